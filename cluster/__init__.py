@@ -1,0 +1,1 @@
+"""Ray: sessions, actors, training, commits. The only package that imports ray."""

@@ -1,0 +1,1 @@
+"""YAML files: each a whole run, with the paper's section beside every number."""

@@ -1,0 +1,1 @@
+"""The method of Liu et al., CVPR 2021: network, losses, labelling rules, metrics. Knows no Ray, no argv."""

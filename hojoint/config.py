@@ -1,0 +1,372 @@
+"""Settings: frozen, typed, checked where they are declared; an unknown key is refused and its neighbour named.
+
+Every number of the paper stands in a file under ``configs/`` with its section beside it; the defaults here are the
+paper's where it prints one and the released code's where it does not (marked C).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hojoint.errors import InputError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Base of every group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+
+class ModelConfig(Settings):
+    """Size and details of HOJoint (Sec. 4, App. A, Table 6); the defaults are the authors' released network."""
+
+    input_px: Annotated[int, Field(ge=64, multiple_of=32)] = 512
+    roi_cells: Annotated[int, Field(ge=8)] = 32
+    block: Literal["bottleneck", "basic"] = "bottleneck"
+    blocks: tuple[Count, Count, Count, Count] = (3, 4, 6, 3)
+    width: Count = 64
+    channels: Annotated[int, Field(ge=8, multiple_of=8)] = 256
+    """Channels of the FPN level, the RoI features and everything after."""
+    hourglass_depth: Count = 4
+    encoder_stages: Count = 4
+    mano_hidden: tuple[Count, Count] = (1024, 512)
+    attention_hidden: Count = 1024
+    attention_heads: Count = 1
+    reasoning: Literal["none", "o+", "h+", "h+o+"] = "o+"
+    slope: NotNegative = 0.01
+    object_slope: NotNegative = 0.1
+    pretrained: str | None = None
+    """'imagenet', a file of torchvision ResNet weights, or nothing."""
+
+
+class ManoConfig(Settings):
+    """Which hand model; without a path, the project's own stand-in hand of the same shapes."""
+
+    path: str | None = None
+    layer: Literal["builtin", "manopth"] = "builtin"
+    flat_hand_mean: bool = True
+    fingertips: str = "ho3d_v2"
+
+
+class CropConfig(Settings):
+    """From image and boxes to the network's input (released code; formats.md 3)."""
+
+    context: Positive = 1.5
+    hand_roi: Positive = 1.1
+    object_roi: Positive = 1.0
+    resample: Literal["bilinear", "nearest"] = "bilinear"
+    supersample: Count = 1
+    unlabelled_region: Literal["union", "hand"] = "hand"
+    """Crop of frames whose object is unlabelled: around the hand alone, or around hand and object box."""
+
+
+class AugmentConfig(Settings):
+    """Sec. 6.1: scale, rotation, translation, colour. A fresh draw for each sample of each epoch, on the device."""
+
+    enabled: bool = True
+    scale: Share = 0.2
+    scale_draw: Literal["clipped_normal", "uniform"] = "clipped_normal"
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 180.0
+    shift: Share = 0.1
+    brightness: Share = 0.1
+    contrast: Share = 0.1
+    saturation: Share = 0.1
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    blur_px: NotNegative = 0.5
+    box_jitter: Share = 0.0
+
+
+class LossConfig(Settings):
+    """Weights per term (Eq. 5, 6; the released code's are the paper's times 1000, all terms are means)."""
+
+    joints_2d: NotNegative = 100.0
+    vertices: NotNegative = 1.0e4
+    joints_3d: NotNegative = 1.0e4
+    rotations: NotNegative = 10.0
+    shape: NotNegative = 0.1
+    control_points: NotNegative = 500.0
+    confidence: NotNegative = 100.0
+    confidence_error: Literal["l1", "l2"] = "l1"
+    confidence_temperature: Positive = 1.0
+    object_mask: bool = True
+    heatmap: Literal["soft_argmax", "gaussian"] = "soft_argmax"
+
+
+class TrainConfig(Settings):
+    """Schedule of both phases (Sec. 6.1) and the mixture of the second (Sec. 5.2)."""
+
+    datasets: tuple[Literal["ho3d", "freihand", "pseudo"], ...] = ("ho3d",)
+    epochs: Count = 60
+    steps: Count | None = None
+    """Total optimiser steps; replaces ``epochs`` (a compute-matched control is trained so)."""
+    batch_size: Count = 24
+    learning_rate: Positive = 1.0e-4
+    weight_decay: NotNegative = 5.0e-4
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.7
+    decay_every_epochs: Count = 10
+    max_grad_norm: Positive | None = None
+    mixed_precision: bool = True
+    """bfloat16 on a GPU; never on a CPU."""
+    loader_processes: Annotated[int, Field(ge=0)] = 4
+    cache: bool = False
+    """Keep the decoded regions in memory."""
+    checkpoint_every_epochs: Count = 1
+    pseudo_share: Share | None = None
+    """Share of each batch drawn from pseudo-labels; nothing means a uniform union (A22)."""
+    initial: str | None = None
+    """Checkpoint to start from; nothing means from scratch, as the paper does in both phases (Sec. 6.1)."""
+
+
+class TtaConfig(Settings):
+    """Test-time augmentation (Sec. 5.1; reading A10)."""
+
+    views: Count = 8
+    scale: Share = 0.1
+    shift: Share = 0.05
+
+
+class FilterConfig(Settings):
+    """Spatial and temporal rules (Sec. 5.1.1, 5.1.2); readings A10-A20, each literal alternative a setting."""
+
+    min_box_iou: Share = 0.6
+    max_reprojection: Positive = 0.65
+    reprojection_norm: Literal["stacked", "mean"] = "stacked"
+    min_bone_length: NotNegative = 0.1
+    bone_reference: Literal["palm", "span"] = "palm"
+    min_angle_deg: float = 0.0
+    max_angle_deg: float = 90.0
+    angle_tolerance_deg: NotNegative = 20.0
+    joint_angle: Literal["flexion", "unsigned"] = "flexion"
+    max_joint_step: Positive = 0.5
+    max_pose_step: Positive = 0.01
+    pose_step: Literal["mean_square", "literal"] = "mean_square"
+    neighbour: Literal["raw", "valid"] = "raw"
+    shape_sigmas: Positive = 2.0
+    shape_rule: Literal["sigma", "mad"] = "sigma"
+    shape_min_frames: Count = 6
+    enabled: tuple[str, ...] = (
+        "box_iou", "reprojection", "bone_length", "joint_angle", "joint_step", "pose_step", "shape_spread",
+    )  # fmt: skip
+
+
+class LabellingConfig(Settings):
+    """How videos become units, and what happens when one goes wrong (design 4)."""
+
+    unit_videos: Count = 64
+    limit: Count | None = None
+    min_clip_frames: Count = 2
+    side: Literal["both", "right", "left"] = "both"
+    side_probe_frames: Count = 8
+    batch_views: Count = 128
+    decode_children: Count = 1
+    decode_deadline_s: Positive = 20.0
+    decode_memory_mb: Count = 2048
+    max_frame_px: Count = 4_000_000
+    max_frames: Count = 2000
+    attempts: Count = 2
+    error_budget_share: Share = 0.05
+    error_budget_count: Count = 25
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95
+    image_context: Positive = 2.0
+    require_conditional_writes: bool = True
+
+
+class VideosConfig(Settings):
+    """Something-Something videos and their Something-Else boxes (formats.md 8, 9)."""
+
+    root: str | None = None
+    boxes: str | None = None
+
+
+class TeacherConfig(Settings):
+    checkpoint: str | None = None
+    sha256: str | None = None
+
+
+class HO3DConfig(Settings):
+    root: str | None = None
+    segmentations: str | None = None
+    """Rendered segmentations; nothing means the sibling '<root>_segmentations_rendered'."""
+    object_models: str | None = None
+    version: Literal["v2", "v3"] = "v2"
+
+
+class FreiHANDConfig(Settings):
+    root: str | None = None
+
+
+class PseudoConfig(Settings):
+    labels: str | None = None
+    """Output of jobs.pseudo_label or jobs.refilter: a folder or an s3:// URI."""
+
+
+class DataConfig(Settings):
+    ho3d: HO3DConfig = HO3DConfig()
+    freihand: FreiHANDConfig = FreiHANDConfig()
+    pseudo: PseudoConfig = PseudoConfig()
+
+
+class ClusterConfig(Settings):
+    """Resources. Nothing here changes a result."""
+
+    address: str | None = None
+    """A running cluster ('auto' or host:port); nothing starts a local one."""
+    cpus: Count | None = None
+    object_store_mb: Annotated[int, Field(ge=80)] | None = None
+    teachers: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of Teacher actors."""
+    teacher_cpus: Positive = 1.0
+    teacher_gpus: NotNegative = 0.0
+    workers: tuple[Count, Count] = (1, 1)
+    """Smallest and largest number of training workers; different numbers make the run elastic."""
+    worker_cpus: Positive = 1.0
+    worker_gpus: NotNegative = 0.0
+    max_failures: Annotated[int, Field(ge=-1)] = 3
+    threads: Count | None = None
+    """torch threads per process; nothing means the process's share of CPUs."""
+
+
+class SyntheticConfig(Settings):
+    """Size of the synthetic world (its contents derive from the seed alone)."""
+
+    train_sequences: Count = 8
+    train_frames: Count = 60
+    evaluation_sequences: Count = 4
+    evaluation_frames: Count = 30
+    image_width: Count = 640
+    image_height: Count = 480
+    wild_videos: Count = 60
+    wild_frames: Count = 36
+    test_images: Count = 200
+    broken_videos: Annotated[int, Field(ge=0)] = 2
+
+
+class BenchConfig(Settings):
+    videos: Count = 40
+    frames: Count = 36
+    repeats: Count = 3
+
+
+class Config(Settings):
+    """The whole of a run."""
+
+    name: str = "run"
+    seed: int = 0
+    output: str | None = None
+    world: str | None = None
+    """Where jobs.synthesize writes; nothing means '<output>/world'."""
+    model: ModelConfig = ModelConfig()
+    mano: ManoConfig = ManoConfig()
+    crop: CropConfig = CropConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    tta: TtaConfig = TtaConfig()
+    filters: FilterConfig = FilterConfig()
+    labelling: LabellingConfig = LabellingConfig()
+    videos: VideosConfig = VideosConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    data: DataConfig = DataConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
+    bench: BenchConfig = BenchConfig()
+    control: bool = False
+    """jobs.pipeline also trains a compute-matched control on labelled data alone."""
+    predictions: str | None = None
+    truth: str | None = None
+    layout: Literal["ho3d", "freihand"] = "ho3d"
+
+
+class ConfigError(InputError):
+    """A setting is unknown, of the wrong type or out of range; the message names it and what was wanted."""
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply ``key=value`` overrides with dotted keys.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or a setting is unknown or out of range.
+    """
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise ConfigError(f"cannot read the config file {path}: {error.strerror}") from None
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold settings as 'key: value'; found {type(tree).__name__}")
+    for override in overrides:
+        _override(tree, override)
+    return from_tree(tree)
+
+
+def from_tree(tree: Mapping[str, Any]) -> Config:
+    """Build a Config from nested mappings; see ``load``."""
+    _refuse_unknown(tree, Config, "")
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"setting '{name}': {first['msg']}; found {first['input']!r}") from None
+
+
+def to_tree(settings: Settings) -> dict[str, Any]:
+    """Plain dicts, lists and scalars, as JSON holds them."""
+    return settings.model_dump(mode="json")
+
+
+def digest(*parts: Any) -> str:
+    """Twelve hex digits that name a combination of settings and other plain values."""
+    plain = [to_tree(part) if isinstance(part, Settings) else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"expected key=value, found {override!r} (dotted keys, as in train.epochs=3)")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    *groups, last = key.split(".")
+    for group in groups:
+        inner = tree.setdefault(group, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{key!r}: '{group}' is a single value, not a group of settings")
+        tree = inner
+    tree[last] = value
+
+
+def _refuse_unknown(tree: Mapping[str, Any], settings: type[Settings], prefix: str) -> None:
+    for key, value in tree.items():
+        field = settings.model_fields.get(str(key))
+        if field is None:
+            known = list(settings.model_fields)
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known here: {', '.join(known)}"
+            raise ConfigError(f"unknown setting '{prefix}{key}'; {hint}")
+        group = _group_of(field.annotation)
+        if group is not None and isinstance(value, Mapping):
+            _refuse_unknown(value, group, f"{prefix}{key}.")
+
+
+def _group_of(annotation: Any) -> type[Settings] | None:
+    candidates = get_args(annotation) if get_origin(annotation) is Union else (annotation,)
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Settings)), None)

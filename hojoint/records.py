@@ -1,0 +1,98 @@
+"""The records that travel along the route of a video (design: clip, frames, prediction, verdict, sample).
+
+Each arrow of the route makes a new record; no record has a field that someone fills in later. Inside the project there
+is one joint order (wrist, thumb, index, middle, ring, pinky; four each, base to tip), one camera frame (x right, y down,
+z forward), metres, radians and pixels. A pixel coordinate is continuous: the centre of the top-left pixel is (0, 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+# T frames of a clip; 21 joints, 778 vertices, 16 rotations (root first), 10 shape coefficients.
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One hand followed through one video. No pixels."""
+
+    clip_id: str  # derived from (video, hand, span), so a retry makes the same id
+    video_id: str
+    path: str  # of the video file
+    frames: np.ndarray  # (T,) int32, 0-based frame numbers, ascending; gaps are allowed
+    hand_boxes: np.ndarray  # (T, 4) float32 xyxy px of the native frame
+    object_boxes: np.ndarray  # (T, 4) float32 xyxy px; a row of NaN where no object is annotated
+    annotated_frames: int  # length of the video's box list: the video must hold at least this many (less one)
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """The decoded pixels of one clip, at native size, with the boxes that belong to them."""
+
+    clip_id: str
+    rgb: np.ndarray  # (T, H, W, 3) uint8
+    hand_boxes: np.ndarray  # (T, 4) float32 xyxy px
+    object_boxes: np.ndarray  # (T, 4) float32 xyxy px, NaN where none
+
+
+@dataclass(frozen=True, eq=False)
+class HandPrediction:
+    """What the network says of the hand in each frame of a clip, averaged over the views (Sec. 5.1)."""
+
+    joints_px: Tensor  # (T, 21, 2) px of the native frame (not mirrored, whatever the side)
+    rotations: Tensor  # (T, 16, 3, 3) joint rotations of the right-hand model; root first, in the camera frame
+    pose: Tensor  # (T, 48) rad, the same as axis-angle
+    shape: Tensor  # (T, 10)
+    joints: Tensor  # (T, 21, 3) m, wrist-centred, right-hand model
+    vertices: Tensor  # (T, 778, 3) m, wrist-centred, right-hand model
+    joints_spread_px: Tensor  # (T,) RMS distance of the views' joints from their mean, px
+    rotation_spread: Tensor  # (T,) RMS geodesic distance of the views' rotations from their mean, rad
+    flipped: bool  # a left hand: the network saw the mirrored image. joints_px are in the true image;
+    # joints and vertices are the right-hand model's: negate x to bring them into the true image
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectPrediction:
+    """Object estimate of a batch: control points per grid cell, and the pose after PnP (Sec. 4.3)."""
+
+    control_px: np.ndarray  # (B, 21, 2) px, the confidence-weighted best proposals
+    confidence: np.ndarray  # (B, 21) in [0, 1], of those proposals
+    pose: np.ndarray  # (B, 3, 4) model to camera, metres; identity and (0, 0, 1) where PnP had too few points
+    solved: np.ndarray  # (B,) bool
+
+
+@dataclass(frozen=True, eq=False)
+class PseudoLabels:
+    """A clip's predictions with their camera, one score per rule and one word per frame."""
+
+    clip: Clip
+    prediction: HandPrediction
+    camera: Tensor  # (T, 3) s (px per metre), tx, ty (px): px = s * xy + t, xy of the (un-mirrored) hand joints
+    scores: dict[str, Tensor]  # rule -> (T,) score; NaN where the rule cannot be evaluated
+    verdicts: tuple[str, ...]  # (T,) 'kept', or the first rule the frame broke
+    teacher: str  # checksum of the weights that predicted
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One training or test image; HO-3D's, FreiHAND's and the pseudo-labels' readers all end here.
+
+    The image is a region cut around hand and object (``crops.cut_region``); every pixel coordinate is relative to it.
+    """
+
+    name: str
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    hand_box: np.ndarray  # (4,) float32 xyxy px, tight (without the RoI margin)
+    object_box: np.ndarray  # (4,) float32 xyxy px; NaN where none is known
+    camera: np.ndarray  # (3, 3) float32 intrinsics of the region, px; NaN where unknown
+    joints_px: np.ndarray  # (21, 2) float32
+    pose: np.ndarray  # (48,) float32 rad, root in the camera frame
+    shape: np.ndarray  # (10,) float32
+    has_object: bool  # B of Eq. 8: the object fields below are labels
+    control_px: np.ndarray  # (21, 2) float32; NaN without object labels
+    object_mask: np.ndarray  # (H, W) uint8, 1 on the object; zeros without object labels
+    object_name: str  # '' without object labels
+    object_pose: np.ndarray  # (3, 4) float32, model to camera, metres; NaN without object labels

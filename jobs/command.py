@@ -1,0 +1,56 @@
+"""The command line that all jobs share: ``python -m jobs.NAME [--config FILE] [key=value ...] [--dry-run]``.
+
+Exit code 0: done. 2: the user's input is wrong, one clear message and no traceback. 1: the run failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.errors import InputError
+
+DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"
+
+
+class RunFailed(Exception):
+    """The run itself failed in a way that is understood; the message says how and what to do."""
+
+
+def run(job: Callable[[Config, bool], None], doc: str | None, argv: Sequence[str] | None) -> int:
+    """Parse ``argv``, call ``job(config, dry_run)``, and turn what it raises into the contract's exit codes.
+
+    ``InputError`` is the user's to mend and shows its message alone; anything else is ours and shows its traceback.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="YAML file (default: configs/tiny.yaml)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, on what, and stop")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings, as in train.epochs=3")
+    arguments = parser.parse_args(argv)
+    try:
+        job(settings.load(arguments.config, arguments.overrides), arguments.dry_run)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunFailed as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def need(value: str | None, name: str, example: str) -> str:
+    """The setting's value, or a InputError that shows how to give it."""
+    if value is None:
+        raise InputError(f"the setting '{name}' is needed; give it as {name}={example}")
+    return value
