@@ -235,6 +235,8 @@ class ClusterConfig(Settings):
     worker_cpus: Positive = 1.0
     worker_gpus: NotNegative = 0.0
     max_failures: Annotated[int, Field(ge=-1)] = 3
+    insecure: bool = False
+    """Submit jobs to a remote cluster that asks for no token (anybody who reaches it can run code there)."""
     threads: Count | None = None
     """torch threads per process; nothing means the process's share of CPUs."""
 
@@ -252,6 +254,24 @@ class SyntheticConfig(Settings):
     wild_frames: Count = 36
     test_images: Count = 200
     broken_videos: Annotated[int, Field(ge=0)] = 2
+
+
+class EvaluationConfig(Settings):
+    """Test images per task, and how many of them a report shows."""
+
+    shard_images: Count = 64
+    batch_size: Count = 16
+    examples: Annotated[int, Field(ge=0)] = 12
+    write_predictions: bool = True
+    """Also write the submission file of the data set (pred.json)."""
+
+
+class StudyConfig(Settings):
+    """Repetitions of the whole pipeline (paper.md 7: differences of 0.2 mm need them)."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    own_worlds: bool = False
+    """Draw a world for each seed; otherwise all seeds share one, and only training and its order differ."""
 
 
 class BenchConfig(Settings):
@@ -282,7 +302,11 @@ class Config(Settings):
     data: DataConfig = DataConfig()
     cluster: ClusterConfig = ClusterConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    study: StudyConfig = StudyConfig()
     bench: BenchConfig = BenchConfig()
+    job: str | None = None
+    """Which job jobs.submit sends to the cluster."""
     control: bool = False
     """jobs.pipeline also trains a compute-matched control on labelled data alone."""
     predictions: str | None = None

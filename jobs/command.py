@@ -27,13 +27,28 @@ def run(job: Callable[[Config, bool], None], doc: str | None, argv: Sequence[str
 
     ``InputError`` is the user's to mend and shows its message alone; anything else is ours and shows its traceback.
     """
+    return _run(lambda config, dry_run, _: job(config, dry_run), doc, argv, words=())
+
+
+def run_word(
+    job: Callable[[Config, bool, str], None], doc: str | None, argv: Sequence[str] | None, words: Sequence[str]
+) -> int:
+    """As ``run``, for a job whose command line begins with one of ``words``, handed on as the third argument."""
+    return _run(job, doc, argv, words=words)
+
+
+def _run(
+    job: Callable[[Config, bool, str], None], doc: str | None, argv: Sequence[str] | None, *, words: Sequence[str]
+) -> int:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if words:
+        parser.add_argument("word", choices=words, metavar="|".join(words), help="what to do")
     parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="YAML file (default: configs/tiny.yaml)")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, on what, and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings, as in train.epochs=3")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)  # overrides may stand on both sides of an option
     try:
-        job(settings.load(arguments.config, arguments.overrides), arguments.dry_run)
+        job(settings.load(arguments.config, arguments.overrides), arguments.dry_run, getattr(arguments, "word", ""))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,86 @@
+"""The command line that all jobs share: overrides, words and exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from hojoint.config import Config
+from hojoint.errors import InputError
+from jobs import command
+
+
+def nothing(config: Config, dry_run: bool) -> None:
+    """A job that does nothing."""
+
+
+def test_an_override_reaches_the_job_wherever_the_options_stand():
+    seen: list[tuple[int, bool]] = []
+
+    def job(config: Config, dry_run: bool) -> None:
+        seen.append((config.train.batch_size, dry_run))
+
+    assert command.run(job, "doc", ["train.batch_size=3", "--dry-run", "seed=7"]) == 0
+    assert seen == [(3, True)]
+
+
+def test_a_word_comes_before_the_settings_and_is_handed_on():
+    seen: list[str] = []
+
+    def job(config: Config, dry_run: bool, word: str) -> None:
+        seen.append(f"{word} {config.seed}")
+
+    assert command.run_word(job, "doc", ["decode", "seed=5"], ["labelling", "decode"]) == 0
+    assert seen == ["decode 5"]
+
+
+def test_a_word_that_is_not_known_is_refused_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.run_word(lambda *_: None, "doc", ["sleep"], ["labelling", "decode"])
+    assert stop.value.code == 2
+    assert "labelling" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("train.batchsize=3", "did you mean 'train.batch_size'?"),
+        ("train.batch_size=0", "train.batch_size"),
+        ("filters.min_box_iou=1.5", "filters.min_box_iou"),
+        ("just-a-word", "expected key=value"),
+        ("seed.deeper=1", "single value"),
+    ],
+)
+def test_a_wrong_setting_is_the_users_fault_in_one_line_without_a_traceback(argument, said, capsys):
+    assert command.run(nothing, "doc", [argument]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_missing_config_file_is_named(capsys, tmp_path):
+    assert command.run(nothing, "doc", ["--config", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InputError("give a path"), 2, "error: give a path"),
+        (command.RunFailed("too many videos failed"), 1, "failed: too many videos failed"),
+        (ZeroDivisionError("our own fault"), 1, "Traceback"),
+        (KeyboardInterrupt(), 1, "run the same command again"),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error, code, said, capsys):
+    def job(config: Config, dry_run: bool) -> None:
+        raise error
+
+    assert command.run(job, "doc", []) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_needed_setting_that_is_missing_shows_how_to_give_it():
+    with pytest.raises(InputError, match=r"output=runs/x"):
+        command.need(None, "output", "runs/x")
+    assert command.need("here", "output", "runs/x") == "here"

@@ -1,0 +1,71 @@
+"""Settings: refused when unknown or out of range, equal after a round trip, named by a digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from hojoint import config as settings
+from hojoint.config import Config, ConfigError
+
+CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_file_in_configs_is_valid(path):
+    assert isinstance(settings.load(path), Config)
+
+
+def test_the_defaults_are_the_papers_table_of_numbers():
+    config = Config()
+    assert config.model.input_px == 512
+    assert config.model.roi_cells == 32
+    assert (config.train.batch_size, config.train.learning_rate) == (24, 1e-4)
+    assert (config.train.epochs, config.train.decay, config.train.decay_every_epochs) == (60, 0.7, 10)
+    augment = config.augment
+    assert (augment.scale, augment.rotation_deg, augment.shift, augment.brightness) == (0.2, 180.0, 0.1, 0.1)
+    assert config.tta.views == 8
+    rules = config.filters
+    assert (rules.min_box_iou, rules.max_reprojection, rules.min_bone_length) == (0.6, 0.65, 0.1)
+    assert (rules.min_angle_deg, rules.max_angle_deg) == (0.0, 90.0)
+    assert (rules.max_joint_step, rules.max_pose_step, rules.shape_sigmas) == (0.5, 0.01, 2.0)
+
+
+def test_a_tree_written_as_yaml_reads_back_as_the_same_config(tmp_path):
+    config = settings.from_tree({"seed": 3, "train": {"steps": 40}, "filters": {"shape_rule": "mad"}})
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings.to_tree(config)))
+    assert settings.load(path) == config
+
+
+def test_an_override_wins_over_the_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("train: {epochs: 3}\n")
+    assert settings.load(path, ["train.epochs=9"]).train.epochs == 9
+
+
+def test_an_unknown_setting_names_its_neighbour_with_its_group():
+    with pytest.raises(ConfigError, match=r"'filters\.min_iou'; did you mean 'filters\.min_box_iou'"):
+        settings.from_tree({"filters": {"min_iou": 0.5}})
+
+
+def test_settings_cannot_be_changed_after_they_were_read():
+    with pytest.raises(ValidationError):
+        Config().seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("text", ["- a\n- list\n", "a: [1\n", "just text"])
+def test_a_file_that_holds_no_settings_is_refused_with_its_name(tmp_path, text):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"odd\.yaml"):
+        settings.load(path)
+
+
+def test_a_digest_depends_on_values_and_on_nothing_else():
+    assert settings.digest(Config()) == settings.digest(Config(seed=0))
+    assert settings.digest(Config()) != settings.digest(Config(seed=1))
+    assert len(settings.digest(Config(), "teacher", 3)) == 12
