@@ -1,0 +1,167 @@
+"""Pictures: what is drawn stands where the numbers say, hides what is behind it, and can be read back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hojoint import draw, figures
+from hojoint.errors import InputError
+
+GREY = np.full((120, 160, 3), 128, np.uint8)
+SQUARE = np.array([[20.0, 30], [60, 30], [60, 80], [20, 80]])
+QUAD = np.array([[0, 1, 2], [0, 2, 3]])
+
+
+def flat(points_px, depth):
+    return np.concatenate([points_px / 100, np.full((len(points_px), 1), depth)], axis=1)
+
+
+def test_a_mesh_covers_its_polygon_and_leaves_the_rest_alone():
+    out = draw.mesh(GREY, SQUARE, flat(SQUARE, 1.0), QUAD, colours=(255, 0, 0), alpha=1.0)
+    inside = np.zeros(GREY.shape[:2], bool)
+    inside[31:80, 21:60] = True
+    assert (out[inside][:, 1] < 40).all()
+    outside = np.ones_like(inside)
+    outside[29:82, 19:62] = False
+    np.testing.assert_array_equal(out[outside], GREY[outside])
+
+
+def test_the_nearer_of_two_faces_is_seen_whatever_their_order_in_the_list():
+    points = np.concatenate([SQUARE, SQUARE])
+    vertices = np.concatenate([flat(SQUARE, 1.0), flat(SQUARE, 2.0)])
+    colours = np.array([[255, 0, 0]] * 4 + [[0, 0, 255]] * 4)
+    for faces in (np.concatenate([QUAD, QUAD + 4]), np.concatenate([QUAD + 4, QUAD])):
+        red, _, blue = draw.mesh(GREY, points, vertices, faces, colours=colours, alpha=1.0)[50, 40].tolist()
+        assert red > 100 > blue
+
+
+def test_alpha_is_the_share_of_the_mesh_in_the_blend():
+    full = draw.mesh(GREY, SQUARE, flat(SQUARE, 1.0), QUAD, alpha=1.0)[50, 40].astype(float)
+    half = draw.mesh(GREY, SQUARE, flat(SQUARE, 1.0), QUAD, alpha=0.5)[50, 40].astype(float)
+    np.testing.assert_allclose(half, (full + 128) / 2, atol=1)
+
+
+def test_the_winding_of_a_face_does_not_change_its_light():
+    one = draw.mesh(GREY, SQUARE, flat(SQUARE, 1.0), QUAD)
+    other = draw.mesh(GREY, SQUARE, flat(SQUARE, 1.0), QUAD[:, ::-1])
+    np.testing.assert_array_equal(one[40:70, 30:50], other[40:70, 30:50])
+
+
+def test_a_mesh_with_a_vertex_nowhere_is_refused():
+    points = SQUARE.copy()
+    points[0, 0] = np.nan
+    with pytest.raises(InputError, match="finite pixel per vertex"):
+        draw.mesh(GREY, points, flat(SQUARE, 1.0), QUAD)
+
+
+def test_a_closeup_puts_the_boxs_centre_in_its_middle_and_its_affine_says_so():
+    image = GREY.copy()
+    image[38:43, 98:103] = (0, 255, 0)
+    tile, affine = draw.closeup(image, np.array([90.0, 30, 110, 50]), 101, context=1.0)
+    np.testing.assert_allclose(draw.mapped(affine, np.array([100.0, 40])), [50, 50], atol=1e-9)
+    assert tile[50, 50].tolist() == [0, 255, 0]
+    assert tile[5, 5].tolist() == [128, 128, 128]
+
+
+def test_a_box_beyond_the_image_is_filled_with_grey_and_not_refused():
+    tile, _ = draw.closeup(GREY, np.array([-40.0, -40, 0, 0]), 64)
+    assert tile.shape == (64, 64, 3)
+
+
+def test_a_wireframe_of_a_cube_touches_its_corners_and_not_its_middle():
+    x, y = np.meshgrid([40.0, 100.0], [20.0, 80.0])
+    near = np.stack([x.ravel(), y.ravel()], axis=1)
+    out = draw.wireframe(GREY, np.concatenate([near, near + 20]), (255, 0, 0))
+    for u, v in near.astype(int):
+        assert out[v, u, 0] > 200
+    assert out[60, 80].tolist() == [128, 128, 128]
+
+
+def test_axes_start_where_the_objects_origin_projects_and_are_not_drawn_behind_the_camera():
+    camera = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
+    pose = np.concatenate([np.eye(3), [[0.0], [0], [1]]], axis=1)
+    out = draw.axes(GREY, pose, camera, 0.3)
+    assert out[60, 95, 0] > 180 > out[60, 95, 1]  # red, to the right of (80, 60)
+    assert out[75, 80, 1] > 130 > out[75, 80, 0]  # green, below it
+    pose[2, 3] = -1.0
+    np.testing.assert_array_equal(draw.axes(GREY, pose, camera, 0.3), GREY)
+
+
+def test_points_that_are_not_finite_leave_no_mark():
+    joints = np.full((21, 2), np.nan)
+    np.testing.assert_array_equal(draw.skeleton(GREY, joints), GREY)
+    np.testing.assert_array_equal(draw.box(GREY, np.full(4, np.nan)), GREY)
+
+
+def test_a_skeleton_has_a_colour_per_finger():
+    fingers = [[20.0 + 30 * finger, 90 - 25 * k] for finger in range(5) for k in range(4)]
+    out = draw.skeleton(GREY, np.array([[80.0, 115], *fingers]))
+    for finger, colour in enumerate(draw.FINGERS):
+        assert out[40, 20 + 30 * finger].tolist() == list(colour)
+
+
+def test_heat_is_strongest_in_the_hottest_cell_and_stays_within_its_box():
+    values = np.zeros((4, 4))
+    values[0, 3] = 1.0
+    out = draw.heat(GREY, values, np.array([40.0, 20, 80, 60]))
+    assert out[25, 75, 0] > out[55, 45, 0]
+    np.testing.assert_array_equal(out[:, 81:], GREY[:, 81:])
+    np.testing.assert_array_equal(draw.heat(GREY, values, np.array([50.0, 20, 40, 60])), GREY)  # an empty box
+
+
+def test_error_colours_go_from_blue_through_white_to_red():
+    blue, white, red = draw.error_colours(np.array([0.0, 10, 99]), worst=20.0)
+    assert blue[2] > blue[0]
+    np.testing.assert_allclose(white, 240)
+    assert red[0] > red[2]
+
+
+def test_a_sheet_holds_every_tile_in_reading_order():
+    tiles = [np.full((10, 12, 3), value, np.uint8) for value in (10, 20, 30)]
+    out = draw.sheet(tiles, columns=2, gap=4)
+    assert out.shape == (24, 28, 3)
+    assert [out[5, 5, 0], out[5, 20, 0], out[18, 5, 0], out[18, 20, 0]] == [10, 20, 30, 255]
+    with pytest.raises(InputError):
+        draw.sheet([], columns=2)
+
+
+def test_a_caption_adds_a_strip_below_and_leaves_the_picture():
+    out = draw.captioned(GREY, ["kept", "box_iou 0.8"], draw.KEPT)
+    np.testing.assert_array_equal(out[:120], GREY)
+    assert out[121, 2].tolist() == list(draw.KEPT)
+
+
+def test_a_jpeg_reads_back_nearly_as_it_was_and_junk_is_refused():
+    ramp = np.broadcast_to(np.arange(160, dtype=np.uint8)[None, :, None], (120, 160, 3))
+    assert np.abs(draw.open_jpeg(draw.jpeg(ramp, 95)).astype(int) - ramp).mean() < 1.5
+    with pytest.raises(InputError, match="neither"):
+        draw.open_jpeg(b"not an image")
+
+
+def test_a_curve_is_the_same_svg_each_time_and_names_its_area():
+    thresholds = np.linspace(0, 50, 100)
+    curves = {"student": (thresholds, thresholds / 50)}  # a straight line: area one half
+    one, two = figures.pck(curves), figures.pck(curves)
+    assert one == two
+    assert one.startswith(b"<?xml")
+
+
+def test_attention_marks_the_cells_asked_for_side_by_side():
+    weights = np.zeros((16, 16))
+    weights[:, 5] = 1.0
+    tile = figures.attention(
+        np.full((64, 64, 3), 128, np.uint8),
+        weights,
+        [(0, 0), (3, 3)],
+        hand_box=np.array([4.0, 4, 44, 44]),
+        object_box=np.array([20.0, 20, 60, 60]),
+    )
+    assert tile.shape == (64, 64 + 8 + 64, 3)
+    assert tile[32, 32, 0] > tile[32, 32, 2]  # cell (1, 1) of the shared box (20, 20, 44, 44)
+
+
+def test_errors_in_space_is_a_png():
+    vertices = np.concatenate([flat(SQUARE / 1000, 0.0), flat(SQUARE / 1000, 0.05)])
+    faces = np.array([[0, 1, 2], [4, 5, 6]])
+    assert figures.errors_in_space(vertices, vertices + 0.01, faces).startswith(b"\x89PNG")
