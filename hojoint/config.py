@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hojoint.errors import InputError
 
@@ -50,6 +50,18 @@ class ModelConfig(Settings):
     object_slope: NotNegative = 0.1
     pretrained: str | None = None
     """'imagenet', a file of torchvision ResNet weights, or nothing."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> ModelConfig:
+        halvings = max(self.hourglass_depth, self.encoder_stages)
+        if self.roi_cells % 2**halvings != 0:
+            raise ValueError(
+                f"model.roi_cells={self.roi_cells} must be divisible by 2**{halvings}: the hourglass and the encoder "
+                f"halve it {self.hourglass_depth} and {self.encoder_stages} times"
+            )
+        if self.channels % self.attention_heads != 0:
+            raise ValueError(f"model.channels={self.channels} must be divisible by attention_heads={self.attention_heads}")
+        return self
 
 
 class ManoConfig(Settings):
@@ -101,8 +113,11 @@ class LossConfig(Settings):
     confidence: NotNegative = 100.0
     confidence_error: Literal["l1", "l2"] = "l1"
     confidence_temperature: Positive = 1.0
+    """The confidence target is exp(-distance / temperature), distance in object boxes (reading A5)."""
     object_mask: bool = True
     heatmap: Literal["soft_argmax", "gaussian"] = "soft_argmax"
+    """The 2D term: error of the expected joints (code), or of the heatmaps against Gaussians of sum 1 (reading A3)."""
+    heatmap_sigma_cells: Positive = 1.0
 
 
 class TrainConfig(Settings):

@@ -1,0 +1,58 @@
+"""Contextual reasoning: one region of the image asks another (Sec. 4.1, Fig. 3, Eq. 1-4).
+
+The query is the object region (choice "o+", reading A1) or the hand region ("h+"); key and value are always the
+intersection of the two boxes. Which of them are asked is decided in ``network``, not here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hojoint.config import ModelConfig
+
+# B rows, C channels, R cells a side, N = R * R cells, H heads, D = C / H.
+
+
+class ContextReasoning(nn.Module):
+    """Cross-attention over cells, added to the raw query, then a residual MLP after a layer norm.
+
+    As released: no layer norm before the attention, no output projection, no positional embedding, no dropout.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        channels = config.channels
+        self.heads = config.attention_heads
+        self.query = nn.Conv2d(channels, channels, kernel_size=1)
+        self.key = nn.Conv2d(channels, channels, kernel_size=1)
+        self.value = nn.Conv2d(channels, channels, kernel_size=1)
+        self.norm = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, config.attention_hidden), nn.GELU(), nn.Linear(config.attention_hidden, channels)
+        )
+        for layer in (self.mlp[0], self.mlp[2]):
+            assert isinstance(layer, nn.Linear)
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, query_BCRR: Tensor, context_BCRR: Tensor) -> Tensor:
+        """Enhanced features F^{o+} (Eq. 4), of the query's shape."""
+        answer_BHND = F.scaled_dot_product_attention(
+            self._split(self.query(query_BCRR)), self._split(self.key(context_BCRR)), self._split(self.value(context_BCRR))
+        )
+        answer_BNC = answer_BHND.transpose(1, 2).flatten(2)
+        asked_BNC = query_BCRR.flatten(2).transpose(1, 2) + answer_BNC  # Eq. 3
+        enhanced_BNC = asked_BNC + self.mlp(self.norm(asked_BNC))
+        return enhanced_BNC.transpose(1, 2).reshape(query_BCRR.shape)
+
+    def attention(self, query_BCRR: Tensor, context_BCRR: Tensor) -> Tensor:
+        """The softmax weights of Eq. 2, (B, N of the query, N of the context), mean over heads; rows sum to 1."""
+        query_BHND, key_BHND = self._split(self.query(query_BCRR)), self._split(self.key(context_BCRR))
+        scale = query_BHND.shape[-1] ** -0.5
+        return torch.softmax(query_BHND @ key_BHND.transpose(2, 3) * scale, dim=-1).mean(dim=1)
+
+    def _split(self, x_BCRR: Tensor) -> Tensor:
+        batch, channels, rows, columns = x_BCRR.shape
+        return x_BCRR.reshape(batch, self.heads, channels // self.heads, rows * columns).transpose(2, 3)
