@@ -1,0 +1,202 @@
+"""Something-Something v2 videos with Something-Else boxes: which hand is followed through which frames (Sec. 6.2).
+
+A clip is one hand through one video. The annotation has no tracks, so boxes are joined from frame to frame: to the
+track whose last box they overlap most, else to the nearest one whose centre lies within one box side; a hand box that
+fits no track begins a new one, and a track ends when the hand is away for more than ``LONGEST_GAP`` frames (it may come
+back as the other hand). Gaps up to that length stay in the clip.
+
+The object of a clip is the one whose box lies most inside the hand's box, summed over the clip, and stays the same
+for the whole clip: a constant choice keeps the crop steady. Objects that never meet the hand's box are none.
+
+Nothing is decoded here: a video that is broken, or shorter than its list, is found by the decoder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hojoint.datasets.boxes import VideoBoxes, read_boxes
+from hojoint.errors import InputError
+from hojoint.records import Clip
+
+__all__ = ["Selection", "VideoBoxes", "clips", "find_videos", "read_boxes"]
+
+LONGEST_GAP = 12  # frames without the hand, one second at 12 fps
+SUFFIXES = (".mp4", ".webm")  # where both exist the later one is taken
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was found in the folder and the annotation, and what came of it; ``listed`` = with a clip + ``empty``."""
+
+    listed: int  # videos that have both a file and boxes (after the limit)
+    empty: tuple[str, ...]  # of them: no hand long enough to follow, so nothing to label
+    boxes_without_video: int
+    videos_without_boxes: int
+    short_tracks: int  # hands seen in fewer frames than a clip needs
+    short_frames: int  # hand boxes in them
+    warnings: tuple[str, ...]  # sentences for the user; empty when everything matches
+
+
+def clips(
+    root: str | Path, boxes: Mapping[str, VideoBoxes], *, limit: int | None = None, min_frames: int = 2
+) -> tuple[list[Clip], Selection]:  # fmt: skip
+    """Match videos with boxes and follow each hand; clips are sorted by id.
+
+    Args:
+        root: folder with ``<id>.webm`` or ``<id>.mp4``.
+        boxes: from ``read_boxes``.
+        limit: take only this many videos, the first ones by id.
+        min_frames: a hand seen in fewer frames makes no clip.
+
+    Raises:
+        InputError: the folder is missing or empty, or no video has boxes.
+    """
+    videos = find_videos(root)
+    matched = sorted(videos.keys() & boxes.keys())
+    if not matched:
+        raise InputError(
+            f"none of the {len(videos)} videos in {root} ({_some(videos)}) has boxes among the {len(boxes)} annotated "
+            f"ones ({_some(boxes)}); videos.root must hold <id>.webm or .mp4 with the ids of videos.boxes"
+        )
+    taken = matched[:limit]
+    found: list[Clip] = []
+    empty: list[str] = []
+    short_tracks = short_frames = 0
+    for video_id in taken:
+        tracks = _tracks(boxes[video_id])
+        long = [(hand, rows) for hand, rows in enumerate(tracks) if len(rows) >= min_frames]
+        short_tracks += len(tracks) - len(long)
+        short_frames += sum(len(rows) for rows in tracks if len(rows) < min_frames)
+        found.extend(_clip(videos[video_id], boxes[video_id], hand, rows) for hand, rows in long)
+        if not long:
+            empty.append(video_id)
+    lonely_boxes, lonely_videos = boxes.keys() - videos.keys(), videos.keys() - boxes.keys()
+    selection = Selection(
+        listed=len(taken),
+        empty=tuple(empty),
+        boxes_without_video=len(lonely_boxes),
+        videos_without_boxes=len(lonely_videos),
+        short_tracks=short_tracks,
+        short_frames=short_frames,
+        warnings=_warnings(root, sorted(lonely_boxes), sorted(lonely_videos), short_tracks, short_frames, min_frames),
+    )
+    return sorted(found, key=lambda clip: clip.clip_id), selection
+
+
+def find_videos(root: str | Path) -> dict[str, str]:
+    """Video id to path, from one listing of the folder (no look at each of 200 thousand files)."""
+    paths: dict[str, str] = {}
+    try:
+        with os.scandir(root) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(SUFFIXES) and not entry.is_dir()]
+    except OSError as error:
+        raise InputError(
+            f"cannot list the videos in {root}: {error.strerror}; set videos.root to their folder"
+        ) from None
+    for name in sorted(names):
+        stem, suffix = os.path.splitext(name)
+        if stem not in paths or suffix == SUFFIXES[-1]:
+            paths[stem] = os.path.join(root, name)
+    if not paths:
+        inner = [entry.name for entry in os.scandir(root) if entry.is_dir()]
+        hint = f"; it has folders: {_some(inner)}" if inner else ""
+        raise InputError(f"videos.root must hold <id>.webm or <id>.mp4, found none in {root}{hint}")
+    return paths
+
+
+def _tracks(boxes: VideoBoxes) -> list[list[int]]:
+    """Rows of ``hand_boxes`` that are one hand, in the order in which the hands appear."""
+    tracks: list[list[int]] = []
+    alive: list[list[int]] = []
+    frames = boxes.hand_frames
+    for same_frame in np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames)) + 1) if len(frames) else []:
+        rows: list[int] = same_frame.tolist()
+        alive = [track for track in alive if frames[rows[0]] - frames[track[-1]] <= LONGEST_GAP + 1]
+        for track, row in _joined(alive, rows, boxes.hand_boxes):
+            track.append(row)
+            rows.remove(row)
+        begun = [[row] for row in rows]
+        alive = alive + begun
+        tracks.extend(begun)
+    return tracks
+
+
+def _joined(alive: list[list[int]], rows: list[int], boxes: np.ndarray) -> list[tuple[list[int], int]]:
+    """Pair tracks with this frame's boxes: largest overlap first, then the nearest; one box to one track."""
+    pairs = []
+    for place, track in enumerate(alive):
+        for row in rows:
+            last, box = boxes[track[-1]], boxes[row]
+            side = max(*(last[2:] - last[:2]), *(box[2:] - box[:2]))
+            distance = float(np.hypot(*((last[:2] + last[2:] - box[:2] - box[2:]) / 2)))
+            overlap = float(_intersection(last, box) / max(_area(last) + _area(box) - _intersection(last, box), 1e-6))
+            if overlap > 0 or distance <= side:
+                pairs.append((-overlap, distance, place, row))
+    joined: dict[int, int] = {}
+    for _, _, place, row in sorted(pairs):
+        if place not in joined and row not in joined.values():
+            joined[place] = row
+    return [(alive[place], row) for place, row in joined.items()]
+
+
+def _clip(path: str, boxes: VideoBoxes, hand: int, rows: list[int]) -> Clip:
+    frames = boxes.hand_frames[rows]
+    hand_boxes = boxes.hand_boxes[rows]
+    return Clip(
+        clip_id=f"{boxes.video_id}-h{hand}-{frames[0]:04d}-{frames[-1]:04d}",
+        video_id=boxes.video_id,
+        path=path,
+        frames=frames,
+        hand_boxes=hand_boxes,
+        object_boxes=_object_of(boxes, frames, hand_boxes),
+        annotated_frames=boxes.annotated_frames,
+    )
+
+
+def _object_of(boxes: VideoBoxes, frames: np.ndarray, hand_boxes: np.ndarray) -> np.ndarray:
+    """(T, 4) boxes of the clip's one object; NaN where it is not annotated, or where no object meets the hand."""
+    # contained[k, t]: share of object k's box inside the hand's box; where a name occurs twice, the better of the two
+    contained = np.zeros((len(boxes.object_names), len(frames)), np.float32)
+    chosen = np.full((*contained.shape, 4), np.nan, np.float32)
+    place = np.searchsorted(frames, boxes.object_frames)
+    place_known = np.minimum(place, len(frames) - 1)
+    for row in np.flatnonzero(frames[place_known] == boxes.object_frames):
+        thing, time, box = boxes.object_ids[row], place_known[row], boxes.object_boxes[row]
+        share = _intersection(box, hand_boxes[time]) / max(_area(box), 1e-6)
+        if np.isnan(chosen[thing, time, 0]) or share > contained[thing, time]:
+            contained[thing, time], chosen[thing, time] = share, box
+    if not contained.any():
+        return np.full((len(frames), 4), np.nan, np.float32)
+    return chosen[int(contained.sum(axis=1).argmax())]
+
+
+def _area(box: np.ndarray) -> np.ndarray:
+    return np.prod(np.maximum(box[..., 2:] - box[..., :2], 0), axis=-1)
+
+
+def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return _area(np.concatenate([np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])], axis=-1))
+
+
+def _warnings(
+    root: str | Path, boxes: list[str], videos: list[str], short_tracks: int, short_frames: int, min_frames: int
+) -> tuple[str, ...]:  # fmt: skip
+    said = []
+    if boxes:
+        said.append(f"{len(boxes)} annotated videos have no file in {root}: {_some(boxes)}")
+    if videos:
+        said.append(f"{len(videos)} videos in {root} have no boxes and are left alone: {_some(videos)}")
+    if short_tracks:
+        said.append(f"{short_tracks} hands seen in fewer than {min_frames} frames ({short_frames} boxes) make no clip")
+    return tuple(said)
+
+
+def _some(names: Mapping[str, object] | list[str]) -> str:
+    first = sorted(names)[:3]
+    return ", ".join(first) + (", ..." if len(names) > 3 else "")
