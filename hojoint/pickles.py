@@ -93,7 +93,8 @@ def _scalar(dtype: _Dtype, raw: bytes | str = b"") -> Any:
 
 
 def _from_buffer(raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    return np.frombuffer(bytes(raw), dtype.dtype).reshape(shape, order="F" if order == "F" else "C").copy()
+    array = np.frombuffer(bytes(raw), dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+    return array.astype(dtype.dtype.newbyteorder("="))  # a copy, so that it can be written to
 
 
 class _Holder:
