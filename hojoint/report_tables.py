@@ -1,0 +1,248 @@
+"""The words and tables of a report, worked out from plain numbers: before/after, counts that add up, label worth.
+
+Hand errors are Procrustes-aligned and in mm, scores in per cent, as in the paper's Tables 1-5. Nothing here knows HTML,
+pictures or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+DOMAINS = {
+    "ho3d": "In the labelled domain (HO-3D layout, evaluation split)",
+    "freihand": "Out of domain (FreiHAND layout, wide test set)",
+}
+NETWORKS = {
+    "teacher": "trained on labelled images alone",
+    "control": "labelled images alone, for as many steps as the student",
+    "student": "labelled images and pseudo-labels, from scratch",
+}
+RULES = {
+    "box_iou": "mesh box misses the hand box",
+    "reprojection": "mesh and 2D joints disagree",
+    "bone_length": "a bone is too short",
+    "joint_angle": "a joint bends too far",
+    "joint_step": "2D joints jump between frames",
+    "pose_step": "the pose jumps between frames",
+    "shape_spread": "hand shape unlike the rest of its clip",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the before/after table."""
+
+    part: str  # 'hand' or 'object'
+    key: str
+    label: str
+    scale: float
+    digits: int
+    lower_is_better: bool
+
+
+METRICS = (
+    Metric("hand", "joints_mm", "joint error (mm)", 1, 2, True),
+    Metric("hand", "mesh_mm", "mesh error (mm)", 1, 2, True),
+    Metric("hand", "joints_auc", "joint AUC, 0-50 mm (%)", 100, 1, False),
+    Metric("hand", "mesh_auc", "mesh AUC, 0-50 mm (%)", 100, 1, False),
+    Metric("hand", "f5", "F-score at 5 mm (%)", 100, 1, False),
+    Metric("hand", "f15", "F-score at 15 mm (%)", 100, 1, False),
+    Metric("object", "add_01d", "object ADD-0.1D, box diagonal (%)", 100, 1, False),
+    Metric("object", "add_01d_true", "object ADD-0.1D, true diameter (%)", 100, 1, False),
+    Metric("object", "adds_01d", "object ADD-S-0.1D, box diagonal (%)", 100, 1, False),
+    Metric("object", "rep5", "object REP-5 (%)", 100, 1, False),
+)
+
+Scores = Mapping[str, Mapping[str, Any]]
+"""network -> domain -> {'images', 'hand': {...}, 'object': {...} or None}"""
+
+
+def comparison(evaluation: Scores) -> list[dict[str, Any]]:
+    """A table per domain: a row per metric, a column per network, and what the student changed."""
+    names = [name for name in NETWORKS if name in evaluation] + [name for name in evaluation if name not in NETWORKS]
+    out = []
+    for domain, title in DOMAINS.items():
+        there = [name for name in names if domain in evaluation[name]]
+        if not there:
+            continue
+        rows = [row for metric in METRICS if (row := _row(metric, [evaluation[name][domain] for name in there], there))]
+        images = evaluation[there[0]][domain]["images"]
+        change = "teacher → student" if {"teacher", "student"} <= set(there) else ""
+        out.append({"title": title, "note": f"{images:,} images", "columns": there, "change": change, "rows": rows})
+    return out
+
+
+def _row(metric: Metric, scores: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any] | None:
+    values = [(score.get(metric.part) or {}).get(metric.key) for score in scores]
+    if all(value is None for value in values):
+        return None
+    known = [value for value in values if value is not None]
+    best = (min if metric.lower_is_better else max)(known)
+    cells = [
+        {
+            "text": "–" if value is None else f"{value * metric.scale:.{metric.digits}f}",
+            "best": value == best and min(known) < max(known),
+        }
+        for value in values
+    ]
+    by_name = dict(zip(names, values, strict=True))
+    before, after = by_name.get("teacher"), by_name.get("student")
+    change, tone = "", ""
+    if before is not None and after is not None:
+        change = f"{(after - before) * metric.scale:+.{metric.digits}f}"
+        better = after < before if metric.lower_is_better else after > before
+        tone = "good" if better else "bad" if after != before else ""
+    return {"label": metric.label, "cells": cells, "change": change, "tone": tone}
+
+
+def comparison_text(evaluation: Scores) -> str:
+    """What the columns are."""
+    columns = "; ".join(f"{name}: {what}" for name, what in NETWORKS.items() if name in evaluation)
+    return (
+        f"{columns}. Hand errors are measured after Procrustes alignment with the official scores; the best of each row "
+        "is bold. One run each: differences of a few tenths of a millimetre need several seeds (jobs.study)."
+    )
+
+
+def summary(labels: Mapping[str, Any] | None, evaluation: Scores, training: Mapping[str, Mapping[str, Any]]) -> str:
+    """What was done, in one paragraph for someone who has never seen the project."""
+    parts = [
+        "A network that sees one colour image and tells the 3D pose and shape of a hand and the pose of the object it "
+        "holds was first trained on labelled images (the teacher)."
+    ]
+    if labels:
+        videos, frames = labels["videos"], labels["frames"]
+        parts.append(
+            f"The teacher then labelled {videos['listed']:,} videos that nobody had annotated; of "
+            f"{frames['predicted']:,} frames, {frames['kept']:,} passed seven checks of space and time and were kept as pseudo-labels."
+        )
+    if "student" in training or "student" in evaluation:
+        parts.append("A fresh network (the student) was trained on both together.")
+    if evaluation:
+        parts.append("All were measured on images that none had seen, of the labelled kind and of a wider kind.")
+    return " ".join(parts)
+
+
+def cards(
+    labels: Mapping[str, Any] | None,
+    worth: Mapping[str, Any] | None,
+    evaluation: Scores,
+    stages: Sequence[Mapping[str, Any]],
+) -> list[dict[str, str]]:
+    """The few numbers that a reader in a hurry wants."""
+    out = []
+    for domain, label in (("freihand", "hand error out of domain"), ("ho3d", "hand error, labelled domain")):
+        errors = {name: scores[domain]["hand"]["joints_mm"] for name, scores in evaluation.items() if domain in scores}
+        if {"teacher", "student"} <= set(errors):
+            change = errors["student"] - errors["teacher"]
+            note = f"teacher → student: {change:+.1f} mm ({change / errors['teacher']:+.0%})"
+            tone = "good" if change < 0 else "bad"
+            value = f"{errors['teacher']:.1f} → {errors['student']:.1f} mm"
+            out.append({"label": label, "value": value, "note": note, "tone": tone})
+    if labels:
+        kept, predicted = labels["frames"]["kept"], labels["frames"]["predicted"]
+        note = f"{kept:,} of {predicted:,} frames passed"
+        out.append({"label": "pseudo-labels kept", "value": share(kept, predicted), "note": note, "tone": "soft"})
+    if worth:
+        kept_right, lost_right = worth["kept"]["precision"], worth["rejected"]["precision"]
+        note = f"of the rejected ones, {percent(lost_right)} would have been right"
+        out.append({"label": "kept labels that are right", "value": percent(kept_right), "note": note, "tone": "soft"})
+    spent = [stage["seconds"] for stage in stages if stage["seconds"] is not None]
+    if spent and len(out) < 4:
+        out.append({"label": "time", "value": seconds(sum(spent)), "note": "all stages", "tone": "soft"})
+    return out
+
+
+def labelling(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Bars per verdict, and the sums that must hold."""
+    frames, videos = report["frames"], report["videos"]
+    most = max([frames["kept"], *frames["rejected"].values(), 1])
+    bars = [_bar("kept", "kept", frames["kept"], most, frames["predicted"])]
+    for rule, count in frames["rejected"].items():
+        bars.append(_bar(f"{rule}: {RULES.get(rule, rule)}", "rejected", count, most, frames["predicted"]))
+    return {"bars": bars, "checks": checks(videos, frames)}
+
+
+def _bar(label: str, tone: str, count: int, most: int, whole: int) -> dict[str, Any]:
+    text = f"{count:,} ({share(count, whole)})"
+    return {"label": label, "tone": tone, "width": round(100 * count / most, 2), "text": text}
+
+
+def checks(videos: Mapping[str, int], frames: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Nothing is dropped without a count: both sums, said and checked."""
+    rejected = sum(frames["rejected"].values())
+    return [
+        {
+            "sentence": f"{videos['listed']:,} videos listed = {videos['labelled']:,} labelled + {videos['empty']:,} "
+            f"without kept frames + {videos['quarantined']:,} quarantined",
+            "holds": videos["listed"] == videos["labelled"] + videos["empty"] + videos["quarantined"],
+        },
+        {
+            "sentence": f"{frames['predicted']:,} frames predicted = {frames['kept']:,} kept + {rejected:,} rejected",
+            "holds": frames["predicted"] == frames["kept"] + rejected,
+        },
+    ]
+
+
+def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
+    """Kept against rejected, and each rule, against the kept-aside truth."""
+    when = worth["right_when"]
+    rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
+    rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
+    sides = worth["sides"]
+    told = "; ".join(
+        f"{side} hands {sides[f'{side}_{which}']['told']:,} of {sides[f'{side}_{which}']['frames']:,} "
+        f"({percent(sides[f'{side}_{which}']['share'])})"
+        for which in ("all",)
+        for side in ("left", "right")
+    )
+    text = (
+        "These videos come with true poses that neither the teacher nor the rules have seen. A label is right when its "
+        f"side is, its aligned joint error is at most {when['aligned_mm']:g} mm, and its 2D joints lie within "
+        f"{when['joints_2d']:g} hand-box sides of the truth on average. Good rules keep a larger share of right labels "
+        "than they reject."
+    )
+    return {"text": text, "rows": rows, "sides": f"The side of the hand was told rightly for {told}."}
+
+
+def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:
+    def number(key: str, digits: int) -> str:
+        return "–" if group[key] is None else f"{group[key]:.{digits}f}"
+
+    cells = [f"{group['frames']:,}", percent(group["precision"])]
+    cells += [number(key, 1) for key in ("aligned_mm_median", "aligned_mm_mean", "wrist_mm_median")]
+    return {"label": label, "cells": [*cells, number("joints_2d_median", 3)], "head": head}
+
+
+def training_text(training: Mapping[str, Mapping[str, Any]]) -> str:
+    """Steps and samples of each network."""
+    said = [
+        f"{name}: {facts['steps']:,} steps" + (f" on {facts['samples']:,} samples" if facts.get("samples") else "")
+        for name, facts in training.items()
+        if facts.get("steps") is not None
+    ]
+    return "Loss per step, smoothed by epoch. " + "; ".join(said) + ("." if said else "")
+
+
+def share(part: float, whole: float) -> str:
+    """A part of a whole in per cent, '–' of nothing."""
+    return percent(part / whole) if whole else "–"
+
+
+def percent(value: float | None) -> str:
+    """0.123 -> '12 %', with a digit more below ten."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" if abs(value) < 0.0995 else f"{100 * value:.0f} %"
+
+
+def seconds(value: float) -> str:
+    """12.3 -> '12.3 s', 200 -> '3 min 20 s'."""
+    if value < 100:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,172 @@
+"""The report: self-contained, escaped, with counts that add up; its tables say what the numbers say."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from hojoint import draw, report, report_tables
+
+
+def scores(joints_mm, add=None):
+    hand = {"joints_mm": joints_mm, "mesh_mm": joints_mm - 0.4, "joints_auc": 1 - joints_mm / 50, "mesh_auc": 0.8}
+    hand |= {"f5": 0.5, "f15": 0.95}
+    target = None if add is None else {"add_01d": add, "add_01d_true": add - 0.1, "adds_01d": add + 0.1, "rep5": 0.1}
+    return {"images": 200, "hand": hand, "object": target}
+
+
+def fake_worth():
+    group = {"frames": 900, "share": 0.6, "without_hand": 4, "right": 720, "precision": 0.8}
+    group |= {f"{name}_{of}": 9.87 for name in ("aligned_mm", "wrist_mm", "joints_2d") for of in ("median", "mean")}
+    none = {key: None if key not in ("frames", "right", "without_hand") else 0 for key in group}
+    lost = {**group, "frames": 600, "precision": 0.31, "right": 186}
+    side = {"frames": 10, "told": 9, "share": 0.9}
+    return {
+        "right_when": {"aligned_mm": 15.0, "joints_2d": 0.15},
+        "frames": 1500,
+        "all": group,
+        "kept": group,
+        "rejected": lost,
+        "by_rule": {"box_iou": lost, "bone_length": none},
+        "sides": {f"{s}_{which}": side for s in ("left", "right") for which in ("all", "kept")},
+    }
+
+
+def fake_facts(**changes):
+    """A run with all its parts, of made-up numbers."""
+    rejected = dict.fromkeys(report_tables.RULES, 0) | {"box_iou": 300, "reprojection": 120, "joint_step": 180}
+    labels = {
+        "videos": {"listed": 60, "labelled": 50, "empty": 8, "quarantined": 2},
+        "frames": {"decoded": 1500, "predicted": 1500, "kept": 900, "rejected": rejected},
+        "seconds": 41.2,
+        "frames_per_second": 36.4,
+    }
+    evaluation = {
+        "teacher": {"ho3d": scores(14.2, 0.41), "freihand": scores(24.0)},
+        "control": {"ho3d": scores(13.9, 0.45), "freihand": scores(23.6)},
+        "student": {"ho3d": scores(13.5, 0.52), "freihand": scores(19.8)},
+    }
+    stages = [
+        {"name": "synthesize", "what": "drew the world", "seconds": 30.5},
+        {"name": "train", "what": "600 steps", "seconds": 80.0},
+        {"name": "pseudo_label", "what": "60 videos", "seconds": None},
+    ]
+    facts = {
+        "title": "Hand and object poses from unlabelled video",
+        "stages": stages,
+        "provenance": {"command": "python -m jobs.pipeline output=runs/tiny", "config": "abcdef123456"},
+        "labelling": labels,
+        "quality": fake_worth(),
+        "evaluation": evaluation,
+        "training": {"teacher": {"steps": 600, "samples": 480}, "student": {"steps": 900, "samples": 1380}},
+    }
+    return report.Facts(**{**facts, **changes})
+
+
+def fake_gallery():
+    rng = np.random.default_rng(0)
+    image = draw.captioned(rng.integers(0, 255, (228, 228, 3), dtype=np.uint8), ["a frame"])
+    pictures = [report.Picture(draw.jpeg(image), f"video {number}", "kept", "kept") for number in range(5)]
+    return report.Gallery("Frames", "Some frames.", pictures, [{"colour": "#2e86de", "text": "hand box"}])
+
+
+class Fetches(HTMLParser):
+    """Collects what a page would fetch or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("script", "link", "iframe", "object", "embed"):
+            self.found.append(tag)
+        self.found += [value for name, value in attrs if name in ("src", "href") and not value.startswith("data:")]
+
+
+def test_the_page_fetches_nothing_and_runs_nothing():
+    html = report.render(fake_facts(), galleries=[fake_gallery()])
+    parser = Fetches()
+    parser.feed(html)
+    assert parser.found == []
+    assert "default-src 'none'" in html
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_what_comes_from_data_is_escaped():
+    evil = "<script>alert(1)</script>"
+    picture = report.Picture(draw.jpeg(np.zeros((8, 8, 3), np.uint8)), caption=evil, tag=evil)
+    html = report.render(
+        fake_facts(title=evil, provenance={evil: evil}), galleries=[report.Gallery(evil, evil, [picture])]
+    )
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_every_part_may_be_missing_and_then_its_section_is():
+    html = report.render(fake_facts(labelling=None, quality=None, evaluation={}, training={}))
+    assert "Before and after" not in html
+    assert "Pseudo-labels" not in html
+    assert "Where this comes from" in html
+
+
+def test_without_true_poses_the_report_says_that_worth_cannot_be_measured():
+    assert "cannot be measured" in report.render(fake_facts(quality=None))
+
+
+def test_the_best_network_of_each_row_is_marked_and_the_change_has_its_sign():
+    labelled, wide = report_tables.comparison(fake_facts().evaluation)
+    joints = wide["rows"][0]
+    assert wide["columns"] == ["teacher", "control", "student"]
+    assert [cell["text"] for cell in joints["cells"]] == ["24.00", "23.60", "19.80"]
+    assert [cell["best"] for cell in joints["cells"]] == [False, False, True]
+    assert (joints["change"], joints["tone"]) == ("-4.20", "good")
+    auc = next(row for row in labelled["rows"] if "joint AUC" in row["label"])
+    assert (auc["change"], auc["tone"]) == ("+1.4", "good")  # higher is better here
+    assert not any("object" in row["label"] for row in wide["rows"])  # no object truth there
+
+
+def test_a_worse_student_is_called_worse():
+    table = report_tables.comparison({"teacher": {"ho3d": scores(10.0)}, "student": {"ho3d": scores(12.0)}})[0]
+    assert table["rows"][0]["tone"] == "bad"
+    assert table["rows"][0]["cells"][0]["best"]
+
+
+def test_counts_that_do_not_add_up_are_shown_as_such():
+    labels = dict(fake_facts().labelling)
+    assert [check["holds"] for check in report_tables.labelling(labels)["checks"]] == [True, True]
+    labels["videos"] = {**labels["videos"], "quarantined": 1}
+    assert [check["holds"] for check in report_tables.labelling(labels)["checks"]] == [False, True]
+
+
+def test_bars_are_as_long_as_their_counts():
+    bars = report_tables.labelling(fake_facts().labelling)["bars"]
+    assert [bar["width"] for bar in bars[:2]] == [100.0, pytest.approx(100 * 300 / 900, abs=0.01)]
+    assert len(bars) == 1 + 7
+
+
+def test_a_picture_knows_its_kind():
+    assert report.Picture(draw.jpeg(np.zeros((8, 8, 3), np.uint8))).uri.startswith("data:image/jpeg;base64,")
+    assert report.Picture(b"\x89PNG...").uri.startswith("data:image/png")
+    assert report.Picture(b"<?xml?><svg/>").uri.startswith("data:image/svg+xml")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(12.34, "12.3 s"), (200, "3 min 20 s"), (3599.6, "1 h 00 min"), (7260, "2 h 01 min")]
+)
+def test_times_are_said_as_people_say_them(value, said):
+    assert report_tables.seconds(value) == said
+
+
+@pytest.mark.parametrize(("value", "said"), [(None, "–"), (0.5, "50 %"), (0.0123, "1.2 %"), (1.0, "100 %")])
+def test_shares_are_said_in_per_cent(value, said):
+    assert report_tables.percent(value) == said
+
+
+def test_the_page_is_well_formed():
+    html = report.render(fake_facts(), galleries=[fake_gallery()])
+    for tag in ("section", "table", "div", "figure", "tr", "td", "ul"):
+        assert len(re.findall(rf"<{tag}\b", html)) == html.count(f"</{tag}>"), tag
