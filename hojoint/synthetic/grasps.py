@@ -1,0 +1,224 @@
+"""Hand poses, and how a hand closes on an object until it touches.
+
+Poses are drawn from a few families (power, precision, pinch, flat, point, open) with each finger's curl of its own, so
+that the space is low-dimensional but not a list. Contact is found by closing each finger in small steps against the
+object's signed distance. Not physics: no forces, no friction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from hojoint.synthetic import hand, hand_mesh
+from hojoint.synthetic.hand_mesh import FINGERS
+from hojoint.synthetic.objects import Shape
+
+FAMILIES = ("power", "precision", "pinch", "flat", "point", "open")
+STEPS = 17  # of closing a finger
+CLEARANCE = 0.0015  # how far skin may sink into an object, metres
+
+
+@dataclass(frozen=True, eq=False)
+class Grasp:
+    """A hand on an object: finger angles when open and closed, and the object in the wrist's frame."""
+
+    family: str
+    opened: np.ndarray  # (15, 3) rad
+    closed: np.ndarray  # (15, 3) rad
+    rotation: np.ndarray  # (3, 3) object model to the hand's rest frame
+    translation: np.ndarray  # (3,) m, object origin in the hand's rest frame
+    touching: int  # fingers in contact
+
+
+def draw_angles(rng: np.random.Generator, family: str | None = None) -> np.ndarray:
+    """(15, 3) rad of a free hand, inside the anatomical limits."""
+    family = family or str(rng.choice(FAMILIES))
+    curl = _family_curls(rng, family)
+    return clip_angles(_spread(rng, _curled(curl, rng), 0.6 if family == "flat" else 0.4))
+
+
+def clip_angles(angles: np.ndarray) -> np.ndarray:
+    """Bring angles inside the joint limits."""
+    limits = hand.joint_limits()
+    return np.clip(angles, limits[..., 0], limits[..., 1])
+
+
+def _family_curls(rng: np.random.Generator, family: str) -> np.ndarray:
+    """(5,) curl of index, middle, pinky, ring and thumb, 0 straight, 1 closed."""
+    together = rng.uniform(0, 1)
+    if family == "power":
+        base = np.full(5, rng.uniform(0.35, 0.85))
+    elif family == "precision":
+        base = np.array([0.30, 0.33, 0.42, 0.38, 0.45]) + 0.3 * together
+    elif family == "pinch":
+        base = np.array([0.45, 0.15 + 0.6 * together, 0.1 + 0.8 * together, 0.1 + 0.75 * together, 0.5])
+    elif family == "flat":
+        base = np.array([0.03, 0.02, 0.05, 0.03, 0.1 + 0.4 * together])
+    elif family == "point":
+        base = np.array([0.05, 0.75, 0.85, 0.82, 0.65]) - np.array([0, 0.4, 0.4, 0.4, 0.3]) * together
+    else:
+        base = np.array([0.15, 0.17, 0.22, 0.2, 0.2]) + 0.15 * together
+    return np.clip(base + rng.normal(0, 0.09, 5), -0.1, 1)
+
+
+def _curled(curl: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Angles for curls: each finger's three joints share a curl, in proportions of its own."""
+    limits = hand.joint_limits()
+    angles = np.zeros((15, 3))
+    for index, finger in enumerate(FINGERS):
+        share = rng.normal([1.0, 1.0, 0.9], 0.18)
+        joints = slice(3 * index, 3 * index + 3)
+        angles[joints, 0] = curl[index] * share * limits[joints, 0, 1]
+        if finger == "thumb":
+            angles[13 - 1, 0] = curl[index] * 0.5 * limits[12, 0, 1] * share[0]
+            angles[12, 1] = np.deg2rad(rng.normal(10, 9))
+            angles[12, 2] = np.deg2rad(rng.normal(0, 7))
+    return angles
+
+
+def _spread(rng: np.random.Generator, angles: np.ndarray, amount: float) -> np.ndarray:
+    """Fan the fingers out or together."""
+    fan = rng.normal(0.15, 0.5) * amount
+    sides = {"index": 1.0, "middle": 0.1, "ring": -0.7, "pinky": -1.3}
+    angles = angles.copy()
+    for index, finger in enumerate(FINGERS):
+        if finger != "thumb":
+            angles[3 * index, 1] += np.deg2rad(14) * (fan * sides[finger] + rng.normal(0, 0.12))
+    return angles
+
+
+def rest_to_posed(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Forward kinematics of the mean hand: rotations (N, 16, 3, 3) and joints (N, 16, 3), root at rest.
+
+    ``angles`` (N, 15, 3). Shape coefficients are left out: contact needs a few millimetres only.
+    """
+    joints = np.concatenate([np.zeros((1, 3)), *[hand_mesh.finger_joints(f)[:3] for f in FINGERS]])
+    joints = hand_mesh.to_model(joints)
+    local = Rotation.from_rotvec(hand.pose_from_angles(angles).reshape(-1, 3)).as_matrix().reshape(-1, 15, 3, 3)
+    rotations = np.empty((len(angles), 16, 3, 3))
+    places = np.empty((len(angles), 16, 3))
+    rotations[:, 0], places[:, 0] = np.eye(3), joints[0]
+    for joint in range(1, 16):
+        parent = hand.PARENTS[joint]
+        rotations[:, joint] = rotations[:, parent] @ local[:, joint - 1]
+        places[:, joint] = places[:, parent] + rotations[:, parent] @ (joints[joint] - joints[parent])
+    return rotations, places
+
+
+def finger_samples(angles: np.ndarray, finger: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, S, 3) on a finger's bones and the radii (S,) of flesh around them."""
+    rotations, places = rest_to_posed(angles)
+    name = FINGERS[finger]
+    direction = hand_mesh.directions_to_model(hand_mesh.finger_frame(name)[0])
+    points, radii = [], []
+    widths = np.interp(np.linspace(0, 2.7, 9), [0, 1, 2, 3], [*hand_mesh.RADII[name], hand_mesh.RADII[name][2]])
+    for bone in range(3):
+        joint = 1 + 3 * finger + bone
+        for step, share in enumerate((0.1, 0.5, 0.9) if bone < 2 else (0.1, 0.45, 0.72)):
+            offset = rotations[:, joint] @ direction * (share * hand_mesh.BONES[name][bone])
+            points.append(places[:, joint] + offset)
+            radii.append(widths[3 * bone + step])
+    return np.stack(points, axis=1), np.array(radii)
+
+
+def grasp_object(rng: np.random.Generator, shape: Shape) -> Grasp:
+    """Place an object at a palm and close the fingers until they touch; the best of a few tries."""
+    tries = [_try_grasp(rng, shape) for _ in range(3)]
+    return max(tries, key=lambda grasp: grasp.touching)
+
+
+def _try_grasp(rng: np.random.Generator, shape: Shape) -> Grasp:
+    family = str(rng.choice(("power", "precision", "pinch"), p=(0.5, 0.35, 0.15)))
+    rotation = _object_rotation(rng, shape)
+    centre, start = _object_place(rng, family)
+    opened = clip_angles(_open_hand(rng, family))
+    translation = _against_palm(rng, shape, rotation, centre, start, family)
+    closed, touching = _close(rng, shape, rotation, translation, opened, family)
+    return Grasp(family, opened, closed, rotation, translation, touching)
+
+
+def _object_rotation(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Longest axis across the palm (z), thinnest towards it (y), then a random tilt and maybe upside down."""
+    order = np.argsort(np.ptp(shape.vertices, axis=0))
+    if np.ptp(shape.vertices, axis=0)[order[1]] < 0.085 and rng.random() < 0.5:
+        order = order[[1, 0, 2]]
+    columns = np.zeros((3, 3))
+    for model_axis, hand_axis in zip(order, (0, 1, 2), strict=True):
+        columns[hand_axis, model_axis] = 1.0
+    if np.linalg.det(columns) < 0:
+        columns[0] *= -1
+    if rng.random() < 0.5:
+        columns = np.diag([-1.0, 1.0, -1.0]) @ columns
+    return Rotation.from_rotvec(rng.normal(0, [0.12, 0.3, 0.15])).as_matrix() @ columns
+
+
+def _object_place(rng: np.random.Generator, family: str) -> tuple[np.ndarray, float]:
+    """Where the object's centre goes, rest frame, and how near its surface may come to the palm."""
+    wrist = hand_mesh.WRIST
+    if family == "power":
+        return wrist + [-rng.uniform(0.075, 0.095), 0.0, rng.uniform(-0.012, 0.02)], 0.015
+    if family == "precision":
+        return wrist + [-rng.uniform(0.11, 0.135), 0.0, rng.uniform(-0.005, 0.02)], rng.uniform(0.028, 0.045)
+    return wrist + [-rng.uniform(0.125, 0.145), 0.0, rng.uniform(0.015, 0.035)], rng.uniform(0.035, 0.055)
+
+
+def _open_hand(rng: np.random.Generator, family: str) -> np.ndarray:
+    """Fingers ready to close: nearly straight, thumb opposed."""
+    angles = _curled(np.array([0.02, 0.02, 0.02, 0.02, 0.0]) + rng.normal(0, 0.03, 5), rng)
+    angles = _spread(rng, angles, 0.3)
+    angles[12] = np.deg2rad([rng.uniform(-5, 10), rng.uniform(-5, 12), rng.normal(0, 5)])
+    angles[12, 1] += np.deg2rad(18 if family != "power" else 8)
+    angles[13, 0], angles[14, 0] = 0.0, 0.0
+    return angles
+
+
+def _against_palm(
+    rng: np.random.Generator, shape: Shape, rotation: np.ndarray, centre: np.ndarray, clearance: float, family: str
+) -> np.ndarray:
+    """Move the object out of the palm along its normal until nothing of the palm is nearer than ``clearance``."""
+    wrist = hand_mesh.WRIST
+    u, w = np.meshgrid(np.linspace(0.015, 0.10, 6), np.linspace(-0.035, 0.03, 5))
+    palm = wrist + np.stack([-u.ravel(), np.full(u.size, 0.0), w.ravel()], axis=1)
+    middle = (shape.vertices.max(0) + shape.vertices.min(0)) / 2
+    slide = rng.normal(0, 0.15) * np.ptp(shape.vertices, axis=0).max() * (rotation @ _long_axis(shape))
+    for depth in np.linspace(0.0, 0.14, 57):
+        translation = centre + slide - [0, depth, 0] - rotation @ middle
+        if shape.distance((palm - translation) @ rotation).min() >= clearance:
+            break
+    return translation
+
+
+def _long_axis(shape: Shape) -> np.ndarray:
+    return np.eye(3)[int(np.argmax(np.ptp(shape.vertices, axis=0)))]
+
+
+def _close(
+    rng: np.random.Generator, shape: Shape, rotation: np.ndarray, translation: np.ndarray, opened: np.ndarray, family: str
+) -> tuple[np.ndarray, int]:
+    """Close finger by finger, up to the first step that would sink in; a finger that never touches stays relaxed."""
+    limits = hand.joint_limits()
+    closed, touching = opened.copy(), 0
+    for finger in range(5):
+        joints = slice(3 * finger, 3 * finger + 3)
+        target = opened.copy()
+        shares = np.array([0.78, 0.95, 0.8]) * rng.uniform(0.85, 1.1, 3)
+        target[joints, 0] = np.minimum(shares, 1) * limits[joints, 0, 1]
+        if FINGERS[finger] == "thumb":
+            target[12, 1] = opened[12, 1] - np.deg2rad(10)
+        levels = np.linspace(0, 1, STEPS)
+        path = opened + levels[:, None, None] * (target - opened)
+        points, radii = finger_samples(path, finger)
+        gap = shape.distance((points.reshape(-1, 3) - translation) @ rotation).reshape(points.shape[:2]) - radii
+        sunk = np.flatnonzero(gap.min(1) < -CLEARANCE)
+        idle = family == "pinch" and FINGERS[finger] in ("ring", "pinky")
+        if len(sunk) and sunk[0] > 0:
+            closed[joints] = path[sunk[0] - 1][joints]
+            touching += 1
+        elif len(sunk):
+            closed[joints] = path[0][joints] - np.deg2rad(np.array([[8.0, 0, 0], [0, 0, 0], [0, 0, 0]]))
+        else:
+            closed[joints] = path[int(rng.integers(4, 9 if idle else 12))][joints]
+    return clip_angles(closed), touching

@@ -1,0 +1,387 @@
+"""The surface of the stand-in hand: 778 vertices and 1538 faces, a disc of quads that is open at the wrist.
+
+Built by construction from published anthropometry: a palm of rings with 28 columns, four finger tubes that grow out of
+its last ring, a thumb tube that grows out of a hole in its radial side. Not MANO and not derived from it: only the
+counts, the axes (fingers along -x, palm towards -y, thumb towards +z) and the ids of the finger tips agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FINGERS = ("index", "middle", "pinky", "ring", "thumb")  # order of the chains in MANO
+# Design frame: u towards the finger tips, w towards the thumb, n out of the back of the hand; metres, wrist at zero.
+WRIST = np.array([0.0957, 0.0064, 0.0062])  # where MANO's own wrist rests
+KNUCKLES = {
+    "index": (0.0880, 0.0255, 0.0020),
+    "middle": (0.0910, 0.0045, 0.0040),
+    "ring": (0.0850, -0.0150, 0.0025),
+    "pinky": (0.0775, -0.0325, -0.0020),
+    "thumb": (0.0230, 0.0210, -0.0100),
+}
+BONES = {  # lengths of the three bones after each first joint
+    "index": (0.0400, 0.0235, 0.0220),
+    "middle": (0.0440, 0.0270, 0.0230),
+    "ring": (0.0400, 0.0260, 0.0225),
+    "pinky": (0.0320, 0.0190, 0.0205),
+    "thumb": (0.0430, 0.0315, 0.0275),
+}
+DIRECTIONS = {
+    "index": (0.997, 0.075, 0.0),
+    "middle": (1.0, 0.0, 0.0),
+    "ring": (0.996, -0.085, 0.0),
+    "pinky": (0.984, -0.175, 0.0),
+    "thumb": (0.745, 0.610, -0.270),
+}
+PADS = {"thumb": (0.10, -0.60, -0.80)}  # where the pulp of the finger looks; the others look out of the palm
+RADII = {  # half width at the base, at the middle joint and near the tip
+    "index": (0.0102, 0.0088, 0.0076),
+    "middle": (0.0106, 0.0091, 0.0079),
+    "ring": (0.0100, 0.0086, 0.0074),
+    "pinky": (0.0090, 0.0074, 0.0064),
+    "thumb": (0.0150, 0.0112, 0.0095),
+}
+RINGS = {"index": 11, "middle": 11, "ring": 11, "pinky": 11, "thumb": 12}
+TIP_IDS = {  # the vertex at the very tip, then ids that other code bases use for the same finger (formats.md 0)
+    "thumb": (728, 745, 744),
+    "index": (353, 317, 320, 333),
+    "middle": (442, 444, 443, 445),
+    "ring": (576, 556, 554, 555),
+    "pinky": (694, 673, 671, 672, 657),
+}
+WEB = 0.019  # how far the webs lie beyond the knuckles
+COLUMNS = 28  # of a palm ring: 13 dorsal from radial to ulnar, ulnar side, 13 palmar from ulnar to radial, radial side
+PALM_RINGS = 7
+ACROSS = ("index", "middle", "ring", "pinky")
+
+
+@dataclass(frozen=True, eq=False)
+class HandMesh:
+    """The rest surface, with what the skinning and the shapes need to know of each vertex."""
+
+    vertices: np.ndarray  # (778, 3) m, model frame
+    faces: np.ndarray  # (1538, 3), counter-clockwise from outside
+    joints: np.ndarray  # (16, 3) m, MANO order
+    chain: np.ndarray  # (778, 5) in [0, 1]: how much of each finger's chain moves the vertex
+    along: np.ndarray  # (778, 5) m: position along each finger's chain, zero at its first joint
+    wrist_ring: np.ndarray  # (16,) vertices of the opening, in order
+
+
+def to_model(points: np.ndarray) -> np.ndarray:
+    """Design frame (u, w, n) to the model's axes (x, y, z)."""
+    return directions_to_model(points) + WRIST
+
+
+def directions_to_model(vectors: np.ndarray) -> np.ndarray:
+    """The same for directions."""
+    vectors = np.asarray(vectors, dtype=float)
+    return np.stack([-vectors[..., 0], vectors[..., 2], vectors[..., 1]], axis=-1)
+
+
+def finger_frame(finger: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bone direction, radial side and back of a finger, orthonormal, design frame."""
+    along = np.array(DIRECTIONS[finger]) / np.linalg.norm(DIRECTIONS[finger])
+    pad = np.array(PADS.get(finger, (0.0, 0.0, -1.0)))
+    back = -(pad - along * (pad @ along))
+    back /= np.linalg.norm(back)
+    return along, np.cross(back, along), back
+
+
+def finger_joints(finger: str) -> np.ndarray:
+    """(4, 3): the three joints and the tip, design frame."""
+    along = finger_frame(finger)[0]
+    steps = np.concatenate([[0.0], np.cumsum(BONES[finger])])
+    return np.array(KNUCKLES[finger]) + steps[:, None] * along
+
+
+def build() -> HandMesh:
+    """The whole surface; the same on every machine."""
+    return _Builder().finish()
+
+
+class _Builder:
+    """Collects vertices and quads; each vertex remembers the fingers it belongs to."""
+
+    def __init__(self) -> None:
+        self.points: list[np.ndarray] = []
+        self.faces: list[tuple[int, int, int]] = []
+        self.owners: list[dict[str, float]] = []
+        self.apex: dict[str, int] = {}
+        self.tip_rings: dict[str, list[int]] = {}
+
+    def finish(self) -> HandMesh:
+        wrist = self._wrist()
+        palm = self._palm()
+        self._zip(wrist, palm[0])
+        hole = self._palm_faces(palm)
+        webs = self._webs(palm)
+        for index, finger in enumerate(ACROSS):
+            base = palm[-1]
+            loop = base[3 * index : 3 * index + 4] + [webs[index + 1]]
+            loop += base[14 + 9 - 3 * index : 14 + 13 - 3 * index] + [webs[index]]
+            self._tube(finger, loop, np.deg2rad([36, 72, 108, 144, 180, 216, 252, 288, 324, 0]))
+        self._tube("thumb", hole, None)
+        vertices = np.array(self.points)
+        faces = np.array(self.faces)
+        vertices = _relax(vertices, faces, fixed=self._fixed(wrist))
+        return self._ordered(vertices, faces, wrist)
+
+    def _add(self, point: np.ndarray, owners: dict[str, float]) -> int:
+        self.points.append(np.asarray(point, dtype=float))
+        self.owners.append(owners)
+        return len(self.points) - 1
+
+    def _wrist(self) -> list[int]:
+        angles = np.linspace(0, 2 * np.pi, 16, endpoint=False) + np.deg2rad(20)
+        points = np.stack([np.full(16, -0.006), 0.0275 * np.cos(angles), 0.0195 * np.sin(angles)], axis=1)
+        return [self._add(point, {}) for point in points]
+
+    def _palm(self) -> list[list[int]]:
+        """Seven rings from above the wrist to the webs; three profiles, blended."""
+        angles = np.concatenate([np.linspace(18, 162, 13), [180], np.linspace(198, 342, 13), [360]])
+        cosine, sine = np.cos(np.deg2rad(angles)), np.sin(np.deg2rad(angles))
+        wrist = np.stack([np.full(COLUMNS, 0.006), 0.029 * cosine, 0.0195 * sine], axis=1)
+        knuckles = self._across(0.0, 1.16)
+        web = self._across(WEB, 1.0)
+        rings = []
+        for share in (0.02, 0.20, 0.40, 0.60, 0.80, 1.0, None):
+            points = web if share is None else (1 - share) * wrist + share * knuckles
+            if share is not None:
+                points = points + self._palm_bulge(points, share)
+            rings.append(self._palm_ring(points, hole=len(rings) == 2))
+        return rings
+
+    def _palm_ring(self, points: np.ndarray, hole: bool) -> list[int]:
+        """One ring; the two vertices inside the thumb's hole are left out."""
+        skip = (26, 27) if hole else ()
+        return [-1 if c in skip else self._add(point, self._palm_owners(c)) for c, point in enumerate(points)]
+
+    @staticmethod
+    def _palm_bulge(points: np.ndarray, share: float) -> np.ndarray:
+        """The balls of the thumb and of the little finger, and the hollow between them."""
+        palmar = points[:, 2] < 0
+        hill = np.sin(np.pi * np.clip(share, 0, 1)) ** 1.2
+        thenar = np.exp(-(((points[:, 1] - 0.018) / 0.012) ** 2))
+        hypothenar = np.exp(-(((points[:, 1] + 0.024) / 0.011) ** 2))
+        bulge = np.zeros_like(points)
+        bulge[:, 2] = -hill * palmar * (0.0065 * thenar + 0.004 * hypothenar - 0.002)
+        return bulge
+
+    def _across(self, beyond: float, swell: float) -> np.ndarray:
+        """(28, 3) profile through the four fingers, ``beyond`` their knuckles; neighbours share their common points."""
+        total, count = np.zeros((COLUMNS, 3)), np.zeros((COLUMNS, 1))
+        for index, finger in enumerate(ACROSS):
+            ring = _ring(finger, beyond, np.deg2rad([36, 72, 108, 144, 216, 252, 288, 324]), swell)
+            columns = [*range(3 * index, 3 * index + 4), *range(14 + 9 - 3 * index, 14 + 13 - 3 * index)]
+            total[columns] += ring
+            count[columns] += 1
+        total[27], count[27] = _ring("index", beyond, np.array([0.0]), swell)[0], 1
+        total[13], count[13] = _ring("pinky", beyond, np.array([np.pi]), swell)[0], 1
+        return total / count
+
+    @staticmethod
+    def _palm_owners(column: int) -> dict[str, float]:
+        if column in (27, 13):
+            return {"index" if column == 27 else "pinky": 1.0}
+        place = column if column < 13 else 26 - column
+        left, right = ACROSS[max(0, (place - 1) // 3)], ACROSS[min(3, place // 3)]
+        return {left: 1.0} if left == right else {left: 0.5, right: 0.5}
+
+    def _palm_faces(self, palm: list[list[int]]) -> list[int]:
+        """Quads of the palm but for the thumb's hole, whose boundary is returned in order."""
+        hole_columns, hole_rings = (25, 26, 27), (1, 2)  # between the columns 25..28=0
+        for ring in range(PALM_RINGS - 1):
+            for column in range(COLUMNS):
+                if column in hole_columns and ring in hole_rings:
+                    continue
+                after = (column + 1) % COLUMNS
+                self._quad(palm[ring][column], palm[ring][after], palm[ring + 1][after], palm[ring + 1][column])
+        lower = [palm[1][c] for c in (25, 26, 27, 0)]
+        upper = [palm[3][c] for c in (0, 27, 26, 25)]
+        return [*lower, palm[2][0], *upper, palm[2][25]]
+
+    def _webs(self, palm: list[list[int]]) -> list[int]:
+        """The middle points between neighbouring fingers, with the palm's two sides at the ends."""
+        webs = [palm[-1][27]]
+        for left, right in zip(ACROSS, ACROSS[1:], strict=False):
+            points = _ring(left, WEB, np.array([np.pi]), 1.0) + _ring(right, WEB, np.array([0.0]), 1.0)
+            webs.append(self._add(points[0] / 2 - np.array([0.002, 0, 0]), {left: 0.5, right: 0.5}))
+        return [*webs, palm[-1][13]]
+
+    def _tube(self, finger: str, loop: list[int], angles: np.ndarray | None) -> None:
+        """Rings from ``loop`` to the tip, and the tip itself."""
+        middle, last = BONES[finger][0], BONES[finger][0] + BONES[finger][1]
+        tip = last + BONES[finger][2] + 0.002
+        thumb = angles is None
+        if angles is None:
+            angles = np.deg2rad(36.0 * np.arange(10))
+            places = [0.026, 0.032, middle - 0.006, middle, middle + 0.007]
+        else:
+            places = [WEB + (middle - WEB) * 0.40, middle - 0.006, middle, middle + 0.006, (middle + last) / 2]
+        places += [last - 0.005, last, last + 0.005]
+        places += [last + (tip - last) * share for share in (0.52, 0.80, 0.95)]
+        for index, place in enumerate(_padded(places, RINGS[finger])):
+            ring = [self._add(point, {finger: 1.0}) for point in _ring(finger, place, angles, 1.0)]
+            self._bridge(loop, ring, free=thumb and index == 0)
+            angles = angles if index or not thumb else _angles_of(finger, np.array([self.points[v] for v in ring]))
+            loop = ring
+            self.tip_rings.setdefault(finger, []).extend(ring)
+        along, _, _ = finger_frame(finger)
+        self.apex[finger] = self._add(np.array(KNUCKLES[finger]) + along * tip, {finger: 1.0})
+        for here, after in zip(loop, [*loop[1:], loop[0]], strict=True):
+            self.faces.append((here, after, self.apex[finger]))
+
+    def _bridge(self, lower: list[int], upper: list[int], free: bool) -> None:
+        """Quads between two loops of equal length; ``free``: turn the upper one to where it fits best."""
+        if free:
+            points = np.array(self.points)
+            turns = [(np.roll(order, turn).tolist()) for order in (upper, upper[::-1]) for turn in range(len(upper))]
+            best = min(turns, key=lambda turn: float(((points[lower] - points[turn]) ** 2).sum()))
+            upper[:] = best
+        for index in range(len(lower)):
+            after = (index + 1) % len(lower)
+            self._quad(lower[index], lower[after], upper[after], upper[index])
+
+    def _zip(self, small: list[int], large: list[int]) -> None:
+        """Triangles between two rings of different length, by angle around the palm's axis."""
+        points = np.array(self.points)
+
+        def angle(vertex: int) -> float:
+            return float(np.arctan2(points[vertex][2] / 0.0195, points[vertex][1] / 0.029) % (2 * np.pi))
+
+        small = sorted(small, key=angle)
+        large = sorted(large, key=angle)
+        i = j = 0
+        while i < len(small) or j < len(large):
+            next_small = angle(small[(i + 1) % len(small)]) + 2 * np.pi * (i + 1 >= len(small))
+            next_large = angle(large[(j + 1) % len(large)]) + 2 * np.pi * (j + 1 >= len(large))
+            here, there = small[i % len(small)], large[j % len(large)]
+            if j >= len(large) or (i < len(small) and next_small <= next_large):
+                self.faces.append((here, small[(i + 1) % len(small)], there))
+                i += 1
+            else:
+                self.faces.append((here, large[(j + 1) % len(large)], there))
+                j += 1
+
+    def _quad(self, a: int, b: int, c: int, d: int) -> None:
+        self.faces += [(a, b, c), (a, c, d)]
+
+    def _fixed(self, wrist: list[int]) -> np.ndarray:
+        """Vertices that smoothing must not move: the opening and the outer parts of the fingers."""
+        fixed = np.zeros(len(self.points), dtype=bool)
+        fixed[wrist] = True
+        for finger, ring in self.tip_rings.items():
+            fixed[ring[20 if finger == "thumb" else 10 :]] = True
+            fixed[self.apex[finger]] = True
+        return fixed
+
+    def _ordered(self, vertices: np.ndarray, faces: np.ndarray, wrist: list[int]) -> HandMesh:
+        """Give the finger tips the ids that the field's code bases expect, and turn every face outwards."""
+        number = np.full(len(vertices), -1)
+        for finger, ids in TIP_IDS.items():
+            near = self.tip_rings[finger][::-1]
+            for place, vertex in zip(ids, [self.apex[finger], *near[1::3]], strict=False):
+                number[vertex] = place
+        free = sorted(set(range(len(vertices))) - set(number[number >= 0].tolist()))
+        number[number < 0] = free
+        order = np.argsort(number)
+        model = to_model(vertices)[order]
+        faces = number[faces]
+        chain, along = self._chains(vertices)
+        joints = np.concatenate([np.zeros((1, 3)), *[finger_joints(finger)[:3] for finger in FINGERS]])
+        return HandMesh(
+            vertices=model,
+            faces=_outwards(model, faces),
+            joints=to_model(joints),
+            chain=chain[order],
+            along=along[order],
+            wrist_ring=number[np.array(wrist)],
+        )
+
+    def _chains(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chain = np.zeros((len(vertices), 5))
+        along = np.zeros((len(vertices), 5))
+        for index, finger in enumerate(FINGERS):
+            axis = finger_frame(finger)[0]
+            along[:, index] = (vertices - np.array(KNUCKLES[finger])) @ axis
+            chain[:, index] = [owner.get(finger, 0.0) for owner in self.owners]
+        return chain, along
+
+
+def _padded(places: list[float], count: int) -> list[float]:
+    """Insert places into the widest gaps until there are ``count``."""
+    places = list(places)
+    while len(places) < count:
+        gaps = np.diff(places)
+        widest = int(np.argmax(gaps))
+        places.insert(widest + 1, places[widest] + gaps[widest] / 2)
+    return places
+
+
+def _ring(finger: str, place: float, angles: np.ndarray, swell: float) -> np.ndarray:
+    """Points around a finger ``place`` metres after its first joint; angle 0 radial, 90 degrees the back."""
+    along, radial, back = finger_frame(finger)
+    bones = BONES[finger]
+    length = sum(bones) + 0.002
+    width = float(np.interp(place, [0.0, bones[0], bones[0] + bones[1], length], [*RADII[finger], RADII[finger][2]]))
+    for joint in (bones[0], bones[0] + bones[1]):
+        width *= 1 + 0.05 * np.exp(-(((place - joint) / 0.005) ** 2))  # knobs at the joints
+    tip = 0.012
+    left = max(0.0, min(1.0, (length - place) / tip))
+    width *= np.sqrt(1 - (1 - left) ** 2.3) if left < 1 else 1.0
+    width *= swell
+    pulp = 0.0012 * np.exp(-(((place - (length - 0.011)) / 0.008) ** 2))  # the pad of the last bone
+    sine = np.sin(angles)
+    thick = width * 0.93 * sine - pulp * (sine < -0.3) + (0.18 * width * (sine > 0.3) * -max(0.0, 1 - left))
+    centre = np.array(KNUCKLES[finger]) + along * place
+    return centre + np.outer(width * np.cos(angles), radial) + np.outer(thick, back)
+
+
+def _angles_of(finger: str, points: np.ndarray) -> np.ndarray:
+    """Angles around the finger of the points of a ring; the inverse of ``_ring``, up to its thickness."""
+    along, radial, back = finger_frame(finger)
+    offset = points - points.mean(0)
+    turn = np.arctan2(offset @ back / 0.93, offset @ radial)
+    return np.asarray(np.round(np.rad2deg(turn) / 36) * np.deg2rad(36))
+
+
+def _relax(vertices: np.ndarray, faces: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+    """A few steps of Laplacian smoothing where palm, webs and thumb meet (with the inverse step against shrinking)."""
+    edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1), axis=0)
+    for step in (0.5, -0.35) * 4:
+        total, count = np.zeros_like(vertices), np.zeros((len(vertices), 1))
+        for here, there in ((0, 1), (1, 0)):
+            np.add.at(total, edges[:, here], vertices[edges[:, there]])
+            np.add.at(count, edges[:, here], 1)
+        moved = vertices + step * (total / count - vertices)
+        vertices = np.where(fixed[:, None], vertices, moved)
+    return vertices
+
+
+def _outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Make neighbouring faces agree, walking over shared edges, then choose the side with positive volume."""
+    by_edge: dict[tuple[int, int], list[int]] = {}
+    for index, face in enumerate(faces.tolist()):
+        for a, b in zip(face, face[1:] + face[:1], strict=True):
+            by_edge.setdefault((min(a, b), max(a, b)), []).append(index)
+    result = faces.copy()
+    done = np.zeros(len(faces), dtype=bool)
+    done[0] = True
+    queue = [0]
+    while queue:
+        index = queue.pop()
+        face = result[index].tolist()
+        for a, b in zip(face, face[1:] + face[:1], strict=True):
+            for other in by_edge[(min(a, b), max(a, b))]:
+                if not done[other]:
+                    there = result[other].tolist()
+                    if (a, b) in zip(there, there[1:] + there[:1], strict=True):
+                        result[other] = result[other][::-1]
+                    done[other] = True
+                    queue.append(other)
+    centred = vertices - vertices.mean(0)
+    corners = centred[result]
+    volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
+    return result if volume > 0 else result[:, ::-1].copy()
