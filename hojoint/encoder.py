@@ -110,9 +110,7 @@ def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor, *, cells: int) -> Tens
     # Boxes in bfloat16 would be off by whole pixels, so mixed precision stops here.
     dtype = torch.promote_types(p2.dtype, torch.float32)
     rois = torch.cat([rows.to(dtype)[:, None], boxes.to(dtype)], dim=1)
-    features = roi_align(
-        p2.to(dtype), rois, (cells, cells), spatial_scale=1 / STRIDE, sampling_ratio=-1, aligned=False
-    )
+    features = roi_align(p2.to(dtype), rois, (cells, cells), spatial_scale=1 / STRIDE, sampling_ratio=-1, aligned=False)
     return features.to(p2.dtype)
 
 
@@ -123,9 +121,7 @@ def intersection(hand_boxes: Tensor, object_boxes: Tensor) -> tuple[Tensor, Tens
     return torch.cat([low, high], dim=1), (high > low).all(dim=1)
 
 
-def intersection_features(
-    p2: Tensor, hand_boxes: Tensor, object_boxes: Tensor, rows: Tensor, *, cells: int
-) -> Tensor:
+def intersection_features(p2: Tensor, hand_boxes: Tensor, object_boxes: Tensor, rows: Tensor, *, cells: int) -> Tensor:
     """Features F^inter (K, C, R, R); zero where the boxes do not overlap."""
     boxes, overlaps = intersection(hand_boxes, object_boxes)
     features = roi_features(p2, boxes, rows, cells=cells)

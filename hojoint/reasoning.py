@@ -40,7 +40,9 @@ class ContextReasoning(nn.Module):
     def forward(self, query_BCRR: Tensor, context_BCRR: Tensor) -> Tensor:
         """Enhanced features F^{o+} (Eq. 4), of the query's shape."""
         answer_BHND = F.scaled_dot_product_attention(
-            self._split(self.query(query_BCRR)), self._split(self.key(context_BCRR)), self._split(self.value(context_BCRR))
+            self._split(self.query(query_BCRR)),
+            self._split(self.key(context_BCRR)),
+            self._split(self.value(context_BCRR)),
         )
         answer_BNC = answer_BHND.transpose(1, 2).flatten(2)
         asked_BNC = query_BCRR.flatten(2).transpose(1, 2) + answer_BNC  # Eq. 3

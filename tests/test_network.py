@@ -1,0 +1,152 @@
+"""The whole network: what each row may and may not change, and where gradients go."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from hojoint.config import ModelConfig
+from hojoint.network import HOJoint
+
+TINY = ModelConfig(
+    input_px=64, block="basic", blocks=(1, 1, 1, 1), width=8, channels=16, roi_cells=8, hourglass_depth=2,
+    encoder_stages=2, mano_hidden=(32, 24), attention_hidden=32,
+)  # fmt: skip
+HAND = torch.tensor([[10.0, 10, 40, 44], [5, 8, 30, 36], [20, 16, 60, 60]])
+THING = torch.tensor([[30.0, 20, 60, 60], [0, 0, 28, 30], [16, 30, 50, 64]])
+
+
+def _network(**changes: object) -> HOJoint:
+    torch.manual_seed(0)
+    return HOJoint(TINY.model_copy(update=changes))
+
+
+def _images() -> torch.Tensor:
+    return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def _without(*rows: int) -> torch.Tensor:
+    boxes = THING.clone()
+    boxes[list(rows)] = torch.nan
+    return boxes
+
+
+def test_the_released_size_has_the_released_number_of_parameters() -> None:
+    with torch.device("meta"):
+        count = sum(p.numel() for p in HOJoint().parameters())
+    smoothing = 2 * (256 * 256 * 9 + 256)  # of P3 and P4, in the released file and nowhere in the computation
+    assert count == 33_299_859
+    assert abs(count + smoothing - 34.5e6) < 0.1e6
+
+
+def test_outputs_have_the_promised_shapes() -> None:
+    out = _network().eval()(_images(), HAND, THING)
+    assert out.hand.joints_box.shape == (3, 21, 2)
+    assert out.hand.rotations.shape == (3, 16, 3, 3)
+    assert out.hand.shape.shape == (3, 10)
+    assert out.hand.heatmaps.shape == (3, 21, 8, 8)
+    assert out.object.control_box.shape == (3, 8, 8, 21, 2)
+    assert out.object.confidence.shape == (3, 8, 8, 21)
+    assert out.attention is None
+
+
+@pytest.mark.parametrize("reasoning", ["none", "o+", "h+", "h+o+"])
+def test_each_image_is_answered_alone_in_evaluation(reasoning: str) -> None:
+    network = _network(reasoning=reasoning).eval()
+    images, things = _images(), _without(1)
+    together = network(images, HAND, things)
+    for row in range(3):
+        alone = network(images[row, None], HAND[row, None], things[row, None])
+        for part in ("hand", "object"):
+            for many, one in zip(getattr(together, part), getattr(alone, part), strict=True):
+                torch.testing.assert_close(many[row], one[0], equal_nan=True, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("reasoning", ["none", "o+", "h+", "h+o+"])
+def test_a_loss_on_every_output_reaches_every_parameter(reasoning: str) -> None:
+    network = _network(reasoning=reasoning).train()
+    out = network(_images(), HAND, THING)
+    weights = torch.Generator().manual_seed(2)
+    loss = sum((x * torch.rand(x.shape, generator=weights)).sum() for part in out[:2] for x in part)
+    loss.backward()
+    # A bias right before a batch norm, or a key's, has a gradient of zero up to rounding; it must still have one.
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+    silent = [name for name, p in network.named_parameters() if p.grad.abs().sum() == 0 and "bias" not in name]
+    assert silent == []
+
+
+def test_an_image_without_an_object_has_no_confidence_and_no_points() -> None:
+    out = _network().eval()(_images(), HAND, _without(1)).object
+    assert out.control_box[1].isnan().all()
+    assert (out.confidence[1] == 0).all()
+    assert out.control_box[[0, 2]].isfinite().all()
+    assert (out.confidence[[0, 2]] > 0).all()
+
+
+def test_images_without_an_object_do_not_touch_the_object_heads_statistics() -> None:
+    def statistics(network: HOJoint) -> dict[str, torch.Tensor]:
+        return {k: v.clone() for k, v in network.object_decoder.state_dict().items() if "running" in k or "num" in k}
+
+    network = _network().train()
+    before = statistics(network)
+    network(_images(), HAND, _without(0, 1, 2))
+    torch.testing.assert_close(statistics(network), before, rtol=0, atol=0)
+    # With one object among three images they are what one pass of that RoI's features makes them.
+    caught: list[torch.Tensor] = []
+    network.object_decoder.trunk[0].register_forward_hook(lambda _m, _i, out: caught.append(out.detach()))
+    network(_images(), HAND, _without(0, 2))
+    assert caught[0].shape[0] == 1
+    expected = 0.9 * before["trunk.1.running_mean"] + 0.1 * caught[0].mean(dim=(0, 2, 3))
+    torch.testing.assert_close(statistics(network)["trunk.1.running_mean"], expected)
+
+
+def test_a_training_batch_without_objects_gives_the_object_branch_gradients_of_zero() -> None:
+    network = _network(reasoning="h+o+").train()
+    out = network(_images(), HAND, _without(0, 1, 2))
+    (sum(x.square().sum() for x in out.hand) + out.object.confidence.sum()).backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+    assert all(p.grad.abs().sum() == 0 for p in network.object_decoder.parameters())
+
+
+def test_under_o_plus_the_hand_does_not_depend_on_the_object_box() -> None:
+    network = _network().eval()
+    with_boxes, without = network(_images(), HAND, THING).hand, network(_images(), HAND, _without(0, 1, 2)).hand
+    hand_only = network(_images(), HAND, THING, with_object=False)
+    torch.testing.assert_close(with_boxes, without, rtol=0, atol=0)
+    torch.testing.assert_close(with_boxes, hand_only.hand, rtol=0, atol=0)
+    assert hand_only.object.control_box.isnan().all()
+
+
+def test_under_h_plus_the_hand_listens_to_the_intersection() -> None:
+    network = _network(reasoning="h+").eval()
+    far = torch.tensor([[45.0, 50, 60, 60], [40, 45, 60, 60], [0, 0, 10, 10]])  # no overlap: the same as no object
+    near = network(_images(), HAND, THING).hand.joints_box
+    torch.testing.assert_close(
+        network(_images(), HAND, far).hand.joints_box, network(_images(), HAND, _without(0, 1, 2)).hand.joints_box
+    )
+    assert not torch.allclose(near, network(_images(), HAND, far).hand.joints_box)
+
+
+def test_attention_is_handed_out_on_request() -> None:
+    network = _network().eval()
+    attention = network(_images(), HAND, _without(2), with_attention=True).attention
+    assert attention.shape == (3, 64, 64)
+    torch.testing.assert_close(attention[:2].sum(dim=2), torch.ones(2, 64))
+    assert attention[2].isnan().all()
+    assert _network(reasoning="none").eval()(_images(), HAND, THING, with_attention=True).attention is None
+
+
+def test_mixed_precision_moves_joints_little() -> None:
+    network = _network().eval()
+    exact = network(_images(), HAND, THING)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = network(_images(), HAND, THING)
+    assert rough.hand.joints_box.dtype == rough.object.control_box.dtype == rough.hand.rotations.dtype == torch.float32
+    torch.testing.assert_close(rough.hand.joints_box, exact.hand.joints_box, atol=0.02, rtol=0)
+    torch.testing.assert_close(rough.object.control_box, exact.object.control_box, atol=0.02, rtol=0)
+
+
+def test_sizes_that_cannot_be_halved_are_refused() -> None:
+    with pytest.raises(ValidationError, match="must be divisible by 2\\*\\*4"):
+        ModelConfig(roi_cells=24)
+    with pytest.raises(ValidationError, match="attention_heads=3"):
+        ModelConfig(attention_heads=3)
