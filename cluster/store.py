@@ -1,0 +1,209 @@
+"""Objects in a local folder or an S3 bucket, with the one promise commits rest on: ``put_new`` succeeds once per key.
+
+Locally that is a hard link to a finished file; on S3 (cluster.s3) a PutObject with ``If-None-Match: *``. A store that
+takes a second one all the same (some S3 servers ignore the header) is found by ``check_conditional`` before any work. A
+Store is opened where it is used, never sent in a task. Not here: which objects a run has (cluster.commits).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow.fs
+
+from hojoint.errors import InputError
+
+KEY = re.compile(r"[A-Za-z0-9_.=-]+(/[A-Za-z0-9_.=-]+)*")
+PROBES = ".probes"  # folder of the objects that check_conditional writes and removes
+PARTIAL = ".partial"  # folder of local files that are being written
+RACERS = 8
+
+
+class Store(Protocol):
+    """Named bytes. Keys are relative, of letters, digits and ``_ . = - /``."""
+
+    root: str
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write, replacing what was there; readers see the old bytes or the new ones."""
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Write unless the key exists; whether the key now holds ``data``. Make that unique to the caller."""
+
+    def get(self, key: str) -> bytes:
+        """Raises KeyError where there is none."""
+
+    def exists(self, key: str) -> bool: ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys in the folder ``prefix`` and below, in ascending order."""
+
+    def delete(self, key: str) -> None:
+        """Remove; no error where there is none."""
+
+    def uri(self, key: str) -> str: ...
+
+    def filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
+        """For pyarrow and Ray Train: a filesystem, and the path of this store in it."""
+
+
+def open_store(uri: str) -> Store:
+    """A folder, ``file://`` or ``s3://bucket[/prefix]``.
+
+    Raises:
+        InputError: another scheme, or a URI that cannot be one.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return LocalStore(uri)
+    if scheme == "file":
+        return LocalStore("/" + rest.lstrip("/"))
+    if scheme == "s3":
+        from cluster.s3 import S3Store  # a laptop that writes to a folder need not load boto3
+
+        return S3Store(uri)
+    raise InputError(f"wanted a folder or s3://bucket/prefix, found {uri!r}: {scheme}:// is not supported")
+
+
+def read_uri(uri: str) -> bytes:
+    """One object or local file, for things that lie outside a run's output (a checkpoint).
+
+    Raises:
+        InputError: there is none.
+    """
+    folder, _, name = uri.rpartition("/")
+    try:
+        if "://" in uri:
+            return open_store(folder).get(name)
+        return Path(uri).read_bytes()
+    except KeyError:
+        raise InputError(f"there is no object {uri}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {uri}: {error.strerror}") from None
+
+
+def check_conditional(store: Store) -> None:
+    """Prove that a second ``put_new`` is refused, one after the other and eight at once.
+
+    Raises:
+        InputError: it is not, so two attempts at a unit could both be committed.
+    """
+    name = uuid.uuid4().hex
+    sequential, raced = f"{PROBES}/{name}-sequential", f"{PROBES}/{name}-raced"
+    start = threading.Barrier(RACERS)
+
+    def race(racer: int) -> bool:
+        start.wait()
+        return store.put_new(raced, f"racer {racer}".encode())
+
+    one_by_one = [store.put_new(sequential, b"first")]
+    try:
+        one_by_one.append(store.put_new(sequential, b"second"))
+        kept = store.get(sequential)
+        with ThreadPoolExecutor(RACERS) as pool:
+            winners = sum(pool.map(race, range(RACERS)))
+    finally:
+        store.delete(sequential)
+        store.delete(raced)
+    if one_by_one != [True, False] or kept != b"first" or winners != 1:
+        raise InputError(
+            f"{store.root} does not refuse a second conditional write (If-None-Match: *): of two in a row "
+            f"{sum(one_by_one)} succeeded, of {RACERS} at once {winners}. Without it, retries and two drivers at once "
+            "can label a unit twice. Use a store that has it (AWS S3, Ceph, MinIO, a local disk), or set "
+            "labelling.require_conditional_writes=false and never run two drivers on one output"
+        )
+
+
+def checked(key: str) -> str:
+    """The key itself; ValueError for one that could leave the store."""
+    if not KEY.fullmatch(key) or any(part in (".", "..") for part in key.split("/")):
+        raise ValueError(f"not a key: {key!r}")
+    return key
+
+
+class LocalStore:
+    """A folder. Its file system must have hard links, which every POSIX one has."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder).expanduser().absolute()
+        self.root = str(self._folder)
+
+    def put(self, key: str, data: bytes) -> None:
+        partial = self._partial(key, data)
+        os.replace(partial, self._path(key))
+        _sync(self._path(key).parent)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        partial = self._partial(key, data)
+        try:
+            os.link(partial, self._path(key))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise InputError(
+                f"cannot create files exclusively under {self.root}: {error.strerror}. The output needs a file system "
+                "with hard links; choose another folder"
+            ) from None
+        finally:
+            partial.unlink()
+        _sync(self._path(key).parent)
+        return True
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        top = self._folder / checked(prefix)
+        found = [Path(folder, name) for folder, _, names in os.walk(top) for name in names]
+        yield from sorted(path.relative_to(self._folder).as_posix() for path in found)
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+        if key.startswith(PROBES):
+            shutil.rmtree(self._folder / PROBES, ignore_errors=True)
+
+    def uri(self, key: str) -> str:
+        return str(self._path(key))
+
+    def filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
+        return pyarrow.fs.LocalFileSystem(), self.root
+
+    def _path(self, key: str) -> Path:
+        return self._folder / checked(key)
+
+    def _partial(self, key: str, data: bytes) -> Path:
+        """The data in a finished file under another name, on disk."""
+        try:
+            self._path(key).parent.mkdir(parents=True, exist_ok=True)
+            partial = self._folder / PARTIAL / uuid.uuid4().hex
+            partial.parent.mkdir(exist_ok=True)
+            with open(partial, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise InputError(f"cannot write {self._path(key)}: {error.strerror}") from None
+        return partial
+
+
+def _sync(folder: Path) -> None:
+    """A new name in a folder survives a power cut only when the folder itself is on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
