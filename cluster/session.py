@@ -1,0 +1,182 @@
+"""One Ray session per driver: start a local cluster or attach to a running one, and say whether it can hold a job.
+
+``start`` is a context manager that nests: the inner ones use what the outermost opened. ``feasibility`` does the
+arithmetic of CPUs and GPUs before any work, because Ray waits for ever for resources that never come. Not here: what
+runs on the cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+import torch
+
+from hojoint.config import ClusterConfig
+from hojoint.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # a batch suite does not phone home
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; unset, it warns on every start
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # the jobs print their own
+}
+SOCKET_PATH_LIMIT = 107  # bytes in a Unix socket address; Ray adds about 60 to the folder it is given
+
+
+@dataclass(frozen=True)
+class Need:
+    """So many processes at once, each with so many CPUs and GPUs."""
+
+    what: str  # in words, as in 'training workers'
+    processes: int
+    cpus: float
+    gpus: float = 0.0
+
+
+@contextlib.contextmanager
+def start(config: ClusterConfig) -> Iterator[None]:
+    """A Ray session for the time of the ``with`` block; inside another session it does nothing.
+
+    Raises:
+        InputError: ``cluster.address`` is given and cannot be attached to.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    with _environment(QUIET), _attached(config) if config.address else _local(config):
+        yield
+
+
+def capacity(config: ClusterConfig) -> dict[str, float]:
+    """CPUs and GPUs of the cluster that ``start(config)`` would use; nothing is started for a local one."""
+    if ray.is_initialized():
+        return _most_resources()
+    if config.address:
+        with start(config):
+            return _most_resources()
+    return {"CPU": float(config.cpus or len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}
+
+
+def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
+    """The arithmetic in one line, for ``--dry-run``.
+
+    Raises:
+        InputError: all of ``needs`` together do not fit into the cluster.
+    """
+    there = capacity(config)
+    asked = {
+        "CPU": sum(need.processes * need.cpus for need in needs),
+        "GPU": sum(need.processes * need.gpus for need in needs),
+    }
+    words = " + ".join(
+        f"{need.processes} {need.what} x ({need.cpus:g} CPU, {need.gpus:g} GPU)" for need in needs
+    )  # fmt: skip
+    line = (
+        f"{words} = {asked['CPU']:g} CPU, {asked['GPU']:g} GPU; "
+        f"the cluster has {there.get('CPU', 0):g} CPU, {there.get('GPU', 0):g} GPU"
+    )
+    if any(amount > there.get(kind, 0) + 1e-6 for kind, amount in asked.items()):
+        raise InputError(
+            f"the cluster cannot hold this job: {line}. Lower cluster.workers, cluster.teachers or what each takes "
+            "(cluster.worker_cpus, worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a larger cluster"
+        )
+    return line
+
+
+@contextlib.contextmanager
+def _local(config: ClusterConfig) -> Iterator[None]:
+    folder = tempfile.mkdtemp(prefix="ray")
+    if len(folder) > SOCKET_PATH_LIMIT - 65:
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    # Workers are grandchildren of this process: they inherit credentials and, through PYTHONPATH, our packages.
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    try:
+        with _environment({"PYTHONPATH": path}):
+            ray.init(
+                address="local",
+                num_cpus=config.cpus,
+                object_store_memory=config.object_store_mb and config.object_store_mb * 2**20,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _temp_dir=folder,
+            )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _attached(config: ClusterConfig) -> Iterator[None]:
+    try:
+        _knock(str(config.address))
+        ray.init(
+            address=config.address,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            runtime_env=_shipped_code(),
+        )
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        ray.shutdown()
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"cannot attach to the Ray cluster at cluster.address={config.address}: {first}. Is it running and "
+            "reachable from here? If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens: Ray itself would try for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _shipped_code() -> dict[str, list[str]] | None:
+    """Our packages for the workers of a running cluster; a submitted job has brought its own already."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return None
+    return {"py_modules": [str(ROOT / "hojoint"), str(ROOT / "cluster")]}
+
+
+def _most_resources() -> dict[str, float]:
+    """What the cluster has or, where an autoscaler runs, may grow to."""
+    there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    most = {kind: float(there.get(kind, 0)) for kind in ("CPU", "GPU")}
+    limits = getattr(ray._private.state.state, "get_max_resources_from_cluster_config", lambda: None)()
+    for kind, limit in (limits or {}).items():
+        if kind in most:
+            most[kind] = max(most[kind], float(limit))
+    return most
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the time of the block; a value the user has set stays, PYTHONPATH excepted."""
+    before = {name: os.environ.get(name) for name in values}
+    for name, value in values.items():
+        if before[name] is None or name == "PYTHONPATH":
+            os.environ[name] = value
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = old

@@ -1,0 +1,87 @@
+"""cluster.session: a local cluster that nests, ships our packages, and refuses what it cannot hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+
+from cluster import session
+from cluster.session import Need
+from hojoint.config import ClusterConfig
+from hojoint.errors import InputError
+
+TWO = ClusterConfig(cpus=2, object_store_mb=100)
+
+
+def test_a_job_that_fits_is_told_its_arithmetic():
+    line = session.feasibility(TWO, [Need("training workers", 2, 0.75), Need("loaders", 1, 0.5)])
+    assert "2 training workers x (0.75 CPU, 0 GPU) + 1 loaders x (0.5 CPU, 0 GPU) = 2 CPU, 0 GPU" in line
+    assert "the cluster has 2 CPU" in line
+
+
+@pytest.mark.parametrize("need", [Need("training workers", 3, 1.0), Need("teachers", 1, 1.0, gpus=99.0)])
+def test_a_job_that_does_not_fit_is_refused_with_what_was_asked_and_what_is_there(need):
+    with pytest.raises(InputError, match=re.escape(f"{need.processes} {need.what}") + ".*the cluster has 2 CPU"):
+        session.feasibility(TWO, [need])
+
+
+def test_environment_changes_end_with_the_block_and_leave_the_users_values(monkeypatch):
+    monkeypatch.setenv("HOJOINT_TEST_SET", "mine")
+    monkeypatch.delenv("HOJOINT_TEST_UNSET", raising=False)
+    with session._environment({"HOJOINT_TEST_SET": "ours", "HOJOINT_TEST_UNSET": "ours"}):
+        assert os.environ["HOJOINT_TEST_SET"] == "mine"
+        assert os.environ["HOJOINT_TEST_UNSET"] == "ours"
+    assert os.environ["HOJOINT_TEST_SET"] == "mine"
+    assert "HOJOINT_TEST_UNSET" not in os.environ
+
+
+@pytest.mark.ray
+def test_an_address_where_nothing_listens_is_an_input_error_that_mentions_the_token():
+    with pytest.raises(InputError, match=r"cannot attach.*127\.0\.0\.1:1.*RAY_AUTH_MODE"):  # noqa: SIM117
+        with session.start(ClusterConfig(address="127.0.0.1:1")):
+            pass
+    assert not ray.is_initialized()
+
+
+SCRIPT = """
+import os, sys
+sys.path.insert(0, {root!r})
+import ray
+from cluster import session
+from hojoint.config import ClusterConfig
+
+@ray.remote
+def where():
+    import cluster, hojoint
+    return hojoint.__file__, os.environ.get("AWS_REGION")
+
+config = ClusterConfig(cpus=1, object_store_mb=100)
+with session.start(config):
+    with session.start(config):
+        print(*ray.get(where.remote()))
+    assert ray.is_initialized(), "the inner block must not close the outer one's session"
+    print(session.capacity(config)["CPU"])
+assert not ray.is_initialized()
+"""
+
+
+@pytest.mark.ray
+def test_workers_import_our_packages_and_inherit_credentials_wherever_the_driver_stands(tmp_path):
+    root = Path(session.ROOT)
+    environment = {**os.environ, "AWS_REGION": "here-1", "RAY_AUTH_MODE": "disabled"}
+    environment.pop("PYTHONPATH", None)
+    script = tmp_path / "driver.py"
+    script.write_text(SCRIPT.format(root=str(root)))
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    first, cpus = done.stdout.splitlines()
+    assert first == f"{root / 'hojoint' / '__init__.py'} here-1"
+    assert cpus == "1.0"
