@@ -1,0 +1,90 @@
+"""python -m jobs.submit job=NAME cluster.address=http://127.0.0.1:8265 [--config FILE] [key=value ...] [--dry-run]
+
+Sends a job to a running Ray cluster, follows its output, and exits with its result. All other settings are handed on to
+the job, so a command that works here works there with ``jobs.submit job=`` in front. The same command on the same code is
+sent once; again, it follows the job that is there. A cluster beyond this machine must ask for a token
+(RAY_AUTH_MODE=token on its side, RAY_AUTH_TOKEN_PATH here), unless cluster.insecure=true.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.errors import InputError
+from jobs import command
+
+ROOT = Path(__file__).resolve().parent.parent
+JOBS = (
+    "pipeline", "synthesize", "train", "pseudo_label", "refilter", "retrain", "evaluate", "calibrate", "report", "status",
+    "study",
+)  # fmt: skip
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Send one job, unless it is there already, and follow it to its end."""
+    name = command.need(config.job, "job", "pseudo_label")
+    if name not in JOBS:
+        raise InputError(f"unknown job {name!r}; known: {', '.join(JOBS)}")
+    address = command.need(config.cluster.address, "cluster.address", "http://127.0.0.1:8265")
+    submission = _import_submission()
+    what = submission.Submission(f"jobs.{name}", arguments(config), ROOT)
+    print(f"job      {what.submission_id}\naddress  {address}\ncommand  {what.entrypoint}", flush=True)
+    if dry_run:
+        return
+    client = submission.connect(address, insecure=config.cluster.insecure)
+    submission_id, sent = submission.submit(client, what)
+    print(f"sent as {submission_id}" if sent else f"{submission_id} is there already; following it", flush=True)
+    good, message = submission.follow(client, submission_id, lambda text: print(text, end="", flush=True))
+    if not good:
+        raise command.RunFailed(f"{submission_id} failed: {message}. Send the same command again to go on")
+    print(f"{submission_id} is done")
+
+
+def arguments(config: Config) -> list[str]:
+    """The overrides that turn the shipped tiny.yaml into ``config`` on the other side, as key=JSON.
+
+    Values rather than a file: the config file may lie outside the folder that is shipped.
+    """
+    there = settings.to_tree(
+        config.model_copy(
+            update={
+                "job": None,
+                "cluster": config.cluster.model_copy(update={"address": "auto", "insecure": False}),
+            }
+        )
+    )
+    shipped = settings.to_tree(settings.load(command.DEFAULT_CONFIG))
+    return [f"{key}={json.dumps(value)}" for key, value in _differences(there, shipped)]
+
+
+def _differences(wanted: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    out: list[tuple[str, Any]] = []
+    for key, value in wanted.items():
+        if isinstance(value, Mapping):
+            out += _differences(value, base[key], f"{prefix}{key}.")
+        elif value != base[key]:
+            out.append((f"{prefix}{key}", value))
+    return out
+
+
+def _import_submission() -> Any:
+    try:
+        from cluster import submission
+    except ImportError as error:
+        raise InputError(f"jobs.submit needs Ray's job client ({error}): pip install -e '.[cluster]'") from None
+    return submission
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
