@@ -1,7 +1,7 @@
 """Checkpoints: a network's weights with the settings, progress and parents they came from.
 
-A checkpoint is bytes (where they lie is ``cluster.store``'s matter), read with ``weights_only`` so that opening one runs
-no code, and its weights are held to the checksum written with them. The authors' own file format is in ``released``.
+A checkpoint is bytes (where they lie is ``cluster.store``'s matter), read with ``weights_only`` so that opening one
+runs no code, and its weights are held to the checksum written with them. The authors' file format is in ``released``.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ def network_of(checkpoint: Checkpoint) -> HOJoint:
 def open_teacher(data: bytes | str | Path, base: Config) -> tuple[HOJoint, Config, str]:
     """A teacher from our own checkpoint or the authors' released file: network, its settings, checksum of the weights.
 
-    What the weights were trained with (model, hand model, crop) comes from the checkpoint, everything else from ``base``;
-    a released file holds no settings, so it gets the released network and ``base``'s hand model and crop. Only the place
-    of a MANO file is taken from ``base`` if given there, for it may lie elsewhere on this machine.
+    What the weights were trained with (model, hand model, crop) comes from the checkpoint, everything else from
+    ``base``; a released file holds no settings, so it gets the released network and ``base``'s hand model and crop.
+    Only the place of a MANO file is taken from ``base`` if given there, for it may lie elsewhere on this machine.
     """
     content = released.read(data)
     if not _is_ours(content):

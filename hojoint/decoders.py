@@ -61,8 +61,8 @@ class Hourglass(nn.Module):
 class JointDecoder(nn.Module):
     """Hand features to heatmaps and 2D joints (Sec. 4.2, joint network).
 
-    A heatmap is a softmax over cells with a learned inverse temperature per joint, and a joint its expectation over cell
-    centres; so there is no heatmap target by default (reading A3).
+    A heatmap is a softmax over cells with a learned inverse temperature per joint, and a joint its expectation over
+    cell centres; so there is no heatmap target by default (reading A3).
     """
 
     cells_x: Tensor
@@ -127,9 +127,9 @@ class MeshDecoder(nn.Module):
 
 
 class ObjectDecoder(nn.Module):
-    """Object features to control points and confidences per cell (Sec. 4.3), as released: one trunk of six convolutions.
+    """Object features to control points and confidences per cell (Sec. 4.3).
 
-    The paper draws four shared and two per stream; the released weights have six shared and one output convolution.
+    The paper draws four shared convolutions and two per stream; the released weights have six shared and one output.
     """
 
     centres: Tensor
@@ -149,7 +149,7 @@ class ObjectDecoder(nn.Module):
         self.register_buffer("centres", cell_centres(config.roi_cells), persistent=False)
 
     def forward(self, object_BCRR: Tensor) -> tuple[Tensor, Tensor]:
-        """Control points (B, R, R, J, 2) x, y in object-box units, and confidences (B, R, R, J); indexed [row, column]."""
+        """Control points (B, R, R, J, 2) x, y in object-box units, confidences (B, R, R, J); cells as [row, column]."""
         out_BRRK = self.out(self.trunk(object_BCRR)).float().permute(0, 2, 3, 1)
         logits, x, y = out_BRRK.split(JOINTS, dim=3)
         x = x * OFFSET_UNIT + self.centres[None, None, :, None]

@@ -135,10 +135,7 @@ def load_pretrained(resnet: ResNet, config: ModelConfig) -> None:
         InputError: the weights cannot be fetched or read, or do not fit the configured size.
     """
     assert config.pretrained is not None
-    if config.pretrained == "imagenet":
-        weights = _fetch(config)
-    else:
-        weights = _read(Path(config.pretrained))
+    weights = _fetch(config) if config.pretrained == "imagenet" else _read(Path(config.pretrained))
     wanted = resnet.state_dict()
     found = {name: value for name, value in weights.items() if not name.startswith("fc.")}
     # num_batches_tracked is absent from files of before 2018; it counts, it does not compute.
@@ -150,9 +147,9 @@ def load_pretrained(resnet: ResNet, config: ModelConfig) -> None:
     if wrong:
         raise InputError(
             f"model.pretrained={config.pretrained} does not fit a ResNet of block={config.block}, "
-            f"blocks={list(config.blocks)}, width={config.width}: {len(wrong)} tensors differ, the first is {wrong[0]!r} "
-            f"(wanted {_shape(wanted, wrong[0])}, found {_shape(found, wrong[0])}); set model.pretrained=null or "
-            "the size the weights were made for"
+            f"blocks={list(config.blocks)}, width={config.width}: {len(wrong)} tensors differ, the first is "
+            f"{wrong[0]!r} (wanted {_shape(wanted, wrong[0])}, found {_shape(found, wrong[0])}); set "
+            "model.pretrained=null or the size the weights were made for"
         )
     resnet.load_state_dict(found, strict=False)
 

@@ -1,14 +1,15 @@
 """Training losses: L = L_hand + B * L_object (Eq. 5, 6, 8), in the form and with the weights of the released code.
 
-Every term is a mean, already weighted, and ``total`` their sum. B of Eq. 8 is ``has_object``: the object terms are means
-over the images that carry object labels, not over the batch, so that a batch with few of them pulls as hard on the object
-head as one with many (the released code's rescaling by batch / number of labelled). Nothing here knows data sets or steps.
+Every term is a mean, already weighted, and ``total`` their sum. B of Eq. 8 is ``has_object``: the object terms are
+means over the images that carry object labels, not over the batch, so that a batch with few of them pulls as hard on
+the object head as one with many (the released code's rescaling by batch / number of labelled). Nothing here knows data
+sets or steps.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from hojoint.config import LossConfig
 from hojoint.decoders import cell_centres
+from hojoint.mano import ManoLayer
 from hojoint.network import HOJointOutput, ObjectOutput
 
 # B images, K of them with object labels, R RoI cells a side, J = 21 joints or control points.
@@ -35,23 +37,8 @@ class Targets:
     object_mask: Tensor  # (B, R, R) 1 where the RoI cell lies on the object; not read where has_object is False
 
 
-class ManoOutput(Protocol):
-    """The two meshes' worth of what any MANO layer returns."""
-
-    @property
-    def vertices(self) -> Tensor: ...
-    @property
-    def joints(self) -> Tensor: ...
-
-
-class RotationsToHand(Protocol):
-    """The call of a MANO layer that the loss needs."""
-
-    def from_rotations(self, rotations: Tensor, shape: Tensor) -> ManoOutput: ...
-
-
 def hand_object_loss(
-    output: HOJointOutput, targets: Targets, mano_layer: RotationsToHand | nn.Module, config: LossConfig
+    output: HOJointOutput, targets: Targets, mano_layer: nn.Module, config: LossConfig
 ) -> dict[str, Tensor]:
     """Weighted terms by name, and their sum under ``total``; all scalars."""
     # Millimetres matter in the mesh terms; bfloat16 has two digits.
@@ -61,11 +48,11 @@ def hand_object_loss(
 
 
 def _hand_terms(
-    output: HOJointOutput, targets: Targets, mano_layer: RotationsToHand | nn.Module, config: LossConfig
+    output: HOJointOutput, targets: Targets, mano_layer: nn.Module, config: LossConfig
 ) -> dict[str, Tensor]:
     hand = output.hand
     rotations, shape = hand.rotations.float(), hand.shape.float()
-    mesh: ManoOutput = mano_layer.from_rotations(rotations, shape)  # type: ignore[operator]
+    mesh = cast(ManoLayer, mano_layer).from_rotations(rotations, shape)  # or the adapter with the same calls
     if config.heatmap == "soft_argmax":
         joints_2d = F.mse_loss(hand.joints_box.float(), targets.joints_box)
     else:

@@ -1,7 +1,7 @@
 """HOJoint: the joint hand-object network of Fig. 2, from image and boxes to hand and object (Sec. 4).
 
-Encoder, RoI features, contextual reasoning, hand decoder, object decoder, in this order. It knows no loss, no MANO layer
-and no PnP. With ``ModelConfig()`` it computes what the authors' released network computes.
+Encoder, RoI features, contextual reasoning, hand decoder, object decoder, in this order. It knows no loss, no MANO
+layer and no PnP. With ``ModelConfig()`` it computes what the authors' released network computes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class HOJoint(nn.Module):
         with_object: bool = True,
         with_attention: bool = False,
     ) -> HOJointOutput:
-        """See the class. ``with_object=False`` skips the object decoder; ``with_attention`` adds the weights of Eq. 2."""
+        """``with_object=False`` skips the object decoder; ``with_attention`` adds the weights of Eq. 2."""
         cells = self.config.roi_cells
         p2 = self.encoder(images)
         everyone = torch.arange(len(images), device=images.device)

@@ -39,8 +39,8 @@ def solve(
         refine: minimise the inliers' reprojection error afterwards (Levenberg-Marquardt); the released code does not.
 
     Returns:
-        Poses, model to camera. Identity rotation at (0, 0, 1) and ``solved`` False where there are fewer than six pairs,
-        no box or camera, or no solution.
+        Poses, model to camera. Identity rotation at (0, 0, 1) and ``solved`` False where there are fewer than six
+        pairs, no box or camera, or no solution.
     """
     batch = len(control_box)
     boxes, cameras, models = (_numpy(x) for x in (object_boxes_px, camera, points_model))

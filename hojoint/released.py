@@ -2,9 +2,9 @@
 
 Their file is a ``torch.save`` of ``{'state_dict': ..., 'epoch': ..., 'network': ...}`` whose names start with
 ``honet.module.`` (Semi-Hand-Object, 875 tensors). Every one must be there, in its shape, and nothing else; only a MANO
-layer's arrays, which their own training loop adds, are passed over. Three things have no place in our network: the smoothing
-convolutions of P3 and P4, which nothing reads, and the sign change to OpenGL; they are checked when read, then dropped, and
-written as zeros and as diag(1, -1, -1). Nothing of this is used in training.
+layer's arrays, which their own training loop adds, are passed over. Three things have no place in our network: the
+smoothing convolutions of P3 and P4, which nothing reads, and the sign change to OpenGL; they are checked when read,
+then dropped, and written as zeros and as diag(1, -1, -1). Nothing of this is used in training.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def read(data: bytes | str | Path) -> Any:
     except Exception as error:  # torch.load raises a dozen kinds for a file it does not understand
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(
-            f"{name_of(data)} is not a whole torch checkpoint: {reason}. Fetch or make it again; a file that needs code "
-            "to be opened is refused"
+            f"{name_of(data)} is not a whole torch checkpoint: {reason}. Fetch or make it again; a file that needs "
+            "code to be opened is refused"
         ) from None
 
 

@@ -38,7 +38,8 @@ def test_four_heads_are_torchs_multi_head_attention() -> None:
     biases = torch.cat([c.bias for c in (module.query, module.key, module.value)])
     cells, context_cells = (x.flatten(2).permute(2, 0, 1) for x in (thing, context))
     answer, mean_weights = F.multi_head_attention_forward(
-        cells, context_cells, context_cells, 16, 4, None, biases, None, None, False, 0.0, torch.eye(16), torch.zeros(16),
+        cells, context_cells, context_cells, 16, 4, None, biases, None, None, False, 0.0,
+        torch.eye(16), torch.zeros(16),
         use_separate_proj_weight=True, q_proj_weight=weights[0], k_proj_weight=weights[1], v_proj_weight=weights[2],
     )  # fmt: skip
     asked = (cells + answer).transpose(0, 1)

@@ -1,0 +1,187 @@
+"""Checkpoints come back whole, or not at all."""
+
+import io
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from hojoint import checkpoint
+from hojoint.config import Config, CropConfig, ManoConfig, ModelConfig
+from hojoint.errors import InputError
+from hojoint.network import HOJoint
+from hojoint.released import layout
+
+TINY = ModelConfig(
+    input_px=64, block="basic", blocks=(1, 1, 1, 1), width=8, channels=16, roi_cells=8, hourglass_depth=2,
+    encoder_stages=2, mano_hidden=(32, 24), attention_hidden=32,
+)  # fmt: skip
+CONFIG = Config(name="first", seed=3, model=TINY)
+
+
+def _saved(config: Config = CONFIG) -> tuple[HOJoint, bytes]:
+    torch.manual_seed(0)
+    network = HOJoint(config.model).eval()
+    return network, checkpoint.save(network, config, progress={"step": 5}, parents={"teacher": "abc"})
+
+
+def _inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.rand(1, 3, 64, 64), torch.tensor([[5.0, 5, 40, 40]]), torch.tensor([[20.0, 20, 60, 60]])
+
+
+def _with(data: bytes, change: Callable[[dict], None]) -> bytes:
+    content = torch.load(io.BytesIO(data), weights_only=True)
+    change(content)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def test_a_network_comes_back_with_its_settings_progress_and_parents(tmp_path: Path) -> None:
+    network, data = _saved()
+    (tmp_path / "c.pt").write_bytes(data)
+    for source in (data, tmp_path / "c.pt", str(tmp_path / "c.pt")):
+        loaded = checkpoint.load(source)
+        assert loaded.config == CONFIG
+        assert loaded.progress == {"step": 5}
+        assert loaded.parents == {"teacher": "abc"}
+        assert loaded.optimizer is None
+        assert loaded.sha256 == checkpoint.weights_sha256(network.state_dict())
+    again = checkpoint.network_of(loaded)
+    assert not again.training
+    inputs = _inputs()
+    torch.testing.assert_close(again(*inputs).hand, network(*inputs).hand, rtol=0, atol=0)
+
+
+def test_training_goes_on_as_if_it_had_not_been_interrupted() -> None:
+    def start() -> tuple[HOJoint, torch.optim.Adam, torch.optim.lr_scheduler.StepLR]:
+        torch.manual_seed(0)
+        network = HOJoint(TINY).train()
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+        return network, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+
+    def step(network: HOJoint, optimizer: torch.optim.Adam, scheduler: torch.optim.lr_scheduler.StepLR) -> None:
+        inputs = (
+            torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)),
+            *(x.repeat(2, 1) for x in _inputs()[1:]),
+        )
+        out = network(*inputs)
+        optimizer.zero_grad()
+        (out.hand.joints_box.square().sum() + out.object.control_box.square().mean()).backward()
+        optimizer.step()
+        scheduler.step()
+
+    network, optimizer, scheduler = start()
+    step(network, optimizer, scheduler)
+    data = checkpoint.save(network, CONFIG, optimizer=optimizer, scheduler=scheduler, progress={}, parents={})
+    step(network, optimizer, scheduler)
+    resumed, resumed_optimizer, resumed_scheduler = start()
+    loaded = checkpoint.load(data)
+    resumed.load_state_dict(loaded.weights)
+    resumed_optimizer.load_state_dict(loaded.optimizer)
+    resumed_scheduler.load_state_dict(loaded.scheduler)
+    step(resumed, resumed_optimizer, resumed_scheduler)
+    assert checkpoint.weights_sha256(resumed.state_dict()) == checkpoint.weights_sha256(network.state_dict())
+    assert resumed_scheduler.get_last_lr() == scheduler.get_last_lr() == [0.25e-3]
+
+
+def test_the_checksum_knows_values_names_shapes_and_types_but_not_order() -> None:
+    a, b = torch.arange(6.0), torch.ones(2)
+    base = checkpoint.weights_sha256({"a": a, "b": b})
+    assert base == checkpoint.weights_sha256({"b": b.clone(), "a": a.clone()})
+    others = [{"a": a, "c": b}, {"a": a.view(2, 3), "b": b}, {"a": a.int(), "b": b}, {"a": -a, "b": b}]
+    assert len({base, *(checkpoint.weights_sha256(other) for other in others)}) == 5
+    assert checkpoint.weights_sha256({"t": a.view(2, 3).t()}) == checkpoint.weights_sha256(
+        {"t": a.view(2, 3).t().contiguous()}
+    )
+
+
+def test_one_changed_weight_is_noticed() -> None:
+    _, data = _saved()
+
+    def change(content: dict) -> None:
+        content["weights"]["mesh_decoder.shape.bias"][3] += 1e-4
+
+    with pytest.raises(InputError, match=r"is damaged.*checksum"):
+        checkpoint.load(_with(data, change))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_file_cut_short_is_one_clear_error(share: float) -> None:
+    _, data = _saved()
+    with pytest.raises(InputError, match="is not a whole torch checkpoint"):
+        checkpoint.load(data[: int(len(data) * share)])
+
+
+def test_every_flipped_byte_is_refused_or_harmless() -> None:
+    network, data = _saved()
+    wanted = checkpoint.weights_sha256(network.state_dict())
+    for place in torch.randint(0, len(data), (25,), generator=torch.Generator().manual_seed(0)).tolist():
+        flipped = data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+        try:
+            assert checkpoint.load(flipped).sha256 == wanted
+        except InputError:
+            continue
+
+
+class _Harmful:
+    def __reduce__(self) -> tuple[object, tuple[list[str]]]:
+        return subprocess.check_call, (["false"],)
+
+
+def test_a_file_that_needs_code_is_refused_without_running_it(tmp_path: Path) -> None:
+    torch.save({"format": checkpoint.FORMAT, "weights": _Harmful()}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="is not a whole torch checkpoint"):
+        checkpoint.load(tmp_path / "x.pt")
+
+
+def test_files_of_other_programs_versions_and_settings_are_told_apart() -> None:
+    _, data = _saved()
+    with pytest.raises(InputError, match="not a checkpoint of this program"):
+        checkpoint.load(_with(data, lambda content: content.pop("format")))
+    with pytest.raises(InputError, match="version 9"):
+        checkpoint.load(_with(data, lambda content: content.update(version=9)))
+    with pytest.raises(InputError, match="without progress"):
+        checkpoint.load(_with(data, lambda content: content.pop("progress")))
+    with pytest.raises(InputError, match=r"unknown setting 'model\.widht'; did you mean 'model\.width'"):
+        checkpoint.load(_with(data, lambda content: content["config"]["model"].update(widht=3)))
+    with pytest.raises(InputError, match=r"do not fit its own settings.*first is"):
+        checkpoint.network_of(checkpoint.load(_with(data, lambda c: c["config"]["model"].update(channels=32))))
+
+
+def test_a_pretrained_network_is_not_fetched_again_to_be_filled() -> None:
+    network = HOJoint(TINY)
+    config = CONFIG.model_copy(update={"model": TINY.model_copy(update={"pretrained": "/nowhere/resnet.pth"})})
+    loaded = checkpoint.load(checkpoint.save(network, config, progress={}, parents={}))
+    assert loaded.config.model.pretrained == "/nowhere/resnet.pth"
+    checkpoint.network_of(loaded)
+
+
+def test_a_teacher_of_ours_brings_its_model_hand_and_crop() -> None:
+    trained = CONFIG.model_copy(
+        update={"crop": CropConfig(context=1.8), "mano": ManoConfig(path="/there/MANO.pkl", flat_hand_mean=False)}
+    )
+    _, data = _saved(trained)
+    base = Config(name="labels", mano=ManoConfig(path="/here/MANO.pkl"))
+    network, config, sha256 = checkpoint.open_teacher(data, base)
+    assert (config.name, config.model, config.crop.context) == ("labels", TINY, 1.8)
+    assert config.mano == ManoConfig(path="/here/MANO.pkl", flat_hand_mean=False)
+    assert sha256 == checkpoint.weights_sha256(network.state_dict())
+    assert checkpoint.open_teacher(data, Config())[1].mano.path == "/there/MANO.pkl"
+    stand_in = checkpoint.open_teacher(_saved()[1], base)[1]
+    assert stand_in.mano.path is None  # trained on the stand-in hand, so it speaks of that hand
+
+
+def test_a_released_teacher_gets_the_released_network_and_our_crop() -> None:
+    state = {name: torch.zeros(shape) for name, shape in layout().items()}
+    buffer = io.BytesIO()
+    torch.save({"epoch": 1, "state_dict": state}, buffer)
+    base = Config(model=TINY, crop=CropConfig(context=1.7))
+    network, config, sha256 = checkpoint.open_teacher(buffer.getvalue(), base)
+    assert config.model == network.config == ModelConfig()
+    assert config.crop.context == 1.7
+    assert len(sha256) == 64
+    with pytest.raises(InputError, match="can be given as"):
+        checkpoint.load(buffer.getvalue())

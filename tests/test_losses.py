@@ -1,0 +1,158 @@
+"""Losses by hand, and what images without object labels may not do."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hojoint.config import LossConfig
+from hojoint.losses import Targets, confidence_target, gaussian_heatmaps, hand_object_loss
+from hojoint.network import HandOutput, HOJointOutput, ObjectOutput
+
+CELLS = 4
+ONES = LossConfig(joints_2d=1, vertices=1, joints_3d=1, rotations=1, shape=1, control_points=1, confidence=1)
+
+
+class _Hand(torch.nn.Module):
+    """A hand whose vertices and joints are all the first column of its root rotation."""
+
+    def from_rotations(self, rotations: torch.Tensor, shape: torch.Tensor) -> SimpleNamespace:
+        column = rotations[:, 0, :, 0][:, None]
+        return SimpleNamespace(vertices=column.expand(-1, 778, -1), joints=column.expand(-1, 21, -1))
+
+
+def _targets(batch: int, has_object: list[bool]) -> Targets:
+    eye = torch.eye(3).expand(batch, 16, 3, 3)
+    first = eye[:, 0, :, 0][:, None]
+    return Targets(
+        joints_box=torch.full((batch, 21, 2), 0.5),
+        rotations=eye,
+        shape=torch.zeros(batch, 10),
+        vertices=first.expand(-1, 778, -1),
+        joints=first.expand(-1, 21, -1),
+        has_object=torch.tensor(has_object),
+        control_box=torch.full((batch, 21, 2), 0.5),
+        object_mask=torch.ones(batch, CELLS, CELLS),
+    )
+
+
+def _output(batch: int) -> HOJointOutput:
+    heatmaps = torch.full((batch, 21, CELLS, CELLS), 1 / CELLS**2)
+    hand = HandOutput(
+        torch.full((batch, 21, 2), 0.5), torch.eye(3).expand(batch, 16, 3, 3), torch.zeros(batch, 10), heatmaps
+    )
+    thing = ObjectOutput(torch.full((batch, CELLS, CELLS, 21, 2), 0.5), torch.ones(batch, CELLS, CELLS, 21))
+    return HOJointOutput(hand, thing)
+
+
+def _loss(output: HOJointOutput, targets: Targets, config: LossConfig = ONES) -> dict[str, float]:
+    return {name: value.item() for name, value in hand_object_loss(output, targets, _Hand(), config).items()}
+
+
+def test_a_perfect_answer_costs_nothing() -> None:
+    assert set(_loss(_output(2), _targets(2, [True, True])).values()) == {0.0}
+
+
+def test_hand_terms_are_weighted_means_of_squares() -> None:
+    output = _output(2)
+    turned = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # x to y: the first column moves by (-1, 1, 0)
+    rotations = output.hand.rotations.clone()
+    rotations[1, 0] = turned
+    joints, shape = output.hand.joints_box.clone(), output.hand.shape.clone()
+    joints[0, 3, 1] += 0.2
+    shape[:, 0] = 3.0
+    hand = HandOutput(joints, rotations, shape, output.hand.heatmaps)
+    terms = _loss(HOJointOutput(hand, output.object), _targets(2, [True, True]), LossConfig())
+    assert terms["joints_2d"] == pytest.approx(100 * 0.04 / (2 * 21 * 2), rel=1e-4)
+    assert terms["vertices"] == pytest.approx(1e4 * 2 / (2 * 3))
+    assert terms["joints_3d"] == pytest.approx(1e4 * 2 / (2 * 3))
+    assert terms["rotations"] == pytest.approx(10 * 4 / (2 * 16 * 9))
+    assert terms["shape"] == pytest.approx(0.1 * 9 / 10)
+    assert terms["total"] == pytest.approx(sum(value for name, value in terms.items() if name != "total"))
+
+
+def test_the_object_terms_by_hand() -> None:
+    output, targets = _output(1), _targets(1, [True])
+    control, confidence = output.object.control_box.clone(), output.object.confidence.clone()
+    control[0, 1, 2, 5] += torch.tensor([0.3, -0.4])  # 0.5 boxes off
+    confidence[0, 1, 2, 5] = 0.9
+    terms = _loss(HOJointOutput(output.hand, ObjectOutput(control, confidence)), targets)
+    cells = CELLS**2 * 21
+    assert terms["control_points"] == pytest.approx((0.3 + 0.4) / cells, rel=1e-5)
+    assert terms["confidence"] == pytest.approx((0.9 - math.exp(-0.5)) / cells, rel=1e-5)
+    squared = _loss(
+        HOJointOutput(output.hand, ObjectOutput(control, confidence)),
+        targets,
+        ONES.model_copy(update={"confidence_error": "l2", "confidence_temperature": 0.25}),
+    )
+    assert squared["confidence"] == pytest.approx((0.9 - math.exp(-2.0)) ** 2 / cells, rel=1e-5)
+
+
+def test_cells_off_the_object_want_no_confidence_and_may_point_anywhere() -> None:
+    output, targets = _output(1), _targets(1, [True])
+    targets.object_mask[0, 0, 0] = 0
+    control = output.object.control_box.clone()
+    control[0, 0, 0] = 7.0
+    moved = HOJointOutput(output.hand, ObjectOutput(control, output.object.confidence))
+    terms = _loss(moved, targets)
+    assert terms["control_points"] == 0
+    assert terms["confidence"] == pytest.approx(1 / CELLS**2)  # all is 1, the one cell should be 0
+    unmasked = _loss(moved, targets, ONES.model_copy(update={"object_mask": False}))
+    assert unmasked["control_points"] == pytest.approx(2 * 6.5 / CELLS**2)
+
+
+def test_unlabelled_images_neither_help_nor_dilute_the_object_terms() -> None:
+    generator = torch.Generator().manual_seed(0)
+    output = _output(3)
+    noisy = ObjectOutput(
+        torch.rand(output.object.control_box.shape, generator=generator),
+        torch.rand(output.object.confidence.shape, generator=generator),
+    )
+    noisy.control_box[[0, 2]] = torch.nan
+    targets = _targets(3, [False, True, False])
+    targets.control_box[[0, 2]] = torch.nan
+    mixed = _loss(HOJointOutput(output.hand, noisy), targets)
+    row = slice(1, 2)
+    alone = _loss(
+        HOJointOutput(_output(1).hand, ObjectOutput(noisy.control_box[row], noisy.confidence[row])), _targets(1, [True])
+    )
+    assert mixed["control_points"] == pytest.approx(alone["control_points"])
+    assert mixed["confidence"] == pytest.approx(alone["confidence"])
+
+
+def test_a_batch_without_object_labels_has_a_finite_loss_tied_to_the_object_branch() -> None:
+    output = _output(2)
+    branch = torch.zeros((), requires_grad=True)
+    thing = ObjectOutput(torch.full_like(output.object.control_box, torch.nan), branch.expand(2, CELLS, CELLS, 21))
+    terms = hand_object_loss(HOJointOutput(output.hand, thing), _targets(2, [False, False]), _Hand(), ONES)
+    assert terms["total"].item() == 0
+    terms["total"].backward()
+    assert branch.grad == 0
+
+
+def test_no_gradient_flows_through_the_confidence_target() -> None:
+    delta = torch.tensor([[0.0, 0.0], [0.3, 0.4]], requires_grad=True)
+    target = confidence_target(delta, temperature=1.0)
+    assert not target.requires_grad
+    torch.testing.assert_close(target, torch.tensor([1.0, math.exp(-0.5)]))
+
+
+def test_a_gaussian_heatmap_has_sum_one_and_its_mean_at_the_joint() -> None:
+    joints = torch.tensor([[[0.4, 0.6], [0.5, 0.5], [1.7, 0.5]]])
+    heatmaps = gaussian_heatmaps(joints, cells=32, sigma_cells=1.5)
+    torch.testing.assert_close(heatmaps.sum(dim=(2, 3)), torch.ones(1, 3))
+    centres = (torch.arange(32) + 0.5) / 32
+    mean = torch.stack([(heatmaps.sum(2) * centres).sum(-1), (heatmaps.sum(3) * centres).sum(-1)], dim=-1)
+    torch.testing.assert_close(mean[:, :2], joints[:, :2], atol=1e-5, rtol=0)
+    assert heatmaps[0, 2].sum(0).argmax() == 31  # outside the box: the nearest column takes it
+    ratio = heatmaps[0, 1, 16, 16] / heatmaps[0, 1, 16, 19]  # 0.5 and 3.5 cells from the joint, sigma 1.5
+    assert ratio.item() == pytest.approx(math.exp((3.5**2 - 0.5**2) / (2 * 1.5**2)), rel=1e-4)
+
+
+def test_the_heatmap_term_is_the_squared_norm_of_each_heatmaps_error() -> None:
+    output, targets = _output(1), _targets(1, [True])
+    config = ONES.model_copy(update={"heatmap": "gaussian"})
+    wanted = gaussian_heatmaps(targets.joints_box, cells=CELLS, sigma_cells=1.0)
+    expected = sum(float((wanted[0, j] - 1 / CELLS**2).norm()) ** 2 for j in range(21)) / 21
+    assert _loss(output, targets, config)["joints_2d"] == pytest.approx(expected, rel=1e-5)
