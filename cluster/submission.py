@@ -1,8 +1,8 @@
 """Send a job to a Ray cluster and follow it: one command line, one id, no shell to break out of (ray.md 3.7, 6).
 
-Ray's job server runs whatever it is sent, so a cluster beyond this machine must ask for a token (CVE-2023-48022); one that
-does not is refused unless the settings say otherwise. The id derives from the command and the code: sending the same
-again finds the job that is there. Not here: what the jobs do.
+Ray's job server runs whatever it is sent, so a cluster beyond this machine must ask for a token (CVE-2023-48022); one
+that does not is refused unless the settings say otherwise. The id derives from the command and the code: sending the
+same again finds the job that is there. Not here: what the jobs do.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
     """A client of the job server at ``address``.
 
     Raises:
-        InputError: the address is not http(s), nobody answers, a token is missing, or it asks for none and is not local.
+        InputError: the address is not http(s), nobody answers, a token is missing, or none is asked for and the
+            cluster is not local.
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -74,7 +75,8 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
     for name in OVERRIDING:
         if os.environ.get(name, address) != address:
             raise InputError(
-                f"{name}={os.environ[name]} would be used instead of cluster.address={address}; unset it or make them equal"
+                f"{name}={os.environ[name]} would be used instead of cluster.address={address}; "
+                "unset it or make them equal"
             )
     asks = _asks_for_token(address)
     local = _is_loopback(parts.hostname)
@@ -131,8 +133,8 @@ def _asks_for_token(address: str) -> bool:
         answer = requests.get(f"{address.rstrip('/')}/api/authentication_mode", timeout=20, allow_redirects=False)
     except requests.RequestException as error:
         raise InputError(
-            f"nobody answers at cluster.address={address} ({type(error).__name__}). Is the cluster up, and is the tunnel open "
-            "(ray dashboard ray-cluster.yaml)?"
+            f"nobody answers at cluster.address={address} ({type(error).__name__}). Is the cluster up, and is the "
+            "tunnel open (ray dashboard ray-cluster.yaml)?"
         ) from None
     if answer.status_code in (401, 403):
         return True

@@ -101,8 +101,8 @@ def comparison_text(evaluation: Scores) -> str:
     """What the columns are."""
     columns = "; ".join(f"{name}: {what}" for name, what in NETWORKS.items() if name in evaluation)
     return (
-        f"{columns}. Hand errors are measured after Procrustes alignment with the official scores; the best of each row "
-        "is bold. One run each: differences of a few tenths of a millimetre need several seeds (jobs.study)."
+        f"{columns}. Hand errors are measured after Procrustes alignment with the official scores; the best of each "
+        "row is bold. One run each: differences of a few tenths of a millimetre need several seeds (jobs.study)."
     )
 
 
@@ -116,7 +116,8 @@ def summary(labels: Mapping[str, Any] | None, evaluation: Scores, training: Mapp
         videos, frames = labels["videos"], labels["frames"]
         parts.append(
             f"The teacher then labelled {videos['listed']:,} videos that nobody had annotated; of "
-            f"{frames['predicted']:,} frames, {frames['kept']:,} passed seven checks of space and time and were kept as pseudo-labels."
+            f"{frames['predicted']:,} frames, {frames['kept']:,} passed seven checks of space and time and were kept "
+            "as pseudo-labels."
         )
     if "student" in training or "student" in evaluation:
         parts.append("A fresh network (the student) was trained on both together.")

@@ -1,8 +1,8 @@
 """python -m jobs.submit job=NAME cluster.address=http://127.0.0.1:8265 [--config FILE] [key=value ...] [--dry-run]
 
-Sends a job to a running Ray cluster, follows its output, and exits with its result. All other settings are handed on to
-the job, so a command that works here works there with ``jobs.submit job=`` in front. The same command on the same code is
-sent once; again, it follows the job that is there. A cluster beyond this machine must ask for a token
+Sends a job to a running Ray cluster, follows its output, and exits with its result. All other settings are handed on
+to the job, so a command that works here works there with ``jobs.submit job=`` in front. The same command on the same
+code is sent once; again, it follows the job that is there. A cluster beyond this machine must ask for a token
 (RAY_AUTH_MODE=token on its side, RAY_AUTH_TOKEN_PATH here), unless cluster.insecure=true.
 """
 
@@ -21,8 +21,8 @@ from jobs import command
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = (
-    "pipeline", "synthesize", "train", "pseudo_label", "refilter", "retrain", "evaluate", "calibrate", "report", "status",
-    "study",
+    "pipeline", "synthesize", "train", "pseudo_label", "refilter", "retrain", "evaluate", "calibrate", "report",
+    "status", "study",
 )  # fmt: skip
 
 
