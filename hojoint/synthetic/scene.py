@@ -1,0 +1,339 @@
+"""Domains and shots: who is seen, holding what, where, through which lens; and a shot's frames as pictures.
+
+The labelled domain is narrow, the wild one wide; the wide test images come from the wild domain with seeds of their own.
+All knobs of the gap between them stand in ``LABELLED`` and ``WILD``. How shots are stored is ``write``'s business.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from hojoint.mano import ManoLayer
+from hojoint.synthetic import looks, motion, render
+from hojoint.synthetic.hand import stand_in_model
+from hojoint.synthetic.looks import Finish, Subject
+from hojoint.synthetic.motion import Track, View
+from hojoint.synthetic.objects import YCB_LABELS, Shape, wild_shape, ycb_shape
+from hojoint.synthetic.render import Body, Light, Picture
+
+SEEDS = {"labelled": 1, "wild": 2, "test": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """What varies, and how far."""
+
+    name: str
+    subjects: int
+    rooms: int  # different backgrounds and lamps; 0 for a new one in every shot
+    tones: tuple[float, float]  # skin, 0 light to 1 dark
+    shape_spread: float
+    objects: tuple[str, ...]  # YCB stand-ins that appear
+    wild_objects: float  # share of objects that are none of them
+    view: View
+    focal: tuple[float, float]  # in picture heights
+    hand_share: tuple[float, float]  # length of the hand as a share of the picture's height
+    wander: float  # how far from the middle the action is, in picture heights
+    backgrounds: tuple[str, ...]
+    calm: float
+    lamp: tuple[float, float]
+    tint: float
+    cone: float  # of the lamp's direction
+    exposure: tuple[float, float]
+    noise: tuple[float, float]
+    soft: tuple[float, float]
+    shutter: float  # share of the frame's time that the exposure lasts
+
+
+LABELLED = Domain(
+    name="labelled",
+    subjects=3,
+    rooms=3,
+    tones=(0.05, 0.40),
+    shape_spread=0.8,
+    objects=("003_cracker_box", "006_mustard_bottle", "010_potted_meat_can", "021_bleach_cleanser", "025_mug",
+             "011_banana", "004_sugar_box", "035_power_drill"),
+    wild_objects=0.0,
+    view=View(centre=(-0.35, 0.75, 0.55), cone=1.25, roll=np.pi, turn=0.35, drift=0.25, key_frames=(6, 10),
+              grasp_frames=(6, 10)),
+    focal=(1.26, 1.30),
+    hand_share=(0.36, 0.50),
+    wander=0.10,
+    backgrounds=("desk", "gradient"),
+    calm=0.85,
+    lamp=(0.55, 0.75),
+    tint=0.03,
+    cone=0.5,
+    exposure=(0.95, 1.05),
+    noise=(0.0, 0.0),
+    soft=(0.5, 0.7),
+    shutter=0.2,
+)  # fmt: skip
+
+WILD = Domain(
+    name="wild",
+    subjects=64,
+    rooms=0,
+    tones=(0.0, 1.0),
+    shape_spread=1.0,
+    objects=("003_cracker_box", "006_mustard_bottle", "010_potted_meat_can", "025_mug", "011_banana", "035_power_drill"),
+    wild_objects=0.8,
+    view=View(centre=(-0.35, 0.75, 0.55), cone=2.2, roll=np.pi, turn=0.22, drift=0.25, key_frames=(9, 16),
+              grasp_frames=(16, 30)),
+    focal=(0.8, 2.2),
+    hand_share=(0.38, 0.75),
+    wander=0.16,
+    backgrounds=looks.BACKGROUNDS,
+    calm=0.15,
+    lamp=(0.35, 1.0),
+    tint=0.10,
+    cone=1.1,
+    exposure=(0.75, 1.25),
+    noise=(0.0, 5.0),
+    soft=(0.4, 1.0),
+    shutter=0.35,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Hand:
+    """The hand of every frame of a shot; the right-hand model, camera frame of the unmirrored picture."""
+
+    pose: np.ndarray  # (T, 48)
+    shape: np.ndarray  # (10,)
+    joints: np.ndarray  # (T, 21, 3) m, simple order, camera frame
+    vertices: np.ndarray  # (T, 778, 3) m, camera frame
+    joints_px: np.ndarray  # (T, 21, 2)
+    vertices_px: np.ndarray  # (T, 778, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """Everything that decides the pixels of T frames."""
+
+    domain: Domain
+    subject: Subject
+    shape: Shape  # the object
+    object_shown: bool
+    track: Track
+    hand: Hand
+    camera: np.ndarray  # (3, 3)
+    size: tuple[int, int]  # width, height
+    light: Light
+    background: np.ndarray  # (H, W, 3) uint8
+    finish: Finish
+    seed: int  # of the sensor's noise
+
+    @property
+    def frames(self) -> int:
+        return len(self.track.wrist)
+
+
+def generator(seed: int, world: str, *index: int) -> np.random.Generator:
+    """The generator of one sequence, video or image: nothing else in the world shares its draws."""
+    return np.random.default_rng([seed, SEEDS[world], *index])
+
+
+@functools.cache
+def _layer() -> ManoLayer:
+    return ManoLayer(stand_in_model(), fingertips="ho3d_v2", center=True)
+
+
+def pose_hand(pose: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wrist-centred joints (T, 21, 3) in simple order and vertices (T, 778, 3) of the stand-in hand."""
+    with torch.no_grad():
+        betas = torch.from_numpy(np.repeat(shape[None], len(pose), axis=0)).float()
+        output = _layer()(torch.from_numpy(pose).float(), betas)
+    return output.joints.numpy().astype(np.float64), output.vertices.numpy().astype(np.float64)
+
+
+def make_shot(
+    rng: np.random.Generator,
+    seed: int,
+    domain: Domain,
+    *,
+    story: str,
+    frames: int,
+    size: tuple[int, int],
+    object_name: str | None = None,
+    subject: int | None = None,
+    room: int | None = None,
+) -> Shot:
+    """Draw a shot; ``object_name``, ``subject`` and ``room`` fix what is otherwise drawn."""
+    person = _subject(seed, domain, int(rng.integers(domain.subjects)) if subject is None else subject)
+    shape = ycb_shape(object_name) if object_name else _object(rng, domain)
+    width, height = size
+    focal = float(rng.uniform(*domain.focal)) * height
+    camera = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+    camera[:2, 2] += rng.normal(0, 0.01, 2) * height
+    depth = focal * 0.18 / (float(rng.uniform(*domain.hand_share)) * height)
+    aside = np.clip(rng.normal(0, domain.wander, 2), -0.32, 0.32) * height / focal * depth
+    middle = np.array([aside[0], aside[1], max(depth, 0.22)])
+    track = motion.make_track(rng, domain.view, story, shape, frames, middle)
+    place = np.random.default_rng([seed, 91, int(room)]) if room is not None else rng
+    light = looks.draw_light(place, domain.lamp, domain.tint, domain.cone)
+    background = looks.draw_background(place, size, domain.backgrounds, domain.calm)
+    return Shot(
+        domain=domain,
+        subject=person,
+        shape=shape,
+        object_shown=story != "gesture" or bool(rng.random() < 0.5),
+        track=track,
+        hand=_hand(track, person, camera),
+        camera=camera,
+        size=size,
+        light=light,
+        background=background,
+        finish=_finish(rng, domain, height),
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def _subject(seed: int, domain: Domain, index: int) -> Subject:
+    rng = np.random.default_rng([seed, SEEDS[domain.name], 90, index])
+    return looks.draw_subject(rng, domain.tones, domain.shape_spread)
+
+
+def _object(rng: np.random.Generator, domain: Domain) -> Shape:
+    if rng.random() < domain.wild_objects:
+        return wild_shape(rng)
+    return ycb_shape(str(rng.choice(domain.objects)))
+
+
+def _finish(rng: np.random.Generator, domain: Domain, height: int) -> Finish:
+    tint = np.clip(rng.normal(1, domain.tint, 3), 0.8, 1.2)
+    return Finish(
+        exposure=float(rng.uniform(*domain.exposure)),
+        gamma=float(rng.uniform(0.85, 1.2)) if domain.noise[1] > 0 else 1.0,
+        balance=(float(tint[0]), float(tint[1]), float(tint[2])),
+        noise=float(rng.uniform(*domain.noise)),
+        soft=float(rng.uniform(*domain.soft)) * max(1.0, height / 480),
+    )
+
+
+def _hand(track: Track, person: Subject, camera: np.ndarray) -> Hand:
+    joints, vertices = pose_hand(track.pose, person.shape)
+    joints, vertices = joints + track.wrist[:, None], vertices + track.wrist[:, None]
+
+    def flat(points: np.ndarray) -> np.ndarray:
+        depth = np.maximum(points[..., 2:], 0.05)
+        return np.asarray(points[..., :2] / depth * camera[[0, 1], [0, 1]] + camera[:2, 2])
+
+    return Hand(track.pose, person.shape, joints, vertices, flat(joints), flat(vertices))
+
+
+def object_vertices(shot: Shot, frame: int) -> np.ndarray:
+    """(V, 3) m, camera frame."""
+    return np.asarray(shot.shape.vertices @ shot.track.object_rotation[frame].T + shot.track.object_place[frame])
+
+
+def bodies(shot: Shot, frame: int) -> list[Body]:
+    """The meshes of one frame."""
+    result = []
+    if shot.track.hand_present[frame]:
+        model = stand_in_model()
+        hand = Body(render.HAND, shot.hand.vertices[frame], model.faces, shot.subject.skin, gloss=0.10)
+        result += [hand, _forearm(shot, frame)]
+    if shot.object_shown:
+        shape = shot.shape
+        white = np.ones((len(shape.vertices), 3))
+        result.append(Body(render.OBJECT, object_vertices(shot, frame), shape.faces, white, 0.25, shape.uv, shape.texture))
+    return result
+
+
+def _forearm(shot: Shot, frame: int) -> Body:
+    """A tube from the opening of the wrist along the arm, bare and then sleeved."""
+    from hojoint.synthetic.hand_mesh import build
+
+    ring = shot.hand.vertices[frame][_wrist_ring()]
+    centre = ring.mean(0)
+    along = shot.track.arm[frame]
+    shares = np.array([0.0, 0.05, 0.14, 0.22, 0.30])
+    spread = ring - centre
+    sections = [centre + along * share + spread * (1 + 2.2 * share) for share in shares]
+    sections[0] = ring
+    count = len(ring)
+    index = np.arange(count)
+    faces = []
+    for section in range(len(shares) - 1):
+        a, b = section * count + index, section * count + (index + 1) % count
+        faces += [np.stack([a, b, b + count], axis=1), np.stack([a, b + count, a + count], axis=1)]
+    all_faces = np.concatenate(faces)
+    del build
+    vertices = np.concatenate(sections)
+    bare = np.repeat(shares, count) <= shot.subject.sleeve * 0.30
+    wrist_skin = shot.subject.skin[_wrist_ring()].mean(0)
+    colours = np.where(bare[:, None], wrist_skin, shot.subject.arm)
+    return Body(render.ARM, vertices, _arm_faces(all_faces, vertices, along, centre), colours, gloss=0.04)
+
+
+def _arm_faces(faces: np.ndarray, vertices: np.ndarray, along: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Turn the tube outwards."""
+    corners = vertices[faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    offset = corners.mean(1) - centre
+    radial = offset - np.outer(offset @ along, along)
+    return faces if (normal * radial).sum() > 0 else faces[:, ::-1]
+
+
+@functools.cache
+def _wrist_ring() -> np.ndarray:
+    from hojoint.synthetic.hand_mesh import build
+
+    return build().wrist_ring
+
+
+def picture(shot: Shot, frame: int, *, blur: float = 1.0) -> Picture:
+    """Draw one frame; ``blur`` stretches the exposure."""
+    layer = render.draw(bodies(shot, frame), shot.camera, shot.size, shot.light)
+    path = _speed(shot, frame) * shot.domain.shutter * blur
+    drawn = render.compose(layer, shot.background, (float(path[0]), float(path[1])), shot.finish.soft)
+    rng = np.random.default_rng([shot.seed, frame])
+    return Picture(looks.finish(drawn.rgb, shot.finish, rng), drawn.depth, drawn.label)
+
+
+def _speed(shot: Shot, frame: int) -> np.ndarray:
+    """Median motion of the hand's joints, px per frame, at most a quarter of the picture."""
+    before, after = max(0, frame - 1), min(shot.frames - 1, frame + 1)
+    if before == after:
+        return np.zeros(2)
+    speed = np.median(shot.hand.joints_px[after] - shot.hand.joints_px[before], axis=0) / (after - before)
+    limit = shot.size[1] / 4
+    return np.asarray(speed * min(1.0, limit / (np.linalg.norm(speed) + 1e-9)))
+
+
+def hand_box(shot: Shot, frame: int) -> np.ndarray | None:
+    """(4,) xyxy px of the hand's mesh, clipped to the picture; None where less than a tenth of it is inside."""
+    width, height = shot.size
+    px = shot.hand.vertices_px[frame]
+    low, high = px.min(0), px.max(0)
+    box = np.array([*np.maximum(low, -0.5), *np.minimum(high, [width - 0.5, height - 0.5])])
+    full = np.prod(high - low)
+    if not shot.track.hand_present[frame] or (box[2:] <= box[:2]).any():
+        return None
+    return box if np.prod(box[2:] - box[:2]) >= 0.1 * full else None
+
+
+def object_box(shot: Shot, frame: int) -> np.ndarray | None:
+    """The same for the object."""
+    width, height = shot.size
+    px = render.project(object_vertices(shot, frame), shot.camera)
+    box = np.array([*np.maximum(px.min(0), -0.5), *np.minimum(px.max(0), [width - 0.5, height - 0.5])])
+    if not shot.object_shown or (box[2:] <= box[:2] + 2).any():
+        return None
+    return box
+
+
+def mirrored(image: np.ndarray) -> np.ndarray:
+    """The picture of a left hand."""
+    return np.ascontiguousarray(cv2.flip(image, 1))
+
+
+def labelled_objects() -> tuple[str, ...]:
+    """All names that have a mesh under ``object_models``."""
+    return tuple(YCB_LABELS)
