@@ -13,8 +13,10 @@ Nothing is decoded here: a video that is broken, or shorter than its list, is fo
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,11 +116,11 @@ def _tracks(boxes: VideoBoxes) -> list[list[int]]:
     """Rows of ``hand_boxes`` that are one hand, in the order in which the hands appear."""
     tracks: list[list[int]] = []
     alive: list[list[int]] = []
-    frames = boxes.hand_frames
-    for same_frame in np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames)) + 1) if len(frames) else []:
-        rows: list[int] = same_frame.tolist()
+    frames, hand_boxes = boxes.hand_frames.tolist(), boxes.hand_boxes.tolist()
+    for _, same_frame in itertools.groupby(range(len(frames)), key=frames.__getitem__):
+        rows = list(same_frame)
         alive = [track for track in alive if frames[rows[0]] - frames[track[-1]] <= LONGEST_GAP + 1]
-        for track, row in _joined(alive, rows, boxes.hand_boxes):
+        for track, row in _joined(alive, rows, hand_boxes):
             track.append(row)
             rows.remove(row)
         begun = [[row] for row in rows]
@@ -127,22 +129,28 @@ def _tracks(boxes: VideoBoxes) -> list[list[int]]:
     return tracks
 
 
-def _joined(alive: list[list[int]], rows: list[int], boxes: np.ndarray) -> list[tuple[list[int], int]]:
+def _joined(alive: list[list[int]], rows: list[int], boxes: list[list[float]]) -> list[tuple[list[int], int]]:
     """Pair tracks with this frame's boxes: largest overlap first, then the nearest; one box to one track."""
     pairs = []
     for place, track in enumerate(alive):
         for row in rows:
-            last, box = boxes[track[-1]], boxes[row]
-            side = max(*(last[2:] - last[:2]), *(box[2:] - box[:2]))
-            distance = float(np.hypot(*((last[:2] + last[2:] - box[:2] - box[2:]) / 2)))
-            overlap = float(_intersection(last, box) / max(_area(last) + _area(box) - _intersection(last, box), 1e-6))
-            if overlap > 0 or distance <= side:
+            overlap, distance = _nearness(boxes[track[-1]], boxes[row])
+            if overlap > 0 or distance <= 1:
                 pairs.append((-overlap, distance, place, row))
     joined: dict[int, int] = {}
     for _, _, place, row in sorted(pairs):
         if place not in joined and row not in joined.values():
             joined[place] = row
     return [(alive[place], row) for place, row in joined.items()]
+
+
+def _nearness(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """IoU, and the distance of the centres in units of the largest side (plain floats: the pairs come one by one)."""
+    (ax, ay, bx, by), (cx, cy, dx, dy) = a, b
+    shared = max(min(bx, dx) - max(ax, cx), 0.0) * max(min(by, dy) - max(ay, cy), 0.0)
+    union = (bx - ax) * (by - ay) + (dx - cx) * (dy - cy) - shared
+    distance = math.hypot(ax + bx - cx - dx, ay + by - cy - dy) / 2
+    return (shared / union if union > 0 else 0.0), distance / max(bx - ax, by - ay, dx - cx, dy - cy, 1e-6)
 
 
 def _clip(path: str, boxes: VideoBoxes, hand: int, rows: list[int]) -> Clip:
@@ -161,19 +169,20 @@ def _clip(path: str, boxes: VideoBoxes, hand: int, rows: list[int]) -> Clip:
 
 def _object_of(boxes: VideoBoxes, frames: np.ndarray, hand_boxes: np.ndarray) -> np.ndarray:
     """(T, 4) boxes of the clip's one object; NaN where it is not annotated, or where no object meets the hand."""
-    # contained[k, t]: share of object k's box inside the hand's box; where a name occurs twice, the better of the two
-    contained = np.zeros((len(boxes.object_names), len(frames)), np.float32)
-    chosen = np.full((*contained.shape, 4), np.nan, np.float32)
-    place = np.searchsorted(frames, boxes.object_frames)
-    place_known = np.minimum(place, len(frames) - 1)
-    for row in np.flatnonzero(frames[place_known] == boxes.object_frames):
-        thing, time, box = boxes.object_ids[row], place_known[row], boxes.object_boxes[row]
-        share = _intersection(box, hand_boxes[time]) / max(_area(box), 1e-6)
-        if np.isnan(chosen[thing, time, 0]) or share > contained[thing, time]:
-            contained[thing, time], chosen[thing, time] = share, box
-    if not contained.any():
-        return np.full((len(frames), 4), np.nan, np.float32)
-    return chosen[int(contained.sum(axis=1).argmax())]
+    chosen = np.full((len(frames), 4), np.nan, np.float32)
+    times = np.minimum(np.searchsorted(frames, boxes.object_frames), len(frames) - 1)
+    known = np.flatnonzero(frames[times] == boxes.object_frames)
+    times, things, found = times[known], boxes.object_ids[known], boxes.object_boxes[known]
+    inside = _intersection(found, hand_boxes[times]) / np.maximum(_area(found), 1e-6)
+    if not inside.any():
+        return chosen
+    # share[k, t] of object k's box that lies inside the hand's box; where a name occurs twice, of the better one
+    share = np.zeros((len(boxes.object_names), len(frames)))
+    np.maximum.at(share, (things, times), inside)
+    rows = np.flatnonzero(things == share.sum(axis=1).argmax())
+    rows = rows[np.argsort(inside[rows], kind="stable")]
+    chosen[times[rows]] = found[rows]  # of two rows for one frame the last one, the better, stays
+    return chosen
 
 
 def _area(box: np.ndarray) -> np.ndarray:
