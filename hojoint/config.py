@@ -153,6 +153,11 @@ class TtaConfig(Settings):
     shift: Share = 0.05
 
 
+Rule = Literal[
+    "box_iou", "reprojection", "bone_length", "joint_angle", "joint_step", "pose_step", "shape_spread"
+]  # fmt: skip
+
+
 class FilterConfig(Settings):
     """Spatial and temporal rules (Sec. 5.1.1, 5.1.2); readings A10-A20, each literal alternative a setting."""
 
@@ -172,9 +177,7 @@ class FilterConfig(Settings):
     shape_sigmas: Positive = 2.0
     shape_rule: Literal["sigma", "mad"] = "sigma"
     shape_min_frames: Count = 6
-    enabled: tuple[str, ...] = (
-        "box_iou", "reprojection", "bone_length", "joint_angle", "joint_step", "pose_step", "shape_spread",
-    )  # fmt: skip
+    enabled: tuple[Rule, ...] = get_args(Rule)
 
 
 class LabellingConfig(Settings):
@@ -204,6 +207,8 @@ class VideosConfig(Settings):
 
     root: str | None = None
     boxes: str | None = None
+    missing: Literal["quarantine", "leave_out"] = "quarantine"
+    """What becomes of boxes whose video is not under ``root``; either way they are counted."""
 
 
 class TeacherConfig(Settings):
@@ -259,6 +264,8 @@ class ClusterConfig(Settings):
 class SyntheticConfig(Settings):
     """Size of the synthetic world (its contents derive from the seed alone)."""
 
+    seed: int | None = None
+    """Draws another world; nothing means the run's seed."""
     train_sequences: Count = 8
     train_frames: Count = 60
     evaluation_sequences: Count = 4
