@@ -61,6 +61,8 @@ def save(
     parents: Mapping[str, Any],
 ) -> bytes:
     """The checkpoint as bytes. ``progress`` and ``parents`` hold plain values or tensors."""
+    _refuse_unplain(progress, "progress")
+    _refuse_unplain(parents, "parents")
     inner = getattr(network, "module", network)  # out of DistributedDataParallel, whose prefix nobody else knows
     weights = {name: value.detach().cpu() for name, value in inner.state_dict().items()}
     content = {
@@ -131,6 +133,20 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _refuse_unplain(value: Any, where: str) -> None:
+    """A NumPy number is written without complaint and refused when read; better to hear of it now."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_unplain(inner, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _refuse_unplain(inner, f"{where}.{number}")
+    elif type(value) not in (str, int, float, bool, type(None), Tensor):
+        raise TypeError(
+            f"{where} must be a plain value or a tensor to be read back from a checkpoint; found {type(value)}"
+        )
 
 
 def _is_ours(content: Any) -> bool:

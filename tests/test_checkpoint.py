@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -149,6 +150,12 @@ def test_files_of_other_programs_versions_and_settings_are_told_apart() -> None:
         checkpoint.load(_with(data, lambda content: content["config"]["model"].update(widht=3)))
     with pytest.raises(InputError, match=r"do not fit its own settings.*first is"):
         checkpoint.network_of(checkpoint.load(_with(data, lambda c: c["config"]["model"].update(channels=32))))
+
+
+def test_a_value_that_could_not_be_read_back_is_not_written() -> None:
+    history = [{"loss": 1.0}, {"loss": np.float64(1.0)}]
+    with pytest.raises(TypeError, match=r"progress\.history\.1\.loss .*float64"):
+        checkpoint.save(HOJoint(TINY), CONFIG, progress={"history": history}, parents={})
 
 
 def test_a_pretrained_network_is_not_fetched_again_to_be_filled() -> None:

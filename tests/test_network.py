@@ -1,8 +1,11 @@
 """The whole network: what each row may and may not change, and where gradients go."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.nn.parallel import DistributedDataParallel
 
 from hojoint.config import ModelConfig
 from hojoint.network import HOJoint
@@ -105,6 +108,23 @@ def test_a_training_batch_without_objects_gives_the_object_branch_gradients_of_z
     (sum(x.square().sum() for x in out.hand) + out.object.confidence.sum()).backward()
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
     assert all(p.grad.abs().sum() == 0 for p in network.object_decoder.parameters())
+
+
+def test_distributed_training_takes_batches_without_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_steps(network: HOJoint) -> None:
+        wrapped = DistributedDataParallel(network)
+        for _ in range(2):  # the second forward finds out that the first waits for gradients
+            out = wrapped(_images(), HAND, _without(0, 1, 2))
+            (sum(x.square().sum() for x in out.hand) + out.object.confidence.sum()).backward()
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        two_steps(_network().train())
+        monkeypatch.setattr(HOJoint, "_touch_object_branch", lambda self: torch.zeros(()))
+        with pytest.raises(RuntimeError, match="Expected to have finished reduction"):
+            two_steps(_network().train())
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_under_o_plus_the_hand_does_not_depend_on_the_object_box() -> None:
