@@ -1,0 +1,229 @@
+"""The two tables: the contract's columns, round trips, images cut where they say, thresholds changed later."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from hojoint import filters, geometry, tables
+from hojoint.config import Config, FilterConfig
+from hojoint.errors import InputError
+from hojoint.records import Clip, Frames, HandPrediction, PseudoLabels
+
+WIDTH, HEIGHT = 96, 64
+
+
+def labels(
+    clip_id: str = "7-h0-0000-0004", *, numbers: tuple[int, ...] = (0, 1, 2, 3, 4), seed: int = 0
+) -> PseudoLabels:
+    random = torch.Generator().manual_seed(seed)
+    count = len(numbers)
+    pose = 0.02 * torch.randn(count, 48, generator=random)
+    prediction = HandPrediction(
+        joints_px=20 + torch.rand(count, 21, 2, generator=random),
+        rotations=geometry.axis_angle_to_matrix(pose.reshape(count, 16, 3)),
+        pose=pose,
+        shape=0.1 * torch.randn(count, 10, generator=random),
+        joints=torch.zeros(count, 21, 3),
+        vertices=torch.zeros(count, 778, 3),
+        joints_spread_px=torch.rand(count, generator=random),
+        rotation_spread=torch.rand(count, generator=random),
+        flipped=True,
+    )
+    objects = np.full((count, 4), np.nan, np.float32)
+    objects[1] = (30, 20, 60, 50)
+    clip = Clip(
+        clip_id=clip_id,
+        video_id=clip_id.split("-")[0],
+        path="7.webm",
+        frames=np.array(numbers, np.int32),
+        hand_boxes=np.tile(np.float32([10, 12, 40, 52]), (count, 1)),
+        object_boxes=objects,
+        annotated_frames=numbers[-1] + 1,
+    )
+    spatial = dict(
+        zip(filters.SPATIAL_RULES, torch.tensor([[0.9], [0.1], [0.3], [-5.0]]).expand(4, count), strict=True)
+    )
+    spatial["box_iou"] = spatial["box_iou"].clone()
+    spatial["box_iou"][0] = torch.nan
+    scores = filters.with_temporal(
+        spatial,
+        joints_px_TJ2=prediction.joints_px,
+        rotations_T1633=prediction.rotations,
+        pose_T48=pose,
+        shape_T10=prediction.shape,
+        boxes_T4=torch.from_numpy(clip.hand_boxes),
+        frames_T=torch.tensor(numbers),
+        config=FilterConfig(),
+    )
+    camera = torch.rand(count, 3, generator=random)
+    return PseudoLabels(clip, prediction, camera, scores, filters.verdicts(scores, FilterConfig()), "abc123")
+
+
+def frames_of(label: PseudoLabels) -> Frames:
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    image = np.stack([2 * x, 3 * y, np.full_like(x, 90)], axis=-1).astype(np.uint8)
+    count = len(label.clip.frames)
+    return Frames(label.clip.clip_id, np.tile(image, (count, 1, 1, 1)), label.clip.hand_boxes, label.clip.object_boxes)
+
+
+def config(**groups: Any) -> Config:
+    return Config.model_validate(groups)
+
+
+def test_the_columns_are_the_contracts() -> None:
+    wanted = {
+        "video_id": pa.string(), "clip_id": pa.string(), "frame": pa.int32(), "flipped": pa.bool_(),
+        "hand_box": 4, "object_box": 4, "joints_px": 42, "mano_pose": 48, "mano_shape": 10, "camera": 3,
+        "score_box_iou": pa.float32(), "score_reprojection": pa.float32(), "score_bone_length": pa.float32(),
+        "score_joint_angle": pa.float32(), "score_joint_step": pa.float32(), "score_pose_step": pa.float32(),
+        "score_shape_spread": pa.float32(), "verdict": pa.string(), "teacher": pa.string(),
+    }  # fmt: skip
+    for schema in (tables.PREDICTIONS_SCHEMA, tables.PSEUDO_LABELS_SCHEMA):
+        for name, kind in wanted.items():
+            assert schema.field(name).type == (pa.list_(pa.float32(), kind) if isinstance(kind, int) else kind)
+    extra = set(tables.PSEUDO_LABELS_SCHEMA.names) - set(tables.PREDICTIONS_SCHEMA.names)
+    assert extra == {"image", "image_box"}
+
+
+def test_predictions_survive_a_parquet_file(tmp_path: Path) -> None:
+    label = labels()
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(tables.predictions_table([label]), path)
+    table = tables.read([path])
+    assert table.schema.equals(tables.PREDICTIONS_SCHEMA)
+    assert table["frame"].to_pylist() == [0, 1, 2, 3, 4]
+    assert [box is None for box in table["object_box"].to_pylist()] == [True, False, True, True, True]
+    assert table["object_box"][1].as_py() == [30, 20, 60, 50]
+    np.testing.assert_array_equal(tables.array_of(table, "object_box")[1], [30, 20, 60, 50])
+    assert np.isnan(tables.array_of(table, "object_box")[[0, 2, 3, 4]]).all()
+    np.testing.assert_array_equal(
+        tables.array_of(table, "joints_px"), label.prediction.joints_px.reshape(5, 42).numpy()
+    )
+    np.testing.assert_array_equal(tables.array_of(table, "camera"), label.camera.numpy())
+    np.testing.assert_array_equal(tables.array_of(table, "score_box_iou"), label.scores["box_iou"].numpy())
+    assert tuple(table["verdict"].to_pylist()) == label.verdicts
+    assert set(table["teacher"].to_pylist()) == {"abc123"}
+    assert set(table["flipped"].to_pylist()) == {True}
+
+
+def test_other_readers_of_parquet_see_plain_lists(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(tables.predictions_table([labels()]).replace_schema_metadata(None), path, store_schema=False)
+    row = pq.read_table(path).to_pylist()[1]
+    lengths = {"hand_box": 4, "object_box": 4, "joints_px": 42, "mano_pose": 48, "mano_shape": 10, "camera": 3}
+    assert {name: len(row[name]) for name in lengths} == lengths
+
+
+def test_several_files_become_one_table_and_no_file_an_empty_one(tmp_path: Path) -> None:
+    for name in "ab":
+        pq.write_table(tables.predictions_table([labels(f"{name}-h0-0000-0004")]), tmp_path / f"{name}.parquet")
+    local = pyarrow.fs.LocalFileSystem()
+    table = tables.read([str(tmp_path / f"{name}.parquet") for name in "ab"], local)
+    assert sorted(set(table["video_id"].to_pylist())) == ["a", "b"]
+    assert tables.read([]).num_rows == 0
+    assert tables.predictions_table([]).schema.equals(tables.PREDICTIONS_SCHEMA)
+    assert tables.pseudo_labels_table([], [], Config()).schema.equals(tables.PSEUDO_LABELS_SCHEMA)
+
+
+def test_foreign_old_and_broken_files_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with pytest.raises(InputError, match=r"cannot read the table .*a\.parquet"):
+        tables.read([str(path)])
+    path.write_bytes(b"junk" * 10)
+    with pytest.raises(InputError, match=r"cannot read the table .*a\.parquet"):
+        tables.read([str(path)])
+    pq.write_table(pa.table({"x": [1]}), path)
+    with pytest.raises(InputError, match=r"a\.parquet has schema version none, wanted 1"):
+        tables.read([str(path)])
+    pq.write_table(tables.predictions_table([labels()]).drop_columns(["camera"]), path)
+    with pytest.raises(InputError, match=r"a\.parquet lacks the columns camera"):
+        tables.read([str(path)])
+
+
+def test_kept_frames_carry_the_pixels_of_their_image_box() -> None:
+    label = labels()
+    table = tables.pseudo_labels_table([label], [frames_of(label)], Config())
+    kept = [t for t, verdict in enumerate(label.verdicts) if verdict == "kept"]
+    assert table["frame"].to_pylist() == kept
+    assert 0 not in kept
+    assert set(table["verdict"].to_pylist()) == {"kept"}
+    whole = frames_of(label).rgb[0].astype(int)
+    for data, box in zip(table["image"].to_pylist(), table["image_box"].to_pylist(), strict=True):
+        image = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        x0, y0, x1, y1 = map(int, box)
+        assert (x0, y0, x1, y1) == (0, 0, 65, 64)  # centre (25, 32), side 40, doubled, inside 96 x 64
+        assert image.shape == (y1 - y0, x1 - x0, 3)
+        assert np.abs(image - whole[y0:y1, x0:x1]).mean() < 3
+
+
+def test_the_image_holds_the_object_where_the_crop_takes_the_union() -> None:
+    label = labels()
+    hand = tables.image_boxes(label, frames_of(label), Config())
+    union = tables.image_boxes(label, frames_of(label), config(crop={"unlabelled_region": "union"}))
+    assert hand[1].tolist() == [0, 0, 65, 64]
+    assert union[1].tolist() == [0, 0, 85, 64]  # 10..60, centre 35, side 50, doubled
+    assert union[0].tolist() == hand[0].tolist()  # no object in frame 0
+
+
+def test_a_box_beyond_the_border_still_has_a_pixel_to_show() -> None:
+    label = labels()
+    label.clip.hand_boxes[0] = (WIDTH, 0, WIDTH, 0)
+    box = tables.image_boxes(label, frames_of(label), Config())[0]
+    assert (box[2:] > box[:2]).all()
+    assert (box >= 0).all()
+    assert (box <= (WIDTH, HEIGHT, WIDTH, HEIGHT)).all()
+
+
+def test_clips_are_told_apart_and_their_frames_put_in_order() -> None:
+    table = tables.predictions_table([labels("b-h0-0000-0004"), labels("a-h0-0000-0004")])
+    shuffled = table.take(np.random.default_rng(0).permutation(10))
+    groups = [shuffled.take(rows) for rows in tables.clips_of(shuffled)]
+    assert [g["clip_id"].to_pylist() for g in groups] == [["a-h0-0000-0004"] * 5, ["b-h0-0000-0004"] * 5]
+    assert [g["frame"].to_pylist() for g in groups] == [[0, 1, 2, 3, 4]] * 2
+    assert tables.clips_of(tables.predictions_table([])) == []
+
+
+def test_scoring_again_with_the_same_settings_changes_nothing() -> None:
+    table = tables.predictions_table([labels("a-h0-0000-0004"), labels("b-h0-0000-0009", numbers=tuple(range(10)))])
+    again = tables.rescored(table, FilterConfig())
+    assert again.schema.equals(table.schema)
+    for rule in filters.RULES:
+        np.testing.assert_allclose(
+            tables.array_of(again, f"score_{rule}"), tables.array_of(table, f"score_{rule}"), atol=1e-6, err_msg=rule
+        )
+    assert again["verdict"].to_pylist() == table["verdict"].to_pylist()
+
+
+def test_other_thresholds_give_the_verdicts_that_labelling_with_them_would() -> None:
+    label = labels("b-h0-0000-0011", numbers=tuple(range(12)))
+    strict = FilterConfig(max_joint_step=0.04, neighbour="valid", shape_sigmas=1.0, pose_step="literal")
+    direct = filters.with_temporal(
+        {rule: label.scores[rule] for rule in filters.SPATIAL_RULES},
+        joints_px_TJ2=label.prediction.joints_px,
+        rotations_T1633=label.prediction.rotations,
+        pose_T48=label.prediction.pose,
+        shape_T10=label.prediction.shape,
+        boxes_T4=torch.from_numpy(label.clip.hand_boxes),
+        frames_T=torch.arange(12),
+        config=strict,
+    )
+    again = tables.rescored(tables.predictions_table([label]), strict)
+    assert tuple(again["verdict"].to_pylist()) == filters.verdicts(direct, strict)
+    assert set(again["verdict"].to_pylist()) != set(label.verdicts)
+
+
+def test_pixels_of_another_clip_are_refused() -> None:
+    label = labels()
+    wrong = dataclasses.replace(frames_of(label), clip_id="other")
+    with pytest.raises(AssertionError):
+        tables.pseudo_labels_table([label], [wrong], Config())
