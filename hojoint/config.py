@@ -60,7 +60,9 @@ class ModelConfig(Settings):
                 f"halve it {self.hourglass_depth} and {self.encoder_stages} times"
             )
         if self.channels % self.attention_heads != 0:
-            raise ValueError(f"model.channels={self.channels} must be divisible by attention_heads={self.attention_heads}")
+            raise ValueError(
+                f"model.channels={self.channels} must be divisible by attention_heads={self.attention_heads}"
+            )
         return self
 
 

@@ -68,6 +68,7 @@ class HOJoint(nn.Module):
         with_attention: bool = False,
     ) -> HOJointOutput:
         """``with_object=False`` skips the object decoder; ``with_attention`` adds the weights of Eq. 2."""
+        assert torch.isfinite(hand_boxes).all(), "every image has a hand box"  # RoIAlign on NaN is undefined
         cells = self.config.roi_cells
         p2 = self.encoder(images)
         everyone = torch.arange(len(images), device=images.device)

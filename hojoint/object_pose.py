@@ -53,8 +53,7 @@ def solve(
         sure = scores[row] > min_confidence
         pixels = points[row][sure]
         model = np.broadcast_to(models[row], (*sure.shape, 3))[sure]
-        found = _pnp(model, pixels, cameras[row], refine=refine)
-        if found is not None:
+        if (found := _pnp(model, pixels, cameras[row], refine=refine)) is not None:
             pose[row], solved[row] = found, True
     weights = scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)
     return ObjectPrediction((points * weights[..., None]).sum(axis=1), scores.mean(axis=1), pose, solved)
