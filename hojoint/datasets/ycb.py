@@ -1,0 +1,118 @@
+"""YCB object models as HO-3D's users keep them: ``object_models/<NAME>/{points.xyz, textured_simple.obj}``, metres.
+
+The points give the 21 control points (Sec. 4.3) and the object metrics; the mesh, where there is one, is for drawing.
+The frame is that of the PoseCNN / YCB-Video package, not of the original scans and not of BOP (millimetres).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial.distance import pdist
+
+from hojoint.errors import InputError
+
+_MESHES = ("textured_simple.obj", "textured_simple_2000.obj")
+_LARGEST = 2.0  # metres; a model beyond it was written in millimetres
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectModel:
+    """One object, in its own frame, metres."""
+
+    points: np.ndarray  # (P, 3) of points.xyz
+    faces: np.ndarray | None  # (F, 3) int64 into vertices; None without a mesh
+    vertices: np.ndarray  # (V, 3) of the mesh; the points without one
+    lo: np.ndarray  # (3,) smallest coordinates of the points
+    hi: np.ndarray  # (3,)
+    diameter_box: float  # diagonal of the box lo..hi: the diameter of the paper's ADD-0.1D
+    diameter_true: float  # largest distance of two points: the usual diameter, up to a fifth smaller
+
+
+def load_models(root: str | Path, *, meshes: bool = True) -> dict[str, ObjectModel]:
+    """All models under ``root`` by name; ``meshes=False`` reads the points alone.
+
+    Raises:
+        InputError: there are none, or a file is not what it should be; the message names it.
+    """
+    folder = Path(root)
+    found = sorted(path.parent for path in folder.glob("*/points.xyz"))
+    if not found:
+        raise InputError(
+            f"no object models under {folder}: wanted <name>/points.xyz (of the YCB-Video models), as in "
+            f"{folder / '006_mustard_bottle' / 'points.xyz'}; set data.ho3d.object_models"
+        )
+    return {path.name: load_model(path, mesh=meshes) for path in found}
+
+
+def load_model(folder: str | Path, *, mesh: bool = True) -> ObjectModel:
+    """The model of one folder; see ``load_models``."""
+    folder = Path(folder)
+    points = _read_points(folder / "points.xyz")
+    files = [folder / name for name in _MESHES if mesh and (folder / name).is_file()]
+    vertices, faces = read_obj(files[0]) if files else (points, None)
+    return object_model(points, vertices, faces)
+
+
+def object_model(
+    points: np.ndarray, vertices: np.ndarray | None = None, faces: np.ndarray | None = None
+) -> ObjectModel:
+    """A model from arrays; box and diameters are those of ``points``."""
+    low, high = points.min(0), points.max(0)
+    return ObjectModel(
+        points=points,
+        faces=faces,
+        vertices=points if vertices is None else vertices,
+        lo=low,
+        hi=high,
+        diameter_box=float(np.linalg.norm(high - low)),
+        diameter_true=_diameter(points),
+    )
+
+
+def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) and triangles (F, 3) of a Wavefront file; colours, normals and textures are passed over."""
+    vertices: list[list[float]] = []
+    faces: list[tuple[int, int, int]] = []
+    try:
+        for line in Path(path).read_text(errors="replace").splitlines():
+            kind, *fields = line.split() or [""]
+            if kind == "v":
+                vertices.append([float(field) for field in fields[:3]])
+            elif kind == "f":
+                corners = [int(field.split("/")[0]) for field in fields]
+                # Indices count from 1; negative ones count back from the vertex read last.
+                corners = [corner - 1 if corner > 0 else len(vertices) + corner for corner in corners]
+                faces += [(corners[0], b, c) for b, c in itertools.pairwise(corners[1:])]
+        vertex_array = np.array(vertices, dtype=np.float64).reshape(-1, 3)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a Wavefront mesh: {error}") from None
+    face_array = np.array(faces, dtype=np.int64).reshape(-1, 3)
+    if not len(face_array) or face_array.min() < 0 or face_array.max() >= len(vertex_array):
+        raise InputError(f"{path}: {len(face_array)} faces over {len(vertex_array)} vertices do not make a mesh")
+    return vertex_array, face_array
+
+
+def _read_points(path: Path) -> np.ndarray:
+    try:
+        points = np.array(
+            [line.split()[:3] for line in path.read_text().splitlines() if line.strip()], dtype=np.float64
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} must hold one 'x y z' per line: {error}") from None
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) < 4 or not np.isfinite(points).all():
+        raise InputError(f"{path} must hold at least four lines 'x y z' of numbers; found shape {points.shape}")
+    if np.ptp(points, axis=0).max() > _LARGEST:
+        raise InputError(f"{path} spans {np.ptp(points, axis=0).max():.0f} m: it must be in metres, not millimetres")
+    return points
+
+
+def _diameter(points: np.ndarray) -> float:
+    with contextlib.suppress(QhullError):  # flat point sets have no hull; all pairs then
+        points = points[ConvexHull(points).vertices]  # the farthest pair lies on the hull
+    return float(pdist(points).max())
