@@ -1,0 +1,105 @@
+"""Training augmentation (Sec. 6.1): draws of scale, rotation, translation, colour, blur; and colour on the device.
+
+A draw depends on (seed, pass over the data, number of the sample) and on nothing else: not on the worker, the batch or
+what was drawn before. So a resumed run sees what an unbroken one would have seen. How a draw becomes an affine and new
+labels is in ``engine``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hojoint.config import AugmentConfig
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in PIL's greyscale
+COLUMNS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """One row per sample."""
+
+    angle: Tensor  # (B,) rad, of the picture
+    scale: Tensor  # (B,) times the crop's side
+    shift: Tensor  # (B, 2) of the crop, in sides
+    brightness: Tensor  # (B,) factor
+    contrast: Tensor  # (B,) factor about the mean grey
+    saturation: Tensor  # (B,) factor about the pixel's grey
+    hue: Tensor  # (B,) turns
+    blur: Tensor  # (B,) sigma, px of the input
+    box_jitter: Tensor  # (B, 2, 2) shift of hand and object box, in box sides
+    box_scale: Tensor  # (B, 2) factor of hand and object box
+
+    def to(self, device: torch.device | str) -> Draws:
+        return Draws(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+def augment_draws(config: AugmentConfig, keys: Iterable[tuple[int, int, int]]) -> Draws:
+    """Draws for samples given as (seed, pass, number)."""
+    rows = [np.random.default_rng(key).random(COLUMNS) for key in keys]
+    unit = torch.from_numpy(np.stack(rows)).float() * 2 - 1  # (B, COLUMNS) in [-1, 1)
+    if config.scale_draw == "clipped_normal":
+        # N(1, s) cut at one sigma, through the inverse distribution: a third of the draws lie on the two ends.
+        scale = (math.sqrt(2) * torch.erfinv(unit[:, 1].clamp(-0.999999, 0.999999))).clamp(-1, 1)
+    else:
+        scale = unit[:, 1]
+    return Draws(
+        angle=unit[:, 0] * math.radians(config.rotation_deg),
+        scale=1 + config.scale * scale,
+        shift=config.shift * unit[:, 2:4],
+        brightness=1 + config.brightness * unit[:, 4],
+        contrast=1 + config.contrast * unit[:, 5],
+        saturation=1 + config.saturation * unit[:, 6],
+        hue=config.hue * unit[:, 7],
+        blur=config.blur_px * (unit[:, 8] + 1) / 2,
+        box_jitter=config.box_jitter * unit[:, 9:13].reshape(-1, 2, 2),
+        box_scale=1 + config.box_jitter * unit[:, 13:15],
+    )
+
+
+def recolour(images: Tensor, draws: Draws) -> Tensor:
+    """Brightness, contrast, saturation and hue as one colour matrix per image, then blur; (B, 3, S, S) in [0, 1]."""
+    luma = images.new_tensor(LUMA)
+    grey_B = (images.mean(dim=(2, 3)) @ luma) * draws.brightness
+    matrix_B33 = _hue(draws.hue, luma) @ _saturation(draws.saturation, luma)
+    matrix_B33 = matrix_B33 * (draws.brightness * draws.contrast)[:, None, None]
+    # Contrast is about the image's mean grey, which saturation and hue leave in place.
+    offset_B = grey_B * (1 - draws.contrast)
+    mixed = torch.baddbmm(offset_B[:, None, None], matrix_B33, images.flatten(2))
+    return blur(mixed.view_as(images).clamp_(0, 1), draws.blur)
+
+
+def blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian of ``sigma`` (B,) px; a sigma of zero changes nothing."""
+    widest = float(sigma.max()) if len(sigma) else 0.0
+    if widest == 0:
+        return images
+    reach = max(1, math.ceil(3 * widest - 0.5))
+    taps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    kernel_BK = torch.exp(-(taps**2) / (2 * sigma.clamp(min=1e-3)[:, None] ** 2))
+    kernel_BK = (kernel_BK / kernel_BK.sum(1, keepdim=True)).repeat_interleave(3, dim=0)
+    batch, _, height, width = images.shape
+    flat = F.pad(images.reshape(1, batch * 3, height, width), (reach,) * 4, mode="replicate")
+    flat = F.conv2d(flat, kernel_BK[:, None, None, :], groups=batch * 3)
+    return F.conv2d(flat, kernel_BK[:, None, :, None], groups=batch * 3).view_as(images)
+
+
+def _saturation(factor: Tensor, luma: Tensor) -> Tensor:
+    identity = torch.eye(3, device=factor.device)
+    return factor[:, None, None] * identity + (1 - factor)[:, None, None] * luma.expand(3, 3)
+
+
+def _hue(turns: Tensor, luma: Tensor) -> Tensor:
+    """Rotation of the chroma plane (YIQ), which keeps grey and luma as they are."""
+    yiq = torch.stack((luma, luma.new_tensor((0.596, -0.274, -0.322)), luma.new_tensor((0.211, -0.523, 0.312))))
+    angle = 2 * math.pi * turns
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    rows = (torch.ones_like(angle), zero, zero, zero, cos, -sin, zero, sin, cos)
+    return torch.linalg.inv(yiq) @ torch.stack(rows, dim=1).reshape(-1, 3, 3) @ yiq

@@ -1,0 +1,95 @@
+"""augment: draws that depend on the sample alone, and colour against other formulas."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance
+
+from hojoint import augment
+from hojoint.config import AugmentConfig
+
+CONFIG = AugmentConfig(hue=0.1, box_jitter=0.2, blur_px=1.5)
+
+
+def keys(count, seed=0, number=3):
+    return [(seed, number, index) for index in range(count)]
+
+
+def test_a_draw_depends_on_seed_pass_and_sample_and_not_on_its_batch():
+    together = augment.augment_draws(CONFIG, keys(6))
+    alone = augment.augment_draws(CONFIG, keys(6)[4:5])
+    for name, values in vars(together).items():
+        torch.testing.assert_close(values[4:5], getattr(alone, name))
+    for other in (keys(6, seed=1), keys(6, number=4)):
+        assert not torch.equal(together.angle, augment.augment_draws(CONFIG, other).angle)
+
+
+def test_draws_stay_in_the_paper_s_ranges_and_a_third_of_the_clipped_scales_lies_on_the_ends():
+    draws = augment.augment_draws(AugmentConfig(), keys(4000))
+    assert draws.angle.abs().max() <= math.pi
+    assert draws.angle.std() > 1.7
+    assert draws.scale.min() >= 0.8 - 1e-6
+    assert draws.scale.max() <= 1.2 + 1e-6
+    on_the_ends = ((draws.scale - 1).abs() > 0.2 - 1e-5).float().mean()
+    assert abs(on_the_ends - 0.3173) < 0.03
+    assert draws.shift.abs().max() <= 0.1
+    assert draws.blur.min() >= 0
+    assert draws.blur.max() <= 0.5
+    assert torch.equal(draws.box_scale, torch.ones(4000, 2))
+
+
+def still(count, **changes):
+    draws = augment.augment_draws(
+        AugmentConfig(brightness=0, contrast=0, saturation=0, hue=0, blur_px=0), keys(count)
+    )  # fmt: skip
+    return augment.Draws(**{**vars(draws), **changes})
+
+
+def test_no_colour_change_is_no_change():
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(augment.recolour(images, still(2)), images)
+
+
+def test_brightness_contrast_and_saturation_are_pils():
+    grey = np.random.default_rng(0).integers(90, 160, (24, 24, 3), dtype=np.uint8)  # far from clipping
+    images = torch.from_numpy(grey).permute(2, 0, 1)[None].repeat(3, 1, 1, 1) / 255.0
+    one = torch.ones(3)
+    draws = still(
+        3,
+        brightness=torch.tensor([1.1, 1, 1]),
+        contrast=torch.tensor([1, 1.3, 1]),
+        saturation=torch.tensor([1, 1, 0.6]),
+        hue=0 * one,
+    )
+    ours = augment.recolour(images, draws).permute(0, 2, 3, 1).numpy()
+    picture = Image.fromarray(grey)
+    for row, enhance, factor in zip(
+        ours, (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), (1.1, 1.3, 0.6), strict=True
+    ):
+        theirs = np.asarray(enhance(picture).enhance(factor)) / 255.0
+        assert np.abs(row - theirs).max() < 2.5 / 255
+
+
+def test_hue_turns_colours_and_leaves_grey_alone():
+    images = torch.tensor([[0.5, 0.5, 0.5], [0.7, 0.45, 0.4]]).reshape(2, 3, 1, 1)
+    turned = augment.recolour(images, still(2, hue=torch.tensor([0.2, 0.2])))[:, :, 0, 0]
+    torch.testing.assert_close(turned[0], torch.full((3,), 0.5), atol=1e-4, rtol=0)
+    before, after = (colorsys.rgb_to_hsv(*x.tolist())[0] for x in (images[1, :, 0, 0], turned[1]))
+    assert 0.08 < abs(after - before) % 1 < 0.92
+
+
+def test_blur_is_a_gaussian_of_its_sigma_for_each_image():
+    images = torch.zeros(3, 3, 41, 41)
+    images[:, :, 20, 20] = 1
+    sigma = torch.tensor([0.0, 1.0, 2.0])
+    out = augment.blur(images, sigma)
+    torch.testing.assert_close(out[0], images[0], atol=1e-6, rtol=0)
+    offset = torch.arange(41.0) - 20
+    for row, wanted in ((1, 1.0), (2, 2.0)):
+        variance = (out[row, 0].sum(0) * offset**2).sum()
+        assert abs(variance.sqrt() - wanted) < 0.02
+        assert abs(out[row, 0].sum() - 1) < 1e-4
