@@ -196,7 +196,12 @@ def _long_axis(shape: Shape) -> np.ndarray:
 
 
 def _close(
-    rng: np.random.Generator, shape: Shape, rotation: np.ndarray, translation: np.ndarray, opened: np.ndarray, family: str
+    rng: np.random.Generator,
+    shape: Shape,
+    rotation: np.ndarray,
+    translation: np.ndarray,
+    opened: np.ndarray,
+    family: str,
 ) -> tuple[np.ndarray, int]:
     """Close finger by finger, up to the first step that would sink in; a finger that never touches stays relaxed."""
     limits = hand.joint_limits()

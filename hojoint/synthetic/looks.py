@@ -16,7 +16,14 @@ from hojoint.synthetic.hand_mesh import BONES, FINGERS
 from hojoint.synthetic.render import Light
 
 TONES = np.array(  # skin from light to dark, RGB albedo
-    [(0.96, 0.80, 0.72), (0.90, 0.70, 0.58), (0.80, 0.59, 0.46), (0.62, 0.43, 0.32), (0.43, 0.29, 0.22), (0.28, 0.19, 0.15)]
+    [
+        (0.96, 0.80, 0.72),
+        (0.90, 0.70, 0.58),
+        (0.80, 0.59, 0.46),
+        (0.62, 0.43, 0.32),
+        (0.43, 0.29, 0.22),
+        (0.28, 0.19, 0.15),
+    ]
 )
 BACKGROUNDS = ("gradient", "cloud", "checker", "stripes", "clutter", "desk", "grain")
 

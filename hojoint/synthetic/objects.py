@@ -118,8 +118,10 @@ def _sample(vertices: np.ndarray, faces: np.ndarray, rng: np.random.Generator) -
     chosen = rng.choice(len(faces), SURFACE_POINTS - len(ends), p=area / area.sum())
     a, b = rng.uniform(size=(2, len(chosen), 1))
     a, b = np.where(a + b > 1, 1 - a, a), np.where(a + b > 1, 1 - b, b)
-    points = corners[chosen, 0] + a * (corners[chosen, 1] - corners[chosen, 0]) + b * (
-        corners[chosen, 2] - corners[chosen, 0]
+    points = (
+        corners[chosen, 0]
+        + a * (corners[chosen, 1] - corners[chosen, 0])
+        + b * (corners[chosen, 2] - corners[chosen, 0])
     )
     of_end = [int(np.flatnonzero((faces == vertex).any(1))[0]) for vertex in ends]
     unit = cross / (area[:, None] + 1e-15)

@@ -7,18 +7,18 @@ All knobs of the gap between them stand in ``LABELLED`` and ``WILD``. How shots 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
 
 from hojoint.mano import ManoLayer
-from hojoint.synthetic import looks, motion, render
+from hojoint.synthetic import hand_mesh, looks, motion, render
 from hojoint.synthetic.hand import stand_in_model
 from hojoint.synthetic.looks import Finish, Subject
 from hojoint.synthetic.motion import Track, View
-from hojoint.synthetic.objects import YCB_LABELS, Shape, wild_shape, ycb_shape
+from hojoint.synthetic.objects import Shape, wild_shape, ycb_shape
 from hojoint.synthetic.render import Body, Light, Picture
 
 SEEDS = {"labelled": 1, "wild": 2, "test": 3}
@@ -48,6 +48,7 @@ class Domain:
     noise: tuple[float, float]
     soft: tuple[float, float]
     shutter: float  # share of the frame's time that the exposure lasts
+    whole_hand: bool  # keep every joint inside the picture
 
 
 LABELLED = Domain(
@@ -73,6 +74,7 @@ LABELLED = Domain(
     noise=(0.0, 0.0),
     soft=(0.5, 0.7),
     shutter=0.2,
+    whole_hand=True,
 )  # fmt: skip
 
 WILD = Domain(
@@ -97,6 +99,7 @@ WILD = Domain(
     noise=(0.0, 5.0),
     soft=(0.4, 1.0),
     shutter=0.35,
+    whole_hand=False,
 )  # fmt: skip
 
 
@@ -175,6 +178,9 @@ def make_shot(
     aside = np.clip(rng.normal(0, domain.wander, 2), -0.32, 0.32) * height / focal * depth
     middle = np.array([aside[0], aside[1], max(depth, 0.22)])
     track = motion.make_track(rng, domain.view, story, shape, frames, middle)
+    hand = _hand(track, person, camera)
+    if domain.whole_hand:
+        track, hand = _kept_inside(track, hand, camera, size)
     place = np.random.default_rng([seed, 91, int(room)]) if room is not None else rng
     light = looks.draw_light(place, domain.lamp, domain.tint, domain.cone)
     background = looks.draw_background(place, size, domain.backgrounds, domain.calm)
@@ -184,7 +190,7 @@ def make_shot(
         shape=shape,
         object_shown=story != "gesture" or bool(rng.random() < 0.5),
         track=track,
-        hand=_hand(track, person, camera),
+        hand=hand,
         camera=camera,
         size=size,
         light=light,
@@ -219,12 +225,35 @@ def _finish(rng: np.random.Generator, domain: Domain, height: int) -> Finish:
 def _hand(track: Track, person: Subject, camera: np.ndarray) -> Hand:
     joints, vertices = pose_hand(track.pose, person.shape)
     joints, vertices = joints + track.wrist[:, None], vertices + track.wrist[:, None]
+    return Hand(track.pose, person.shape, joints, vertices, _flat(joints, camera), _flat(vertices, camera))
 
-    def flat(points: np.ndarray) -> np.ndarray:
-        depth = np.maximum(points[..., 2:], 0.05)
-        return np.asarray(points[..., :2] / depth * camera[[0, 1], [0, 1]] + camera[:2, 2])
 
-    return Hand(track.pose, person.shape, joints, vertices, flat(joints), flat(vertices))
+def _flat(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
+    """Project (..., 3); points behind the camera land far away instead of mirrored."""
+    depth = np.maximum(points[..., 2:], 0.05)
+    return np.asarray(points[..., :2] / depth * camera[[0, 1], [0, 1]] + camera[:2, 2])
+
+
+def _kept_inside(track: Track, hand: Hand, camera: np.ndarray, size: tuple[int, int]) -> tuple[Track, Hand]:
+    """Shift hand and object sideways so that all joints are inside, with a margin."""
+    margin = 0.04 * size[1]
+    low, high = hand.joints_px.min(1) - margin, hand.joints_px.max(1) + margin
+    inwards = np.maximum(-low, 0) - np.maximum(high - (np.array(size) - 1), 0)
+    shift = np.zeros((len(inwards), 3))
+    shift[:, :2] = inwards / camera[0, 0] * hand.joints[:, :, 2].max(1)[:, None]
+    return _shifted(track, hand, camera, shift)
+
+
+def _shifted(track: Track, hand: Hand, camera: np.ndarray, shift: np.ndarray) -> tuple[Track, Hand]:
+    moved = replace(track, wrist=track.wrist + shift, object_place=track.object_place + shift)
+    joints, vertices = hand.joints + shift[:, None], hand.vertices + shift[:, None]
+    return moved, Hand(hand.pose, hand.shape, joints, vertices, _flat(joints, camera), _flat(vertices, camera))
+
+
+def shifted(shot: Shot, shift: np.ndarray) -> Shot:
+    """The same action ``shift`` (3,) metres elsewhere in the camera frame."""
+    track, hand = _shifted(shot.track, shot.hand, shot.camera, np.repeat(shift[None], shot.frames, axis=0))
+    return replace(shot, track=track, hand=hand)
 
 
 def object_vertices(shot: Shot, frame: int) -> np.ndarray:
@@ -242,20 +271,20 @@ def bodies(shot: Shot, frame: int) -> list[Body]:
     if shot.object_shown:
         shape = shot.shape
         white = np.ones((len(shape.vertices), 3))
-        result.append(Body(render.OBJECT, object_vertices(shot, frame), shape.faces, white, 0.25, shape.uv, shape.texture))
+        result.append(
+            Body(render.OBJECT, object_vertices(shot, frame), shape.faces, white, 0.25, shape.uv, shape.texture)
+        )
     return result
 
 
 def _forearm(shot: Shot, frame: int) -> Body:
     """A tube from the opening of the wrist along the arm, bare and then sleeved."""
-    from hojoint.synthetic.hand_mesh import build
-
     ring = shot.hand.vertices[frame][_wrist_ring()]
     centre = ring.mean(0)
     along = shot.track.arm[frame]
-    shares = np.array([0.0, 0.05, 0.14, 0.22, 0.30])
+    shares = np.array([0.0, 0.04, 0.10, 0.20, 0.32, 0.45])
     spread = ring - centre
-    sections = [centre + along * share + spread * (1 + 2.2 * share) for share in shares]
+    sections = [centre + along * share + spread * (1 + 1.6 * min(share, 0.25)) for share in shares]
     sections[0] = ring
     count = len(ring)
     index = np.arange(count)
@@ -263,10 +292,11 @@ def _forearm(shot: Shot, frame: int) -> Body:
     for section in range(len(shares) - 1):
         a, b = section * count + index, section * count + (index + 1) % count
         faces += [np.stack([a, b, b + count], axis=1), np.stack([a, b + count, a + count], axis=1)]
+    last = (len(shares) - 1) * count
+    faces.append(np.stack([np.full(count - 2, last), last + index[1:-1], last + index[2:]], axis=1))
     all_faces = np.concatenate(faces)
-    del build
     vertices = np.concatenate(sections)
-    bare = np.repeat(shares, count) <= shot.subject.sleeve * 0.30
+    bare = np.repeat(shares, count) <= shot.subject.sleeve * 0.40
     wrist_skin = shot.subject.skin[_wrist_ring()].mean(0)
     colours = np.where(bare[:, None], wrist_skin, shot.subject.arm)
     return Body(render.ARM, vertices, _arm_faces(all_faces, vertices, along, centre), colours, gloss=0.04)
@@ -283,9 +313,7 @@ def _arm_faces(faces: np.ndarray, vertices: np.ndarray, along: np.ndarray, centr
 
 @functools.cache
 def _wrist_ring() -> np.ndarray:
-    from hojoint.synthetic.hand_mesh import build
-
-    return build().wrist_ring
+    return hand_mesh.build().wrist_ring
 
 
 def picture(shot: Shot, frame: int, *, blur: float = 1.0) -> Picture:
@@ -332,8 +360,3 @@ def object_box(shot: Shot, frame: int) -> np.ndarray | None:
 def mirrored(image: np.ndarray) -> np.ndarray:
     """The picture of a left hand."""
     return np.ascontiguousarray(cv2.flip(image, 1))
-
-
-def labelled_objects() -> tuple[str, ...]:
-    """All names that have a mesh under ``object_models``."""
-    return tuple(YCB_LABELS)

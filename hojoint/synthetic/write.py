@@ -1,0 +1,222 @@
+"""The world as files: what pieces it has, where they lie, how they are put together, and when it is whole.
+
+A piece (a sequence, a video, a handful of test images) is drawn and written on its own, so pieces can be made anywhere
+and in any order; each leaves a small JSON note when it is done. ``finish`` gathers the notes into the list, box, label
+and truth files and writes ``world.json`` last. How pieces are spread over a machine is the cluster's business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.errors import InputError
+from hojoint.synthetic import write_freihand, write_ho3d, write_something
+from hojoint.synthetic.hand import save_model, stand_in_model
+
+EDITION = 1  # of the world's contents; another number means other pixels
+IMAGES_PER_PIECE = 20
+UNPAIRED_FROM = 8  # worlds with at least so many videos also hold boxes without a video, and a video without boxes
+Kind = Literal["train", "evaluation", "video", "broken", "missing", "unboxed", "images"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Something that is drawn and written in one go."""
+
+    kind: Kind
+    index: int
+    name: str  # sequence, video id, or the number of the first image
+
+    @property
+    def note(self) -> str:
+        return f"{self.kind}_{self.index}.json"
+
+
+def seed_of(config: Config) -> int:
+    """The world's seed: its own, or the run's."""
+    return config.seed if config.synthetic.seed is None else config.synthetic.seed
+
+
+def digest_of(config: Config) -> str:
+    """Names a world: same digest, same bytes."""
+    sizes = settings.to_tree(config.synthetic) | {"seed": seed_of(config)}
+    return settings.digest(sizes, config.data.ho3d.version, EDITION)
+
+
+def world_of(config: Config) -> Path:
+    """The folder of the world.
+
+    Raises:
+        InputError: neither ``world`` nor ``output`` is given, or it is not a local folder.
+    """
+    if config.world is None and config.output is None:
+        raise InputError("where shall the world be written? give output=DIR (then DIR/world) or world=DIR")
+    folder = config.world or f"{config.output}/world"
+    if "://" in folder:
+        raise InputError(f"the synthetic world is written to a local folder, found {folder}; add world=DIR")
+    return Path(folder)
+
+
+def with_world(config: Config) -> Config:
+    """The config with every data path that is not set pointing into the world."""
+    world = world_of(config)
+    ho3d, freihand = config.data.ho3d, config.data.freihand
+    root = str(world / f"HO3D_{ho3d.version}")
+    data = config.data.model_copy(
+        update={
+            "ho3d": ho3d.model_copy(
+                update={
+                    "root": ho3d.root or root,
+                    "object_models": ho3d.object_models or (str(world / "object_models") if not ho3d.root else None),
+                }
+            ),
+            "freihand": freihand.model_copy(update={"root": freihand.root or str(world / "FreiHAND_pub_v2_eval")}),
+        }
+    )
+    videos = config.videos.model_copy(
+        update={
+            "root": config.videos.root or str(world / "something" / "20bn-something-something-v2"),
+            "boxes": config.videos.boxes or str(world / "something" / "boxes"),
+        }
+    )
+    return config.model_copy(update={"data": data, "videos": videos})
+
+
+def truth_path(world: Path) -> Path:
+    """True poses of the wild videos, kept aside for evaluation and report."""
+    return world / "something_truth.parquet"
+
+
+def is_whole(config: Config) -> bool:
+    """Whether this world, and not another one, is finished there.
+
+    Raises:
+        InputError: the folder holds a finished world of other settings.
+    """
+    path = world_of(config) / "world.json"
+    if not path.exists():
+        return False
+    try:
+        found = json.loads(path.read_text())["digest"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is not a world's description; remove the folder or give another world=DIR") from None
+    if found != digest_of(config):
+        raise InputError(
+            f"{path.parent} holds a world of other settings ({found}, wanted {digest_of(config)}): "
+            "remove it, give another world=DIR, or use the settings it was made with"
+        )
+    return True
+
+
+def pieces(config: Config) -> list[Piece]:
+    """All pieces, the long ones first."""
+    size = config.synthetic
+    result: list[Piece] = []
+    splits: tuple[tuple[Kind, int], ...] = (("train", size.train_sequences), ("evaluation", size.evaluation_sequences))
+    for split, count in splits:
+        names = write_ho3d.sequence_names(split, count)
+        result += [Piece(split, index, name) for index, name in enumerate(names)]
+    unpaired = 2 if size.wild_videos >= UNPAIRED_FROM else 0
+    ids = write_something.video_ids(seed_of(config), size.wild_videos + size.broken_videos + unpaired)
+    kinds: list[Kind] = ["video"] * size.wild_videos
+    kinds += ["broken"] * size.broken_videos
+    kinds += ["missing", "unboxed"] if unpaired else []
+    result += [Piece(kind, index, ids[index]) for index, kind in enumerate(kinds)]
+    starts = range(0, size.test_images, IMAGES_PER_PIECE)
+    return result + [Piece("images", index, str(start)) for index, start in enumerate(starts)]
+
+
+def missing_pieces(config: Config) -> list[Piece]:
+    """Those that no earlier call has finished."""
+    folder = _notes(config)
+    return [piece for piece in pieces(config) if not (folder / piece.note).exists()]
+
+
+def frames_of(piece: Piece, config: Config) -> int:
+    """How many pictures a piece costs; for progress bars and estimates."""
+    size = config.synthetic
+    if piece.kind == "images":
+        return min(IMAGES_PER_PIECE, size.test_images - int(piece.name))
+    if piece.kind in ("train", "evaluation"):
+        frames = size.train_frames if piece.kind == "train" else size.evaluation_frames
+        return frames + write_ho3d.EXTRA_FRAMES
+    return size.wild_frames
+
+
+def write_piece(piece: Piece, config: Config) -> None:
+    """Draw and write one piece, then its note."""
+    folder = _notes(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{piece.note}.part"
+    temporary.write_text(json.dumps(_written(piece, config)))
+    temporary.rename(folder / piece.note)
+
+
+def _written(piece: Piece, config: Config) -> Any:
+    world, size, seed = world_of(config), config.synthetic, seed_of(config)
+    if piece.kind in ("train", "evaluation"):
+        version = config.data.ho3d.version
+        sequence = write_ho3d.write_sequence(
+            world / f"HO3D_{version}", piece.kind, piece.index, piece.name, seed=seed, version=version,
+            frames=size.train_frames if piece.kind == "train" else size.evaluation_frames,
+            size=(size.image_width, size.image_height),
+        )  # fmt: skip
+        return dataclasses.asdict(sequence)
+    if piece.kind == "images":
+        root, start = world / "FreiHAND_pub_v2_eval", int(piece.name)
+        images = [write_freihand.write_image(root, start + k, seed) for k in range(frames_of(piece, config))]
+        return [dataclasses.asdict(image) for image in images]
+    videos = world / "something" / "20bn-something-something-v2"
+    if piece.kind == "broken":
+        first = size.wild_videos
+        video = write_something.write_broken(
+            videos, piece.index, piece.name, seed=seed, frames=size.wild_frames, fault=piece.index - first
+        )
+    else:
+        video = write_something.write_video(videos, piece.index, piece.name, seed=seed, frames=size.wild_frames)
+        if piece.kind == "missing":
+            (videos / f"{piece.name}.webm").unlink()
+        if piece.kind in ("missing", "unboxed"):
+            video = dataclasses.replace(video, truth=[], boxes=video.boxes if piece.kind == "missing" else [])
+    return dataclasses.asdict(video)
+
+
+def finish(config: Config) -> None:
+    """Gather the notes of all pieces, write what lies beside the folders, and world.json last."""
+    world, folder = world_of(config), _notes(config)
+    notes = [(piece, json.loads((folder / piece.note).read_text())) for piece in pieces(config)]
+    labelled = [write_ho3d.SequenceResult(**note) for piece, note in notes if piece.kind in ("train", "evaluation")]
+    write_ho3d.write_lists(world / f"HO3D_{config.data.ho3d.version}", labelled)
+    write_ho3d.write_object_models(world / "object_models")
+    of_video = ("video", "broken", "missing", "unboxed")
+    videos = [write_something.VideoResult(**note) for piece, note in notes if piece.kind in of_video]
+    write_something.write_boxes(world / "something" / "boxes", videos)
+    write_something.write_truth(truth_path(world), videos)
+    images = [write_freihand.ImageResult(**one) for piece, note in notes if piece.kind == "images" for one in note]
+    write_freihand.write_labels(world / "FreiHAND_pub_v2_eval", images)
+    save_model(stand_in_model(), world / "mano" / "MANO_RIGHT.pkl")
+    description = {
+        "digest": digest_of(config),
+        "edition": EDITION,
+        "seed": seed_of(config),
+        "synthetic": settings.to_tree(config.synthetic),
+        "ho3d_version": config.data.ho3d.version,
+        "labelled_frames": sum(len(sequence.frames) for sequence in labelled),
+        "videos": len(videos),
+        "test_images": len(images),
+    }
+    temporary = world / "world.json.part"
+    temporary.write_text(json.dumps(description, indent=2))
+    temporary.rename(world / "world.json")
+    shutil.rmtree(folder)
+
+
+def _notes(config: Config) -> Path:
+    return world_of(config) / f".pieces_{digest_of(config)}"
