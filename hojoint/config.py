@@ -379,10 +379,25 @@ def to_tree(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json")
 
 
+def changed(config: Config, **changes: Any) -> Config:
+    """A copy with some settings changed and all checked; a mapping changes some of a group and leaves the others."""
+    tree = to_tree(config)
+    _merge(tree, changes)
+    return from_tree(tree)
+
+
 def digest(*parts: Any) -> str:
     """Twelve hex digits that name a combination of settings and other plain values."""
     plain = [to_tree(part) if isinstance(part, Settings) else part for part in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

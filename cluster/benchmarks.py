@@ -1,0 +1,179 @@
+"""How fast the parts are and how fast the whole: decoding, the teacher, labelling, training; repeated and interleaved.
+
+A part is measured in this process without Ray, on the very frames that the whole job then labels; the repetitions take
+turns, so that a slow minute of the machine falls on all alike. Ratios of medians are what to compare, not speeds.
+Not here: printing (``jobs.bench``).
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cluster import labelling, session, teacher
+from cluster.decoding import Failure, GuardedDecoder
+from cluster.memory import PeakMemory
+from cluster.store import open_store
+from cluster.teacher import Job, Teacher
+from cluster.units import Video
+from hojoint import checkpoint, video
+from hojoint.config import Config, changed
+from hojoint.network import HOJoint
+from hojoint.video import Decoded
+
+WARM_UP = 2  # videos that are decoded and predicted before the clock runs
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Frames (or samples) per second of each part, repetition by repetition, and other facts."""
+
+    unit: str
+    per_second: Mapping[str, list[float]]
+    facts: Mapping[str, Any]
+
+    def median(self, part: str) -> float:
+        """Of the repetitions."""
+        return statistics.median(self.per_second[part])
+
+
+def random_teacher(config: Config, folder: Path) -> str:
+    """A checkpoint of random weights: as slow as a trained one."""
+    torch.manual_seed(config.seed)
+    path = folder / "teacher.pt"
+    model = config.model.model_copy(update={"pretrained": None})
+    own = config.model_copy(update={"model": model})
+    path.write_bytes(checkpoint.save(HOJoint(model), own, progress={}, parents={}))
+    return str(path)
+
+
+def labelling_speeds(config: Config) -> Speeds:
+    """Decoding alone, the teacher alone, and the whole job, in frames per second of annotated frames."""
+    with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
+        torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.teacher_cpus)))
+        listed = _videos(config, folder)
+        alone = _Alone(config, folder, listed)
+        memory = PeakMemory()
+        with memory:
+            speeds = _take_turns(
+                {
+                    "decode alone": alone.decode,
+                    "teacher alone": alone.teach,
+                    "whole job": lambda: _whole(config, folder),
+                },
+                config.bench.repeats,
+            )
+        alone.close()
+    slowest = min(statistics.median(speeds[part]) for part in ("decode alone", "teacher alone"))
+    facts = {
+        "videos": len(listed),
+        "frames": alone.frames,
+        "views": config.tta.views,
+        "ratio": round(statistics.median(speeds["whole job"]) / slowest, 3),
+        "peak_mb": {name: round(size) for name, size in sorted(memory.peaks_mb.items())},
+        "peak_total_mb": round(memory.total_mb),
+    }
+    return Speeds("frames/s", speeds, facts)
+
+
+def decode_speeds(config: Config) -> Speeds:
+    """Decoding in this process, and in a guarded child from which the frames come through a pipe."""
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        alone = _Alone(config, folder, _videos(config, folder))
+        speeds = _take_turns({"in process": alone.decode, "guarded child": alone.decode_guarded}, config.bench.repeats)
+        alone.close()
+    ratio = statistics.median(speeds["guarded child"]) / statistics.median(speeds["in process"])
+    return Speeds("frames/s", speeds, {"frames": alone.frames, "ratio": round(ratio, 3)})
+
+
+def scale_speeds(config: Config) -> Speeds:
+    """The whole labelling job with one Teacher and with two."""
+    parts: dict[str, Callable[[], float]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
+        videos = len(_videos(config, folder))
+        for count in (1, 2):
+            units = {"unit_videos": max(1, -(-videos // (4 * count)))}
+            sized = changed(config, cluster={"teachers": (count, count)}, labelling=units)
+            parts[f"{count} teacher{'s' * (count > 1)}"] = lambda sized=sized: _whole(sized, folder)  # type: ignore[misc]
+        speeds = _take_turns(parts, config.bench.repeats)
+    ratio = statistics.median(speeds["2 teachers"]) / statistics.median(speeds["1 teacher"])
+    return Speeds("frames/s", speeds, {"videos": videos, "ratio": round(ratio, 3)})
+
+
+class _Alone:
+    """The parts of labelling without Ray, on the frames of all videos."""
+
+    def __init__(self, config: Config, folder: str, listed: list[Video]) -> None:
+        self._videos = [found for found in listed if found.clips]
+        _, _, sha256 = checkpoint.open_teacher(Path(str(config.teacher.checkpoint)).read_bytes(), config)
+        job = Job(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex)
+        self._teacher = Teacher(job)
+        self._decoder = GuardedDecoder.of(config.labelling, ahead=config.labelling.decode_children + 1)
+        self._config = config
+        self._pixels = []
+        for each in self._videos:
+            decoded = _decoded(each)
+            if decoded is not None:
+                self._pixels.append(teacher._with_pixels(each, decoded, config))
+        self._videos = [pixels.video for pixels in self._pixels]
+        self.frames = sum(len(clip.frames) for pixels in self._pixels for clip in pixels.clips)
+        self._teacher._labelled(self._pixels[:WARM_UP])
+
+    def decode(self) -> float:
+        started = time.perf_counter()
+        for each in self._videos:
+            _decoded(each)
+        return self.frames / (time.perf_counter() - started)
+
+    def decode_guarded(self) -> float:
+        started = time.perf_counter()
+        for _, answer in self._decoder.decode(teacher._request(each) for each in self._videos):
+            assert not isinstance(answer, Failure), answer
+        return self.frames / (time.perf_counter() - started)
+
+    def teach(self) -> float:
+        groups = teacher._groups(self._pixels, self._teacher._group)  # type: ignore[arg-type]
+        started = time.perf_counter()
+        for group in groups:
+            self._teacher._labelled(group)  # type: ignore[arg-type]
+        return self.frames / (time.perf_counter() - started)
+
+    def close(self) -> None:
+        self._decoder.close()
+        self._teacher.close()
+
+
+def _decoded(each: Video) -> Decoded | None:
+    request = teacher._request(each)
+    numbers = None if request.numbers is None else [int(number) for number in request.numbers]
+    try:
+        return video.decode(each.path, numbers, annotated_frames=request.annotated_frames)
+    except video.VideoError:
+        return None  # one of the world's broken videos
+
+
+def _videos(config: Config, folder: str) -> list[Video]:
+    plan = labelling.make_plan(config, open_store(str(Path(folder) / "plan")))
+    return [each for unit in plan.units for each in unit.videos]
+
+
+def _whole(config: Config, folder: str) -> float:
+    """Frames per second from the first unit's start to the last commit, on an output of its own."""
+    report = labelling.label(changed(config, output=str(Path(folder) / uuid.uuid4().hex)))
+    return float(report["frames_per_second"])
+
+
+def _take_turns(parts: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(repeats):
+        for name, measure in parts.items():
+            found[name].append(measure())
+    return found

@@ -1,0 +1,201 @@
+"""python -m jobs.pipeline output=DIR_OR_S3_URI [control=true] [--config FILE] [key=value ...] [--dry-run]
+
+The whole method: synthesize -> train (the teacher) -> pseudo_label -> retrain (the student) -> evaluate -> report.
+Stages that are whole are skipped, so the same command goes on after a failure, and does nothing once all is done.
+With control=true, a network of labelled images alone is trained for as many steps as the student, for comparison.
+Under the output: world/ teacher/ labels/ student/ control/ evaluation/ report.html report.json. With an s3:// output
+the world lies in a local folder ('world'), because decoders read files.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from cluster import session
+from cluster.store import Store, open_store
+from hojoint import report_tables
+from hojoint.config import Config, digest
+from hojoint.errors import InputError
+from jobs import command, printing
+from jobs.stages import NETWORK, Stage, stages
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Run what is not whole, in one Ray session, and print a closing table."""
+    config = config.model_copy(update={"output": command.need(config.output, "output", "runs/tiny").rstrip("/")})
+    store = open_store(_output(config))
+    plan = stages(config)
+    todo = [stage.name for stage in plan if not whole(stage, store)]
+    if dry_run:
+        _print_plan(config, plan, todo)
+        return
+    if not todo:
+        print(f"all {len(plan)} stages of {config.output} are whole; nothing to do")
+    else:
+        with session.start(config.cluster):
+            _run(config, plan, store)
+    _print_results(config, plan, store, ran=todo)
+
+
+def whole(stage: Stage, store: Store) -> bool:
+    """Whether a stage is done, with these settings and from the inputs that are there now.
+
+    Raises:
+        InputError: it was done with other settings, and is too dear to be done again without being asked.
+    """
+    done = marker(stage.name, store)
+    if done is None:
+        return False
+    wanted = json.loads(json.dumps(stage.settings()))
+    differs = [name for name in wanted if done["settings"].get(name) != wanted[name]]
+    differs += [f"result of {name}" for name in stage.needs if done["inputs"].get(name) != _made(name, store)]
+    if differs and not stage.cheap:
+        first = differs[0]
+        raise InputError(
+            f"{store.root} holds a run whose stage '{stage.name}' was made otherwise: {first} was "
+            f"{done['settings'].get(first, 'another')!r} and is now {wanted.get(first, 'made again')!r} "
+            f"({len(differs)} differences); give another output, or remove that one"
+        )
+    return not differs
+
+
+def marker(name: str, store: Store) -> dict[str, Any] | None:
+    """What the pipeline noted when a stage was done; nothing while it is not."""
+    key = f"stages/{name}.json"
+    return json.loads(store.get(key)) if store.exists(key) else None
+
+
+def _run(config: Config, plan: Sequence[Stage], store: Store) -> None:
+    for number, planned in enumerate(plan, start=1):
+        stage = planned
+        if stage.name == "control":  # as many steps as the student took, which is known only now
+            steps = training_facts("student", store)["steps"]
+            stage = next(other for other in stages(config, steps) if other.name == "control")
+        head = f"[{number}/{len(plan)}] {stage.name:<12}"
+        if whole(planned, store):
+            print(f"{head} is whole", flush=True)
+            continue
+        print(f"{head} ...", flush=True)
+        started = time.perf_counter()
+        run_job = importlib.import_module(f"jobs.{stage.module}").job
+        for settings in stage.configs:
+            run_job(settings, False)
+        seconds = time.perf_counter() - started
+        _mark(planned, store, seconds)
+        print(f"{head} {report_tables.seconds(seconds):>12}   {describe(stage.name, store)}", flush=True)
+
+
+def _mark(stage: Stage, store: Store, seconds: float) -> None:
+    done = {
+        "settings": stage.settings(),
+        "inputs": {name: _made(name, store) for name in stage.needs},
+        "seconds": round(seconds, 2),
+        "made": digest(stage.settings(), time.time()),
+    }
+    store.put(f"stages/{stage.name}.json", json.dumps(done, indent=1).encode())
+
+
+def _made(name: str, store: Store) -> str | None:
+    """A name for one making of a stage's result; another after it was made again."""
+    done = marker(name, store)
+    return None if done is None else done["made"]
+
+
+def training_facts(network: str, store: Store) -> dict[str, Any]:
+    """Steps, samples and history of a trained network."""
+    key = f"{network}/training.json"
+    return json.loads(store.get(key)) if store.exists(key) else {}
+
+
+def describe(name: str, store: Store) -> str:
+    """What a stage made, in a few words."""
+    if name in NETWORK:
+        facts = training_facts(NETWORK[name], store)
+        return f"{facts.get('steps', '?')} steps on {facts.get('samples', '?')} samples"
+    if name == "pseudo_label":
+        labels = json.loads(store.get("labels/report.json"))
+        videos, frames = labels["videos"], labels["frames"]
+        return (
+            f"{videos['listed']} videos ({videos['quarantined']} quarantined), "
+            f"{frames['kept']} of {frames['predicted']} frames kept"
+        )
+    if name == "evaluate":
+        return ", ".join(sorted(key.split("/")[-1].removesuffix(".json") for key in _evaluations(store)))
+    return {"report": store.uri("report.html")}.get(name, "")
+
+
+def evaluation(store: Store) -> dict[str, Any]:
+    """Network -> domain -> scores, of all that are evaluated."""
+    return {
+        name: facts["domains"]
+        for key in _evaluations(store)
+        if (name := key.split("/")[-1].removesuffix(".json")) and (facts := json.loads(store.get(key)))
+    }
+
+
+def _evaluations(store: Store) -> list[str]:
+    return [key for key in store.list("evaluation") if key.endswith(".json") and key.count("/") == 1]
+
+
+def _print_plan(config: Config, plan: Sequence[Stage], todo: Sequence[str]) -> None:
+    rows = [(stage.name, "run" if stage.name in todo else "whole", _units(stage)) for stage in plan]
+    print(printing.table(("stage", "state", "on"), rows))
+    size = config.cluster
+    workers = session.Need("training worker", size.workers[0], size.worker_cpus, size.worker_gpus)
+    teachers = session.Need("Teacher actor", size.teachers[0], size.teacher_cpus, size.teacher_gpus)
+    for need in (workers, teachers):
+        print(session.feasibility(size, [need]))
+    print(f"dry run: {len(todo)} of {len(plan)} stages would run under {config.output}")
+
+
+def _units(stage: Stage) -> str:
+    config, size = stage.configs[0], stage.configs[0].synthetic
+    if stage.name == "synthesize":
+        return (
+            f"{size.train_sequences} x {size.train_frames} labelled frames, {size.wild_videos} videos, "
+            f"{size.test_images} test images"
+        )
+    if stage.name in NETWORK:
+        length = f"{config.train.steps} steps" if config.train.steps else f"{config.train.epochs} epochs"
+        return f"{' + '.join(config.train.datasets)}, {length} of {config.train.batch_size}"
+    if stage.name == "pseudo_label":
+        videos = size.wild_videos + size.broken_videos
+        return f"about {videos} videos in units of {config.labelling.unit_videos}, {config.tta.views} views a frame"
+    return ", ".join(each.name for each in stage.configs) if stage.name == "evaluate" else ""
+
+
+def _print_results(config: Config, plan: Sequence[Stage], store: Store, ran: Sequence[str]) -> None:
+    rows = []
+    for stage in plan:
+        done = marker(stage.name, store)
+        spent = report_tables.seconds(done["seconds"]) if done else "-"
+        rows.append((stage.name, spent, "now" if stage.name in ran else "before", describe(stage.name, store)))
+    print("\n" + printing.table(("stage", "time", "ran", "result"), rows))
+    if store.exists("labels/report.json"):
+        frames = json.loads(store.get("labels/report.json"))["frames"]
+        lost = ", ".join(f"{rule} {count}" for rule, count in frames["rejected"].items() if count)
+        print(f"\nframes predicted {frames['predicted']} = kept {frames['kept']} + rejected ({lost})")
+    for comparison in report_tables.comparison(evaluation(store)):
+        rows = [(row["label"], *(cell["text"] for cell in row["cells"]), row["change"]) for row in comparison["rows"]]
+        print(f"\n{comparison['title']}, {comparison['note']}")
+        print(printing.table(("", *comparison["columns"], comparison["change"]), rows))
+    print(f"\nreport: {store.uri('report.html')}")
+
+
+def _output(config: Config) -> str:
+    assert config.output is not None
+    return config.output
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""python -m jobs.study output=DIR_OR_S3_URI [study.seeds=[0,1,2]] [study.own_worlds=true] [--config FILE] [--dry-run]
+
+The pipeline with its control, once per seed, and what the repetitions say together: mean and spread of teacher, control
+and student in both domains, the paired differences, and the precision of kept against rejected labels. All seeds share
+one world (the run's seed draws it), so that the spread is that of training; with study.own_worlds=true each draws its
+own. Under the output: world/ seed-N/ study.json study.md. The same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster import session
+from cluster.store import open_store
+from hojoint.config import Config, changed
+from hojoint.report_tables import DOMAINS, METRICS, NETWORKS
+from hojoint.synthetic import write
+from jobs import command, pipeline, printing
+from jobs.stages import world_of
+
+DIFFERENCES = (("student", "teacher"), ("student", "control"))
+QUALITY = ("precision", "aligned_mm_median", "joints_2d_median")
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Run or finish each seed, then put their numbers together."""
+    output = command.need(config.output, "output", "runs/study").rstrip("/")
+    config = config.model_copy(update={"output": output})
+    runs = {seed: run_of(config, seed) for seed in config.study.seeds}
+    if dry_run:
+        for seed, run in runs.items():
+            print(f"seed {seed}")
+            pipeline.job(run, True)
+        return
+    with session.start(config.cluster):
+        for number, (seed, run) in enumerate(runs.items(), start=1):
+            print(f"=== seed {seed} ({number} of {len(runs)}) ===", flush=True)
+            pipeline.job(run, False)
+    found = {seed: results(_output(run)) for seed, run in runs.items()}
+    together = summary(found)
+    store = open_store(output)
+    store.put("study.json", json.dumps({"seeds": found, "summary": together}, indent=1).encode())
+    text = "\n\n".join(f"{title}\n\n{printing.markdown(*rows)}" for title, rows in tables(together).items())
+    store.put("study.md", f"# {len(found)} seeds: {', '.join(map(str, found))}\n\n{text}\n".encode())
+    for title, (headers, rows) in tables(together).items():
+        print(f"\n{title}\n{printing.table(headers, rows)}")
+    print(f"\nwritten: {store.uri('study.md')}")
+
+
+def run_of(config: Config, seed: int) -> Config:
+    """The pipeline of one seed."""
+    output = f"{_output(config)}/seed-{seed}"
+    if config.study.own_worlds:
+        return changed(config, seed=seed, output=output, control=True, world=None, synthetic={"seed": None})
+    drawn = {"seed": write.seed_of(config)}
+    return changed(config, seed=seed, output=output, control=True, world=str(world_of(config)), synthetic=drawn)
+
+
+def results(output: str) -> dict[str, Any]:
+    """Scores and label quality of one finished run."""
+    store = open_store(output)
+    report = json.loads(store.get("report.json"))
+    return {
+        "evaluation": pipeline.evaluation(store),
+        "quality": report.get("quality"),
+        "frames": json.loads(store.get("labels/report.json"))["frames"],
+    }
+
+
+def summary(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and spread over the seeds of every metric, of paired differences, and of the labels' quality."""
+    out: dict[str, Any] = {"domains": {}, "labels": {}}
+    for domain in DOMAINS:
+        rows: dict[str, Any] = {}
+        for metric in METRICS:
+            values = {name: _values(runs, name, domain, metric) for name in NETWORKS}
+            if not any(values.values()):
+                continue
+            row = {name: spread(found) for name, found in values.items() if found}
+            for after, before in DIFFERENCES:
+                if values[after] and values[before]:
+                    pairs = zip(values[after], values[before], strict=True)
+                    row[f"{after} - {before}"] = spread([a - b for a, b in pairs])
+            rows[metric.label] = row
+        if rows:
+            out["domains"][domain] = rows
+    for group in ("kept", "rejected"):
+        known = [run["quality"][group] for run in runs.values() if run.get("quality")]
+        out["labels"][group] = {
+            key: spread([value[key] for value in known if value[key] is not None]) for key in ("frames", *QUALITY)
+        }
+    return out
+
+
+def _values(runs: Mapping[int, Mapping[str, Any]], name: str, domain: str, metric: Any) -> list[float]:
+    found = [run["evaluation"].get(name, {}).get(domain, {}).get(metric.part) for run in runs.values()]
+    values = [part[metric.key] * metric.scale for part in found if part and part.get(metric.key) is not None]
+    return values if len(values) == len(runs) else []  # a pair needs both
+
+
+def spread(values: Sequence[float]) -> dict[str, float] | None:
+    """Mean, sample standard deviation and range; nothing of nothing."""
+    if not values:
+        return None
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "std": deviation, "low": min(values), "high": max(values)}
+
+
+def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Title -> headers and rows, for the terminal and for Markdown."""
+    out = {}
+    differences = [f"{after} - {before}" for after, before in DIFFERENCES]
+    digits = {metric.label: metric.digits for metric in METRICS}
+    for domain, rows in together["domains"].items():
+        columns = [name for name in (*NETWORKS, *differences) if any(name in row for row in rows.values())]
+        body = [
+            [label, *(_cell(row.get(name), digits[label], name) for name in columns)] for label, row in rows.items()
+        ]
+        out[DOMAINS[domain]] = (["", *columns], body)
+    names = {"frames": 0, "precision": 3, "aligned_mm_median": 2, "joints_2d_median": 3}
+    body = [[group, *(_cell(row[key], names[key], "") for key in names)] for group, row in together["labels"].items()]
+    out["Labels against the kept-aside truth"] = (["", "frames", "share right", "median mm", "median 2D"], body)
+    return out
+
+
+def _cell(value: Mapping[str, float] | None, digits: int, column: str) -> str:
+    if value is None:
+        return "-"
+    sign = "+" if " - " in column else ""
+    return f"{value['mean']:{sign}.{digits}f} ± {value['std']:.{digits}f}"
+
+
+def _output(config: Config) -> str:
+    assert config.output is not None
+    return config.output
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
