@@ -1,0 +1,84 @@
+"""python -m jobs.bench labelling|training|decode|scale [--config FILE] [key=value ...] [--dry-run]
+
+labelling  decoding alone, the teacher alone (frames in memory, no Ray), the whole job, and whole / slowest part
+training   the step alone (one batch in memory) and the whole Ray Train loop
+decode     decoding in process and in a guarded child
+scale      the whole labelling job with one and with two Teachers
+
+Repeated and interleaved (bench.repeats); compare ratios, not speeds. Without videos.root, videos of the synthetic world
+are drawn first, outside the clock; without teacher.checkpoint, the network has random weights. Prints a table and, last,
+one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster import benchmarks, session, synthesis
+from hojoint.config import Config, changed
+from hojoint.synthetic import write
+from jobs import command, printing
+
+MEASURES = {
+    "labelling": benchmarks.labelling_speeds,
+    "training": benchmarks.training_speeds,
+    "decode": benchmarks.decode_speeds,
+    "scale": benchmarks.scale_speeds,
+}
+
+
+def job(config: Config, dry_run: bool, word: str) -> None:
+    """Draw what is to be worked on, measure, print."""
+    config = prepared(config)
+    if dry_run:
+        made = "given" if config.world is None else f"{config.bench.videos} videos of {config.bench.frames} frames"
+        print(f"would measure {word} {config.bench.repeats} times on {made}")
+        print(session.feasibility(config.cluster, [need(config, word)]))
+        return
+    if config.world is not None:
+        synthesis.synthesize(config)
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        if word != "training" and config.teacher.checkpoint is None:
+            config = changed(config, teacher={"checkpoint": benchmarks.random_teacher(config, Path(folder))})
+        speeds = MEASURES[word](config)
+    rows = [
+        (part, f"{speeds.median(part):.1f}", f"{min(values):.1f}", f"{max(values):.1f}")
+        for part, values in speeds.per_second.items()
+    ]
+    print(printing.table(("part", speeds.unit, "lowest", "highest"), rows))
+    print(", ".join(f"{name} {value}" for name, value in speeds.facts.items()))
+    per_second = {part: [round(value, 2) for value in values] for part, values in speeds.per_second.items()}
+    print(json.dumps({"bench": word, "unit": speeds.unit, "per_second": per_second, **speeds.facts}))
+
+
+def prepared(config: Config) -> Config:
+    """The settings with a small world to work on, unless videos are given; it is kept for the next time."""
+    if config.videos.root is not None or config.data.ho3d.root is not None:
+        return changed(config, world=None)
+    size = {"wild_videos": config.bench.videos, "wild_frames": config.bench.frames, "broken_videos": 0}
+    size |= {"train_sequences": 2, "evaluation_sequences": 1, "evaluation_frames": 2, "test_images": 1}
+    config = changed(config, synthetic=size)
+    name = f"hojoint-bench-{write.digest_of(config)}"
+    return write.with_world(changed(config, world=config.world or str(Path(tempfile.gettempdir()) / name)))
+
+
+def need(config: Config, word: str) -> session.Need:
+    """What must fit into the cluster."""
+    size = config.cluster
+    if word == "training":
+        return session.Need("training workers", size.workers[0], size.worker_cpus, size.worker_gpus)
+    teachers = 2 if word == "scale" else size.teachers[0]
+    return session.Need("Teacher actors", teachers, size.teacher_cpus, size.teacher_gpus)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run_word(job, __doc__, argv, words=tuple(MEASURES))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # hermetic: no token file in anybody's home
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the suite shares its cores with Ray's workers
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread_each() -> None:
+    """Small networks are slower on many threads."""
+    import torch
+
+    torch.set_num_threads(1)
