@@ -113,7 +113,7 @@ class GuardedDecoder:
     def close(self) -> None:
         """End the children. A process that dies without this leaves none either: they end with their stdin."""
         for child in self._children:
-            child.kill()
+            child.kill(for_good=True)
         self._threads.shutdown(cancel_futures=True)
 
     def __enter__(self) -> GuardedDecoder:
@@ -152,6 +152,7 @@ class _Child:
     def __init__(self, memory_mb: int) -> None:
         self._memory_mb = memory_mb
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def ask(self, request: bytes, deadline_s: float) -> Decoded:
@@ -178,9 +179,10 @@ class _Child:
         rgb = np.frombuffer(pixels, np.uint8).reshape(header["shape"])
         return Decoded(rgb, np.asarray(header["numbers"], np.int32), header["count"], header["fps"])
 
-    def kill(self) -> None:
+    def kill(self, *, for_good: bool = False) -> None:
         with self._lock:
             process, self._process = self._process, None
+            self._closed = self._closed or for_good
         if process is not None:
             process.kill()
             process.wait()
@@ -193,6 +195,8 @@ class _Child:
         if self._process is not None and self._process.poll() is not None:
             self.kill()  # it died between two videos: neither is to blame
         with self._lock:
+            if self._closed:
+                raise video.VideoError("crashed", "the decoder was closed")
             if self._process is None:
                 self._process = _spawn(self._memory_mb)
                 self._read(self._process, len(video.READY), time.monotonic() + START_S)

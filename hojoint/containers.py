@@ -22,6 +22,7 @@ TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
 TRACK_ENTRY, TRACK_TYPE, VIDEO, PIXEL_WIDTH, PIXEL_HEIGHT = 0xAE, 0x83, 0xE0, 0xB0, 0xBA
 CLUSTER_TIMESTAMP = 0xE7
 VIDEO_TRACK = 1
+MAX_ELEMENT = 2**50  # bytes; beyond any file, and within what seek takes
 MAX_FIELD = 16 * 2**20  # bytes of one header element; real ones have hundreds
 
 
@@ -96,9 +97,11 @@ def _elements(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
         if name is None:
             return
         start = file.tell()
+        if length is not None and length > MAX_ELEMENT:
+            raise BrokenHeader(f"an element of {length} bytes")
         stop = end if length is None else start + length
         yield name, start, stop
-        file.seek(stop)
+        file.seek(min(stop, end))
 
 
 def _content(file: BinaryIO, start: int, stop: int) -> bytes:

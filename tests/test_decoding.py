@@ -1,0 +1,164 @@
+"""cluster.decoding: a video that hangs, crashes or lies costs itself and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+from video_files import write_broken, write_video
+
+from cluster import decoding
+from cluster.decoding import Failure, GuardedDecoder, Request
+from hojoint.video import Decoded, Limits, decode
+
+
+def request(path: Path, numbers: list[int] | None = None) -> Request:
+    return Request(path.stem, str(path), None if numbers is None else np.array(numbers), 0)
+
+
+def test_answers_come_in_the_order_of_the_requests_and_equal_a_plain_decode(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path / f"v{n}.webm", 4 + 3 * n, seed=n) for n in range(6)]
+    with GuardedDecoder(children=2, ahead=3) as decoder:
+        answers = list(decoder.decode(request(path) for path in paths))
+    assert [asked.video_id for asked, _ in answers] == [path.stem for path in paths]
+    for path, (_, answer) in zip(paths, answers, strict=True):
+        assert isinstance(answer, Decoded)
+        np.testing.assert_array_equal(answer.rgb, decode(str(path)).rgb)
+
+
+def test_no_more_videos_are_decoded_ahead_than_asked(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.webm", 4)
+    pulled = []
+
+    def requests():
+        for n in range(10):
+            pulled.append(n)
+            yield request(path, [0])
+
+    with GuardedDecoder(children=1, ahead=3) as decoder:
+        answers = decoder.decode(requests())
+        next(answers)
+        assert len(pulled) == 3
+        next(answers)
+        assert len(pulled) == 4
+        answers.close()
+
+
+def test_bad_files_cost_themselves_and_a_hanging_one_its_deadline(tmp_path: Path) -> None:
+    good = write_video(tmp_path / "good.webm", seed=0)
+    broken = write_broken(tmp_path, good)
+    order = [good, *(tmp_path / f"{name}.webm" for name in broken), good]
+    with GuardedDecoder(children=1, ahead=2, deadline_s=2.0) as decoder:
+        list(decoder.decode([request(good)]))  # the child's start is no part of the measure
+        began = time.monotonic()
+        answers = [answer for _, answer in decoder.decode(request(path) for path in order)]
+        seconds = time.monotonic() - began
+    assert isinstance(answers[0], Decoded)
+    assert isinstance(answers[-1], Decoded)
+    kinds = {answer.video_id: answer.kind for answer in answers[1:-1] if isinstance(answer, Failure)}
+    assert kinds == broken
+    assert 2.0 <= seconds < 8.0
+
+
+def test_a_child_that_is_killed_during_a_video_is_replaced_and_the_video_tried_once_more(
+    tmp_path: Path, monkeypatch
+) -> None:
+    path = write_video(tmp_path / "v.webm")
+    os.mkfifo(tmp_path / "hang.webm")
+    with GuardedDecoder(children=1, ahead=2, deadline_s=20.0) as decoder:
+        list(decoder.decode([request(path)]))
+        deaths = []
+
+        def kill_soon(process, size, until, read=decoding._Child._read):
+            if len(deaths) < 2 and size == decoding.video.HEADER.size:
+                deaths.append(process.pid)
+                os.kill(process.pid, signal.SIGKILL)
+            return read(process, size, until)
+
+        monkeypatch.setattr(decoding._Child, "_read", staticmethod(kill_soon))
+        [(_, failure), (_, answer)] = decoder.decode([request(tmp_path / "hang.webm"), request(path)])
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.attempts) == ("crashed", 2)
+    assert "SIGKILL" in failure.message
+    assert len(set(deaths)) == 2
+    assert isinstance(answer, Decoded)
+
+
+def test_a_child_that_died_between_two_videos_is_no_videos_fault(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.webm")
+    with GuardedDecoder() as decoder:
+        list(decoder.decode([request(path)]))
+        process = decoder._children[0]._process
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        [(_, answer)] = decoder.decode([request(path)])
+    assert isinstance(answer, Decoded)
+
+
+def test_a_video_that_needs_more_memory_than_a_child_may_have_is_too_large_or_a_crash(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 200, width=1024, height=768)
+    with GuardedDecoder(memory_mb=700, limits=Limits(decoded_bytes=2**31)) as decoder:
+        [(_, answer), (_, after)] = decoder.decode([request(path), request(path, [0])])
+    assert isinstance(answer, Failure)
+    assert answer.kind in ("too_large", "crashed", "unreadable")
+    assert isinstance(after, Decoded)
+
+
+def test_the_child_gets_no_credentials(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-tell")
+    with GuardedDecoder() as decoder:
+        list(decoder.decode([request(write_video(tmp_path / "v.webm"))]))
+        environment = Path(f"/proc/{decoder._children[0]._process.pid}/environ").read_bytes()
+    assert b"do-not-tell" not in environment
+
+
+def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hang.webm")
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if parent == 0:  # a process that has one child idle and one hanging, and dies without a word
+        try:
+            with GuardedDecoder(children=2, ahead=2, deadline_s=1.0) as decoder:
+                answers = decoder.decode([request(write_video(tmp_path / "v.webm")), request(tmp_path / "hang.webm")])
+                next(answers)
+                pids = [child._process.pid for child in decoder._children if child._process is not None]
+                os.write(writing, " ".join(map(str, pids)).encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    children = [int(pid) for pid in os.read(reading, 100).split()]
+    os.waitpid(parent, 0)
+    assert children
+    until = time.monotonic() + 10
+    while any(_runs(pid) for pid in children):
+        assert time.monotonic() < until, "a child outlives its parent"
+        time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_consumer_that_stops_early_can_start_again(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path / f"v{n}.webm", 4) for n in range(4)]
+    with GuardedDecoder(ahead=3) as decoder:
+        first = decoder.decode(request(path) for path in paths)
+        next(first)
+        first.close()
+        again = [answer for _, answer in decoder.decode(request(path) for path in paths)]
+    assert all(isinstance(answer, Decoded) for answer in again)
+    assert len(again) == 4
+
+
+def test_a_frame_beyond_the_end_is_left_out_and_seen_to_be(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.webm", 10)
+    with GuardedDecoder() as decoder:
+        [(_, answer)] = decoder.decode([Request("v", str(path), np.array([8, 9, 10]), 11)])
+    assert isinstance(answer, Decoded)
+    assert answer.numbers.tolist() == [8, 9]
