@@ -4,6 +4,8 @@ Batched torch, differentiable, no state. A pixel coordinate is continuous, the c
 box is xyxy in px; an affine is (B, 2, 3) and maps source px to destination px. The camera looks along +z, x right, y
 down. The paper parts that live here: the closed form of Eq. 7 (reading A11), the 21 control points of Sec. 4.3 and the
 6D rotations of Zhou et al. (reading A4). Not here: how a crop is chosen or an image warped (``crops``).
+
+No matrix products in single precision: autocast would take them in bfloat16, which counts pixels in steps of two.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ def axis_angle_to_matrix(vector_X3: Tensor) -> Tensor:
     sin_term = torch.where(small_X11, series_sin, angle_X11.sin() / angle_X11)
     # 2 sin^2(a/2) instead of 1 - cos(a): no cancellation in float32.
     cos_term = torch.where(small_X11, series_cos, 2 * ((angle_X11 / 2).sin() / angle_X11) ** 2)
-    cross_X33 = _cross_matrix(vector_X3)
     identity_33 = torch.eye(3, dtype=vector_X3.dtype, device=vector_X3.device)
-    return identity_33 + sin_term * cross_X33 + cos_term * (cross_X33 @ cross_X33)
+    # The square of the cross-product matrix, without a matrix product.
+    cross_square_X33 = vector_X3[..., :, None] * vector_X3[..., None, :] - square_X11 * identity_33
+    return identity_33 + sin_term * _cross_matrix(vector_X3) + cos_term * cross_square_X33
 
 
 def matrix_to_axis_angle(rotation_X33: Tensor) -> Tensor:
@@ -69,7 +72,7 @@ def rotation_6d_to_matrix(raw_X6: Tensor) -> Tensor:
 
 def geodesic(first_X33: Tensor, second_X33: Tensor) -> Tensor:
     """Angle of the rotation between two rotations, (...) rad in [0, pi]; gradient zero where they are equal."""
-    relative_X33 = first_X33.transpose(-1, -2) @ second_X33
+    relative_X33 = (first_X33[..., :, :, None] * second_X33[..., :, None, :]).sum(-3)
     twice_sine_X = _axis_times_twice_sine(relative_X33).square().sum(-1)
     equal_X = twice_sine_X == 0
     sine_X = torch.where(equal_X, torch.ones_like(twice_sine_X), twice_sine_X).sqrt() / 2
@@ -84,11 +87,12 @@ def mean_rotation(rotations_X33: Tensor, dim: int = -3) -> Tensor:
     Summed in double, so the order of the rotations does not show in a float32 result.
     """
     mean_X33 = rotations_X33.double().mean(dim)
-    left_X33, _, right_X33 = torch.linalg.svd(mean_X33)
-    sign_X = torch.linalg.det(left_X33 @ right_X33).sign()
-    # Turning the last singular direction makes the nearest orthogonal matrix a rotation.
-    signs_X3 = torch.stack((torch.ones_like(sign_X), torch.ones_like(sign_X), sign_X), dim=-1)
-    return (left_X33 * signs_X3[..., None, :] @ right_X33).to(rotations_X33.dtype)
+    with torch.autocast(rotations_X33.device.type, enabled=False):
+        left_X33, _, right_X33 = torch.linalg.svd(mean_X33)
+        sign_X = torch.linalg.det(left_X33 @ right_X33).sign()
+        # Turning the last singular direction makes the nearest orthogonal matrix a rotation.
+        signs_X3 = torch.stack((torch.ones_like(sign_X), torch.ones_like(sign_X), sign_X), dim=-1)
+        return (left_X33 * signs_X3[..., None, :] @ right_X33).to(rotations_X33.dtype)
 
 
 def rotation_z(angle_X: Tensor) -> Tensor:
@@ -132,7 +136,7 @@ def _quaternion(rotation_X33: Tensor) -> Tensor:
 
 def project(points_cam_BN3: Tensor, camera_B33: Tensor) -> Tensor:
     """Points in the camera frame (metres) to pixels, (B, N, 2); z must be > 0."""
-    homogeneous_BN3 = points_cam_BN3 @ camera_B33.transpose(-1, -2)
+    homogeneous_BN3 = (points_cam_BN3[..., None, :] * camera_B33[..., None, :, :]).sum(-1)
     return homogeneous_BN3[..., :2] / homogeneous_BN3[..., 2:]
 
 
@@ -195,7 +199,8 @@ def clip_box(box_B4: Tensor, width: float | Tensor, height: float | Tensor) -> T
 
 def apply_affine(affine_B23: Tensor, px_BN2: Tensor) -> Tensor:
     """Points mapped by their row's affine, (B, N, 2)."""
-    return px_BN2 @ affine_B23[..., :2].transpose(-1, -2) + affine_B23[..., None, :, 2]
+    x_BN1, y_BN1 = px_BN2[..., :1], px_BN2[..., 1:]
+    return x_BN1 * affine_B23[..., None, :, 0] + y_BN1 * affine_B23[..., None, :, 1] + affine_B23[..., None, :, 2]
 
 
 def invert_affine(affine_B23: Tensor) -> Tensor:

@@ -246,3 +246,28 @@ def test_turning_a_box_there_and_back_never_shrinks_it():
         back = geometry.rotate_box(geometry.rotate_box(box, affine(angle)), affine(-angle))
         assert (back[:, :2] <= box[:, :2] + 15).all()
         torch.testing.assert_close(back[:, :2] + back[:, 2:], box[:, :2] + box[:, 2:])
+
+
+def test_autocast_leaves_every_answer_in_single_precision():
+    rotations, points = random_rotations(4).float(), random(4, 5, 3).float() + 3
+    camera = torch.tensor([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]]).expand(4, 3, 3)
+    vectors, transform = random(4, 3).float(), affine(0.3, 2.0, (3.0, 4.0)).float().expand(4, 2, 3)
+
+    def answers():
+        return (
+            geometry.axis_angle_to_matrix(vectors),
+            geometry.matrix_to_axis_angle(rotations),
+            geometry.geodesic(rotations, rotations.flip(0)),
+            geometry.mean_rotation(rotations),
+            geometry.project(points, camera),
+            geometry.apply_affine(transform, points[..., :2]),
+            geometry.rotate_box(torch.tensor([[1.0, 2, 300, 400]]).expand(4, 4), transform),
+            geometry.weak_perspective(points, points[..., :2]),
+        )
+
+    wanted = answers()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = answers()
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, theirs)
