@@ -47,7 +47,7 @@ def test_a_word_that_is_not_known_is_refused_with_the_known_ones(capsys):
         ("train.batch_size=0", "train.batch_size"),
         ("filters.min_box_iou=1.5", "filters.min_box_iou"),
         ("just-a-word", "expected key=value"),
-        ("seed.deeper=1", "single value"),
+        ("seed.deeper=1", "seed"),
     ],
 )
 def test_a_wrong_setting_is_the_users_fault_in_one_line_without_a_traceback(argument, said, capsys):

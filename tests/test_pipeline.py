@@ -1,0 +1,224 @@
+"""The pipeline: what runs, with which settings, what is skipped, what is refused. The jobs themselves are stand-ins."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import types
+
+import pytest
+
+from cluster.store import open_store
+from hojoint import config as settings
+from hojoint.errors import InputError
+from jobs import command, pipeline, stages, study
+
+SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
+REJECTED = {"box_iou": 3, "reprojection": 1}
+
+
+def hand(joints_mm):
+    return {"joints_mm": joints_mm, "mesh_mm": joints_mm, "joints_auc": 0.7, "mesh_auc": 0.7, "f5": 0.5, "f15": 0.9}
+
+
+class Jobs:
+    """Stands for the jobs' modules: notes every call and leaves what a job would leave."""
+
+    def __init__(self):
+        self.calls = []
+        self.fails_at = None
+        self.error_mm = {"teacher": 20.0, "control": 19.0, "student": 15.0}
+
+    def import_module(self, name):
+        module = name.removeprefix("jobs.")
+
+        def job(config, dry_run):
+            assert not dry_run
+            if self.fails_at == module:
+                raise RuntimeError(f"{module} died")
+            self.calls.append((module, config))
+            self.leave(module, config)
+
+        return types.SimpleNamespace(job=job)
+
+    def leave(self, module, config):
+        store = open_store(config.output)
+        if module in ("train", "retrain"):
+            steps = config.train.steps or 7
+            steps = 2 * steps if config.name == "student" else steps
+            store.put("training.json", json.dumps({"steps": steps, "samples": 10}).encode())
+        elif module == "pseudo_label":
+            videos = {"listed": 4, "labelled": 3, "empty": 1, "quarantined": 0}
+            frames = {"decoded": 10, "predicted": 10, "kept": 6, "rejected": REJECTED}
+            store.put("report.json", json.dumps({"videos": videos, "frames": frames}).encode())
+        elif module == "evaluate":
+            error = self.error_mm[config.name] + config.seed
+            domains = {"freihand": {"images": 5, "hand": hand(error), "object": None}}
+            store.put(f"{config.name}.json", json.dumps({"domains": domains}).encode())
+        elif module == "report":
+            group = {"frames": 6, "precision": 0.5, "aligned_mm_median": 9.0, "joints_2d_median": 0.1}
+            store.put("report.json", json.dumps({"quality": {"kept": group, "rejected": group}}).encode())
+
+    @property
+    def names(self):
+        return [f"{module}:{config.name}" if module == "evaluate" else module for module, config in self.calls]
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    found = Jobs()
+    monkeypatch.setattr(pipeline.importlib, "import_module", found.import_module)
+    for module in (pipeline, study):
+        monkeypatch.setattr(module.session, "start", lambda config: contextlib.nullcontext())
+    return found
+
+
+def run(output, *overrides):
+    return pipeline.main([f"output={output}", *SMALL, *overrides])
+
+
+def test_the_stages_run_in_order_each_with_its_own_output_and_the_others_results(jobs, tmp_path, capsys):
+    assert run(tmp_path) == 0
+    assert jobs.names == [
+        "synthesize", "train", "pseudo_label", "retrain", "evaluate:teacher", "evaluate:student", "report",
+    ]  # fmt: skip
+    by_name = {name: config for name, (_, config) in zip(jobs.names, jobs.calls, strict=True)}
+    world = tmp_path / "world"
+    assert by_name["synthesize"].output == str(world)
+    assert by_name["train"].train.datasets == ("ho3d",)
+    assert by_name["train"].data.ho3d.root == str(world / "HO3D_v2")
+    assert by_name["pseudo_label"].teacher.checkpoint == f"{tmp_path}/teacher/checkpoint.pt"
+    assert by_name["pseudo_label"].output == by_name["retrain"].data.pseudo.labels == f"{tmp_path}/labels"
+    assert by_name["retrain"].train.datasets == ("ho3d", "pseudo")
+    assert by_name["retrain"].train.initial is None  # from scratch, Sec. 6.1
+    assert by_name["evaluate:student"].teacher.checkpoint == f"{tmp_path}/student/checkpoint.pt"
+    out = capsys.readouterr().out
+    assert "10 = kept 6 + rejected (box_iou 3, reprojection 1)" in out
+    assert "15.00" in out
+
+
+def test_run_again_it_does_nothing_and_says_so(jobs, tmp_path, capsys):
+    run(tmp_path)
+    done = len(jobs.calls)
+    assert run(tmp_path) == 0
+    assert len(jobs.calls) == done
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_after_a_failure_it_goes_on_with_the_stage_that_failed(jobs, tmp_path):
+    jobs.fails_at = "pseudo_label"
+    assert run(tmp_path) == 1
+    assert jobs.names == ["synthesize", "train"]
+    jobs.fails_at = None
+    assert run(tmp_path) == 0
+    assert jobs.names.count("train") == 1
+    assert jobs.names[-1] == "report"
+
+
+def test_other_settings_for_a_dear_stage_are_refused_and_named(jobs, tmp_path, capsys):
+    run(tmp_path)
+    assert run(tmp_path, "train.learning_rate=0.5") == 2
+    error = capsys.readouterr().err
+    assert "train.learning_rate" in error
+    assert "0.5" in error
+
+
+def test_a_cheap_stage_is_done_again_with_other_settings_and_the_report_follows(jobs, tmp_path):
+    run(tmp_path)
+    before = len(jobs.calls)
+    assert run(tmp_path, "evaluation.examples=3") == 0
+    assert jobs.names[before:] == ["evaluate:teacher", "evaluate:student", "report"]
+
+
+def test_resources_do_not_matter_to_what_is_whole(jobs, tmp_path):
+    run(tmp_path)
+    before = len(jobs.calls)
+    assert run(tmp_path, "cluster.workers=[2,2]", "cluster.threads=4") == 0
+    assert len(jobs.calls) == before
+
+
+def test_the_control_takes_as_many_steps_as_the_student_on_labelled_data_alone(jobs, tmp_path):
+    assert run(tmp_path, "control=true") == 0
+    control = next(config for module, config in jobs.calls if module == "retrain" and config.name == "control")
+    assert control.train.steps == 14
+    assert control.train.datasets == ("ho3d",)
+    assert "evaluate:control" in jobs.names
+
+
+def test_a_control_may_be_added_later_and_only_it_is_trained(jobs, tmp_path):
+    run(tmp_path)
+    before = len(jobs.calls)
+    assert run(tmp_path, "control=true") == 0
+    assert jobs.names[before:] == ["retrain", "evaluate:teacher", "evaluate:student", "evaluate:control", "report"]
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_run(jobs, tmp_path, capsys):
+    assert run(tmp_path, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "6 of 6 stages would run" in out
+    assert "CPU" in out
+    assert jobs.calls == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_an_output_it_is_the_users_to_mend(jobs, capsys):
+    assert pipeline.main([]) == 2
+    assert "output=" in capsys.readouterr().err
+
+
+def config_of(*overrides):
+    return settings.load(command.DEFAULT_CONFIG, [*SMALL, *overrides])
+
+
+def test_the_world_of_an_s3_output_is_a_local_folder_named_by_its_contents():
+    one, two = (stages.world_of(config_of("output=s3://b/run", f"seed={seed}")) for seed in (1, 2))
+    assert one != two
+    assert one.is_absolute()
+    assert stages.world_of(config_of("output=s3://other/run", "seed=1")) == one
+
+
+def test_with_own_data_no_world_is_drawn():
+    config = config_of("output=o", "data.ho3d.root=/data/HO3D", "videos.root=/data/videos", "videos.boxes=/data/boxes")
+    plan = stages.stages(config)
+    assert [stage.name for stage in plan] == ["train", "pseudo_label", "retrain", "evaluate", "report"]
+    assert plan[0].configs[0].data.ho3d.root == "/data/HO3D"
+    assert plan[1].configs[0].videos.root == "/data/videos"
+
+
+def test_a_study_shares_one_world_and_gives_each_seed_its_own_folder(jobs, tmp_path, capsys):
+    assert study.main([f"output={tmp_path}", *SMALL]) == 0
+    trained = [config for module, config in jobs.calls if module == "train"]
+    assert [config.seed for config in trained] == [3, 4]
+    drawn = [config for module, config in jobs.calls if module == "synthesize"]
+    assert len({config.output for config in drawn}) == 1
+    assert len({config.synthetic.seed for config in drawn}) == 1
+    found = json.loads((tmp_path / "study.json").read_text())
+    joints = found["summary"]["domains"]["freihand"]["joint error (mm)"]
+    assert joints["student"]["mean"] == 18.5  # 15 + 3 and 15 + 4
+    assert joints["student - teacher"] == {"mean": -5.0, "std": 0.0, "low": -5.0, "high": -5.0}
+    assert "-5.00 ± 0.00" in capsys.readouterr().out
+
+
+def test_a_study_with_its_own_worlds_draws_one_per_seed(jobs, tmp_path):
+    assert study.main([f"output={tmp_path}", *SMALL, "study.own_worlds=true"]) == 0
+    drawn = [config for module, config in jobs.calls if module == "synthesize"]
+    assert [config.synthetic.seed for config in drawn] == [3, 4]
+    assert len({config.output for config in drawn}) == 2
+
+
+def test_the_spread_is_the_sample_standard_deviation():
+    assert study.spread([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "low": 1.0, "high": 3.0}
+    assert study.spread([]) is None
+
+
+def test_a_network_that_is_missing_in_one_seed_has_no_mean():
+    runs = {0: {"evaluation": {"teacher": {"ho3d": {"hand": hand(1.0), "images": 1}}}, "quality": None, "frames": {}}}
+    runs[1] = {"evaluation": {}, "quality": None, "frames": {}}
+    assert study.summary(runs)["domains"] == {}
+
+
+def test_a_marker_of_another_world_is_refused(jobs, tmp_path):
+    run(tmp_path)
+    plan = stages.stages(config_of(f"output={tmp_path}", "synthetic.wild_videos=9"))
+    with pytest.raises(InputError, match=r"synthetic\.wild_videos"):
+        pipeline.whole(plan[0], open_store(str(tmp_path)))
