@@ -22,7 +22,7 @@ TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
 TRACK_ENTRY, TRACK_TYPE, VIDEO, PIXEL_WIDTH, PIXEL_HEIGHT = 0xAE, 0x83, 0xE0, 0xB0, 0xBA
 CLUSTER_TIMESTAMP = 0xE7
 VIDEO_TRACK = 1
-MAX_ELEMENT = 2**50  # bytes; beyond any file, and within what seek takes
+MAX_ELEMENT = 2**40  # bytes; beyond any video, and within what file systems let one seek to
 MAX_FIELD = 16 * 2**20  # bytes of one header element; real ones have hundreds
 
 
