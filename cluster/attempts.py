@@ -1,0 +1,96 @@
+"""The attempt ledger: which videos a process had in hand, written before the work, so that a killer can be found.
+
+A video that kills its process (memory, a driver fault) would kill every retry. So an attempt notes the videos it is
+about to touch; the next attempt at the unit finds the note of a dead one, takes those videos last and one by one, and
+after ``labelling.attempts`` deaths, one of them alone, the video goes to quarantine. A death together with the driver
+(someone ended the run) makes a suspect too, but counts half. Not here: the work itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.store import Store
+
+ATTEMPTS = "attempts"
+STALE_S = 3600.0  # a note from another machine and another driver is a dead one's after this long
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What dead attempts at a unit had in hand."""
+
+    suspects: frozenset[str]  # video ids: take them alone
+    guilty: dict[str, int]  # video id -> deaths: do not take them at all
+
+
+class Ledger:
+    """One attempt's notes at ``attempts/<unit>/<attempt>.json``."""
+
+    def __init__(self, store: Store, unit_id: str, driver: str) -> None:
+        self.attempt = uuid.uuid4().hex[:12]
+        self._store, self._unit_id = store, unit_id
+        self._key = f"{ATTEMPTS}/{unit_id}/{self.attempt}.json"
+        self._identity = {"driver": driver, **_process()}
+
+    def suspicion(self, allowed_deaths: int) -> Suspicion:
+        """Read the notes of earlier attempts at this unit."""
+        deaths: Counter[str] = Counter()
+        halves: Counter[str] = Counter()  # in halves of a death
+        alone: set[str] = set()
+        for key in self._store.list(f"{ATTEMPTS}/{self._unit_id}"):
+            note = self._read(key)
+            if note is None or not self._is_dead(note):
+                continue
+            in_hand = note["in_hand"]
+            deaths.update(in_hand)
+            halves.update(dict.fromkeys(in_hand, 2 if note["driver"] == self._identity["driver"] else 1))
+            alone.update(in_hand if len(in_hand) == 1 else ())
+        guilty = {video: deaths[video] for video in alone if halves[video] >= 2 * allowed_deaths}
+        return Suspicion(frozenset(deaths.keys() - guilty.keys()), guilty)
+
+    def note(self, in_hand: Iterable[str]) -> None:
+        """These videos are about to be touched."""
+        record = self._identity | {"in_hand": sorted(in_hand), "at": time.time()}
+        self._store.put(self._key, json.dumps(record).encode())
+
+    def close(self) -> None:
+        """The attempt came to its end."""
+        self._store.delete(self._key)
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        try:
+            return json.loads(self._store.get(key))
+        except KeyError:  # closed meanwhile
+            return None
+
+    def _is_dead(self, note: dict[str, Any]) -> bool:
+        if note["driver"] == self._identity["driver"]:
+            return True  # Ray begins a unit again only after the process that had it is gone
+        if note["host"] == self._identity["host"]:
+            return _started(note["pid"]) != note["started"]
+        return time.time() - note["at"] > STALE_S
+
+
+def _process() -> dict[str, Any]:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    host = f"{socket.gethostname()}/{boot.read_text().strip() if boot.exists() else ''}"
+    return {"host": host, "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this machine began, in clock ticks since boot: tells it from a later one with its number."""
+    try:
+        # The name in the second field may hold spaces and brackets.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None

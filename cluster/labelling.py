@@ -1,0 +1,252 @@
+"""Stage 2: videos with boxes become two tables of labels, on as many Teachers as there are (Sec. 5.1, 6.2).
+
+The route reads top to bottom in ``label``: open and prove the store, list the videos, cut units, open the run, leave
+out what is committed, send the rest through Ray Data, report from the commits. Running it again goes on where it
+stopped. Not here: what happens to a unit (cluster.teacher), what makes a commit safe (cluster.commits).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pickle
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.data import ActorPoolStrategy
+
+from cluster import board, commits, session, units
+from cluster.commits import Counts
+from cluster.session import Need
+from cluster.store import Store, check_conditional, open_store, read_uri
+from cluster.teacher import Job, Teacher
+from cluster.units import Unit, Video
+from hojoint import checkpoint, filters, mano
+from hojoint.config import Config, to_tree
+from hojoint.datasets import something
+from hojoint.errors import InputError
+
+STALL_S = 6 * 3600  # a Teacher that finishes no unit for so long hangs; Ray Data's own half an hour is short for a CPU
+
+
+class BudgetExceeded(Exception):
+    """So many videos went to quarantine that something other than the videos must be wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What there is to do: all units, and those not committed yet."""
+
+    units: list[Unit]
+    pending: list[Unit]
+    fingerprint: dict[str, Any]
+    teacher_sha256: str
+    warnings: tuple[str, ...]
+    left_out: int  # videos with boxes and without a file that ``videos.missing`` leaves out
+
+    @property
+    def videos(self) -> int:
+        return sum(len(unit.videos) for unit in self.units)
+
+
+def label(config: Config) -> dict[str, Any]:
+    """Label the videos of ``config.videos`` into ``config.output``; gives the report, which is also written there.
+
+    Raises:
+        InputError: something given is wrong, or the output holds other labels, or the store is not safe.
+        BudgetExceeded: more quarantined videos than the settings allow.
+    """
+    store = _store(config)
+    if config.labelling.require_conditional_writes:
+        check_conditional(store)
+    plan = make_plan(config, store)
+    for warning in plan.warnings:
+        print(f"note: {warning}")
+    facts = {"units": len(plan.units), "videos": plan.videos, "left_out": plan.left_out, "config": to_tree(config)}
+    commits.open_run(store, plan.fingerprint, facts)
+    if plan.pending:
+        _run(config, store, plan)
+    else:
+        print(f"all {len(plan.units)} units of {store.root} are committed already; nothing to do")
+    return _finish(config, store, plan)
+
+
+def make_plan(config: Config, store: Store) -> Plan:
+    """List videos, cut units, and see what is committed. Reads only."""
+    assert config.teacher.checkpoint is not None
+    data = read_uri(config.teacher.checkpoint)
+    _, own, sha256 = checkpoint.open_teacher(data, config)
+    wanted = config.teacher.sha256
+    if wanted is not None and wanted not in (sha256, hashlib.sha256(data).hexdigest()):
+        raise InputError(
+            f"teacher.sha256={wanted[:12]}... is neither the checksum of {config.teacher.checkpoint} "
+            f"({hashlib.sha256(data).hexdigest()[:12]}...) nor that of its weights ({sha256[:12]}...)"
+        )
+    videos, warnings, left_out = list_videos(config)
+    all_units = units.make_units(videos, config.labelling.unit_videos)
+    done = commits.committed_units(store)
+    return Plan(
+        units=all_units,
+        pending=[unit for unit in all_units if unit.unit_id not in done],
+        fingerprint=units.fingerprint(own, sha256, _hand_digest(own), videos),
+        teacher_sha256=sha256,
+        warnings=warnings,
+        left_out=left_out,
+    )
+
+
+def list_videos(config: Config) -> tuple[list[Video], tuple[str, ...], int]:
+    """Every video with boxes, up to ``labelling.limit``; notes for the user; how many were left out."""
+    assert config.videos.root is not None
+    assert config.videos.boxes is not None
+    boxes = something.read_boxes(config.videos.boxes)
+    paths = something.find_videos(config.videos.root)
+    found = len(boxes)
+    if config.videos.missing == "leave_out":
+        boxes = {video_id: boxes[video_id] for video_id in boxes.keys() & paths.keys()} or boxes
+    left_out = found - len(boxes)
+    boxes = {video_id: boxes[video_id] for video_id in sorted(boxes)[: config.labelling.limit]}
+    clips, selection = something.clips(config.videos.root, boxes, min_frames=config.labelling.min_clip_frames)
+    missing = sorted(boxes.keys() - paths.keys())
+    if _beyond_budget(config, len(missing), len(boxes)):
+        raise InputError(
+            f"{len(missing)} of {len(boxes)} annotated videos are not in {config.videos.root} (as {missing[0]}.webm), "
+            "more than labelling.error_budget_count and error_budget_share allow. Set videos.missing=leave_out to "
+            "label those that are there"
+        )
+    expected = {video_id: str(Path(config.videos.root) / f"{video_id}.webm") for video_id in boxes}
+    listed = units.videos_of(boxes, clips, expected | paths)
+    return listed, selection.warnings, left_out
+
+
+def describe(config: Config, plan: Plan) -> str:
+    """What ``--dry-run`` prints: the work, what is done of it, and whether the cluster can hold it."""
+    clips, frames = (sum(getattr(unit, name) for unit in plan.units) for name in ("clips", "frames"))
+    passes = sum(unit.frames for unit in plan.pending) * config.tta.views
+    return "\n".join(
+        [
+            *(f"note       {warning}" for warning in plan.warnings),
+            f"videos     {plan.videos}, {clips} clips of a hand, {frames} frames with one",
+            f"units      {len(plan.units)} of up to {config.labelling.unit_videos} videos; "
+            f"{len(plan.units) - len(plan.pending)} committed, {len(plan.pending)} to do",
+            f"work       about {passes} views through the network",
+            f"teacher    {config.teacher.checkpoint} (weights {plan.teacher_sha256[:12]})",
+            f"output     {config.output}",
+            f"resources  {session.feasibility(config.cluster, _needs(config))}",
+        ]
+    )
+
+
+def dry_run(config: Config) -> None:
+    """Say what ``label`` would do; writes nothing."""
+    store = _store(config)
+    plan = make_plan(config, store)
+    if store.exists(commits.RUN):
+        different = units.differences(commits.read_run(store)["fingerprint"], plan.fingerprint)
+        if different:
+            raise InputError(f"{store.root} holds labels that were made otherwise: {'; '.join(different)}")
+    print(describe(config, plan))
+
+
+def _run(config: Config, store: Store, plan: Plan) -> None:
+    """Send the pending units through Ray Data and watch the error budget."""
+    done = commits.read_commits(store)
+    total = Counts()
+    for each in done:
+        total.add(each.counts)
+    _watch_budget(config, total)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its own progress lines; faults come as exceptions
+    with session.start(config.cluster):
+        session.feasibility(config.cluster, _needs(config))
+        watched = board.Board.remote()  # type: ignore[attr-defined]
+        job = Job(config, store.root, plan.teacher_sha256, driver=uuid.uuid4().hex)
+        results = _route(config, plan.pending, job, watched)
+        with board.Progress(watched, total=plan.videos, done=total.listed):
+            for row in results.iter_rows():
+                if row["commit"]:
+                    total.add(commits.Commit.from_bytes(row["commit"]).counts)
+                    _watch_budget(config, total)
+
+
+def _route(config: Config, pending: Sequence[Unit], job: Job, watched: Any) -> ray.data.Dataset:
+    """The Ray Data plan: one row per unit, through a pool of Teachers."""
+    rows = [{"unit": pickle.dumps(unit)} for unit in pending]
+    smallest, largest = config.cluster.teachers
+    smallest, largest = min(smallest, len(rows)), min(largest, len(rows))
+    # One row per block, so that a finished unit is seen at once; from_items has no read tasks that could wait for the
+    # CPUs that the actors hold.
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        TeacherActor,  # type: ignore[arg-type]  # Ray's hints know functions only
+        fn_constructor_kwargs={"job": job, "watched": watched},
+        compute=ActorPoolStrategy(min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=2),
+        num_cpus=config.cluster.teacher_cpus,
+        num_gpus=config.cluster.teacher_gpus,
+    )
+    dataset.context.execution_no_progress_timeout_s = STALL_S
+    dataset.context.enable_progress_bars = False  # the board's bar speaks of videos
+    return dataset
+
+
+class TeacherActor(Teacher):
+    """A Teacher inside Ray, with a board to report to."""
+
+    def __init__(self, job: Job, watched: Any) -> None:
+        super().__init__(job, board.Reporter(watched))
+
+
+def _finish(config: Config, store: Store, plan: Plan) -> dict[str, Any]:
+    """Report what the commits say, remove what killed attempts left, and hold the budget once more."""
+    found = commits.read_commits(store)
+    whole = {each.unit for each in found} == {unit.unit_id for unit in plan.units}
+    assert whole, "Ray Data ended without an error, and yet units are not committed"
+    report = commits.report_of(found, filters.RULES)
+    report["left_out"] = plan.left_out
+    store.put(commits.REPORT, json.dumps(report, indent=2).encode())
+    commits.sweep(store)
+    total = Counts()
+    for each in found:
+        total.add(each.counts)
+    _watch_budget(config, total)
+    return report
+
+
+def _watch_budget(config: Config, total: Counts) -> None:
+    if _beyond_budget(config, total.quarantined, total.listed):
+        classes = ", ".join(f"{count} {kind}" for kind, count in total.quarantine.most_common())
+        raise BudgetExceeded(
+            f"{total.quarantined} of {total.listed} videos so far are quarantined ({classes}), more than "
+            f"labelling.error_budget_count={config.labelling.error_budget_count} and "
+            f"labelling.error_budget_share={config.labelling.error_budget_share} allow. See quarantine/ in "
+            f"{config.output} for the reasons; with larger budgets the same command goes on from here"
+        )
+
+
+def _beyond_budget(config: Config, quarantined: int, listed: int) -> bool:
+    """Both must be exceeded: a few bad files in a small set, or a share of a large one, are to be expected."""
+    labelling = config.labelling
+    return quarantined > max(labelling.error_budget_count, labelling.error_budget_share * listed)
+
+
+def _needs(config: Config) -> list[Need]:
+    cluster = config.cluster
+    return [Need("Teacher actors", cluster.teachers[0], cluster.teacher_cpus, cluster.teacher_gpus)]
+
+
+def _store(config: Config) -> Store:
+    assert config.output is not None
+    return open_store(config.output)
+
+
+def _hand_digest(config: Config) -> str:
+    """Names the hand model by what is in it: its file may lie elsewhere tomorrow."""
+    model = mano.hand_model(config.mano)
+    state = hashlib.sha256()
+    for array in (model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights):
+        state.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())
+    return state.hexdigest()

@@ -1,0 +1,112 @@
+"""Videos to units by a fixed rule, and the fingerprint that ties an output to what made it.
+
+A unit is what is scheduled, retried, committed and resumed. The rule is: videos sorted by id, cut into runs of
+``labelling.unit_videos``; so the same input always gives the same units, on any cluster. The fingerprint names
+everything that changes a result; an output made with another one is refused, and what differs is named. Not here: who
+works on a unit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hojoint.config import Config, to_tree
+from hojoint.datasets.boxes import VideoBoxes
+from hojoint.records import Clip
+from hojoint.tables import SCHEMA_VERSION
+
+GROUPS = ("mano", "crop", "tta", "filters")
+"""Groups of settings in which everything changes results (``mano`` and ``crop`` come from the checkpoint)."""
+LABELLING = (
+    *("unit_videos", "min_clip_frames", "side", "side_probe_frames"),
+    *("max_frame_px", "max_frames", "jpeg_quality", "image_context"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """A listed video with the clips that were found in its boxes, maybe none."""
+
+    video_id: str
+    path: str  # where the file is, or where it should be
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """What one attempt works on and one commit names."""
+
+    unit_id: str
+    videos: tuple[Video, ...]
+
+    @property
+    def clips(self) -> int:
+        return sum(len(video.clips) for video in self.videos)
+
+    @property
+    def frames(self) -> int:
+        return sum(len(clip.frames) for video in self.videos for clip in video.clips)
+
+
+def videos_of(boxes: Mapping[str, VideoBoxes], clips: Iterable[Clip], paths: Mapping[str, str]) -> list[Video]:
+    """Every video that has boxes, with its clips. ``paths`` says where each file is or should be."""
+    by_video: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        by_video[clip.video_id].append(clip)
+    return [Video(video_id, paths[video_id], tuple(by_video[video_id])) for video_id in sorted(boxes)]
+
+
+def make_units(videos: Sequence[Video], unit_videos: int) -> list[Unit]:
+    """Cut the videos, sorted by id, into units of ``unit_videos``."""
+    ordered = sorted(videos, key=lambda video: video.video_id)
+    starts = range(0, len(ordered), unit_videos)
+    return [Unit(f"u{n:06d}", tuple(ordered[start : start + unit_videos])) for n, start in enumerate(starts)]
+
+
+def videos_digest(videos: Iterable[Video]) -> str:
+    """Names the list of clips: ids, frames and boxes. Paths are left out, so that a mount may move."""
+    state = hashlib.sha256()
+    for video in sorted(videos, key=lambda video: video.video_id):
+        state.update(f"video {video.video_id} {len(video.clips)}\n".encode())
+        for clip in video.clips:
+            state.update(f"clip {clip.clip_id} {clip.annotated_frames}\n".encode())
+            for array, kind in ((clip.frames, "<i4"), (clip.hand_boxes, "<f4"), (clip.object_boxes, "<f4")):
+                state.update(array.astype(kind).tobytes())
+    return state.hexdigest()
+
+
+def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, videos: Iterable[Video]) -> dict[str, Any]:
+    """Everything that changes a result, as flat names and plain values; ``config`` as ``open_teacher`` gave it."""
+    settings: dict[str, Any] = {}
+    for group in GROUPS:
+        tree = to_tree(getattr(config, group))
+        tree.pop("path", None)  # of the hand model: its contents are what counts
+        settings |= {f"{group}.{name}": value for name, value in tree.items()}
+    labelling = to_tree(config.labelling)
+    settings |= {f"labelling.{name}": labelling[name] for name in LABELLING}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "teacher.checkpoint (sha256)": teacher_sha256,
+        "hand model (sha256)": hand_sha256,
+        "videos and boxes (digest)": videos_digest(videos),
+        **settings,
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line per name whose value is not the same."""
+    names = [*before, *(name for name in now if name not in before)]
+    return [
+        f"{name}: {_short(before.get(name))} there, {_short(now.get(name))} now"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "..."

@@ -1,0 +1,59 @@
+"""python -m jobs.pseudo_label videos.root=DIR videos.boxes=FILE_OR_DIR teacher.checkpoint=FILE output=DIR_OR_S3_URI
+
+Labels unlabelled videos with a trained teacher (Sec. 5.1): every frame with a hand box is predicted in eight views,
+judged by seven rules, and kept or rejected by name. videos.root holds <id>.webm or <id>.mp4, videos.boxes
+Something-Else JSON. Under the output: run.json, commits/, predictions/, pseudo_labels/, quarantine/, report.json. The
+same command again goes on where it stopped, whatever had stopped it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster import labelling
+from hojoint.config import Config
+from jobs import command
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Check what is needed, label, and print the report."""
+    command.need(config.videos.root, "videos.root", "DIR")
+    command.need(config.videos.boxes, "videos.boxes", "FILE_OR_DIR")
+    command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
+    command.need(config.output, "output", "DIR_OR_S3_URI")
+    if dry_run:
+        labelling.dry_run(config)
+        return
+    try:
+        report = labelling.label(config)
+    except labelling.BudgetExceeded as error:
+        raise command.RunFailed(str(error)) from None
+    print(summary(report))
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """The report as a person reads it."""
+    videos, frames = report["videos"], report["frames"]
+    predicted = max(frames["predicted"], 1)
+    share = {rule: f"{rule} {count} ({count / predicted:.0%})" for rule, count in frames["rejected"].items() if count}
+    classes = ", ".join(f"{count} {kind}" for kind, count in report["quarantine"].items())
+    return "\n".join(
+        [
+            f"videos   {videos['listed']} = {videos['labelled']} labelled + {videos['empty']} without kept frames + "
+            f"{videos['quarantined']} quarantined{f' ({classes})' if classes else ''}",
+            f"frames   {frames['predicted']} predicted = {frames['kept']} kept ({frames['kept'] / predicted:.0%}) + "
+            f"{frames['predicted'] - frames['kept']} rejected",
+            f"rejected {', '.join(share.values()) or 'none'}",
+            f"time     {report['seconds']:.1f} s, {report['frames_per_second']:.1f} frames/s",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
