@@ -18,6 +18,7 @@ from hojoint.synthetic.objects import Shape
 
 FAMILIES = ("power", "precision", "pinch", "flat", "point", "open")
 STEPS = 17  # of closing a finger
+OPPOSITIONS = tuple(np.deg2rad([0.0, 16.0, -14.0, 30.0]))  # how the thumb tries to come round, in turn
 CLEARANCE = 0.0015  # how far skin may sink into an object, metres
 
 
@@ -90,43 +91,30 @@ def _spread(rng: np.random.Generator, angles: np.ndarray, amount: float) -> np.n
     return angles
 
 
-def rest_to_posed(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Forward kinematics of the mean hand: rotations (N, 16, 3, 3) and joints (N, 16, 3), root at rest.
-
-    ``angles`` (N, 15, 3). Shape coefficients are left out: contact needs a few millimetres only.
-    """
-    joints = np.concatenate([np.zeros((1, 3)), *[hand_mesh.finger_joints(f)[:3] for f in FINGERS]])
-    joints = hand_mesh.to_model(joints)
-    local = Rotation.from_rotvec(hand.pose_from_angles(angles).reshape(-1, 3)).as_matrix().reshape(-1, 15, 3, 3)
-    rotations = np.empty((len(angles), 16, 3, 3))
-    places = np.empty((len(angles), 16, 3))
-    rotations[:, 0], places[:, 0] = np.eye(3), joints[0]
-    for joint in range(1, 16):
-        parent = hand.PARENTS[joint]
-        rotations[:, joint] = rotations[:, parent] @ local[:, joint - 1]
-        places[:, joint] = places[:, parent] + rotations[:, parent] @ (joints[joint] - joints[parent])
-    return rotations, places
-
-
 def finger_samples(angles: np.ndarray, finger: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, S, 3) on a finger's bones and the radii (S,) of flesh around them."""
-    rotations, places = rest_to_posed(angles)
+    """Points (N, S, 3) on a finger's bones and the radii (S,) of flesh around them, hand's rest frame.
+
+    ``angles`` (N, 3, 3) of the finger's joints. Shape coefficients are left out: contact needs a few millimetres only.
+    """
     name = FINGERS[finger]
     direction = hand_mesh.directions_to_model(hand_mesh.finger_frame(name)[0])
-    points, radii = [], []
+    axes = hand.joint_axes()[3 * finger : 3 * finger + 3]
+    vectors = np.einsum("nja,jac->njc", angles, axes)
+    local = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(-1, 3, 3, 3)
     widths = np.interp(np.linspace(0, 2.7, 9), [0, 1, 2, 3], [*hand_mesh.RADII[name], hand_mesh.RADII[name][2]])
-    for bone in range(3):
-        joint = 1 + 3 * finger + bone
-        for step, share in enumerate((0.1, 0.5, 0.9) if bone < 2 else (0.1, 0.45, 0.72)):
-            offset = rotations[:, joint] @ direction * (share * hand_mesh.BONES[name][bone])
-            points.append(places[:, joint] + offset)
-            radii.append(widths[3 * bone + step])
-    return np.stack(points, axis=1), np.array(radii)
+    place = np.repeat(hand_mesh.to_model(hand_mesh.finger_joints(name)[:1]), len(angles), axis=0)
+    rotation, points = np.eye(3), []
+    for bone, length in enumerate(hand_mesh.BONES[name]):
+        rotation = rotation @ local[:, bone]
+        along = rotation @ direction * length
+        points += [place + share * along for share in ((0.1, 0.5, 0.9) if bone < 2 else (0.1, 0.45, 0.72))]
+        place = place + along
+    return np.stack(points, axis=1), widths
 
 
 def grasp_object(rng: np.random.Generator, shape: Shape) -> Grasp:
     """Place an object at a palm and close the fingers until they touch; the best of a few tries."""
-    tries = [_try_grasp(rng, shape) for _ in range(3)]
+    tries = [_try_grasp(rng, shape) for _ in range(2)]
     return max(tries, key=lambda grasp: grasp.touching)
 
 
@@ -135,7 +123,7 @@ def _try_grasp(rng: np.random.Generator, shape: Shape) -> Grasp:
     rotation = _object_rotation(rng, shape)
     centre, start = _object_place(rng, family)
     opened = clip_angles(_open_hand(rng, family))
-    translation = _against_palm(rng, shape, rotation, centre, start, family)
+    translation = _against_palm(rng, shape, rotation, centre, start)
     closed, touching = _close(rng, shape, rotation, translation, opened, family)
     return Grasp(family, opened, closed, rotation, translation, touching)
 
@@ -159,10 +147,12 @@ def _object_place(rng: np.random.Generator, family: str) -> tuple[np.ndarray, fl
     """Where the object's centre goes, rest frame, and how near its surface may come to the palm."""
     wrist = hand_mesh.WRIST
     if family == "power":
-        return wrist + [-rng.uniform(0.075, 0.095), 0.0, rng.uniform(-0.012, 0.02)], 0.015
-    if family == "precision":
-        return wrist + [-rng.uniform(0.11, 0.135), 0.0, rng.uniform(-0.005, 0.02)], rng.uniform(0.028, 0.045)
-    return wrist + [-rng.uniform(0.125, 0.145), 0.0, rng.uniform(0.015, 0.035)], rng.uniform(0.035, 0.055)
+        place, clearance = (-rng.uniform(0.075, 0.095), 0.0, rng.uniform(-0.012, 0.02)), 0.015
+    elif family == "precision":
+        place, clearance = (-rng.uniform(0.11, 0.135), 0.0, rng.uniform(-0.005, 0.02)), rng.uniform(0.028, 0.045)
+    else:
+        place, clearance = (-rng.uniform(0.125, 0.145), 0.0, rng.uniform(0.015, 0.035)), rng.uniform(0.035, 0.055)
+    return wrist + np.array(place), clearance
 
 
 def _open_hand(rng: np.random.Generator, family: str) -> np.ndarray:
@@ -176,7 +166,7 @@ def _open_hand(rng: np.random.Generator, family: str) -> np.ndarray:
 
 
 def _against_palm(
-    rng: np.random.Generator, shape: Shape, rotation: np.ndarray, centre: np.ndarray, clearance: float, family: str
+    rng: np.random.Generator, shape: Shape, rotation: np.ndarray, centre: np.ndarray, clearance: float
 ) -> np.ndarray:
     """Move the object out of the palm along its normal until nothing of the palm is nearer than ``clearance``."""
     wrist = hand_mesh.WRIST
@@ -184,10 +174,15 @@ def _against_palm(
     palm = wrist + np.stack([-u.ravel(), np.full(u.size, 0.0), w.ravel()], axis=1)
     middle = (shape.vertices.max(0) + shape.vertices.min(0)) / 2
     slide = rng.normal(0, 0.15) * np.ptp(shape.vertices, axis=0).max() * (rotation @ _long_axis(shape))
-    for depth in np.linspace(0.0, 0.14, 57):
-        translation = centre + slide - [0, depth, 0] - rotation @ middle
-        if shape.distance((palm - translation) @ rotation).min() >= clearance:
-            break
+    start = centre + slide - rotation @ middle
+    for step in (0.014, 0.002):  # coarse, then from the last place that was too near
+        depth = 0.0
+        while depth < 0.14:
+            translation = start - [0, depth, 0]
+            if shape.distance((palm - translation) @ rotation).min() >= clearance:
+                break
+            depth += step
+        start = start - [0, max(0.0, depth - step), 0]
     return translation
 
 
@@ -204,26 +199,41 @@ def _close(
     family: str,
 ) -> tuple[np.ndarray, int]:
     """Close finger by finger, up to the first step that would sink in; a finger that never touches stays relaxed."""
-    limits = hand.joint_limits()
     closed, touching = opened.copy(), 0
-    for finger in range(5):
+    for finger, name in enumerate(FINGERS):
         joints = slice(3 * finger, 3 * finger + 3)
-        target = opened.copy()
-        shares = np.array([0.78, 0.95, 0.8]) * rng.uniform(0.85, 1.1, 3)
-        target[joints, 0] = np.minimum(shares, 1) * limits[joints, 0, 1]
-        if FINGERS[finger] == "thumb":
-            target[12, 1] = opened[12, 1] - np.deg2rad(10)
-        levels = np.linspace(0, 1, STEPS)
-        path = opened + levels[:, None, None] * (target - opened)
-        points, radii = finger_samples(path, finger)
-        gap = shape.distance((points.reshape(-1, 3) - translation) @ rotation).reshape(points.shape[:2]) - radii
-        sunk = np.flatnonzero(gap.min(1) < -CLEARANCE)
-        idle = family == "pinch" and FINGERS[finger] in ("ring", "pinky")
-        if len(sunk) and sunk[0] > 0:
-            closed[joints] = path[sunk[0] - 1][joints]
-            touching += 1
-        elif len(sunk):
-            closed[joints] = path[0][joints] - np.deg2rad(np.array([[8.0, 0, 0], [0, 0, 0], [0, 0, 0]]))
-        else:
-            closed[joints] = path[int(rng.integers(4, 9 if idle else 12))][joints]
+        idle = family == "pinch" and name in ("ring", "pinky")
+        for opposition in OPPOSITIONS if name == "thumb" else (0.0,):
+            start = opened.copy()
+            start[joints.start, 1] += opposition
+            found, touches = _close_finger(rng, shape, rotation, translation, start, finger, idle)
+            closed[joints] = found
+            if touches:
+                touching += 1
+                break
     return clip_angles(closed), touching
+
+
+def _close_finger(
+    rng: np.random.Generator,
+    shape: Shape,
+    rotation: np.ndarray,
+    translation: np.ndarray,
+    opened: np.ndarray,
+    finger: int,
+    idle: bool,
+) -> tuple[np.ndarray, bool]:
+    """Angles (3, 3) of one finger, and whether it touches."""
+    joints = slice(3 * finger, 3 * finger + 3)
+    start, target = opened[joints], opened[joints].copy()
+    shares = np.array([0.78, 0.95, 0.8]) * rng.uniform(0.85, 1.1, 3)
+    target[:, 0] = np.minimum(shares, 1) * hand.joint_limits()[joints, 0, 1]
+    path = start + np.linspace(0, 1, STEPS)[:, None, None] * (target - start)
+    points, radii = finger_samples(path, finger)
+    gap = shape.distance((points.reshape(-1, 3) - translation) @ rotation).reshape(points.shape[:2]) - radii
+    sunk = np.flatnonzero(gap.min(1) < -CLEARANCE)
+    if not len(sunk):
+        return path[int(rng.integers(4, 9 if idle else 12))], False
+    if sunk[0] == 0:  # in the way already: lift the finger a little
+        return start - np.deg2rad([[8.0, 0, 0], [0, 0, 0], [0, 0, 0]]), False
+    return path[sunk[0] - 1], True

@@ -55,7 +55,7 @@ def stand_in_model() -> HandModel:
 
 
 def save_model(model: HandModel, path: str | Path) -> None:
-    """Write MANO's pickle layout (formats.md 1): Python-2 protocol, float64 arrays, a csc regressor, a sentinel parent."""
+    """Write MANO's pickle layout: Python-2 protocol, float64 arrays, a csc regressor, a sentinel parent."""
     parents = model.parents.astype(np.int64).copy()
     parents[0] = NO_PARENT
     content = {

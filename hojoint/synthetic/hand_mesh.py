@@ -7,6 +7,8 @@ counts, the axes (fingers along -x, palm towards -y, thumb towards +z) and the i
 
 from __future__ import annotations
 
+import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +82,7 @@ def directions_to_model(vectors: np.ndarray) -> np.ndarray:
     return np.stack([-vectors[..., 0], vectors[..., 2], vectors[..., 1]], axis=-1)
 
 
+@functools.cache
 def finger_frame(finger: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bone direction, radial side and back of a finger, orthonormal, design frame."""
     along = np.array(DIRECTIONS[finger]) / np.linalg.norm(DIRECTIONS[finger])
@@ -89,6 +92,7 @@ def finger_frame(finger: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return along, np.cross(back, along), back
 
 
+@functools.cache
 def finger_joints(finger: str) -> np.ndarray:
     """(4, 3): the three joints and the tip, design frame."""
     along = finger_frame(finger)[0]
@@ -119,8 +123,8 @@ class _Builder:
         webs = self._webs(palm)
         for index, finger in enumerate(ACROSS):
             base = palm[-1]
-            loop = base[3 * index : 3 * index + 4] + [webs[index + 1]]
-            loop += base[14 + 9 - 3 * index : 14 + 13 - 3 * index] + [webs[index]]
+            back, palm_side = base[3 * index : 3 * index + 4], base[23 - 3 * index : 27 - 3 * index]
+            loop = [*back, webs[index + 1], *palm_side, webs[index]]
             self._tube(finger, loop, np.deg2rad([36, 72, 108, 144, 180, 216, 252, 288, 324, 0]))
         self._tube("thumb", hole, None)
         vertices = np.array(self.points)
@@ -145,7 +149,7 @@ class _Builder:
         wrist = np.stack([np.full(COLUMNS, 0.006), 0.029 * cosine, 0.0195 * sine], axis=1)
         knuckles = self._across(0.0, 1.16)
         web = self._across(WEB, 1.0)
-        rings = []
+        rings: list[list[int]] = []
         for share in (0.02, 0.20, 0.40, 0.60, 0.80, 1.0, None):
             points = web if share is None else (1 - share) * wrist + share * knuckles
             if share is not None:
@@ -205,7 +209,7 @@ class _Builder:
     def _webs(self, palm: list[list[int]]) -> list[int]:
         """The middle points between neighbouring fingers, with the palm's two sides at the ends."""
         webs = [palm[-1][27]]
-        for left, right in zip(ACROSS, ACROSS[1:], strict=False):
+        for left, right in itertools.pairwise(ACROSS):
             points = _ring(left, WEB, np.array([np.pi]), 1.0) + _ring(right, WEB, np.array([0.0]), 1.0)
             webs.append(self._add(points[0] / 2 - np.array([0.002, 0, 0]), {left: 0.5, right: 0.5}))
         return [*webs, palm[-1][13]]
@@ -341,7 +345,7 @@ def _ring(finger: str, place: float, angles: np.ndarray, swell: float) -> np.nda
 
 def _angles_of(finger: str, points: np.ndarray) -> np.ndarray:
     """Angles around the finger of the points of a ring; the inverse of ``_ring``, up to its thickness."""
-    along, radial, back = finger_frame(finger)
+    _, radial, back = finger_frame(finger)
     offset = points - points.mean(0)
     turn = np.arctan2(offset @ back / 0.93, offset @ radial)
     return np.asarray(np.round(np.rad2deg(turn) / 36) * np.deg2rad(36))

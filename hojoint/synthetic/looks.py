@@ -197,19 +197,18 @@ _PAINTERS = {
 
 def finish(rgb: np.ndarray, how: Finish, rng: np.random.Generator) -> np.ndarray:
     """Exposure, white balance, gamma and noise, as one look-up per channel and one noise tile."""
-    levels = np.arange(256) / 255
-    result = np.empty_like(rgb)
-    for channel in range(3):
-        curve = 255 * np.clip(levels * how.exposure * how.balance[channel], 0, 1) ** how.gamma
-        result[..., channel] = cv2.LUT(rgb[..., channel], np.clip(curve, 0, 255).astype(np.uint8))
+    levels = np.arange(256)[:, None] / 255 * how.exposure * np.array(how.balance)
+    curve = (255 * np.clip(levels, 0, 1) ** how.gamma).astype(np.uint8)
+    result = cv2.LUT(rgb, curve[None].transpose(1, 0, 2).copy())
     if how.noise > 0:
         height, width = rgb.shape[:2]
         dy, dx = rng.integers(0, 64, 2)
-        tile = _noise_tile(height + 64, width + 64)[dy : dy + height, dx : dx + width]
-        result = np.clip(result + np.float32(how.noise) * tile[..., None], 0, 255).astype(np.uint8)
-    return result
+        tile = _noise_tile(height + 64, width + 64, how.noise)[dy : dy + height, dx : dx + width]
+        result = cv2.add(result, tile, dtype=cv2.CV_8U)
+    return np.asarray(result)
 
 
-@functools.lru_cache(maxsize=4)
-def _noise_tile(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(5).normal(size=(height, width)).astype(np.float32)
+@functools.lru_cache(maxsize=2)
+def _noise_tile(height: int, width: int, sigma: float) -> np.ndarray:
+    grey = np.random.default_rng(5).normal(0, sigma, size=(height, width, 1))
+    return np.repeat(np.round(grey), 3, axis=2).astype(np.int16)

@@ -1,7 +1,7 @@
 """Motion of a hand and an object through the frames of a shot: grasps in turn, approach and leave, smooth paths.
 
-A ``Track`` is geometry alone, in the camera frame: no appearance, no pixels. Hand and object move as one between contact
-and release; the object rests where it was left.
+A ``Track`` is geometry alone, in the camera frame: no appearance, no pixels. Hand and object move as one between
+contact and release; the object rests where it was left.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def make_track(
     if story == "gesture":
         angles = _free_plan(rng, frames, view.key_frames)
         held_rotation = np.repeat(np.eye(3)[None], frames, axis=0)
-        held_place = np.repeat((root + [0.0, 0.0, 0.0])[None], frames, axis=0)
+        held_place = np.repeat(root[None], frames, axis=0)
     else:
         angles, held_rotation, held_place = _grasp_plan(rng, shape, frames, view.grasp_frames)
     angles = angles + smooth_path(rng, frames, (4, 9), np.full(45, np.deg2rad(1.5))).reshape(frames, 15, 3)

@@ -142,8 +142,7 @@ def _loft(centres: np.ndarray, halves: np.ndarray, power: float, across: np.ndar
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(centres, axis=0), axis=1))])
     v = np.repeat(length / length[-1], width)
     uv = np.stack([np.tile(np.linspace(0, 1, width), sections), 0.08 + 0.84 * v], axis=1)
-    s, m = np.meshgrid(np.arange(sections - 1), np.arange(columns), indexing="ij")
-    a = (s * width + m).ravel()
+    a = (np.arange(sections - 1)[:, None] * width + np.arange(columns)).ravel()
     faces = np.concatenate(
         [np.stack([a, a + 1, a + width + 1], axis=1), np.stack([a, a + width + 1, a + width], axis=1)]
     )

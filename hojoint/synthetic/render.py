@@ -74,7 +74,7 @@ def draw(bodies: list[Body], camera: np.ndarray, size: tuple[int, int], light: L
     label = np.zeros(height * width, dtype=np.uint8)
     body_of = owner[face]
     for index, body in enumerate(bodies):
-        mine = body_of == index
+        mine = np.flatnonzero(body_of == index)
         local = faces[face[mine]] - starts[index]
         rgb[pixel[mine]] = _shade(body, light, local, share[mine])
         label[pixel[mine]] = body.label
@@ -157,10 +157,13 @@ def _shade(body: Body, light: Light, corners: np.ndarray, share: np.ndarray) -> 
     return mixed[:, :3] * (body.texture[row, column] / np.float32(255)) + mixed[:, 3:6]
 
 
-def compose(layer: Layer, background: np.ndarray, motion: tuple[float, float] = (0, 0), soft: float = 0.6) -> Picture:
+def compose(
+    layer: Layer, background: np.ndarray, motion: tuple[float, float], soft: float, still: tuple[int, ...] = ()
+) -> Picture:
     """Lay the bodies over a background (H, W, 3) uint8, with soft edges and, if they move, the streak of the motion.
 
-    ``motion`` is the path in pixels during the exposure, ``soft`` the lens's blur as a Gaussian sigma in pixels.
+    ``motion`` is the path in pixels during the exposure, ``soft`` the lens's blur as a Gaussian sigma in pixels,
+    ``still`` the labels of bodies that do not take part in the motion.
     """
     rows, columns = np.flatnonzero(layer.label.any(1)), np.flatnonzero(layer.label.any(0))
     result = background.copy()
@@ -171,17 +174,27 @@ def compose(layer: Layer, background: np.ndarray, motion: tuple[float, float] = 
             max(0, rows[0] - reach) : min(height, rows[-1] + reach + 1),
             max(0, columns[0] - reach) : min(width, columns[-1] + reach + 1),
         ]
-        cover = np.dstack([layer.rgb[part], (layer.label[part] > 0).astype(np.float32)])
-        cover = _streak(cover, motion)
-        if soft > 0:
-            cover = cv2.GaussianBlur(cover, (0, 0), soft)
-        mixed = cover[..., :3] + background[part] * (1 - cover[..., 3:])
+        label, mixed = layer.label[part], background[part]
+        resting = np.isin(label, still) if still and np.hypot(*motion) >= 2 else np.zeros_like(label, dtype=bool)
+        if resting.any():
+            mixed = _over(mixed, layer.rgb[part], resting, (0.0, 0.0), soft)
+        mixed = _over(mixed, layer.rgb[part], (label > 0) & ~resting, motion, soft)
         result[part] = np.clip(mixed, 0, 255).astype(np.uint8)
     return Picture(result, layer.depth, layer.label)
 
 
+def _over(
+    below: np.ndarray, rgb: np.ndarray, mask: np.ndarray, motion: tuple[float, float], soft: float
+) -> np.ndarray:
+    cover = np.dstack([rgb * mask[..., None], mask.astype(np.float32)])
+    cover = _streak(cover, motion)
+    if soft > 0:
+        cover = cv2.GaussianBlur(cover, (0, 0), soft)
+    return np.asarray(cover[..., :3] + below * (1 - cover[..., 3:]))
+
+
 def _streak(cover: np.ndarray, motion: tuple[float, float]) -> np.ndarray:
-    length = int(round(float(np.hypot(*motion))))
+    length = round(float(np.hypot(*motion)))
     if length < 2:
         return cover
     size = length + 1 - length % 2

@@ -17,6 +17,7 @@ import numpy as np
 from hojoint.mano import FINGERTIPS, MANO_TO_SIMPLE
 from hojoint.synthetic import scene
 from hojoint.synthetic.hand import stand_in_model
+from hojoint.synthetic.render import project
 from hojoint.synthetic.scene import WILD, Shot
 
 SIZE = 224
@@ -52,7 +53,7 @@ def labels(shot: Shot) -> dict[str, Any]:
     tips = vertices[list(FINGERTIPS["freihand"])]
     joints = np.concatenate([model.J_regressor @ vertices, tips])[MANO_TO_SIMPLE]
     root = joints[9]
-    root_px = scene.render.project(root[None], shot.camera)[0]
+    root_px = project(root[None], shot.camera)[0]
     pose = shot.hand.pose[0].copy()
     pose[3:] -= model.hands_mean
     focal = (shot.camera[0, 0] + shot.camera[1, 1]) / 2

@@ -17,8 +17,9 @@ from scipy.spatial.transform import Rotation
 
 from hojoint.mano import SIMPLE_TO_MANO
 from hojoint.synthetic import scene
+from hojoint.synthetic.hand import normals as normals_of
 from hojoint.synthetic.hand import stand_in_model
-from hojoint.synthetic.objects import YCB_LABELS
+from hojoint.synthetic.objects import YCB_LABELS, ycb_shape
 from hojoint.synthetic.render import HAND, OBJECT, Picture
 from hojoint.synthetic.scene import LABELLED, Shot
 
@@ -51,6 +52,7 @@ OBJECT_OF = {
     "ND": "035_power_drill", "SM": "006_mustard_bottle", "SMu": "025_mug", "SS": "004_sugar_box",
     "ShSu": "004_sugar_box", "AP": "019_pitcher_base",
 }  # fmt: skip
+FAST_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 EXTRA_FRAMES = 2  # per sequence, in the folders but not in the lists; one of them without annotation
 
 
@@ -137,11 +139,11 @@ def write_lists(root: Path, results: list[SequenceResult]) -> None:
 def write_object_models(root: Path) -> None:
     """points.xyz and textured_simple.obj of every object, as the YCB-Video package has them (formats.md 5)."""
     for name in YCB_LABELS:
-        shape = scene.ycb_shape(name)
+        shape = ycb_shape(name)
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "points.xyz").write_text("".join(f"{x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in shape.points))
-        normals = scene.render.normals(shape.vertices, shape.faces)
+        normals = normals_of(shape.vertices, shape.faces)
         lines = ["mtllib textured_simple.obj.mtl\n"]
         lines += [f"v {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in shape.vertices]
         lines += [f"vt {u:.6f} {1 - v:.6f}\n" for u, v in shape.uv]
@@ -218,13 +220,13 @@ def _corners(shot: Shot) -> np.ndarray:
 def _write_images(folder: Path, stem: str, seen: Picture, version: str) -> None:
     bgr = seen.rgb[..., ::-1]
     if version == "v2":
-        cv2.imwrite(str(folder / "rgb" / f"{stem}.png"), bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        cv2.imwrite(str(folder / "rgb" / f"{stem}.png"), bgr, FAST_PNG)
     else:
         cv2.imwrite(str(folder / "rgb" / f"{stem}.jpg"), bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
     steps = np.round(np.where(seen.depth > 0, seen.depth, WALL) / DEPTH_UNIT).astype(np.uint16)
     packed = np.zeros((*steps.shape, 3), dtype=np.uint8)  # BGR: red holds the low byte, green the high one
     packed[..., 2], packed[..., 1] = steps & 255, steps >> 8
-    cv2.imwrite(str(folder / "depth" / f"{stem}.png"), packed, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    cv2.imwrite(str(folder / "depth" / f"{stem}.png"), packed, FAST_PNG)
 
 
 def _segmentation(seen: Picture) -> np.ndarray:

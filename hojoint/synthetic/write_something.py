@@ -6,6 +6,7 @@ occlusion, cuts, hands at the border) and odd files are part of the world. True 
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hojoint.synthetic import scene
+from hojoint.synthetic.render import ARM, HAND
 from hojoint.synthetic.scene import WILD, Shot
 
 FPS = 12
@@ -35,7 +37,7 @@ TRUTH_SCHEMA = pa.schema(
         (
             "side",
             pa.string(),
-        ),  # 'right' or 'left': joints and pose are the right-hand model's, mirrored for a left hand
+        ),  # 'left': pose and joints are the right-hand model's, of the mirrored picture
         ("pose", pa.list_(pa.float32(), 48)),
         ("shape", pa.list_(pa.float32(), 10)),
         ("joints_px", pa.list_(pa.float32(), 42)),  # px of the true picture, centre of the first pixel (0, 0)
@@ -108,7 +110,7 @@ class _Film:
         person = int(rng.integers(WILD.subjects))
         self.shots = [
             scene.make_shot(rng, seed, WILD, story=story, frames=max(end - start, 1), size=self.size, subject=person)
-            for start, end in zip(cuts, cuts[1:], strict=False)
+            for start, end in itertools.pairwise(cuts)
         ]
         if self.hard == "border":
             self.shots = [_to_border(rng, shot) for shot in self.shots]
@@ -258,7 +260,7 @@ def _visible_share(px: np.ndarray, label: np.ndarray) -> float:
     height, width = label.shape
     x, y = np.round(px).astype(int).T
     inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-    seen = np.isin(label[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], (scene.render.HAND, scene.render.ARM))
+    seen = np.isin(label[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], (ARM, HAND))
     return float((inside & seen).mean())
 
 
