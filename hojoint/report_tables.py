@@ -49,13 +49,13 @@ METRICS = (
     Metric("hand", "mesh_auc", "mesh AUC, 0-50 mm (%)", 100, 1, False),
     Metric("hand", "f5", "F-score at 5 mm (%)", 100, 1, False),
     Metric("hand", "f15", "F-score at 15 mm (%)", 100, 1, False),
-    Metric("object", "add_01d", "object ADD-0.1D, box diagonal (%)", 100, 1, False),
-    Metric("object", "add_01d_true", "object ADD-0.1D, true diameter (%)", 100, 1, False),
-    Metric("object", "adds_01d", "object ADD-S-0.1D, box diagonal (%)", 100, 1, False),
-    Metric("object", "rep5", "object REP-5 (%)", 100, 1, False),
+    Metric("object", "add_0.1d", "object ADD-0.1D, box diagonal (%)", 100, 1, False),
+    Metric("object", "add_0.1d_true_diameter", "object ADD-0.1D, true diameter (%)", 100, 1, False),
+    Metric("object", "adds_0.1d_true_diameter", "object ADD-S-0.1D, true diameter (%)", 100, 1, False),
+    Metric("object", "rep_5", "object REP-5 (%)", 100, 1, False),
 )
 
-Scores = Mapping[str, Mapping[str, Any]]
+Scores = Mapping[str, Mapping[Any, Any]]
 """network -> domain -> {'images', 'hand': {...}, 'object': {...} or None}"""
 
 

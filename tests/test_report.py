@@ -14,7 +14,10 @@ from hojoint import draw, report, report_tables
 def scores(joints_mm, add=None):
     hand = {"joints_mm": joints_mm, "mesh_mm": joints_mm - 0.4, "joints_auc": 1 - joints_mm / 50, "mesh_auc": 0.8}
     hand |= {"f5": 0.5, "f15": 0.95}
-    target = None if add is None else {"add_01d": add, "add_01d_true": add - 0.1, "adds_01d": add + 0.1, "rep5": 0.1}
+    target = None
+    if add is not None:
+        target = {"add_0.1d": add, "add_0.1d_true_diameter": add - 0.1}
+        target |= {"adds_0.1d_true_diameter": add + 0.1, "rep_5": 0.1}
     return {"images": 200, "hand": hand, "object": target}
 
 

@@ -1,0 +1,133 @@
+"""Evaluation spread over a cluster: actors that hold one network each predict and judge stretches of a data set.
+
+The truth is put into the object store once, each stretch's errors are computed where it was predicted, and the numbers
+are made of all of them here, so they are those of one process. Not here: what the numbers are (hojoint.evaluation).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.util import ActorPool
+from tqdm import tqdm
+
+from cluster import session
+from cluster.session import Need
+from cluster.store import read_uri
+from hojoint import checkpoint, engine, evaluation, metrics
+from hojoint.album import Example
+from hojoint.config import Config
+from hojoint.datasets.ho3d import HO3D
+from hojoint.engine import Predictions
+from hojoint.evaluation import Domain
+from hojoint.mano import hand_layer
+from hojoint.metrics import HandErrors
+
+RETRIES = 3  # of an actor that dies, and of the stretch it had in hand
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A network on one data set."""
+
+    scores: dict[str, Any]
+    predictions: Predictions  # at the true wrists, with the data set's own key points
+    examples: list[Example]
+
+
+def evaluate(config: Config, *, progress: bool = True) -> tuple[dict[Domain, Result], str]:
+    """Measure ``config.teacher.checkpoint`` on every data set that is named; the results, and the weights' checksum."""
+    assert config.teacher.checkpoint is not None
+    data = read_uri(config.teacher.checkpoint)
+    _, own, sha256 = checkpoint.open_teacher(data, config)
+    domains = evaluation.domains_of(config)
+    with session.start(config.cluster):
+        session.feasibility(config.cluster, needs(config))
+        size = config.cluster
+        remote = ray.remote(num_cpus=size.teacher_cpus, num_gpus=size.teacher_gpus, max_restarts=RETRIES)(Examiner)
+        kept = ray.put(data)
+        made = remote.options(max_task_retries=RETRIES)
+        examiners: list[Any] = [made.remote(config, kept) for _ in range(_actors(config))]
+        try:
+            results = {domain: _evaluate(own, domain, examiners, progress) for domain in domains}
+        finally:
+            for examiner in examiners:
+                ray.kill(examiner)
+    return results, sha256
+
+
+def needs(config: Config) -> list[Need]:
+    """What must fit into the cluster."""
+    size = config.cluster
+    return [Need("evaluation actors", size.teachers[0], size.teacher_cpus, size.teacher_gpus)]
+
+
+class Examiner:
+    """One network on one device; plain Python, which Ray makes an actor."""
+
+    def __init__(self, config: Config, data: bytes) -> None:
+        size = config.cluster
+        torch.set_num_threads(size.threads or max(1, int(size.teacher_cpus)))
+        self._device = "cuda" if size.teacher_gpus > 0 else "cpu"
+        network, self._config, _ = checkpoint.open_teacher(data, config)
+        self._network = network.to(self._device)
+        self._layer = hand_layer(self._config.mano).to(self._device)
+        self._datasets: dict[Domain, Any] = {}
+
+    def examine(
+        self, domain: Domain, rows: range, roots: np.ndarray, joints: np.ndarray, vertices: np.ndarray
+    ) -> tuple[Predictions, HandErrors]:
+        """Predict a stretch of a data set and judge it; the truth comes as whole arrays, of which rows are taken."""
+        if domain not in self._datasets:
+            self._datasets[domain] = evaluation.open_domain(domain, self._config)
+        dataset = self._datasets[domain]
+        found = engine.predict(
+            self._network,
+            dataset,
+            self._config,
+            self._layer,
+            models=dataset.models if isinstance(dataset, HO3D) else None,
+            device=self._device,
+            batch_size=self._config.evaluation.batch_size,
+            rows=rows,
+        )
+        part = slice(rows.start, rows.stop)
+        found = evaluation.placed(found, roots[part], domain, self._config)
+        return found, metrics.hand_errors(found.joints, found.vertices, joints[part], vertices[part])
+
+
+def _actors(config: Config) -> int:
+    """As many as fit, up to the largest number of Teachers."""
+    smallest, largest = config.cluster.teachers
+    free = session.capacity(config.cluster)
+    fits = int(free["CPU"] / config.cluster.teacher_cpus)
+    if config.cluster.teacher_gpus > 0:
+        fits = min(fits, int(free["GPU"] / config.cluster.teacher_gpus))
+    return max(smallest, min(largest, fits))
+
+
+def _evaluate(config: Config, domain: Domain, examiners: list[Any], progress: bool) -> Result:
+    dataset = evaluation.open_domain(domain, config)
+    step = config.evaluation.shard_images
+    stretches = [range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
+    truth = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
+    pool = ActorPool(examiners)
+    parts = []
+    with tqdm(total=len(dataset), unit="image", desc=f"{config.name} on {domain}", disable=not progress) as bar:
+        answers = pool.map(lambda actor, rows: actor.examine.remote(domain, rows, *truth), stretches)
+        for rows, answer in zip(stretches, answers, strict=True):  # in order
+            parts.append(answer)
+            bar.update(len(rows))
+    predictions = evaluation.joined([found for found, _ in parts])
+    errors = metrics.merge([found for _, found in parts])
+    models = dataset.models if isinstance(dataset, HO3D) else None
+    shown = evaluation.example_rows(len(dataset), config.evaluation.examples)
+    return Result(
+        scores=evaluation.scores(predictions, errors, models, domain),
+        predictions=predictions,
+        examples=evaluation.examples(dataset, shown, predictions, errors, models, config),
+    )

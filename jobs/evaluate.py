@@ -1,0 +1,95 @@
+"""python -m jobs.evaluate teacher.checkpoint=FILE [data.ho3d.root=DIR] [data.freihand.root=DIR] [output=DIR_OR_S3_URI]
+python -m jobs.evaluate predictions=pred.json truth=DIR layout=ho3d|freihand [output=DIR]
+
+The first measures a network on the evaluation split of HO-3D (hand, object) and of FreiHAND (hand), in parallel, and
+writes <name>.json, the examples of the report and the submission files <name>_<data set>_pred.json.
+The second scores a submission file as the official script does: it prints one 'key: value' per line, and with an
+output writes scores.txt and scores.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster import scoring, session
+from cluster.store import Store, open_store
+from hojoint import evaluation, report_tables, submission_files
+from hojoint.config import Config
+from hojoint.errors import InputError
+from jobs import command, printing
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Score a file or measure a network."""
+    if config.predictions is not None:
+        _score_file(config, dry_run)
+        return
+    command.need(config.teacher.checkpoint, "teacher.checkpoint", "runs/tiny/student/checkpoint.pt")
+    domains = evaluation.domains_of(config)
+    if not domains:
+        raise InputError("nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or predictions=)")
+    if dry_run:
+        for domain in domains:
+            print(f"{domain:<10} {len(evaluation.open_domain(domain, config))} images")
+        print(session.feasibility(config.cluster, scoring.needs(config)))
+        return
+    started = time.perf_counter()
+    results, sha256 = scoring.evaluate(config)
+    domain_scores = {domain: result.scores for domain, result in results.items()}
+    facts = {
+        "name": config.name,
+        "checkpoint": config.teacher.checkpoint,
+        "sha256": sha256,
+        "seconds": round(time.perf_counter() - started, 2),
+        "domains": domain_scores,
+    }
+    if config.output is not None:
+        _write(open_store(config.output), config, facts, results)
+    for table in report_tables.comparison({config.name: domain_scores}):
+        rows = [(row["label"], row["cells"][0]["text"]) for row in table["rows"]]
+        print(f"{table['title']}, {table['note']}\n{printing.table(('', config.name), rows)}")
+
+
+def _write(
+    store: Store, config: Config, facts: Mapping[str, Any], results: Mapping[evaluation.Domain, scoring.Result]
+) -> None:
+    for domain, result in results.items():
+        store.put(f"{config.name}_{domain}_examples.npz", evaluation.pack_examples(result.examples))
+        if config.evaluation.write_predictions:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "pred.json"
+                found = result.predictions
+                submission_files.write_submission(path, found.joints, found.vertices, domain)
+                store.put(f"{config.name}_{domain}_pred.json", path.read_bytes())
+    store.put(f"{config.name}.json", json.dumps(facts, indent=1).encode())  # last: it says that all is there
+
+
+def _score_file(config: Config, dry_run: bool) -> None:
+    predictions = command.need(config.predictions, "predictions", "pred.json")
+    truth = command.need(config.truth, "truth", "DIR")
+    if dry_run:
+        count = len(submission_files.load_truth(truth).joints)
+        print(f"would score {predictions} against {count} images under {truth} as {config.layout}")
+        return
+    scores = submission_files.score_submission(predictions, truth, config.layout)
+    lines = "".join(f"{key}: {value:f}\n" for key, value in scores.items())
+    print(lines, end="")
+    if config.output is not None:
+        store = open_store(config.output)
+        store.put("scores.txt", lines.encode())
+        store.put("scores.json", json.dumps(scores, indent=1).encode())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
