@@ -37,6 +37,17 @@ from hojoint.records import HandPrediction
 RULES: tuple[Rule, ...] = get_args(Rule)  # in the order of the verdicts
 SPATIAL_RULES = RULES[:4]
 KEPT = "kept"
+THRESHOLDS: dict[str, str] = {
+    "box_iou": "min_box_iou",
+    "reprojection": "max_reprojection",
+    "bone_length": "min_bone_length",
+    "joint_angle": "angle_tolerance_deg",
+    "joint_step": "max_joint_step",
+    "pose_step": "max_pose_step",
+    "shape_spread": "shape_sigmas",
+}
+"""The setting of FilterConfig that each rule's score is held against."""
+HIGHER_IS_BETTER: frozenset[str] = frozenset({"box_iou", "bone_length"})
 
 
 def scores(
@@ -117,16 +128,10 @@ def with_temporal(
 
 def passed(scores: Mapping[str, Tensor], config: FilterConfig) -> dict[str, Tensor]:
     """(T,) per rule, whatever rules are enabled; thresholds themselves pass, NaN does not."""
-    at_least = {"box_iou": config.min_box_iou, "bone_length": config.min_bone_length}
-    at_most = {
-        "reprojection": config.max_reprojection,
-        "joint_angle": config.angle_tolerance_deg,
-        "joint_step": config.max_joint_step,
-        "pose_step": config.max_pose_step,
-        "shape_spread": config.shape_sigmas,
-    }
+    limits = {rule: getattr(config, setting) for rule, setting in THRESHOLDS.items()}
     return {
-        rule: score >= at_least[rule] if rule in at_least else score <= at_most[rule] for rule, score in scores.items()
+        rule: score >= limits[rule] if rule in HIGHER_IS_BETTER else score <= limits[rule]
+        for rule, score in scores.items()
     }
 
 

@@ -15,14 +15,14 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hojoint import crops, geometry
 from hojoint.config import CropConfig, TtaConfig
-from hojoint.mano import ManoLayer
 from hojoint.network import HOJoint
 from hojoint.records import Frames, HandPrediction
 
@@ -56,7 +56,7 @@ class HandPredictor:
     def __init__(
         self,
         network: HOJoint,
-        mano_layer: ManoLayer,
+        mano_layer: nn.Module,
         crop: CropConfig,
         tta: TtaConfig,
         device: torch.device | str = "cpu",
@@ -64,7 +64,7 @@ class HandPredictor:
     ) -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
-        self.mano_layer = mano_layer.to(self.device)
+        self.mano_layer: Any = mano_layer.to(self.device)  # called by pose, or by from_rotations
         self.crop, self.tta, self.batch_views = crop, tta, batch_views
 
     @torch.inference_mode()

@@ -1,0 +1,172 @@
+"""python -m jobs.calibrate data.ho3d.root=DIR teacher.checkpoint=FILE output=DIR [calibration.precision=0.9]
+python -m jobs.calibrate predictions=LABELS truth=FILE.parquet output=DIR [calibration.precision=0.9]
+
+Measures, where the hand is known, what each rule of labelling is worth (Sec. 5.1.1, 5.1.2): its precision and yield at
+every threshold, alone and with the others, and proposes thresholds for a wanted precision. The first form labels
+HO-3D's evaluation sequences with the teacher as if they were videos; the second takes the output of jobs.pseudo_label
+and a table of true poses (video_id, frame, side, joints_px, joints), such as the synthetic world keeps aside.
+Under the output: calibration.json, calibration.png, filters.yaml. Runs in one process, on a GPU where there is one and
+cluster.teacher_gpus asks for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+import yaml
+from tqdm import tqdm
+
+from cluster import commits
+from cluster.store import open_store, read_uri
+from hojoint import album, calibration, calibration_figure, checkpoint, label_quality, labels, mano, tables, tta
+from hojoint.config import Config
+from hojoint.datasets import sequences
+from hojoint.datasets.ho3d import HO3D
+from hojoint.errors import InputError
+from jobs import command, printing
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Collect predictions and truth, measure, write and print."""
+    output = command.need(config.output, "output", "DIR_OR_S3_URI")
+    if config.predictions is not None:
+        command.need(config.truth, "truth", "FILE.parquet")
+    else:
+        command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
+        command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
+    if dry_run:
+        print(_plan(config))
+        return
+    predictions, truth, config = _labelled(config) if config.predictions is None else _given(config)
+    errors = label_quality.errors_of_tables(
+        predictions, truth, functools.partial(album.hand_joints, mano.hand_layer(config.mano))
+    )
+    bounds = config.calibration
+    when = label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)
+    judged = calibration.Judged(predictions, errors.right(when))
+    found = calibration.calibrate(judged, config.filters, bounds.precision)
+    store = open_store(output)
+    store.put("calibration.json", json.dumps(found, indent=1).encode())
+    store.put("calibration.png", calibration_figure.draw(found))
+    if found["proposed"] is not None:
+        store.put("filters.yaml", yaml.safe_dump({"filters": found["proposed"]}, sort_keys=False).encode())
+    print(summary(found))
+    print(f"\nwrote {store.uri('calibration.json')}, calibration.png" + (", filters.yaml" if found["proposed"] else ""))
+
+
+def summary(found: Mapping[str, Any]) -> str:
+    """The result as a person reads it."""
+    rows = [
+        [
+            rule if values["enabled"] else f"{rule} (off)",
+            f"{values['current']:g}",
+            _share(values["alone"]["precision"]),
+            _share(values["alone"]["yield"]),
+            _number(values["alone_for_wanted"]),
+            _number(values["proposed"]),
+        ]
+        for rule, values in found["rules"].items()
+    ]
+    wanted = f"{found['wanted_precision']:.0%}"
+    headers = ["rule", "threshold", "precision", "yield", f"alone for {wanted}", "proposed"]
+    names = {"current": "now", "proposed": "proposed", "held_out": "proposed from half, seen on the other half"}
+    together = [
+        [name, *(_share(worth[key]) for key in ("precision", "yield", "recall"))]
+        for which, name in names.items()
+        if (worth := found["together"][which]) is not None
+    ]
+    text = [
+        f"{found['frames']} predicted frames, {found['right']} right ({found['base_precision']:.0%} without any rule)",
+        "",
+        printing.table(headers, rows),
+        "",
+        printing.table(["all rules together", "precision", "yield", "right labels kept"], together),
+    ]
+    if found["proposed"] is None:
+        text.append(f"no thresholds reach {wanted}; a better teacher, or a lower calibration.precision")
+    return "\n".join(text)
+
+
+def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
+    """The tables of a labelling run and of its truth."""
+    assert config.predictions is not None
+    assert config.truth is not None
+    store = open_store(config.predictions)
+    commits.read_run(store)  # says so where this is no labelling run
+    filesystem, base = store.filesystem()
+    predictions = tables.read([f"{base}/{key}" for key in commits.committed_files(store, "predictions")], filesystem)
+    try:
+        truth = pq.read_table(io.BytesIO(read_uri(config.truth)))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"truth={config.truth} is not a parquet file: {str(error).splitlines()[0]}") from None
+    known = pc.is_in(predictions["video_id"], value_set=truth["video_id"].combine_chunks())
+    if predictions.num_rows == 0 or not pc.any(known).as_py():
+        raise InputError(f"{config.truth} holds no video of the {predictions.num_rows} predicted frames")
+    return predictions.filter(known), truth, config
+
+
+def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:
+    """Predictions of the teacher on HO-3D's evaluation sequences, their truth, and the teacher's own settings."""
+    dataset = HO3D(config.data.ho3d, "evaluation", config.crop)
+    clips = sequences.sequence_clips(dataset, config.calibration)
+    assert config.teacher.checkpoint is not None
+    network, config, sha256 = checkpoint.open_teacher(read_uri(config.teacher.checkpoint), config)
+    torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.teacher_cpus)))
+    predictor = tta.HandPredictor(
+        network,
+        mano.hand_layer(config.mano),
+        config.crop,
+        config.tta,
+        "cuda" if config.cluster.teacher_gpus > 0 else "cpu",
+        config.labelling.batch_views,
+    )
+    predicted, known = [], []
+    with tqdm(total=sum(len(clip.indices) for clip in clips), unit="frame", desc="labelling") as bar:
+        for clip, frames, truth in sequences.load(dataset, clips):
+            found = labels.label_clips(
+                predictor,
+                [clip],
+                [frames],
+                filter_config=config.filters,
+                labelling=config.labelling,
+                teacher=sha256,
+            )
+            predicted.append(tables.predictions_table(found))
+            known.append(truth)
+            bar.update(len(clip.frames))
+    return pa.concat_tables(predicted), pa.concat_tables(known), config
+
+
+def _plan(config: Config) -> str:
+    aim = f"would look for thresholds with a precision of {config.calibration.precision:.0%}"
+    if config.predictions is not None:
+        return f"would compare the predictions of {config.predictions} with {config.truth}; {aim}"
+    dataset = HO3D(config.data.ho3d, "evaluation", config.crop)
+    clips = sequences.sequence_clips(dataset, config.calibration)
+    frames = sum(len(clip.indices) for clip in clips)
+    return f"would label {frames} of {len(dataset)} evaluation frames in {len(clips)} clips; {aim}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""Precision, yield and proposed thresholds on frames whose worth is known by construction."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from test_tables import labels as made_labels
+
+from hojoint import calibration, calibration_figure, filters, tables
+from hojoint.config import CalibrationConfig, Config, FilterConfig
+from hojoint.datasets import sequences
+from hojoint.errors import InputError
+
+RULES = ("box_iou", "reprojection", "bone_length", "joint_angle")
+SPATIAL = FilterConfig(enabled=RULES)
+
+
+def judged(right: Any, **scores: Any) -> calibration.Judged:
+    """Frames of clips of five, each in a video of its own; scores that are not given are perfect."""
+    right = np.asarray(right, bool)
+    clips = [made_labels(f"v{n}-h0-0000-0004", seed=n) for n in range(-(-len(right) // 5))]
+    table = tables.predictions_table(clips).slice(0, len(right))
+    perfect = {"box_iou": 1.0, "reprojection": 0.0, "bone_length": 1.0, "joint_angle": -10.0}
+    for rule, best in perfect.items():
+        values = np.asarray(scores.get(rule, np.full(len(right), best)), np.float32)
+        place = table.schema.get_field_index(f"score_{rule}")
+        table = table.set_column(place, table.schema.field(place), pa.array(values))
+    return calibration.Judged(table, right)
+
+
+def test_a_curve_counts_what_each_threshold_keeps() -> None:
+    frames = judged([1, 1, 0, 1, 0], box_iou=[0.9, 0.8, 0.8, 0.5, np.nan])
+    line = calibration.curve(frames, "box_iou")
+    np.testing.assert_allclose(line.thresholds, [0.9, 0.8, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(line.precision, [1, 2 / 3, 3 / 4])
+    np.testing.assert_allclose(line.share, [1 / 5, 3 / 5, 4 / 5])
+
+
+def test_small_is_good_for_distances_and_their_thresholds_keep_their_sign() -> None:
+    frames = judged([1, 0, 1, 0], reprojection=[0.1, 0.4, 0.2, np.inf])
+    line = calibration.curve(frames, "reprojection")
+    np.testing.assert_allclose(line.thresholds, [0.1, 0.2, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(line.precision, [1, 1, 2 / 3])
+
+
+def test_a_rule_alone_needs_twenty_frames_to_prove_its_precision() -> None:
+    right = np.r_[np.ones(25), np.zeros(25)]
+    frames = judged(right, reprojection=np.linspace(0.01, 0.5, 50))
+    assert calibration.alone(frames, "reprojection", 1.0) == pytest.approx(0.25)
+    assert calibration.alone(judged(right, reprojection=np.linspace(0.5, 0.01, 50)), "reprojection", 0.6) is None
+    assert calibration.alone(frames, "box_iou", 0.9) is None  # all alike: half of them right
+    few = judged(np.r_[np.ones(19), np.zeros(31)], reprojection=np.linspace(0.01, 0.5, 50))
+    assert calibration.alone(few, "reprojection", 1.0) is None
+
+
+def test_worth_is_counted_by_hand() -> None:
+    kept, right = np.array([1, 1, 1, 0, 0], bool), np.array([1, 1, 0, 1, 0], bool)
+    assert calibration.worth(kept, right) == {
+        "frames": 5, "kept": 3, "precision": 2 / 3, "yield": 3 / 5, "recall": 2 / 3,
+    }  # fmt: skip
+    nothing = calibration.worth(np.zeros(5, bool), np.zeros(5, bool))
+    assert nothing["precision"] is None
+    assert nothing["recall"] is None
+
+
+def test_a_rule_that_tells_right_from_wrong_is_found_and_the_others_are_left_loose() -> None:
+    random = np.random.default_rng(0)
+    right = random.random(400) < 0.4
+    iou = np.where(right, random.uniform(0.6, 1, 400), random.uniform(0, 0.58, 400))
+    noise = {"reprojection": random.uniform(0, 1, 400), "bone_length": random.uniform(0.1, 1, 400)}
+    frames = judged(right, box_iou=iou, **noise)
+    found = calibration.propose(frames, SPATIAL, 0.97)
+    assert found is not None
+    assert 0.5 < found.min_box_iou <= 0.62
+    assert found.max_reprojection > 0.95
+    assert found.min_bone_length < 0.12
+    kept = calibration.kept_by(frames, found)
+    assert right[kept].mean() >= 0.97
+    assert kept[right].mean() > 0.95
+
+
+def test_two_rules_that_each_see_half_of_the_faults_are_needed_together() -> None:
+    random = np.random.default_rng(1)
+    fault = random.integers(0, 3, 600)  # 0 right, 1 seen by the IoU, 2 by the re-projection
+    iou = np.where(fault == 1, random.uniform(0, 0.5, 600), random.uniform(0.5, 1, 600))
+    error = np.where(fault == 2, random.uniform(0.5, 1, 600), random.uniform(0, 0.5, 600))
+    frames = judged(fault == 0, box_iou=iou, reprojection=error)
+    for rule in ("box_iou", "reprojection"):
+        assert calibration.alone(frames, rule, 0.95) is None  # type: ignore[arg-type]
+    found = calibration.propose(frames, SPATIAL, 0.95)
+    assert found is not None
+    kept = calibration.kept_by(frames, found)
+    assert (fault[kept] == 0).mean() >= 0.95
+    assert kept[fault == 0].mean() > 0.9
+
+
+def test_an_aim_that_is_met_already_loosens_every_rule_and_one_out_of_reach_proposes_nothing() -> None:
+    random = np.random.default_rng(2)
+    easy = judged(np.ones(50, bool), box_iou=random.random(50))
+    found = calibration.propose(easy, SPATIAL, 0.9)
+    assert found is not None
+    assert calibration.kept_by(easy, found).all()
+    blind = judged(np.arange(50) % 2 == 0)
+    assert calibration.propose(blind, SPATIAL, 0.9) is None
+
+
+def test_proposed_settings_are_settings() -> None:
+    random = np.random.default_rng(3)
+    frames = judged(random.random(60) < 0.5, joint_angle=random.uniform(-80, -40, 60), box_iou=random.random(60))
+    found = calibration.propose(frames, FilterConfig(), 0.5)
+    assert found is not None
+    again = FilterConfig.model_validate(found.model_dump())
+    assert again == found
+    assert found.angle_tolerance_deg >= 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "limit", "rounded"),
+    [("box_iou", 0.61777, 0.617), ("reprojection", 0.61713, 0.618), ("pose_step", 0.0012341, 0.00124),
+     ("joint_angle", 0.0, 0.0), ("joint_step", 0.0, 1e-6), ("shape_spread", 12.34, 12.4)],
+)  # fmt: skip
+def test_rounding_never_makes_a_threshold_stricter(rule: Any, limit: float, rounded: float) -> None:
+    assert calibration._rounded(rule, limit) == pytest.approx(rounded)
+
+
+def calibrated() -> dict[str, Any]:
+    random = np.random.default_rng(4)
+    right = random.random(200) < 0.5
+    iou = np.clip(np.where(right, random.normal(0.8, 0.1, 200), random.normal(0.4, 0.15, 200)), 0, 1)
+    return calibration.calibrate(judged(right, box_iou=iou), FilterConfig(enabled=RULES), 0.9)
+
+
+def test_the_whole_report_is_json_and_its_held_out_half_was_not_seen() -> None:
+    found = json.loads(json.dumps(calibrated()))
+    assert list(found["rules"]) == list(filters.RULES)
+    assert found["together"]["proposed"]["precision"] >= 0.9
+    held_out = found["together"]["held_out"]
+    assert 0 < held_out["frames"] < found["frames"]
+    assert held_out["precision"] > 0.8
+    assert found["proposed"] == {
+        filters.THRESHOLDS[rule]: found["rules"][rule]["proposed"] for rule in RULES
+    }  # fmt: skip
+    assert not found["rules"]["joint_step"]["enabled"]
+    shares = [share for _, _, share in found["together"]["curve"]]
+    assert shares == sorted(shares)
+
+
+def test_halves_never_part_a_video() -> None:
+    table = tables.predictions_table([made_labels(f"v{n}-h0-0000-0004") for n in range(20)])
+    half = calibration._first_half(table).reshape(20, 5)
+    assert (half.all(1) | ~half.any(1)).all()
+    assert 0 < half.mean() < 1
+
+
+def test_a_teacher_that_is_never_right_cannot_be_calibrated() -> None:
+    with pytest.raises(InputError, match="none of the 10 predicted frames is right"):
+        calibration.calibrate(judged(np.zeros(10, bool)), FilterConfig(), 0.9)
+
+
+def test_the_picture_is_a_png_even_where_nothing_could_be_proposed() -> None:
+    found = calibrated()
+    for changed in (found, {**found, "together": {**found["together"], "proposed": None, "held_out": None}}):
+        image = cv2.imdecode(np.frombuffer(calibration_figure.draw(changed), np.uint8), cv2.IMREAD_COLOR)
+        assert image.shape[1] > 1000
+
+
+class List:
+    """The part of a data set that cutting into clips needs."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def test_sequences_are_thinned_and_cut_where_frames_are_missing() -> None:
+    names = [f"A/{n:04d}" for n in range(10)] + [f"A/{n:04d}" for n in range(21, 25)] + ["B/0000", "B/0001"]
+    found = sequences.sequence_clips(List(*names), CalibrationConfig(stride=2, clip_frames=3))  # type: ignore[arg-type]
+    assert [(clip.clip_id, clip.indices) for clip in found] == [
+        ("A-0000", (0, 2, 4)),
+        ("A-0006", (6, 8)),
+        ("A-0021", (10, 12)),
+        ("B-0000", (14,)),
+    ]
+    few = sequences.sequence_clips(List(*names), CalibrationConfig(clip_frames=3, limit=6))  # type: ignore[arg-type]
+    assert [clip.clip_id for clip in few] == ["A-0000", "B-0000"]
+
+
+def test_the_job_reads_a_labelling_run_and_its_truth_and_writes_settings_that_load(tmp_path: Path) -> None:
+    from cluster import commits
+    from cluster.store import open_store
+    from hojoint import album, mano
+    from hojoint.config import ManoConfig, from_tree
+    from jobs import calibrate
+
+    run, truth_file, out = tmp_path / "labels", tmp_path / "truth.parquet", tmp_path / "out"
+    frames = judged(np.ones(40, bool), box_iou=np.linspace(1, 0.2, 40))
+    table = frames.table
+    store = open_store(str(run))
+    store.put(commits.RUN, json.dumps({"fingerprint": {}}).encode())
+    commits.commit(
+        store, "u0", "a0", {name: table if name == "predictions" else table.slice(0, 0) for name in commits.TABLES},
+        counts=commits.Counts(), started=0.0, seconds={},
+    )  # fmt: skip
+    joints = album.hand_joints(
+        mano.hand_layer(ManoConfig()), tables.array_of(table, "mano_pose"), tables.array_of(table, "mano_shape")
+    )
+    joints[..., 0] *= -1  # the tables' hands are left ones
+    joints[20:] = np.random.default_rng(0).normal(size=(20, 21, 3)) * 0.1  # the latter half is labelled wrongly
+    import pyarrow.parquet as pq
+
+    truth = {"video_id": table["video_id"], "frame": table["frame"], "side": ["left"] * 40}
+    pq.write_table(
+        pa.table({**truth, "joints_px": table["joints_px"], "joints": list(joints.reshape(40, 63))}), truth_file
+    )
+    arguments = [f"predictions={run}", f"truth={truth_file}", f"output={out}", "filters.enabled=[box_iou]"]
+    assert calibrate.main(["--config", _empty(tmp_path), *arguments]) == 0
+    found = json.loads((out / "calibration.json").read_text())
+    assert found["right"] == 20
+    assert found["together"]["proposed"]["precision"] >= 0.9
+    settings = from_tree(yaml.safe_load((out / "filters.yaml").read_text()))
+    assert isinstance(settings, Config)
+    assert 0.55 < settings.filters.min_box_iou < 0.7
+    assert (out / "calibration.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "data.ho3d.root"),
+        (["data.ho3d.root=/nowhere"], "teacher.checkpoint"),
+        (["predictions=/nowhere"], "truth"),
+        (["predictions=/nowhere/labels", "truth=x"], "no labels at"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    from jobs import calibrate
+
+    assert calibrate.main(["--config", _empty(tmp_path), f"output={tmp_path / 'out'}", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def _empty(tmp_path: Path) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text("{}\n")
+    return str(path)
