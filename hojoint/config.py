@@ -85,6 +85,8 @@ class CropConfig(Settings):
     supersample: Count = 1
     unlabelled_region: Literal["union", "hand"] = "hand"
     """Crop of frames whose object is unlabelled: around the hand alone, or around hand and object box."""
+    clip: bool = False
+    """Clip the union of the boxes to the image before squaring it, as the released code does."""
 
 
 class AugmentConfig(Settings):
@@ -290,6 +292,20 @@ class EvaluationConfig(Settings):
     """Also write the submission file of the data set (pred.json)."""
 
 
+class CalibrationConfig(Settings):
+    """What jobs.calibrate calls a right label, what it looks for, and how it cuts sequences into clips."""
+
+    precision: Share = 0.9
+    """Wanted share of right labels among the kept ones."""
+    max_aligned_mm: Positive = 15.0
+    max_joints_2d: Positive = 0.15
+    stride: Count = 2
+    """Every so many frames of a labelled sequence: HO-3D has 30 a second, Something-Something 12."""
+    clip_frames: Count = 48
+    limit: Count | None = None
+    """At most so many frames, from evenly spaced clips."""
+
+
 class StudyConfig(Settings):
     """Repetitions of the whole pipeline (paper.md 7: differences of 0.2 mm need them)."""
 
@@ -327,6 +343,7 @@ class Config(Settings):
     cluster: ClusterConfig = ClusterConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     study: StudyConfig = StudyConfig()
     bench: BenchConfig = BenchConfig()
     job: str | None = None
