@@ -14,14 +14,13 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from cluster import session
 from cluster.store import Store, open_store
 from hojoint import report_tables
 from hojoint.config import Config, digest
 from hojoint.errors import InputError
-from jobs import command, printing
+from jobs import command, printing, results
 from jobs.stages import NETWORK, Stage, stages
 
 
@@ -48,7 +47,7 @@ def whole(stage: Stage, store: Store) -> bool:
     Raises:
         InputError: it was done with other settings, and is too dear to be done again without being asked.
     """
-    done = marker(stage.name, store)
+    done = results.marker(stage.name, store)
     if done is None:
         return False
     wanted = json.loads(json.dumps(stage.settings()))
@@ -64,18 +63,13 @@ def whole(stage: Stage, store: Store) -> bool:
     return not differs
 
 
-def marker(name: str, store: Store) -> dict[str, Any] | None:
-    """What the pipeline noted when a stage was done; nothing while it is not."""
-    key = f"stages/{name}.json"
-    return json.loads(store.get(key)) if store.exists(key) else None
-
-
 def _run(config: Config, plan: Sequence[Stage], store: Store) -> None:
     for number, planned in enumerate(plan, start=1):
         stage = planned
         if stage.name == "control":  # as many steps as the student took, which is known only now
-            steps = training_facts("student", store)["steps"]
-            stage = next(other for other in stages(config, steps) if other.name == "control")
+            done = results.marker("retrain", store)
+            assert done is not None
+            stage = next(other for other in stages(config, done["steps"]) if other.name == "control")
         head = f"[{number}/{len(plan)}] {stage.name:<12}"
         if whole(planned, store):
             print(f"{head} is whole", flush=True)
@@ -87,7 +81,7 @@ def _run(config: Config, plan: Sequence[Stage], store: Store) -> None:
             run_job(settings, False)
         seconds = time.perf_counter() - started
         _mark(planned, store, seconds)
-        print(f"{head} {report_tables.seconds(seconds):>12}   {describe(stage.name, store)}", flush=True)
+        print(f"{head} {report_tables.seconds(seconds):>12}   {results.describe(stage.name, store)}", flush=True)
 
 
 def _mark(stage: Stage, store: Store, seconds: float) -> None:
@@ -96,50 +90,18 @@ def _mark(stage: Stage, store: Store, seconds: float) -> None:
         "inputs": {name: _made(name, store) for name in stage.needs},
         "seconds": round(seconds, 2),
         "made": digest(stage.settings(), time.time()),
+        "what": results.describe(stage.name, store),
     }
+    if stage.name in NETWORK:
+        trained = results.training(NETWORK[stage.name], store)
+        done["steps"] = None if trained is None else trained["steps"]
     store.put(f"stages/{stage.name}.json", json.dumps(done, indent=1).encode())
 
 
 def _made(name: str, store: Store) -> str | None:
     """A name for one making of a stage's result; another after it was made again."""
-    done = marker(name, store)
+    done = results.marker(name, store)
     return None if done is None else done["made"]
-
-
-def training_facts(network: str, store: Store) -> dict[str, Any]:
-    """Steps, samples and history of a trained network."""
-    key = f"{network}/training.json"
-    return json.loads(store.get(key)) if store.exists(key) else {}
-
-
-def describe(name: str, store: Store) -> str:
-    """What a stage made, in a few words."""
-    if name in NETWORK:
-        facts = training_facts(NETWORK[name], store)
-        return f"{facts.get('steps', '?')} steps on {facts.get('samples', '?')} samples"
-    if name == "pseudo_label":
-        labels = json.loads(store.get("labels/report.json"))
-        videos, frames = labels["videos"], labels["frames"]
-        return (
-            f"{videos['listed']} videos ({videos['quarantined']} quarantined), "
-            f"{frames['kept']} of {frames['predicted']} frames kept"
-        )
-    if name == "evaluate":
-        return ", ".join(sorted(key.split("/")[-1].removesuffix(".json") for key in _evaluations(store)))
-    return {"report": store.uri("report.html")}.get(name, "")
-
-
-def evaluation(store: Store) -> dict[str, Any]:
-    """Network -> domain -> scores, of all that are evaluated."""
-    return {
-        name: facts["domains"]
-        for key in _evaluations(store)
-        if (name := key.split("/")[-1].removesuffix(".json")) and (facts := json.loads(store.get(key)))
-    }
-
-
-def _evaluations(store: Store) -> list[str]:
-    return [key for key in store.list("evaluation") if key.endswith(".json") and key.count("/") == 1]
 
 
 def _print_plan(config: Config, plan: Sequence[Stage], todo: Sequence[str]) -> None:
@@ -172,15 +134,16 @@ def _units(stage: Stage) -> str:
 def _print_results(config: Config, plan: Sequence[Stage], store: Store, ran: Sequence[str]) -> None:
     rows = []
     for stage in plan:
-        done = marker(stage.name, store)
-        spent = report_tables.seconds(done["seconds"]) if done else "-"
-        rows.append((stage.name, spent, "now" if stage.name in ran else "before", describe(stage.name, store)))
+        done = results.marker(stage.name, store)
+        assert done is not None
+        spent = report_tables.seconds(done["seconds"])
+        rows.append((stage.name, spent, "now" if stage.name in ran else "before", done["what"]))
     print("\n" + printing.table(("stage", "time", "ran", "result"), rows))
     if store.exists("labels/report.json"):
         frames = json.loads(store.get("labels/report.json"))["frames"]
         lost = ", ".join(f"{rule} {count}" for rule, count in frames["rejected"].items() if count)
         print(f"\nframes predicted {frames['predicted']} = kept {frames['kept']} + rejected ({lost})")
-    for comparison in report_tables.comparison(evaluation(store)):
+    for comparison in report_tables.comparison(results.scores(store)):
         rows = [(row["label"], *(cell["text"] for cell in row["cells"]), row["change"]) for row in comparison["rows"]]
         print(f"\n{comparison['title']}, {comparison['note']}")
         print(printing.table(("", *comparison["columns"], comparison["change"]), rows))

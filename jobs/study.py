@@ -19,7 +19,7 @@ from cluster.store import open_store
 from hojoint.config import Config, changed
 from hojoint.report_tables import DOMAINS, METRICS, NETWORKS
 from hojoint.synthetic import write
-from jobs import command, pipeline, printing
+from jobs import command, pipeline, printing, results
 from jobs.stages import world_of
 
 DIFFERENCES = (("student", "teacher"), ("student", "control"))
@@ -40,7 +40,7 @@ def job(config: Config, dry_run: bool) -> None:
         for number, (seed, run) in enumerate(runs.items(), start=1):
             print(f"=== seed {seed} ({number} of {len(runs)}) ===", flush=True)
             pipeline.job(run, False)
-    found = {seed: results(_output(run)) for seed, run in runs.items()}
+    found = {seed: result_of(_output(run)) for seed, run in runs.items()}
     together = summary(found)
     store = open_store(output)
     store.put("study.json", json.dumps({"seeds": found, "summary": together}, indent=1).encode())
@@ -60,12 +60,12 @@ def run_of(config: Config, seed: int) -> Config:
     return changed(config, seed=seed, output=output, control=True, world=str(world_of(config)), synthetic=drawn)
 
 
-def results(output: str) -> dict[str, Any]:
+def result_of(output: str) -> dict[str, Any]:
     """Scores and label quality of one finished run."""
     store = open_store(output)
     report = json.loads(store.get("report.json"))
     return {
-        "evaluation": pipeline.evaluation(store),
+        "evaluation": results.scores(store),
         "quality": report.get("quality"),
         "frames": json.loads(store.get("labels/report.json"))["frames"],
     }

@@ -1,0 +1,70 @@
+"""What the jobs left under an output, read back: stages' notes, trained networks, labels, scores.
+
+Used by the pipeline (what is whole), the study (what the seeds say) and the report. Nothing here runs or writes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cluster.store import Store
+from hojoint import checkpoint
+from hojoint.report_tables import NETWORKS
+from jobs.stages import NETWORK
+
+
+def marker(stage: str, store: Store) -> dict[str, Any] | None:
+    """What the pipeline noted when a stage was done; nothing while it is not."""
+    key = f"stages/{stage}.json"
+    return read_json(store, key) if store.exists(key) else None
+
+
+def training(network: str, store: Store) -> dict[str, Any] | None:
+    """Steps, history and checksums of a trained network, from its checkpoint."""
+    key = f"{network}/checkpoint.pt"
+    if not store.exists(key):
+        return None
+    saved = checkpoint.load(store.get(key))
+    return {
+        "steps": saved.progress["steps"],
+        "samples": saved.progress.get("samples"),
+        "history": saved.progress.get("history", []),
+        "sha256": saved.sha256,
+        "parents": saved.parents,
+    }
+
+
+def evaluations(store: Store) -> dict[str, dict[str, Any]]:
+    """Network -> what its evaluation wrote."""
+    keys = {name: f"evaluation/{name}.json" for name in NETWORKS}
+    return {name: read_json(store, key) for name, key in keys.items() if store.exists(key)}
+
+
+def scores(store: Store) -> dict[str, Any]:
+    """Network -> data set -> scores."""
+    return {name: facts["domains"] for name, facts in evaluations(store).items()}
+
+
+def describe(stage: str, store: Store) -> str:
+    """What a stage made, in a few words."""
+    if stage in NETWORK:
+        facts = training(NETWORK[stage], store)
+        samples = "" if facts is None or facts["samples"] is None else f" on {facts['samples']} samples"
+        return "" if facts is None else f"{facts['steps']} steps{samples}"
+    if stage == "pseudo_label" and store.exists("labels/report.json"):
+        labels = read_json(store, "labels/report.json")
+        videos, frames = labels["videos"], labels["frames"]
+        return (
+            f"{videos['listed']} videos ({videos['quarantined']} quarantined), "
+            f"{frames['kept']} of {frames['predicted']} frames kept"
+        )
+    if stage == "evaluate":
+        return ", ".join(evaluations(store))
+    return store.uri("report.html") if stage == "report" else ""
+
+
+def read_json(store: Store, key: str) -> dict[str, Any]:
+    """One JSON object."""
+    content: dict[str, Any] = json.loads(store.get(key))
+    return content
