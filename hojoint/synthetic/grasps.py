@@ -18,7 +18,11 @@ from hojoint.synthetic.objects import Shape
 
 FAMILIES = ("power", "precision", "pinch", "flat", "point", "open")
 STEPS = 17  # of closing a finger
-OPPOSITIONS = tuple(np.deg2rad([0.0, 16.0, -14.0, 30.0]))  # how the thumb tries to come round, in turn
+TRIES, GOOD = 3, 5  # at most so many, until so many fingers touch
+OPPOSITIONS = np.deg2rad(  # turns of the thumb's first joint from which it closes
+    [(flexion, abduction, twist) for flexion in (0, 18, 34) for abduction in (-8, 8, 24) for twist in (-14, 10)]
+)
+THUMB_STEPS = 9
 CLEARANCE = 0.0015  # how far skin may sink into an object, metres
 
 
@@ -31,7 +35,7 @@ class Grasp:
     closed: np.ndarray  # (15, 3) rad
     rotation: np.ndarray  # (3, 3) object model to the hand's rest frame
     translation: np.ndarray  # (3,) m, object origin in the hand's rest frame
-    touching: int  # fingers in contact
+    touching: int  # fingers in contact; two are taken off for each finger that the object is in the way of
 
 
 def draw_angles(rng: np.random.Generator, family: str | None = None) -> np.ndarray:
@@ -114,7 +118,9 @@ def finger_samples(angles: np.ndarray, finger: int) -> tuple[np.ndarray, np.ndar
 
 def grasp_object(rng: np.random.Generator, shape: Shape) -> Grasp:
     """Place an object at a palm and close the fingers until they touch; the best of a few tries."""
-    tries = [_try_grasp(rng, shape) for _ in range(2)]
+    tries: list[Grasp] = []
+    while len(tries) < TRIES and not any(grasp.touching >= GOOD for grasp in tries):
+        tries.append(_try_grasp(rng, shape))
     return max(tries, key=lambda grasp: grasp.touching)
 
 
@@ -202,16 +208,36 @@ def _close(
     closed, touching = opened.copy(), 0
     for finger, name in enumerate(FINGERS):
         joints = slice(3 * finger, 3 * finger + 3)
-        idle = family == "pinch" and name in ("ring", "pinky")
-        for opposition in OPPOSITIONS if name == "thumb" else (0.0,):
-            start = opened.copy()
-            start[joints.start, 1] += opposition
-            found, touches = _close_finger(rng, shape, rotation, translation, start, finger, idle)
-            closed[joints] = found
-            if touches:
-                touching += 1
-                break
+        if name == "thumb":
+            closed[joints], value = _close_thumb(rng, shape, rotation, translation, opened[joints])
+        else:
+            idle = family == "pinch" and name in ("ring", "pinky")
+            closed[joints], value = _close_finger(rng, shape, rotation, translation, opened, finger, idle)
+        touching += value
     return clip_angles(closed), touching
+
+
+def _close_thumb(
+    rng: np.random.Generator, shape: Shape, rotation: np.ndarray, translation: np.ndarray, opened: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """The thumb comes round in several ways at once; the way that ends with its tip nearest to the object is taken."""
+    limits = hand.joint_limits()[12:15]
+    starts = np.repeat(opened[None], len(OPPOSITIONS), axis=0)
+    starts[:, 0] += OPPOSITIONS + rng.normal(0, np.deg2rad(3), OPPOSITIONS.shape)
+    target = starts.copy()
+    target[:, :, 0] = limits[:, 0, 1] * np.array([0.9, 0.7, 0.7])
+    levels = np.linspace(0, 1, THUMB_STEPS)[:, None, None]
+    paths = np.clip(starts[:, None] + levels * (target - starts)[:, None], limits[..., 0], limits[..., 1])
+    points, radii = finger_samples(paths.reshape(-1, 3, 3), 4)
+    gap = shape.distance((points.reshape(-1, 3) - translation) @ rotation).reshape(*paths.shape[:2], -1) - radii
+    sunk = (gap.min(2) < -CLEARANCE).argmax(1)  # the first level that sinks in; 0 where none or the very first
+    touching = np.flatnonzero((sunk > 0) & (gap[:, 0].min(1) >= -CLEARANCE))
+    if not len(touching):
+        free = np.flatnonzero(gap[:, 0].min(1) >= -CLEARANCE)
+        return (paths[free[0], 2], 0) if len(free) else (opened, -2)
+    tips = gap[touching, sunk[touching] - 1][:, -3:].mean(1)
+    best = touching[int(np.argmin(tips))]
+    return paths[best, sunk[best] - 1], 1
 
 
 def _close_finger(
@@ -222,8 +248,8 @@ def _close_finger(
     opened: np.ndarray,
     finger: int,
     idle: bool,
-) -> tuple[np.ndarray, bool]:
-    """Angles (3, 3) of one finger, and whether it touches."""
+) -> tuple[np.ndarray, int]:
+    """Angles (3, 3) of one finger, and 1 if it touches, 0 if not, -2 if the object is in its way from the start."""
     joints = slice(3 * finger, 3 * finger + 3)
     start, target = opened[joints], opened[joints].copy()
     shares = np.array([0.78, 0.95, 0.8]) * rng.uniform(0.85, 1.1, 3)
@@ -233,7 +259,7 @@ def _close_finger(
     gap = shape.distance((points.reshape(-1, 3) - translation) @ rotation).reshape(points.shape[:2]) - radii
     sunk = np.flatnonzero(gap.min(1) < -CLEARANCE)
     if not len(sunk):
-        return path[int(rng.integers(4, 9 if idle else 12))], False
+        return path[int(rng.integers(4, 9 if idle else 12))], 0
     if sunk[0] == 0:  # in the way already: lift the finger a little
-        return start - np.deg2rad([[8.0, 0, 0], [0, 0, 0], [0, 0, 0]]), False
-    return path[sunk[0] - 1], True
+        return start - np.deg2rad([[8.0, 0, 0], [0, 0, 0], [0, 0, 0]]), -2
+    return path[sunk[0] - 1], 1

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from hojoint.synthetic.hand import normals as normals_of
+
 YCB_LABELS = {
     "003_cracker_box": 2,
     "004_sugar_box": 3,
@@ -42,11 +44,14 @@ class Shape:
     tree: cKDTree = field(repr=False)
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance (N,) in metres, negative inside; exact to the spacing of the surface points."""
-        apart, nearest = self.tree.query(points)
-        offset = points - self.points[nearest]
-        along = np.einsum("ni,ni->n", offset, self.normals[nearest])
-        return np.where(along < 0, -apart, apart)
+        """Signed distance (N,) in metres, negative inside; exact to the spacing of the surface points.
+
+        Inside is what lies behind all of the nearest surface points: one alone errs beside an edge.
+        """
+        apart, nearest = self.tree.query(points, k=4)
+        offset = points[:, None] - self.points[nearest]
+        inside = (np.einsum("nki,nki->nk", offset, self.normals[nearest]) < 0).all(1)
+        return np.where(inside, -apart[:, 0], apart[:, 0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +110,26 @@ def make_shape(name: str, parts: list[_Part], texture: np.ndarray, seed: int) ->
         uv.append(part.uv)
         offset += len(part.vertices)
     all_vertices, all_faces = np.concatenate(vertices), np.concatenate(faces)
-    points, normals = _sample(all_vertices, all_faces, np.random.default_rng(seed))
+    points, normals = _sample(all_vertices, _outer(parts, all_faces), np.random.default_rng(seed))
     return Shape(name, all_vertices, all_faces, np.concatenate(uv), texture, points, normals, cKDTree(points))
+
+
+def _outer(parts: list[_Part], faces: np.ndarray) -> np.ndarray:
+    """The faces that do not lie inside another part, by the sign of the nearest vertex's normal."""
+    if len(parts) == 1:
+        return faces
+    keep, offset = [], 0
+    for part in parts:
+        inside = np.zeros(len(part.faces), dtype=bool)
+        middles = part.vertices[part.faces].mean(1)
+        for other in parts:
+            if other is not part:
+                normal = normals_of(other.vertices, other.faces)
+                nearest = cKDTree(other.vertices).query(middles)[1]
+                inside |= np.einsum("ni,ni->n", middles - other.vertices[nearest], normal[nearest]) < -0.001
+        keep.append(part.faces[~inside] + offset)
+        offset += len(part.vertices)
+    return np.concatenate(keep)
 
 
 def _sample(vertices: np.ndarray, faces: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +146,7 @@ def _sample(vertices: np.ndarray, faces: np.ndarray, rng: np.random.Generator) -
         + a * (corners[chosen, 1] - corners[chosen, 0])
         + b * (corners[chosen, 2] - corners[chosen, 0])
     )
-    of_end = [int(np.flatnonzero((faces == vertex).any(1))[0]) for vertex in ends]
+    of_end = [int(np.argmax((faces == vertex).any(1))) for vertex in ends]
     unit = cross / (area[:, None] + 1e-15)
     return np.concatenate([points, vertices[ends]]), np.concatenate([unit[chosen], unit[of_end]])
 

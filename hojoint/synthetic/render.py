@@ -183,9 +183,7 @@ def compose(
     return Picture(result, layer.depth, layer.label)
 
 
-def _over(
-    below: np.ndarray, rgb: np.ndarray, mask: np.ndarray, motion: tuple[float, float], soft: float
-) -> np.ndarray:
+def _over(below: np.ndarray, rgb: np.ndarray, mask: np.ndarray, motion: tuple[float, float], soft: float) -> np.ndarray:
     cover = np.dstack([rgb * mask[..., None], mask.astype(np.float32)])
     cover = _streak(cover, motion)
     if soft > 0:
