@@ -13,6 +13,7 @@ import numpy as np
 
 from hojoint.synthetic.hand import normals
 
+EDGE = 1e-7  # share of a triangle
 BACKGROUND, HAND, OBJECT, ARM = 0, 1, 2, 3
 
 
@@ -108,7 +109,8 @@ def _visible(
     y = low[ids, 1] + row
     first = edges[ids, 0] * x + edges[ids, 1] * y + edges[ids, 2]
     second = edges[ids, 3] * x + edges[ids, 4] * y + edges[ids, 5]
-    inside = np.flatnonzero((first >= 0) & (second >= 0) & (first + second <= 1))
+    # a little beyond the edge: pixels on an edge that two faces share must not fall between them
+    inside = np.flatnonzero((first >= -EDGE) & (second >= -EDGE) & (first + second <= 1 + EDGE))
     ids, first, second = ids[inside], first[inside], second[inside]
     flat = y[inside] * width + x[inside]
     near = inverse[keep]

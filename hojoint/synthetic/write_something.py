@@ -9,21 +9,19 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hojoint.synthetic import scene
+from hojoint.synthetic.encode import encode
 from hojoint.synthetic.render import ARM, HAND
 from hojoint.synthetic.scene import WILD, Shot
 
-FPS = 12
 HEIGHT = 240
 WIDTHS = (427, 427, 427, 426, 400, 360, 320)
 STORIES = ("hold", "hold", "pick", "place", "hold", "gesture")
@@ -79,23 +77,6 @@ def write_video(folder: Path, index: int, video_id: str, *, seed: int, frames: i
     encode(folder / f"{video_id}.webm", film.rgb, first=1 if late else 0)
     boxes = film.boxes(rng, video_id)
     return VideoResult(index, video_id, boxes, film.truth(video_id))
-
-
-def encode(path: Path, rgb: list[np.ndarray], first: int = 0) -> None:
-    """VP9 profile 0, yuv420p, 12 fps, no audio; the same pictures give the same bytes."""
-    height, width = rgb[0].shape[:2]
-    options = {"deadline": "realtime", "cpu-used": "8", "crf": "32", "b": "0", "threads": "1"}
-    temporary = path.with_suffix(".part")
-    with av.open(str(temporary), "w", format="webm", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libvpx-vp9", rate=FPS, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.flags |= av.codec.context.Flags.bitexact
-        for number, picture in enumerate(rgb):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = number + first, Fraction(1, FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    temporary.rename(path)
 
 
 class _Film:
