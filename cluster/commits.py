@@ -115,16 +115,16 @@ def read_run(store: Store) -> dict[str, Any]:
         InputError: there is none, or it cannot be read.
     """
     try:
-        run = json.loads(store.get(RUN))
-        if isinstance(run["fingerprint"], dict):
-            return run
+        content = store.get(RUN)
     except KeyError:
-        raise InputError(
-            f"no labels at {store.root}: it has no {RUN}. Run jobs.pseudo_label with that output"
-        ) from None
+        raise InputError(f"no labels at {store.root}: no {RUN} there. Run jobs.pseudo_label with that output") from None
+    try:
+        run = json.loads(content)
     except ValueError:
-        pass
-    raise InputError(f"{store.uri(RUN)} is not the {RUN} of a labelling run")
+        run = None
+    if not isinstance(run, dict) or not isinstance(run.get("fingerprint"), dict):
+        raise InputError(f"{store.uri(RUN)} is not the {RUN} of a labelling run")
+    return run
 
 
 def commit_key(unit_id: str) -> str:

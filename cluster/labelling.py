@@ -14,7 +14,6 @@ import pickle
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,9 +119,7 @@ def list_videos(config: Config) -> tuple[list[Video], tuple[str, ...], int]:
             "more than labelling.error_budget_count and error_budget_share allow. Set videos.missing=leave_out to "
             "label those that are there"
         )
-    expected = {video_id: str(Path(config.videos.root) / f"{video_id}.webm") for video_id in boxes}
-    listed = units.videos_of(boxes, clips, expected | paths)
-    return listed, selection.warnings, left_out
+    return units.videos_of(boxes, clips, paths), selection.warnings, left_out
 
 
 def describe(config: Config, plan: Plan) -> str:

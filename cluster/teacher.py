@@ -95,7 +95,9 @@ class Teacher:
         waiting = [video for video in unit.videos if video.video_id not in suspicion.guilty]
         trusted = [video for video in waiting if video.video_id not in suspicion.suspects]
         for video in waiting:
-            if not video.clips:
+            if not video.path:
+                result.fail(Failure(video.video_id, "decode", "missing", "boxes without a video", attempts=0))
+            elif not video.clips:
                 result.nothing_to_label(video)
         self._progress(*result.counts.since(Counts()))
         self._label(_groups(trusted, self._group), ledger, result)

