@@ -126,8 +126,8 @@ def propose(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
             if _reaches(_kept(passes, {**chosen, rule: level}), judged.right, precision):
                 chosen[rule] = level
                 break
-    limits = {rule: _own_unit(rule, ladders[rule][chosen[rule]]) for rule in rules}
-    return config.model_copy(update={filters.THRESHOLDS[rule]: _rounded(rule, float(limits[rule])) for rule in rules})
+    limits = {rule: _limit(rule, ladders[rule], chosen[rule], config) for rule in rules}
+    return config.model_copy(update={filters.THRESHOLDS[rule]: limit for rule, limit in limits.items()})
 
 
 def kept_by(judged: Judged, config: FilterConfig) -> np.ndarray:
@@ -220,6 +220,14 @@ def _reaches(kept: np.ndarray, right: np.ndarray, precision: float) -> bool:
 
 def _own_unit(rule: Rule, score: Any) -> Any:
     return score if rule in filters.HIGHER_IS_BETTER else -score
+
+
+def _limit(rule: Rule, ladder: np.ndarray, level: int, config: FilterConfig) -> float:
+    """The threshold of a level; a rule that need not reject anything keeps its present threshold if that is looser."""
+    limit = _rounded(rule, float(_own_unit(rule, ladder[level])))
+    present = float(getattr(config, filters.THRESHOLDS[rule]))
+    looser = min if rule in filters.HIGHER_IS_BETTER else max
+    return looser(limit, present) if level == 0 else limit
 
 
 def _rounded(rule: Rule, limit: float) -> float:

@@ -59,5 +59,5 @@ def _dot(
         return
     axes.plot(
         [worth["yield"]], [worth["precision"]], marker, color=colour, label=label, markersize=7,
-        markerfacecolor="none" if hollow else colour, linestyle="none",
+        markerfacecolor="none" if hollow else colour, linestyle="none", clip_on=False, zorder=3,
     )  # fmt: skip

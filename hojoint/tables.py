@@ -160,6 +160,7 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
     that need the 3D hand (``reprojection_norm``, ``bone_reference``, ``joint_angle``) stay those of the labelling run.
     """
     parts = [PREDICTIONS_SCHEMA.empty_table()]
+    table = table.combine_chunks()  # or every take below would search all chunks
     for rows in clips_of(table):
         clip = table.take(rows)
         tensors = {name: torch.from_numpy(array_of(clip, name).copy()) for name in _RESCORED_FROM}

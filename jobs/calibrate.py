@@ -21,13 +21,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 import yaml
 from tqdm import tqdm
 
 from cluster import commits
 from cluster.store import open_store, read_uri
-from hojoint import album, calibration, calibration_figure, checkpoint, label_quality, labels, mano, tables, tta
+from hojoint import album, calibration, calibration_figure, label_quality, mano, sequence_labels, tables
 from hojoint.config import Config
 from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
@@ -116,44 +115,22 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
 
 def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     """Predictions of the teacher on HO-3D's evaluation sequences, their truth, and the teacher's own settings."""
-    dataset = HO3D(config.data.ho3d, "evaluation", config.crop)
-    clips = sequences.sequence_clips(dataset, config.calibration)
     assert config.teacher.checkpoint is not None
-    network, config, sha256 = checkpoint.open_teacher(read_uri(config.teacher.checkpoint), config)
-    torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.teacher_cpus)))
-    predictor = tta.HandPredictor(
-        network,
-        mano.hand_layer(config.mano),
-        config.crop,
-        config.tta,
-        "cuda" if config.cluster.teacher_gpus > 0 else "cpu",
-        config.labelling.batch_views,
-    )
-    predicted, known = [], []
+    clips = _clips(config)
     with tqdm(total=sum(len(clip.indices) for clip in clips), unit="frame", desc="labelling") as bar:
-        for clip, frames, truth in sequences.load(dataset, clips):
-            found = labels.label_clips(
-                predictor,
-                [clip],
-                [frames],
-                filter_config=config.filters,
-                labelling=config.labelling,
-                teacher=sha256,
-            )
-            predicted.append(tables.predictions_table(found))
-            known.append(truth)
-            bar.update(len(clip.frames))
-    return pa.concat_tables(predicted), pa.concat_tables(known), config
+        return sequence_labels.label_sequences(config, read_uri(config.teacher.checkpoint), bar.update)
+
+
+def _clips(config: Config) -> list[sequences.SequenceClip]:
+    return sequences.sequence_clips(HO3D(config.data.ho3d, "evaluation", config.crop), config.calibration)
 
 
 def _plan(config: Config) -> str:
     aim = f"would look for thresholds with a precision of {config.calibration.precision:.0%}"
     if config.predictions is not None:
         return f"would compare the predictions of {config.predictions} with {config.truth}; {aim}"
-    dataset = HO3D(config.data.ho3d, "evaluation", config.crop)
-    clips = sequences.sequence_clips(dataset, config.calibration)
-    frames = sum(len(clip.indices) for clip in clips)
-    return f"would label {frames} of {len(dataset)} evaluation frames in {len(clips)} clips; {aim}"
+    clips = _clips(config)
+    return f"would label {sum(len(clip.indices) for clip in clips)} frames in {len(clips)} clips; {aim}"
 
 
 def _share(value: float | None) -> str:
@@ -165,6 +142,7 @@ def _number(value: float | None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; see the top of the file."""
     return command.run(job, __doc__, argv)
 
 

@@ -14,10 +14,11 @@ from oracle_network import OracleNetwork, blank_clip, predictor_of
 from torch import Tensor
 
 from hojoint import geometry, tta
-from hojoint.config import CropConfig, ManoConfig, ModelConfig
+from hojoint.config import CropConfig, ManoConfig, ModelConfig, TtaConfig
 from hojoint.mano import hand_layer
 from hojoint.network import HOJoint
 from hojoint.records import Frames, HandPrediction
+from hojoint.tta import HandPredictor
 
 BOXES = [[40, 30, 100, 90], [10.5, 0, 70, 95], [90, 60, 160, 120]]
 
@@ -294,3 +295,19 @@ def test_what_is_seen_in_turned_crops_lands_where_it_is_in_the_frame(layer: Any,
     torch.testing.assert_close(
         found.rotations[0, 0], geometry.rotation_z(torch.tensor(angle)), atol=0.01, rtol=0
     )  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_predicts_what_the_cpu_predicts() -> None:
+    clips = [noisy_clip("a", 3, 1), noisy_clip("b", 2, 2, (200, 100))]
+    crop, settings = CropConfig(), TtaConfig()
+    found = [
+        HandPredictor(tiny_network(), hand_layer(ManoConfig()), crop, settings, device, 20).predict(
+            clips, [False, True]
+        )
+        for device in ("cpu", "cuda")
+    ]
+    for a, b in zip(*found, strict=True):
+        assert b.joints_px.device.type == "cpu"
+        assert_same(a, b, px=0.5, other=0.02)  # TF32 convolutions
