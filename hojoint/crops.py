@@ -19,7 +19,7 @@ from hojoint import geometry
 
 # B views, N source images, S input side, C channels.
 
-REGION_FACTOR = 1.8  # a crop turned by 45 degrees and grown by 1.25 still lies inside: sqrt(2) * 1.25 = 1.77
+REGION_FACTOR = 1.9  # a crop grown by 1.2, turned by 45 degrees, moved by 0.1 lies inside: 1.2 * sqrt(2) + 2 * 0.1
 
 
 def region_side(input_px: int) -> int:
@@ -63,6 +63,12 @@ def whole_pixels(box: np.ndarray, factor: float, width: int, height: int) -> tup
 def union_box(hand_box: np.ndarray, object_box: np.ndarray) -> np.ndarray:
     """Smallest box (4,) around both; an object box of NaN does not count."""
     return np.concatenate([np.fmin(hand_box[:2], object_box[:2]), np.fmax(hand_box[2:], object_box[2:])])
+
+
+def grow(box: np.ndarray, factor: float) -> np.ndarray:
+    """The box (4,) with both sides times ``factor`` about its centre."""
+    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * factor
+    return np.concatenate([centre - half, centre + half])
 
 
 def map_points(affine: np.ndarray, px: np.ndarray) -> np.ndarray:

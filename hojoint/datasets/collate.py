@@ -1,0 +1,74 @@
+"""Samples to a Batch: images of different sizes padded into one tensor, everything else stacked. Still on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hojoint.records import Sample
+
+# B samples; H, W the largest sides among them.
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a loader hands to the device."""
+
+    names: tuple[str, ...]
+    object_names: tuple[str, ...]  # '' without object labels
+    keys: tuple[tuple[int, int], ...]  # (pass over the data, number of the sample); seeds of the augmentation
+    images: Tensor  # (B, H, W, 3) uint8, zeros to the right and below
+    object_masks: Tensor  # (B, H, W) uint8
+    sizes: Tensor  # (B, 2) width, height before padding
+    hand_box: Tensor  # (B, 4)
+    object_box: Tensor  # (B, 4) NaN where none
+    camera: Tensor  # (B, 3, 3) NaN where unknown
+    joints_px: Tensor  # (B, 21, 2)
+    pose: Tensor  # (B, 48)
+    shape: Tensor  # (B, 10)
+    has_object: Tensor  # (B,) bool
+    control_px: Tensor  # (B, 21, 2)
+    object_pose: Tensor  # (B, 3, 4)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
+
+
+def collate(samples: Sequence[Sample], keys: Sequence[tuple[int, int]] | None = None) -> Batch:
+    """The batch of some samples; without ``keys`` they are numbered from zero."""
+    assert samples, "a batch needs at least one sample"
+    height = max(sample.image.shape[0] for sample in samples)
+    width = max(sample.image.shape[1] for sample in samples)
+    images = torch.zeros(len(samples), height, width, 3, dtype=torch.uint8)
+    masks = torch.zeros(len(samples), height, width, dtype=torch.uint8)
+    for row, sample in enumerate(samples):
+        rows, columns = sample.image.shape[:2]
+        images[row, :rows, :columns] = torch.from_numpy(sample.image)
+        masks[row, :rows, :columns] = torch.from_numpy(sample.object_mask)
+
+    def stacked(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(sample, name) for sample in samples]))
+
+    numbers = ("hand_box", "object_box", "camera", "joints_px", "pose", "shape", "control_px", "object_pose")
+    return Batch(
+        names=tuple(sample.name for sample in samples),
+        object_names=tuple(sample.object_name for sample in samples),
+        keys=tuple(keys) if keys is not None else tuple((0, row) for row in range(len(samples))),
+        images=images,
+        object_masks=masks,
+        sizes=torch.tensor([sample.image.shape[1::-1] for sample in samples]),
+        has_object=torch.tensor([sample.has_object for sample in samples]),
+        **{name: stacked(name) for name in numbers},
+    )

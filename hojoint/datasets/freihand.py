@@ -1,0 +1,99 @@
+"""FreiHAND v2 (formats.md 6): hands without objects; its evaluation set is the out-of-domain test, its training set
+can join the labelled images.
+
+Camera frame and joint order are ours already. Poses are relative to the mean hand, which is added at this door, and
+images have no box: the hand's is that of its projected joints. Each labelled image exists in up to four versions.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hojoint import crops
+from hojoint.config import CropConfig, FreiHANDConfig
+from hojoint.datasets import regions
+from hojoint.errors import InputError
+from hojoint.records import Sample
+
+WHERE = "FreiHAND comes from its authors' page (search 'FreiHAND dataset'); set data.freihand.root"
+
+
+class FreiHAND:
+    """One split as a sequence of Samples without objects."""
+
+    def __init__(
+        self,
+        config: FreiHANDConfig,
+        split: Literal["train", "evaluation"],
+        crop: CropConfig | None = None,
+        region_px: int | None = None,
+        mean_pose: np.ndarray | None = None,
+    ) -> None:
+        """``mean_pose``: (45,) rad of the hand model in use (``HandModel.hands_mean``); nothing means a flat hand."""
+        if config.root is None:
+            raise InputError(f"the setting 'data.freihand.root' is needed. {WHERE}")
+        self.root, self.split = Path(config.root), split
+        self.crop, self.region_px = crop or CropConfig(), region_px
+        self.mean_pose = np.zeros(45) if mean_pose is None else mean_pose
+        self.folder = self.root / ("training" if split == "train" else "evaluation") / "rgb"
+        self.cameras = self._read("K", (3, 3))
+        self.joints = self._read("xyz", (21, 3))
+        self.mano = self._read("mano", (61,)) if split == "train" or self._path("mano").is_file() else None
+        if not len(self.cameras) == len(self.joints) > 0:
+            raise InputError(f"{self._path('K')} and {self._path('xyz')} must be of one length and not empty")
+        versions = 4 if split == "train" and (self.folder / f"{len(self.cameras):08d}.jpg").is_file() else 1
+        self.names = [f"{index:08d}" for index in range(versions * len(self.cameras))]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        label = index % len(self.cameras)  # the versions of an image share its label
+        camera = self.cameras[label]
+        joints_px = regions.project(self.joints[label], camera)
+        pose = shape = None
+        if self.mano is not None:
+            pose, shape = self.mano[label, :48].copy(), self.mano[label, 48:58]
+            pose[3:] += self.mean_pose
+        return regions.cut_sample(
+            self.names[index],
+            regions.read_image(self.folder / f"{self.names[index]}.jpg"),
+            crop=self.crop,
+            region_px=self.region_px,
+            factor=crops.REGION_FACTOR if self.split == "train" else 1.0,
+            camera=camera,
+            hand_box=regions.box_of(joints_px),
+            joints_px=joints_px,
+            pose=pose,
+            shape=shape,
+        )
+
+    def truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """Joints (N, 21, 3) and vertices (N, 778, 3), CV frame, simple order, metres."""
+        return self.joints.astype(np.float32), self._read("verts", (778, 3)).astype(np.float32)
+
+    def roots(self) -> np.ndarray:
+        """The annotated wrist, (N, 3) m."""
+        return self.joints[:, 0]
+
+    def fingerprint(self) -> str:
+        """Tells this data from another: its labels, and the content of sixteen images."""
+        some = self.names[:: max(1, len(self) // 16)]
+        return regions.fingerprint(self.names, [self._path("xyz"), *(self.folder / f"{name}.jpg" for name in some)])
+
+    def _path(self, key: str) -> Path:
+        return self.root / f"{'training' if self.split == 'train' else 'evaluation'}_{key}.json"
+
+    def _read(self, key: str, shape: tuple[int, ...]) -> np.ndarray:
+        path = self._path(key)
+        if not path.is_file():
+            raise InputError(f"no {path}: wanted FreiHAND v2 with its label files. {WHERE}")
+        values: Any = json.loads(path.read_text())
+        try:
+            return np.array(values, dtype=np.float64).reshape(len(values), *shape)
+        except (ValueError, TypeError):
+            raise InputError(f"{path} must hold {shape} numbers per image; is it FreiHAND v2?") from None

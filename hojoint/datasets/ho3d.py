@@ -1,0 +1,228 @@
+"""HO-3D v2 and v3 (formats.md 2): labelled images for training, and the evaluation set with its public truth.
+
+HO-3D speaks OpenGL (y up, looking along -z) and MANO's joint order; both end here. Only frames in ``train.txt`` and
+``evaluation.txt`` count, in their order, for the score files are aligned to it. Metas are read one by one as they are
+asked for: there are 66,034. In training the hand's box is that of its projected joints, in evaluation the annotated
+one; the object's box is that of its projected control points in both, as in the released code (an oracle box).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+
+from hojoint import crops, geometry
+from hojoint.config import CropConfig, HO3DConfig
+from hojoint.datasets import regions, ycb
+from hojoint.errors import InputError
+from hojoint.mano import MANO_TO_SIMPLE
+from hojoint.pickles import load_restricted
+from hojoint.records import Sample
+
+GL_TO_CV = np.diag([1.0, -1.0, -1.0])
+MASK_BLUE, MASK_OTHER = 200, 80  # the rendered segmentation is a JPEG: object pixels are blue, about (0, 0, 255)
+WHERE = "HO-3D comes from its authors' page (search 'HO-3D v2 download'); set data.ho3d.root to the unpacked folder"
+
+
+class HO3D:
+    """One split as a sequence of Samples."""
+
+    def __init__(
+        self,
+        config: HO3DConfig,
+        split: Literal["train", "evaluation"] = "train",
+        crop: CropConfig | None = None,
+        region_px: int | None = None,
+    ) -> None:
+        if config.root is None:
+            raise InputError(f"the setting 'data.ho3d.root' is needed: a folder with {split}.txt and {split}/. {WHERE}")
+        self.root, self.split = Path(config.root), split
+        self.crop, self.region_px = crop or CropConfig(), region_px
+        self.names = _read_list(self.root, split)
+        self.segmentations = Path(config.segmentations or f"{self.root}_segmentations_rendered")
+        self.object_folder = Path(config.object_models or self.root.parent / "object_models")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.names[index]
+        meta = self.meta(index)
+        camera = _array(meta, "camMat", (3, 3), name)
+        image = regions.read_image(self.image_path(name))
+        model = self._model(str(meta["objName"]), name)
+        pose = object_pose(meta, name)
+        corners = geometry.control_points(torch.from_numpy(model.lo), torch.from_numpy(model.hi)).numpy()
+        control_px = regions.project(corners @ pose[:, :3].T + pose[:, 3], camera)
+        hand: dict[str, Any]
+        if self.split == "train":
+            joints_px = regions.project(joints_cv(meta, name), camera)
+            mask = self._mask(name, image.shape[:2], model, pose, camera)
+            hand = {"hand_box": regions.box_of(joints_px), "joints_px": joints_px, "object_mask": mask}
+            hand |= {"pose": hand_pose(meta, name), "shape": _array(meta, "handBeta", (10,), name)}
+        else:
+            hand = {"hand_box": _array(meta, "handBoundingBox", (4,), name)}
+        return regions.cut_sample(
+            name,
+            image,
+            crop=self.crop,
+            region_px=self.region_px,
+            factor=crops.REGION_FACTOR if self.split == "train" else 1.0,
+            camera=camera,
+            object_box=regions.box_of(control_px),
+            control_px=control_px,
+            object_name=str(meta["objName"]),
+            object_pose=pose,
+            **hand,
+        )
+
+    @cached_property
+    def models(self) -> dict[str, ycb.ObjectModel]:
+        """The objects' models by name."""
+        return ycb.load_models(self.object_folder)
+
+    def meta(self, index: int) -> dict[str, Any]:
+        """The annotation of one frame as its file has it (OpenGL, MANO order).
+
+        Raises:
+            InputError: the file is missing, is not what it should be, or the frame is not annotated.
+        """
+        name = self.names[index]
+        sequence, frame = name.split("/")
+        path = self.root / self.split / sequence / "meta" / f"{frame}.pkl"
+        meta = load_restricted(path)
+        if not isinstance(meta, dict) or meta.get("objRot") is None or meta.get("handJoints3D") is None:
+            raise InputError(
+                f"{path} holds no annotation (objRot or handJoints3D is None), yet {self.split}.txt lists {name}; "
+                "the list belongs to another version of the data, or remove the line"
+            )
+        return meta
+
+    def truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """Joints (N, 21, 3) and vertices (N, 778, 3) of the evaluation frames, CV frame, simple order, metres."""
+        found = []
+        for key, count in (("xyz", 21), ("verts", 778)):
+            path = self.root / f"evaluation_{key}.json"
+            if not path.is_file():
+                raise InputError(
+                    f"no {path}: the truth of HO-3D's evaluation set is public since November 2024 and is a download "
+                    "of its own; put it beside evaluation.txt"
+                )
+            values = np.array(json.loads(path.read_text()), dtype=np.float32)
+            if values.shape != (len(self), count, 3):
+                raise InputError(
+                    f"{path} has the shape {values.shape}, wanted {(len(self), count, 3)} for evaluation.txt"
+                )
+            found.append(values @ GL_TO_CV.astype(np.float32))
+        return found[0][:, MANO_TO_SIMPLE], found[1]
+
+    def roots(self) -> np.ndarray:
+        """The annotated wrist of each frame, (N, 3) m, CV frame: what the released code adds to its predictions."""
+        wrists = [
+            np.asarray(self.meta(index)["handJoints3D"], np.float64).reshape(-1, 3)[0] for index in range(len(self))
+        ]
+        return np.stack(wrists) @ GL_TO_CV
+
+    def fingerprint(self) -> str:
+        """Tells this data from another: all names, and the content of sixteen frames."""
+        some = self.names[:: max(1, len(self) // 16)]
+        files = [self.root / self.split / name.replace("/", "/meta/") for name in some]
+        return regions.fingerprint(self.names, [*(f.with_suffix(".pkl") for f in files), *map(self.image_path, some)])
+
+    def image_path(self, name: str) -> Path:
+        """File of a listed frame's image."""
+        stem = self.root / self.split / name.replace("/", "/rgb/")
+        png = stem.with_suffix(".png")  # v2; v3 has jpg
+        return png if png.is_file() else stem.with_suffix(".jpg")
+
+    def _model(self, object_name: str, name: str) -> ycb.ObjectModel:
+        if object_name not in self.models:
+            raise InputError(
+                f"{name} shows the object {object_name}, but {self.object_folder} has only "
+                f"{', '.join(sorted(self.models))}; set data.ho3d.object_models to the YCB models"
+            )
+        return self.models[object_name]
+
+    def _mask(
+        self, name: str, size: tuple[int, ...], model: ycb.ObjectModel, pose: np.ndarray, camera: np.ndarray
+    ) -> np.ndarray:
+        """Where the object is seen, (H, W) of 0 and 1: the rendered segmentation, else the drawn model (reading A6)."""
+        path = self.segmentations / self.split / f"{name.replace('/', '/seg/')}.jpg"
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+        if image is None:
+            return silhouette(model, pose, camera, size)
+        blue, green, red = (image[..., channel] for channel in range(3))
+        mask = ((blue > MASK_BLUE) & (green < MASK_OTHER) & (red < MASK_OTHER)).astype(np.uint8)
+        return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)  # they are a quarter of the image's size
+
+
+def joints_cv(meta: dict[str, Any], name: str) -> np.ndarray:
+    """Joints (21, 3) m, CV frame, simple order."""
+    return (_array(meta, "handJoints3D", (21, 3), name) @ GL_TO_CV)[MANO_TO_SIMPLE]
+
+
+def hand_pose(meta: dict[str, Any], name: str) -> np.ndarray:
+    """Pose (48,) rad with the root in the CV frame.
+
+    Turning the camera's axes turns the root rotation alone. MANO turns about its wrist, not its origin, so a handTrans
+    would change too; nothing here needs one, for all targets are wrist-centred.
+    """
+    pose = _array(meta, "handPose", (48,), name).copy()
+    root, _ = cv2.Rodrigues(pose[:3])
+    pose[:3] = cv2.Rodrigues(GL_TO_CV @ root)[0][:, 0]
+    return pose
+
+
+def object_pose(meta: dict[str, Any], name: str) -> np.ndarray:
+    """Model to CV camera, (3, 4) m; the model's own frame stays as it is."""
+    rotation, _ = cv2.Rodrigues(_array(meta, "objRot", (3,), name))
+    return GL_TO_CV @ np.column_stack([rotation, _array(meta, "objTrans", (3,), name)])
+
+
+def silhouette(
+    model: ycb.ObjectModel, pose: np.ndarray, camera: np.ndarray, size: Sequence[int]
+) -> np.ndarray:  # fmt: skip
+    """The model's outline filled, (H, W) of 0 and 1; without a mesh, its points' convex hull. Knows no occlusion."""
+    vertices = model.vertices if model.faces is not None else model.points
+    px = np.rint(regions.project(vertices @ pose[:, :3].T + pose[:, 3], camera)).astype(np.int32)
+    mask = np.zeros((size[0], size[1]), np.uint8)
+    if model.faces is None:
+        cv2.fillConvexPoly(mask, cv2.convexHull(px), 1)
+        return mask
+    for triangle in px[model.faces]:  # one by one: fillPoly of all at once lets overlaps cancel out
+        cv2.fillConvexPoly(mask, triangle, 1)
+    return mask
+
+
+def _read_list(root: Path, split: str) -> list[str]:
+    path = root / f"{split}.txt"
+    if not path.is_file():
+        found = (
+            f"found {', '.join(sorted(p.name for p in root.iterdir())[:8]) or 'nothing'}"
+            if root.is_dir()
+            else "no such folder"
+        )
+        raise InputError(f"no {path}: wanted HO-3D's folder with {split}.txt and {split}/, {found}. {WHERE}")
+    names = path.read_text().split()
+    wrong = next((name for name in names if name.count("/") != 1 or ".." in name), None)
+    if not names or wrong is not None:
+        raise InputError(f"{path} must list one SEQUENCE/FRAME per line, found {wrong or 'nothing'}")
+    return names
+
+
+def _array(meta: dict[str, Any], key: str, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """One field as float64 of the wanted shape; v2 and v3 differ in type and in flat or column form."""
+    value = meta.get(key)
+    array = np.asarray([] if value is None else value, dtype=np.float64)
+    if array.size != np.prod(shape):
+        raise InputError(
+            f"{name}: '{key}' must hold {shape} numbers, found {array.shape if value is not None else None}"
+        )
+    return array.reshape(shape)

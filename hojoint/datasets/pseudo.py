@@ -1,0 +1,84 @@
+"""Pseudo-labelled frames as training samples (Sec. 5.2): the ``pseudo_labels`` table and nothing else.
+
+A row holds the JPEG of a region and labels in pixels of the true frame. The network sees right hands only, so a left
+hand's region is mirrored, and with it every pixel x; its pose is the right-hand model's already. There are no object
+labels: B of Eq. 8 is zero. The images stay compressed in memory, some 20 kB each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from hojoint import crops, tables
+from hojoint.config import CropConfig
+from hojoint.datasets import regions
+from hojoint.errors import InputError
+from hojoint.records import Sample
+
+
+class PseudoLabelled:
+    """Rows of ``tables.PSEUDO_LABELS_SCHEMA`` as Samples; which files are committed is the caller's knowledge."""
+
+    def __init__(self, table: pa.Table, crop: CropConfig | None = None, region_px: int | None = None) -> None:
+        # A fixed order whatever the order of the files, so that a run does not depend on who committed first.
+        order = np.lexsort((tables.array_of(table, "frame"), np.asarray(table["clip_id"].to_pylist(), dtype=str)))
+        table = table.take(order)
+        self.crop, self.region_px = crop or CropConfig(), region_px
+        self.images = table["image"]
+        self.flipped = np.asarray(table["flipped"].to_pylist(), dtype=bool)
+        columns = ("frame", "image_box", "object_box", "joints_px", "mano_pose", "mano_shape")
+        self.columns = {name: tables.array_of(table, name).astype(np.float64) for name in columns}
+        ids = table["clip_id"].to_pylist()
+        self.names = [f"{clip}/{int(frame)}" for clip, frame in zip(ids, self.columns["frame"], strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        row = {name: values[index] for name, values in self.columns.items()}
+        image = _decoded(self.images[index].as_py(), self.names[index])
+        corner = np.tile(row["image_box"][:2], 2)
+        joints_px = row["joints_px"].reshape(21, 2) - corner[:2]
+        object_box = row["object_box"] - corner if self.crop.unlabelled_region == "union" else regions.NO_BOX
+        if self.flipped[index]:
+            last = image.shape[1] - 1
+            image = np.ascontiguousarray(image[:, ::-1])
+            joints_px = mirrored(joints_px, last)
+            object_box = np.concatenate(
+                [mirrored(object_box[None, [2, 1]], last)[0], mirrored(object_box[None, [0, 3]], last)[0]]
+            )
+        return regions.cut_sample(
+            self.names[index],
+            image,
+            crop=self.crop,
+            region_px=self.region_px,
+            factor=crops.REGION_FACTOR,
+            hand_box=regions.box_of(joints_px),
+            object_box=object_box,
+            joints_px=joints_px,
+            pose=row["mano_pose"],
+            shape=row["mano_shape"],
+        )
+
+    def fingerprint(self) -> str:
+        """Tells these labels from others: all names and numbers."""
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        for name in sorted(self.columns):
+            digest.update(np.ascontiguousarray(self.columns[name], dtype=np.float32).tobytes())
+        return digest.hexdigest()[:12]
+
+
+def mirrored(px: np.ndarray, last: int) -> np.ndarray:
+    """Points (N, 2) of an image mirrored left to right; ``last`` is the number of its last column."""
+    return np.stack([last - px[:, 0], px[:, 1]], axis=1)
+
+
+def _decoded(data: bytes, name: str) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f"the image of pseudo-label {name} is damaged; label the videos again")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,107 @@
+"""From an annotated image to a Sample: cut the region around hand and object and bring every pixel number along.
+
+Shared by the readers; what an annotation says, and in which convention, is each reader's own matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hojoint import crops
+from hojoint.config import CropConfig
+from hojoint.errors import InputError
+from hojoint.records import Sample
+
+NO_BOX = np.full(4, np.nan)
+NO_CAMERA = np.full((3, 3), np.nan)
+NO_POSE = np.full((3, 4), np.nan)
+NO_POINTS = np.full((21, 2), np.nan)
+
+
+def cut_sample(
+    name: str,
+    image: np.ndarray,
+    *,
+    crop: CropConfig,
+    region_px: int | None,
+    factor: float,
+    hand_box: np.ndarray,
+    joints_px: np.ndarray = NO_POINTS,
+    pose: np.ndarray | None = None,
+    shape: np.ndarray | None = None,
+    camera: np.ndarray = NO_CAMERA,
+    object_box: np.ndarray = NO_BOX,
+    control_px: np.ndarray = NO_POINTS,
+    object_mask: np.ndarray | None = None,
+    object_name: str = "",
+    object_pose: np.ndarray = NO_POSE,
+) -> Sample:
+    """The Sample of one annotated image.
+
+    Args:
+        factor: the region's side in crops: 1 is the crop alone, ``crops.REGION_FACTOR`` leaves room to augment.
+        object_mask: (H, W) of the whole image; nothing means none.
+        object_name: '' says that the object is unlabelled; its box, if given, then only widens the crop.
+    """
+    around = crops.union_box(crops.grow(hand_box, crop.context), crops.grow(object_box, crop.context))
+    region, affine = crops.cut_region(image, around, factor, region_px)
+    mask: np.ndarray = np.zeros(region.shape[:2], np.uint8)
+    if object_mask is not None:
+        height, width = image.shape[:2]
+        x0, y0, x1, y1 = crops.whole_pixels(around, factor, width, height)
+        mask = cv2.resize(object_mask[y0:y1, x0:x1], region.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return Sample(
+        name=name,
+        image=region,
+        hand_box=_real(crops.map_box(affine, hand_box)),
+        object_box=_real(crops.map_box(affine, object_box)),
+        camera=_real(crops.map_camera(affine, camera)),
+        joints_px=_real(crops.map_points(affine, joints_px)),
+        pose=_real(np.full(48, np.nan) if pose is None else pose),
+        shape=_real(np.full(10, np.nan) if shape is None else shape),
+        has_object=object_name != "",
+        control_px=_real(crops.map_points(affine, control_px)),
+        object_mask=np.ascontiguousarray(mask),
+        object_name=object_name,
+        object_pose=_real(object_pose),
+    )
+
+
+def box_of(px: np.ndarray) -> np.ndarray:
+    """Tight box (4,) of points (N, 2)."""
+    return np.concatenate([px.min(0), px.max(0)])
+
+
+def project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
+    """Points of the camera frame (N, 3) m to pixels (N, 2)."""
+    homogeneous = points @ camera.T
+    return homogeneous[:, :2] / homogeneous[:, 2:]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: there is no such image, or it is damaged.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f"{path} is {'not a whole image' if path.is_file() else 'missing'}; fetch the data set again")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def fingerprint(names: Iterable[str], files: Iterable[Path]) -> str:
+    """Twelve hex digits of names and the bytes of some files: tells one version of a data set from another."""
+    digest = hashlib.sha256("\n".join(names).encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _real(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype=np.float32)

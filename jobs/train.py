@@ -1,0 +1,64 @@
+"""Train the network on labelled images: python -m jobs.train data.ho3d.root=DIR output=DIR_OR_S3_URI [key=value ...]
+
+Supervised training (Sec. 6.1) on the sets that train.datasets names, on as many workers as cluster.workers says. Leaves
+checkpoint.pt and training.json under the output. A run that was stopped goes on when called again; a finished one is
+left alone. With --config configs/ho3d.yaml it is the paper's network.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster import session, training
+from cluster.store import open_store
+from hojoint.config import Config
+from jobs import command
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Train on ``train.datasets``."""
+    train(config, dry_run, parents={})
+
+
+def train(config: Config, dry_run: bool, *, parents: Mapping[str, Any]) -> None:
+    """Train, or say what would be trained; ``jobs.retrain`` is this with pseudo-labels among the data."""
+    output = command.need(config.output, "output", "runs/teacher")
+    if dry_run:
+        _describe(config, output, parents)
+        return
+    try:
+        result = training.fit(config, output, parents=parents)
+    except training.TrainingStopped as stopped:
+        raise command.RunFailed(f"{stopped}. Call the same command again to go on") from stopped
+    if result.reused:
+        print(f"{result.checkpoint} is finished ({result.steps} steps); nothing to do")
+        return
+    last = result.history[-1]["total"]
+    print(
+        f"{result.checkpoint}: {result.steps} steps on {result.samples} samples in {result.seconds:.0f} s, loss "
+        f"{result.history[0]['total']:.1f} -> {last:.1f}, weights {result.sha256[:12]}"
+    )
+
+
+def _describe(config: Config, output: str, parents: Mapping[str, Any]) -> None:
+    planned = training.plan_job(config, parents)
+    for name, facts in planned.data.fingerprints().items():
+        print(f"data set {name}: {facts}")
+    for name, value in parents.items():
+        print(f"{name}: {value}")
+    steps, size = planned.plan.steps, config.train.batch_size
+    print(f"{steps} steps of {size} samples, {planned.plan.steps_per_epoch} an epoch; run {planned.name}")
+    print(session.feasibility(config.cluster, training.needs(config)))
+    whole = training.finished(planned, open_store(output)) is not None
+    print(f"dry run: {output} {'is finished' if whole else 'would be trained'}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
