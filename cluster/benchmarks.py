@@ -18,18 +18,22 @@ from typing import Any
 
 import torch
 
-from cluster import labelling, session, teacher
+from cluster import labelling, session, teacher, training
 from cluster.decoding import Failure, GuardedDecoder
 from cluster.memory import PeakMemory
 from cluster.store import open_store
 from cluster.teacher import Job, Teacher
 from cluster.units import Video
 from hojoint import checkpoint, video
+from hojoint.batches import Union, loader
 from hojoint.config import Config, changed
+from hojoint.engine import Training
+from hojoint.mano import hand_layer
 from hojoint.network import HOJoint
+from hojoint.schedule import Plan
 from hojoint.video import Decoded
 
-WARM_UP = 2  # videos that are decoded and predicted before the clock runs
+WARM_UP = 2  # videos, or steps, before the clock runs
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,51 @@ def scale_speeds(config: Config) -> Speeds:
         speeds = _take_turns(parts, config.bench.repeats)
     ratio = statistics.median(speeds["2 teachers"]) / statistics.median(speeds["1 teacher"])
     return Speeds("frames/s", speeds, {"videos": videos, "ratio": round(ratio, 3)})
+
+
+def training_speeds(config: Config) -> Speeds:
+    """One step repeated on a batch in memory, and the whole loop on Ray Train, in samples per second.
+
+    The loop's speed comes from the difference of a long and a short run, so that starting workers does not count.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
+        config = changed(config, train={"datasets": ("ho3d",), "initial": None}, model={"pretrained": None})
+        job = training.plan_job(config, {})
+        batch = next(loader(Union(job.data.sets), job.plan, start=0))
+        alone = _training(config, job.plan)
+        alone.step(batch)  # allocations, not speed
+
+        def step_alone() -> float:
+            started = time.perf_counter()
+            for _ in range(config.bench.steps):
+                alone.step(batch)
+            alone.recent()  # a GPU is waited for here
+            return config.bench.steps * config.train.batch_size / (time.perf_counter() - started)
+
+        def whole_loop() -> float:
+            short, long = (_fit_seconds(config, folder, steps) for steps in (WARM_UP, WARM_UP + config.bench.steps))
+            return config.bench.steps * config.train.batch_size / max(long - short, 1e-9)
+
+        memory = PeakMemory()
+        with memory:
+            speeds = _take_turns({"step alone": step_alone, "whole loop": whole_loop}, config.bench.repeats)
+    ratio = statistics.median(speeds["whole loop"]) / statistics.median(speeds["step alone"])
+    peaks = {name: round(size) for name, size in sorted(memory.peaks_mb.items())}
+    facts = {"batch": config.train.batch_size, "steps": config.bench.steps, "ratio": round(ratio, 3), "peak_mb": peaks}
+    return Speeds("samples/s", speeds, facts)
+
+
+def _training(config: Config, plan: Plan) -> Training:
+    torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.worker_cpus)))
+    device = "cuda" if config.cluster.worker_gpus > 0 else "cpu"
+    torch.manual_seed(config.seed)
+    network = HOJoint(config.model).to(device)
+    return Training(config, plan, network, hand_layer(config.mano).to(device), device)
+
+
+def _fit_seconds(config: Config, folder: str, steps: int) -> float:
+    sized = changed(config, train={"steps": steps})
+    return training.fit(sized, str(Path(folder) / uuid.uuid4().hex), parents={}, progress=False).seconds
 
 
 class _Alone:

@@ -42,16 +42,14 @@ class Result:
 def evaluate(config: Config, *, progress: bool = True) -> tuple[dict[Domain, Result], str]:
     """Measure ``config.teacher.checkpoint`` on every data set that is named; the results, and the weights' checksum."""
     assert config.teacher.checkpoint is not None
-    data = read_uri(config.teacher.checkpoint)
-    _, own, sha256 = checkpoint.open_teacher(data, config)
+    _, own, sha256 = checkpoint.open_teacher(read_uri(config.teacher.checkpoint), config)
     domains = evaluation.domains_of(config)
     with session.start(config.cluster):
         session.feasibility(config.cluster, needs(config))
         size = config.cluster
         remote = ray.remote(num_cpus=size.teacher_cpus, num_gpus=size.teacher_gpus, max_restarts=RETRIES)(Examiner)
-        kept = ray.put(data)
         made = remote.options(max_task_retries=RETRIES)
-        examiners: list[Any] = [made.remote(config, kept) for _ in range(_actors(config))]
+        examiners: list[Any] = [made.remote(config) for _ in range(_actors(config))]
         try:
             results = {domain: _evaluate(own, domain, examiners, progress) for domain in domains}
         finally:
@@ -69,11 +67,11 @@ def needs(config: Config) -> list[Need]:
 class Examiner:
     """One network on one device; plain Python, which Ray makes an actor."""
 
-    def __init__(self, config: Config, data: bytes) -> None:
+    def __init__(self, config: Config) -> None:
         size = config.cluster
         torch.set_num_threads(size.threads or max(1, int(size.teacher_cpus)))
         self._device = "cuda" if size.teacher_gpus > 0 else "cpu"
-        network, self._config, _ = checkpoint.open_teacher(data, config)
+        network, self._config, _ = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
         self._network = network.to(self._device)
         self._layer = hand_layer(self._config.mano).to(self._device)
         self._datasets: dict[Domain, Any] = {}

@@ -315,8 +315,11 @@ class StudyConfig(Settings):
 
 
 class BenchConfig(Settings):
+    """How much jobs.bench measures on, and how often."""
+
     videos: Count = 40
     frames: Count = 36
+    steps: Count = 60
     repeats: Count = 3
 
 

@@ -9,7 +9,6 @@ import json
 from typing import Any
 
 from cluster.store import Store
-from hojoint import checkpoint
 from hojoint.report_tables import NETWORKS
 from jobs.stages import NETWORK
 
@@ -21,18 +20,9 @@ def marker(stage: str, store: Store) -> dict[str, Any] | None:
 
 
 def training(network: str, store: Store) -> dict[str, Any] | None:
-    """Steps, history and checksums of a trained network, from its checkpoint."""
-    key = f"{network}/checkpoint.pt"
-    if not store.exists(key):
-        return None
-    saved = checkpoint.load(store.get(key))
-    return {
-        "steps": saved.progress["steps"],
-        "samples": saved.progress.get("samples"),
-        "history": saved.progress.get("history", []),
-        "sha256": saved.sha256,
-        "parents": saved.parents,
-    }
+    """Steps, samples, history and checksum of a trained network; nothing while it is not finished."""
+    key = f"{network}/training.json"
+    return read_json(store, key) if store.exists(key) else None
 
 
 def evaluations(store: Store) -> dict[str, dict[str, Any]]:
@@ -50,8 +40,7 @@ def describe(stage: str, store: Store) -> str:
     """What a stage made, in a few words."""
     if stage in NETWORK:
         facts = training(NETWORK[stage], store)
-        samples = "" if facts is None or facts["samples"] is None else f" on {facts['samples']} samples"
-        return "" if facts is None else f"{facts['steps']} steps{samples}"
+        return "" if facts is None else f"{facts['steps']} steps on {facts['samples']} samples"
     if stage == "pseudo_label" and store.exists("labels/report.json"):
         labels = read_json(store, "labels/report.json")
         videos, frames = labels["videos"], labels["frames"]

@@ -87,7 +87,7 @@ def stages(config: Config, control_steps: int | None = None) -> list[Stage]:
         Stage("train", "train", (teacher,), drawn),
         Stage("pseudo_label", "pseudo_label", (labels,), (*drawn, "train")),
         Stage("retrain", "retrain", (student,), (*drawn, "pseudo_label")),
-        Stage("control", "retrain", (control,), (*drawn, "retrain")),
+        Stage("control", "train", (control,), (*drawn, "retrain")),
     ]
     found = found if drawn else found[1:]
     found = found if config.control else [stage for stage in found if stage.name != "control"]
