@@ -6,8 +6,8 @@ decode     decoding in process and in a guarded child
 scale      the whole labelling job with one and with two Teachers
 
 Repeated and interleaved (bench.repeats); compare ratios, not speeds. Without videos.root, videos of the synthetic world
-are drawn first, outside the clock; without teacher.checkpoint, the network has random weights. Prints a table and, last,
-one line of JSON.
+are drawn first, outside the clock; without teacher.checkpoint, the network has random weights. Prints a table and, at
+the end, one line of JSON.
 """
 
 from __future__ import annotations
