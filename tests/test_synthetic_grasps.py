@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hojoint.synthetic import grasps, hand, motion, objects, scene
-from hojoint.synthetic.scene import LABELLED, WILD
+from hojoint.synthetic.domains import LABELLED, WILD
 
 # Extents and box diagonals of the YCB-Video models, metres (published sizes).
 REAL = {

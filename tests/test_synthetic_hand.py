@@ -12,7 +12,7 @@ import torch
 
 from hojoint import mano
 from hojoint.mano import FINGERTIPS, ManoLayer
-from hojoint.synthetic import grasps, hand, hand_mesh
+from hojoint.synthetic import anatomy, grasps, hand, hand_mesh
 
 MODEL = hand.stand_in_model()
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")  # order of the fingertip sets
@@ -55,14 +55,14 @@ def test_the_hand_has_human_proportions() -> None:
 @pytest.mark.parametrize("name", sorted(FINGERTIPS))
 def test_every_known_set_of_tip_ids_lies_at_the_tips(name: str) -> None:
     for finger, vertex in zip(FINGERS, FINGERTIPS[name], strict=True):
-        tip = hand_mesh.to_model(hand_mesh.finger_joints(finger)[3])
+        tip = anatomy.to_model(anatomy.finger_joints(finger)[3])
         assert np.linalg.norm(MODEL.v_template[vertex] - tip) < 0.012, (name, finger)
 
 
 def test_the_ho3d_set_is_the_farthest_vertex_of_each_finger() -> None:
     for finger, vertex in zip(FINGERS, FINGERTIPS["ho3d_v2"], strict=True):
-        along = hand_mesh.directions_to_model(hand_mesh.finger_frame(finger)[0])
-        chain = hand_mesh.FINGERS.index(finger)
+        along = anatomy.directions_to_model(anatomy.finger_frame(finger)[0])
+        chain = anatomy.FINGERS.index(finger)
         mine = np.flatnonzero(MODEL.weights[:, 3 + 3 * chain] > 0.9)
         assert mine[np.argmax(MODEL.v_template[mine] @ along)] == vertex
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from hojoint.synthetic import render, scene
+from hojoint.synthetic.domains import LABELLED
 from hojoint.synthetic.render import ARM, HAND, OBJECT, Body, Light
-from hojoint.synthetic.scene import LABELLED
 
 CAMERA = np.array([[100.0, 0, 31.5], [0, 100.0, 23.5], [0, 0, 1]])
 LIGHT = Light(np.array([0, 0, -1.0]), np.full(3, 0.6), np.full(3, 0.4), 0.2)

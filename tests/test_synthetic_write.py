@@ -19,8 +19,9 @@ from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.mano import MANO_TO_SIMPLE, ManoLayer, load_model
-from hojoint.synthetic import write, write_something
+from hojoint.synthetic import write
 from hojoint.synthetic.encode import encode
+from hojoint.synthetic.film import Film
 
 E = np.diag([1.0, -1.0, -1.0])
 SIZE = {
@@ -172,7 +173,7 @@ def test_ho3d_v3_is_jpeg_with_doubles_and_contacts(tmp_path: Path) -> None:
 def test_videos_decode_to_the_rendered_frames(tmp_path: Path) -> None:
     from hojoint.synthetic import scene
 
-    film = write_something._Film(scene.generator(4, "wild", 2), 4, 2, 15)
+    film = Film(scene.generator(4, "wild", 2), 4, 2, 15)
     encode(tmp_path / "a.webm", film.rgb)
     reader = decord.VideoReader(str(tmp_path / "a.webm"))
     assert len(reader) == 15

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from hojoint.synthetic import hand, hand_mesh
-from hojoint.synthetic.hand_mesh import FINGERS
+from hojoint.synthetic import anatomy, hand
+from hojoint.synthetic.anatomy import FINGERS
 from hojoint.synthetic.objects import Shape
 
 FAMILIES = ("power", "precision", "pinch", "flat", "point", "open")
@@ -101,14 +101,14 @@ def finger_samples(angles: np.ndarray, finger: int) -> tuple[np.ndarray, np.ndar
     ``angles`` (N, 3, 3) of the finger's joints. Shape coefficients are left out: contact needs a few millimetres only.
     """
     name = FINGERS[finger]
-    direction = hand_mesh.directions_to_model(hand_mesh.finger_frame(name)[0])
+    direction = anatomy.directions_to_model(anatomy.finger_frame(name)[0])
     axes = hand.joint_axes()[3 * finger : 3 * finger + 3]
     vectors = np.einsum("nja,jac->njc", angles, axes)
     local = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(-1, 3, 3, 3)
-    widths = np.interp(np.linspace(0, 2.7, 9), [0, 1, 2, 3], [*hand_mesh.RADII[name], hand_mesh.RADII[name][2]])
-    place = np.repeat(hand_mesh.to_model(hand_mesh.finger_joints(name)[:1]), len(angles), axis=0)
+    widths = np.interp(np.linspace(0, 2.7, 9), [0, 1, 2, 3], [*anatomy.RADII[name], anatomy.RADII[name][2]])
+    place = np.repeat(anatomy.to_model(anatomy.finger_joints(name)[:1]), len(angles), axis=0)
     rotation, points = np.eye(3), []
-    for bone, length in enumerate(hand_mesh.BONES[name]):
+    for bone, length in enumerate(anatomy.BONES[name]):
         rotation = rotation @ local[:, bone]
         along = rotation @ direction * length
         points += [place + share * along for share in ((0.1, 0.5, 0.9) if bone < 2 else (0.1, 0.45, 0.72))]
@@ -151,7 +151,7 @@ def _object_rotation(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 
 def _object_place(rng: np.random.Generator, family: str) -> tuple[np.ndarray, float]:
     """Where the object's centre goes, rest frame, and how near its surface may come to the palm."""
-    wrist = hand_mesh.WRIST
+    wrist = anatomy.WRIST
     if family == "power":
         place, clearance = (-rng.uniform(0.075, 0.095), 0.0, rng.uniform(-0.012, 0.02)), 0.015
     elif family == "precision":
@@ -175,7 +175,7 @@ def _against_palm(
     rng: np.random.Generator, shape: Shape, rotation: np.ndarray, centre: np.ndarray, clearance: float
 ) -> np.ndarray:
     """Move the object out of the palm along its normal until nothing of the palm is nearer than ``clearance``."""
-    wrist = hand_mesh.WRIST
+    wrist = anatomy.WRIST
     u, w = np.meshgrid(np.linspace(0.015, 0.10, 6), np.linspace(-0.035, 0.03, 5))
     palm = wrist + np.stack([-u.ravel(), np.full(u.size, 0.0), w.ravel()], axis=1)
     middle = (shape.vertices.max(0) + shape.vertices.min(0)) / 2
@@ -261,5 +261,5 @@ def _close_finger(
     if not len(sunk):
         return path[int(rng.integers(4, 9 if idle else 12))], 0
     if sunk[0] == 0:  # in the way already: lift the finger a little
-        return start - np.deg2rad([[8.0, 0, 0], [0, 0, 0], [0, 0, 0]]), -2
+        return start - np.deg2rad(8) * np.outer([1, 0, 0], [1, 0, 0]), -2
     return path[sunk[0] - 1], 1

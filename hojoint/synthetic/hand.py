@@ -16,8 +16,9 @@ import numpy as np
 import scipy.sparse
 from scipy.optimize import nnls
 
-from hojoint.synthetic import hand_mesh
-from hojoint.synthetic.hand_mesh import BONES, FINGERS, HandMesh
+from hojoint.synthetic import anatomy, hand_mesh
+from hojoint.synthetic.anatomy import BONES, FINGERS
+from hojoint.synthetic.hand_mesh import HandMesh
 
 if TYPE_CHECKING:
     from hojoint.mano import HandModel
@@ -86,7 +87,7 @@ def joint_axes() -> np.ndarray:
     """
     axes = []
     for finger in FINGERS:
-        along, _, back = (hand_mesh.directions_to_model(axis) for axis in hand_mesh.finger_frame(finger))
+        along, _, back = (anatomy.directions_to_model(axis) for axis in anatomy.finger_frame(finger))
         axes += [np.stack([np.cross(along, -back), back, along])] * 3
     return np.array(axes)
 
@@ -127,7 +128,7 @@ def skinning(mesh: HandMesh) -> np.ndarray:
 
 def _thumb_share(mesh: HandMesh) -> np.ndarray:
     """How much the thumb's first bone carries each vertex: all on the thumb, fading over the ball of the thumb."""
-    start, end = (hand_mesh.to_model(point) for point in hand_mesh.finger_joints("thumb")[:2])
+    start, end = (anatomy.to_model(point) for point in anatomy.finger_joints("thumb")[:2])
     axis = end - start
     place = np.clip((mesh.vertices - start) @ axis / (axis @ axis), 0, 1)
     distance = np.linalg.norm(mesh.vertices - start - place[:, None] * axis, axis=1)
@@ -194,7 +195,7 @@ def _shape_directions(mesh: HandMesh) -> np.ndarray:
 def _longer(mesh: HandMesh, finger: str, share: float) -> np.ndarray:
     """Displacement that stretches one finger by ``share`` of its length, along its bones."""
     index = FINGERS.index(finger)
-    direction = hand_mesh.directions_to_model(hand_mesh.finger_frame(finger)[0])
+    direction = anatomy.directions_to_model(anatomy.finger_frame(finger)[0])
     stretch = np.clip(mesh.along[:, index], 0, None) * mesh.chain[:, index] * share
     return stretch[:, None] * direction
 

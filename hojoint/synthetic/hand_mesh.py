@@ -7,44 +7,13 @@ counts, the axes (fingers along -x, palm towards -y, thumb towards +z) and the i
 
 from __future__ import annotations
 
-import functools
 import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
-FINGERS = ("index", "middle", "pinky", "ring", "thumb")  # order of the chains in MANO
-# Design frame: u towards the finger tips, w towards the thumb, n out of the back of the hand; metres, wrist at zero.
-WRIST = np.array([0.0957, 0.0064, 0.0062])  # where MANO's own wrist rests
-KNUCKLES = {
-    "index": (0.0880, 0.0255, 0.0020),
-    "middle": (0.0910, 0.0045, 0.0040),
-    "ring": (0.0850, -0.0150, 0.0025),
-    "pinky": (0.0775, -0.0325, -0.0020),
-    "thumb": (0.0230, 0.0210, -0.0100),
-}
-BONES = {  # lengths of the three bones after each first joint
-    "index": (0.0400, 0.0235, 0.0220),
-    "middle": (0.0440, 0.0270, 0.0230),
-    "ring": (0.0400, 0.0260, 0.0225),
-    "pinky": (0.0320, 0.0190, 0.0205),
-    "thumb": (0.0430, 0.0315, 0.0275),
-}
-DIRECTIONS = {
-    "index": (0.997, 0.075, 0.0),
-    "middle": (1.0, 0.0, 0.0),
-    "ring": (0.996, -0.085, 0.0),
-    "pinky": (0.984, -0.175, 0.0),
-    "thumb": (0.745, 0.610, -0.270),
-}
-PADS = {"thumb": (0.10, -0.60, -0.80)}  # where the pulp of the finger looks; the others look out of the palm
-RADII = {  # half width at the base, at the middle joint and near the tip
-    "index": (0.0102, 0.0088, 0.0076),
-    "middle": (0.0106, 0.0091, 0.0079),
-    "ring": (0.0100, 0.0086, 0.0074),
-    "pinky": (0.0090, 0.0074, 0.0064),
-    "thumb": (0.0150, 0.0112, 0.0095),
-}
+from hojoint.synthetic.anatomy import BONES, FINGERS, KNUCKLES, cross_section, finger_frame, finger_joints, to_model
+
 RINGS = {"index": 11, "middle": 11, "ring": 11, "pinky": 11, "thumb": 12}
 TIP_IDS = {  # the vertex at the very tip, then ids that other code bases use for the same finger (formats.md 0)
     "thumb": (728, 745, 744),
@@ -69,35 +38,6 @@ class HandMesh:
     chain: np.ndarray  # (778, 5) in [0, 1]: how much of each finger's chain moves the vertex
     along: np.ndarray  # (778, 5) m: position along each finger's chain, zero at its first joint
     wrist_ring: np.ndarray  # (16,) vertices of the opening, in order
-
-
-def to_model(points: np.ndarray) -> np.ndarray:
-    """Design frame (u, w, n) to the model's axes (x, y, z)."""
-    return directions_to_model(points) + WRIST
-
-
-def directions_to_model(vectors: np.ndarray) -> np.ndarray:
-    """The same for directions."""
-    vectors = np.asarray(vectors, dtype=float)
-    return np.stack([-vectors[..., 0], vectors[..., 2], vectors[..., 1]], axis=-1)
-
-
-@functools.cache
-def finger_frame(finger: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bone direction, radial side and back of a finger, orthonormal, design frame."""
-    along = np.array(DIRECTIONS[finger]) / np.linalg.norm(DIRECTIONS[finger])
-    pad = np.array(PADS.get(finger, (0.0, 0.0, -1.0)))
-    back = -(pad - along * (pad @ along))
-    back /= np.linalg.norm(back)
-    return along, np.cross(back, along), back
-
-
-@functools.cache
-def finger_joints(finger: str) -> np.ndarray:
-    """(4, 3): the three joints and the tip, design frame."""
-    along = finger_frame(finger)[0]
-    steps = np.concatenate([[0.0], np.cumsum(BONES[finger])])
-    return np.array(KNUCKLES[finger]) + steps[:, None] * along
 
 
 def build() -> HandMesh:
@@ -177,12 +117,12 @@ class _Builder:
         """(28, 3) profile through the four fingers, ``beyond`` their knuckles; neighbours share their common points."""
         total, count = np.zeros((COLUMNS, 3)), np.zeros((COLUMNS, 1))
         for index, finger in enumerate(ACROSS):
-            ring = _ring(finger, beyond, np.deg2rad([36, 72, 108, 144, 216, 252, 288, 324]), swell)
+            ring = cross_section(finger, beyond, np.deg2rad([36, 72, 108, 144, 216, 252, 288, 324]), swell)
             columns = [*range(3 * index, 3 * index + 4), *range(14 + 9 - 3 * index, 14 + 13 - 3 * index)]
             total[columns] += ring
             count[columns] += 1
-        total[27], count[27] = _ring("index", beyond, np.array([0.0]), swell)[0], 1
-        total[13], count[13] = _ring("pinky", beyond, np.array([np.pi]), swell)[0], 1
+        total[27], count[27] = cross_section("index", beyond, np.array([0.0]), swell)[0], 1
+        total[13], count[13] = cross_section("pinky", beyond, np.array([np.pi]), swell)[0], 1
         return total / count
 
     @staticmethod
@@ -210,7 +150,7 @@ class _Builder:
         """The middle points between neighbouring fingers, with the palm's two sides at the ends."""
         webs = [palm[-1][27]]
         for left, right in itertools.pairwise(ACROSS):
-            points = _ring(left, WEB, np.array([np.pi]), 1.0) + _ring(right, WEB, np.array([0.0]), 1.0)
+            points = cross_section(left, WEB, np.array([np.pi]), 1.0) + cross_section(right, WEB, np.array([0.0]), 1.0)
             webs.append(self._add(points[0] / 2 - np.array([0.002, 0, 0]), {left: 0.5, right: 0.5}))
         return [*webs, palm[-1][13]]
 
@@ -227,7 +167,7 @@ class _Builder:
         places += [last - 0.005, last, last + 0.005]
         places += [last + (tip - last) * share for share in (0.52, 0.80, 0.95)]
         for index, place in enumerate(_padded(places, RINGS[finger])):
-            ring = [self._add(point, {finger: 1.0}) for point in _ring(finger, place, angles, 1.0)]
+            ring = [self._add(point, {finger: 1.0}) for point in cross_section(finger, place, angles, 1.0)]
             self._bridge(loop, ring, free=thumb and index == 0)
             angles = angles if index or not thumb else _angles_of(finger, np.array([self.points[v] for v in ring]))
             loop = ring
@@ -324,27 +264,8 @@ def _padded(places: list[float], count: int) -> list[float]:
     return places
 
 
-def _ring(finger: str, place: float, angles: np.ndarray, swell: float) -> np.ndarray:
-    """Points around a finger ``place`` metres after its first joint; angle 0 radial, 90 degrees the back."""
-    along, radial, back = finger_frame(finger)
-    bones = BONES[finger]
-    length = sum(bones) + 0.002
-    width = float(np.interp(place, [0.0, bones[0], bones[0] + bones[1], length], [*RADII[finger], RADII[finger][2]]))
-    for joint in (bones[0], bones[0] + bones[1]):
-        width *= 1 + 0.05 * np.exp(-(((place - joint) / 0.005) ** 2))  # knobs at the joints
-    tip = 0.012
-    left = max(0.0, min(1.0, (length - place) / tip))
-    width *= np.sqrt(1 - (1 - left) ** 2.3) if left < 1 else 1.0
-    width *= swell
-    pulp = 0.0012 * np.exp(-(((place - (length - 0.011)) / 0.008) ** 2))  # the pad of the last bone
-    sine = np.sin(angles)
-    thick = width * 0.93 * sine - pulp * (sine < -0.3) + (0.18 * width * (sine > 0.3) * -max(0.0, 1 - left))
-    centre = np.array(KNUCKLES[finger]) + along * place
-    return centre + np.outer(width * np.cos(angles), radial) + np.outer(thick, back)
-
-
 def _angles_of(finger: str, points: np.ndarray) -> np.ndarray:
-    """Angles around the finger of the points of a ring; the inverse of ``_ring``, up to its thickness."""
+    """Angles around the finger of the points of a ring; the inverse of ``cross_section``, up to its thickness."""
     _, radial, back = finger_frame(finger)
     offset = points - points.mean(0)
     turn = np.arctan2(offset @ back / 0.93, offset @ radial)

@@ -1,4 +1,4 @@
-"""Appearance: skin, sleeves, rooms behind the hand, lamps, and what a camera does to a picture.
+"""Appearance: skin, sleeves, packages, rooms behind the hand, lamps, and what a camera does to a picture.
 
 Everything is drawn from a generator, with ranges that a ``Domain`` sets. Nothing here knows poses.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hojoint.synthetic import hand, hand_mesh
-from hojoint.synthetic.hand_mesh import BONES, FINGERS
+from hojoint.synthetic import anatomy, hand, hand_mesh
+from hojoint.synthetic.anatomy import BONES, FINGERS
 from hojoint.synthetic.render import Light
 
 TONES = np.array(  # skin from light to dark, RGB albedo
@@ -25,6 +25,7 @@ TONES = np.array(  # skin from light to dark, RGB albedo
         (0.28, 0.19, 0.15),
     ]
 )
+TEXTURE_PX = 128
 BACKGROUNDS = ("gradient", "cloud", "checker", "stripes", "clutter", "desk", "grain")
 
 
@@ -74,7 +75,7 @@ def _skin_masks() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     for index, finger in enumerate(FINGERS):
         along, owner = mesh.along[:, index], mesh.chain[:, index] > 0.9
         bones = np.cumsum(BONES[finger])
-        back = normal @ hand_mesh.directions_to_model(hand_mesh.finger_frame(finger)[2])
+        back = normal @ anatomy.directions_to_model(anatomy.finger_frame(finger)[2])
         for joint in (0.0, bones[0], bones[1]):
             redness = np.maximum(redness, owner * np.exp(-(((along - joint) / 0.006) ** 2)) * np.clip(back, 0, 1))
         redness = np.maximum(redness, owner * np.clip((along - bones[2] + 0.015) / 0.015, 0, 1))
@@ -193,6 +194,31 @@ _PAINTERS = {
     "clutter": _many,
     "desk": _desk,
 }
+
+
+def label_texture(rng: np.random.Generator, colours: np.ndarray) -> np.ndarray:
+    """A package: ground colour, bands, panels, marks and some writing; every side different, so a pose has no twin."""
+    size = TEXTURE_PX
+    image = np.empty((size, size, 3), dtype=np.uint8)
+    image[:] = colours[0]
+    plain = np.abs(np.asarray(colours[0]) - colours[1]).max() < 25
+    for _ in range(1 if plain else 5):
+        top = int(rng.integers(0, size))
+        colour = [float(c) for c in colours[int(rng.integers(0, 3))]]
+        cv2.rectangle(image, (0, top), (size, top + int(rng.integers(3, 22))), colour, -1)
+    for _ in range(2 if plain else 9):
+        x, y = (int(value) for value in rng.integers(0, size, 2))
+        colour = [float(c) for c in colours[int(rng.integers(0, 3))]]
+        if rng.random() < 0.5:
+            cv2.rectangle(image, (x, y), (x + int(rng.integers(6, 34)), y + int(rng.integers(6, 30))), colour, -1)
+        else:
+            cv2.circle(image, (x, y), int(rng.integers(3, 13)), colour, -1, cv2.LINE_AA)
+    for _ in range(0 if plain else 4):
+        text = "".join(chr(int(c)) for c in rng.integers(65, 91, int(rng.integers(3, 7))))
+        place = (int(rng.integers(-10, size - 20)), int(rng.integers(10, size)))
+        ink = [float(c) for c in colours[int(rng.integers(0, 3))]]
+        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.4, 0.9)), ink, 2, cv2.LINE_AA)
+    return cv2.flip(image, 0)
 
 
 def finish(rgb: np.ndarray, how: Finish, rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation, Slerp
 
-from hojoint.synthetic import grasps, hand, hand_mesh
+from hojoint.synthetic import anatomy, grasps, hand
 from hojoint.synthetic.objects import Shape
 
 
@@ -124,7 +124,7 @@ def make_track(
     drift = smooth_path(rng, frames, view.key_frames, view.drift * length * np.array([1, 1, 0.6]))
     hand_centre = rotation @ np.array([-0.085, -0.01, 0.0])  # so that the hand and not its wrist is in the middle
     wrist = middle + drift - hand_centre
-    root = hand_mesh.WRIST
+    root = anatomy.WRIST
     if story == "gesture":
         angles = _free_plan(rng, frames, view.key_frames)
         held_rotation = np.repeat(np.eye(3)[None], frames, axis=0)

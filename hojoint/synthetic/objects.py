@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
 from hojoint.synthetic.hand import normals as normals_of
+from hojoint.synthetic.looks import label_texture
 
 YCB_LABELS = {
     "003_cracker_box": 2,
@@ -26,7 +26,6 @@ YCB_LABELS = {
     "025_mug": 14,
     "035_power_drill": 15,
 }
-TEXTURE_PX = 128
 SURFACE_POINTS = 2620  # as many as YCB-Video's points.xyz hold
 
 
@@ -300,28 +299,3 @@ _YCB_COLOURS = {
     "025_mug": ((200, 40, 36), (205, 48, 40), (190, 35, 32)),
     "035_power_drill": ((220, 120, 30), (40, 40, 42), (70, 70, 75)),
 }
-
-
-def label_texture(rng: np.random.Generator, colours: np.ndarray) -> np.ndarray:
-    """A package: ground colour, bands, panels, marks and some writing; every side different, so a pose has no twin."""
-    size = TEXTURE_PX
-    image = np.empty((size, size, 3), dtype=np.uint8)
-    image[:] = colours[0]
-    plain = np.abs(np.asarray(colours[0]) - colours[1]).max() < 25
-    for _ in range(1 if plain else 5):
-        top = int(rng.integers(0, size))
-        colour = [float(c) for c in colours[int(rng.integers(0, 3))]]
-        cv2.rectangle(image, (0, top), (size, top + int(rng.integers(3, 22))), colour, -1)
-    for _ in range(2 if plain else 9):
-        x, y = (int(value) for value in rng.integers(0, size, 2))
-        colour = [float(c) for c in colours[int(rng.integers(0, 3))]]
-        if rng.random() < 0.5:
-            cv2.rectangle(image, (x, y), (x + int(rng.integers(6, 34)), y + int(rng.integers(6, 30))), colour, -1)
-        else:
-            cv2.circle(image, (x, y), int(rng.integers(3, 13)), colour, -1, cv2.LINE_AA)
-    for _ in range(0 if plain else 4):
-        text = "".join(chr(int(c)) for c in rng.integers(65, 91, int(rng.integers(3, 7))))
-        place = (int(rng.integers(-10, size - 20)), int(rng.integers(10, size)))
-        ink = [float(c) for c in colours[int(rng.integers(0, 3))]]
-        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.4, 0.9)), ink, 2, cv2.LINE_AA)
-    return cv2.flip(image, 0)

@@ -16,9 +16,10 @@ import numpy as np
 
 from hojoint.mano import FINGERTIPS, MANO_TO_SIMPLE
 from hojoint.synthetic import scene
+from hojoint.synthetic.domains import WILD
 from hojoint.synthetic.hand import stand_in_model
 from hojoint.synthetic.render import project
-from hojoint.synthetic.scene import WILD, Shot
+from hojoint.synthetic.scene import Shot
 
 SIZE = 224
 # The same world as the wild videos; only the framing is FreiHAND's: the hand fills the picture.

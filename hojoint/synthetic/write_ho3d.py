@@ -17,11 +17,12 @@ from scipy.spatial.transform import Rotation
 
 from hojoint.mano import SIMPLE_TO_MANO
 from hojoint.synthetic import scene
+from hojoint.synthetic.domains import LABELLED
 from hojoint.synthetic.hand import normals as normals_of
 from hojoint.synthetic.hand import stand_in_model
 from hojoint.synthetic.objects import YCB_LABELS, ycb_shape
 from hojoint.synthetic.render import HAND, OBJECT, Picture
-from hojoint.synthetic.scene import LABELLED, Shot
+from hojoint.synthetic.scene import Shot
 
 GL = np.diag([1.0, -1.0, -1.0])  # CV camera axes to GL and back
 DEPTH_UNIT = 0.00012498664727900177  # metres per step of the packed depth

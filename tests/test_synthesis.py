@@ -1,0 +1,60 @@
+"""The world through Ray: the same bytes as without, a part of a world is completed, a whole one is left alone."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import synthesis
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.synthetic import write
+from jobs import synthesize
+
+SIZE = {
+    "train_sequences": 1, "train_frames": 2, "evaluation_sequences": 1, "evaluation_frames": 1, "image_width": 320,
+    "image_height": 240, "wild_videos": 2, "wild_frames": 5, "test_images": 2, "broken_videos": 1,
+}  # fmt: skip
+
+
+def _tree(folder: Path) -> dict[str, Any]:
+    return {"world": str(folder), "synthetic": SIZE, "cluster": {"cpus": 2, "object_store_mb": 100}}
+
+
+def _config(folder: Path) -> Config:
+    return settings.from_tree(_tree(folder))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.ray
+def test_ray_writes_the_bytes_that_one_process_writes_and_only_what_is_missing(tmp_path: Path) -> None:
+    alone, together = _config(tmp_path / "a"), _config(tmp_path / "b")
+    for piece in write.pieces(alone):
+        write.write_piece(piece, alone)
+    write.finish(alone)
+    write.write_piece(write.pieces(together)[0], together)
+    drawn = synthesis.synthesize(together, progress=False)
+    assert drawn == len(write.pieces(together)) - 1
+    assert _digests(tmp_path / "b") == _digests(tmp_path / "a")
+    assert synthesis.synthesize(together, progress=False) == 0
+
+
+def test_a_dry_run_says_what_would_be_drawn_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [f"world={tmp_path / 'w'}", *(f"synthetic.{key}={value}" for key, value in SIZE.items()), "--dry-run"]
+    assert synthesize.main(arguments) == 0
+    assert "would draw 6 of 6 pieces" in capsys.readouterr().out
+    assert not (tmp_path / "w").exists()
+
+
+def test_without_a_folder_the_message_says_how_to_give_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert synthesize.main([]) == 2
+    assert "output=DIR" in capsys.readouterr().err
