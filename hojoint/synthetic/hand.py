@@ -19,6 +19,7 @@ from scipy.optimize import nnls
 from hojoint.synthetic import anatomy, hand_mesh
 from hojoint.synthetic.anatomy import BONES, FINGERS
 from hojoint.synthetic.hand_mesh import HandMesh
+from hojoint.synthetic.meshes import normals
 
 if TYPE_CHECKING:
     from hojoint.mano import HandModel
@@ -157,16 +158,6 @@ def _regressor(mesh: HandMesh) -> np.ndarray:
         found = nnls(system, np.concatenate([np.zeros(3), [10.0], np.zeros(len(near))]))[0]
         result[joint, near] = found / found.sum()
     return result
-
-
-def normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit vertex normals of a mesh, area-weighted, (V, 3)."""
-    corners = vertices[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    result = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(face_normals[:, c], 3), len(vertices)) for c in range(3)], axis=1
-    )
-    return result / (np.linalg.norm(result, axis=1, keepdims=True) + 1e-12)
 
 
 def _shape_directions(mesh: HandMesh) -> np.ndarray:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hojoint.synthetic.anatomy import BONES, FINGERS, KNUCKLES, cross_section, finger_frame, finger_joints, to_model
+from hojoint.synthetic.meshes import outwards, relaxed
 
 RINGS = {"index": 11, "middle": 11, "ring": 11, "pinky": 11, "thumb": 12}
 TIP_IDS = {  # the vertex at the very tip, then ids that other code bases use for the same finger (formats.md 0)
@@ -69,7 +70,7 @@ class _Builder:
         self._tube("thumb", hole, None)
         vertices = np.array(self.points)
         faces = np.array(self.faces)
-        vertices = _relax(vertices, faces, fixed=self._fixed(wrist))
+        vertices = relaxed(vertices, faces, fixed=self._fixed(wrist))
         return self._ordered(vertices, faces, wrist)
 
     def _add(self, point: np.ndarray, owners: dict[str, float]) -> int:
@@ -237,7 +238,7 @@ class _Builder:
         joints = np.concatenate([np.zeros((1, 3)), *[finger_joints(finger)[:3] for finger in FINGERS]])
         return HandMesh(
             vertices=model,
-            faces=_outwards(model, faces),
+            faces=outwards(model, faces),
             joints=to_model(joints),
             chain=chain[order],
             along=along[order],
@@ -270,43 +271,3 @@ def _angles_of(finger: str, points: np.ndarray) -> np.ndarray:
     offset = points - points.mean(0)
     turn = np.arctan2(offset @ back / 0.93, offset @ radial)
     return np.asarray(np.round(np.rad2deg(turn) / 36) * np.deg2rad(36))
-
-
-def _relax(vertices: np.ndarray, faces: np.ndarray, fixed: np.ndarray) -> np.ndarray:
-    """A few steps of Laplacian smoothing where palm, webs and thumb meet (with the inverse step against shrinking)."""
-    edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1), axis=0)
-    for step in (0.5, -0.35) * 4:
-        total, count = np.zeros_like(vertices), np.zeros((len(vertices), 1))
-        for here, there in ((0, 1), (1, 0)):
-            np.add.at(total, edges[:, here], vertices[edges[:, there]])
-            np.add.at(count, edges[:, here], 1)
-        moved = vertices + step * (total / count - vertices)
-        vertices = np.where(fixed[:, None], vertices, moved)
-    return vertices
-
-
-def _outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Make neighbouring faces agree, walking over shared edges, then choose the side with positive volume."""
-    by_edge: dict[tuple[int, int], list[int]] = {}
-    for index, face in enumerate(faces.tolist()):
-        for a, b in zip(face, face[1:] + face[:1], strict=True):
-            by_edge.setdefault((min(a, b), max(a, b)), []).append(index)
-    result = faces.copy()
-    done = np.zeros(len(faces), dtype=bool)
-    done[0] = True
-    queue = [0]
-    while queue:
-        index = queue.pop()
-        face = result[index].tolist()
-        for a, b in zip(face, face[1:] + face[:1], strict=True):
-            for other in by_edge[(min(a, b), max(a, b))]:
-                if not done[other]:
-                    there = result[other].tolist()
-                    if (a, b) in zip(there, there[1:] + there[:1], strict=True):
-                        result[other] = result[other][::-1]
-                    done[other] = True
-                    queue.append(other)
-    centred = vertices - vertices.mean(0)
-    corners = centred[result]
-    volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
-    return result if volume > 0 else result[:, ::-1].copy()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hojoint.synthetic import anatomy, hand, hand_mesh
+from hojoint.synthetic import anatomy, hand_mesh, meshes
 from hojoint.synthetic.anatomy import BONES, FINGERS
 from hojoint.synthetic.render import Light
 
@@ -69,7 +69,7 @@ def draw_subject(rng: np.random.Generator, tones: tuple[float, float], spread: f
 def _skin_masks() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Per vertex: palm side, redness of knuckles and tips, nails, and fixed mottling."""
     mesh = hand_mesh.build()
-    normal = hand.normals(mesh.vertices, mesh.faces)
+    normal = meshes.normals(mesh.vertices, mesh.faces)
     palm = np.clip(-normal[:, 1] * 1.5, 0, 1)
     redness, nail = np.zeros(len(normal)), np.zeros(len(normal))
     for index, finger in enumerate(FINGERS):

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial import cKDTree
 
-from hojoint.synthetic.hand import normals as normals_of
 from hojoint.synthetic.looks import label_texture
+from hojoint.synthetic.meshes import normals as normals_of
 
 YCB_LABELS = {
     "003_cracker_box": 2,
@@ -66,10 +66,8 @@ class _Part:
 def ycb_shape(name: str) -> Shape:
     """One of the stand-ins for the YCB objects of HO-3D."""
     index = YCB_LABELS[name]
-    parts = _YCB_PARTS[name]()
-    base, second, third = _YCB_COLOURS[name]
-    texture = label_texture(np.random.default_rng([index, 77]), np.array([base, second, third], dtype=float))
-    return make_shape(name, parts, texture, seed=index)
+    texture = label_texture(np.random.default_rng([index, 77]), np.array(_YCB_COLOURS[name], dtype=float))
+    return make_shape(name, _YCB_PARTS[name](), texture, seed=index)
 
 
 def wild_shape(rng: np.random.Generator) -> Shape:

@@ -91,13 +91,7 @@ def make_shot(
     """Draw a shot; ``object_name``, ``subject`` and ``room`` fix what is otherwise drawn."""
     person = _subject(seed, domain, int(rng.integers(domain.subjects)) if subject is None else subject)
     shape = ycb_shape(object_name) if object_name else _object(rng, domain)
-    width, height = size
-    focal = float(rng.uniform(*domain.focal)) * height
-    camera = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
-    camera[:2, 2] += rng.normal(0, 0.01, 2) * height
-    depth = focal * 0.18 / (float(rng.uniform(*domain.hand_share)) * height)
-    aside = np.clip(rng.normal(0, domain.wander, 2), -0.32, 0.32) * height / focal * depth
-    middle = np.array([aside[0], aside[1], max(depth, 0.22)])
+    camera, middle = _framing(rng, domain, size)
     track = motion.make_track(rng, domain.view, story, shape, frames, middle)
     hand = _hand(track, person, camera)
     if domain.whole_hand:
@@ -116,9 +110,20 @@ def make_shot(
         size=size,
         light=light,
         background=background,
-        finish=_finish(rng, domain, height),
+        finish=_finish(rng, domain, size[1]),
         seed=int(rng.integers(2**31)),
     )
+
+
+def _framing(rng: np.random.Generator, domain: Domain, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Intrinsics, and where the action is (3,) m so that the hand has its share of the picture."""
+    width, height = size
+    focal = float(rng.uniform(*domain.focal)) * height
+    camera = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+    camera[:2, 2] += rng.normal(0, 0.01, 2) * height
+    depth = focal * 0.18 / (float(rng.uniform(*domain.hand_share)) * height)
+    aside = np.clip(rng.normal(0, domain.wander, 2), -0.32, 0.32) * height / focal * depth
+    return camera, np.array([aside[0], aside[1], max(depth, 0.22)])
 
 
 def _subject(seed: int, domain: Domain, index: int) -> Subject:

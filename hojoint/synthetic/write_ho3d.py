@@ -18,8 +18,8 @@ from scipy.spatial.transform import Rotation
 from hojoint.mano import SIMPLE_TO_MANO
 from hojoint.synthetic import scene
 from hojoint.synthetic.domains import LABELLED
-from hojoint.synthetic.hand import normals as normals_of
 from hojoint.synthetic.hand import stand_in_model
+from hojoint.synthetic.meshes import normals as normals_of
 from hojoint.synthetic.objects import YCB_LABELS, ycb_shape
 from hojoint.synthetic.render import HAND, OBJECT, Picture
 from hojoint.synthetic.scene import Shot
