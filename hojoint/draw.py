@@ -15,8 +15,8 @@ import numpy as np
 
 from hojoint.errors import InputError
 
-SKIN = (233, 186, 160)
-"""Colour of a hand mesh, RGB."""
+MESH = (150, 196, 240)
+"""Colour of a hand mesh, RGB: one that no skin and few objects have."""
 KEPT, REJECTED, NEUTRAL = (40, 140, 80), (196, 62, 48), (70, 78, 90)
 HAND, OBJECT, SHARED = (46, 134, 222), (240, 140, 30), (150, 80, 200)
 """Colours of the hand box, the object box and their intersection, as in all pictures."""
@@ -59,7 +59,7 @@ def mesh(
     vertices: np.ndarray,
     faces: np.ndarray,
     *,
-    colours: np.ndarray | Colour = SKIN,
+    colours: np.ndarray | Colour = MESH,
     alpha: float = 0.85,
 ) -> np.ndarray:
     """A shaded mesh over an image: far faces first, each lit by how squarely it faces the camera.
@@ -86,14 +86,23 @@ def mesh(
 
 
 def _light(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Brightness per face (F,): a lamp beside the camera, above it and to the left, and some light from everywhere."""
+    """Brightness per face (F,): a lamp above and to the left of the camera, and some light from everywhere.
+
+    Normals are averaged over neighbouring faces, so that a coarse mesh looks round.
+    """
     a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normals = np.cross(b - a, c - a)
+    flat = np.cross(b - a, c - a)  # its length is twice the area: large faces weigh more
+    # A mirrored hand keeps its faces' winding, so all normals point inwards; turn them by what the whole mesh says.
+    outwards = np.sum(flat * ((a + b + c) / 3 - vertices.mean(axis=0)))
+    flat = flat if outwards >= 0 else -flat
+    smooth = np.zeros_like(vertices, dtype=np.float64)
+    for corner in range(3):
+        np.add.at(smooth, faces[:, corner], flat)
+    normals = smooth[faces].sum(axis=1)
+    normals = np.where(flat[:, 2:] > 0, -normals, normals)  # seen from behind: the inside of the wrist
     normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    lamp = np.array([-0.35, -0.5, -0.79])
-    # The winding of the faces is not relied on: a visible face is turned to the camera, whichever way it is written.
-    facing = np.where(normals[:, 2:] > 0, -normals, normals)
-    return 0.45 + 0.62 * np.clip(facing @ lamp, 0, 1)
+    lamp = np.array([-0.42, -0.58, -0.7])
+    return 0.42 + 0.72 * np.clip(normals @ lamp, 0, 1)
 
 
 def skeleton(image: np.ndarray, joints_px: np.ndarray, *, thickness: int = 2) -> np.ndarray:

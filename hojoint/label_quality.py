@@ -83,11 +83,13 @@ def errors_between(
     Args:
         joints: (N, 21, 3) m of the right-hand model, as predicted. joints_px: (N, 21, 2) px of the true image.
         flipped: (N,) bool, labelled as a left hand. boxes: (N, 4) the given hand boxes, px.
-        true_joints: (N, 21, 3) m, camera frame. true_px: (N, 21, 2). true_left: (N,) bool.
+        true_joints: (N, 21, 3) m of the right-hand model too: of the mirrored picture where the hand is a left one.
+        true_px: (N, 21, 2) px of the true image. true_left: (N,) bool.
     """
     there = np.isfinite(true_joints).all(axis=(1, 2))
-    seen = joints * np.where(flipped[:, None, None], np.array([-1.0, 1, 1]), 1.0)
-    known = np.where(there[:, None, None], true_joints, 0.0)
+    mirror = np.array([-1.0, 1, 1])
+    seen = joints * np.where(flipped[:, None, None], mirror, 1.0)
+    known = np.where(there[:, None, None], true_joints, 0.0) * np.where(true_left[:, None, None], mirror, 1.0)
     aligned = aligned_errors(seen, known).mean(axis=1) * 1000
     wrists_together = np.linalg.norm((seen - seen[:, :1]) - (known - known[:, :1]), axis=2).mean(axis=1) * 1000
     sides = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
@@ -106,7 +108,7 @@ def errors_of_tables(predictions: pa.Table, truth: pa.Table, joints_of: Joints) 
     """Errors of each row of a predictions table, in its order, against a table of true poses.
 
     Args:
-        truth: columns ``video_id``, ``frame``, ``side``, ``joints_px`` [42], ``joints`` [63].
+        truth: columns ``video_id``, ``frame``, ``side``, ``joints_px`` [42], ``joints`` [63] of the right-hand model.
     """
     for name in ("video_id", "frame", "side", "joints_px", "joints"):
         if name not in truth.column_names:

@@ -26,7 +26,7 @@ from hojoint.report import Gallery, Picture
 
 MOST_UNITS = 24  # some 60,000 frames
 KEPT_SHOWN, REJECTED_SHOWN = 12, 3  # the latter per rule
-KEYS = ({"colour": "#2e86de", "text": "the given hand box"}, {"colour": "#e9baa0", "text": "the labelled hand"})
+KEYS = ({"colour": "#2e86de", "text": "the given hand box"}, {"colour": "#96c4f0", "text": "the labelled hand"})
 
 
 @dataclass(frozen=True)

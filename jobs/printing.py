@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -9,7 +10,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns aligned, the first to the left and numbers to the right, a rule under the headers."""
     text = [[str(cell) for cell in row] for row in (headers, *rows)]
     widths = [max(len(row[column]) for row in text) for column in range(len(headers))]
-    left = [column == 0 or not any(_is_number(row[column]) for row in text[1:]) for column in range(len(headers))]
+    left = [column == 0 or not all(_is_number(row[column]) for row in text[1:]) for column in range(len(headers))]
 
     def line(row: Sequence[str]) -> str:
         cells = [
@@ -28,4 +29,5 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text[:1].isdigit() or (text[:1] in "+-" and text[1:2].isdigit())
+    """A number, maybe with a unit, a spread or nothing at all: what stands to the right in its column."""
+    return re.fullmatch(r"[-–]?|[+-]?[\d.,]+( ± [\d.,]+)?( ?[%a-z]+)?( \d+ s)?", text) is not None
