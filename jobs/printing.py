@@ -30,4 +30,4 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def _is_number(text: str) -> bool:
     """A number, maybe with a unit, a spread or nothing at all: what stands to the right in its column."""
-    return re.fullmatch(r"[-–]?|[+-]?[\d.,]+( ± [\d.,]+)?( ?[%a-z]+)?( \d+ s)?", text) is not None
+    return re.fullmatch(r"[-–]?|[+-]?[\d.,]+( ± [\d.,]+)?( ?[%a-z]{1,3})?( \d+ s)?", text) is not None

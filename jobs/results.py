@@ -41,6 +41,11 @@ def describe(stage: str, store: Store) -> str:
     if stage in NETWORK:
         facts = training(NETWORK[stage], store)
         return "" if facts is None else f"{facts['steps']} steps on {facts['samples']} samples"
+    if stage == "synthesize" and store.exists("world/world.json"):  # it may lie elsewhere
+        world = read_json(store, "world/world.json")
+        return (
+            f"{world['labelled_frames']} labelled frames, {world['videos']} videos, {world['test_images']} test images"
+        )
     if stage == "pseudo_label" and store.exists("labels/report.json"):
         labels = read_json(store, "labels/report.json")
         videos, frames = labels["videos"], labels["frames"]
