@@ -40,7 +40,7 @@ class Training:
         self.config, self.plan, self.device = config, plan, torch.device(device)
         self.network, self.mano_layer = network, mano_layer
         self.optimizer = torch.optim.Adam(
-            network.parameters(), lr=config.train.learning_rate, weight_decay=config.train.weight_decay
+            network.parameters(), lr=config.train.learning_rate, weight_decay=config.train.weight_decay, fused=True
         )
         self.scheduler = plan.scheduler(self.optimizer)
         self.steps = 0

@@ -1,0 +1,47 @@
+"""A few labelled images in HO-3D's and FreiHAND's layouts, for tests of readers and of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.synthetic import write
+
+SMALL: dict[str, Any] = {
+    "input_px": 64, "roi_cells": 8, "block": "basic", "blocks": [1, 1, 1, 1], "width": 8, "channels": 8,
+    "hourglass_depth": 1, "encoder_stages": 1, "mano_hidden": [16, 16], "attention_hidden": 8,
+}  # fmt: skip
+
+
+def draw_world(folder: Path, *, version: str = "v2", frames: int = 4, seed: int = 3) -> Config:
+    """Draw two labelled sequences, one evaluation sequence and three test images; the settings that read them."""
+    sizes = {
+        "train_sequences": 2, "train_frames": frames, "evaluation_sequences": 1, "evaluation_frames": 2,
+        "image_width": 320, "image_height": 240, "wild_videos": 1, "wild_frames": 2, "test_images": 3,
+        "broken_videos": 0,
+    }  # fmt: skip
+    name = f"HO3D_{version}"
+    config = settings.from_tree(
+        {
+            "seed": seed,
+            "world": str(folder),
+            "synthetic": sizes,
+            "model": SMALL,
+            "data": {
+                "ho3d": {
+                    "root": str(folder / name),
+                    "version": version,
+                    "object_models": str(folder / "object_models"),
+                },
+                "freihand": {"root": str(folder / "FreiHAND_pub_v2_eval")},
+            },
+            "train": {"batch_size": 4, "epochs": 3, "loader_processes": 0, "cache": True, "mixed_precision": False},
+            "cluster": {"cpus": 2, "object_store_mb": 100, "worker_cpus": 1.0, "threads": 1},
+        }
+    )
+    for piece in write.missing_pieces(config):
+        write.write_piece(piece, config)
+    write.finish(config)
+    return config

@@ -1,0 +1,86 @@
+"""datasets.pseudo: a row of the table becomes a right hand's sample, a left hand's by mirroring."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hojoint import tables
+from hojoint.config import CropConfig
+from hojoint.datasets.pseudo import PseudoLabelled
+from hojoint.errors import InputError
+
+SIZE = 80
+
+
+def row(clip: str, frame: int, *, flipped: bool, image: bytes | None = None) -> dict:
+    random = np.random.default_rng(frame)
+    joints = random.uniform(130, 160, (21, 2))
+    pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
+    x, y = np.rint(joints[8]).astype(int) - 100
+    cv2.circle(pixels, (int(x), int(y)), 4, (255, 255, 255), -1)
+    values = dict.fromkeys(tables.PSEUDO_LABELS_SCHEMA.names)
+    return values | {
+        "video_id": clip.split("-")[0], "clip_id": clip, "frame": frame, "flipped": flipped, "verdict": "kept",
+        "teacher": "t", "hand_box": [130, 130, 160, 160], "object_box": [140, 120, 175, 150],
+        "joints_px": joints.ravel(), "mano_pose": random.normal(size=48), "mano_shape": random.normal(size=10),
+        "camera": [1, 0, 0], "image_box": [100, 100, 100 + SIZE, 100 + SIZE],
+        "image": image or cv2.imencode(".png", pixels)[1].tobytes(),
+    }  # fmt: skip
+
+
+def table_of(*rows: dict) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=tables.PSEUDO_LABELS_SCHEMA)
+
+
+def bright(image: np.ndarray) -> np.ndarray:
+    y, x = np.nonzero(image[..., 0] > 128)
+    return np.array([x.mean(), y.mean()])
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_joints_lie_on_their_pixels_also_when_mirrored(flipped):
+    sample = PseudoLabelled(table_of(row("1-a", 3, flipped=flipped)))[0]
+    assert np.abs(bright(sample.image) - sample.joints_px[8]).max() < 0.6
+    assert not sample.has_object
+    assert np.isnan(sample.object_box).all()
+
+
+def test_mirroring_turns_x_and_leaves_the_right_hand_s_pose():
+    right, left = (PseudoLabelled(table_of(row("1-a", 3, flipped=flipped)))[0] for flipped in (False, True))
+    np.testing.assert_array_equal(left.pose, right.pose)
+    offsets = [s.joints_px - s.joints_px[0] for s in (left, right)]
+    np.testing.assert_allclose(offsets[0] * [-1, 1], offsets[1], atol=1e-4)
+
+
+def test_the_object_widens_the_crop_only_where_settings_want_it_and_is_never_a_label():
+    for flipped in (False, True):
+        rows = table_of(row("1-a", 3, flipped=flipped))
+        sample = PseudoLabelled(rows, CropConfig(unlabelled_region="union"))[0]
+        assert not sample.has_object
+        box = sample.object_box
+        assert box[0] < box[2]
+        np.testing.assert_allclose(box[2] - box[0], 35, atol=1e-3)
+        sides = np.sort([sample.joints_px[:, 0].mean() - box[0], box[2] - sample.joints_px[:, 0].mean()])
+        joints = np.array(row("1-a", 3, flipped=False)["joints_px"]).reshape(21, 2)[:, 0].mean()
+        np.testing.assert_allclose(sides, np.sort([joints - 140, 175 - joints]), atol=1e-3)
+
+
+def test_the_order_of_files_changes_nothing():
+    rows = [row("2-b", 1, flipped=False), row("1-a", 9, flipped=True), row("1-a", 3, flipped=False)]
+    first, second = (PseudoLabelled(table_of(*each)) for each in (rows, rows[::-1]))
+    assert first.names == second.names == ["1-a/3", "1-a/9", "2-b/1"]
+    assert first.fingerprint() == second.fingerprint()
+    assert first.fingerprint() != PseudoLabelled(table_of(*rows[:2])).fingerprint()
+    np.testing.assert_array_equal(first[1].image, second[1].image)
+
+
+def test_a_damaged_image_is_named():
+    with pytest.raises(InputError, match="1-a/3 is damaged"):
+        PseudoLabelled(table_of(row("1-a", 3, flipped=False, image=b"no picture")))[0]
+
+
+def test_no_rows_are_no_samples():
+    assert len(PseudoLabelled(tables.PSEUDO_LABELS_SCHEMA.empty_table())) == 0
