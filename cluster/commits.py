@@ -53,6 +53,7 @@ class Counts:
     absent: int = 0  # annotated frames that the video does not hold
     predicted: int = 0
     kept: int = 0
+    without_image: int = 0  # kept, and not in ``pseudo_labels`` for want of pixels (jobs.refilter)
     rejected: Counter[str] = field(default_factory=Counter)
     quarantine: Counter[str] = field(default_factory=Counter)  # class -> videos
 
@@ -222,6 +223,7 @@ def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]
             "kept": total.kept,
             "rejected": {rule: total.rejected[rule] for rule in rules},
             "absent": total.absent,
+            "without_image": total.without_image,
         },
         "clips": total.clips,
         "quarantine": dict(sorted(total.quarantine.items())),

@@ -151,6 +151,11 @@ def dry_run(config: Config) -> None:
     print(describe(config, plan))
 
 
+def quiet_ray_data() -> None:
+    """No progress lines of its own; its faults come as exceptions."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
 def _run(config: Config, store: Store, plan: Plan) -> None:
     """Send the pending units through Ray Data and watch the error budget."""
     done = commits.read_commits(store)
@@ -158,7 +163,7 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
     for each in done:
         total.add(each.counts)
     _watch_budget(config, total)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its own progress lines; faults come as exceptions
+    quiet_ray_data()
     with session.start(config.cluster):
         session.feasibility(config.cluster, _needs(config))
         watched = board.Board.remote()  # type: ignore[attr-defined]

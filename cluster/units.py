@@ -90,9 +90,9 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, videos: I
     settings |= {f"labelling.{name}": labelling[name] for name in LABELLING}
     return {
         "schema_version": SCHEMA_VERSION,
-        "teacher.checkpoint (sha256)": teacher_sha256,
-        "hand model (sha256)": hand_sha256,
-        "videos and boxes (digest)": videos_digest(videos),
+        "teacher": teacher_sha256,
+        "hand_model": hand_sha256,
+        "clips": videos_digest(videos),
         **settings,
     }
 

@@ -76,13 +76,22 @@ def pseudo_labels_table(labels: Sequence[PseudoLabels], frames: Sequence[Frames]
     for label, pixels in zip(labels, frames, strict=True):
         assert label.clip.clip_id == pixels.clip_id, (label.clip.clip_id, pixels.clip_id)
         kept = np.flatnonzero([verdict == filters.KEPT for verdict in label.verdicts])
-        boxes = image_boxes(label, pixels, config)[kept]
-        images = [_jpeg(pixels.rgb[t], box, config) for t, box in zip(kept, boxes, strict=True)]
-        table = _clip_table(label).take(kept)
-        table = table.append_column(PSEUDO_LABELS_SCHEMA.field("image"), pa.array(images, pa.binary()))
-        table = table.append_column(PSEUDO_LABELS_SCHEMA.field("image_box"), _lists(boxes, 4))
-        tables.append(table.cast(PSEUDO_LABELS_SCHEMA))
+        tables.append(with_images(_clip_table(label).take(kept), [pixels.rgb[t] for t in kept], config))
     return pa.concat_tables(tables)
+
+
+def with_images(rows: pa.Table, frames: Sequence[np.ndarray], config: Config) -> pa.Table:
+    """Rows of ``predictions`` as rows of ``pseudo_labels``: ``frames`` holds the whole frame (H, W, 3) of each."""
+    hands, objects = array_of(rows, "hand_box"), array_of(rows, "object_box")
+    sizes = [frame.shape[:2] for frame in frames]
+    boxes = [
+        _region(hand[None], thing[None], size, config)[0]
+        for hand, thing, size in zip(hands, objects, sizes, strict=True)
+    ]
+    images = [_jpeg(frame, box, config) for frame, box in zip(frames, boxes, strict=True)]
+    rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("image"), pa.array(images, pa.binary()))
+    column = _lists(np.array(boxes, np.float32).reshape(-1, 4), 4)
+    return rows.append_column(PSEUDO_LABELS_SCHEMA.field("image_box"), column).cast(PSEUDO_LABELS_SCHEMA)
 
 
 def image_boxes(label: PseudoLabels, pixels: Frames, config: Config) -> np.ndarray:
@@ -91,11 +100,15 @@ def image_boxes(label: PseudoLabels, pixels: Frames, config: Config) -> np.ndarr
     A square ``labelling.image_context`` times the hand's box (or its union with the object's, where the crop settings
     take that), so that training's augmentation finds pixels beyond its own crop.
     """
-    height, width = pixels.rgb.shape[1:3]
-    low, high = label.clip.hand_boxes[:, :2], label.clip.hand_boxes[:, 2:]
+    return _region(label.clip.hand_boxes, label.clip.object_boxes, pixels.rgb.shape[1:3], config)
+
+
+def _region(hand_boxes: np.ndarray, object_boxes: np.ndarray, size: tuple[int, ...], config: Config) -> np.ndarray:
+    height, width = size
+    low, high = hand_boxes[:, :2], hand_boxes[:, 2:]
     if config.crop.unlabelled_region == "union":
-        low = np.fmin(low, label.clip.object_boxes[:, :2])  # fmin: a NaN object box does not count
-        high = np.fmax(high, label.clip.object_boxes[:, 2:])
+        low = np.fmin(low, object_boxes[:, :2])  # fmin: a NaN object box does not count
+        high = np.fmax(high, object_boxes[:, 2:])
     middle, half = (low + high) / 2, (high - low).max(axis=1, keepdims=True) / 2 * config.labelling.image_context
     limit = np.array([width, height])
     # At least one pixel, even of a box that lies beyond the border.

@@ -59,9 +59,9 @@ def test_the_fingerprint_tells_what_changes_results_and_not_what_does_not() -> N
         "filters.min_box_iou": units.fingerprint(settings(filters={"min_box_iou": 0.5}), "teacher", "hand", videos),
         "tta.views": units.fingerprint(settings(tta={"views": 4}), "teacher", "hand", videos),
         "labelling.unit_videos": units.fingerprint(settings(labelling={"unit_videos": 9}), "teacher", "hand", videos),
-        "teacher.checkpoint": units.fingerprint(Config(), "another", "hand", videos),
-        "hand model": units.fingerprint(Config(), "teacher", "another", videos),
-        "videos and boxes": units.fingerprint(Config(), "teacher", "hand", [video("1"), video("2", shift=0.1)]),
+        "teacher": units.fingerprint(Config(), "another", "hand", videos),
+        "hand_model": units.fingerprint(Config(), "teacher", "another", videos),
+        "clips": units.fingerprint(Config(), "teacher", "hand", [video("1"), video("2", shift=0.1)]),
     }
     for name, other in different.items():
         [line] = units.differences(base, other)

@@ -1,0 +1,42 @@
+"""python -m jobs.refilter data.pseudo.labels=DIR_OR_S3_URI output=DIR_OR_S3_URI [filters.RULE=...] [videos.root=DIR]
+
+Other thresholds without the network (Sec. 5.1.1, 5.1.2): reads the predictions of a finished jobs.pseudo_label, judges
+every frame again by the given filters, and writes a label set of the same layout to the output. Frames that were kept
+before bring their pictures; those kept only now are decoded again from videos.root, and without it they are in
+predictions/ but not in pseudo_labels/, and counted as without_image.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cluster import refiltering
+from hojoint.config import Config
+from jobs import command, pseudo_label
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Judge again, and print the new report."""
+    command.need(config.data.pseudo.labels, "data.pseudo.labels", "DIR_OR_S3_URI")
+    command.need(config.output, "output", "DIR_OR_S3_URI")
+    if dry_run:
+        print(refiltering.describe(config))
+        return
+    report = refiltering.refilter(config)
+    print(pseudo_label.summary(report))
+    missing = report["frames"]["without_image"]
+    if missing:
+        print(
+            f"note: {missing} of {report['frames']['kept']} kept frames have no picture and are not in pseudo_labels/; "
+            "with videos.root=DIR and another output they are decoded again"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""Labelling on real Ray, with real SIGKILLs: every row once, whatever dies, and the killer found.
+
+The rows that must come out are those of an unbroken run, made here once by a Teacher in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import wild
+import yaml
+
+from cluster import commits, labelling, session
+from cluster.store import LocalStore
+from cluster.teacher import Job, Teacher
+from hojoint.config import Config, to_tree
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).resolve().parent.parent
+VIDEOS, UNITS = 16, 8
+SLOW = {"tta": {"views": 8}, "labelling": {"unit_videos": VIDEOS // UNITS}}  # some seconds of work, to be killed in
+PATIENCE_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wild")
+    wild.write_wild(folder, good=VIDEOS, frames=12)
+    wild.write_teacher(folder / "teacher.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(made: Path) -> Path:
+    """The output of a run that nothing befell."""
+    config = wild.config_of(made, made / "unbroken", **SLOW)
+    store = LocalStore(made / "unbroken")
+    plan = labelling.make_plan(config, store)
+    one = Teacher(Job(config, store.root, plan.teacher_sha256, "driver"))
+    for unit in plan.units:
+        one.work(unit)
+    one.close()
+    return made / "unbroken"
+
+
+@pytest.fixture(scope="module")
+def ray_session(made: Path) -> Iterator[None]:
+    with session.start(wild.config_of(made, "unused").cluster):
+        yield
+
+
+def assert_whole(output: Path | str, unbroken: Path) -> None:
+    for table in commits.TABLES:
+        wild.assert_same_rows(wild.rows_of(output, table), wild.rows_of(unbroken, table))
+    ids = [(row["clip_id"], row["frame"]) for row in wild.rows_of(output, "predictions").to_pylist()]
+    assert len(ids) == len(set(ids)) == VIDEOS * 12
+
+
+def start_job(config: Config, folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """``python -m jobs.pseudo_label`` as a user runs it, in a process of its own."""
+    path = folder / f"config-{time.monotonic_ns()}.yaml"
+    path.write_text(yaml.safe_dump(to_tree(config)))
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.pseudo_label", "--config", str(path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def finished(job: subprocess.Popen[str]) -> tuple[int, str]:
+    said, _ = job.communicate(timeout=PATIENCE_S)
+    return job.returncode, said
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"{what} did not happen within {seconds} s"
+        time.sleep(0.01)
+
+
+def committed(output: Path) -> int:
+    return len(list((output / "commits").glob("*.json")))
+
+
+def teacher_pids(output: Path) -> set[int]:
+    """Processes that have videos in hand, as the ledger knows them."""
+    pids = set()
+    for path in (output / "attempts").glob("*/*.json"):
+        try:
+            pids.add(int(json.loads(path.read_text())["pid"]))
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return pids
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_a_driver_killed_in_the_middle_is_started_again_and_every_row_is_there_once(
+    made: Path, unbroken: Path, tmp_path: Path, ray_session: None
+) -> None:
+    output = tmp_path / "out"
+    config = wild.config_of(made, output, **SLOW)
+    with start_job(config, tmp_path) as job:
+        wait_for(lambda: committed(output) >= 2 and teacher_pids(output), "a second commit")
+        teachers = teacher_pids(output)
+        os.kill(job.pid, signal.SIGKILL)
+        job.communicate()
+    assert 2 <= committed(output) < UNITS
+    wait_for(lambda: not any(runs(pid) for pid in teachers), "the end of the dead driver's actors")
+    before = {path: path.stat().st_mtime_ns for path in (output / "commits").iterdir()}
+    report = labelling.label(config)
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())  # nothing committed is done again
+    assert report["videos"] == {"listed": VIDEOS, "labelled": VIDEOS, "empty": 0, "quarantined": 0}
+    assert_whole(output, unbroken)
+    assert not teacher_pids(output)
+    named = {key for table in commits.TABLES for key in commits.committed_files(LocalStore(output), table)}
+    assert {path.relative_to(output).as_posix() for path in output.rglob("*.parquet")} == named
+
+
+def test_a_worker_killed_in_the_middle_costs_nothing(
+    made: Path, unbroken: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, killed = tmp_path / "out", []
+    real = labelling._watch_budget
+
+    def kill_one(config, total):  # called at every commit that the driver hears of
+        real(config, total)
+        if committed(output) >= 2 and not killed:
+            wait_for(lambda: teacher_pids(output) or committed(output) == UNITS, "a unit in hand")
+            killed.extend(teacher_pids(output))
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(labelling, "_watch_budget", kill_one)
+    report = labelling.label(wild.config_of(made, output, **SLOW))
+    assert killed
+    assert report["videos"]["quarantined"] == 0
+    assert_whole(output, unbroken)
+
+
+class Poisoned(Teacher):
+    """A video whose frames kill the process that looks at them, as a driver fault or a lack of memory would."""
+
+    def __init__(self, job: Job, watched: object) -> None:
+        super().__init__(job)
+
+    def _call(self, clips, frames):
+        if any(clip.video_id == "105" for clip in clips):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._call(clips, frames)
+
+
+def test_a_video_that_kills_its_process_is_found_and_quarantined(
+    made: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(labelling, "TeacherActor", Poisoned)
+    options = {"labelling": {"unit_videos": 8, "limit": 8, "batch_views": 1000}}  # several videos in hand at once
+    report = labelling.label(wild.config_of(made, tmp_path / "out", **options))
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert report["videos"] == {"listed": 8, "labelled": 7, "empty": 0, "quarantined": 1}
+    [row] = wild.rows_of(tmp_path / "out", "quarantine").to_pylist()
+    assert (row["video_id"], row["class"], row["attempts"]) == ("105", "killed_worker", 2)
+
+
+@pytest.mark.slow
+def test_two_drivers_at_once_give_every_row_once(made: Path, unbroken: Path, tmp_path: Path, ray_session: None) -> None:
+    output = tmp_path / "out"
+    config = wild.config_of(made, output, **SLOW)
+    with start_job(config, tmp_path) as other:
+        wait_for(lambda: (output / "run.json").exists() and teacher_pids(output), "the other driver's first unit")
+        report = labelling.label(config)
+        code, said = finished(other)
+    assert code == 0, said
+    assert report["videos"]["labelled"] == VIDEOS
+    assert committed(output) == UNITS
+    assert_whole(output, unbroken)
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_the_same_command_labels_into_a_real_s3_server(made: Path, unbroken: Path, tmp_path: Path, bucket: str) -> None:
+    output = f"{bucket}/labels/of/today"
+    code, said = finished(start_job(wild.config_of(made, output, **SLOW), tmp_path))
+    assert code == 0, said
+    assert f"{VIDEOS} labelled" in said
+    assert_whole(output, unbroken)
+    code, said = finished(start_job(wild.config_of(made, output, **SLOW), tmp_path))
+    assert code == 0, said
+    assert "nothing to do" in said
+
+
+def test_an_error_budget_that_is_used_up_ends_the_command_with_1_and_a_reason(tmp_path: Path) -> None:
+    wild.write_wild(tmp_path, good=4)
+    for video_id in ("100", "101", "102"):
+        (tmp_path / "videos" / f"{video_id}.webm").write_bytes(b"no video")
+    wild.write_teacher(tmp_path / "teacher.pt")
+    options = {"labelling": {"unit_videos": 4, "error_budget_count": 1}}
+    code, said = finished(start_job(wild.config_of(tmp_path, tmp_path / "out", **options), tmp_path))
+    assert code == 1
+    assert "failed: 3 of 4 videos so far are quarantined (3 not_video)" in said
+    assert "Traceback" not in said
