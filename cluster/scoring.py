@@ -6,6 +6,7 @@ are made of all of them here, so they are those of one process. Not here: what t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ from cluster.session import Need
 from cluster.store import read_uri
 from hojoint import checkpoint, engine, evaluation, metrics
 from hojoint.album import Example
-from hojoint.config import Config
+from hojoint.config import ClusterConfig, Config
+from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.engine import Predictions
 from hojoint.evaluation import Domain
@@ -39,23 +41,38 @@ class Result:
     examples: list[Example]
 
 
-def evaluate(config: Config, *, progress: bool = True) -> tuple[dict[Domain, Result], str]:
-    """Measure ``config.teacher.checkpoint`` on every data set that is named; the results, and the weights' checksum."""
-    assert config.teacher.checkpoint is not None
-    _, own, sha256 = checkpoint.open_teacher(read_uri(config.teacher.checkpoint), config)
-    domains = evaluation.domains_of(config)
-    with session.start(config.cluster):
-        session.feasibility(config.cluster, needs(config))
-        size = config.cluster
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A network on every data set that its settings name."""
+
+    config: Config  # as given
+    sha256: str  # of the weights
+    results: dict[Domain, Result]
+
+
+def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Judged]:
+    """Measure each ``teacher.checkpoint`` in turn; actors and truth serve all of them. Resources are the first's."""
+    first = configs[0]
+    with session.start(first.cluster):
+        session.feasibility(first.cluster, needs(first))
+        size = first.cluster
         remote = ray.remote(num_cpus=size.teacher_cpus, num_gpus=size.teacher_gpus, max_restarts=RETRIES)(Examiner)
         made = remote.options(max_task_retries=RETRIES)
-        examiners: list[Any] = [made.remote(config) for _ in range(_actors(config))]
+        examiners: list[Any] = [made.remote(first.cluster) for _ in range(_actors(first))]
+        truth: dict[Domain, list[Any]] = {}
         try:
-            results = {domain: _evaluate(own, domain, examiners, progress) for domain in domains}
+            for config in configs:
+                _, own, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
+                results = {}
+                for domain in evaluation.domains_of(config):
+                    dataset = evaluation.open_domain(domain, own)
+                    if domain not in truth:
+                        truth[domain] = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
+                    results[domain] = _evaluate(own, domain, dataset, truth[domain], examiners, progress)
+                yield Judged(config, sha256, results)
         finally:
             for examiner in examiners:
                 ray.kill(examiner)
-    return results, sha256
 
 
 def needs(config: Config) -> list[Need]:
@@ -65,36 +82,45 @@ def needs(config: Config) -> list[Need]:
 
 
 class Examiner:
-    """One network on one device; plain Python, which Ray makes an actor."""
+    """One network at a time on one device; plain Python, which Ray makes an actor."""
 
-    def __init__(self, config: Config) -> None:
-        size = config.cluster
+    def __init__(self, size: ClusterConfig) -> None:
         torch.set_num_threads(size.threads or max(1, int(size.teacher_cpus)))
         self._device = "cuda" if size.teacher_gpus > 0 else "cpu"
-        network, self._config, _ = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
+        self._opened: Config | None = None
+
+    def _open(self, config: Config) -> None:
+        if self._opened == config:
+            return
+        network, _, _ = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
         self._network = network.to(self._device)
-        self._layer = hand_layer(self._config.mano).to(self._device)
+        self._layer = hand_layer(config.mano).to(self._device)
         self._datasets: dict[Domain, Any] = {}
+        self._opened = config
 
     def examine(
-        self, domain: Domain, rows: range, roots: np.ndarray, joints: np.ndarray, vertices: np.ndarray
+        self, config: Config, domain: Domain, rows: range, roots: np.ndarray, joints: np.ndarray, vertices: np.ndarray
     ) -> tuple[Predictions, HandErrors]:
-        """Predict a stretch of a data set and judge it; the truth comes as whole arrays, of which rows are taken."""
+        """Predict a stretch of a data set and judge it; the truth comes as whole arrays, of which rows are taken.
+
+        ``config`` holds the checkpoint's own model, hand and crop.
+        """
+        self._open(config)
         if domain not in self._datasets:
-            self._datasets[domain] = evaluation.open_domain(domain, self._config)
+            self._datasets[domain] = evaluation.open_domain(domain, config)
         dataset = self._datasets[domain]
         found = engine.predict(
             self._network,
             dataset,
-            self._config,
+            config,
             self._layer,
             models=dataset.models if isinstance(dataset, HO3D) else None,
             device=self._device,
-            batch_size=self._config.evaluation.batch_size,
+            batch_size=config.evaluation.batch_size,
             rows=rows,
         )
         part = slice(rows.start, rows.stop)
-        found = evaluation.placed(found, roots[part], domain, self._config)
+        found = evaluation.placed(found, roots[part], domain, config)
         return found, metrics.hand_errors(found.joints, found.vertices, joints[part], vertices[part])
 
 
@@ -108,15 +134,20 @@ def _actors(config: Config) -> int:
     return max(smallest, min(largest, fits))
 
 
-def _evaluate(config: Config, domain: Domain, examiners: list[Any], progress: bool) -> Result:
-    dataset = evaluation.open_domain(domain, config)
+def _evaluate(
+    config: Config,
+    domain: Domain,
+    dataset: HO3D | FreiHAND,
+    truth: Sequence[Any],
+    examiners: list[Any],
+    progress: bool,
+) -> Result:
     step = config.evaluation.shard_images
     stretches = [range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
-    truth = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
     pool = ActorPool(examiners)
     parts = []
     with tqdm(total=len(dataset), unit="image", desc=f"{config.name} on {domain}", disable=not progress) as bar:
-        answers = pool.map(lambda actor, rows: actor.examine.remote(domain, rows, *truth), stretches)
+        answers = pool.map(lambda actor, rows: actor.examine.remote(config, domain, rows, *truth), stretches)
         for rows, answer in zip(stretches, answers, strict=True):  # in order
             parts.append(answer)
             bar.update(len(rows))

@@ -39,21 +39,30 @@ def job(config: Config, dry_run: bool) -> None:
             print(f"{domain:<10} {len(evaluation.open_domain(domain, config))} images")
         print(session.feasibility(config.cluster, scoring.needs(config)))
         return
-    started = time.perf_counter()
-    results, sha256 = scoring.evaluate(config)
-    domain_scores = {domain: result.scores for domain, result in results.items()}
-    facts = {
-        "name": config.name,
-        "checkpoint": config.teacher.checkpoint,
-        "sha256": sha256,
-        "seconds": round(time.perf_counter() - started, 2),
-        "domains": domain_scores,
-    }
-    if config.output is not None:
-        _write(open_store(config.output), config, facts, results)
-    for table in report_tables.comparison({config.name: domain_scores}):
+    for table in report_tables.comparison(measure([config])):
         rows = [(row["label"], row["cells"][0]["text"]) for row in table["rows"]]
         print(f"{table['title']}, {table['note']}\n{printing.table(('', config.name), rows)}")
+
+
+def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:
+    """Measure several networks with the same actors and write each one's files; name -> data set -> scores."""
+    out: dict[str, dict[Any, Any]] = {}
+    started = time.perf_counter()
+    for judged in scoring.evaluate(configs):
+        config = judged.config
+        out[config.name] = {domain: result.scores for domain, result in judged.results.items()}
+        now = time.perf_counter()
+        facts = {
+            "name": config.name,
+            "checkpoint": config.teacher.checkpoint,
+            "sha256": judged.sha256,
+            "seconds": round(now - started, 2),
+            "domains": out[config.name],
+        }
+        started = now
+        if config.output is not None:
+            _write(open_store(config.output), config, facts, judged.results)
+    return out
 
 
 def _write(

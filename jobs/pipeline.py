@@ -76,9 +76,11 @@ def _run(config: Config, plan: Sequence[Stage], store: Store) -> None:
             continue
         print(f"{head} ...", flush=True)
         started = time.perf_counter()
-        run_job = importlib.import_module(f"jobs.{stage.module}").job
-        for settings in stage.configs:
-            run_job(settings, False)
+        module = importlib.import_module(f"jobs.{stage.module}")
+        if stage.name == "evaluate":  # all networks with the same actors
+            module.measure(stage.configs)
+        else:
+            module.job(stage.configs[0], False)
         seconds = time.perf_counter() - started
         _mark(planned, store, seconds)
         print(f"{head} {report_tables.seconds(seconds):>12}   {results.describe(stage.name, store)}", flush=True)

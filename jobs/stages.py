@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.training import NOT_RESULT
+from cluster.units import LABELLING
 from hojoint import config as settings
-from hojoint.config import Config, changed
+from hojoint.config import Config, LabellingConfig, changed
 from hojoint.synthetic import write
 
 TRAINING = ("seed", "model", "mano", "crop", "augment", "loss", "train")
@@ -27,6 +29,8 @@ RESULT: dict[str, tuple[str, ...]] = {
     "report": (),
 }
 """Stage -> the groups of settings its result depends on (places and resources are not among them)."""
+HOW = {"train": NOT_RESULT, "labelling": set(LabellingConfig.model_fields) - {*LABELLING, "limit"}}
+"""Settings in those groups that say how a stage works and not what comes out."""
 NETWORK = {"train": "teacher", "retrain": "student", "control": "control"}
 """Stage -> the network it trains, which also names its folder."""
 
@@ -44,8 +48,11 @@ class Stage:
     def settings(self) -> dict[str, Any]:
         """What its result depends on, flat: dotted name -> value."""
         out: dict[str, Any] = {"runs": [config.name for config in self.configs]}
+        tree = settings.to_tree(self.configs[0])
         for group in RESULT[self.name]:
-            _flatten(settings.to_tree(self.configs[0])[group], group, out)
+            _flatten(tree[group], group, out)
+            for name in HOW.get(group, ()):
+                del out[f"{group}.{name}"]
         return out
 
 

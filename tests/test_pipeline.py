@@ -39,7 +39,11 @@ class Jobs:
             self.calls.append((module, config))
             self.leave(module, config)
 
-        return types.SimpleNamespace(job=job)
+        def measure(configs):
+            for config in configs:
+                job(config, False)
+
+        return types.SimpleNamespace(job=job, measure=measure)
 
     def leave(self, module, config):
         store = open_store(config.output)
@@ -133,7 +137,8 @@ def test_a_cheap_stage_is_done_again_with_other_settings_and_the_report_follows(
 def test_resources_do_not_matter_to_what_is_whole(jobs, tmp_path):
     run(tmp_path)
     before = len(jobs.calls)
-    assert run(tmp_path, "cluster.workers=[2,2]", "cluster.threads=4") == 0
+    how = ["cluster.workers=[2,2]", "cluster.threads=4", "train.cache=false", "labelling.decode_deadline_s=99"]
+    assert run(tmp_path, *how) == 0
     assert len(jobs.calls) == before
 
 
