@@ -152,8 +152,8 @@ def _loft(centres: np.ndarray, halves: np.ndarray, power: float, across: np.ndar
     """A tube of superellipse sections (S, 3), (S, 2), capped; ``across`` (S, 2, 3) are the section's two axes."""
     angles = np.linspace(0, 2 * np.pi, columns + 1)
     cosine, sine = np.cos(angles), np.sin(angles)
-    x = np.sign(cosine) * np.abs(cosine) ** (2 / power)
-    y = np.sign(sine) * np.abs(sine) ** (2 / power)
+    radius = (np.abs(cosine) ** power + np.abs(sine) ** power) ** (-1 / power)
+    x, y = radius * cosine, radius * sine  # even along the sides: neither texture nor triangles are stretched
     ring = np.einsum("s,m,sc->smc", halves[:, 0], x, across[:, 0]) + np.einsum(
         "s,m,sc->smc", halves[:, 1], y, across[:, 1]
     )
@@ -186,7 +186,7 @@ def _upright(sections: int) -> np.ndarray:
 def _box(x: float, y: float, z: float, power: float = 9.0) -> _Part:
     """A box with rounded edges, extents in metres."""
     rounding = min(x, y, z) * 0.06
-    heights = np.concatenate([[-0.5, -0.5], np.linspace(-0.46, 0.46, 5), [0.5, 0.5]]) * z
+    heights = np.concatenate([[-0.5, -0.5], np.linspace(-0.46, 0.46, 9), [0.5, 0.5]]) * z
     heights[[1, -2]] = [-z / 2 + rounding, z / 2 - rounding]
     heights[0], heights[-1] = -z / 2, z / 2
     inset = np.zeros(len(heights))
