@@ -1,0 +1,207 @@
+"""Evaluation: submission files through the job, a network on a small drawn world, shards that change nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.scoring import Examiner
+from hojoint import checkpoint, engine, evaluation, metrics, submission_files
+from hojoint import config as settings
+from hojoint.mano import SIMPLE_TO_MANO, hand_layer
+from hojoint.network import HOJoint
+from hojoint.synthetic import write
+from jobs import command, evaluate
+
+KEYS = [
+    *("xyz_mean3d", "xyz_auc3d", "xyz_procrustes_al_mean3d", "xyz_procrustes_al_auc3d"),
+    *("xyz_scale_trans_al_mean3d", "xyz_scale_trans_al_auc3d"),
+    *("mesh_mean3d", "mesh_auc3d", "mesh_al_mean3d", "mesh_al_auc3d"),
+    *("f_score_5", "f_al_score_5", "f_score_15", "f_al_score_15"),
+]
+TINY = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
+TINY += ["synthetic.evaluation_sequences=1", "synthetic.evaluation_frames=3", "synthetic.test_images=3"]
+TINY += ["synthetic.train_sequences=1", "synthetic.train_frames=1", "synthetic.wild_videos=1"]
+TINY += ["synthetic.broken_videos=0", "synthetic.wild_frames=4", "cluster.threads=1"]
+
+
+def hands(count, seed=0):
+    rng = np.random.default_rng(seed)
+    at = np.array([0.0, 0.0, 0.6])
+    return rng.normal(size=(count, 21, 3)) * 0.03 + at, rng.normal(size=(count, 778, 3)) * 0.03 + at
+
+
+def write_truth(folder, joints, vertices):
+    folder.mkdir(exist_ok=True)
+    for key, values in (("xyz", joints), ("verts", vertices)):
+        (folder / f"evaluation_{key}.json").write_text(json.dumps(values.tolist()))
+
+
+def test_a_submission_equal_to_the_truth_scores_zero_under_every_official_key(tmp_path, capsys):
+    joints, vertices = hands(3)
+    write_truth(tmp_path / "truth", joints, vertices)
+    (tmp_path / "pred.json").write_text(json.dumps([joints.tolist(), vertices.tolist()]))
+    arguments = [f"predictions={tmp_path}/pred.json", f"truth={tmp_path}/truth", "layout=ho3d"]
+    assert evaluate.main([*arguments, f"output={tmp_path}/out"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == KEYS
+    assert lines[0] == "xyz_mean3d: 0.000000"
+    assert lines[1] == "xyz_auc3d: 1.000000"
+    assert (tmp_path / "out" / "scores.txt").read_text().splitlines() == lines
+    assert set(json.loads((tmp_path / "out" / "scores.json").read_text())) == set(KEYS)
+
+
+def test_a_shift_of_a_centimetre_is_one_and_alignment_takes_it_away(tmp_path, capsys):
+    joints, vertices = hands(2)
+    write_truth(tmp_path, joints, vertices)
+    moved = [(values + np.array([0.01, 0, 0])).tolist() for values in (joints, vertices)]
+    (tmp_path / "pred.json").write_text(json.dumps(moved))
+    assert evaluate.main([f"predictions={tmp_path}/pred.json", f"truth={tmp_path}", "layout=freihand"]) == 0
+    said = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert float(said["xyz_mean3d"]) == pytest.approx(1.0, abs=1e-6)
+    assert float(said["xyz_al_mean3d"]) == pytest.approx(0.0, abs=1e-6)
+    assert "xyz_scale_trans_al_mean3d" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predictions=none.json", "truth={0}"], "none.json"),
+        (["predictions={0}/pred.json"], "truth=DIR"),
+        ([], "teacher.checkpoint="),
+        (["teacher.checkpoint=x.pt"], "nothing to measure on"),
+    ],
+)
+def test_what_is_missing_is_asked_for(arguments, said, tmp_path, capsys):
+    write_truth(tmp_path, *hands(1))
+    (tmp_path / "pred.json").write_text("[[], []]")
+    assert evaluate.main([argument.format(tmp_path) for argument in arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A drawn world of three evaluation frames and three test images, and a network of random weights."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    config = settings.load(command.DEFAULT_CONFIG, [*TINY, f"world={folder}"])
+    for piece in write.pieces(config):
+        write.write_piece(piece, config)
+    write.finish(config)
+    torch.manual_seed(0)
+    path = folder / "teacher.pt"
+    path.write_bytes(checkpoint.save(HOJoint(config.model), config, progress={}, parents={}))
+    return settings.changed(write.with_world(config), teacher={"checkpoint": str(path)}, world=None)
+
+
+@pytest.fixture(scope="module")
+def predictions(world):
+    """What the random network says of the evaluation frames."""
+    network, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    dataset = evaluation.open_domain("ho3d", own)
+    found = engine.predict(network, dataset, own, hand_layer(own.mano), models=dataset.models, batch_size=3)
+    return dataset, found
+
+
+def test_predictions_are_put_at_the_true_wrist(world, predictions):
+    dataset, found = predictions
+    placed = evaluation.placed(found, dataset.roots(), "ho3d", world)
+    np.testing.assert_allclose(placed.joints[:, 0], dataset.truth()[0][:, 0], atol=1e-5)
+    np.testing.assert_allclose(
+        placed.vertices - placed.joints[:, :1], found.vertices - found.joints[:, :1], atol=1e-6
+    )  # moved and nothing else
+
+
+def test_the_truth_as_prediction_scores_perfectly(world, predictions):
+    dataset, found = predictions
+    joints, vertices = dataset.truth()
+    perfect = dataclasses.replace(
+        found, joints=joints, vertices=vertices, object_pose=found.true_object_pose.astype(np.float64)
+    )
+    out = evaluation.scores(perfect, metrics.hand_errors(joints, vertices, joints, vertices), dataset.models, "ho3d")
+    assert out["images"] == 3
+    assert out["hand"]["joints_mm"] == pytest.approx(0, abs=1e-3)
+    assert out["hand"]["f5"] == 1.0
+    assert out["object"]["add_0.1d"] == 1.0
+    assert out["object"]["rep_5"] == 1.0
+    assert out["pck"]["share"][-1] == 1.0
+
+
+def test_freihands_key_points_are_regressed_from_its_vertices(world):
+    dataset = evaluation.open_domain("freihand", world)
+    joints, vertices = dataset.truth()
+    wrist = joints[:, :1]
+    fake = engine.Predictions(
+        names=tuple(dataset.names), joints=np.zeros((3, 21, 3)), vertices=vertices - wrist, joints_px=np.zeros(()),
+        joints_error_px=np.zeros(3), object_names=("",) * 3, object_pose=np.zeros(()), object_solved=np.zeros(3, bool),
+        true_object_pose=np.zeros(()), camera=np.zeros(()),
+    )  # fmt: skip
+    placed = evaluation.placed(fake, dataset.roots(), "freihand", world)
+    np.testing.assert_allclose(placed.joints, joints, atol=2e-6)
+    np.testing.assert_allclose(placed.vertices, vertices, atol=2e-6)
+
+
+def test_an_examiner_says_the_same_in_one_stretch_and_in_two(world):
+    _, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    dataset = evaluation.open_domain("ho3d", own)
+    truth = (dataset.roots(), *dataset.truth())
+    examiner = Examiner(world.cluster)
+    whole, errors = examiner.examine(own, "ho3d", range(3), *truth)
+    parts = [examiner.examine(own, "ho3d", rows, *truth) for rows in (range(2), range(2, 3))]
+    joined, merged = evaluation.joined([part for part, _ in parts]), metrics.merge([part for _, part in parts])
+    assert joined.names == whole.names
+    np.testing.assert_allclose(joined.joints, whole.joints, atol=1e-5)
+    np.testing.assert_allclose(merged.joints_procrustes, errors.joints_procrustes, atol=1e-5)
+
+
+def test_examples_survive_their_file_and_their_mesh_lies_where_the_joints_do(world, predictions):
+    dataset, found = predictions
+    placed = evaluation.placed(found, dataset.roots(), "ho3d", world)
+    errors = metrics.hand_errors(placed.joints, placed.vertices, *dataset.truth())
+    _, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    shown = evaluation.examples(dataset, np.array([0, 2]), placed, errors, dataset.models, own)
+    again = evaluation.unpack_examples(evaluation.pack_examples(shown))
+    assert [example.name for example in again] == [dataset.names[0], dataset.names[2]]
+    for before, after in zip(shown, again, strict=True):
+        np.testing.assert_allclose(after.vertices_px, before.vertices_px, rtol=1e-5)
+        assert np.abs(after.image.astype(int) - before.image).mean() < 6
+        middle = before.vertices_px.mean(axis=0)
+        reach = np.ptp(before.joints_px, axis=0).max() + np.ptp(before.vertices_px, axis=0).max()
+        assert np.linalg.norm(middle - before.joints_px.mean(axis=0)) <= reach
+
+
+def test_examples_are_evenly_spaced_and_never_chosen():
+    assert evaluation.example_rows(10, 4).tolist() == [0, 3, 6, 9]
+    assert evaluation.example_rows(2, 5).tolist() == [0, 1]
+    assert evaluation.example_rows(5, 0).tolist() == []
+
+
+@pytest.mark.ray
+def test_the_job_measures_on_a_cluster_and_leaves_scores_examples_and_submissions(world, tmp_path, capsys):
+    output = tmp_path / "evaluation"
+    arguments = [*TINY, "name=student", f"teacher.checkpoint={world.teacher.checkpoint}", f"output={output}"]
+    arguments += [f"data.ho3d.root={world.data.ho3d.root}", f"data.freihand.root={world.data.freihand.root}"]
+    assert evaluate.main([*arguments, "evaluation.shard_images=2", "cluster.teachers=[1,1]"]) == 0
+    assert "joint error (mm)" in capsys.readouterr().out
+    facts = json.loads((output / "student.json").read_text())
+    assert {domain: scores["images"] for domain, scores in facts["domains"].items()} == {"ho3d": 3, "freihand": 3}
+    # The submission it wrote, scored as a file, says what the network was said to score.
+    scored = evaluate.main([
+        f"predictions={output}/student_ho3d_pred.json", f"truth={world.data.ho3d.root}", "layout=ho3d",
+    ])  # fmt: skip
+    assert scored == 0
+    said = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    official = facts["domains"]["ho3d"]["official"]
+    for key, value in said.items():
+        assert float(value) == pytest.approx(official[key], abs=3e-3), key
+
+
+def test_the_submission_is_in_the_data_sets_own_order(world, predictions, tmp_path):
+    dataset, _ = predictions
+    joints, vertices = dataset.truth()
+    submission_files.write_submission(tmp_path / "pred.json", joints, vertices, "ho3d")
+    raw = np.array(json.loads((tmp_path / "pred.json").read_text())[0])
+    np.testing.assert_allclose(raw, joints[:, SIMPLE_TO_MANO] * [1, -1, -1], atol=1e-5)
