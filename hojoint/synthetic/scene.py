@@ -208,7 +208,9 @@ def _forearm(shot: Shot, frame: int) -> Body:
     ring = shot.hand.vertices[frame][_wrist_ring()]
     centre = ring.mean(0)
     along = shot.track.arm[frame]
-    shares = 0.60 * np.linspace(0, 1, 15) ** 1.2  # short pieces: the rasteriser pays for bounding boxes
+    towards = max(-float(along[2]), 1e-6)  # an arm that comes from behind the camera ends in front of it
+    reach = min(0.60, 0.72 * float(centre[2]) / towards)
+    shares = reach * np.linspace(0, 1, 15) ** 1.2  # short pieces: the rasteriser pays for bounding boxes
     spread = ring - centre
     sections = [centre + along * share + spread * (1 + 1.6 * min(share, 0.25)) for share in shares]
     sections[0] = ring
