@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import os
 import shlex
 import time
@@ -28,6 +29,7 @@ EXCLUDES = ["runs", "build", "dist", ".venv", ".git", "**/__pycache__", "**/*.eg
 TOKEN_HELP = "set RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (or RAY_AUTH_TOKEN to the token itself)"
 OVERRIDING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Ray lets these win over an address that is given; then a job would go where nobody looked."""
+logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)  # a line per ignored file
 FAILED_BEFORE = (JobStatus.FAILED, JobStatus.STOPPED)
 
 

@@ -242,7 +242,7 @@ def head(monkeypatch):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
+            process.wait(6)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -259,7 +259,7 @@ def test_a_real_job_server_runs_the_job_once_and_hands_back_its_output(head, cap
         except InputError:
             assert time.monotonic() < deadline, "the head node did not come up"
             time.sleep(1)
-    job = submission.Submission("this", ["import nothing"], ROOT)  # a module that is not there: a failing job
+    job = submission.Submission("no_such_module", [], ROOT)
     name, sent = submission.submit(client, job)
     assert sent
     good, _ = submission.follow(client, name, lambda text: None)
