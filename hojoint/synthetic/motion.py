@@ -143,8 +143,16 @@ def make_track(
     angles = grasps.clip_angles(angles)
     bend = Rotation.from_rotvec(np.array([0, rng.normal(0, 0.25), rng.normal(0, 0.35)])).as_matrix()
     pose = np.concatenate([Rotation.from_matrix(rotation).as_rotvec(), hand.pose_from_angles(angles)], axis=1)
-    arm = rotation @ (bend @ np.array([1.0, 0, 0]))
+    arm = _beside_the_camera(rotation @ (bend @ np.array([1.0, 0, 0])))
     return Track(pose, wrist, arm, object_rotation, object_place, present)
+
+
+def _beside_the_camera(arm: np.ndarray) -> np.ndarray:
+    """Bend the wrist where the forearm (T, 3) would come straight at the lens."""
+    sideways = arm[:, :2] + [0.0, 0.05]
+    sideways = sideways / np.linalg.norm(sideways, axis=1, keepdims=True)
+    depth = np.maximum(arm[:, 2:], -0.5)
+    return np.concatenate([sideways * np.sqrt(1 - depth**2), depth], axis=1)
 
 
 def _lying(rng: np.random.Generator, frames: int, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -208,7 +208,7 @@ def _forearm(shot: Shot, frame: int) -> Body:
     ring = shot.hand.vertices[frame][_wrist_ring()]
     centre = ring.mean(0)
     along = shot.track.arm[frame]
-    towards = max(-float(along[2]), 1e-6)  # an arm that comes from behind the camera ends in front of it
+    towards = max(-float(along[2]), 1e-6)  # an arm that comes from behind the camera ends before it
     reach = min(0.60, 0.72 * float(centre[2]) / towards)
     shares = reach * np.linspace(0, 1, 15) ** 1.2  # short pieces: the rasteriser pays for bounding boxes
     spread = ring - centre
