@@ -1,0 +1,90 @@
+"""The benchmark: turns, ratios, memory, and the line of JSON at the end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from cluster import benchmarks, memory
+from jobs import bench
+
+TINY = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
+TINY += ["bench.videos=2", "bench.frames=6", "bench.repeats=1", "bench.steps=2", "cluster.teachers=[1,1]"]
+TINY += ["synthetic.train_frames=6", "train.batch_size=4", "cluster.threads=1"]
+
+
+def test_repetitions_take_turns():
+    said = []
+
+    def part(name):
+        return lambda: (said.append(name), float(len(said)))[1]
+
+    found = benchmarks._take_turns({"a": part("a"), "b": part("b")}, 3)
+    assert said == ["a", "b", "a", "b", "a", "b"]
+    assert found == {"a": [1.0, 3.0, 5.0], "b": [2.0, 4.0, 6.0]}
+
+
+def test_the_median_ignores_one_slow_minute():
+    assert benchmarks.Speeds("frames/s", {"whole": [10.0, 1.0, 11.0]}, {}).median("whole") == 10.0
+
+
+def test_peak_memory_sees_what_this_process_held_for_a_moment():
+    with memory.PeakMemory(every_s=0.02) as before:
+        time.sleep(0.1)
+    with memory.PeakMemory(every_s=0.02) as during:
+        held = np.ones(25_000_000)  # 200 MB
+        time.sleep(0.2)
+        del held
+    assert 150 < during.peaks_mb["driver"] - before.peaks_mb["driver"] < 300
+
+
+def test_a_child_is_counted_and_a_stranger_is_not():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        found = memory.family(child.pid)
+        assert set(found) == {child.pid}
+        assert found[child.pid][1] > 1
+    finally:
+        child.communicate(b"\n")
+
+
+def test_a_dry_run_says_what_would_be_measured_and_draws_nothing(capsys, tmp_path):
+    assert bench.main(["labelling", *TINY, f"world={tmp_path / 'world'}", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "would measure labelling" in out
+    assert not (tmp_path / "world").exists()
+
+
+def test_an_unknown_word_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        bench.main(["everything"])
+    assert stop.value.code == 2
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Where the benchmarks of this file draw their videos."""
+    return tmp_path_factory.mktemp("bench") / "world"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("decode", {"in process", "guarded child"}),
+        ("labelling", {"decode alone", "teacher alone", "whole job"}),
+        pytest.param("training", {"step alone", "whole loop"}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_last_line_is_json_with_a_speed_for_each_part(word, parts, world, capsys):
+    assert bench.main([word, *TINY, f"world={world}"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["bench"] == word
+    assert set(found["per_second"]) == parts
+    assert all(value > 0 for values in found["per_second"].values() for value in values)
+    assert found["ratio"] > 0
