@@ -1,4 +1,4 @@
-"""Send a job to a Ray cluster and follow it: one command line, one id, no shell to break out of (ray.md 3.7, 6).
+"""Send a job to a Ray cluster and follow it: one command line, one id, no shell to break out of.
 
 Ray's job server runs whatever it is sent, so a cluster beyond this machine must ask for a token (CVE-2023-48022); one
 that does not is refused unless the settings say otherwise. The id derives from the command and the code: sending the

@@ -307,7 +307,7 @@ class CalibrationConfig(Settings):
 
 
 class StudyConfig(Settings):
-    """Repetitions of the whole pipeline (paper.md 7: differences of 0.2 mm need them)."""
+    """Repetitions of the whole pipeline: differences of 0.2 mm need them."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     own_worlds: bool = False

@@ -24,7 +24,7 @@ FINGERS = ((228, 78, 62), (242, 166, 40), (72, 168, 88), (52, 128, 214), (150, 8
 """One colour per finger, thumb to pinky."""
 AXES = ((214, 48, 49), (38, 160, 78), (36, 98, 214))
 BOX_EDGES = ((0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7))
-"""Edges between the first eight control points, whose bits are (x, y, z) (formats.md 3)."""
+"""Edges between the first eight control points, whose bits are (x, y, z)."""
 
 _SUBPIXEL = 4  # bits of fraction that OpenCV's drawing functions take
 
@@ -119,7 +119,7 @@ def skeleton(image: np.ndarray, joints_px: np.ndarray, *, thickness: int = 2) ->
 
 
 def wireframe(image: np.ndarray, corners_px: np.ndarray, colour: Colour = OBJECT, *, thickness: int = 2) -> np.ndarray:
-    """The edges of an object's 3D box; the first eight of its control points (formats.md 3) are the corners."""
+    """The edges of an object's 3D box; the first eight of its control points are the corners."""
     out = image.copy()
     for start, end in BOX_EDGES:
         _line(out, corners_px[start], corners_px[end], colour, thickness)
