@@ -1,0 +1,176 @@
+"""batches: pixels, 2D labels, 3D labels and camera stay one scene under augmentation; labels are never worn away."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from labelled import draw_world
+
+from hojoint import augment, geometry, mano
+from hojoint.batches import Cached, Union, loader, prepare, targets_of
+from hojoint.config import AugmentConfig, CropConfig
+from hojoint.datasets import ho3d
+from hojoint.datasets.collate import collate
+from hojoint.datasets.ho3d import HO3D
+from hojoint.schedule import Plan
+
+WILD = AugmentConfig(scale=0.2, shift=0.1)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return draw_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def reader(world):
+    return HO3D(world.data.ho3d, "train", world.crop)
+
+
+@pytest.fixture(scope="module")
+def batch(reader):
+    return collate([reader[i] for i in range(4)])
+
+
+@pytest.fixture(scope="module")
+def layer(world):
+    return mano.hand_layer(world.mano)
+
+
+def draws_of(batch, config=WILD, seed=0):
+    return augment.augment_draws(config, [(seed, *key) for key in batch.keys])
+
+
+def test_augmented_3d_projects_onto_the_augmented_2d(world, reader, batch, layer):
+    draws = draws_of(batch)
+    prepared = prepare(batch, world, draws, "cpu")
+    targets = targets_of(batch, prepared, layer, world)
+    wrist = torch.tensor(np.stack([ho3d.joints_cv(reader.meta(i), "")[:1] for i in range(4)]), dtype=torch.float32)
+    turned = targets.joints + wrist @ geometry.rotation_z(draws.angle).transpose(1, 2)
+    seen = geometry.project(turned.double(), prepared.camera.double())
+    mapped = geometry.apply_affine(prepared.affine.double(), batch.joints_px.double())
+    camera = batch.camera[0]
+    assert abs(camera[0, 0] - camera[1, 1]) < 1e-3
+    # the labelled pose reproduces the labelled joints to the rounding of float32 files, 0.03 mm
+    assert (seen - mapped).abs().max() < 0.05
+    exact = geometry.project(
+        torch.tensor(np.stack([ho3d.joints_cv(reader.meta(i), "") for i in range(4)]))
+        @ geometry.rotation_z(draws.angle.double()).transpose(1, 2),
+        prepared.camera.double(),
+    )
+    assert (exact - mapped).abs().max() < 1e-3
+
+
+def test_targets_lie_in_their_boxes_which_are_the_mapped_points_with_their_margins(world, batch, layer):
+    prepared = prepare(batch, world, draws_of(batch), "cpu")
+    targets = targets_of(batch, prepared, layer, world)
+    margin = 0.5 * (1 - 1 / world.crop.hand_roi)
+    for points, low in ((targets.joints_box, margin), (targets.control_box, 0.0)):
+        torch.testing.assert_close(points.amin(1), torch.full((4, 2), low), atol=1e-4, rtol=0)
+        torch.testing.assert_close(points.amax(1), torch.full((4, 2), 1 - low), atol=1e-4, rtol=0)
+
+
+def test_the_mask_is_the_object_s_share_of_its_box(world, batch, layer):
+    prepared = prepare(batch, world, None, "cpu")
+    targets = targets_of(batch, prepared, layer, world)
+    for row in range(4):
+        x0, y0, x1, y1 = batch.object_box[row].round().int().tolist()
+        inside = batch.object_masks[row, max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1].float().mean()
+        assert abs(float(targets.object_mask[row].mean() - inside)) < 0.1
+
+
+def test_preparing_twice_gives_the_same_and_leaves_the_batch_alone(world, batch, layer):
+    before = batch.pose.clone()
+    first, second = (
+        targets_of(batch, prepare(batch, world, draws_of(batch), "cpu"), layer, world) for _ in range(2)
+    )  # fmt: skip
+    torch.testing.assert_close(first.rotations, second.rotations, atol=0, rtol=0)
+    torch.testing.assert_close(batch.pose, before, atol=0, rtol=0)
+    plain = targets_of(batch, prepare(batch, world, None, "cpu"), layer, world)
+    roots = geometry.axis_angle_to_matrix(before[:, :3])
+    torch.testing.assert_close(plain.rotations[:, 0], roots, atol=1e-6, rtol=0)
+
+
+def test_only_the_root_turns_and_by_the_picture_s_angle(world, batch, layer):
+    draws = draws_of(batch)
+    plain = targets_of(batch, prepare(batch, world, None, "cpu"), layer, world)
+    turned = targets_of(batch, prepare(batch, world, draws, "cpu"), layer, world)
+    torch.testing.assert_close(turned.rotations[:, 1:], plain.rotations[:, 1:])
+    torch.testing.assert_close(
+        turned.rotations[:, 0], geometry.rotation_z(draws.angle) @ plain.rotations[:, 0], atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        turned.vertices, plain.vertices @ geometry.rotation_z(draws.angle).transpose(1, 2), atol=1e-6, rtol=0
+    )
+
+
+def test_padding_changes_no_sample(world, reader, batch):
+    together = prepare(batch, world, None, "cpu")
+    alone = prepare(collate([reader[2]]), world, None, "cpu")
+    torch.testing.assert_close(together.images[2:3], alone.images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(together.hand_boxes[2:3], alone.hand_boxes)
+
+
+def test_a_shrunk_region_gives_nearly_the_same_input(world, batch, reader):
+    small = HO3D(world.data.ho3d, "train", world.crop, region_px=122)
+    first = prepare(batch, world, None, "cpu")
+    second = prepare(collate([small[i] for i in range(4)]), world, None, "cpu")
+    torch.testing.assert_close(first.hand_boxes, second.hand_boxes, atol=0.2, rtol=0)  # sizes are whole pixels
+    assert (first.images - second.images).abs().mean() < 0.02
+
+
+def test_rows_without_objects_have_no_object_box_and_finite_losses_elsewhere(world, batch, layer):
+    from dataclasses import replace
+
+    mixed = replace(batch, has_object=torch.tensor([True, False, True, False]))
+    prepared = prepare(mixed, world, draws_of(batch), "cpu")
+    assert prepared.object_boxes[[1, 3]].isnan().all()
+    assert prepared.object_boxes[[0, 2]].isfinite().all()
+    targets = targets_of(mixed, prepared, layer, world)
+    assert targets.joints_box.isfinite().all()
+    assert targets.object_mask.isfinite().all()
+
+
+def test_jitter_moves_the_boxes_and_the_targets_with_them(world, batch, layer):
+    jitter = AugmentConfig(scale=0, shift=0, rotation_deg=0, box_jitter=0.2)
+    still = AugmentConfig(scale=0, shift=0, rotation_deg=0)
+    joints = []
+    boxes = []
+    for config in (still, jitter):
+        prepared = prepare(batch, world, draws_of(batch, config), "cpu")
+        box = prepared.hand_boxes
+        targets = targets_of(batch, prepared, layer, world)
+        joints.append(box[:, None, :2] + targets.joints_box * (box[:, None, 2:] - box[:, None, :2]))
+        boxes.append(box)
+    torch.testing.assert_close(joints[0], joints[1], atol=1e-3, rtol=0)
+    assert (boxes[0] - boxes[1]).abs().max() > 1
+
+
+def test_clipping_the_crop_to_the_image_is_a_setting(world, batch):
+    clipped = world.model_copy(update={"crop": CropConfig(clip=True)})
+    centre, _ = (prepare(batch, config, None, "cpu").affine for config in (world, clipped))
+    assert centre.isfinite().all()
+    for row in range(4):
+        corner = geometry.apply_affine(
+            geometry.invert_affine(prepare(batch, clipped, None, "cpu").affine), torch.zeros(4, 1, 2)
+        )
+        assert corner.isfinite().all()
+
+
+def test_the_union_numbers_sets_one_after_the_other_and_the_cache_reads_each_sample_once(world, reader):
+    read = []
+    cached = Cached(reader, 2, read.append)
+    union = Union([cached, cached])
+    assert len(union) == 2 * len(reader)
+    sample, pick = union[(3, len(reader) + 1)]
+    assert sample.name == reader.names[1]
+    assert pick == (3, len(reader) + 1)
+    assert sorted(read) == list(range(len(reader)))
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_the_loader_gives_the_plan_s_batches_from_any_step_on(world, reader, processes):
+    plan = Plan(world.train, labelled=len(reader), pseudo=0, seed=5)
+    found = [batch.keys for batch in loader(Union([reader]), plan, start=2, processes=processes)]
+    assert found == [tuple(plan.picks(step)) for step in range(2, plan.steps)]

@@ -1,0 +1,113 @@
+"""engine: training lowers the loss, resumes as if it had not stopped, and predictions are what the parts give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from labelled import draw_world
+
+from hojoint import checkpoint, crops, engine, mano
+from hojoint.batches import Cached, Union, loader
+from hojoint.datasets.freihand import FreiHAND
+from hojoint.datasets.ho3d import HO3D
+from hojoint.network import HOJoint
+from hojoint.schedule import Plan
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    config = draw_world(tmp_path_factory.mktemp("world"))
+    return config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": 2e-3, "epochs": 6})})
+
+
+@pytest.fixture(scope="module")
+def data(world):
+    return Cached(HO3D(world.data.ho3d, "train", world.crop, crops.region_side(64)), 2)
+
+
+def new_training(world, data):
+    torch.manual_seed(world.seed)
+    plan = Plan(world.train, labelled=len(data), pseudo=0, seed=world.seed)
+    return engine.Training(world, plan, HOJoint(world.model), mano.hand_layer(world.mano))
+
+
+def run(training, data, until=None):
+    for batch in loader(Union([data]), training.plan, start=training.steps):
+        training.step(batch)
+        if training.steps == until:
+            break
+    return training
+
+
+def test_training_lowers_the_loss_and_notes_every_epoch(world, data):
+    training = run(new_training(world, data), data)
+    assert training.steps == training.plan.steps == 12
+    assert [entry["steps"] for entry in training.history] == [2, 4, 6, 8, 10, 12]
+    totals = [entry["total"] for entry in training.history]
+    assert totals[-1] < 0.95 * totals[0]
+    terms = set(training.history[0]) - {"steps", "learning_rate", "total"}
+    for entry in training.history:
+        assert sum(entry[name] for name in terms) == pytest.approx(entry["total"], rel=1e-4)
+
+
+@pytest.mark.parametrize("stop", [5, 6])
+def test_a_run_that_was_stopped_ends_in_the_very_same_weights(world, data, stop):
+    unbroken = run(new_training(world, data), data)
+    halves = run(new_training(world, data), data, until=stop)
+    halves.recent()  # asking for the progress must not change what is noted
+    saved = halves.save({"teacher": "x"})
+    resumed = new_training(world, data)
+    resumed.restore(checkpoint.load(saved))
+    assert resumed.steps == stop
+    run(resumed, data)
+    wanted, found = (each.network.state_dict() for each in (unbroken, resumed))
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], atol=0, rtol=0)
+    for one, other in zip(unbroken.history, resumed.history, strict=True):
+        assert one == pytest.approx(other, rel=1e-6)
+    assert checkpoint.load(saved).parents == {"teacher": "x"}
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_step(world, data):
+    training = new_training(world, data)
+    with torch.no_grad():
+        training.network.mesh_decoder.pose.bias.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match=r"near step [12]; lower train\.learning_rate"):
+        run(training, data, until=2)
+
+
+def test_predictions_are_the_network_s_answers_in_the_order_of_the_data(world):
+    reader = HO3D(world.data.ho3d, "evaluation", world.crop)
+    network, layer = HOJoint(world.model).eval(), mano.hand_layer(world.mano)
+    found = engine.predict(network, reader, world, layer, models=reader.models, batch_size=1)
+    both = engine.predict(network, reader, world, layer, models=reader.models, batch_size=8)
+    part = engine.predict(network, reader, world, layer, rows=range(1, 2))
+    assert found.names == tuple(reader.names)
+    np.testing.assert_allclose(found.vertices, both.vertices, atol=1e-5)
+    np.testing.assert_allclose(part.joints, both.joints[1:2], atol=1e-5)
+    assert np.abs(found.joints[:, 0]).max() < 1e-6  # wrist-centred
+    assert np.isfinite(found.object_pose).all()
+    assert np.isnan(part.object_pose).all()
+    np.testing.assert_allclose(both.true_object_pose[1], reader[1].object_pose)
+    joints, _ = reader.truth()
+    px = joints.astype(np.float64) @ both.camera.transpose(0, 2, 1)
+    px = px[..., :2] / px[..., 2:]
+    assert (px > 0).all()  # the crop holds the hand: the camera is the input's
+    assert (px < world.model.input_px).all()
+
+
+def test_hands_without_objects_are_predicted_too(world):
+    reader = FreiHAND(world.data.freihand, "evaluation", world.crop)
+    network, layer = HOJoint(world.model).eval(), mano.hand_layer(world.mano)
+    found = engine.predict(network, reader, world, layer, models={})
+    assert found.joints.shape == (3, 21, 3)
+    assert np.isfinite(found.joints_error_px).all()
+    assert np.isnan(found.object_pose).all()
+    assert not found.object_solved.any()
+
+
+def test_mixed_precision_is_for_gpus_alone(world):
+    config = world.model_copy(update={"train": world.train.model_copy(update={"mixed_precision": True})})
+    with engine.autocast(config, torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
