@@ -129,6 +129,7 @@ def read_run(store: Store) -> dict[str, Any]:
 
 
 def commit_key(unit_id: str) -> str:
+    """Where a unit's commit is put."""
     return f"{COMMITS}/{unit_id}.json"
 
 

@@ -36,6 +36,8 @@ class ObjectOutput(NamedTuple):
 
 
 class HOJointOutput(NamedTuple):
+    """What the network says of a batch."""
+
     hand: HandOutput
     object: ObjectOutput
     attention: Tensor | None = None  # (B, N, N) query cell, context cell; NaN rows for images without an object

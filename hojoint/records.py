@@ -1,8 +1,8 @@
 """The records that travel along the route of a video (design: clip, frames, prediction, verdict, sample).
 
 Each arrow of the route makes a new record; no record has a field that someone fills in later. Inside the project there
-is one joint order (wrist, thumb, index, middle, ring, pinky; four each, base to tip), one camera frame (x right, y down,
-z forward), metres, radians and pixels. A pixel coordinate is continuous: the centre of the top-left pixel is (0, 0).
+is one joint order (wrist, thumb, index, middle, ring, pinky; four each, base to tip), one camera frame (x right, y
+down, z forward), metres, radians and pixels. A pixel coordinate is continuous: the centre of the top-left pixel is (0, 0).
 """
 
 from __future__ import annotations
