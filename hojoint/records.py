@@ -2,7 +2,8 @@
 
 Each arrow of the route makes a new record; no record has a field that someone fills in later. Inside the project there
 is one joint order (wrist, thumb, index, middle, ring, pinky; four each, base to tip), one camera frame (x right, y
-down, z forward), metres, radians and pixels. A pixel coordinate is continuous: the centre of the top-left pixel is (0, 0).
+down, z forward), metres, radians and pixels. A pixel coordinate is continuous: (0, 0) is the centre of the top-left
+pixel.
 """
 
 from __future__ import annotations

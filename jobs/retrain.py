@@ -1,8 +1,8 @@
 """Retrain on the union: python -m jobs.retrain data.pseudo.labels=URI output=URI [key=value ...]
 
 Labelled images and pseudo-labels (Sec. 5.2), from scratch, with the schedule of the first phase; the object loss only
-where objects are labelled (Eq. 8). data.pseudo.labels is the output of jobs.pseudo_label or jobs.refilter. The mixture is
-train.pseudo_share; without one the union is sampled uniformly. The same function as jobs.train.
+where objects are labelled (Eq. 8). data.pseudo.labels is the output of jobs.pseudo_label or jobs.refilter. The mixture
+is train.pseudo_share; without one the union is sampled uniformly. The same function as jobs.train.
 """
 
 from __future__ import annotations
