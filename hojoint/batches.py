@@ -159,7 +159,9 @@ def _collate(items: Sequence[tuple[Sample, Pick]]) -> Batch:
 
 def _affine(batch: Batch, config: Config, draws: Draws | None) -> tuple[Tensor, Tensor]:
     limit = batch.sizes.float() if config.crop.clip else None
-    centre, side = crops.square_of(batch.hand_box, batch.object_box, config.crop.context, limit)
+    centre, side = crops.square_of(
+        batch.hand_box, batch.object_box, config.crop.context, limit, hand_context=config.crop.hand_context
+    )
     size = config.model.input_px
     if draws is None:
         return crops.plain_affine(centre, side, size), torch.zeros_like(side)

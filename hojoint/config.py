@@ -79,6 +79,9 @@ class CropConfig(Settings):
     """From image and boxes to the network's input (released code; formats.md 3)."""
 
     context: Positive = 1.5
+    hand_context: Positive = 2.0
+    """``context`` of a hand without an object box: no object widens that crop, and at the same factor its hand would be
+    larger than any the network was trained on. Our choice; nobody prints one."""
     hand_roi: Positive = 1.1
     object_roi: Positive = 1.0
     resample: Literal["bilinear", "nearest"] = "bilinear"

@@ -87,16 +87,27 @@ def map_camera(affine: np.ndarray, camera: np.ndarray) -> np.ndarray:
 
 
 def square_of(
-    hand_box: Tensor, object_box: Tensor | None, context: float, limit: Tensor | None = None
+    hand_box: Tensor,
+    object_box: Tensor | None,
+    context: float,
+    limit: Tensor | None = None,
+    *,
+    hand_context: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Centre (B, 2) and side (B,) of the crop: the union of both boxes, each grown by ``context``; its longer side.
+
+    A hand without an object box is grown by ``hand_context`` instead, where that is given.
 
     Args:
         object_box: (B, 4); a row of NaN does not count.
         limit: (B, 2) width and height of the image, to which the released code clips the union first.
     """
-    box_B4 = geometry.scale_box(hand_box, context)
-    if object_box is not None:
+    alone = context if hand_context is None else hand_context
+    if object_box is None:
+        box_B4 = geometry.scale_box(hand_box, alone)
+    else:
+        factor_B1 = torch.where(torch.isfinite(object_box).all(1, keepdim=True), context, alone)
+        box_B4 = geometry.scale_box(hand_box, factor_B1)
         grown_B4 = geometry.scale_box(object_box, context)
         box_B4 = torch.cat((torch.fmin(box_B4[:, :2], grown_B4[:, :2]), torch.fmax(box_B4[:, 2:], grown_B4[:, 2:])), 1)
     if limit is not None:

@@ -109,7 +109,9 @@ class HandPredictor:
         union = self.crop.unlabelled_region == "union"
         seen_N4 = geometry.rotate_box(hand_N4, mirror_N23)
         seen_object_N4 = geometry.rotate_box(object_N4, mirror_N23)
-        centre_N2, side_N = crops.square_of(seen_N4, seen_object_N4 if union else None, self.crop.context)
+        centre_N2, side_N = crops.square_of(
+            seen_N4, seen_object_N4 if union else None, self.crop.context, hand_context=self.crop.hand_context
+        )
         turn_N23 = crops.view_affine(
             centre_N2,
             side_N,

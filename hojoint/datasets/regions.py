@@ -48,7 +48,8 @@ def cut_sample(
         object_mask: (H, W) of the whole image; nothing means none.
         object_name: '' says that the object is unlabelled; its box, if given, then only widens the crop.
     """
-    around = crops.union_box(crops.grow(hand_box, crop.context), crops.grow(object_box, crop.context))
+    context = crop.context if np.isfinite(object_box).all() else crop.hand_context
+    around = crops.union_box(crops.grow(hand_box, context), crops.grow(object_box, context))
     region, affine = crops.cut_region(image, around, factor, region_px)
     mask: np.ndarray = np.zeros(region.shape[:2], np.uint8)
     if object_mask is not None:
