@@ -72,7 +72,7 @@ def config_of(folder: Path, output: str | Path, **groups: Any) -> Config:
         "teacher": {"checkpoint": str(folder / "teacher.pt")},
         "tta": {"views": 2},
         "filters": {"enabled": []},
-        "labelling": {"unit_videos": 3, "decode_deadline_s": 1.5},
+        "labelling": {"unit_videos": 3},
         "cluster": {"teachers": [1, 1], "teacher_cpus": 0.5, "cpus": 2, "object_store_mb": 100},
     }
     for group, values in groups.items():
