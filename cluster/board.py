@@ -56,6 +56,7 @@ class Progress:
 
     def __init__(self, board: Any, *, total: int, done: int) -> None:
         self._board, self._done = board, done
+        self._began = self._last_line = time.monotonic()
         self._bar = tqdm(
             total=total, initial=done, unit="video", desc="labelling", smoothing=0.05,
             disable=not sys.stderr.isatty(), dynamic_ncols=True,
@@ -72,21 +73,28 @@ class Progress:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if error is None:
+            self._look()  # what came after the last time
+            self._bar.n = self._bar.total
         self._bar.close()
 
     def _follow(self) -> None:
-        began = last_line = time.monotonic()
         while not self._stop.wait(POLL_S):
-            try:
-                videos, frames = ray.get(self._board.read.remote(), timeout=10)
-            except ray.exceptions.RayError:
-                continue  # the board is for the eye only
-            now = time.monotonic()
-            rate = f"{frames / (now - began):.1f} frames/s"
-            seen = min(self._done + videos, self._bar.total)  # a unit begun again reports its videos again
-            if not self._bar.disable:
-                self._bar.n = seen
-                self._bar.set_postfix_str(rate)
-            elif now - last_line > LINE_EVERY_S:
-                last_line = now
-                print(f"labelling: {seen} of {self._bar.total} videos, {rate}", file=sys.stderr, flush=True)
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            videos, frames = ray.get(self._board.read.remote(), timeout=10)
+        except ray.exceptions.RayError:
+            return  # the board is for the eye only
+        now = time.monotonic()
+        if frames == 0:
+            self._began = now  # actors that start are no part of a rate
+        rate = f"{frames / max(now - self._began, POLL_S):.1f} frames/s"
+        seen = min(self._done + videos, self._bar.total)  # a unit begun again reports its videos again
+        if not self._bar.disable:
+            self._bar.n = seen
+            self._bar.set_postfix_str(rate)
+        elif now - self._last_line > LINE_EVERY_S:
+            self._last_line = now
+            print(f"labelling: {seen} of {self._bar.total} videos, {rate}", file=sys.stderr, flush=True)
