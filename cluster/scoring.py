@@ -28,7 +28,9 @@ from hojoint.engine import Predictions
 from hojoint.evaluation import Domain
 from hojoint.mano import hand_layer
 from hojoint.metrics import HandErrors
+from hojoint.network import HOJoint
 
+ATTENTION = 4  # examples whose attention is drawn
 RETRIES = 3  # of an actor that dies, and of the stretch it had in hand
 
 
@@ -39,6 +41,7 @@ class Result:
     scores: dict[str, Any]
     predictions: Predictions  # at the true wrists, with the data set's own key points
     examples: list[Example]
+    attention: list[np.ndarray]  # RGB, of the first examples
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +65,13 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
         truth: dict[Domain, list[Any]] = {}
         try:
             for config in configs:
-                _, own, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
+                network, own, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
                 results = {}
                 for domain in evaluation.domains_of(config):
                     dataset = evaluation.open_domain(domain, own)
                     if domain not in truth:
                         truth[domain] = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
-                    results[domain] = _evaluate(own, domain, dataset, truth[domain], examiners, progress)
+                    results[domain] = _evaluate(own, network, domain, dataset, truth[domain], examiners, progress)
                 yield Judged(config, sha256, results)
         finally:
             for examiner in examiners:
@@ -136,6 +139,7 @@ def _actors(config: Config) -> int:
 
 def _evaluate(
     config: Config,
+    network: HOJoint,
     domain: Domain,
     dataset: HO3D | FreiHAND,
     truth: Sequence[Any],
@@ -159,4 +163,5 @@ def _evaluate(
         scores=evaluation.scores(predictions, errors, models, domain),
         predictions=predictions,
         examples=evaluation.examples(dataset, shown, predictions, errors, models, config),
+        attention=evaluation.attention_tiles(network, dataset, shown[:ATTENTION], config) if models else [],
     )

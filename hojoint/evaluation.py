@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 
-from hojoint import crops, draw, geometry, metrics
+from hojoint import crops, draw, figures, geometry, metrics
 from hojoint.album import Example
 from hojoint.batches import prepare
 from hojoint.config import Config
@@ -26,10 +27,12 @@ from hojoint.datasets.ycb import ObjectModel
 from hojoint.engine import Predictions
 from hojoint.mano import ManoLayer, hand_model
 from hojoint.metrics import HandErrors
+from hojoint.network import HOJoint
 
 Domain = Literal["ho3d", "freihand"]
 UNSEEN = ("019_pitcher_base",)
 """Left out of the objects' mean, as in the paper: HO-3D's training set never shows it."""
+ATTENTION_PX = 240
 EXAMPLE_FIELDS = tuple(field.name for field in fields(Example) if field.name not in ("name", "image"))
 
 
@@ -174,6 +177,27 @@ def _add_mm(model: ObjectModel | None, pose: np.ndarray, true_pose: np.ndarray) 
     if model is None:
         return float("nan")
     return float(1000 * metrics.add_errors(model.points, pose[None], true_pose[None].astype(np.float64))[0])
+
+
+@torch.inference_mode()
+def attention_tiles(network: HOJoint, dataset: HO3D | FreiHAND, rows: np.ndarray, config: Config) -> list[np.ndarray]:
+    """Where three cells of the object's box look (Fig. 7); images whose boxes do not meet are left out."""
+    tiles = []
+    for row in rows.tolist():
+        prepared = prepare(collate([dataset[row]]), config, None, "cpu")
+        boxes = [box[0].numpy() for box in (prepared.hand_boxes, prepared.object_boxes)]
+        weights = network(prepared.images, prepared.hand_boxes, prepared.object_boxes, with_attention=True).attention
+        shared = np.minimum(boxes[0][2:], boxes[1][2:]) - np.maximum(boxes[0][:2], boxes[1][:2])
+        if weights is None or not (shared > 0).all():
+            continue
+        zoom = ATTENTION_PX / config.model.input_px
+        picture = np.rint(prepared.images[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        picture = cv2.resize(picture, (ATTENTION_PX, ATTENTION_PX), interpolation=cv2.INTER_CUBIC)
+        hand, thing = ((box + 0.5) * zoom - 0.5 for box in boxes)
+        quarter = config.model.roi_cells // 4
+        cells = [(quarter, quarter), (2 * quarter, 2 * quarter), (3 * quarter, 3 * quarter)]
+        tiles.append(figures.attention(picture, weights[0].numpy(), cells, hand_box=hand, object_box=thing))
+    return tiles
 
 
 def pack_examples(found: Sequence[Example]) -> bytes:

@@ -75,7 +75,7 @@ def attention(
     tiles = []
     for row, column in cells:
         looked = weights[row * side + column].reshape(side, side)
-        tile = draw.heat(image, looked, shared)
+        tile = draw.heat(image, looked - looked.min(), shared)  # a cell that looks everywhere alike looks nowhere
         for xyxy, colour in ((hand_box, draw.HAND), (object_box, draw.OBJECT), (shared, draw.SHARED)):
             tile = draw.box(tile, xyxy, colour)
         at = object_box[:2] + (np.array([column, row]) + 0.5) / side * (object_box[2:] - object_box[:2])

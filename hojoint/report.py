@@ -54,6 +54,7 @@ class Gallery:
     text: str
     pictures: Sequence[Picture]
     keys: Sequence[Mapping[str, str]] = ()  # colour and text of a legend
+    wide: bool = False  # pictures that are several tiles side by side
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster import scoring, session
 from cluster.store import Store, open_store
-from hojoint import evaluation, report_tables, submission_files
+from hojoint import draw, evaluation, report_tables, submission_files
 from hojoint.config import Config
 from hojoint.errors import InputError
 from jobs import command, printing
@@ -70,6 +70,8 @@ def _write(
 ) -> None:
     for domain, result in results.items():
         store.put(f"{config.name}_{domain}_examples.npz", evaluation.pack_examples(result.examples))
+        for number, tile in enumerate(result.attention):
+            store.put(f"{config.name}_{domain}_attention_{number}.jpg", draw.jpeg(tile))
         if config.evaluation.write_predictions:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "pred.json"

@@ -17,7 +17,7 @@ from typing import Any
 from cluster import commits
 from cluster.store import Store, open_store
 from hojoint import config as settings
-from hojoint import evaluation, figures, mano, report
+from hojoint import draw, evaluation, figures, mano, report
 from hojoint.album import error_picture, example_picture
 from hojoint.config import Config
 from hojoint.errors import InputError
@@ -149,7 +149,21 @@ def example_galleries(config: Config, found: Found) -> list[Gallery]:
             "mesh coloured by its error."
         )
         out.append(Gallery(title, text, pictures))
-    return out
+    looked = [key for key in found.store.list("evaluation") if key.startswith(f"evaluation/{name}_ho3d_attention_")]
+    pictures = [Picture(found.store.get(key), "three cells of the object's box") for key in sorted(looked)]
+    text = (
+        "Contextual reasoning: three cells of the object's box (white dots) ask where hand and object meet, and the "
+        "red is what they attend to there."
+    )
+    keys = [
+        {"colour": _hex(colour), "text": box}
+        for box, colour in (("hand", draw.HAND), ("object", draw.OBJECT), ("their intersection", draw.SHARED))
+    ]
+    return [*out, Gallery("Where the object looks", text, pictures, keys, wide=True)]
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def _truth_path(config: Config) -> Path | None:
