@@ -28,6 +28,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # a batch suite does not phone home
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; unset, it warns on every start
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # the jobs print their own
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same to a training worker as to the driver
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # Ray's minute is short for a loaded machine that imports torch
 }
 SOCKET_PATH_LIMIT = 107  # bytes in a Unix socket address; Ray adds about 60 to the folder it is given
 

@@ -96,7 +96,10 @@ def start_from(network: HOJoint, uri: str) -> None:
     Raises:
         InputError: it cannot be read or is of another network.
     """
-    saved = checkpoint.load(read_uri(uri))
+    try:
+        saved = checkpoint.load(read_uri(uri))
+    except InputError as error:
+        raise InputError(f"train.initial={uri}: {error}") from None
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in saved.weights.items()}
     if wanted != found:

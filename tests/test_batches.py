@@ -148,14 +148,16 @@ def test_jitter_moves_the_boxes_and_the_targets_with_them(world, batch, layer):
 
 
 def test_clipping_the_crop_to_the_image_is_a_setting(world, batch):
-    clipped = world.model_copy(update={"crop": CropConfig(clip=True)})
-    centre, _ = (prepare(batch, config, None, "cpu").affine for config in (world, clipped))
-    assert centre.isfinite().all()
-    for row in range(4):
-        corner = geometry.apply_affine(
-            geometry.invert_affine(prepare(batch, clipped, None, "cpu").affine), torch.zeros(4, 1, 2)
-        )
-        assert corner.isfinite().all()
+    from dataclasses import replace
+
+    beyond = replace(batch, hand_box=batch.hand_box + torch.tensor([0.0, 0, 400, 0]))
+    sides = []
+    for clip in (False, True):
+        config = world.model_copy(update={"crop": CropConfig(clip=clip)})
+        affine = prepare(beyond, config, None, "cpu").affine
+        sides.append(world.model.input_px / affine[:, 0, 0])
+    assert (sides[1] <= batch.sizes.amax(1) + 1e-3).all()
+    assert (sides[0] > sides[1] + 100).all()
 
 
 def test_the_union_numbers_sets_one_after_the_other_and_the_cache_reads_each_sample_once(world, reader):

@@ -1,0 +1,187 @@
+"""cluster.training: a run on Ray Train leaves its files, does nothing twice, and survives its workers' and driver's end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from labelled import draw_world
+
+from cluster import session, training
+from cluster.training_data import open_data
+from hojoint import checkpoint
+from hojoint import config as settings
+from hojoint.errors import InputError
+from jobs import train as train_job
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    config = draw_world(tmp_path_factory.mktemp("world"), frames=4)
+    return changed(config, train={"steps": 160, "epochs": 80, "checkpoint_every_epochs": 10, "learning_rate": 2e-3})
+
+
+@pytest.fixture(scope="module")
+def ray_session(world):
+    with session.start(world.cluster):
+        yield
+
+
+@pytest.fixture(scope="module")
+def unbroken(world, ray_session, tmp_path_factory):
+    output = tmp_path_factory.mktemp("unbroken")
+    return training.fit(world, str(output), parents={"teacher": "t"}, progress=False), output
+
+
+def changed(config, **groups):
+    tree = settings.to_tree(config)
+    for group, values in groups.items():
+        tree[group] = {**tree[group], **values} if isinstance(values, dict) else values
+    return settings.from_tree(tree)
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes started by ``pid`` and by those; Linux keeps the list."""
+    found = []
+    for child in Path(f"/proc/{pid}").glob("task/*/children"):
+        for each in child.read_text().split():
+            found += [int(each), *descendants(int(each))]
+    return found
+
+
+def kill_worker_after_first_checkpoint(output: Path, killed: list[int]) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        if list(output.glob("runs/*/checkpoint_*/checkpoint.pt")):
+            for pid in descendants(os.getpid()):
+                if b"RayTrainWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+            return
+        time.sleep(0.05)
+
+
+def test_a_plan_counts_and_names_the_run_by_what_makes_its_result(world):
+    job = training.plan_job(world, {})
+    assert (job.plan.steps, job.plan.steps_per_epoch, len(job.data)) == (160, 2, 8)
+    same = changed(world, train={"loader_processes": 3, "cache": False}, cluster={"cpus": 4}, output="/elsewhere")
+    assert training.plan_job(same, {}).name == job.name
+    for other in (changed(world, seed=9), changed(world, loss={"shape": 1.0}), changed(world, train={"epochs": 81})):
+        assert training.plan_job(other, {}).name != job.name
+    assert training.plan_job(world, {"labels": "x"}).name != job.name
+
+
+def test_inputs_that_are_wrong_are_told_before_anything_starts(world, tmp_path):
+    with pytest.raises(InputError, match="no run.json"):
+        open_data(changed(world, train={"datasets": ["ho3d", "pseudo"]}, data={"pseudo": {"labels": str(tmp_path)}}))
+    with pytest.raises(InputError, match=r"data\.pseudo\.labels"):
+        open_data(changed(world, train={"datasets": ["pseudo"]}))
+    with pytest.raises(InputError, match="every worker needs a sample"):
+        training.plan_job(changed(world, cluster={"workers": [1, 5]}), {})
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"no checkpoint")
+    with pytest.raises(InputError, match="broken.pt"):
+        training.plan_job(changed(world, train={"initial": str(broken)}), {})
+    with pytest.raises(InputError, match="cannot hold this job"):
+        training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path), parents={})
+
+
+def test_the_job_s_dry_run_says_what_would_run(world, capsys):
+    train_job.job(changed(world, output="/nowhere/teacher"), True)
+    said = capsys.readouterr().out
+    assert "data set ho3d: 8 samples" in said
+    assert "160 steps of 4 samples, 2 an epoch" in said
+    assert "the cluster has 2 CPU" in said
+    assert "would be trained" in said
+
+
+@pytest.mark.ray
+def test_a_run_leaves_a_checkpoint_and_its_facts_and_nothing_else(unbroken, world):
+    result, output = unbroken
+    assert sorted(path.name for path in output.iterdir() if path.is_file()) == ["checkpoint.pt", "training.json"]
+    assert not list(output.glob("runs/*"))
+    saved = checkpoint.load(output / "checkpoint.pt")
+    facts = json.loads((output / "training.json").read_text())
+    assert saved.sha256 == facts["sha256"] == result.sha256
+    assert saved.parents == {"teacher": "t"}
+    assert saved.optimizer is not None
+    assert saved.config.train == world.train
+    assert facts["steps"] == 160
+    assert facts["samples"] == 8
+    assert len(facts["history"]) == 80
+    totals = [entry["total"] for entry in facts["history"]]
+    assert sum(totals[-20:]) < 0.9 * sum(totals[:20])
+
+
+@pytest.mark.ray
+def test_the_same_job_again_does_nothing_and_another_is_refused(unbroken, world, capsys):
+    result, output = unbroken
+    started = time.monotonic()
+    again = training.fit(world, str(output), parents={"teacher": "t"}, progress=False)
+    assert again.reused
+    assert again.sha256 == result.sha256
+    assert time.monotonic() - started < 5
+    with pytest.raises(InputError, match=r"trained otherwise \(1 differences\):\s+loss\.shape"):
+        training.fit(changed(world, loss={"shape": 1.0}), str(output), parents={"teacher": "t"})
+    (output / "checkpoint.pt").rename(output / "moved.pt")
+    with pytest.raises(InputError, match=r"no checkpoint\.pt"):
+        training.fit(world, str(output), parents={"teacher": "t"})
+    (output / "moved.pt").rename(output / "checkpoint.pt")
+
+
+@pytest.mark.ray
+def test_a_worker_that_is_killed_costs_time_and_not_a_bit_of_the_weights(unbroken, world, tmp_path):
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_worker_after_first_checkpoint, args=(tmp_path, killed))
+    killer.start()
+    result = training.fit(world, str(tmp_path), parents={"teacher": "t"}, progress=False)
+    killer.join()
+    assert killed, "the worker was gone before it could be killed"
+    assert result.sha256 == unbroken[0].sha256
+    assert len(result.history) == 80
+
+
+@pytest.mark.ray
+def test_two_workers_share_every_batch(world, ray_session, tmp_path):
+    config = changed(world, train={"steps": 6, "epochs": 3}, cluster={"workers": [2, 2]})
+    result = training.fit(config, str(tmp_path), parents={}, progress=False)
+    assert result.steps == 6
+    weights = checkpoint.load(tmp_path / "checkpoint.pt").weights
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    # started from another network's weights, a run goes on from them
+    more = changed(config, train={"initial": str(tmp_path / "checkpoint.pt"), "steps": 1, "learning_rate": 1e-9})
+    training.fit(more, str(tmp_path / "more"), parents={}, progress=False)
+    moved = checkpoint.load(tmp_path / "more" / "checkpoint.pt").weights
+    parameters = [name for name in weights if name.endswith("weight")]
+    assert all((moved[name] - weights[name]).abs().max() < 1e-6 for name in parameters)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_driver_that_is_killed_goes_on_when_the_job_is_called_again(unbroken, world, tmp_path):
+    config_file = tmp_path / "config.yaml"
+    output = tmp_path / "out"
+    config_file.write_text(json.dumps(settings.to_tree(changed(world, output=str(output)))))
+    command = [sys.executable, "-m", "jobs.train", "--config", str(config_file)]
+    first = subprocess.Popen(command, cwd=session.ROOT, env=os.environ, start_new_session=True)
+    end = time.monotonic() + 120
+    while not list(output.glob("runs/*/checkpoint_*/checkpoint.pt")):
+        assert first.poll() is None, "the job ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (output / "training.json").exists()
+    done = subprocess.run(command, cwd=session.ROOT, env=os.environ, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    saved, wanted = (checkpoint.load(path / "checkpoint.pt").weights for path in (output, unbroken[1]))
+    for name in wanted:
+        torch.testing.assert_close(saved[name], wanted[name], atol=0, rtol=0)
