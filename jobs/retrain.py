@@ -13,9 +13,11 @@ from typing import Any
 
 from cluster import commits
 from cluster.store import open_store
-from hojoint.config import Config
+from hojoint.config import Config, digest
 from jobs import command
 from jobs.train import train
+
+TEACHER = "teacher.checkpoint (sha256)"  # its name in a labelling run's fingerprint
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -27,9 +29,9 @@ def job(config: Config, dry_run: bool) -> None:
 
 
 def parents_of(uri: str) -> dict[str, Any]:
-    """The teacher's checksum and the label set's, as the labelling run noted them."""
+    """The teacher's checksum, and a digest of all that decided the labels, as their run noted them."""
     fingerprint = commits.read_run(open_store(uri))["fingerprint"]
-    return {"teacher": str(fingerprint.get("teacher", "")), "labels": str(fingerprint.get("clips", ""))}
+    return {"teacher": fingerprint.get(TEACHER, "unknown"), "labels": digest(fingerprint)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""cluster.training: a run on Ray Train leaves its files, does nothing twice, and survives its workers' and driver's end."""
+"""cluster.training: a run on Ray Train leaves its files, does nothing twice, and survives its processes' end."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_plan_counts_and_names_the_run_by_what_makes_its_result(world):
 
 
 def test_inputs_that_are_wrong_are_told_before_anything_starts(world, tmp_path):
-    with pytest.raises(InputError, match="no run.json"):
+    with pytest.raises(InputError, match=r"no run\.json"):
         open_data(changed(world, train={"datasets": ["ho3d", "pseudo"]}, data={"pseudo": {"labels": str(tmp_path)}}))
     with pytest.raises(InputError, match=r"data\.pseudo\.labels"):
         open_data(changed(world, train={"datasets": ["pseudo"]}))
@@ -88,7 +88,7 @@ def test_inputs_that_are_wrong_are_told_before_anything_starts(world, tmp_path):
         training.plan_job(changed(world, cluster={"workers": [1, 5]}), {})
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no checkpoint")
-    with pytest.raises(InputError, match="broken.pt"):
+    with pytest.raises(InputError, match=r"broken\.pt"):
         training.plan_job(changed(world, train={"initial": str(broken)}), {})
     with pytest.raises(InputError, match="cannot hold this job"):
         training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path), parents={})

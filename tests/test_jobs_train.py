@@ -1,0 +1,84 @@
+"""jobs.train and jobs.retrain: one function, other data; wrong input ends with 2 and one message."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+from labelled import draw_world
+from test_pseudo import row
+
+from cluster import commits
+from cluster.store import open_store
+from hojoint import config as settings
+from hojoint import tables
+from jobs import retrain, train
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return draw_world(tmp_path_factory.mktemp("world"), frames=2)
+
+
+@pytest.fixture
+def labels(tmp_path):
+    """A labelling output of one unit with three pseudo-labels, and garbage that no commit names."""
+    store = open_store(str(tmp_path / "labels"))
+    fingerprint = {retrain.TEACHER: "abc", "filters.min_box_iou": 0.6}
+    commits.open_run(store, fingerprint, {})
+    rows = [row("1-a", frame, flipped=False) for frame in (1, 2, 3)]
+    kept = pa.Table.from_pylist(rows, schema=tables.PSEUDO_LABELS_SCHEMA)
+    empty = {
+        "predictions": tables.PREDICTIONS_SCHEMA.empty_table(),
+        "quarantine": commits.QUARANTINE_SCHEMA.empty_table(),
+    }
+    commits.commit(
+        store, "unit", "attempt", {"pseudo_labels": kept, **empty}, counts=commits.Counts(), started=0.0, seconds={}
+    )
+    store.put("pseudo_labels/garbage.parquet", b"not parquet")
+    return store.root
+
+
+def config_file(tmp_path, world, **changes):
+    tree = settings.to_tree(world) | changes
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(tree))
+    return str(path)
+
+
+def test_retraining_adds_what_the_commits_name_and_notes_its_parents(world, labels, tmp_path, capsys):
+    path = config_file(tmp_path, world, output=str(tmp_path / "student"))
+    assert retrain.main(["--config", path, f"data.pseudo.labels={labels}", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "data set ho3d: 4 samples" in said
+    assert "data set pseudo: 3 samples" in said
+    assert "6 steps of 4 samples, 2 an epoch" in said
+    assert "teacher: abc" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["output="], "'output' is needed"),
+        (["data.ho3d.root=/nowhere"], "no /nowhere/train.txt"),
+        (["train.epochs=0"], "train.epochs"),
+        (["train.epoch=3"], "did you mean 'train.epochs'"),
+        (["train.initial=/nowhere.pt"], "train.initial=/nowhere.pt: cannot read"),
+        (["cluster.workers=[4,4]"], "cannot hold this job"),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_code_2(world, tmp_path, capsys, arguments, message):
+    path = config_file(tmp_path, world, output=str(tmp_path / "out"))
+    assert train.main(["--config", path, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_retraining_without_labels_says_how_to_give_them(world, tmp_path, capsys):
+    path = config_file(tmp_path, world, output=str(tmp_path / "out"))
+    assert retrain.main(["--config", path]) == 2
+    assert "data.pseudo.labels" in capsys.readouterr().err
+    assert retrain.main(["--config", path, f"data.pseudo.labels={tmp_path}"]) == 2
+    assert "no run.json" in capsys.readouterr().err
