@@ -156,6 +156,8 @@ class TtaConfig(Settings):
     """Test-time augmentation (Sec. 5.1; reading A10)."""
 
     views: Count = 8
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 180.0
+    """Views are turned by equal steps over this much to either side: what training turned, the views may turn."""
     scale: Share = 0.1
     shift: Share = 0.05
 

@@ -99,7 +99,7 @@ class HandPredictor:
     def views(self, clip: Frames, flipped: bool, numbers: np.ndarray, rows: np.ndarray) -> Views:
         """Where each view of the frames in ``rows`` is cut."""
         count, side = self.tta.views, self.network.config.input_px
-        draws_TV4 = torch.from_numpy(np.stack([_draws(clip.clip_id, int(n), count) for n in numbers[rows]]))
+        draws_TV4 = torch.from_numpy(np.stack([_draws(clip.clip_id, int(n), self.tta) for n in numbers[rows]]))
         draws_N4 = draws_TV4.reshape(-1, 4).float()
         frame_N = torch.from_numpy(rows).repeat_interleave(count)
         hand_N4, object_N4 = torch.from_numpy(clip.hand_boxes)[frame_N], torch.from_numpy(clip.object_boxes)[frame_N]
@@ -200,12 +200,12 @@ _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 _VIEW_FIELDS = ("frame_N", "affine_N23", "angle_N", "hand_N4", "object_N4")
 
 
-def _draws(clip_id: str, number: int, views: int) -> np.ndarray:
+def _draws(clip_id: str, number: int, tta: TtaConfig) -> np.ndarray:
     """(V, 4) angle (rad), and scale and shifts in [-1, 1]; equally spaced turns with an offset of the frame's own."""
+    views, furthest = tta.views, math.radians(tta.rotation_deg)
     seed = int.from_bytes(hashlib.blake2b(f"{clip_id}/{number}".encode(), digest_size=8).digest(), "big")
     random = np.random.default_rng(seed)
-    step = 2 * math.pi / views
-    angle = step * (np.arange(views) + random.uniform(-0.5, 0.5))
+    angle = 2 * furthest / views * (np.arange(views) + random.uniform(0, 1)) - furthest
     return np.concatenate([angle[:, None], random.uniform(-1, 1, (views, 3))], axis=1)
 
 

@@ -81,7 +81,7 @@ def test_views_are_turned_by_equal_steps_about_the_hand(layer: Any) -> None:
     torch.testing.assert_close(steps, torch.full_like(steps, math.pi / 4), atol=1e-5, rtol=0)
     scale = torch.linalg.det(views.affine_N23[..., :2]).sqrt().reshape(3, 8)
     sides = torch.tensor([60.0, 95.0, 70.0])[:, None]
-    ratio = scale * 1.5 * sides / 64  # 1 where the crop of context 1.5 fills the input exactly
+    ratio = scale * 2.0 * sides / 64  # 1 where the crop of hand_context 2 fills the input exactly
     assert ((ratio > 0.89) & (ratio < 1.12)).all()
     centre = geometry.apply_affine(
         views.affine_N23, torch.tensor(BOXES)[views.frame_N].reshape(-1, 2, 2).mean(1)[:, None]
@@ -90,11 +90,17 @@ def test_views_are_turned_by_equal_steps_about_the_hand(layer: Any) -> None:
 
 
 def test_draws_depend_on_clip_and_frame_number_alone() -> None:
-    base = tta._draws("7-h0", 5, 8)
-    np.testing.assert_array_equal(base, tta._draws("7-h0", 5, 8))
-    assert not np.allclose(base, tta._draws("7-h0", 6, 8))
-    assert not np.allclose(base, tta._draws("7-h1", 5, 8))
+    base = tta._draws("7-h0", 5, TtaConfig())
+    np.testing.assert_array_equal(base, tta._draws("7-h0", 5, TtaConfig()))
+    assert not np.allclose(base, tta._draws("7-h0", 6, TtaConfig()))
+    assert not np.allclose(base, tta._draws("7-h1", 5, TtaConfig()))
     assert (np.abs(base[:, 1:]) <= 1).all()
+
+
+def test_views_turn_no_further_than_they_may() -> None:
+    angles = tta._draws("7-h0", 5, TtaConfig(views=6, rotation_deg=45))[:, 0]
+    np.testing.assert_allclose(np.diff(angles), math.radians(15))
+    assert np.abs(angles).max() <= math.radians(45)
 
 
 def test_the_order_of_the_views_does_not_show(layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

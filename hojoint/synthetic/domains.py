@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from hojoint.synthetic import looks
 from hojoint.synthetic.motion import View
 
@@ -50,7 +48,7 @@ LABELLED = Domain(
     objects=("003_cracker_box", "006_mustard_bottle", "010_potted_meat_can", "021_bleach_cleanser", "025_mug",
              "011_banana", "004_sugar_box", "035_power_drill"),
     wild_objects=0.0,
-    view=View(centre=(-0.35, 0.75, 0.55), cone=0.6, roll=np.pi, turn=0.35, drift=0.25, key_frames=(6, 10),
+    view=View(centre=(-0.35, 0.75, 0.55), cone=0.6, roll=0.8, turn=0.35, drift=0.25, key_frames=(6, 10),
               grasp_frames=(6, 10)),
     focal=(1.26, 1.30),
     hand_share=(0.36, 0.50),
@@ -76,7 +74,7 @@ WILD = Domain(
     objects=("003_cracker_box", "006_mustard_bottle", "010_potted_meat_can", "025_mug", "011_banana",
              "035_power_drill"),
     wild_objects=0.6,
-    view=View(centre=(-0.35, 0.75, 0.55), cone=0.9, roll=np.pi, turn=0.22, drift=0.25, key_frames=(9, 16),
+    view=View(centre=(-0.35, 0.75, 0.55), cone=0.9, roll=0.8, turn=0.22, drift=0.25, key_frames=(9, 16),
               grasp_frames=(16, 30)),
     focal=(0.8, 2.2),
     hand_share=(0.38, 0.75),

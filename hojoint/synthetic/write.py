@@ -20,7 +20,7 @@ from hojoint.errors import InputError
 from hojoint.synthetic import write_freihand, write_ho3d, write_something
 from hojoint.synthetic.hand import save_model, stand_in_model
 
-EDITION = 5  # of the world's contents; another number means other pixels
+EDITION = 6  # of the world's contents; another number means other pixels
 IMAGES_PER_PIECE = 20
 UNPAIRED_FROM = 8  # worlds with at least so many videos also hold boxes without a video, and a video without boxes
 Kind = Literal["train", "evaluation", "video", "broken", "missing", "unboxed", "images"]
