@@ -25,6 +25,9 @@ from hojoint.network import HOJoint, HOJointOutput
 from hojoint.schedule import Plan
 
 
+PUBLISHED_INPUT_PX = 512  # Sec. 6.1
+
+
 class Training:
     """A network being trained: everything that a checkpoint must hold, and the step."""
 
@@ -149,7 +152,7 @@ class Predictions:
     object_pose: np.ndarray  # (N, 3, 4) model to camera; NaN where there is no object
     object_solved: np.ndarray  # (N,) bool
     true_object_pose: np.ndarray  # (N, 3, 4)
-    camera: np.ndarray  # (N, 3, 3) intrinsics of the input: reprojection errors are in its pixels
+    camera: np.ndarray  # (N, 3, 3) intrinsics of the crop at 512 px, whatever the input: of reprojection errors
 
 
 @torch.inference_mode()
@@ -200,6 +203,9 @@ def _answers(
     low, high = prepared.hand_boxes[:, None, :2], prepared.hand_boxes[:, None, 2:]
     joints_px = low + output.hand.joints_box.float() * (high - low)
     true_px = batch.joints_px.to(joints_px) @ prepared.affine[:, :, :2].transpose(1, 2) + prepared.affine[:, None, :, 2]
+    # RANSAC's 8 px and REP-5's 5 px are pixels of a 512-px crop: a smaller input is measured by the same ruler.
+    ruler = PUBLISHED_INPUT_PX / prepared.images.shape[-1]
+    camera = prepared.camera * prepared.camera.new_tensor([ruler, ruler, 1.0])[:, None]
     pose = np.full((len(batch), 3, 4), np.nan)
     solved = np.zeros(len(batch), dtype=bool)
     if models is not None and any(batch.object_names):
@@ -212,8 +218,8 @@ def _answers(
         answer = object_pose.solve(
             output.object.control_box,
             output.object.confidence,
-            prepared.object_boxes,
-            prepared.camera,
+            prepared.object_boxes * ruler,
+            camera,
             torch.stack(corners).to(prepared.camera),
         )
         there = np.array([bool(name) for name in batch.object_names])
@@ -228,5 +234,5 @@ def _answers(
         "object_pose": pose,
         "object_solved": solved,
         "true_object_pose": batch.object_pose.numpy(),
-        "camera": prepared.camera.cpu().numpy(),
+        "camera": camera.cpu().numpy(),
     }

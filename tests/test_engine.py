@@ -93,8 +93,9 @@ def test_predictions_are_the_network_s_answers_in_the_order_of_the_data(world):
     joints, _ = reader.truth()
     px = joints.astype(np.float64) @ both.camera.transpose(0, 2, 1)
     px = px[..., :2] / px[..., 2:]
-    assert (px > 0).all()  # the crop holds the hand: the camera is the input's
-    assert (px < world.model.input_px).all()
+    assert (px > 0).all()  # the crop holds the hand: the camera is the crop's, at the published 512 px
+    assert (px < engine.PUBLISHED_INPUT_PX).all()
+    assert px.max() > world.model.input_px
 
 
 def test_hands_without_objects_are_predicted_too(world):
