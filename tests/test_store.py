@@ -142,17 +142,30 @@ def rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (tmp_path / "served" / "bucket").mkdir(parents=True)
-    command = [program, "serve", "s3", str(tmp_path / "served"), f"--addr=127.0.0.1:{port}", "--auth-key=k,s"]
+    command = [
+        program,
+        "serve",
+        "s3",
+        str(tmp_path / "served"),
+        f"--addr=127.0.0.1:{port}",
+        "--auth-key=testkey,testsecret",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        names = {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s"}
+        names = {
+            "ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "ACCESS_KEY_ID": "testkey",
+            "SECRET_ACCESS_KEY": "testsecret",
+        }
         for name, value in names.items():
             monkeypatch.setenv(f"AWS_{name}", value)
-        until = time.monotonic() + 20
-        while not _listens(port):
-            assert time.monotonic() < until, "rclone did not start"
-            time.sleep(0.1)
-        yield "s3://bucket/out"
-        server.terminate()
+        try:
+            until = time.monotonic() + 20
+            while not _listens(port):
+                assert time.monotonic() < until, "rclone did not start"
+                time.sleep(0.1)
+            yield "s3://bucket/out"
+        finally:
+            server.terminate()
 
 
 def _listens(port: int) -> bool:
