@@ -186,7 +186,8 @@ def _route(config: Config, pending: Sequence[Unit], job: Job, watched: Any) -> r
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         TeacherActor,  # type: ignore[arg-type]  # Ray's hints know functions only
         fn_constructor_kwargs={"job": job, "watched": watched},
-        compute=ActorPoolStrategy(min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=2),
+        # One unit at a time for each: a second one in its queue would wait there while another Teacher is idle.
+        compute=ActorPoolStrategy(min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=1),
         num_cpus=config.cluster.teacher_cpus,
         num_gpus=config.cluster.teacher_gpus,
     )
