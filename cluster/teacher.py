@@ -65,7 +65,7 @@ class Teacher:
         # Never more threads than CPUs of its own: two Teachers on two cores with two threads each are slower than one.
         own_cpus = max(1, math.ceil(cluster.teacher_cpus))
         torch.set_num_threads(min(cluster.threads or own_cpus, own_cpus))
-        network, self.config, sha256 = checkpoint.open_teacher(read_uri(_named(job.config)), job.config)
+        network, self.config, sha256 = checkpoint.open_teacher(read_uri(str(job.config.teacher.checkpoint)), job.config)
         if sha256 != job.teacher_sha256:
             raise InputError(f"teacher.checkpoint changed while the run was under way (now {sha256[:12]})")
         labelling = job.config.labelling
@@ -260,11 +260,6 @@ class _Result:
         counts = self.counts
         assert counts.listed == len(unit.videos) == counts.labelled + counts.empty + counts.quarantined, counts
         assert counts.predicted == counts.kept + counts.rejected.total(), counts
-
-
-def _named(config: Config) -> str:
-    assert config.teacher.checkpoint is not None  # cluster.labelling asks for it
-    return config.teacher.checkpoint
 
 
 def _groups(videos: Sequence[Video], size: int) -> Iterator[Sequence[Video]]:
