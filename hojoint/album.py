@@ -116,7 +116,8 @@ def example_picture(example: Example, faces: np.ndarray) -> Picture:
         zoomed = np.vstack([affine, [0, 0, 1]]) @ example.camera
         tile = draw.axes(tile, example.object_pose, zoomed, 0.06)
     if np.isfinite(example.add_mm):
-        caption += f", object {example.add_mm:.0f} mm (ADD)"
+        far = example.add_mm >= 1000
+        caption += ", object more than 1 m off" if far else f", object {example.add_mm:.0f} mm (ADD)"
     return Picture(draw.jpeg(tile), caption)
 
 
