@@ -76,7 +76,7 @@ class ManoConfig(Settings):
 
 
 class CropConfig(Settings):
-    """From image and boxes to the network's input (released code; formats.md 3)."""
+    """From image and boxes to the network's input (released code)."""
 
     context: Positive = 1.5
     hand_context: Positive = 2.0
@@ -190,7 +190,7 @@ class FilterConfig(Settings):
 
 
 class LabellingConfig(Settings):
-    """How videos become units, and what happens when one goes wrong (design 4)."""
+    """How videos become units, and what happens when one goes wrong."""
 
     unit_videos: Count = 64
     limit: Count | None = None
@@ -212,7 +212,7 @@ class LabellingConfig(Settings):
 
 
 class VideosConfig(Settings):
-    """Something-Something videos and their Something-Else boxes (formats.md 8, 9)."""
+    """Something-Something videos and their Something-Else boxes."""
 
     root: str | None = None
     boxes: str | None = None

@@ -24,7 +24,6 @@ from hojoint.losses import hand_object_loss
 from hojoint.network import HOJoint, HOJointOutput
 from hojoint.schedule import Plan
 
-
 PUBLISHED_INPUT_PX = 512  # Sec. 6.1
 
 

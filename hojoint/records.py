@@ -1,4 +1,4 @@
-"""The records that travel along the route of a video (design: clip, frames, prediction, verdict, sample).
+"""The records that travel along the route of a video (clip, frames, prediction, verdict, sample).
 
 Each arrow of the route makes a new record; no record has a field that someone fills in later. Inside the project there
 is one joint order (wrist, thumb, index, middle, ring, pinky; four each, base to tip), one camera frame (x right, y

@@ -1,4 +1,4 @@
-"""FreiHAND v2 (formats.md 6): hands without objects; its evaluation set is the out-of-domain test, its training set
+"""FreiHAND v2: hands without objects; its evaluation set is the out-of-domain test, its training set
 can join the labelled images.
 
 Camera frame and joint order are ours already. Poses are relative to the mean hand, which is added at this door, and

@@ -1,4 +1,4 @@
-"""HO-3D v2 and v3 (formats.md 2): labelled images for training, and the evaluation set with its public truth.
+"""HO-3D v2 and v3: labelled images for training, and the evaluation set with its public truth.
 
 HO-3D speaks OpenGL (y up, looking along -z) and MANO's joint order; both end here. Only frames in ``train.txt`` and
 ``evaluation.txt`` count, in their order, for the score files are aligned to it. Metas are read one by one as they are

@@ -16,7 +16,7 @@ from hojoint.synthetic.anatomy import BONES, FINGERS, KNUCKLES, cross_section, f
 from hojoint.synthetic.meshes import outwards, relaxed
 
 RINGS = {"index": 11, "middle": 11, "ring": 11, "pinky": 11, "thumb": 12}
-TIP_IDS = {  # the vertex at the very tip, then ids that other code bases use for the same finger (formats.md 0)
+TIP_IDS = {  # the vertex at the very tip, then ids that other code bases use for the same finger
     "thumb": (728, 745, 744),
     "index": (353, 317, 320, 333),
     "middle": (442, 444, 443, 445),

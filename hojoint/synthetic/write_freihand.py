@@ -1,4 +1,4 @@
-"""The wide test images on disk, in the layout of FreiHAND's evaluation set (formats.md 6).
+"""The wide test images on disk, in the layout of FreiHAND's evaluation set.
 
 Right hands, 224 x 224 JPEG, CV camera frame, simple joint order; poses relative to the mean hand; joints by the
 regressor on the posed mesh, which is not quite where the kinematic joints are.

@@ -1,4 +1,4 @@
-"""The labelled domain on disk, exactly as HO-3D v2 or v3 (formats.md 2): OpenGL camera frame, MANO joint order.
+"""The labelled domain on disk, exactly as HO-3D v2 or v3: OpenGL camera frame, MANO joint order.
 
 One call writes one sequence and returns what the list and score files need; ``write_lists`` writes those.
 """
@@ -138,7 +138,7 @@ def write_lists(root: Path, results: list[SequenceResult]) -> None:
 
 
 def write_object_models(root: Path) -> None:
-    """points.xyz and textured_simple.obj of every object, as the YCB-Video package has them (formats.md 5)."""
+    """points.xyz and textured_simple.obj of every object, as the YCB-Video package has them."""
     for name in YCB_LABELS:
         shape = ycb_shape(name)
         folder = root / name

@@ -1,4 +1,4 @@
-"""The wild domain on disk, exactly as Something-Something v2 videos with Something-Else boxes (formats.md 8, 9).
+"""The wild domain on disk, exactly as Something-Something v2 videos with Something-Else boxes.
 
 Odd files (broken ones, boxes without a video, a video without boxes, lists that end early) are part of the world. True
 poses go to a table of their own. What a video shows and how it is annotated: ``film``.
