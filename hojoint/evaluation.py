@@ -80,6 +80,7 @@ def scores(
     return {
         "images": len(predictions.names),
         "hand": {
+            "joints_wrist_mm": 10 * official["xyz_mean3d"],  # wrist-centred on both sides where no wrist is predicted
             "joints_mm": 10 * official[f"{aligned}_mean3d"],  # scores.txt is in cm
             "mesh_mm": 10 * official["mesh_al_mean3d"],
             "joints_auc": official[f"{aligned}_auc3d"],

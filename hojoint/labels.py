@@ -123,18 +123,23 @@ def _evenly(length: int, most: int) -> np.ndarray:
 
 
 def _is_left(work: _Work, rows: np.ndarray, right: HandPrediction, mirrored: HandPrediction) -> bool:
-    """Whether more frames speak for a left hand: higher IoU and lower reprojection error, in sides of the box.
+    """Whether more frames speak for a left hand by a higher IoU; a tie goes to the lower reprojection error.
 
-    Both are of the order of one, so their difference is one measure of fit; a tie of votes goes to the larger sum.
+    Where the sides are known, in the synthetic world, the IoU tells three clips of four and the reprojection error
+    little more than half: a network that is wrong about the side is wrong in 2D and 3D alike.
     """
     fits = [_fit(work, rows, prediction) for prediction in (right, mirrored)]
     # A frame that cannot be judged either way does not vote; one that only one side fails votes for the other.
-    gain = torch.where(fits[0].isnan() & fits[1].isnan(), 0.0, fits[1].nan_to_num(-10) - fits[0].nan_to_num(-10))
-    votes = int((gain > 0).sum()) - int((gain < 0).sum())
-    return votes > 0 or (votes == 0 and float(gain.sum()) > 0)
+    iou_gain, residual_gain = (
+        torch.where(a.isnan() & b.isnan(), 0.0, b.nan_to_num(-10) - a.nan_to_num(-10))
+        for a, b in zip(*fits, strict=True)
+    )
+    votes = int((iou_gain > 0).sum()) - int((iou_gain < 0).sum())
+    return votes > 0 or (votes == 0 and float(residual_gain.sum()) > 0)
 
 
-def _fit(work: _Work, rows: np.ndarray, prediction: HandPrediction) -> Tensor:
+def _fit(work: _Work, rows: np.ndarray, prediction: HandPrediction) -> tuple[Tensor, Tensor]:
+    """IoU and negative reprojection error of each row, (T,) each."""
     camera = cameras.fit(prediction)
     boxes = torch.from_numpy(work.clip.hand_boxes[rows])
     height, width = work.frames.rgb.shape[1:3]
@@ -142,7 +147,7 @@ def _fit(work: _Work, rows: np.ndarray, prediction: HandPrediction) -> Tensor:
     joints = cameras.project(prediction.joints, camera, flipped=prediction.flipped)
     iou = spatial_rules.box_iou(vertices, boxes, (width, height))
     residual = spatial_rules.reprojection(prediction.joints_px, joints, camera[:, 0], boxes, norm="stacked")
-    return iou - residual.clamp(max=10)
+    return torch.where(residual.isfinite(), iou, torch.nan), -residual.clamp(max=10)
 
 
 def _merged(first: np.ndarray, one: HandPrediction, second: np.ndarray, other: HandPrediction) -> HandPrediction:

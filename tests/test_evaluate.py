@@ -185,7 +185,7 @@ def test_the_job_measures_on_a_cluster_and_leaves_scores_examples_and_submission
     arguments = [*TINY, "name=student", f"teacher.checkpoint={world.teacher.checkpoint}", f"output={output}"]
     arguments += [f"data.ho3d.root={world.data.ho3d.root}", f"data.freihand.root={world.data.freihand.root}"]
     assert evaluate.main([*arguments, "evaluation.shard_images=2", "cluster.teachers=[1,1]"]) == 0
-    assert "joint error (mm)" in capsys.readouterr().out
+    assert "joint error, aligned (mm)" in capsys.readouterr().out
     facts = json.loads((output / "student.json").read_text())
     assert {domain: scores["images"] for domain, scores in facts["domains"].items()} == {"ho3d": 3, "freihand": 3}
     # The submission it wrote, scored as a file, says what the network was said to score.

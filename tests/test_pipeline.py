@@ -18,7 +18,7 @@ REJECTED = {"box_iou": 3, "reprojection": 1}
 
 
 def hand(joints_mm):
-    return {"joints_mm": joints_mm, "mesh_mm": joints_mm, "joints_auc": 0.7, "mesh_auc": 0.7, "f5": 0.5, "f15": 0.9}
+    return {"joints_mm": joints_mm, "joints_wrist_mm": joints_mm, "mesh_mm": joints_mm, "joints_auc": 0.7, "mesh_auc": 0.7, "f5": 0.5, "f15": 0.9}
 
 
 class Jobs:
@@ -199,7 +199,7 @@ def test_a_study_shares_one_world_and_gives_each_seed_its_own_folder(jobs, tmp_p
     assert len({config.output for config in drawn}) == 1
     assert len({config.synthetic.seed for config in drawn}) == 1
     found = json.loads((tmp_path / "study.json").read_text())
-    joints = found["summary"]["domains"]["freihand"]["joint error (mm)"]
+    joints = found["summary"]["domains"]["freihand"]["joint error, aligned (mm)"]
     assert joints["student"]["mean"] == 18.5  # 15 + 3 and 15 + 4
     assert joints["student - teacher"] == {"mean": -5.0, "std": 0.0, "low": -5.0, "high": -5.0}
     assert "-5.00 ± 0.00" in capsys.readouterr().out
