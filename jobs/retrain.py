@@ -17,7 +17,7 @@ from hojoint.config import Config, digest
 from jobs import command
 from jobs.train import train
 
-TEACHER = "teacher.checkpoint (sha256)"  # its name in a labelling run's fingerprint
+TEACHER = "teacher"  # its name in a labelling run's fingerprint
 
 
 def job(config: Config, dry_run: bool) -> None:

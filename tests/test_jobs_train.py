@@ -9,7 +9,7 @@ import pytest
 from labelled import draw_world
 from test_pseudo import row
 
-from cluster import commits
+from cluster import commits, units
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint import tables
@@ -25,7 +25,7 @@ def world(tmp_path_factory):
 def labels(tmp_path):
     """A labelling output of one unit with three pseudo-labels, and garbage that no commit names."""
     store = open_store(str(tmp_path / "labels"))
-    fingerprint = {retrain.TEACHER: "abc", "filters.min_box_iou": 0.6}
+    fingerprint = {**units.fingerprint(settings.Config(), "abc", "hand", [])}
     commits.open_run(store, fingerprint, {})
     rows = [row("1-a", frame, flipped=False) for frame in (1, 2, 3)]
     kept = pa.Table.from_pylist(rows, schema=tables.PSEUDO_LABELS_SCHEMA)
