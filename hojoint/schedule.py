@@ -26,7 +26,8 @@ class Plan:
         """The union numbers the labelled samples first, the pseudo-labelled ones after them."""
         if labelled + pseudo == 0:
             raise InputError(f"there is nothing to train on: {', '.join(config.datasets)} hold no samples")
-        if config.pseudo_share is not None and 0 < config.pseudo_share < 1 and not (labelled and pseudo):
+        share = config.pseudo_share
+        if share is not None and ((share > 0 and not pseudo) or (share < 1 and not labelled)):
             raise InputError(
                 f"train.pseudo_share={config.pseudo_share} mixes labelled and pseudo-labelled samples, but there are "
                 f"{labelled} and {pseudo}; leave it out, or give both kinds in train.datasets"
