@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 from ray.data import ActorPoolStrategy
+from tqdm import tqdm
 
 from cluster import board, commits, session, units
 from cluster.commits import Counts
@@ -26,9 +26,10 @@ from cluster.session import Need
 from cluster.store import Store, check_conditional, open_store, read_uri
 from cluster.teacher import Job, Teacher
 from cluster.units import Unit, Video
-from hojoint import checkpoint, filters, mano
+from hojoint import checkpoint, filters
 from hojoint.config import Config, to_tree
 from hojoint.datasets import something
+from hojoint.datasets.boxes import VideoBoxes
 from hojoint.errors import InputError
 
 STALL_S = 6 * 3600  # a Teacher that finishes no unit for so long hangs; Ray Data's own half an hour is short for a CPU
@@ -93,7 +94,7 @@ def make_plan(config: Config, store: Store) -> Plan:
     return Plan(
         units=all_units,
         pending=[unit for unit in all_units if unit.unit_id not in done],
-        fingerprint=units.fingerprint(own, sha256, _hand_digest(own), videos),
+        fingerprint=units.fingerprint(own, sha256, units.hand_digest(own), videos),
         teacher_sha256=sha256,
         warnings=warnings,
         left_out=left_out,
@@ -104,7 +105,7 @@ def list_videos(config: Config) -> tuple[list[Video], tuple[str, ...], int]:
     """Every video with boxes, up to ``labelling.limit``; notes for the user; how many were left out."""
     assert config.videos.root is not None
     assert config.videos.boxes is not None
-    boxes = something.read_boxes(config.videos.boxes)
+    boxes = _read_boxes(config.videos.boxes)
     paths = something.find_videos(config.videos.root)
     found = len(boxes)
     if config.videos.missing == "leave_out":
@@ -120,6 +121,17 @@ def list_videos(config: Config) -> tuple[list[Video], tuple[str, ...], int]:
             "label those that are there"
         )
     return units.videos_of(boxes, clips, paths), selection.warnings, left_out
+
+
+def _read_boxes(path: str) -> dict[str, VideoBoxes]:
+    """The annotation, with a bar where it takes longer than a moment: the real one has gigabytes."""
+    with tqdm(desc="reading boxes", unit="B", unit_scale=True, delay=2, leave=False, dynamic_ncols=True) as bar:
+
+        def moved(read: int, total: int) -> None:
+            bar.total = total
+            bar.update(read - bar.n)
+
+        return something.read_boxes(path, moved)
 
 
 def describe(config: Config, plan: Plan) -> str:
@@ -244,12 +256,3 @@ def _needs(config: Config) -> list[Need]:
 def _store(config: Config) -> Store:
     assert config.output is not None
     return open_store(config.output)
-
-
-def _hand_digest(config: Config) -> str:
-    """Names the hand model by what is in it: its file may lie elsewhere tomorrow."""
-    model = mano.hand_model(config.mano)
-    state = hashlib.sha256()
-    for array in (model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights):
-        state.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())
-    return state.hexdigest()

@@ -14,8 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from hojoint import mano
 from hojoint.config import Config, to_tree
 from hojoint.datasets.boxes import VideoBoxes
+from hojoint.errors import InputError
 from hojoint.records import Clip
 from hojoint.tables import SCHEMA_VERSION
 
@@ -95,6 +99,25 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, videos: I
         "clips": videos_digest(videos),
         **settings,
     }
+
+
+def hand_digest(config: Config) -> str:
+    """Names the hand model by what is in it: its file may lie elsewhere tomorrow."""
+    model = mano.hand_model(config.mano)
+    state = hashlib.sha256()
+    for array in (model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights):
+        state.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())
+    return state.hexdigest()
+
+
+def check_hand(run: Mapping[str, Any], config: Config, place: str) -> None:
+    """Raise InputError where ``config`` names another hand model than the one a labelling run was made with."""
+    there = run["fingerprint"].get("hand_model")
+    if there is not None and there != hand_digest(config):
+        given = config.mano.path or "the stand-in hand"
+        raise InputError(
+            f"the labels at {place} are poses of another hand model than {given}; set mano.path to the one of their run"
+        )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

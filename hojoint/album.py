@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from hojoint import crops, draw
+from hojoint import crops, draw, geometry
+from hojoint.mano import ManoOutput
 from hojoint.report import Picture
 
 TILE_PX = 300
@@ -91,7 +92,7 @@ def mesh_of(row: Mapping[str, Any], layer: torch.nn.Module) -> np.ndarray:
     """(778, 3) wrist-centred vertices of a labelled frame, in the true image's camera frame."""
     pose, shape = (torch.tensor([row[name]], dtype=torch.float32) for name in ("mano_pose", "mano_shape"))
     with torch.no_grad():
-        vertices: np.ndarray = layer(pose, shape).vertices[0].double().numpy()
+        vertices: np.ndarray = _posed(layer, pose, shape).vertices[0].double().numpy()
     return vertices * [-1.0, 1, 1] if row["flipped"] else vertices
 
 
@@ -101,8 +102,14 @@ def hand_joints(layer: torch.nn.Module, pose: np.ndarray, shape: np.ndarray, chu
     for start in range(0, len(pose), chunk):
         some = (torch.from_numpy(array[start : start + chunk]).float() for array in (pose, shape))
         with torch.no_grad():
-            out.append(layer(*some).joints.double().numpy())
+            out.append(_posed(layer, *some).joints.double().numpy())
     return np.concatenate(out)
+
+
+def _posed(layer: Any, pose: torch.Tensor, shape: torch.Tensor) -> ManoOutput:
+    """The tables' poses are whole rotations: a layer whose zero is the mean hand must not add that again."""
+    out: ManoOutput = layer.from_rotations(geometry.axis_angle_to_matrix(pose.reshape(-1, 16, 3)), shape)
+    return out
 
 
 def example_picture(example: Example, faces: np.ndarray) -> Picture:

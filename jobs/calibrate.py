@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import yaml
 from tqdm import tqdm
 
-from cluster import commits
+from cluster import commits, units
 from cluster.store import open_store, read_uri
 from hojoint import album, calibration, calibration_figure, label_quality, mano, sequence_labels, tables
 from hojoint.config import Config
@@ -100,7 +100,7 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     assert config.predictions is not None
     assert config.truth is not None
     store = open_store(config.predictions)
-    commits.read_run(store)  # says so where this is no labelling run
+    units.check_hand(commits.read_run(store), config, store.root)
     filesystem, base = store.filesystem()
     predictions = tables.read([f"{base}/{key}" for key in commits.committed_files(store, "predictions")], filesystem)
     try:

@@ -18,6 +18,7 @@ import pyarrow.parquet
 
 from cluster import commits
 from cluster.store import Store
+from cluster.units import check_hand
 from hojoint import album, filters, label_quality, mano, tables, video
 from hojoint.album import KEPT
 from hojoint.config import Config
@@ -39,6 +40,7 @@ class LabelledFrames:
 
 def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     """Read, weigh and draw."""
+    check_hand(commits.read_run(labels), config, labels.root)
     units = sorted(commits.committed_units(labels))
     some = [
         units[place] for place in np.unique(np.linspace(0, len(units) - 1, min(MOST_UNITS, len(units))).astype(int))
