@@ -109,8 +109,13 @@ class HandPredictor:
         union = self.crop.unlabelled_region == "union"
         seen_N4 = geometry.rotate_box(hand_N4, mirror_N23)
         seen_object_N4 = geometry.rotate_box(object_N4, mirror_N23)
+        size_N2 = hand_N4.new_tensor([clip.rgb.shape[2], clip.rgb.shape[1]]).expand(len(frame_N), 2)
         centre_N2, side_N = crops.square_of(
-            seen_N4, seen_object_N4 if union else None, self.crop.context, hand_context=self.crop.hand_context
+            seen_N4,
+            seen_object_N4 if union else None,
+            self.crop.context,
+            size_N2 if self.crop.clip else None,  # as in training
+            hand_context=self.crop.hand_context,
         )
         turn_N23 = crops.view_affine(
             centre_N2,
