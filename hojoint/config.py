@@ -188,6 +188,14 @@ class FilterConfig(Settings):
     shape_min_frames: Count = 6
     enabled: tuple[Rule, ...] = get_args(Rule)
 
+    @model_validator(mode="after")
+    def _angles_ascend(self) -> FilterConfig:
+        if self.min_angle_deg >= self.max_angle_deg:
+            raise ValueError(
+                f"filters.min_angle_deg={self.min_angle_deg:g} must be below max_angle_deg={self.max_angle_deg:g}"
+            )
+        return self
+
 
 class LabellingConfig(Settings):
     """How videos become units, and what happens when one goes wrong."""
@@ -269,11 +277,18 @@ class ClusterConfig(Settings):
     threads: Count | None = None
     """torch threads per process; nothing means the process's share of CPUs."""
 
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> ClusterConfig:
+        for name, (smallest, largest) in (("teachers", self.teachers), ("workers", self.workers)):
+            if smallest > largest:
+                raise ValueError(f"cluster.{name}=[{smallest},{largest}]: the smallest number comes first")
+        return self
+
 
 class SyntheticConfig(Settings):
     """Size of the synthetic world (its contents derive from the seed alone)."""
 
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
     """Draws another world; nothing means the run's seed."""
     train_sequences: Count = 8
     train_frames: Count = 60
@@ -314,7 +329,7 @@ class CalibrationConfig(Settings):
 class StudyConfig(Settings):
     """Repetitions of the whole pipeline: differences of 0.2 mm need them."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
     own_worlds: bool = False
     """Draw a world for each seed; otherwise all seeds share one, and only training and its order differ."""
 
@@ -332,7 +347,7 @@ class Config(Settings):
     """The whole of a run."""
 
     name: str = "run"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     output: str | None = None
     world: str | None = None
     """Where jobs.synthesize writes; nothing means '<output>/world'."""

@@ -92,8 +92,8 @@ class FreiHAND:
         path = self._path(key)
         if not path.is_file():
             raise InputError(f"no {path}: wanted FreiHAND v2 with its label files. {WHERE}")
-        values: Any = json.loads(path.read_text())
         try:
+            values: Any = json.loads(path.read_text())
             return np.array(values, dtype=np.float64).reshape(len(values), *shape)
         except (ValueError, TypeError):
             raise InputError(f"{path} must hold {shape} numbers per image; is it FreiHAND v2?") from None

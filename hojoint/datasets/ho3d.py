@@ -115,7 +115,10 @@ class HO3D:
                     f"no {path}: the truth of HO-3D's evaluation set is public since November 2024 and is a download "
                     "of its own; put it beside evaluation.txt"
                 )
-            values = np.array(json.loads(path.read_text()), dtype=np.float32)
+            try:
+                values = np.array(json.loads(path.read_text()), dtype=np.float32)
+            except (ValueError, TypeError):
+                raise InputError(f"{path} is not whole: wanted {count} x 3 numbers per image; fetch it again") from None
             if values.shape != (len(self), count, 3):
                 raise InputError(
                     f"{path} has the shape {values.shape}, wanted {(len(self), count, 3)} for evaluation.txt"
