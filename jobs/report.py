@@ -167,7 +167,10 @@ def _hex(colour: tuple[int, int, int]) -> str:
 
 
 def _truth_path(config: Config) -> Path | None:
-    path = world_of(config) / "something_truth.parquet"
+    world = world_of(config).absolute()
+    if config.videos.root is not None and not Path(config.videos.root).absolute().is_relative_to(world):
+        return None  # the world's truth says nothing of other videos
+    path = world / "something_truth.parquet"
     return path if path.is_file() else None
 
 
