@@ -103,8 +103,9 @@ def comparison_text(evaluation: Scores) -> str:
     """What the columns are."""
     columns = "; ".join(f"{name}: {what}" for name, what in NETWORKS.items() if name in evaluation)
     return (
-        f"{columns}. Aligned errors, AUC and F-scores are the official ones after Procrustes alignment, which forgives a "
-        "wrong turn of the whole hand; with wrist on wrist it counts. The best of each row is bold. One run each: differences of a few tenths of a millimetre need several seeds (jobs.study)."
+        f"{columns}. Aligned errors, AUC and F-scores are the official ones after Procrustes alignment, which forgives "
+        "a wrong turn of the whole hand; with wrist on wrist it counts. The best of each row is bold. One run each: "
+        "differences of a few tenths of a millimetre need several seeds (jobs.study)."
     )
 
 
@@ -137,7 +138,8 @@ def cards(
     """The few numbers that a reader in a hurry wants."""
     out = []
     for domain, label in (("freihand", "hand error out of domain"), ("ho3d", "hand error, labelled domain")):
-        errors = {name: scores[domain]["hand"]["joints_wrist_mm"] for name, scores in evaluation.items() if domain in scores}
+        there = {name: scores[domain]["hand"] for name, scores in evaluation.items() if domain in scores}
+        errors = {name: hand["joints_wrist_mm"] for name, hand in there.items()}
         if {"teacher", "student"} <= set(errors):
             change = errors["student"] - errors["teacher"]
             note = f"teacher → student: {change:+.1f} mm ({change / errors['teacher']:+.0%})"

@@ -12,8 +12,8 @@ from hojoint import draw, report, report_tables
 
 
 def scores(joints_mm, add=None):
-    hand = {"joints_mm": joints_mm, "joints_wrist_mm": joints_mm, "mesh_mm": joints_mm - 0.4, "joints_auc": 1 - joints_mm / 50, "mesh_auc": 0.8}
-    hand |= {"f5": 0.5, "f15": 0.95}
+    hand = {"joints_mm": joints_mm, "joints_wrist_mm": joints_mm, "mesh_mm": joints_mm - 0.4}
+    hand |= {"joints_auc": 1 - joints_mm / 50, "mesh_auc": 0.8, "f5": 0.5, "f15": 0.95}
     target = None
     if add is not None:
         target = {"add_0.1d": add, "add_0.1d_true_diameter": add - 0.1}
