@@ -1,10 +1,11 @@
 """Pseudo-label filters: which predicted frames are trusted enough to train on (Sec. 5.1.1, 5.1.2; readings A11-A20).
 
 Each rule is a pure function of a clip's predictions that gives one number per frame, NaN where a frame cannot be
-judged; the thresholds are settings, a NaN never passes, and ``verdicts`` names the first rule that a frame broke. The
-rules are order-free: a rule's score does not depend on which other rules rejected the frame, with two exceptions that
-are part of their definition: the shape of the hand is learnt from frames that pass all other rules, and the optional
-``neighbour: valid`` compares with frames that pass the spatial ones.
+judged; the thresholds are settings, a NaN never passes, and ``verdicts`` names the first rule that a frame broke. A
+prediction that is not finite is never kept, whichever rules are enabled. The rules are order-free: a rule's score does
+not depend on which other rules rejected the frame, with two exceptions that are part of their definition: the shape of
+the hand is learnt from frames that pass all other rules, and the optional ``neighbour: valid`` compares with frames
+that pass the spatial ones.
 
 | rule | score | unit | passes |
 |---|---|---|---|
@@ -135,13 +136,26 @@ def passed(scores: Mapping[str, Tensor], config: FilterConfig) -> dict[str, Tens
     }
 
 
-def verdicts(scores: Mapping[str, Tensor], config: FilterConfig) -> tuple[str, ...]:
-    """One word per frame: 'kept', or the first enabled rule it broke in the order of ``RULES``."""
-    judges = [rule for rule in RULES if rule in config.enabled]
+def finite(joints_px_TJ2: Tensor, pose_T48: Tensor, shape_T10: Tensor) -> Tensor:
+    """(T,) whether a prediction is numbers throughout, by what a table of predictions holds of it."""
+    parts = (joints_px_TJ2, pose_T48, shape_T10)
+    return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
+
+
+def verdicts(
+    scores: Mapping[str, Tensor], config: FilterConfig, finite_T: Tensor | None = None
+) -> tuple[str, ...]:  # fmt: skip
+    """One word per frame: 'kept', or the first enabled rule it broke in the order of ``RULES``.
+
+    Frames that are False in ``finite_T`` (nothing: all are finite) are rejected whatever is enabled, under the first
+    rule of all: a hand that is not finite has no box.
+    """
     passes = passed(scores, config)
-    broken = [(~passes[rule]).tolist() for rule in judges]
-    frames = zip(*broken, strict=True) if judges else [()] * len(next(iter(scores.values())))
-    return tuple(next((rule for rule, fault in zip(judges, frame, strict=True) if fault), KEPT) for frame in frames)
+    broken = {rule: (~passes[rule]).tolist() for rule in RULES if rule in config.enabled}
+    count = len(next(iter(scores.values())))
+    words = [next((rule for rule, faults in broken.items() if faults[row]), KEPT) for row in range(count)]
+    sound = [True] * count if finite_T is None else finite_T.tolist()
+    return tuple(word if whole else RULES[0] for word, whole in zip(words, sound, strict=True))
 
 
 def _all_passed(passes: Mapping[str, Tensor], config: FilterConfig, rules: Sequence[str]) -> Tensor:

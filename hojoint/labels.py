@@ -180,6 +180,8 @@ def _labels(
         prediction=prediction,
         camera=camera,
         scores=scores,
-        verdicts=filters.verdicts(scores, config),
+        verdicts=filters.verdicts(
+            scores, config, filters.finite(prediction.joints_px, prediction.pose, prediction.shape)
+        ),
         teacher=teacher,
     )

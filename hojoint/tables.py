@@ -188,7 +188,8 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
             config=config,
         )
         columns = {f"score_{rule}": _floats(score) for rule, score in scores.items()}
-        columns["verdict"] = pa.array(filters.verdicts(scores, config))
+        sound = filters.finite(*(tensors[name] for name in ("joints_px", "mano_pose", "mano_shape")))
+        columns["verdict"] = pa.array(filters.verdicts(scores, config, sound))
         for name, column in columns.items():
             place = clip.schema.get_field_index(name)
             clip = clip.set_column(place, clip.schema.field(place), column)

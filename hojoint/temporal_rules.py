@@ -75,18 +75,21 @@ def shape_spread(
     ``sigma``: mean and population sigma of the confident frames, as printed. With n of them no deviation exceeds
     sqrt(n - 1) sigma, so five or fewer can never reject at two sigma. ``mad``: their median, and the median deviation
     scaled to a sigma, which one outlier cannot inflate. With fewer than ``min_frames`` confident frames nothing speaks
-    against any shape: the score is 0.
+    against any shape: the score is 0. A shape that is not finite has none (NaN) and teaches nothing.
     """
+    finite_T = shape_T10.isfinite().all(1)
+    confident_T = confident_T & finite_T
     confident_N10 = shape_T10[confident_T]
     if len(confident_N10) < min_frames:
-        return torch.zeros_like(shape_T10[:, 0])
+        return torch.where(finite_T, torch.zeros_like(shape_T10[:, 0]), torch.nan)
     centre_10 = confident_N10.mean(0) if rule == "sigma" else _median(confident_N10)
     deviation_T = torch.linalg.vector_norm(shape_T10 - centre_10, dim=-1)
     confident_N = deviation_T[confident_T]
     sigma = confident_N.square().mean().sqrt() if rule == "sigma" else MAD_TO_SIGMA * _median(confident_N)
     # Equal shapes have no sigma; what differs by rounding alone does not deviate.
     rounding = 1e-6 * (1 + torch.linalg.vector_norm(centre_10))
-    return torch.where(deviation_T <= rounding, 0.0, deviation_T / sigma.clamp(min=torch.finfo(sigma.dtype).tiny))
+    spread_T = torch.where(deviation_T <= rounding, 0.0, deviation_T / sigma.clamp(min=torch.finfo(sigma.dtype).tiny))
+    return torch.where(finite_T, spread_T, torch.nan)
 
 
 def _median(values: Tensor) -> Tensor:

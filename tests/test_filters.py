@@ -433,3 +433,33 @@ def test_a_hand_that_is_not_finite_is_rejected_and_spoils_only_its_neighbour(lay
         value[4] = torch.nan
     words = filters.verdicts(scored(HandPrediction(**broken, flipped=False), boxes, axes), CONFIG)
     assert words == ("kept",) * 4 + ("box_iou", "joint_step", "kept", "kept")
+
+
+@pytest.mark.parametrize("part", ["joints_px", "pose", "shape"])
+@pytest.mark.parametrize("enabled", [(), ("shape_spread",), ("joint_angle", "shape_spread")])
+def test_a_prediction_that_is_not_finite_is_never_kept_whatever_judges(
+    layer: Any, axes: Tensor, part: str, enabled: Any
+) -> None:
+    prediction, boxes = hand(layer, torch.zeros(8, 48))
+    broken = getattr(prediction, part).clone()
+    broken[4, 3] = torch.nan
+    prediction = dataclasses.replace(prediction, **{part: broken})
+    sound = filters.finite(prediction.joints_px, prediction.pose, prediction.shape)
+    assert sound.tolist() == [True] * 4 + [False] + [True] * 3
+    config = FilterConfig(enabled=enabled)
+    words = filters.verdicts(scored(prediction, boxes, axes, config), config, sound)
+    assert words == ("kept",) * 4 + ("box_iou",) + ("kept",) * 3
+
+
+@pytest.mark.parametrize("rule", ["sigma", "mad"])
+def test_a_shape_that_is_not_finite_has_no_spread_and_teaches_none(rule: Any) -> None:
+    torch.manual_seed(6)
+    shape = torch.randn(9, 10)
+    alone = temporal_rules.shape_spread(shape[:8], everyone(8), rule=rule, min_frames=6)
+    shape[8, 2] = torch.nan
+    spread = temporal_rules.shape_spread(shape, everyone(9), rule=rule, min_frames=6)
+    torch.testing.assert_close(spread[:8], alone)
+    few = temporal_rules.shape_spread(shape, everyone(9), rule=rule, min_frames=9)
+    assert few[:8].tolist() == [0.0] * 8  # eight finite ones are fewer than nine
+    assert spread[8].isnan()
+    assert few[8].isnan()
