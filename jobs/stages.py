@@ -81,12 +81,13 @@ def stages(config: Config, control_steps: int | None = None) -> list[Stage]:
     base = config if has_own_data(config) else write.with_world(changed(config, world=str(world_of(config))))
     base = changed(base, data={"pseudo": {"labels": f"{out}/labels"}})
     world = changed(base, output=base.world, synthetic={"seed": write.seed_of(config)})
-    alone = {"datasets": ("ho3d",), "pseudo_share": None}  # the share is the student's: these see no pseudo-labels
+    labelled = tuple(name for name in config.train.datasets if name != "pseudo") or ("ho3d",)
+    alone = {"datasets": labelled, "pseudo_share": None}  # the share is the student's: these see no pseudo-labels
     teacher = changed(base, name="teacher", output=f"{out}/teacher", train=alone)
     labels = changed(
         base, name="labels", output=f"{out}/labels", teacher={"checkpoint": f"{out}/teacher/checkpoint.pt"}
     )
-    student = changed(base, name="student", output=f"{out}/student", train={"datasets": ("ho3d", "pseudo")})
+    student = changed(base, name="student", output=f"{out}/student", train={"datasets": (*labelled, "pseudo")})
     control = changed(base, name="control", output=f"{out}/control", train={**alone, "steps": control_steps})
     drawn = () if has_own_data(config) else ("synthesize",)
     found = [

@@ -192,6 +192,14 @@ def test_with_own_data_no_world_is_drawn():
     assert plan[1].configs[0].videos.root == "/data/videos"
 
 
+@pytest.mark.parametrize("given", ["[ho3d,freihand]", "[pseudo,ho3d,freihand]"])
+def test_the_labelled_sets_are_those_given_and_only_the_student_sees_pseudo_labels_beside_them(given):
+    plan = stages.stages(config_of("output=o", "control=true", f"train.datasets={given}"))
+    sets = {stage.name: stage.configs[0].train.datasets for stage in plan if stage.name in stages.NETWORK}
+    labelled = ("ho3d", "freihand")
+    assert sets == {"train": labelled, "retrain": (*labelled, "pseudo"), "control": labelled}
+
+
 def test_a_study_shares_one_world_and_gives_each_seed_its_own_folder(jobs, tmp_path, capsys):
     assert study.main([f"output={tmp_path}", *SMALL]) == 0
     trained = [config for _, config in jobs.calls if config.name == "teacher" and "teacher" in str(config.output)]
