@@ -136,15 +136,16 @@ class _Refused(Exception):
 
 def _client() -> Any:
     session = boto3.session.Session()
-    return session.client(
-        "s3",
-        region_name=session.region_name or os.environ.get("AWS_REGION") or "us-east-1",
-        config=Config(
-            retries={"mode": "adaptive", "max_attempts": 10},  # slows down when the store says SlowDown
-            connect_timeout=10,
-            read_timeout=120,
-            max_pool_connections=16,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
+    config = Config(
+        retries={"mode": "adaptive", "max_attempts": 10},  # slows down when the store says SlowDown
+        connect_timeout=10,
+        read_timeout=120,
+        max_pool_connections=16,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
     )
+    region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
+    try:
+        return session.client("s3", region_name=region, config=config)
+    except ValueError as error:  # botocore's word for an endpoint that is no URL
+        raise InputError(f"{error}; set AWS_ENDPOINT_URL to a URL as http://host:port, or not at all") from None

@@ -16,10 +16,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
 
+from cluster.s3 import CHECKSUMS
 from hojoint.config import ClusterConfig
 from hojoint.errors import InputError
 
@@ -30,6 +32,7 @@ QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # the jobs print their own
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same to a training worker as to the driver
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # Ray's minute is short for a loaded machine that imports torch
+    **CHECKSUMS,  # Ray Train's own uploads run in workers: they must inherit what our store sets
 }
 LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes this machine away: an actor of 200 MB less
 SOCKET_PATH_LIMIT = 107  # bytes in a Unix socket address; Ray adds about 60 to the folder it is given
@@ -128,7 +131,7 @@ def _attached(config: ClusterConfig) -> Iterator[None]:
             address=config.address,
             logging_level=logging.ERROR,
             log_to_driver=False,
-            runtime_env=_shipped_code(),
+            runtime_env=_worker_environment(),
         )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         ray.shutdown()
@@ -150,11 +153,12 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _shipped_code() -> dict[str, list[str]] | None:
-    """Our packages for the workers of a running cluster; a submitted job has brought its own already."""
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        return None
-    return {"py_modules": [str(ROOT / "hojoint"), str(ROOT / "cluster")]}
+def _worker_environment() -> dict[str, Any]:
+    """For the workers of a running cluster: our packages, unless a submitted job has brought them, and S3's manners."""
+    environment: dict[str, Any] = {"env_vars": CHECKSUMS}
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        environment["py_modules"] = [str(ROOT / "hojoint"), str(ROOT / "cluster")]
+    return environment
 
 
 def _most_resources() -> dict[str, float]:
