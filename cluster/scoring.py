@@ -66,6 +66,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
         try:
             for config in configs:
                 network, own, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
+                evaluation.attention_cells(own)  # refuses cells that the network has not, before the work
                 results = {}
                 for domain in evaluation.domains_of(config):
                     dataset = evaluation.open_domain(domain, own)

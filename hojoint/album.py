@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from hojoint import crops, draw, geometry
+from hojoint import crops, draw, figures, geometry
 from hojoint.mano import ManoOutput
 from hojoint.report import Picture
 
 TILE_PX = 300
 KEPT = "kept"
+REACH_M = 0.4  # an object further from the hand than this is not drawn beside it
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,7 @@ class Example:
     object_pose: np.ndarray  # (3, 4); NaN without one
     camera: np.ndarray  # (3, 3)
     add_mm: float  # NaN without an object
+    object_points: np.ndarray  # (P, 3) m, in the frame of ``vertices``; NaN without one
 
 
 def spread_rows(videos: Sequence[str], rows: np.ndarray, count: int) -> np.ndarray:
@@ -135,6 +137,29 @@ def error_picture(example: Example, faces: np.ndarray, worst_mm: float = 25.0) -
     points = draw.mapped(affine, example.vertices_px)
     tile = draw.mesh(tile, points, example.vertices, faces, colours=colours, alpha=0.95)
     return Picture(draw.jpeg(tile), f"{example.name}; blue 0, red {worst_mm:.0f} mm and more")
+
+
+def space_picture(example: Example, faces: np.ndarray, worst_mm: float = 25.0) -> Picture:
+    """The same in 3D, with the estimated object where its pose puts it (Fig. 6), unless that is nowhere near."""
+    away_m = float(np.linalg.norm(example.object_points.mean(axis=0) - example.vertices.mean(axis=0)))
+    points = example.object_points if away_m <= REACH_M else None
+    image = figures.errors_in_space(example.vertices, example.error_mm, faces, worst_mm=worst_mm, object_points=points)
+    caption = f"{example.name}; from the camera and from the side"
+    if away_m > REACH_M:  # it would shrink the hand to a dot
+        caption += f"; the estimated object is {100 * away_m:.0f} cm away and left out"
+    return Picture(image, caption)
+
+
+def pck_picture(pck: Mapping[str, Any]) -> Picture:
+    """PCK of joints and, where known, of the mesh, with their AUC (Fig. 8).
+
+    Args:
+        pck: as ``evaluation.scores`` gives it.
+    """
+    thresholds = np.asarray(pck["thresholds_mm"])
+    shares = {"joints": pck["share"], "mesh": pck.get("mesh_share")}
+    curves = {name: (thresholds, np.asarray(share)) for name, share in shares.items() if share is not None}
+    return Picture(figures.pck(curves, "after Procrustes", kind="png"), "PCK curves")
 
 
 def chosen_rows(table: pa.Table, rules: Sequence[str], kept: int, per_rule: int) -> np.ndarray:

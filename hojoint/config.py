@@ -308,8 +308,15 @@ class EvaluationConfig(Settings):
     shard_images: Count = 64
     batch_size: Count = 16
     examples: Annotated[int, Field(ge=0)] = 12
+    attention_cells: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...] | None = None
+    """Cells [row, column] of the object's RoI grid whose attention is drawn (Fig. 7); nothing means three, at a
+    quarter, a half and three quarters of its diagonal."""
     write_predictions: bool = True
     """Also write the submission file of the data set (pred.json)."""
+    pnp_proposals: Count = 10
+    """Most confident proposals of each control point that PnP sees (released code)."""
+    pnp_refine: bool = True
+    """Also measure the object's pose after refinement on PnP's inliers, beside the released code's plain one."""
 
 
 class CalibrationConfig(Settings):

@@ -25,6 +25,7 @@ from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.ycb import ObjectModel
 from hojoint.engine import Predictions
+from hojoint.errors import InputError
 from hojoint.mano import ManoLayer, hand_model
 from hojoint.metrics import HandErrors
 from hojoint.network import HOJoint
@@ -33,6 +34,7 @@ Domain = Literal["ho3d", "freihand"]
 UNSEEN = ("019_pitcher_base",)
 """Left out of the objects' mean, as in the paper: HO-3D's training set never shows it."""
 ATTENTION_PX = 240
+OBJECT_POINTS = 600  # of an example's object, enough to see it
 EXAMPLE_FIELDS = tuple(field.name for field in fields(Example) if field.name not in ("name", "image"))
 
 
@@ -77,6 +79,7 @@ def scores(
     official = metrics.hand_scores_of(errors) if domain == "ho3d" else metrics.freihand_scores_of(errors)
     aligned = "xyz_procrustes_al" if domain == "ho3d" else "xyz_al"
     pixels = predictions.joints_error_px[np.isfinite(predictions.joints_error_px)]
+    mesh = errors.mesh_procrustes
     return {
         "images": len(predictions.names),
         "hand": {
@@ -94,6 +97,7 @@ def scores(
         "pck": {
             "thresholds_mm": (1000 * metrics.PCK_THRESHOLDS).round(4).tolist(),
             "share": metrics.pck_curve(errors.joints_procrustes).round(5).tolist(),
+            "mesh_share": None if mesh is None else metrics.pck_curve(mesh).round(5).tolist(),
         },
     }
 
@@ -159,6 +163,7 @@ def examples(
                 object_pose=pose,
                 camera=sample.camera,
                 add_mm=_add_mm(model, pose, sample.object_pose),
+                object_points=_object_points(model, pose) - predictions.joints[row, 0],
             )
         )
     return found
@@ -174,15 +179,39 @@ def _corners(model: ObjectModel | None, pose: np.ndarray, camera: np.ndarray) ->
     return px
 
 
+def _object_points(model: ObjectModel | None, pose: np.ndarray) -> np.ndarray:
+    """(P, 3) m, some of the model's points where the pose puts them; one of NaN without a model."""
+    if model is None:
+        return np.full((1, 3), np.nan)
+    some = model.points[:: max(1, len(model.points) // OBJECT_POINTS)]
+    points: np.ndarray = some @ pose[:, :3].T + pose[:, 3]
+    return points
+
+
 def _add_mm(model: ObjectModel | None, pose: np.ndarray, true_pose: np.ndarray) -> float:
     if model is None:
         return float("nan")
     return float(1000 * metrics.add_errors(model.points, pose[None], true_pose[None].astype(np.float64))[0])
 
 
+def attention_cells(config: Config) -> list[tuple[int, int]]:
+    """(row, column) of the cells that ``attention_tiles`` shows, checked against the network's grid."""
+    side = config.model.roi_cells
+    if config.evaluation.attention_cells is None:
+        return [(side // 4 * quarters, side // 4 * quarters) for quarters in (1, 2, 3)]
+    for row, column in config.evaluation.attention_cells:
+        if max(row, column) >= side:
+            raise InputError(
+                f"evaluation.attention_cells: [{row}, {column}] is beyond the network's {side} x {side} RoI cells; "
+                f"give [row, column] between 0 and {side - 1}"
+            )
+    return list(config.evaluation.attention_cells)
+
+
 @torch.inference_mode()
 def attention_tiles(network: HOJoint, dataset: HO3D | FreiHAND, rows: np.ndarray, config: Config) -> list[np.ndarray]:
-    """Where three cells of the object's box look (Fig. 7); images whose boxes do not meet are left out."""
+    """Where some cells of the object's box look (Fig. 7); images whose boxes do not meet are left out."""
+    cells = attention_cells(config)
     tiles = []
     for row in rows.tolist():
         prepared = prepare(collate([dataset[row]]), config, None, "cpu")
@@ -195,8 +224,6 @@ def attention_tiles(network: HOJoint, dataset: HO3D | FreiHAND, rows: np.ndarray
         picture = np.rint(prepared.images[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
         picture = cv2.resize(picture, (ATTENTION_PX, ATTENTION_PX), interpolation=cv2.INTER_CUBIC)
         hand, thing = ((box + 0.5) * zoom - 0.5 for box in boxes)
-        quarter = config.model.roi_cells // 4
-        cells = [(quarter, quarter), (2 * quarter, 2 * quarter), (3 * quarter, 3 * quarter)]
         tiles.append(figures.attention(picture, weights[0].numpy(), cells, hand_box=hand, object_box=thing))
     return tiles
 
@@ -216,11 +243,12 @@ def pack_examples(found: Sequence[Example]) -> bytes:
 def unpack_examples(data: bytes) -> list[Example]:
     """The inverse of ``pack_examples``, up to the JPEGs' loss."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        nowhere = np.full((1, 3), np.nan)  # of files written before examples had object points
         return [
             Example(
                 name=str(name),
                 image=draw.open_jpeg(arrays[f"image_{number}"].tobytes()),
-                **{field: arrays[f"{field}_{number}"].astype(np.float64) for field in EXAMPLE_FIELDS},
+                **{field: arrays.get(f"{field}_{number}", nowhere).astype(np.float64) for field in EXAMPLE_FIELDS},
             )
             for number, name in enumerate(arrays["names"])
         ]

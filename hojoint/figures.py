@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -24,15 +24,17 @@ SERIES = {"teacher": "#6b7280", "control": "#d97706", "student": "#0f766e"}
 OTHERS = ("#1d4ed8", "#be123c", "#7c3aed", "#4d7c0f", "#0891b2", "#a16207", "#334155")
 
 
-def pck(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str = "") -> bytes:
-    """Share of joints within a distance (Fig. 8): name -> (thresholds in mm, share in [0, 1]); the legend shows AUC."""
-    figure, axes = _plot(title, "error threshold (mm)", "share of joints within")
+def pck(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str = "", *, kind: Literal["svg", "png"] = "svg"
+) -> bytes:
+    """Share of points within a distance (Fig. 8): name -> (thresholds in mm, share in [0, 1]); the legend shows AUC."""
+    figure, axes = _plot(title, "error threshold (mm)", "share of points within")
     for number, (name, (thresholds, share)) in enumerate(curves.items()):
         area = float(np.trapezoid(share, thresholds) / (thresholds[-1] - thresholds[0]))
         axes.plot(thresholds, share, label=f"{name}   AUC {area:.3f}", color=colour_of(name, number), linewidth=1.8)
     axes.set(xlim=(0, None), ylim=(0, 1))
     axes.legend(loc="lower right", frameon=False, fontsize=9)
-    return _svg(figure)
+    return _svg(figure) if kind == "svg" else _png(figure)
 
 
 def lines(
@@ -86,7 +88,7 @@ def attention(
 
 def errors_in_space(
     vertices: np.ndarray,
-    truth: np.ndarray,
+    errors_mm: np.ndarray,
     faces: np.ndarray,
     *,
     worst_mm: float = 20.0,
@@ -95,10 +97,10 @@ def errors_in_space(
     """A mesh seen from the camera and from the side, coloured by its distance to the truth (Fig. 6); PNG.
 
     Args:
-        vertices: (778, 3) m, already aligned as the reader wants it. truth: the same vertices where they belong.
+        vertices: (778, 3) m, CV camera frame.
+        errors_mm: (778,) distance of each to the truth, aligned as the reader wants it.
         object_points: (P, 3) m in the same frame, drawn as dots.
     """
-    errors_mm = 1000 * np.linalg.norm(vertices - truth, axis=1)
     paint = draw.error_colours(errors_mm, worst_mm)[faces].mean(axis=1) / 255
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -114,10 +116,8 @@ def errors_in_space(
         axes.view_init(elevation, turn)
         axes.set_axis_off()
         axes.set_title(("from the camera", "from the side")[place], fontsize=9)
-    figure.suptitle(f"mean error {errors_mm.mean():.1f} mm (blue 0, red {worst_mm:.0f} mm and more)", fontsize=9)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=120)
-    return out.getvalue()
+    figure.suptitle(f"hand: mean error {errors_mm.mean():.1f} mm (blue 0, red {worst_mm:.0f} mm and more)", fontsize=9)
+    return _png(figure)
 
 
 def colour_of(name: str, number: int) -> str:
@@ -137,6 +137,12 @@ def _plot(title: str, across: str, up: str) -> tuple[Figure, Axes]:
     for spine in ("top", "right"):
         axes.spines[spine].set_visible(False)
     return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=120)
+    return out.getvalue()
 
 
 def _svg(figure: Figure) -> bytes:

@@ -2,7 +2,8 @@
 python -m jobs.evaluate predictions=pred.json truth=DIR layout=ho3d|freihand [output=DIR]
 
 The first measures a network on the evaluation split of HO-3D (hand, object) and of FreiHAND (hand), in parallel, and
-writes <name>.json, the examples of the report and the submission files <name>_<data set>_pred.json.
+writes <name>.json, the examples of the report, the submission files <name>_<data set>_pred.json and, after the paper's
+figures, <name>_<data set>_{pck.png (8), 3d_<k>.png (6), attention_<k>.jpg (7)}.
 The second scores a submission file as the official script does: it prints one 'key: value' per line, and with an
 output writes scores.txt and scores.json.
 """
@@ -19,10 +20,14 @@ from typing import Any
 
 from cluster import scoring, session
 from cluster.store import Store, open_store
-from hojoint import draw, evaluation, report_tables, submission_files
+from hojoint import album, draw, evaluation, mano, report_tables, submission_files
 from hojoint.config import Config
+from hojoint.datasets import fingertips
+from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from jobs import command, printing
+
+SPACE = 4  # examples drawn in 3D
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -36,7 +41,10 @@ def job(config: Config, dry_run: bool) -> None:
         raise InputError("nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or predictions=)")
     if dry_run:
         for domain in domains:
-            print(f"{domain:<10} {len(evaluation.open_domain(domain, config))} images")
+            dataset = evaluation.open_domain(domain, config)
+            print(f"{domain:<10} {len(dataset)} images")
+            if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, config.mano)) is not None:
+                print(f"note: {note}")
         print(session.feasibility(config.cluster, scoring.needs(config)))
         return
     for table in report_tables.comparison(measure([config])):
@@ -68,10 +76,14 @@ def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:
 def _write(
     store: Store, config: Config, facts: Mapping[str, Any], results: Mapping[evaluation.Domain, scoring.Result]
 ) -> None:
+    faces = mano.hand_model(config.mano).faces
     for domain, result in results.items():
         store.put(f"{config.name}_{domain}_examples.npz", evaluation.pack_examples(result.examples))
         for number, tile in enumerate(result.attention):
             store.put(f"{config.name}_{domain}_attention_{number}.jpg", draw.jpeg(tile))
+        store.put(f"{config.name}_{domain}_pck.png", album.pck_picture(result.scores["pck"]).data)
+        for number, example in enumerate(result.examples[:SPACE]):
+            store.put(f"{config.name}_{domain}_3d_{number}.png", album.space_picture(example, faces).data)
         if config.evaluation.write_predictions:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "pred.json"

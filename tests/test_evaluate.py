@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from cluster.scoring import Examiner
-from hojoint import checkpoint, engine, evaluation, metrics, submission_files
+from hojoint import album, checkpoint, engine, evaluation, metrics, submission_files
 from hojoint import config as settings
-from hojoint.mano import SIMPLE_TO_MANO, hand_layer
+from hojoint.errors import InputError
+from hojoint.mano import SIMPLE_TO_MANO, hand_layer, hand_model
 from hojoint.network import HOJoint
 from hojoint.synthetic import write
 from jobs import command, evaluate
@@ -128,6 +129,33 @@ def test_the_truth_as_prediction_scores_perfectly(world, predictions):
     assert out["object"]["add_0.1d"] == 1.0
     assert out["object"]["rep_5"] == 1.0
     assert out["pck"]["share"][-1] == 1.0
+    assert out["pck"]["mesh_share"][-1] == 1.0
+
+
+def test_the_refined_object_pose_is_scored_beside_the_plain_one_and_only_where_computed(world, predictions):
+    dataset, found = predictions
+    assert np.isfinite(found.object_pose_refined).all()
+    joints, vertices = dataset.truth()
+    errors = metrics.hand_errors(joints, vertices, joints, vertices)
+    true = found.true_object_pose.astype(np.float64)
+    moved = true + np.array([[0, 0, 0, 0.5], [0, 0, 0, 0], [0, 0, 0, 0]])  # half a metre aside: no object is as large
+    made = dataclasses.replace(found, object_pose=moved, object_pose_refined=true)
+    out = evaluation.scores(made, errors, dataset.models, "ho3d")["object"]
+    for scores in (out, *out["by_object"].values()):
+        assert (scores["add_0.1d"], scores["add_0.1d_refined"]) == (0.0, 1.0)
+        assert scores["add_median_mm"] == pytest.approx(500)
+        assert scores["add_median_mm_refined"] == pytest.approx(0, abs=1e-3)
+    plain = dataclasses.replace(made, object_pose_refined=np.full_like(true, np.nan))
+    assert not [key for key in evaluation.scores(plain, errors, dataset.models, "ho3d")["object"] if "refined" in key]
+
+
+def test_without_refinement_no_refined_pose_is_made_and_the_plain_one_is_the_same(world, predictions):
+    dataset, found = predictions
+    network, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    off = settings.changed(own, evaluation={"pnp_refine": False})
+    plain = engine.predict(network, dataset, off, hand_layer(own.mano), models=dataset.models, batch_size=3)
+    assert np.isnan(plain.object_pose_refined).all()
+    np.testing.assert_array_equal(plain.object_pose, found.object_pose)
 
 
 def test_freihands_key_points_are_regressed_from_its_vertices(world):
@@ -136,8 +164,8 @@ def test_freihands_key_points_are_regressed_from_its_vertices(world):
     wrist = joints[:, :1]
     fake = engine.Predictions(
         names=tuple(dataset.names), joints=np.zeros((3, 21, 3)), vertices=vertices - wrist, joints_px=np.zeros(()),
-        joints_error_px=np.zeros(3), object_names=("",) * 3, object_pose=np.zeros(()), object_solved=np.zeros(3, bool),
-        true_object_pose=np.zeros(()), camera=np.zeros(()),
+        joints_error_px=np.zeros(3), object_names=("",) * 3, object_pose=np.zeros(()), object_pose_refined=np.zeros(()),
+        object_solved=np.zeros(3, bool), true_object_pose=np.zeros(()), camera=np.zeros(()),
     )  # fmt: skip
     placed = evaluation.placed(fake, dataset.roots(), "freihand", world)
     np.testing.assert_allclose(placed.joints, joints, atol=2e-6)
@@ -173,6 +201,35 @@ def test_examples_survive_their_file_and_their_mesh_lies_where_the_joints_do(wor
         assert np.linalg.norm(middle - before.joints_px.mean(axis=0)) <= reach
 
 
+def test_an_examples_object_lies_from_the_wrist_where_its_pose_puts_it(world, predictions):
+    dataset, found = predictions
+    posed = dataclasses.replace(
+        found, object_pose=found.true_object_pose.astype(np.float64), object_solved=np.ones(3, dtype=bool)
+    )
+    posed = evaluation.placed(posed, dataset.roots(), "ho3d", world)
+    errors = metrics.hand_errors(posed.joints, posed.vertices, *dataset.truth())
+    _, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    (example,) = evaluation.examples(dataset, np.array([1]), posed, errors, dataset.models, own)
+    pose, points = dataset[1].object_pose, dataset.models[found.object_names[1]].points
+    centre = pose[:, :3] @ points.mean(axis=0) + pose[:, 3] - dataset.truth()[0][1, 0]
+    np.testing.assert_allclose(example.object_points.mean(axis=0), centre, atol=0.01)
+    assert "left out" not in album.space_picture(example, hand_model(own.mano).faces).caption
+    far = dataclasses.replace(example, object_points=example.object_points + 1.0)
+    assert "left out" in album.space_picture(far, hand_model(own.mano).faces).caption
+
+
+def test_attention_is_drawn_for_the_cells_asked_for_and_others_are_refused(world):
+    network, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    assert evaluation.attention_cells(own) == [(2, 2), (4, 4), (6, 6)]
+    asked = settings.changed(own, evaluation={"attention_cells": [[0, 7]]})
+    dataset = evaluation.open_domain("ho3d", own)
+    rows = np.arange(3)
+    one, three = (evaluation.attention_tiles(network, dataset, rows, config) for config in (asked, own))
+    assert [tile.shape[1] for tile in one] == [evaluation.ATTENTION_PX] * len(three)
+    with pytest.raises(InputError, match=r"\[0, 8\] is beyond the network's 8 x 8"):
+        evaluation.attention_cells(settings.changed(own, evaluation={"attention_cells": [[0, 8]]}))
+
+
 def test_examples_are_evenly_spaced_and_never_chosen():
     assert evaluation.example_rows(10, 4).tolist() == [0, 3, 6, 9]
     assert evaluation.example_rows(2, 5).tolist() == [0, 1]
@@ -188,6 +245,8 @@ def test_the_job_measures_on_a_cluster_and_leaves_scores_examples_and_submission
     assert "joint error, aligned (mm)" in capsys.readouterr().out
     facts = json.loads((output / "student.json").read_text())
     assert {domain: scores["images"] for domain, scores in facts["domains"].items()} == {"ho3d": 3, "freihand": 3}
+    for picture in ("ho3d_pck", "ho3d_3d_0", "freihand_pck", "freihand_3d_2"):
+        assert (output / f"student_{picture}.png").read_bytes().startswith(b"\x89PNG")
     # The submission it wrote, scored as a file, says what the network was said to score.
     scored = evaluate.main([
         f"predictions={output}/student_ho3d_pred.json", f"truth={world.data.ho3d.root}", "layout=ho3d",
