@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,6 +149,7 @@ class Predictions:
     joints_error_px: np.ndarray  # (N,) mean distance to the labelled joints, px of the input; NaN without labels
     object_names: tuple[str, ...]  # '' where there is no object
     object_pose: np.ndarray  # (N, 3, 4) model to camera; NaN where there is no object
+    object_pose_refined: np.ndarray  # (N, 3, 4) the same after refinement; NaN also where none is wanted
     object_solved: np.ndarray  # (N,) bool
     true_object_pose: np.ndarray  # (N, 3, 4)
     camera: np.ndarray  # (N, 3, 3) intrinsics of the crop at 512 px, whatever the input: of reprojection errors
@@ -180,7 +181,7 @@ def predict(
             output = network(
                 prepared.images, prepared.hand_boxes, prepared.object_boxes, with_object=models is not None
             )
-        parts.append(_answers(batch, prepared, output, mano_layer, models))
+        parts.append(_answers(batch, prepared, output, mano_layer, models, config))
     joined: dict[str, Any] = {
         name: sum((part[name] for part in parts), start=())
         if isinstance(value, tuple)
@@ -196,7 +197,12 @@ def autocast(config: Config, device: torch.device) -> torch.autocast:
 
 
 def _answers(
-    batch: Batch, prepared: Prepared, output: HOJointOutput, mano_layer: nn.Module, models: Mapping[str, Any] | None
+    batch: Batch,
+    prepared: Prepared,
+    output: HOJointOutput,
+    mano_layer: nn.Module,
+    models: Mapping[str, Any] | None,
+    config: Config,
 ) -> dict[str, Any]:
     hand = mano_layer.from_rotations(output.hand.rotations.float(), output.hand.shape.float())  # type: ignore[operator]
     low, high = prepared.hand_boxes[:, None, :2], prepared.hand_boxes[:, None, 2:]
@@ -205,24 +211,9 @@ def _answers(
     # RANSAC's 8 px and REP-5's 5 px are pixels of a 512-px crop: a smaller input is measured by the same ruler.
     ruler = PUBLISHED_INPUT_PX / prepared.images.shape[-1]
     camera = prepared.camera * prepared.camera.new_tensor([ruler, ruler, 1.0])[:, None]
-    pose = np.full((len(batch), 3, 4), np.nan)
-    solved = np.zeros(len(batch), dtype=bool)
+    objects = _no_objects(len(batch))
     if models is not None and any(batch.object_names):
-        corners = [
-            control_points(*(torch.as_tensor(x) for x in (models[name].lo, models[name].hi)))
-            if name
-            else torch.full((21, 3), torch.nan, dtype=torch.float64)
-            for name in batch.object_names
-        ]
-        answer = object_pose.solve(
-            output.object.control_box,
-            output.object.confidence,
-            prepared.object_boxes * ruler,
-            camera,
-            torch.stack(corners).to(prepared.camera),
-        )
-        there = np.array([bool(name) for name in batch.object_names])
-        pose[there], solved[there] = answer.pose[there], answer.solved[there]
+        objects = _objects(batch.object_names, output, prepared.object_boxes * ruler, camera, models, config)
     return {
         "names": batch.names,
         "joints": hand.joints.float().cpu().numpy(),
@@ -230,8 +221,43 @@ def _answers(
         "joints_px": joints_px.cpu().numpy(),
         "joints_error_px": (joints_px - true_px).norm(dim=-1).mean(1).cpu().numpy(),
         "object_names": batch.object_names,
-        "object_pose": pose,
-        "object_solved": solved,
+        **objects,
         "true_object_pose": batch.object_pose.numpy(),
         "camera": camera.cpu().numpy(),
     }
+
+
+def _no_objects(count: int) -> dict[str, np.ndarray]:
+    nowhere = np.full((count, 3, 4), np.nan)
+    solved = np.zeros(count, dtype=bool)
+    return {"object_pose": nowhere, "object_pose_refined": nowhere.copy(), "object_solved": solved}
+
+
+def _objects(
+    names: Sequence[str],
+    output: HOJointOutput,
+    boxes_px: Tensor,
+    camera: Tensor,
+    models: Mapping[str, Any],
+    config: Config,
+) -> dict[str, np.ndarray]:
+    corners = [
+        control_points(*(torch.as_tensor(x) for x in (models[name].lo, models[name].hi)))
+        if name
+        else torch.full((21, 3), torch.nan, dtype=torch.float64)
+        for name in names
+    ]
+    answer = object_pose.solve(
+        output.object.control_box,
+        output.object.confidence,
+        boxes_px,
+        camera,
+        torch.stack(corners).to(camera),
+        refine=config.evaluation.pnp_refine,
+        proposals=config.evaluation.pnp_proposals,
+    )
+    found, there = _no_objects(len(names)), np.array([bool(name) for name in names])
+    found["object_pose"][there], found["object_solved"][there] = answer.pose[there], answer.solved[there]
+    if answer.refined is not None:
+        found["object_pose_refined"][there] = answer.refined[there]
+    return found

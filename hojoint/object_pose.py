@@ -1,7 +1,8 @@
 """Object pose from control points: the most confident proposals of each point, then PnP (Sec. 4.3; reading A7).
 
 As released: ten proposals per control point, those above a confidence of 0.5, EPnP inside RANSAC with OpenCV's defaults
-and no refinement. Metrics are in ``metrics``; where the boxes come from (oracle or detector) is the caller's matter.
+and no refinement; a refined pose is given beside that one where it is asked for. Metrics are in ``metrics``; where the
+boxes come from (oracle or detector) is the caller's matter.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def solve(
         object_boxes_px: (B, 4) xyxy px of the image that ``camera`` belongs to; NaN for no object.
         camera: (B, 3, 3) intrinsics, px.
         points_model: (B, 21, 3) control points of the object's model, metres.
-        refine: minimise the inliers' reprojection error afterwards (Levenberg-Marquardt); the released code does not.
+        refine: also give the poses that minimise the inliers' reprojection error (Levenberg-Marquardt), beside the
+            released code's, which does not.
 
     Returns:
         Poses, model to camera. Identity rotation at (0, 0, 1) and ``solved`` False where there are fewer than six
@@ -48,15 +50,18 @@ def solve(
     points = points * (boxes[:, 2:] - boxes[:, :2])[:, None, None] + boxes[:, None, None, :2]
     pose = np.tile(np.eye(3, 4), (batch, 1, 1))
     pose[:, 2, 3] = 1.0
+    refined = pose.copy() if refine else None
     solved = np.zeros(batch, dtype=bool)
     for row in range(batch):
         sure = scores[row] > min_confidence
         pixels = points[row][sure]
         model = np.broadcast_to(models[row], (*sure.shape, 3))[sure]
         if (found := _pnp(model, pixels, cameras[row], refine=refine)) is not None:
-            pose[row], solved[row] = found, True
+            pose[row], solved[row] = found[0], True
+            if refined is not None:
+                refined[row] = found[1]
     weights = scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)
-    return ObjectPrediction((points * weights[..., None]).sum(axis=1), scores.mean(axis=1), pose, solved)
+    return ObjectPrediction((points * weights[..., None]).sum(axis=1), scores.mean(axis=1), pose, solved, refined)
 
 
 def best_proposals(control: np.ndarray, confidence: np.ndarray, *, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,20 +76,33 @@ def best_proposals(control: np.ndarray, confidence: np.ndarray, *, count: int) -
     return points, np.take_along_axis(scores_BGJ, best_BPJ, axis=1)
 
 
-def _pnp(model: np.ndarray, pixels: np.ndarray, camera: np.ndarray, *, refine: bool) -> np.ndarray | None:
-    """Pose (3, 4) from pairs (N, 3) m and (N, 2) px, or nothing."""
+def _pnp(
+    model: np.ndarray, pixels: np.ndarray, camera: np.ndarray, *, refine: bool
+) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+    """Pose (3, 4) from pairs (N, 3) m and (N, 2) px, plain and (where wanted and possible) refined, or nothing."""
     if len(pixels) < MIN_PAIRS or not (np.isfinite(pixels).all() and np.isfinite(camera).all()):
         return None
     model, pixels, camera = (np.ascontiguousarray(x, dtype=np.float64) for x in (model, pixels, camera))
     try:
         found, turn, shift, inliers = cv2.solvePnPRansac(model, pixels, camera, None, flags=cv2.SOLVEPNP_EPNP)
-        if found and refine and inliers is not None and len(inliers) >= MIN_PAIRS:
-            chosen = inliers[:, 0]
-            turn, shift = cv2.solvePnPRefineLM(model[chosen], pixels[chosen], camera, None, turn, shift)
     except cv2.error:
         return None  # OpenCV's word for a degenerate set of points
-    pose = np.hstack([cv2.Rodrigues(turn)[0], np.reshape(shift, (3, 1))]) if found else np.full((3, 4), np.nan)
-    return pose if np.isfinite(pose).all() else None
+    pose = _matrix(turn, shift) if found else np.full((3, 4), np.nan)
+    if not np.isfinite(pose).all():
+        return None
+    if not refine or inliers is None or len(inliers) < MIN_PAIRS:
+        return pose, pose
+    chosen = inliers[:, 0]
+    try:  # copies, for OpenCV refines in place
+        turn, shift = cv2.solvePnPRefineLM(model[chosen], pixels[chosen], camera, None, turn.copy(), shift.copy())
+    except cv2.error:
+        return pose, pose
+    refined = _matrix(turn, shift)
+    return pose, refined if np.isfinite(refined).all() else pose
+
+
+def _matrix(turn: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    return np.hstack([cv2.Rodrigues(turn)[0], np.reshape(shift, (3, 1))])
 
 
 def _numpy(x: Tensor) -> np.ndarray:

@@ -237,6 +237,8 @@ def test_object_scores_count_per_object_and_average_over_objects():
     assert [scores[n]["add_0.1d"] for n in ("cube", "small", "unseen", "mean")] == [0.5, 0.5, 0, 0.5]
     assert scores["small"]["rep_5"] == 0.0  # 0.01 m at 1 m is 5.01 px: the near face counts for more
     assert scores["mean"]["samples"] == 4
+    assert [scores[n]["add_median_mm"] for n in ("cube", "small")] == pytest.approx([35, 20])
+    assert scores["mean"]["add_median_mm"] == pytest.approx(30)  # of 10, 30, 30 and 40; the unseen one is left out
     assert metrics.object_scores(models, names, pred, true, cameras)["mean"]["add_0.1d"] == pytest.approx(1 / 3)
 
 

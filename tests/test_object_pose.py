@@ -46,11 +46,13 @@ def test_a_known_pose_comes_back() -> None:
 def test_wild_proposals_are_outvoted_and_refinement_does_not_hurt() -> None:
     control, confidence = _grid(noise_px=1.0)
     control[0, :2] += 0.4  # a quarter of the cells points 80 px away, with the same confidence
-    errors = []
-    for refine in (False, True):
-        prediction = solve(control, confidence, BOX, CAMERA, MODEL, refine=refine, proposals=40)
-        assert prediction.solved[0]
-        errors.append(_angle_deg(prediction.pose[0, :, :3], POSE[:, :3]))
+    plain = solve(control, confidence, BOX, CAMERA, MODEL, proposals=40)
+    both = solve(control, confidence, BOX, CAMERA, MODEL, refine=True, proposals=40)
+    assert plain.solved[0]
+    assert plain.refined is None
+    assert both.refined is not None
+    np.testing.assert_array_equal(both.pose, plain.pose)  # refinement leaves the plain pose alone
+    errors = [_angle_deg(pose[0, :, :3], POSE[:, :3]) for pose in (both.pose, both.refined)]
     assert max(errors) < 1.5
     assert errors[1] <= errors[0] + 0.05
 
@@ -77,6 +79,9 @@ def test_too_few_sure_proposals_give_the_identity_a_metre_away() -> None:
     control, confidence = _grid(confidence=0.5)  # not above the cut
     prediction = solve(control, confidence, BOX, CAMERA, MODEL)
     assert not prediction.solved[0]
+    np.testing.assert_array_equal(
+        solve(control, confidence, BOX, CAMERA, MODEL, refine=True).refined, prediction.pose
+    )  # fmt: skip
     np.testing.assert_array_equal(prediction.pose[0], [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]])
     assert solve(control, confidence, BOX, CAMERA, MODEL, min_confidence=0.4).solved[0]
 
