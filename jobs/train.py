@@ -14,6 +14,8 @@ from typing import Any
 from cluster import session, training
 from cluster.store import open_store
 from hojoint.config import Config
+from hojoint.datasets import fingertips
+from hojoint.datasets.ho3d import HO3D
 from jobs import command
 
 
@@ -25,6 +27,10 @@ def job(config: Config, dry_run: bool) -> None:
 def train(config: Config, dry_run: bool, *, parents: Mapping[str, Any]) -> None:
     """Train, or say what would be trained; ``jobs.retrain`` is this with pseudo-labels among the data."""
     output = command.need(config.output, "output", "runs/teacher")
+    if "ho3d" in config.train.datasets:
+        note = fingertips.advice(HO3D(config.data.ho3d, "train", config.crop), config.mano)
+        if note is not None:
+            print(f"note: {note}")
     if dry_run:
         _describe(config, output, parents)
         return

@@ -66,7 +66,7 @@ class HO3D:
             joints_px = regions.project(joints_cv(meta, name), camera)
             mask = self._mask(name, image.shape[:2], model, pose, camera)
             hand = {"hand_box": regions.box_of(joints_px), "joints_px": joints_px, "object_mask": mask}
-            hand |= {"pose": hand_pose(meta, name), "shape": _array(meta, "handBeta", (10,), name)}
+            hand |= {"pose": hand_pose(meta, name), "shape": hand_shape(meta, name)}
         else:
             hand = {"hand_box": _array(meta, "handBoundingBox", (4,), name)}
         return regions.cut_sample(
@@ -181,6 +181,11 @@ def hand_pose(meta: dict[str, Any], name: str) -> np.ndarray:
     root, _ = cv2.Rodrigues(pose[:3])
     pose[:3] = cv2.Rodrigues(GL_TO_CV @ root)[0][:, 0]
     return pose
+
+
+def hand_shape(meta: dict[str, Any], name: str) -> np.ndarray:
+    """Shape coefficients (10,)."""
+    return _array(meta, "handBeta", (10,), name)
 
 
 def object_pose(meta: dict[str, Any], name: str) -> np.ndarray:

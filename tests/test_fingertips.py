@@ -1,0 +1,52 @@
+"""datasets.fingertips: the set that made the labels is named where another one is configured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from labelled import draw_world
+
+from hojoint import config as settings
+from hojoint.config import ManoConfig
+from hojoint.datasets import fingertips
+from hojoint.datasets.ho3d import HO3D
+from hojoint.errors import InputError
+from jobs import evaluate, train
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return draw_world(tmp_path_factory.mktemp("world"), frames=2)
+
+
+@pytest.mark.parametrize("split", ["train", "evaluation"])
+def test_the_set_that_made_the_labels_is_found_and_needs_no_word_where_it_is_configured(world, split):
+    """The drawn world labels the tips of ho3d_v2."""
+    reader = HO3D(world.data.ho3d, split, world.crop)
+    assert fingertips.advice(reader, ManoConfig(fingertips="ho3d_v2")) is None
+    said = fingertips.advice(reader, ManoConfig(fingertips="ho3d_v3"))
+    assert "mano.fingertips=ho3d_v2 (0.0 mm off)" in said
+    assert "the configured ho3d_v3" in said
+
+
+def test_labels_of_another_hand_are_told_from_another_fingertip(world, monkeypatch):
+    reader = HO3D(world.data.ho3d, "train", world.crop)
+    monkeypatch.setattr(fingertips.ho3d, "hand_pose", lambda meta, name: 1.5 + 0 * meta["handPose"].astype(float))
+    assert "another hand model than the stand-in hand" in fingertips.advice(reader, ManoConfig())
+
+
+def test_an_unknown_set_is_the_users_to_mend(world):
+    with pytest.raises(InputError, match="unknown fingertip set 'ho3d'"):
+        fingertips.advice(HO3D(world.data.ho3d, "evaluation", world.crop), ManoConfig(fingertips="ho3d"))
+
+
+def test_dry_runs_of_training_and_of_evaluation_say_it(world, tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(settings.to_tree(world) | {"output": str(tmp_path / "out")}))
+    for job in (train, evaluate):
+        arguments = ["--config", str(path), "--dry-run", "teacher.checkpoint=t.pt"]
+        assert job.main(arguments) == 0
+        assert "note:" not in capsys.readouterr().out
+        assert job.main([*arguments, "mano.fingertips=smplx"]) == 0
+        assert "note: the fingertips labelled in" in capsys.readouterr().out
