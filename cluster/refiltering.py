@@ -24,7 +24,7 @@ import ray
 from ray.data import ActorPoolStrategy
 from tqdm import tqdm
 
-from cluster import commits, labelling, session
+from cluster import commits, labelling, session, units
 from cluster.commits import Commit
 from cluster.decoding import GuardedDecoder, Request
 from cluster.session import Need
@@ -35,9 +35,6 @@ from hojoint.config import Config
 from hojoint.datasets import something
 from hojoint.errors import InputError
 from hojoint.video import Decoded
-
-BAKED_IN = ("reprojection_norm", "bone_reference", "joint_angle", "min_angle_deg", "max_angle_deg")
-"""Readings that the spatial scores were computed with; they need the 3D hand, which is not kept."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +104,7 @@ def open_source(config: Config) -> Source:
             f"{store.root} is not whole: {len(source.commits)} of {source.run['units']} units are committed. Run "
             "jobs.pseudo_label on it to its end first"
         )
-    for name in BAKED_IN:
-        there, wanted = source.run["fingerprint"][f"filters.{name}"], getattr(config.filters, name)
-        if there != wanted:
-            raise InputError(
-                f"filters.{name}={wanted}: the scores in {store.root} were computed with {there}, and computing them "
-                "again needs the 3D hand; run jobs.pseudo_label with that setting on an output of its own"
-            )
+    units.check_readings(source.run, config, store.root)
     return source
 
 

@@ -30,6 +30,9 @@ LABELLING = (
     *("max_frame_px", "max_frames", "jpeg_quality", "image_context"),
 )
 
+BAKED_IN = ("reprojection_norm", "bone_reference", "joint_angle", "min_angle_deg", "max_angle_deg")
+"""Readings that the spatial scores of a run were computed with; they need the 3D hand, which is not kept."""
+
 
 @dataclass(frozen=True, eq=False)
 class Video:
@@ -118,6 +121,19 @@ def check_hand(run: Mapping[str, Any], config: Config, place: str) -> None:
         raise InputError(
             f"the labels at {place} are poses of another hand model than {given}; set mano.path to the one of their run"
         )
+
+
+def check_readings(run: Mapping[str, Any], config: Config, place: str) -> None:
+    """Raise InputError where ``config`` reads a rule otherwise than the scores of a labelling run were computed."""
+    for name in BAKED_IN:
+        wanted = getattr(config.filters, name)
+        there = run["fingerprint"].get(f"filters.{name}", wanted)
+        if there != wanted:
+            raise InputError(
+                f"filters.{name}={wanted}: the scores in {place} were computed with {there}, and computing them again "
+                f"needs the 3D hand; give filters.{name}={there}, or run jobs.pseudo_label with {wanted} on an output "
+                "of its own"
+            )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -57,9 +57,19 @@ def job(config: Config, dry_run: bool) -> None:
     store.put("calibration.json", json.dumps(found, indent=1).encode())
     store.put("calibration.png", calibration_figure.draw(found))
     if found["proposed"] is not None:
-        store.put("filters.yaml", yaml.safe_dump({"filters": found["proposed"]}, sort_keys=False).encode())
+        store.put("filters.yaml", proposal(found["proposed"]).encode())
     print(summary(found))
     print(f"\nwrote {store.uri('calibration.json')}, calibration.png" + (", filters.yaml" if found["proposed"] else ""))
+
+
+def proposal(limits: Mapping[str, float]) -> str:
+    """filters.yaml: the proposed thresholds, and how to use them."""
+    overrides = " ".join(f"filters.{name}={limit:g}" for name, limit in limits.items())
+    return (
+        "# Thresholds that jobs.calibrate proposes. Merge them into the 'filters:' of your own config, for --config\n"
+        "# takes whole files: with this one alone every other setting is its default. Or give them as overrides:\n"
+        f"# {overrides}\n" + yaml.safe_dump({"filters": dict(limits)}, sort_keys=False)
+    )
 
 
 def summary(found: Mapping[str, Any]) -> str:
@@ -100,7 +110,9 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     assert config.predictions is not None
     assert config.truth is not None
     store = open_store(config.predictions)
-    units.check_hand(commits.read_run(store), config, store.root)
+    run = commits.read_run(store)
+    units.check_hand(run, config, store.root)
+    units.check_readings(run, config, store.root)
     filesystem, base = store.filesystem()
     predictions = tables.read([f"{base}/{key}" for key in commits.committed_files(store, "predictions")], filesystem)
     try:

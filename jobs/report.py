@@ -85,19 +85,49 @@ def _parts(found: Found) -> list[str]:
 
 
 def provenance(config: Config, found: Found) -> dict[str, str]:
-    """Command, settings and checksums."""
-    out = {"command": f"python -m jobs.pipeline output={config.output}", "settings": settings.digest(config)}
-    out["seed"] = str(config.seed)
+    """What made this, settings and checksums; of labels without a pipeline, those of their own run."""
+    run = None if found.labels is None else commits.read_run(found.labels)
+    made, out = config, {}
+    if found.markers:
+        out["command"] = f"python -m jobs.pipeline output={config.output}"
+    elif found.labels is not None and run is not None:
+        made = _settings_of(run, config)
+        out["command"] = _labelling_command(run, made, found.labels.root)
+    # else: jobs called one by one, and no command says it all
+    out |= {"settings": settings.digest(made), "seed": str(made.seed)}
     for name, facts in found.training.items():
         out[f"weights of the {name}"] = facts["sha256"]
     for name, facts in found.evaluation.items():
         judged = facts["sha256"]
         if judged != found.training.get(name, facts).get("sha256", judged):
             out[f"evaluated as {name}"] = judged
-    if found.labels is not None:
-        run = commits.read_run(found.labels)
+    if run is not None:
         out["labels"] = settings.digest(run["fingerprint"])
     return out
+
+
+def _settings_of(run: Mapping[str, Any], config: Config) -> Config:
+    """The settings of a labelling run, with the filters that judged it last; ``config`` where it noted none."""
+    if "config" not in run:
+        return config
+    rules = {
+        name.removeprefix("filters."): value
+        for name, value in run["fingerprint"].items()
+        if name.startswith("filters.")
+    }
+    return settings.changed(settings.from_tree(run["config"]), filters=rules)
+
+
+def _labelling_command(run: Mapping[str, Any], made: Config, output: str) -> str:
+    if "refiltered" in run:
+        return f"python -m jobs.refilter data.pseudo.labels={run['refiltered']} output={output}"
+    inputs = {
+        "videos.root": made.videos.root,
+        "videos.boxes": made.videos.boxes,
+        "teacher.checkpoint": made.teacher.checkpoint,
+    }
+    given = [f"{name}={value}" for name, value in inputs.items() if value is not None]
+    return " ".join(["python -m jobs.pseudo_label", *given, f"output={output}"])
 
 
 def pck_pictures(found: Found) -> list[Picture]:

@@ -225,8 +225,13 @@ def test_the_job_reads_a_labelling_run_and_its_truth_and_writes_settings_that_lo
     found = json.loads((out / "calibration.json").read_text())
     assert found["right"] == 20
     assert found["together"]["proposed"]["precision"] >= 0.9
-    settings = from_tree(yaml.safe_load((out / "filters.yaml").read_text()))
+    text = (out / "filters.yaml").read_text()
+    settings = from_tree(yaml.safe_load(text))
     assert isinstance(settings, Config)
+    said, merged = text.splitlines()[:3], "Merge them into the 'filters:' of your own config"
+    assert all(line.startswith("# ") for line in said)
+    assert merged in said[0]
+    assert said[2] == f"# filters.min_box_iou={settings.filters.min_box_iou:g}"
     assert 0.55 < settings.filters.min_box_iou < 0.7
     assert (out / "calibration.png").stat().st_size > 10_000
 
@@ -247,6 +252,28 @@ def test_what_is_missing_is_said_in_one_sentence(
 
     assert calibrate.main(["--config", _empty(tmp_path), f"output={tmp_path / 'out'}", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "reading",
+    ["reprojection_norm=mean", "bone_reference=span", "joint_angle=unsigned", "min_angle_deg=-5", "max_angle_deg=95"],
+)
+def test_readings_other_than_those_of_the_scores_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reading: str
+) -> None:
+    from cluster import commits, units
+    from cluster.store import open_store
+    from jobs import calibrate
+
+    made = units.fingerprint(Config(), "teacher", units.hand_digest(Config()), [])
+    open_store(str(tmp_path / "labels")).put(commits.RUN, json.dumps({"fingerprint": made}).encode())
+    arguments = [f"predictions={tmp_path / 'labels'}", "truth=t.parquet", f"output={tmp_path / 'out'}"]
+    assert calibrate.main(["--config", _empty(tmp_path), *arguments, f"filters.{reading}"]) == 2
+    name = reading.partition("=")[0]
+    there = getattr(FilterConfig(), name)
+    error = capsys.readouterr().err
+    assert f"give filters.{name}={there}" in error
+    assert not (tmp_path / "out").exists()
 
 
 def _empty(tmp_path: Path) -> str:

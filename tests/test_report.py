@@ -8,7 +8,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from cluster import commits
+from cluster.store import open_store
+from hojoint import config as settings
 from hojoint import draw, report, report_tables
+from hojoint.config import Config
+from jobs import report as job
 
 
 def scores(joints_mm, add=None):
@@ -173,3 +178,48 @@ def test_the_page_is_well_formed():
     html = report.render(fake_facts(), galleries=[fake_gallery()])
     for tag in ("section", "table", "div", "figure", "tr", "td", "ul"):
         assert len(re.findall(rf"<{tag}\b", html)) == html.count(f"</{tag}>"), tag
+
+
+def labelled(path):
+    """A labelling run's own settings, and its output as far as provenance reads it."""
+    made = settings.changed(
+        Config(), seed=5, videos={"root": "/videos", "boxes": "/boxes"}, teacher={"checkpoint": "/teacher.pt"}
+    )
+    store = open_store(str(path))
+    commits.open_run(store, {"filters.min_box_iou": 0.6}, {"config": settings.to_tree(made)})
+    store.put(commits.REPORT, b"{}")
+    return made, store.root
+
+
+def provenance(path):
+    return job.provenance(settings.changed(Config(), output=str(path)), job.gather(open_store(str(path))))
+
+
+def test_labels_alone_come_from_their_own_command_and_settings(tmp_path):
+    made, root = labelled(tmp_path / "labels")
+    found = provenance(tmp_path / "labels")
+    assert found["command"] == (
+        "python -m jobs.pseudo_label videos.root=/videos videos.boxes=/boxes teacher.checkpoint=/teacher.pt "
+        f"output={root}"
+    )
+    assert found["seed"] == "5"
+    assert found["settings"] == settings.digest(made)
+    assert "labels" in found
+
+
+def test_labels_judged_again_name_the_run_that_they_come_from_and_the_filters_that_judged(tmp_path):
+    store = open_store(str(tmp_path))
+    made = settings.changed(Config(), filters={"min_box_iou": 0.6})
+    facts = {"config": settings.to_tree(made), "refiltered": "/labels"}
+    commits.open_run(store, {"filters.min_box_iou": 0.7, "refiltered": "abc"}, facts)
+    store.put(commits.REPORT, b"{}")
+    found = provenance(tmp_path)
+    assert found["command"] == f"python -m jobs.refilter data.pseudo.labels=/labels output={store.root}"
+    assert found["settings"] == settings.digest(settings.changed(made, filters={"min_box_iou": 0.7}))
+
+
+def test_only_a_pipelines_output_is_said_to_be_a_pipelines(tmp_path):
+    labelled(tmp_path / "labels")
+    assert "jobs.pseudo_label" in provenance(tmp_path)["command"]
+    open_store(str(tmp_path)).put("stages/pseudo_label.json", b'{"what": "", "seconds": 1}')
+    assert provenance(tmp_path)["command"] == f"python -m jobs.pipeline output={tmp_path}"
