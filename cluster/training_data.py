@@ -52,7 +52,8 @@ def open_data(config: Config) -> TrainingData:
     Raises:
         InputError: one is missing, empty or not what it should be; its first sample is read to find out.
     """
-    names = tuple(sorted(set(config.train.datasets), key=lambda name: name == "pseudo"))
+    # As configured, for numbers of samples follow from it; pseudo-labels last, where schedule.Plan wants them.
+    names = tuple(sorted(dict.fromkeys(config.train.datasets), key=lambda name: name == "pseudo"))
     sets = tuple(_open(name, config) for name in names)
     for name, each in zip(names, sets, strict=True):
         if len(each) == 0:

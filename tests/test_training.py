@@ -15,7 +15,7 @@ import pytest
 import torch
 from labelled import draw_world
 
-from cluster import session, training
+from cluster import session, training, training_data
 from cluster.training_data import open_data
 from hojoint import checkpoint
 from hojoint import config as settings
@@ -92,6 +92,13 @@ def test_inputs_that_are_wrong_are_told_before_anything_starts(world, tmp_path):
         training.plan_job(changed(world, train={"initial": str(broken)}), {})
     with pytest.raises(InputError, match="cannot hold this job"):
         training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path), parents={})
+
+
+@pytest.mark.parametrize("order", [["ho3d", "freihand"], ["freihand", "ho3d"]])
+def test_sets_are_numbered_as_configured_whatever_python_s_hash_seed(world, monkeypatch, order):
+    monkeypatch.setattr(training_data, "_open", lambda name, config: [name])
+    config = changed(world, train={"datasets": ["pseudo", *order, order[0]]})
+    assert open_data(config).names == (*order, "pseudo")
 
 
 def test_the_job_s_dry_run_says_what_would_run(world, capsys):
