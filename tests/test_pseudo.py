@@ -77,9 +77,27 @@ def test_the_order_of_files_changes_nothing():
     np.testing.assert_array_equal(first[1].image, second[1].image)
 
 
-def test_a_damaged_image_is_named():
+def test_more_images_than_one_arrow_array_can_hold_are_read_where_they_lie():
+    image = row("1-a", 0, flipped=False)["image"] + bytes(32 << 20)
+    rows = [row("1-a", frame, flipped=False, image=b"") for frame in reversed(range(72))]
+    table = table_of(*rows).drop_columns(["image", "image_box"])
+    once = pa.array([image], pa.binary())  # one buffer for all 72: 2.25 GiB in the table's eyes, 32 MiB in truth
+    table = table.append_column(tables.PSEUDO_LABELS_SCHEMA.field("image"), pa.chunked_array([once] * 72))
+    table = table.append_column("image_box", table_of(*rows)["image_box"])
+    assert table.nbytes > 2**31
+    before = pa.total_allocated_bytes()
+    reader = PseudoLabelled(table)
+    assert pa.total_allocated_bytes() - before < 1 << 20
+    assert reader.names[:2] == ["1-a/0", "1-a/1"]
+    assert np.abs(bright(reader[0].image) - reader[0].joints_px[8]).max() < 0.6
+
+
+@pytest.mark.parametrize("kind", ["no picture", "half a JPEG"])
+def test_a_damaged_image_is_named(kind):
+    jpeg = cv2.imencode(".jpg", np.zeros((SIZE, SIZE, 3), np.uint8))[1].tobytes()
+    image = b"no picture" if kind == "no picture" else jpeg[: len(jpeg) - 8]
     with pytest.raises(InputError, match="1-a/3 is damaged"):
-        PseudoLabelled(table_of(row("1-a", 3, flipped=False, image=b"no picture")))[0]
+        PseudoLabelled(table_of(row("1-a", 3, flipped=False, image=image)))[0]
 
 
 def test_no_rows_are_no_samples():

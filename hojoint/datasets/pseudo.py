@@ -2,14 +2,14 @@
 
 A row holds the JPEG of a region and labels in pixels of the true frame. The network sees right hands only, so a left
 hand's region is mirrored, and with it every pixel x; its pose is the right-hand model's already. There are no object
-labels: B of Eq. 8 is zero. The images stay compressed in memory, some 20 kB each.
+labels: B of Eq. 8 is zero. The images stay compressed in memory, some 20 kB each, in the table's own chunks: sorting
+them would copy them all, and beyond 2 GiB no single Arrow array of them exists.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
@@ -26,9 +26,9 @@ class PseudoLabelled:
     def __init__(self, table: pa.Table, crop: CropConfig | None = None, region_px: int | None = None) -> None:
         # A fixed order whatever the order of the files, so that a run does not depend on who committed first.
         order = np.lexsort((tables.array_of(table, "frame"), np.asarray(table["clip_id"].to_pylist(), dtype=str)))
-        table = table.take(order)
+        self.images, self.order = table["image"], order
+        table = table.drop_columns(["image"]).take(order)
         self.crop, self.region_px = crop or CropConfig(), region_px
-        self.images = table["image"]
         self.flipped = np.asarray(table["flipped"].to_pylist(), dtype=bool)
         columns = ("frame", "image_box", "object_box", "joints_px", "mano_pose", "mano_shape")
         self.columns = {name: tables.array_of(table, name).astype(np.float64) for name in columns}
@@ -40,7 +40,7 @@ class PseudoLabelled:
 
     def __getitem__(self, index: int) -> Sample:
         row = {name: values[index] for name, values in self.columns.items()}
-        image = _decoded(self.images[index].as_py(), self.names[index])
+        image = _decoded(self.images[int(self.order[index])].as_py(), self.names[index])
         corner = np.tile(row["image_box"][:2], 2)
         joints_px = row["joints_px"].reshape(21, 2) - corner[:2]
         object_box = row["object_box"] - corner if self.crop.unlabelled_region == "union" else regions.NO_BOX
@@ -78,7 +78,7 @@ def mirrored(px: np.ndarray, last: int) -> np.ndarray:
 
 
 def _decoded(data: bytes, name: str) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image = regions.decoded(data)
     if image is None:
         raise InputError(f"the image of pseudo-label {name} is damaged; label the videos again")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image

@@ -17,6 +17,8 @@ from hojoint.config import CropConfig
 from hojoint.errors import InputError
 from hojoint.records import Sample
 
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_TAIL = 64  # bytes at the end of a file, without the zeros it is padded with, among which JPEG_END must be
 NO_BOX = np.full(4, np.nan)
 NO_CAMERA = np.full((3, 3), np.nan)
 NO_POSE = np.full((3, 4), np.nan)
@@ -50,6 +52,9 @@ def cut_sample(
     """
     context = crop.context if np.isfinite(object_box).all() else crop.hand_context
     around = crops.union_box(crops.grow(hand_box, context), crops.grow(object_box, context))
+    if crop.clip:  # as the crop will be, or part of its square would lie outside the region and turn black
+        height, width = image.shape[:2]
+        around = np.clip(around, 0, [width, height, width, height])
     region, affine = crops.cut_region(image, around, factor, region_px)
     mask: np.ndarray = np.zeros(region.shape[:2], np.uint8)
     if object_mask is not None:
@@ -90,10 +95,21 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         InputError: there is no such image, or it is damaged.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if not path.is_file():
+        raise InputError(f"{path} is missing; fetch the data set again")
+    image = decoded(path.read_bytes())
     if image is None:
-        raise InputError(f"{path} is {'not a whole image' if path.is_file() else 'missing'}; fetch the data set again")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        raise InputError(f"{path} is not a whole image; fetch the data set again")
+    return image
+
+
+def decoded(data: bytes) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB of a file's bytes; nothing where they are no whole image."""
+    # libjpeg fills what is missing of a JPEG with grey and is content, so its end is looked for here.
+    if data.startswith(JPEG_START) and JPEG_END not in data.rstrip(b"\0")[-JPEG_TAIL:]:
+        return None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def fingerprint(names: Iterable[str], files: Iterable[Path]) -> str:
