@@ -18,6 +18,7 @@ was cut, so that training reads this table alone. Not here: where files go and w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -34,6 +35,7 @@ from hojoint.errors import InputError
 from hojoint.records import Frames, PseudoLabels
 
 SCHEMA_VERSION = 1
+READERS = 16  # files read at once
 _VERSION_KEY = b"hojoint.schema"
 
 
@@ -125,14 +127,16 @@ def read(
     Raises:
         InputError: a file is no parquet file, has another schema version or lacks a column.
     """
-    tables = [schema.empty_table()]
-    for path in paths:
+
+    def one(path: str) -> pa.Table:
         try:
             table = pq.read_table(path, filesystem=filesystem, partitioning=None)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"cannot read the table {path}: {str(error).splitlines()[0]}") from None
-        tables.append(checked(table, path, schema))
-    return pa.concat_tables(tables)
+        return checked(table, path, schema)
+
+    with ThreadPoolExecutor(READERS) as pool:  # object storage answers in its own time: thousands of files, one by one
+        return pa.concat_tables([schema.empty_table(), *pool.map(one, paths)])
 
 
 def checked(table: pa.Table, name: str, schema: pa.Schema = PREDICTIONS_SCHEMA) -> pa.Table:

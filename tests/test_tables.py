@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,21 @@ def test_several_files_become_one_table_and_no_file_an_empty_one(tmp_path: Path)
     assert tables.read([]).num_rows == 0
     assert tables.predictions_table([]).schema.equals(tables.PREDICTIONS_SCHEMA)
     assert tables.pseudo_labels_table([], [], Config()).schema.equals(tables.PSEUDO_LABELS_SCHEMA)
+
+
+def test_files_are_read_side_by_side_and_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [str(tmp_path / f"{name}.parquet") for name in "abcd"]
+    for number, name in enumerate(names):
+        pq.write_table(tables.predictions_table([labels(f"{number}-h0-0000-0004")]), name)
+    everybody, read = threading.Barrier(len(names), timeout=20), pq.read_table
+
+    def slow_first(path: str, **options: Any) -> pa.Table:
+        everybody.wait()  # BrokenBarrierError where one is read after the other
+        time.sleep(0.05 if path == names[0] else 0)
+        return read(path, **options)
+
+    monkeypatch.setattr(tables.pq, "read_table", slow_first)
+    assert list(dict.fromkeys(tables.read(names)["video_id"].to_pylist())) == ["0", "1", "2", "3"]
 
 
 def test_foreign_old_and_broken_files_are_refused_by_name(tmp_path: Path) -> None:
