@@ -76,9 +76,11 @@ def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
     """The arithmetic in one line, for ``--dry-run``.
 
     Raises:
-        InputError: all of ``needs`` together do not fit into the cluster.
+        InputError: all of ``needs`` together do not fit into the cluster, or one process fits into none of its nodes.
     """
-    there = capacity(config)
+    with start(config) if config.address else contextlib.nullcontext():
+        there = capacity(config)
+        nodes = _nodes() if ray.is_initialized() else [there]
     asked = {
         "CPU": sum(need.processes * need.cpus for need in needs),
         "GPU": sum(need.processes * need.gpus for need in needs),
@@ -95,7 +97,21 @@ def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
             f"the cluster cannot hold this job: {line}. Lower cluster.workers, cluster.teachers or what each takes "
             "(cluster.worker_cpus, worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a larger cluster"
         )
+    _each_fits_a_node(needs, nodes)
     return line
+
+
+def _each_fits_a_node(needs: Sequence[Need], nodes: Sequence[Mapping[str, float]]) -> None:
+    """A process runs on one node: Ray would wait for ever for one that is large enough."""
+    for need in needs:
+        asked = {"CPU": need.cpus, "GPU": need.gpus}
+        if not any(all(amount <= node.get(kind, 0) + 1e-6 for kind, amount in asked.items()) for node in nodes):
+            kinds = sorted({f"({node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU)" for node in nodes})
+            raise InputError(
+                f"the cluster cannot hold this job: each of the {need.what} needs ({need.cpus:g} CPU, {need.gpus:g} "
+                f"GPU) on one node, and its nodes have {', '.join(kinds)}. Lower what each takes (cluster.worker_cpus, "
+                "worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a cluster of larger nodes"
+            )
 
 
 @contextlib.contextmanager
@@ -170,6 +186,15 @@ def _most_resources() -> dict[str, float]:
         if kind in most:
             most[kind] = max(most[kind], float(limit))
     return most
+
+
+def _nodes() -> list[dict[str, float]]:
+    """CPUs and GPUs of each node that runs or, where an autoscaler does, may be started."""
+    there = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    config = getattr(ray._private.state.state, "get_cluster_config", lambda: None)()
+    groups = [] if config is None else config.node_group_configs
+    there += [dict(group.resources) for group in groups if group.max_count != 0]
+    return [{kind: float(node.get(kind, 0)) for kind in ("CPU", "GPU")} for node in there]
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import yaml
 from hojoint import config as settings
 from hojoint.config import Config
 
+CLUSTER = Path(__file__).resolve().parent.parent / "ray-cluster.yaml"
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = ("model", "crop", "augment", "loss", "train", "tta", "filters")  # whole in both files
 SHARED = {  # print and released code agree, or one of them is silent
@@ -62,3 +63,16 @@ def test_both_presets_hold_what_print_and_code_share(name, setting):
 def test_the_presets_differ_where_print_and_code_do(setting):
     found = tuple(_value(settings.load(FOLDER / f"{name}.yaml"), setting) for name in ("ho3d", "released"))
     assert found == APART[setting]
+
+
+@pytest.mark.parametrize("name", ["ho3d", "released"])
+def test_each_process_of_a_preset_fits_a_node_of_the_cluster_file(name):
+    nodes = [node["resources"] for node in yaml.safe_load(CLUSTER.read_text())["available_node_types"].values()]
+    size = settings.load(FOLDER / f"{name}.yaml").cluster
+    for cpus, gpus in ((size.worker_cpus, size.worker_gpus), (size.teacher_cpus, size.teacher_gpus)):
+        assert any(cpus <= node["CPU"] and gpus <= node.get("GPU", 0) for node in nodes)
+
+
+def test_the_cluster_file_runs_no_setup_command_of_rays_own_defaults():
+    # Ray merges its AWS defaults where a key is missing; its head_setup_commands use the system's pip, which refuses.
+    assert yaml.safe_load(CLUSTER.read_text())["head_setup_commands"] == []

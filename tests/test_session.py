@@ -31,6 +31,13 @@ def test_a_job_that_does_not_fit_is_refused_with_what_was_asked_and_what_is_ther
         session.feasibility(TWO, [need])
 
 
+def test_a_process_that_is_larger_than_every_node_is_refused_although_the_cluster_is_large_enough():
+    nodes = [{"CPU": 0.0, "GPU": 0.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 0.0}]
+    session._each_fits_a_node([Need("training workers", 8, 4, 1), Need("loaders", 1, 16)], nodes)
+    with pytest.raises(InputError, match=r"each of the training workers needs \(8 CPU, 1 GPU\).*\(4 CPU, 1 GPU\)"):
+        session._each_fits_a_node([Need("training workers", 1, 8, 1)], nodes)
+
+
 def test_environment_changes_end_with_the_block_and_leave_the_users_values(monkeypatch):
     monkeypatch.setenv("HOJOINT_TEST_SET", "mine")
     monkeypatch.delenv("HOJOINT_TEST_UNSET", raising=False)
