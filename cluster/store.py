@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -71,6 +72,29 @@ def open_store(uri: str) -> Store:
 
         return S3Store(uri)
     raise InputError(f"wanted a folder or s3://bucket/prefix, found {uri!r}: {scheme}:// is not supported")
+
+
+def check_writable(uri: str) -> None:
+    """Prove that ``uri`` can be an output, before any work; leaves nothing there, so a dry run asks too.
+
+    Raises:
+        InputError: it cannot be reached or written.
+    """
+    store = open_store(uri)
+    if not isinstance(store, LocalStore):
+        next(iter(store.list(PROBES)), None)  # the bucket is there and answers us
+        return
+    place = Path(store.root)
+    while not os.path.lexists(place):
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):  # permissions say little: to root, on read-only mounts, in /proc
+            pass
+    except OSError as error:
+        reason = "it is not a folder" if not place.is_dir() else f"{error.strerror}"
+        raise InputError(
+            f"cannot write to {uri}: {place}: {reason}. Give a folder that can be written to, or s3://bucket/prefix"
+        ) from None
 
 
 def read_uri(uri: str) -> bytes:
@@ -160,7 +184,7 @@ class LocalStore:
     def get(self, key: str) -> bytes:
         try:
             return self._path(key).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise KeyError(key) from None
 
     def exists(self, key: str) -> bool:

@@ -50,7 +50,7 @@ def test_a_preset_names_every_setting_of_the_method_with_its_source(name):
         known = set(settings.to_tree(Config())[group]) - {key.split(".")[1] for key in free if key.startswith(group)}
         assert set(tree[group]) == known, group
     bare = [line for line in text.splitlines() if ": " in line and "#" not in line and any(c.isdigit() for c in line)]
-    assert [line for line in bare if not line.strip().startswith(("worker", "teacher"))] == []  # of cluster
+    assert [line for line in bare if not line.strip().startswith(("name", "worker", "teacher"))] == []
 
 
 @pytest.mark.parametrize("name", ["ho3d", "released"])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cluster import store as stores
-from cluster.store import LocalStore, Store, check_conditional, checked, open_store, read_uri
+from cluster.store import LocalStore, Store, check_conditional, check_writable, checked, open_store, read_uri
 from hojoint.errors import InputError
 
 
@@ -252,3 +252,22 @@ def test_a_reader_never_sees_half_an_object(tmp_path: Path, monkeypatch: pytest.
         store.put_new("b", b"new")
     assert store.get("a") == b"old"
     assert not store.exists("b")
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work_and_nothing_is_left_behind(tmp_path):
+    check_writable(str(tmp_path / "new" / "deep"))
+    assert list(tmp_path.iterdir()) == []
+    file = tmp_path / "file"
+    file.write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for place, reason in (("file", "not a folder"), ("file/below", "not a folder"), ("link", "not a folder")):
+        with pytest.raises(InputError, match=f"cannot write to .*{reason}"):
+            check_writable(str(tmp_path / place))
+    with pytest.raises(InputError, match="cannot write to /proc/x: /proc:"):
+        check_writable("/proc/x")
+
+
+def test_a_file_in_a_stores_place_holds_no_objects(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KeyError):
+        LocalStore(tmp_path / "file").get("run.json")
