@@ -257,7 +257,7 @@ class DataConfig(Settings):
 
 
 class ClusterConfig(Settings):
-    """Resources. Nothing here changes a result."""
+    """Resources. One of them shapes a result: batch norm sees each training worker's part of a batch, not the whole."""
 
     address: str | None = None
     """A running cluster ('auto' or host:port); nothing starts a local one."""

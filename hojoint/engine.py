@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from hojoint import augment, checkpoint, object_pose
 from hojoint.batches import Prepared, Samples, prepare, targets_of
@@ -80,7 +80,8 @@ class Training:
         targets = targets_of(batch, prepared, self.mano_layer, self.config)
         with autocast(self.config, self.device):
             output: HOJointOutput = self.network(prepared.images, prepared.hand_boxes, prepared.object_boxes)
-        return hand_object_loss(output, targets, self.mano_layer, self.config.loss)
+        factor = object_factor(targets.has_object)
+        return hand_object_loss(output, targets, self.mano_layer, self.config.loss, object_factor=factor)
 
     def recent(self) -> dict[str, float]:
         """Means of the terms since the last call or the last epoch.
@@ -136,6 +137,21 @@ class Training:
         rate = float(self.optimizer.param_groups[0]["lr"])
         self.history.append({"steps": self.steps, "learning_rate": rate, **entry})
         self._sums, self._counted = {}, 0
+
+
+def object_factor(has_object: Tensor) -> Tensor | float:
+    """What makes the mean over workers of their object terms the mean over all rows with objects: K_own * workers / K.
+
+    Each worker's term is a mean over its own rows, and gradients are averaged over workers: without this the object
+    would count for less wherever its rows are few and fall on some workers only. Exactly 1 on one process; every worker
+    of a step must call it.
+    """
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return 1.0
+    own = has_object.sum().float()
+    everybody_s = own.clone()
+    distributed.all_reduce(everybody_s)
+    return own * distributed.get_world_size() / everybody_s.clamp(min=1)
 
 
 @dataclass(frozen=True, eq=False)

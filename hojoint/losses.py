@@ -3,7 +3,7 @@
 Every term is a mean, already weighted, and ``total`` their sum. B of Eq. 8 is ``has_object``: the object terms are
 means over the images that carry object labels, not over the batch, so that a batch with few of them pulls as hard on
 the object head as one with many (the released code's rescaling by batch / number of labelled). Nothing here knows data
-sets or steps.
+sets, steps or other workers: what makes a worker's share of a batch count for its rows is given (``object_factor``).
 """
 
 from __future__ import annotations
@@ -38,12 +38,21 @@ class Targets:
 
 
 def hand_object_loss(
-    output: HOJointOutput, targets: Targets, mano_layer: nn.Module, config: LossConfig
+    output: HOJointOutput,
+    targets: Targets,
+    mano_layer: nn.Module,
+    config: LossConfig,
+    *,
+    object_factor: Tensor | float = 1.0,
 ) -> dict[str, Tensor]:
-    """Weighted terms by name, and their sum under ``total``; all scalars."""
+    """Weighted terms by name, and their sum under ``total``; all scalars. The object terms times ``object_factor``."""
     # Millimetres matter in the mesh terms; bfloat16 has two digits.
     with torch.autocast(output.hand.joints_box.device.type, enabled=False):
-        terms = {**_hand_terms(output, targets, mano_layer, config), **_object_terms(output.object, targets, config)}
+        objects = _object_terms(output.object, targets, config)
+        terms = {
+            **_hand_terms(output, targets, mano_layer, config),
+            **{name: term * object_factor for name, term in objects.items()},
+        }
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 

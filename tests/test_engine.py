@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from labelled import draw_world
 
 from hojoint import checkpoint, crops, engine, mano
 from hojoint.batches import Cached, Union, loader
+from hojoint.datasets.collate import collate
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.network import HOJoint
@@ -67,6 +71,39 @@ def test_a_run_that_was_stopped_ends_in_the_very_same_weights(world, data, stop)
     for one, other in zip(unbroken.history, resumed.history, strict=True):
         assert one == pytest.approx(other, rel=1e-6)
     assert checkpoint.load(saved).parents == {"teacher": "x"}
+
+
+def whole_loss(world, batch):
+    """Of a network at rest, whose rows know nothing of each other."""
+    training = new_training(world, range(len(batch)))
+    training.network.eval()
+    return {name: float(value.detach()) for name, value in training.losses(batch).items()}
+
+
+def one_worker(rank, workers, world, batches, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=workers)
+    (folder / f"{rank}.json").write_text(json.dumps([whole_loss(world, batch) for batch in batches]))
+    torch.distributed.destroy_process_group()
+
+
+def test_the_mean_of_two_workers_losses_is_the_batch_s_however_its_object_rows_fall(world, data, tmp_path):
+    keys, wholes, shares = [(0, row) for row in range(4)], [], [[], []]
+    for has_object in ([True, True, True, False], [True, False, True, False], [False] * 4):
+        samples = [replace(data[row], has_object=has) for row, has in enumerate(has_object)]
+        wholes.append(whole_loss(world, collate(samples, keys)))
+        for rank in range(2):
+            shares[rank].append(collate(samples[rank::2], keys[rank::2]))
+    context = torch.multiprocessing.get_context("spawn")
+    workers = [context.Process(target=one_worker, args=(rank, 2, world, shares[rank], tmp_path)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for whole, *parts in zip(wholes, *found, strict=True):
+        for name, value in whole.items():
+            assert np.mean([part[name] for part in parts]) == pytest.approx(value, rel=1e-4), name
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_step(world, data):
