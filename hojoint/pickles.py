@@ -8,6 +8,7 @@ numpy's own rebuilding trusts what the file says of the memory. Nothing here kno
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import re
 from collections import OrderedDict
@@ -74,25 +75,62 @@ class _Dtype:
         return self._dtype
 
 
+def _sealed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that a pickle may call but not change: BUILD sets attributes (``__defaults__``) of a bare one."""
+
+    def refuse(_: Any) -> None:
+        raise ValueError(f"{function.__name__} is not to be changed")
+
+    function.__setstate__ = refuse  # type: ignore[attr-defined]
+    return function
+
+
 class _Array(np.ndarray):
-    """Stands in for ``numpy.ndarray``; numpy fills it, from a dtype that numpy made."""
+    """An array being rebuilt; numpy fills it, from a dtype that numpy made and data of the size that it needs."""
 
     def __setstate__(self, state: tuple) -> None:
         version, shape, dtype, by_columns, raw = state
+        if not isinstance(dtype, _Dtype):
+            raise ValueError("an array's type must be a numpy.dtype")
+        _check_size(shape, dtype.dtype, raw)
         super().__setstate__((version, shape, dtype.dtype, by_columns, raw))
 
 
+def _check_size(shape: Any, dtype: np.dtype, raw: Any) -> None:
+    """Refuse data of another length than the shape's: numpy reads a list of objects beyond its end."""
+    if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
+        raise ValueError(f"an array's shape must be whole numbers, found {shape!r}")
+    count = math.prod(shape)  # Python's integers do not overflow
+    if dtype.hasobject:
+        if not isinstance(raw, list) or len(raw) != count:
+            raise ValueError(f"an array of {shape} objects needs a list of {count}")
+    elif not isinstance(raw, bytes | str) or len(raw) != count * max(dtype.itemsize, 1):
+        raise ValueError(f"an array of {shape} {dtype} needs {count * dtype.itemsize} bytes")
+
+
+@_sealed
+def _ndarray(*_: Any) -> None:
+    """Stands in for ``numpy.ndarray``, which files name but never call: its constructor lays arrays over any bytes."""
+    raise ValueError("numpy.ndarray is not to be called; arrays are rebuilt by _reconstruct")
+
+
+@_sealed
 def _reconstruct_array(*_: Any) -> np.ndarray:
     return _Array((0,), dtype=np.uint8)
 
 
+@_sealed
 def _scalar(dtype: _Dtype, raw: bytes | str = b"") -> Any:
-    if dtype.dtype.hasobject:
+    if not isinstance(dtype, _Dtype) or dtype.dtype.hasobject:
         raise ValueError("scalars that are Python objects are not read")
+    _check_size((1,), dtype.dtype, raw)
     return np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, dtype.dtype)[0]
 
 
-def _from_buffer(raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+@_sealed
+def _from_buffer(raw: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    if not isinstance(raw, bytes | bytearray):  # bytes(n) of a number n would be n bytes of memory
+        raise ValueError(f"an array's buffer must be bytes, found {type(raw).__name__}")
     array = np.frombuffer(bytes(raw), dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
     return array.astype(dtype.dtype.newbyteorder("="))  # a copy, so that it can be written to
 
@@ -152,25 +190,28 @@ class _Coo(_Sparse):
     kind = scipy.sparse.coo_matrix
 
 
+@_sealed
 def _reconstruct_object(cls: type, base: type, state: None) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, _Holder) and base is object and state is None):
         raise ValueError("copy_reg may rebuild chumpy arrays and sparse matrices only")
     return cls()
 
 
+@_sealed
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding.replace("-", "").lower() not in ("latin1", "iso88591"):
         raise ValueError(f"bytes in {encoding!r} are not read")
     return text.encode("latin1")
 
 
+@_sealed
 def _no_bytes() -> bytes:
     return b""  # Python 3 writes empty bytes for protocol 2 as a call of bytes()
 
 
 # Dotted names ('a.b' of STACK_GLOBAL) never match: nothing is looked up inside a module.
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _Array,
+    ("numpy", "ndarray"): _ndarray,
     ("numpy", "dtype"): _Dtype,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
@@ -215,7 +256,8 @@ def _plain(value: Any, done: dict[int, tuple[Any, Any]], depth: int) -> Any:
     elif isinstance(value, np.ndarray):
         result = np.asarray(value)
     elif isinstance(value, dict):
-        result = type(value)((inner(key), inner(part)) for key, part in value.items())
+        # dict's own items: a file may give an OrderedDict attributes
+        result = type(value)((inner(key), inner(part)) for key, part in dict.items(value))
     elif isinstance(value, list | tuple):
         result = type(value)(inner(part) for part in value)
     elif isinstance(value, _Dtype):

@@ -258,3 +258,79 @@ def test_a_pickle_that_holds_itself_is_refused():
     loop.append(loop)
     with pytest.raises(InputError, match="nested"):
         load_restricted(pickle.dumps(loop))
+
+
+# ------------------------------------------------------------------ hostile files that call only what is allowed
+
+
+def named(module, name):
+    return f"c{module}\n{name}\n".encode()
+
+
+def dtype_of(code):
+    return named("numpy", "dtype") + b"U" + bytes([len(code)]) + code + b"\x85R"
+
+
+def rebuilt(shape, code, raw):
+    """An array as numpy writes it, around opcodes that push its shape and its data."""
+    empty = named("numpy.core.multiarray", "_reconstruct") + named("numpy", "ndarray") + b"K\x00\x85C\x01b\x87R"
+    return empty + b"(K\x01" + shape + dtype_of(code) + b"\x89" + raw + b"tb"
+
+
+BYTES, NEVER = b"C\x08AAAAAAAA", b"J\xff\xff\xff\x7f"  # an address that is none; 2**31 - 1
+NDARRAY, SCALAR = named("numpy", "ndarray"), named("numpy.core.multiarray", "scalar")
+BUFFER, ENCODE = named("numpy.core.numeric", "_frombuffer"), named("_codecs", "encode")
+ONE_OBJECT = rebuilt(b"K\x01\x85", b"O", b"]Na")
+HOSTILE = {
+    "objects beyond the end of their list": rebuilt(b"M\xa0\x0f\x85", b"O", b"]"),
+    "objects from a tuple": rebuilt(b"K\x01\x85", b"O", b"N\x85"),
+    "objects from bytes": rebuilt(b"K\x01\x85", b"O", BYTES),
+    "a negative shape": rebuilt(b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86", b"O", b"]Na"),
+    "a shape whose product overflows": rebuilt(b"\x8a\x09" + b"\x00" * 8 + b"\x01K\x08\x86", b"f8", b"C\x00"),
+    "a shape that is a list": rebuilt(b"]K\x01a", b"f8", BYTES),
+    "many strings of no size": rebuilt(NEVER + b"\x85", b"U0", b"C\x00"),
+    "an array's type that is no dtype": ONE_OBJECT[:-3] + b"tb" + b"(K\x01K\x01\x85" + ONE_OBJECT + b"\x89]Natb",
+    "ndarray called with bytes as objects": NDARRAY + b"(K\x01\x85U\x01O" + BYTES + b"tR",
+    "ndarray called with a size": NDARRAY + NEVER + b"\x85\x85R",
+    "ndarray made by NEWOBJ": NDARRAY + b"(K\x01\x85U\x01O" + BYTES + b"t\x81",
+    "ndarray by copy_reg": named("copy_reg", "_reconstructor") + NDARRAY + named("__builtin__", "object") + b"N\x87R",
+    "a scalar object": SCALAR + dtype_of(b"O") + BYTES + b"\x86R",
+    "a scalar over an array of objects": SCALAR + dtype_of(b"f8") + ONE_OBJECT + b"\x86R",
+    "a buffer of objects": BUFFER + b"(" + BYTES + dtype_of(b"O") + b"K\x01\x85U\x01CtR",
+    "a buffer of eight numbers bytes": BUFFER + b"(K\x08" + dtype_of(b"f8") + b"K\x01\x85U\x01CtR",
+    "a sparse matrix over objects": named("scipy.sparse", "csc_matrix") + b")\x81}(U\x04data" + ONE_OBJECT
+    + b"U\x07indices" + ONE_OBJECT + b"U\x06indptr" + ONE_OBJECT + b"U\x05shapeK\x01K\x01\x86ub",
+    "a function's changed default": ENCODE + b"N}U\x0c__defaults__U\x04utf8\x85s\x86b",
+    "a function's changed attribute": ENCODE + b"}U\x08harmlessNsb",
+    "ndarray's changed attribute": NDARRAY + b"N}U\x07__new__" + named("collections", "OrderedDict") + b"s\x86b",
+    "a class's changed attribute": named("numpy", "dtype") + b"N}U\x05dtypeNs\x86b",
+}  # fmt: skip
+
+READ_ALL = """
+import pickle, sys
+from hojoint.errors import InputError
+from hojoint.pickles import load_restricted
+for name, data in pickle.load(sys.stdin.buffer).items():
+    print(name, end=": ", flush=True)
+    try:
+        print("loaded", type(load_restricted(data)))
+    except InputError as error:
+        print("refused")
+"""
+
+
+def test_allowed_names_cannot_be_turned_against_the_interpreter():
+    # In a process of its own, which may die of what it reads: the last name printed is then the culprit.
+    files = {name: b"\x80\x03" + opcodes + b"." for name, opcodes in HOSTILE.items()}
+    child = subprocess.run(
+        [sys.executable, "-c", READ_ALL], input=pickle.dumps(files), capture_output=True, check=False, timeout=120
+    )
+    assert child.stdout.decode().splitlines() == [f"{name}: refused" for name in files], child.stderr.decode()
+    assert child.returncode == 0
+
+
+def test_an_ordered_dict_that_brings_another_items_does_not_have_it_called():
+    pair = named("collections", "OrderedDict") + b")R(U\x01aK\x01u}U\x05items" + named("__builtin__", "set") + b"sb"
+    found = load_restricted(b"\x80\x03" + pair + b".")
+    assert found == OrderedDict(a=1)
+    assert not vars(found)
