@@ -15,12 +15,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hojoint import augment, crops, geometry
 from hojoint.augment import Draws
 from hojoint.config import Config
 from hojoint.datasets.collate import Batch, collate
+from hojoint.errors import InputError
 from hojoint.losses import Targets
 from hojoint.records import Sample
 from hojoint.schedule import Pick, Plan
@@ -142,19 +143,64 @@ class Cached:
 def loader(
     union: Union, plan: Plan, *, start: int, rank: int = 0, workers: int = 1, processes: int = 0
 ) -> Iterator[Batch]:  # fmt: skip
-    """One worker's batches from step ``start`` to the last, in order."""
-    shares = [plan.share(step, rank, workers) for step in range(start, plan.steps)] if processes else None
-    if shares is None:
-        for step in range(start, plan.steps):
-            yield _collate([union[pick] for pick in plan.share(step, rank, workers)])
+    """One worker's batches from step ``start`` to the last, in order.
+
+    Raises:
+        InputError: a sample cannot be read.
+    """
+    shares = _Shares(plan, start, rank, workers)
+    if processes == 0:
+        for picks in shares:
+            yield _collate([union[pick] for pick in picks])
         return
-    yield from DataLoader(
-        union, batch_sampler=shares, num_workers=processes, collate_fn=_collate, pin_memory=torch.cuda.is_available()
+    found: Iterator[Batch | InputError] = iter(
+        DataLoader(
+            _Told(union),
+            batch_sampler=shares,
+            num_workers=processes,
+            collate_fn=_collate_told,
+            pin_memory=torch.cuda.is_available(),
+        )
     )
+    for batch in found:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+class _Shares(Sampler[list[Pick]]):
+    """A worker's picks, step by step, made when they are asked for: those of a long run would fill gigabytes."""
+
+    def __init__(self, plan: Plan, start: int, rank: int, workers: int) -> None:
+        self._plan, self._steps, self._rank, self._workers = plan, range(start, plan.steps), rank, workers
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[list[Pick]]:
+        return (self._plan.share(step, self._rank, self._workers) for step in self._steps)
+
+
+class _Told(Dataset[tuple[Sample, Pick] | InputError]):
+    """A union that gives InputErrors as values: what a loader's process raises arrives with a traceback for a text."""
+
+    def __init__(self, union: Union) -> None:
+        self._union = union
+
+    def __getitem__(self, pick: Pick) -> tuple[Sample, Pick] | InputError:
+        try:
+            return self._union[pick]
+        except InputError as error:
+            return error
 
 
 def _collate(items: Sequence[tuple[Sample, Pick]]) -> Batch:
     return collate([sample for sample, _ in items], [pick for _, pick in items])
+
+
+def _collate_told(items: Sequence[tuple[Sample, Pick] | InputError]) -> Batch | InputError:
+    read = [item for item in items if not isinstance(item, InputError)]
+    return _collate(read) if len(read) == len(items) else next(item for item in items if isinstance(item, InputError))
 
 
 def _affine(batch: Batch, config: Config, draws: Draws | None) -> tuple[Tensor, Tensor]:

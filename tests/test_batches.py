@@ -13,6 +13,7 @@ from hojoint.config import AugmentConfig, CropConfig
 from hojoint.datasets import ho3d
 from hojoint.datasets.collate import collate
 from hojoint.datasets.ho3d import HO3D
+from hojoint.errors import InputError
 from hojoint.schedule import Plan
 
 WILD = AugmentConfig(scale=0.2, shift=0.1)
@@ -176,3 +177,36 @@ def test_the_loader_gives_the_plan_s_batches_from_any_step_on(world, reader, pro
     plan = Plan(world.train, labelled=len(reader), pseudo=0, seed=5)
     found = [batch.keys for batch in loader(Union([reader]), plan, start=2, processes=processes)]
     assert found == [tuple(plan.picks(step)) for step in range(2, plan.steps)]
+
+
+class Damaged:
+    """Eight samples of which the last cannot be read."""
+
+    def __init__(self, reader):
+        self.reader = reader
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if index == 7:
+            raise InputError("0007.png is not a whole image")
+        return self.reader[index]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_sample_that_cannot_be_read_is_told_in_its_own_words(world, reader, processes):
+    plan = Plan(world.train, labelled=8, pseudo=0, seed=5)
+    with pytest.raises(InputError) as told:
+        list(loader(Union([Damaged(reader)]), plan, start=0, processes=processes))
+    assert str(told.value) == "0007.png is not a whole image"
+
+
+def test_a_long_run_s_picks_are_drawn_as_they_are_needed(world, reader, monkeypatch):
+    plan = Plan(world.train.model_copy(update={"steps": 10**6}), labelled=len(reader), pseudo=0, seed=5)
+    asked, share = [], plan.share
+    monkeypatch.setattr(plan, "share", lambda step, *where: asked.append(step) or share(step, *where))
+    batches = loader(Union([reader]), plan, start=0, processes=1)
+    assert next(batches).keys == tuple(plan.picks(0))
+    assert len(asked) < 10
+    batches.close()
