@@ -275,12 +275,18 @@ def _levels(parents: Sequence[int] | np.ndarray) -> list[list[int]]:
 
 
 def _array(file: Path, key: str, value: Any) -> np.ndarray:
-    array = np.asarray(value.toarray() if scipy.sparse.issparse(value) else value)
     shape = _SHAPES[key]
+    wanted = f"{file}: '{key}' must be finite numbers of shape {shape}"
+    if scipy.sparse.issparse(value) and value.shape != shape:  # before it takes the memory of a dense one
+        raise InputError(f"{wanted}, found a sparse matrix {value.shape}")
+    try:
+        array = np.asarray(value.toarray() if scipy.sparse.issparse(value) else value)
+    except (ValueError, TypeError) as error:  # a ragged list; a sparse matrix of objects
+        raise InputError(f"{wanted}, found a {type(value).__name__} that is no array ({error})") from None
     if key == "shapedirs" and array.ndim == 3 and array.shape[2] > 10:
         array = array[:, :, :10]  # some releases ship 20 directions; MANO's shape uses the first ten
     if array.shape != shape or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise InputError(f"{file}: '{key}' must be finite numbers of shape {shape}, found {array.dtype} {array.shape}")
+        raise InputError(f"{wanted}, found {array.dtype} {array.shape}")
     return array.astype(np.float64)
 
 

@@ -298,6 +298,8 @@ def test_a_dense_regressor_a_folder_and_any_key_order_are_fine(tmp_path):
         ({"v_template": np.zeros((10475, 3))}, r"'v_template' must be .*\(778, 3\), found float64 \(10475, 3\)"),
         ({"weights": np.full((778, 16), np.nan)}, "'weights' must be finite"),
         ({"posedirs": np.full((778, 3, 135), "x")}, "'posedirs' must be finite"),
+        ({"J_regressor": scipy.sparse.csc_matrix((200_000, 200_000))}, r"'J_regressor' must be .*sparse.*\(200000, "),
+        ({"hands_mean": [[1.0, 2.0], [3.0]]}, "'hands_mean' must be finite .* found a list that is no array"),
         ({"f": np.full((1538, 3), 778, np.uint32)}, "'f' names vertices outside"),
         ({"kintree_table": np.tile(np.arange(16), (2, 1))}, "'kintree_table' must give"),
     ],
