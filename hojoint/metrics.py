@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from hojoint.datasets.ycb import ObjectModel
 from hojoint.errors import InputError
@@ -48,9 +49,10 @@ def hand_scores(
 ) -> dict[str, float]:
     """The 14 numbers of HO-3D's scores.txt: ``*_mean3d`` in cm, ``*_auc3d`` and ``f_*`` in [0, 1].
 
-    Joints are (N, 21, 3) and vertices (N, V, 3), both in metres and in one camera frame, whichever it is. ``order`` is
-    the joints' order (simple: thumb, index, middle, ring, pinky; mano: HO-3D's raw order); it decides only which joint
-    is the middle MCP, from which the scale of the scale-translation alignment is taken.
+    Joints are (N, 21, 3) and vertices (N, V, 3), both in metres and in one camera frame, whichever it is; arrays, lists
+    or tensors on any device. ``order`` is the joints' order (simple: thumb, index, middle, ring, pinky; mano: HO-3D's
+    raw order); it decides only which joint is the middle MCP, from which the scale of the scale-translation alignment
+    is taken.
     """
     return hand_scores_of(hand_errors(pred_joints, pred_vertices, true_joints, true_vertices, order))
 
@@ -86,7 +88,7 @@ def hand_errors(
     order: Literal["simple", "mano"] = "simple",
 ) -> HandErrors:
     """Errors per sample; see ``hand_scores``. Chunks of samples may be computed apart and ``merge``d."""
-    arrays = [np.asarray(a, dtype=np.float64) for a in (pred_joints, pred_vertices, true_joints, true_vertices)]
+    arrays = [_numbers(a) for a in (pred_joints, pred_vertices, true_joints, true_vertices)]
     _check(*arrays)
     chunks = [[a[first : first + _CHUNK] for a in arrays] for first in range(0, len(arrays[0]), _CHUNK)]
     return merge([_chunk_errors(*chunk, middle=_MIDDLE_MCP[order]) for chunk in chunks])
@@ -205,6 +207,11 @@ def _mesh_and_f_scores(errors: HandErrors) -> dict[str, float]:
     return scores
 
 
+def _numbers(points: Any) -> np.ndarray:
+    """Float64, from whatever numpy takes and from tensors that a network has just made."""
+    return np.asarray(points.detach().cpu().double() if isinstance(points, Tensor) else points, dtype=np.float64)
+
+
 def _check(
     pred_joints: np.ndarray, pred_vertices: np.ndarray, true_joints: np.ndarray, true_vertices: np.ndarray
 ) -> None:
@@ -216,11 +223,13 @@ def _check(
                 raise InputError(f"{name} must be {wanted}; found {array.shape}")
         if len(pred) != len(true_joints) or len(true) != len(true_joints) or len(pred) == 0:
             raise InputError(f"{len(pred)} samples of predicted {name} for {len(true_joints)} true ones")
-        broken = ~np.isfinite(pred).all((1, 2))
-        if broken.any():
-            raise InputError(
-                f"predicted {name} hold NaN or infinity in {broken.sum()} samples, first {broken.argmax()}"
-            )
+        for side, points in (("predicted", pred), ("true", true)):
+            broken = ~np.isfinite(points).all((1, 2))
+            if broken.any():
+                raise InputError(
+                    f"{side} {name} hold NaN or infinity in {broken.sum()} samples, first {broken.argmax()}; "
+                    "all must be finite"
+                )
 
 
 # ------------------------------------------------------------------------------------------------------- objects

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
@@ -186,13 +187,24 @@ def test_chunks_and_shares_of_the_work_give_the_numbers_of_one(monkeypatch):
         (lambda j, v, tj, tv: (j[:0], v[:0], tj[:0], tv[:0]), "0 samples"),
         (
             lambda j, v, tj, tv: (np.where(np.arange(7)[:, None, None] > 4, np.nan, j), v, tj, tv),
-            "in 2 samples, first 5",
+            "predicted joints hold .* in 2 samples, first 5",
         ),
+        (
+            lambda j, v, tj, tv: (j, v, tj, np.where(np.arange(7)[:, None, None] == 3, np.inf, tv)),
+            "true vertices hold NaN or infinity in 1 samples, first 3",
+        ),
+        (lambda j, v, tj, tv: (j, v, np.full_like(tj, np.nan), tv), "true joints hold .* in 7 samples"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(change, message):
     with pytest.raises(InputError, match=message):
         metrics.hand_scores(*change(*hands()))
+
+
+def test_tensors_fresh_from_a_network_score_as_their_numbers_do():
+    sample = hands()
+    tensors = [torch.tensor(array, requires_grad=True) for array in sample]
+    assert metrics.hand_scores(*tensors) == metrics.hand_scores(*sample)
 
 
 # ------------------------------------------------------------------------------------------------------- objects
