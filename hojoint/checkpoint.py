@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hojoint import config as settings
 from hojoint import released
-from hojoint.config import Config, ModelConfig
+from hojoint.config import Config, CropConfig, ModelConfig
 from hojoint.errors import InputError
 from hojoint.network import HOJoint
 from hojoint.released import load_released, save_released
@@ -81,13 +81,13 @@ def save(
     return buffer.getvalue()
 
 
-def load(data: bytes | str | Path) -> Checkpoint:
-    """Read a checkpoint and hold its weights to their checksum.
+def load(data: bytes | str | Path, name: str | None = None) -> Checkpoint:
+    """Read a checkpoint and hold its weights to their checksum. ``name``: how an error calls it, where it is bytes.
 
     Raises:
         InputError: the file is missing, damaged, of another program or of a newer version of this one.
     """
-    return _checkpoint(released.read(data), released.name_of(data))
+    return _checkpoint(released.read(data, name), name or released.name_of(data))
 
 
 def network_of(checkpoint: Checkpoint) -> HOJoint:
@@ -111,18 +111,40 @@ def open_teacher(data: bytes | str | Path, base: Config) -> tuple[HOJoint, Confi
     What the weights were trained with (model, hand model, crop) comes from the checkpoint, everything else from
     ``base``; a released file holds no settings, so it gets the released network and ``base``'s hand model and crop.
     Only the place of a MANO file is taken from ``base`` if given there, for it may lie elsewhere on this machine.
+
+    Raises:
+        InputError: the file cannot be read, or is the released one and ``base`` is not as it was trained.
     """
-    content = released.read(data)
+    name = base.teacher.checkpoint if isinstance(data, bytes) else None
+    content = released.read(data, name)
+    name = name or released.name_of(data)
     if not _is_ours(content):
-        network = released.network_of(content, released.name_of(data))
+        network = released.network_of(content, name)
+        _refuse_another_world(base, name)
         return network, base.model_copy(update={"model": network.config}), weights_sha256(network.state_dict())
-    checkpoint = _checkpoint(content, released.name_of(data))
+    checkpoint = _checkpoint(content, name)
     own = checkpoint.config
     mano = own.mano
     if mano.path is not None and base.mano.path is not None:
         mano = mano.model_copy(update={"path": base.mano.path, "layer": base.mano.layer})
     config = base.model_copy(update={"model": own.model, "mano": mano, "crop": own.crop})
     return network_of(checkpoint), config, checkpoint.sha256
+
+
+def _refuse_another_world(base: Config, name: str) -> None:
+    """The released weights speak of MANO's hand in the released crop, and their file does not say so itself."""
+    told = []
+    if base.mano.path is None:
+        told.append("mano.path is not given, and the stand-in hand is another one")
+    for setting in ("context", "hand_roi", "object_roi"):
+        wanted, found = getattr(CropConfig(), setting), getattr(base.crop, setting)  # the defaults are the release's
+        if found != wanted:
+            told.append(f"crop.{setting} is {found:g} instead of {wanted:g}")
+    if told:
+        raise InputError(
+            f"{name} is the authors' released network, made for MANO's hand and its own crop, and {'; '.join(told)}. "
+            "Give mano.path=MANO_RIGHT.pkl and --config configs/released.yaml"
+        )
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:

@@ -1,16 +1,18 @@
 """The authors' released checkpoint: its tensors by our names, and ours by theirs.
 
 Their file is a ``torch.save`` of ``{'state_dict': ..., 'epoch': ..., 'network': ...}`` whose names start with
-``honet.module.`` (Semi-Hand-Object, 875 tensors). Every one must be there, in its shape, and nothing else; only a MANO
-layer's arrays, which their own training loop adds, are passed over. Three things have no place in our network: the
-smoothing convolutions of P3 and P4, which nothing reads, and the sign change to OpenGL; they are checked when read,
-then dropped, and written as zeros and as diag(1, -1, -1). Nothing of this is used in training.
+``honet.module.`` (Semi-Hand-Object, 875 tensors). Every one must be there, in its shape, and nothing else, but for two
+that depend on how their network was built: a MANO layer's arrays, which their own training loop adds, are passed over,
+and the sign change to OpenGL, a constant that they register only when it is given, may be absent. Three things have no
+place in our network: the smoothing convolutions of P3 and P4, which nothing reads, and that sign change; they are
+checked when read, then dropped, and written as zeros and as diag(1, -1, -1). Nothing of this is used in training.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from hojoint.network import HOJoint
 
 PREFIX = "honet.module."
 MANO_LAYER = "mano_branch.mano_layer."
+SIGN_CHANGE = "mano_branch.coord_change_mat"
 MODULES = {
     "encoder.resnet.conv1": "base_net.layer0.0",
     "encoder.resnet.bn1": "base_net.layer0.1",
@@ -81,7 +84,10 @@ def save_released(network: HOJoint, path: str | Path) -> None:
 def network_of(content: Any, name: str) -> HOJoint:
     """The network from what ``read`` returned."""
     tensors = _tensors(content, name)
-    _check(tensors, layout(), name)
+    wanted = layout()
+    if SIGN_CHANGE not in tensors:
+        del wanted[SIGN_CHANGE]
+    _check(tensors, wanted, name)
     network = HOJoint(ModelConfig())
     network.load_state_dict({ours: tensors[their_name(ours)] for ours in network.state_dict()})
     return network.eval()
@@ -116,27 +122,30 @@ def their_name(name: str) -> str:
     return name  # a part that the released network lacks; the check of the layout names it
 
 
-def read(data: bytes | str | Path) -> Any:
-    """What ``torch.save`` wrote, read without running code.
+def read(data: bytes | str | Path, name: str | None = None) -> Any:
+    """What ``torch.save`` wrote, read without running code. ``name``: how an error calls the file.
 
     Raises:
         InputError: there is no such file, or it is cut short, damaged or of another kind.
     """
     if not isinstance(data, bytes) and not Path(data).is_file():
         raise InputError(f"there is no checkpoint file {data}")
+    source, size = (io.BytesIO(data), len(data)) if isinstance(data, bytes) else (data, Path(data).stat().st_size)
     try:
-        return torch.load(io.BytesIO(data) if isinstance(data, bytes) else data, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises a dozen kinds for a file it does not understand
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's thoughts about a file that it then refuses
+            return torch.load(source, map_location="cpu", weights_only=True)
+    except Exception:  # torch.load raises a dozen kinds, in words about its own insides
         raise InputError(
-            f"{name_of(data)} is not a whole torch checkpoint: {reason}. Fetch or make it again; a file that needs "
-            "code to be opened is refused"
+            f"{name or name_of(data)} ({size} bytes) is not a whole torch checkpoint. Wanted one written by jobs.train "
+            "or jobs.retrain, or the authors' released file: fetch or make it again. A file that needs code to be "
+            "opened is refused"
         ) from None
 
 
 def name_of(data: bytes | str | Path) -> str:
     """How an error calls it."""
-    return f"the checkpoint of {len(data)} bytes" if isinstance(data, bytes) else str(data)
+    return "the checkpoint" if isinstance(data, bytes) else str(data)
 
 
 def _unused() -> dict[str, Tensor]:
@@ -144,7 +153,7 @@ def _unused() -> dict[str, Tensor]:
     smooth = {"weight": torch.zeros(channels, channels, 3, 3), "bias": torch.zeros(channels)}
     return {
         **{f"base_net.smooth{level}.{part}": value.clone() for level in (1, 2) for part, value in smooth.items()},
-        "mano_branch.coord_change_mat": torch.diag(torch.tensor([1.0, -1.0, -1.0])),
+        SIGN_CHANGE: torch.diag(torch.tensor([1.0, -1.0, -1.0])),
     }
 
 

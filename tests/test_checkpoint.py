@@ -1,6 +1,7 @@
 """Checkpoints come back whole, or not at all."""
 
 import io
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from hojoint import checkpoint
-from hojoint.config import Config, CropConfig, ManoConfig, ModelConfig
+from hojoint.config import Config, CropConfig, ManoConfig, ModelConfig, TeacherConfig
 from hojoint.errors import InputError
 from hojoint.network import HOJoint
 from hojoint.released import layout
@@ -181,14 +182,35 @@ def test_a_teacher_of_ours_brings_its_model_hand_and_crop() -> None:
     assert stand_in.mano.path is None  # trained on the stand-in hand, so it speaks of that hand
 
 
-def test_a_released_teacher_gets_the_released_network_and_our_crop() -> None:
+def _released() -> bytes:
     state = {name: torch.zeros(shape) for name, shape in layout().items()}
     buffer = io.BytesIO()
     torch.save({"epoch": 1, "state_dict": state}, buffer)
-    base = Config(model=TINY, crop=CropConfig(context=1.7))
-    network, config, sha256 = checkpoint.open_teacher(buffer.getvalue(), base)
+    return buffer.getvalue()
+
+
+def test_a_released_teacher_gets_the_released_network_and_our_hand_and_crop() -> None:
+    base = Config(model=TINY, crop=CropConfig(resample="nearest"), mano=ManoConfig(path="/here/MANO.pkl"))
+    network, config, sha256 = checkpoint.open_teacher(_released(), base)
     assert config.model == network.config == ModelConfig()
-    assert config.crop.context == 1.7
+    assert (config.crop, config.mano) == (base.crop, base.mano)
     assert len(sha256) == 64
     with pytest.raises(InputError, match="can be given as"):
-        checkpoint.load(buffer.getvalue())
+        checkpoint.load(_released())
+
+
+def test_a_released_teacher_with_the_stand_in_hand_or_another_crop_is_refused() -> None:
+    teacher = TeacherConfig(checkpoint="theirs.pth.tar")
+    hand = ManoConfig(path="/here/MANO.pkl")
+    with pytest.raises(InputError, match=r"^theirs\.pth\.tar is .*mano\.path is not given.*configs/released\.yaml"):
+        checkpoint.open_teacher(_released(), Config(teacher=teacher))
+    with pytest.raises(InputError, match=r"crop\.context is 1\.2 instead of 1\.5.*configs/released\.yaml"):
+        checkpoint.open_teacher(_released(), Config(teacher=teacher, mano=hand, crop=CropConfig(context=1.2)))
+
+
+def test_a_damaged_checkpoint_is_called_by_its_path_and_without_torchs_inner_words() -> None:
+    for content in (b"nothing of the kind", _saved()[1][:1100]):
+        with pytest.raises(InputError) as error:  # and not a warning of torch's, which pytest makes an error here
+            checkpoint.open_teacher(content, Config(teacher=TeacherConfig(checkpoint="runs/teacher.pt")))
+        assert str(error.value).startswith(f"runs/teacher.pt ({len(content)} bytes) is not a whole torch checkpoint")
+        assert not re.search("weights_only|PytorchStreamReader|pickle", str(error.value))
