@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import commits
+from cluster import commits, units
 from cluster.store import open_store
 from hojoint import crops, mano, tables
 from hojoint.batches import Cached, Samples, Union
@@ -77,7 +77,7 @@ def _open(name: str, config: Config) -> Any:
             "an s3:// URI"
         )
     store = open_store(uri)
-    commits.read_run(store)  # says what is wrong where there are no labels
+    units.check_hand(commits.read_run(store), config, store.root)  # the poses mean nothing to another hand
     filesystem, root = store.filesystem()
     paths = [f"{root}/{key}" for key in commits.committed_files(store, "pseudo_labels")]
     table = tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)

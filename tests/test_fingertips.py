@@ -30,10 +30,11 @@ def test_the_set_that_made_the_labels_is_found_and_needs_no_word_where_it_is_con
     assert "the configured ho3d_v3" in said
 
 
-def test_labels_of_another_hand_are_told_from_another_fingertip(world, monkeypatch):
+def test_labels_of_another_hand_are_refused_and_told_from_another_fingertip(world, monkeypatch):
     reader = HO3D(world.data.ho3d, "train", world.crop)
     monkeypatch.setattr(fingertips.ho3d, "hand_pose", lambda meta, name: 1.5 + 0 * meta["handPose"].astype(float))
-    assert "another hand model than the stand-in hand" in fingertips.advice(reader, ManoConfig())
+    with pytest.raises(InputError, match="another hand model than the stand-in hand"):
+        fingertips.advice(reader, ManoConfig())
 
 
 def test_an_unknown_set_is_the_users_to_mend(world):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from cluster import commits, units
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint import tables
+from hojoint.synthetic import hand
 from jobs import retrain, train
 
 
@@ -25,7 +27,7 @@ def world(tmp_path_factory):
 def labels(tmp_path):
     """A labelling output of one unit with three pseudo-labels, and garbage that no commit names."""
     store = open_store(str(tmp_path / "labels"))
-    fingerprint = {**units.fingerprint(settings.Config(), "abc", "hand", [])}
+    fingerprint = units.fingerprint(settings.Config(), "abc", units.hand_digest(settings.Config()), [])
     commits.open_run(store, fingerprint, {})
     rows = [row("1-a", frame, flipped=False) for frame in (1, 2, 3)]
     kept = pa.Table.from_pylist(rows, schema=tables.PSEUDO_LABELS_SCHEMA)
@@ -55,6 +57,15 @@ def test_retraining_adds_what_the_commits_name_and_notes_its_parents(world, labe
     assert "data set pseudo: 3 samples" in said
     assert "6 steps of 4 samples, 2 an epoch" in said
     assert "teacher: abc" in said
+
+
+def test_labels_of_another_hand_model_are_refused(world, labels, tmp_path, capsys):
+    path = config_file(tmp_path, world, output=str(tmp_path / "student"))
+    model = hand.stand_in_model()
+    hand.save_model(dataclasses.replace(model, v_template=1.2 * model.v_template), tmp_path / "MANO_RIGHT.pkl")
+    other = ["train.datasets=[pseudo]", f"mano.path={tmp_path / 'MANO_RIGHT.pkl'}"]
+    assert retrain.main(["--config", path, f"data.pseudo.labels={labels}", *other, "--dry-run"]) == 2
+    assert "poses of another hand model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hojoint import mano
 from hojoint.config import ManoConfig
 from hojoint.datasets import ho3d
 from hojoint.datasets.ho3d import HO3D
+from hojoint.errors import InputError
 
 SAMPLES = 8
 WORSE_MM = 1.0
@@ -21,16 +22,20 @@ STRANGE_MM = 10.0
 
 
 def advice(dataset: HO3D, config: ManoConfig) -> str | None:
-    """A sentence for the user where the configured set does not fit the labels; nothing where it does."""
+    """A sentence for the user where the configured set does not fit the labels; nothing where it does.
+
+    Raises:
+        InputError: no set fits, so the labels are poses of another hand model.
+    """
     joints, vertices = _labelled(dataset, config) if dataset.split == "train" else _truth(dataset)
     errors = {name: 1000 * error for name, error in mano.fingertip_errors(joints, vertices).items()}
     best, used = min(errors, key=errors.__getitem__), config.fingertips
     mano.fingertip_ids(used)
     if errors[best] > STRANGE_MM:
         hand = config.path or "the stand-in hand"
-        return (
+        raise InputError(
             f"no known fingertip set fits the labels of {dataset.root}: the best, {best}, is {errors[best]:.1f} mm "
-            f"off. Are they labels of another hand model than {hand} (mano.path, mano.flat_hand_mean)?"
+            f"off, so they were made with another hand model than {hand}. Give theirs (mano.path, mano.flat_hand_mean)"
         )
     if errors[used] <= errors[best] + WORSE_MM:
         return None
