@@ -2,10 +2,10 @@
 
 Each rule is a pure function of a clip's predictions that gives one number per frame, NaN where a frame cannot be
 judged; the thresholds are settings, a NaN never passes, and ``verdicts`` names the first rule that a frame broke. A
-prediction that is not finite is never kept, whichever rules are enabled. The rules are order-free: a rule's score does
-not depend on which other rules rejected the frame, with two exceptions that are part of their definition: the shape of
-the hand is learnt from frames that pass all other rules, and the optional ``neighbour: valid`` compares with frames
-that pass the spatial ones.
+prediction that is not finite, or whose camera did not fit, is never kept, whichever rules are enabled. The rules are
+order-free: a rule's score does not depend on which other rules rejected the frame, with two exceptions that are part of
+their definition: the shape of the hand is learnt from frames that pass all other rules, and the optional
+``neighbour: valid`` compares with frames that pass the spatial ones. What is not finite is nobody's neighbour.
 
 | rule | score | unit | passes |
 |---|---|---|---|
@@ -112,9 +112,9 @@ def with_temporal(
 ) -> dict[str, Tensor]:  # fmt: skip
     """All scores from the spatial ones and what a table of predictions holds: no network, no hand model."""
     frames_T = frames_T.to(joints_px_TJ2.device)
-    valid_T = torch.ones_like(frames_T, dtype=torch.bool)
+    valid_T = _finite(joints_px_TJ2, pose_T48, shape_T10)  # no step leads from or to what is not a number
     if config.neighbour == "valid":
-        valid_T = _all_passed(passed(spatial, config), config, SPATIAL_RULES)
+        valid_T = valid_T & _all_passed(passed(spatial, config), config, SPATIAL_RULES)
     found = dict(spatial)
     found["joint_step"] = temporal_rules.joint_step(joints_px_TJ2, boxes_T4, frames_T, valid_T)
     found["pose_step"] = temporal_rules.pose_step(
@@ -136,26 +136,39 @@ def passed(scores: Mapping[str, Tensor], config: FilterConfig) -> dict[str, Tens
     }
 
 
-def finite(joints_px_TJ2: Tensor, pose_T48: Tensor, shape_T10: Tensor) -> Tensor:
-    """(T,) whether a prediction is numbers throughout, by what a table of predictions holds of it."""
-    parts = (joints_px_TJ2, pose_T48, shape_T10)
-    return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
+def sound(
+    joints_px_TJ2: Tensor, pose_T48: Tensor, shape_T10: Tensor, camera_T3: Tensor, config: FilterConfig
+) -> Tensor:  # fmt: skip
+    """(T,) whether a prediction may be kept at all, by what a table of predictions holds of it.
+
+    It must be numbers throughout, and its camera must not mirror it or have failed (scale <= 0; reading A11), which
+    the reprojection rule says itself where it judges.
+    """
+    finite_T = _finite(joints_px_TJ2, pose_T48, shape_T10)
+    if "reprojection" in config.enabled:
+        return finite_T
+    return finite_T & _finite(camera_T3) & (camera_T3[:, 0] > 0)
 
 
 def verdicts(
-    scores: Mapping[str, Tensor], config: FilterConfig, finite_T: Tensor | None = None
+    scores: Mapping[str, Tensor], config: FilterConfig, sound_T: Tensor | None = None
 ) -> tuple[str, ...]:  # fmt: skip
     """One word per frame: 'kept', or the first enabled rule it broke in the order of ``RULES``.
 
-    Frames that are False in ``finite_T`` (nothing: all are finite) are rejected whatever is enabled, under the first
-    rule of all: a hand that is not finite has no box.
+    Frames that are False in ``sound_T`` (nothing: all are sound) are rejected whatever is enabled, under the first
+    rule of all: a hand that is not finite has no box, and one that the camera does not see lies in none.
     """
     passes = passed(scores, config)
     broken = {rule: (~passes[rule]).tolist() for rule in RULES if rule in config.enabled}
     count = len(next(iter(scores.values())))
     words = [next((rule for rule, faults in broken.items() if faults[row]), KEPT) for row in range(count)]
-    sound = [True] * count if finite_T is None else finite_T.tolist()
-    return tuple(word if whole else RULES[0] for word, whole in zip(words, sound, strict=True))
+    whole = [True] * count if sound_T is None else sound_T.tolist()
+    return tuple(word if good else RULES[0] for word, good in zip(words, whole, strict=True))
+
+
+def _finite(*parts: Tensor) -> Tensor:
+    """(T,) whether all numbers of all parts (T, ...) are finite."""
+    return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
 
 
 def _all_passed(passes: Mapping[str, Tensor], config: FilterConfig, rules: Sequence[str]) -> Tensor:

@@ -181,7 +181,7 @@ def _labels(
         camera=camera,
         scores=scores,
         verdicts=filters.verdicts(
-            scores, config, filters.finite(prediction.joints_px, prediction.pose, prediction.shape)
+            scores, config, filters.sound(prediction.joints_px, prediction.pose, prediction.shape, camera, config)
         ),
         teacher=teacher,
     )

@@ -192,7 +192,7 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
             config=config,
         )
         columns = {f"score_{rule}": _floats(score) for rule, score in scores.items()}
-        sound = filters.finite(*(tensors[name] for name in ("joints_px", "mano_pose", "mano_shape")))
+        sound = filters.sound(*(tensors[name] for name in ("joints_px", "mano_pose", "mano_shape", "camera")), config)
         columns["verdict"] = pa.array(filters.verdicts(scores, config, sound))
         for name, column in columns.items():
             place = clip.schema.get_field_index(name)
@@ -201,7 +201,7 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-_RESCORED_FROM = ("joints_px", "mano_pose", "mano_shape", "hand_box", "frame")
+_RESCORED_FROM = ("joints_px", "mano_pose", "mano_shape", "camera", "hand_box", "frame")
 
 
 def _clip_table(label: PseudoLabels) -> pa.Table:

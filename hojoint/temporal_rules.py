@@ -26,7 +26,7 @@ def neighbours(frames_T: Tensor, valid_T: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         frames_T: ascending frame numbers.
-        valid_T: which frames may serve as a neighbour; all of them in the default reading.
+        valid_T: which frames may serve as a neighbour; all that are finite in the default reading.
     """
     rows_T = torch.arange(len(frames_T), device=frames_T.device)
     before_T, after_T = (rows_T - 1).clamp(min=0), (rows_T + 1).clamp(max=max(len(rows_T) - 1, 0))

@@ -422,7 +422,7 @@ def test_scores_do_not_depend_on_which_other_rules_judge(layer: Any, axes: Tenso
             torch.testing.assert_close(found[other], base[other], equal_nan=True, rtol=0, atol=0)
 
 
-def test_a_hand_that_is_not_finite_is_rejected_and_spoils_only_its_neighbour(layer: Any, axes: Tensor) -> None:
+def test_a_hand_that_is_not_finite_is_rejected_and_is_nobodys_neighbour(layer: Any, axes: Tensor) -> None:
     prediction, boxes = hand(layer, torch.zeros(8, 48))
     broken = {
         field.name: getattr(prediction, field.name).clone()
@@ -432,7 +432,9 @@ def test_a_hand_that_is_not_finite_is_rejected_and_spoils_only_its_neighbour(lay
     for value in broken.values():
         value[4] = torch.nan
     words = filters.verdicts(scored(HandPrediction(**broken, flipped=False), boxes, axes), CONFIG)
-    assert words == ("kept",) * 4 + ("box_iou", "joint_step", "kept", "kept")
+    assert words == ("kept",) * 4 + ("box_iou", "kept", "kept", "kept")  # frame 5 turns to frame 6
+    last = HandPrediction(**{name: value[:6] for name, value in broken.items()}, flipped=False)
+    assert filters.verdicts(scored(last, boxes[:6], axes), CONFIG)[5] == "joint_step"  # it has none to turn to
 
 
 @pytest.mark.parametrize("part", ["joints_px", "pose", "shape"])
@@ -444,10 +446,28 @@ def test_a_prediction_that_is_not_finite_is_never_kept_whatever_judges(
     broken = getattr(prediction, part).clone()
     broken[4, 3] = torch.nan
     prediction = dataclasses.replace(prediction, **{part: broken})
-    sound = filters.finite(prediction.joints_px, prediction.pose, prediction.shape)
-    assert sound.tolist() == [True] * 4 + [False] + [True] * 3
     config = FilterConfig(enabled=enabled)
+    fitted = camera.fit(hand(layer, torch.zeros(8, 48))[0])
+    sound = filters.sound(prediction.joints_px, prediction.pose, prediction.shape, fitted, config)
+    assert sound.tolist() == [True] * 4 + [False] + [True] * 3
     words = filters.verdicts(scored(prediction, boxes, axes, config), config, sound)
+    assert words == ("kept",) * 4 + ("box_iou",) + ("kept",) * 3
+
+
+@pytest.mark.parametrize("scale", [0.0, -5.0, math.nan])
+@pytest.mark.parametrize("enabled", [(), ("shape_spread",), filters.RULES])
+def test_a_hand_whose_camera_mirrors_it_or_failed_is_never_kept_whatever_judges(
+    layer: Any, axes: Tensor, scale: float, enabled: Any
+) -> None:
+    prediction, boxes = hand(layer, torch.zeros(8, 48))
+    fitted = camera.fit(prediction)
+    fitted[4, 0] = scale
+    config = FilterConfig(enabled=enabled)
+    found = filters.scores(
+        prediction, fitted, boxes, torch.arange(8), size=SIZE, axes_F33=axes, config=config
+    )  # fmt: skip
+    sound = filters.sound(prediction.joints_px, prediction.pose, prediction.shape, fitted, config)
+    words = filters.verdicts(found, config, sound)
     assert words == ("kept",) * 4 + ("box_iou",) + ("kept",) * 3
 
 

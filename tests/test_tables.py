@@ -239,6 +239,15 @@ def test_other_thresholds_give_the_verdicts_that_labelling_with_them_would() -> 
     assert set(again["verdict"].to_pylist()) != set(label.verdicts)
 
 
+def test_a_row_whose_camera_did_not_fit_is_rejected_again_where_no_rule_says_so() -> None:
+    label = labels()
+    table = tables.predictions_table([dataclasses.replace(label, camera=label.camera * torch.tensor([-1.0, 1, 1]))])
+    for enabled in ((), ("shape_spread",)):
+        config = FilterConfig(enabled=enabled)
+        assert set(tables.rescored(table, config)["verdict"].to_pylist()) == {"box_iou"}
+        assert set(tables.rescored(tables.predictions_table([label]), config)["verdict"].to_pylist()) == {"kept"}
+
+
 def test_pixels_of_another_clip_are_refused() -> None:
     label = labels()
     wrong = dataclasses.replace(frames_of(label), clip_id="other")
