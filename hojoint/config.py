@@ -243,6 +243,10 @@ class HO3DConfig(Settings):
 
 class FreiHANDConfig(Settings):
     root: str | None = None
+    """The training set, the evaluation set, or both in one folder; FreiHAND's authors give two."""
+    evaluation_root: str | None = None
+    """The evaluation set; nothing means ``root`` if its truth is there, else the sibling '<root>_eval' if there is one.
+    """
 
 
 class PseudoConfig(Settings):

@@ -20,6 +20,7 @@ from hojoint import crops, draw, figures, geometry, metrics
 from hojoint.album import Example
 from hojoint.batches import prepare
 from hojoint.config import Config
+from hojoint.datasets import freihand
 from hojoint.datasets.collate import collate
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
@@ -41,9 +42,11 @@ EXAMPLE_FIELDS = tuple(field.name for field in fields(Example) if field.name not
 
 
 def domains_of(config: Config) -> list[Domain]:
-    """The data sets that the settings name."""
-    named: dict[Domain, str | None] = {"ho3d": config.data.ho3d.root, "freihand": config.data.freihand.root}
-    return [domain for domain, root in named.items() if root is not None]
+    """The data sets that the settings name, but for a FreiHAND without its evaluation set (``freihand.advice``)."""
+    given = config.data.freihand
+    measured = freihand.evaluation_root(given) is not None and freihand.advice(given) is None
+    named: dict[Domain, bool] = {"ho3d": config.data.ho3d.root is not None, "freihand": measured}
+    return [domain for domain, there in named.items() if there]
 
 
 def open_domain(domain: Domain, config: Config) -> HO3D | FreiHAND:

@@ -22,7 +22,7 @@ from cluster import scoring, session
 from cluster.store import Store, open_store
 from hojoint import album, draw, evaluation, mano, report_tables, submission_files
 from hojoint.config import Config
-from hojoint.datasets import fingertips
+from hojoint.datasets import fingertips, freihand
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from jobs import command, printing
@@ -36,6 +36,8 @@ def job(config: Config, dry_run: bool) -> None:
         _score_file(config, dry_run)
         return
     command.need(config.teacher.checkpoint, "teacher.checkpoint", "runs/tiny/student/checkpoint.pt")
+    if (said := freihand.advice(config.data.freihand)) is not None:
+        print(f"note: {said}")
     domains = evaluation.domains_of(config)
     if not domains:
         raise InputError("nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or predictions=)")

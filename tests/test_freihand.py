@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 import torch
 from labelled import draw_world
 
-from hojoint import mano
+from hojoint import config as settings
+from hojoint import evaluation, mano
 from hojoint.config import FreiHANDConfig
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.errors import InputError
+from jobs import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +41,65 @@ def test_pose_with_the_mean_added_poses_the_vertices_of_the_truth(world):
     np.testing.assert_allclose(reader.roots(), joints[:, 0], atol=1e-6)
 
 
-def test_training_images_of_all_versions_share_the_labels(tmp_path):
-    folder = tmp_path / "training" / "rgb"
-    folder.mkdir(parents=True)
+def write_training_set(folder):
+    """Two labels, each image in four versions, as FreiHAND_pub_v2 has them: the evaluation images lack their truth."""
+    (folder / "training" / "rgb").mkdir(parents=True)
     for index in range(8):
-        cv2.imwrite(str(folder / f"{index:08d}.jpg"), np.full((224, 224, 3), 20 * index, np.uint8))
+        path = folder / "training" / "rgb" / f"{index:08d}.jpg"
+        cv2.imwrite(str(path), np.full((224, 224, 3), 20 * index, np.uint8))
     camera = [[300.0, 0, 112], [0, 300.0, 112], [0, 0, 1]]
     joints = (np.random.default_rng(0).uniform(-0.05, 0.05, (2, 21, 3)) + np.array([0, 0, 0.6])).tolist()
     labels = {"K": [camera] * 2, "xyz": joints, "mano": [[[0.1 * k] * 61] for k in (1, 2)]}
     for key, value in labels.items():
-        (tmp_path / f"training_{key}.json").write_text(json.dumps(value))
-    reader = FreiHAND(FreiHANDConfig(root=str(tmp_path)), "train", mean_pose=np.full(45, 0.5))
+        (folder / f"training_{key}.json").write_text(json.dumps(value))
+    (folder / "evaluation_K.json").write_text(json.dumps([camera]))
+    return FreiHANDConfig(root=str(folder))
+
+
+def test_training_images_of_all_versions_share_the_labels(tmp_path):
+    reader = FreiHAND(write_training_set(tmp_path), "train", mean_pose=np.full(45, 0.5))
     assert len(reader) == 8
     first, again = reader[1], reader[7]
     np.testing.assert_array_equal(first.joints_px, again.joints_px)
     assert abs(float(again.image.mean()) - 140) < 2  # image 7 has label 7 % 2
     np.testing.assert_allclose(first.pose, [0.2] * 3 + [0.7] * 45, rtol=1e-6)
     np.testing.assert_allclose(first.shape, [0.2] * 10, rtol=1e-6)
+
+
+@pytest.mark.parametrize("key", ["K", "xyz", "mano"])
+def test_the_fingerprint_tells_every_label_that_training_reads(tmp_path, key):
+    config = write_training_set(tmp_path)
+    before = FreiHAND(config, "train").fingerprint()
+    assert FreiHAND(config, "train").fingerprint() == before
+    path = tmp_path / f"training_{key}.json"
+    path.write_text(path.read_text().replace("0.", "0.0"))
+    assert FreiHAND(config, "train").fingerprint() != before
+
+
+def test_the_evaluation_set_is_found_beside_the_training_set_or_where_it_is_said_to_be(world, tmp_path):
+    given = Path(world.data.freihand.root)  # an evaluation set alone, as the contract's data.freihand.root=DIR
+    assert FreiHAND(world.data.freihand, "evaluation").root == given
+    config = write_training_set(tmp_path / "FreiHAND_pub_v2")
+    said = config.model_copy(update={"evaluation_root": str(given)})
+    assert len(FreiHAND(said, "evaluation")) == 3
+    assert len(FreiHAND(FreiHANDConfig(evaluation_root=str(given)), "evaluation")) == 3
+    (tmp_path / "FreiHAND_pub_v2_eval").symlink_to(given)
+    assert FreiHAND(config, "evaluation").root == tmp_path / "FreiHAND_pub_v2_eval"
+    assert FreiHAND(config, "train").root == tmp_path / "FreiHAND_pub_v2"
+
+
+def test_a_training_set_alone_is_not_measured_and_that_is_said(world, tmp_path, capsys):
+    config = write_training_set(tmp_path)
+    both = settings.changed(world, data={"freihand": settings.to_tree(config)})
+    assert evaluation.domains_of(both) == ["ho3d"]
+    assert evaluation.domains_of(world) == ["ho3d", "freihand"]
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(settings.to_tree(both)))
+    assert evaluate.main(["--config", str(path), "--dry-run", "teacher.checkpoint=t.pt"]) == 0
+    assert f"note: {tmp_path} is FreiHAND's training set" in capsys.readouterr().out
+    # another folder than FreiHAND's is an error, never a set left out
+    wrong = settings.changed(world, data={"freihand": {"root": str(tmp_path / "nowhere")}})
+    assert evaluation.domains_of(wrong) == ["ho3d", "freihand"]
 
 
 def test_missing_and_foreign_files_are_named(tmp_path, world):

@@ -22,6 +22,31 @@ from hojoint.records import Sample
 WHERE = "FreiHAND comes from its authors' page (search 'FreiHAND dataset'); set data.freihand.root"
 
 
+def evaluation_root(config: FreiHANDConfig) -> Path | None:
+    """Folder of the evaluation set: it is a download of its own, FreiHAND_pub_v2_eval beside FreiHAND_pub_v2.
+
+    The training set's folder has evaluation images too, yet not their truth.
+    """
+    if config.evaluation_root is not None or config.root is None:
+        return None if config.evaluation_root is None else Path(config.evaluation_root)
+    root = Path(config.root)
+    beside = Path(f"{root}_eval")
+    return beside if beside.is_dir() and not (root / "evaluation_xyz.json").is_file() else root
+
+
+def advice(config: FreiHANDConfig) -> str | None:
+    """A sentence for the user where the settings name a training set alone, on which nothing can be measured."""
+    root = evaluation_root(config)
+    if root is None or config.evaluation_root is not None or (root / "evaluation_xyz.json").is_file():
+        return None
+    if not (root / "training_xyz.json").is_file():
+        return None  # no FreiHAND at all: the reader says so
+    return (
+        f"{root} is FreiHAND's training set: it has no evaluation_xyz.json, so nothing is measured on FreiHAND. The "
+        "evaluation set is a download of its own; set data.freihand.evaluation_root"
+    )
+
+
 class FreiHAND:
     """One split as a sequence of Samples without objects."""
 
@@ -34,9 +59,10 @@ class FreiHAND:
         mean_pose: np.ndarray | None = None,
     ) -> None:
         """``mean_pose``: (45,) rad of the hand model in use (``HandModel.hands_mean``); nothing means a flat hand."""
-        if config.root is None:
+        root = config.root if split == "train" else evaluation_root(config)
+        if root is None:
             raise InputError(f"the setting 'data.freihand.root' is needed. {WHERE}")
-        self.root, self.split = Path(config.root), split
+        self.root, self.split = Path(root), split
         self.crop, self.region_px = crop or CropConfig(), region_px
         self.mean_pose = np.zeros(45) if mean_pose is None else mean_pose
         self.folder = self.root / ("training" if split == "train" else "evaluation") / "rgb"
@@ -83,7 +109,8 @@ class FreiHAND:
     def fingerprint(self) -> str:
         """Tells this data from another: its labels, and the content of sixteen images."""
         some = self.names[:: max(1, len(self) // 16)]
-        return regions.fingerprint(self.names, [self._path("xyz"), *(self.folder / f"{name}.jpg" for name in some)])
+        labels = [self._path(key) for key in (("K", "xyz") if self.mano is None else ("K", "xyz", "mano"))]
+        return regions.fingerprint(self.names, [*labels, *(self.folder / f"{name}.jpg" for name in some)])
 
     def _path(self, key: str) -> Path:
         return self.root / f"{'training' if self.split == 'train' else 'evaluation'}_{key}.json"
