@@ -28,9 +28,10 @@ def train(config: Config, dry_run: bool, *, parents: Mapping[str, Any]) -> None:
     """Train, or say what would be trained; ``jobs.retrain`` is this with pseudo-labels among the data."""
     output = command.need(config.output, "output", "runs/teacher")
     if "ho3d" in config.train.datasets:
-        note = fingertips.advice(HO3D(config.data.ho3d, "train", config.crop), config.mano)
-        if note is not None:
-            print(f"note: {note}")
+        reader = HO3D(config.data.ho3d, "train", config.crop)
+        for note in (fingertips.advice(reader, config.mano), reader.advice()):
+            if note is not None:
+                print(f"note: {note}")
     if dry_run:
         _describe(config, output, parents)
         return

@@ -73,12 +73,31 @@ def test_control_points_are_the_object_s_box_through_its_pose_and_the_mask_cover
 
 
 def test_without_a_segmentation_the_model_is_drawn_and_agrees_with_it(world, tmp_path):
-    given = HO3D(world.data.ho3d, "train", world.crop)[0]
-    config = world.data.ho3d.model_copy(update={"segmentations": str(tmp_path / "none")})
-    made = HO3D(config, "train", world.crop)[0].object_mask
+    given_reader = HO3D(world.data.ho3d, "train", world.crop)
+    given = given_reader[0]
+    (tmp_path / "HO3D").symlink_to(given_reader.root)  # without the sibling that has the segmentations
+    reader = HO3D(world.data.ho3d.model_copy(update={"root": str(tmp_path / "HO3D")}), "train", world.crop)
+    made = reader[0].object_mask
     seen = given.object_mask
     # the drawn one ignores the hand in front, so it holds nearly all of the seen one
     assert (made & seen).sum() > 0.95 * seen.sum()
+    assert (made != seen).any()
+    assert reader.fingerprint() != given_reader.fingerprint()
+    assert given_reader.advice() is None
+    assert f"no {tmp_path}/HO3D_segmentations_rendered" in reader.advice()
+
+
+def test_segmentations_that_are_asked_for_must_be_there_and_whole(world, tmp_path):
+    config = world.data.ho3d.model_copy(update={"segmentations": str(tmp_path)})
+    with pytest.raises(InputError, match=rf"data\.ho3d\.segmentations={tmp_path} must be .* with train/ in it"):
+        HO3D(config, "train", world.crop)
+    HO3D(config, "evaluation", world.crop)  # which needs none
+    shutil.copytree(HO3D(world.data.ho3d, "train").segmentations, tmp_path, dirs_exist_ok=True)
+    reader = HO3D(config, "train", world.crop)
+    path = tmp_path / "train" / f"{reader.names[0].replace('/', '/seg/')}.jpg"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=rf"{path.name} is not a whole image"):
+        reader[0]
 
 
 def test_a_point_cloud_without_a_mesh_fills_its_hull():

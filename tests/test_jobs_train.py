@@ -68,6 +68,15 @@ def test_labels_of_another_hand_model_are_refused(world, labels, tmp_path, capsy
     assert "poses of another hand model" in capsys.readouterr().err
 
 
+def test_missing_segmentations_are_one_note_before_the_work(world, tmp_path, capsys):
+    path = config_file(tmp_path, world, output=str(tmp_path / "out"))
+    assert train.main(["--config", path, "--dry-run"]) == 0
+    assert "note:" not in capsys.readouterr().out
+    (tmp_path / "HO3D").symlink_to(world.data.ho3d.root)
+    assert train.main(["--config", path, f"data.ho3d.root={tmp_path}/HO3D", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count(f"note: there is no {tmp_path}/HO3D_segmentations_rendered/train") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

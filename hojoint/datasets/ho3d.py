@@ -48,6 +48,11 @@ class HO3D:
         self.names = _read_list(self.root, split)
         self.segmentations = Path(config.segmentations or f"{self.root}_segmentations_rendered")
         self.object_folder = Path(config.object_models or self.root.parent / "object_models")
+        if split == "train" and config.segmentations is not None and not self.has_segmentations:
+            raise InputError(
+                f"data.ho3d.segmentations={config.segmentations} must be the folder of HO-3D's rendered segmentations "
+                f"with {split}/ in it, found none; mend it, or leave it out to have the models' outlines drawn instead"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,6 +86,20 @@ class HO3D:
             object_name=str(meta["objName"]),
             object_pose=pose,
             **hand,
+        )
+
+    @cached_property
+    def has_segmentations(self) -> bool:
+        """The folder is there; single masks that it lacks are drawn all the same."""
+        return (self.segmentations / self.split).is_dir()
+
+    def advice(self) -> str | None:
+        """A sentence for the user where the masks of training are not HO-3D's own."""
+        if self.split != "train" or self.has_segmentations:
+            return None
+        return (
+            f"there is no {self.segmentations}/{self.split}, so object masks are outlines of the models, which know no "
+            "hand in front of them (A6); the segmentations are a download of their own (data.ho3d.segmentations)"
         )
 
     @cached_property
@@ -134,10 +153,12 @@ class HO3D:
         return np.stack(wrists) @ GL_TO_CV
 
     def fingerprint(self) -> str:
-        """Tells this data from another: all names, and the content of sixteen frames."""
+        """Tells this data from another: all names, where masks come from, and the content of sixteen frames."""
         some = self.names[:: max(1, len(self) // 16)]
         files = [self.root / self.split / name.replace("/", "/meta/") for name in some]
-        return regions.fingerprint(self.names, [*(f.with_suffix(".pkl") for f in files), *map(self.image_path, some)])
+        masks = [f"masks {'given' if self.has_segmentations else 'drawn'}"] if self.split == "train" else []
+        names = [*self.names, *masks]
+        return regions.fingerprint(names, [*(f.with_suffix(".pkl") for f in files), *map(self.image_path, some)])
 
     def image_path(self, name: str) -> Path:
         """File of a listed frame's image."""
@@ -158,10 +179,9 @@ class HO3D:
     ) -> np.ndarray:
         """Where the object is seen, (H, W) of 0 and 1: the rendered segmentation, else the drawn model (reading A6)."""
         path = self.segmentations / self.split / f"{name.replace('/', '/seg/')}.jpg"
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
-        if image is None:
+        if not path.is_file():
             return silhouette(model, pose, camera, size)
-        blue, green, red = (image[..., channel] for channel in range(3))
+        red, green, blue = np.moveaxis(regions.read_image(path), 2, 0)
         mask = ((blue > MASK_BLUE) & (green < MASK_OTHER) & (red < MASK_OTHER)).astype(np.uint8)
         return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)  # they are a quarter of the image's size
 
