@@ -13,7 +13,7 @@ from torchvision.ops import roi_align
 from hojoint.config import ModelConfig
 from hojoint.errors import InputError
 from hojoint.network import HOJoint
-from hojoint.released import PREFIX, layout, load_released, save_released
+from hojoint.released import PREFIX, SIGN_CHANGE, layout, load_released, save_released
 
 # sha256 of the sorted lines "name shape" of the authors' published file.
 PUBLISHED_LAYOUT = "5f5c7a8b6ae2dd066830d9173a4117baeab84051ca6982ad8af58cc44b21cae0"
@@ -204,6 +204,18 @@ def test_bare_and_wrapped_state_dicts_are_read(prefix: str, weights: dict[str, T
     torch.save({**{prefix + name: value for name, value in weights.items()}, **mano}, tmp_path / "bare.pth")
     network = load_released(tmp_path / "bare.pth")
     assert torch.equal(network.object_decoder.out.weight, weights["obj_head.out_conv.weight"])
+
+
+def test_the_constant_sign_change_may_be_absent_but_not_misshapen(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    without = {name: value for name, value in weights.items() if name != SIGN_CHANGE}
+    assert (len(weights), len(without)) == (875, 874)
+    torch.save({"state_dict": without}, tmp_path / "without.pth")
+    network = load_released(tmp_path / "without.pth")
+    save_released(network, tmp_path / "again.pth")
+    assert len(torch.load(tmp_path / "again.pth", weights_only=True)["state_dict"]) == 875
+    torch.save({"state_dict": {**without, SIGN_CHANGE: torch.zeros(4)}}, tmp_path / "wrong.pth")
+    with pytest.raises(InputError, match=r"coord_change_mat \[4\] instead of \[3, 3\]"):
+        load_released(tmp_path / "wrong.pth")
 
 
 def test_missing_extra_and_misshapen_tensors_are_named(weights: dict[str, Tensor], tmp_path: Path) -> None:
