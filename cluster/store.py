@@ -7,11 +7,13 @@ Store is opened where it is used, never sent in a task. Not here: which objects 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
-import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +25,16 @@ import pyarrow.fs
 from hojoint.errors import InputError
 
 KEY = re.compile(r"[A-Za-z0-9_.=-]+(/[A-Za-z0-9_.=-]+)*")
-PROBES = ".probes"  # folder of the objects that check_conditional writes and removes
+PROBE = ".probe-"  # begins the names of the objects that check_conditional writes and removes
 PARTIAL = ".partial"  # folder of local files that are being written
+ABANDONED_S = 3600.0  # a file that is being written for so long has lost its writer
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # what file systems without hard links say
+MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # faults of the machine, not of what the user gave
 RACERS = 8
+WITHOUT_CONDITION = (
+    "Without it, retries and two drivers at once can label a unit twice. Use a store that has it (AWS S3, Ceph, MinIO, "
+    "a local disk), or set labelling.require_conditional_writes=false and never run two drivers on one output"
+)
 
 
 class Store(Protocol):
@@ -50,27 +59,30 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove; no error where there is none."""
 
+    def tidy(self) -> int:
+        """Remove what writers that were killed left half written; how many objects that were."""
+
     def uri(self, key: str) -> str: ...
 
     def filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
         """For pyarrow and Ray Train: a filesystem, and the path of this store in it."""
 
 
-def open_store(uri: str) -> Store:
+def open_store(uri: str, *, conditional: bool = True) -> Store:
     """A folder, ``file://`` or ``s3://bucket[/prefix]``.
+
+    Without ``conditional``, ``put_new`` makes do with looking first where a server has no conditional writes.
 
     Raises:
         InputError: another scheme, or a URI that cannot be one.
     """
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return LocalStore(uri)
-    if scheme == "file":
-        return LocalStore("/" + rest.lstrip("/"))
+    folder, scheme = _local(uri), uri.partition("://")[0]
+    if folder is not None:
+        return LocalStore(folder)
     if scheme == "s3":
         from cluster.s3 import S3Store  # a laptop that writes to a folder need not load boto3
 
-        return S3Store(uri)
+        return S3Store(uri, conditional=conditional)
     raise InputError(f"wanted a folder or s3://bucket/prefix, found {uri!r}: {scheme}:// is not supported")
 
 
@@ -82,7 +94,7 @@ def check_writable(uri: str) -> None:
     """
     store = open_store(uri)
     if not isinstance(store, LocalStore):
-        next(iter(store.list(PROBES)), None)  # the bucket is there and answers us
+        next(iter(store.list(PARTIAL)), None)  # the bucket is there and answers us
         return
     place = Path(store.root)
     while not os.path.lexists(place):
@@ -103,15 +115,29 @@ def read_uri(uri: str) -> bytes:
     Raises:
         InputError: there is none.
     """
+    path = _local(uri)
     folder, _, name = uri.rpartition("/")
     try:
-        if "://" in uri:
-            return open_store(folder).get(name)
-        return Path(uri).read_bytes()
+        if path is not None:
+            return path.read_bytes()
+        if "://" not in folder or not KEY.fullmatch(name):
+            raise InputError(
+                f"wanted the URI of one object, its name of letters, digits and _ . = -, as in s3://bucket/folder/name;"
+                f" found {uri!r}"
+            )
+        return open_store(folder).get(name)
     except KeyError:
         raise InputError(f"there is no object {uri}") from None
     except OSError as error:
         raise InputError(f"cannot read {uri}: {error.strerror}") from None
+
+
+def _local(uri: str) -> Path | None:
+    """The path of a local file or folder; nothing for what lies elsewhere."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return Path(uri)
+    return Path("/" + rest.lstrip("/")) if scheme == "file" else None
 
 
 def check_conditional(store: Store) -> None:
@@ -120,8 +146,8 @@ def check_conditional(store: Store) -> None:
     Raises:
         InputError: it is not, so two attempts at a unit could both be committed.
     """
-    name = uuid.uuid4().hex
-    sequential, raced = f"{PROBES}/{name}-sequential", f"{PROBES}/{name}-raced"
+    name = PROBE + uuid.uuid4().hex  # shares no folder with another driver's probe
+    sequential, raced = f"{name}-sequential", f"{name}-raced"
     start = threading.Barrier(RACERS)
 
     def race(racer: int) -> bool:
@@ -140,9 +166,7 @@ def check_conditional(store: Store) -> None:
     if one_by_one != [True, False] or kept != b"first" or winners != 1:
         raise InputError(
             f"{store.root} does not refuse a second conditional write (If-None-Match: *): of two in a row "
-            f"{sum(one_by_one)} succeeded, of {RACERS} at once {winners}. Without it, retries and two drivers at once "
-            "can label a unit twice. Use a store that has it (AWS S3, Ceph, MinIO, a local disk), or set "
-            "labelling.require_conditional_writes=false and never run two drivers on one output"
+            f"{sum(one_by_one)} succeeded, of {RACERS} at once {winners}. {WITHOUT_CONDITION}"
         )
 
 
@@ -162,24 +186,20 @@ class LocalStore:
 
     def put(self, key: str, data: bytes) -> None:
         partial = self._partial(key, data)
-        os.replace(partial, self._path(key))
+        with _users_fault(self._path(key)):
+            os.replace(partial, self._path(key))
         _sync(self._path(key).parent)
 
     def put_new(self, key: str, data: bytes) -> bool:
-        partial = self._partial(key, data)
+        partial, path = self._partial(key, data), self._path(key)
         try:
-            os.link(partial, self._path(key))
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise InputError(
-                f"cannot create files exclusively under {self.root}: {error.strerror}. The output needs a file system "
-                "with hard links; choose another folder"
-            ) from None
+            with _users_fault(path):
+                won = self._link(partial, path)
         finally:
             partial.unlink()
-        _sync(self._path(key).parent)
-        return True
+        if won:
+            _sync(path.parent)
+        return won
 
     def get(self, key: str) -> bytes:
         try:
@@ -197,8 +217,15 @@ class LocalStore:
 
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
-        if key.startswith(PROBES):
-            shutil.rmtree(self._folder / PROBES, ignore_errors=True)
+
+    def tidy(self) -> int:
+        removed = 0
+        for path in (self._folder / PARTIAL).glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another sweep was first
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def uri(self, key: str) -> str:
         return str(self._path(key))
@@ -209,19 +236,48 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return self._folder / checked(key)
 
+    def _link(self, partial: Path, path: Path) -> bool:
+        """Give a finished file its name; whether it has it now."""
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            # NFS repeats a request whose answer was lost: the file in the way may be ours.
+            return os.path.samefile(partial, path)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            raise InputError(
+                f"cannot create files exclusively under {self.root}: {error.strerror}. The output needs a file system "
+                "with hard links; choose another folder"
+            ) from None
+        return True
+
     def _partial(self, key: str, data: bytes) -> Path:
         """The data in a finished file under another name, on disk."""
-        try:
+        partial = self._folder / PARTIAL / uuid.uuid4().hex
+        with _users_fault(self._path(key)):
             self._path(key).parent.mkdir(parents=True, exist_ok=True)
-            partial = self._folder / PARTIAL / uuid.uuid4().hex
             partial.parent.mkdir(exist_ok=True)
-            with open(partial, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            raise InputError(f"cannot write {self._path(key)}: {error.strerror}") from None
+            try:
+                with open(partial, "xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                partial.unlink(missing_ok=True)  # a full disk needs no half file more
+                raise
         return partial
+
+
+@contextlib.contextmanager
+def _users_fault(path: Path) -> Iterator[None]:
+    """Within, an OSError means that the output cannot be what the user said; the machine's own faults stay theirs."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in MACHINE:
+            raise
+        raise InputError(f"cannot write {path}: {error.strerror}; choose an output that can be written") from None
 
 
 def _sync(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow.fs
 import pytest
 
 from cluster import store as stores
@@ -64,8 +66,18 @@ def test_of_eight_at_once_one_succeeds_and_its_content_stays(store: Store) -> No
 
 
 def test_a_sound_store_passes_the_probe_which_leaves_nothing(store: Store) -> None:
+    store.put("a", b"")
     check_conditional(store)
-    assert list(store.list(stores.PROBES)) == []
+    filesystem, root = store.filesystem()
+    there = filesystem.get_file_info(pyarrow.fs.FileSelector(root, recursive=True))
+    assert [info.base_name for info in there if info.type == pyarrow.fs.FileType.File] == ["a"]
+
+
+def test_probes_of_two_drivers_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: check_conditional(store), range(60)))
+    assert [path.name for path in tmp_path.iterdir()] == [stores.PARTIAL]
 
 
 def test_pyarrow_reads_and_writes_the_same_objects(store: Store) -> None:
@@ -222,6 +234,20 @@ def test_another_kind_of_uri_is_refused(uri: str) -> None:
         open_store(uri)
 
 
+@pytest.mark.parametrize("uri", ["s3://bucket/folder/", "s3://bucket/my model.pt", "s3://bucket", "gs://a/b.pt"])
+def test_what_cannot_name_one_object_is_the_users_to_mend(uri: str) -> None:
+    with pytest.raises(InputError, match="found"):
+        read_uri(uri)
+
+
+def test_a_local_file_may_have_any_name_with_file_in_front_or_without(tmp_path: Path) -> None:
+    path = tmp_path / "my model, the 2nd.pt"
+    path.write_bytes(b"weights")
+    assert read_uri(str(path)) == read_uri(f"file://{path}") == b"weights"
+    with pytest.raises(InputError, match="cannot read file:///"):
+        read_uri(f"file://{tmp_path}/")
+
+
 def test_an_output_that_is_a_file_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
@@ -235,6 +261,50 @@ def test_a_folder_without_hard_links_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "link", no_links)
     with pytest.raises(InputError, match="hard links"):
         check_conditional(open_store(str(tmp_path)))
+
+
+def test_a_link_whose_answer_was_lost_and_that_is_repeated_counts_as_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS does it: the link is made, the answer is lost, and the second request finds it there."""
+    real = os.link
+
+    def twice(partial: Path, path: Path) -> None:
+        real(partial, path)
+        real(partial, path)
+
+    monkeypatch.setattr(os, "link", twice)
+    store = LocalStore(tmp_path)
+    assert store.put_new("commits/u.json", b"mine")
+    assert not store.put_new("commits/u.json", b"another's")
+    assert store.get("commits/u.json") == b"mine"
+
+
+@pytest.mark.parametrize("call", ["fsync", "link", "replace"])
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, OSError), (errno.EIO, OSError), (errno.EROFS, InputError)])
+def test_a_full_or_failing_disk_is_the_machines_fault_and_any_other_the_users(
+    call: str, number: int, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*names: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    store = LocalStore(tmp_path)
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(kind, match=os.strerror(number)) as caught:
+        store.put_new("a", b"") if call == "link" else store.put("a", b"")
+    assert "hard links" not in str(caught.value)
+
+
+def test_only_old_halves_of_killed_writers_are_tidied_away(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    assert store.tidy() == 0
+    store.put("a", b"")
+    for name, age in (("old", stores.ABANDONED_S + 60), ("new", 60)):
+        path = tmp_path / stores.PARTIAL / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
+    assert store.tidy() == 1
+    assert [path.name for path in (tmp_path / stores.PARTIAL).iterdir()] == ["new"]
 
 
 def test_a_reader_never_sees_half_an_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

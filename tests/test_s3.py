@@ -1,0 +1,144 @@
+"""cluster.s3 against a server that answers as told: what is the user's to mend, and what is tried once more.
+
+A real server's behaviour is in test_store.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from cluster.store import check_conditional, open_store
+from hojoint.errors import InputError
+
+
+class Told(ThreadingHTTPServer):
+    """Keeps objects; refuses conditional writes with ``refusal``, everything with ``fault``; cuts ``cuts`` bodies."""
+
+    refusal: tuple[int, str] | None = None
+    fault: tuple[int, str] | None = None
+    cuts = 0
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.objects: dict[str, bytes] = {}
+
+
+class Answer(BaseHTTPRequestHandler):
+    """The requests that a Store sends for one object."""
+
+    protocol_version = "HTTP/1.1"
+    server: Told
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        refusal = self.server.fault or (self.server.refusal if "If-None-Match" in self.headers else None)
+        if refusal is not None:
+            return self.refuse(*refusal)
+        self.server.objects[self.path] = body
+        self.answer(200, b"")
+
+    def do_GET(self) -> None:
+        if self.server.fault is not None:
+            return self.refuse(*self.server.fault)
+        if self.path not in self.server.objects:
+            return self.refuse(404, "NoSuchKey")
+        self.answer(200, self.server.objects[self.path])
+
+    def do_HEAD(self) -> None:
+        if self.path.strip("/") == "bucket":  # where the client asks for the region after a redirect
+            return self.answer(200, b"")
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
+        self.server.objects.pop(self.path, None)
+        self.answer(204, b"")
+
+    def refuse(self, status: int, code: str) -> None:
+        self.answer(status, f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode())
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET" and self.server.cuts:
+            self.server.cuts -= 1
+            body, self.close_connection = body[: len(body) // 2], True
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *words: object) -> None: ...
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+    with Told() as told:
+        thread = threading.Thread(target=told.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        for name, value in (("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "y"), ("EC2_METADATA_DISABLED", "true")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{told.server_port}")
+        yield told
+        told.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("refusal", [(501, "NotImplemented"), (400, "NotImplemented")])
+def test_a_server_that_knows_no_conditional_writes_is_refused_unless_the_settings_say_otherwise(
+    refusal: tuple[int, str], server: Told
+) -> None:
+    server.refusal = refusal
+    with pytest.raises(InputError, match=r"no conditional writes .*require_conditional_writes=false"):
+        check_conditional(open_store("s3://bucket/out"))
+    store = open_store("s3://bucket/out", conditional=False)
+    assert store.put_new("commits/u.json", b"first")
+    assert not store.put_new("commits/u.json", b"second")
+    assert store.get("commits/u.json") == b"first"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ((400, "ExpiredToken"), "credentials in the environment"),
+        ((400, "InvalidToken"), "credentials in the environment"),
+        ((301, "PermanentRedirect"), "set AWS_REGION"),
+        ((400, "AuthorizationHeaderMalformed"), "set AWS_REGION"),
+    ],
+)
+def test_old_credentials_and_another_region_are_the_users_to_mend(
+    fault: tuple[int, str], said: str, server: Told
+) -> None:
+    server.fault = fault
+    for request in (lambda store: store.put("a", b""), lambda store: store.get("a")):
+        with pytest.raises(InputError, match=said):
+            request(open_store("s3://bucket"))
+
+
+def test_a_body_that_breaks_off_is_read_again(server: Told) -> None:
+    store = open_store("s3://bucket")
+    store.put("commits/u.json", b"whole" * 100)
+    server.cuts = 2
+    assert store.get("commits/u.json") == b"whole" * 100
+    server.cuts = 100
+    with pytest.raises(InputError, match="s3://bucket"):
+        store.get("commits/u.json")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("AWS_PROFILE", "nobody", "nobody"),
+        ("AWS_SECRET_ACCESS_KEY", None, "artial credentials"),
+    ],
+)
+def test_settings_that_the_client_itself_refuses_are_the_users_to_mend(
+    variable: str, value: str | None, said: str, server: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    if value is not None:
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=said):
+        open_store("s3://bucket").exists("a")
