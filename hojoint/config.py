@@ -6,22 +6,27 @@ paper's where it prints one and the released code's where it does not (marked C)
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hojoint.errors import InputError
+from hojoint import settings_file
+from hojoint.settings_file import ConfigError
+
+__all__ = ["Config", "ConfigError", "changed", "digest", "from_tree", "load", "to_tree"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+ImageSide = Annotated[int, Field(ge=64)]  # in a smaller synthetic image no hand has room
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch's generators take no more
 
 
 class Settings(BaseModel):
@@ -96,7 +101,7 @@ class AugmentConfig(Settings):
     """Sec. 6.1: scale, rotation, translation, colour. A fresh draw for each sample of each epoch, on the device."""
 
     enabled: bool = True
-    scale: Share = 0.2
+    scale: BelowOne = 0.2
     scale_draw: Literal["clipped_normal", "uniform"] = "clipped_normal"
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 180.0
     shift: Share = 0.1
@@ -130,7 +135,7 @@ class LossConfig(Settings):
 class TrainConfig(Settings):
     """Schedule of both phases (Sec. 6.1) and the mixture of the second (Sec. 5.2)."""
 
-    datasets: tuple[Literal["ho3d", "freihand", "pseudo"], ...] = ("ho3d",)
+    datasets: Annotated[tuple[Literal["ho3d", "freihand", "pseudo"], ...], Field(min_length=1)] = ("ho3d",)
     epochs: Count = 60
     steps: Count | None = None
     """Total optimiser steps; replaces ``epochs`` (a compute-matched control is trained so)."""
@@ -158,7 +163,7 @@ class TtaConfig(Settings):
     views: Count = 8
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 180.0
     """Views are turned by equal steps over this much to either side: what training turned, the views may turn."""
-    scale: Share = 0.1
+    scale: BelowOne = 0.1
     shift: Share = 0.05
 
 
@@ -175,8 +180,8 @@ class FilterConfig(Settings):
     reprojection_norm: Literal["stacked", "mean"] = "stacked"
     min_bone_length: NotNegative = 0.1
     bone_reference: Literal["palm", "span"] = "palm"
-    min_angle_deg: float = 0.0
-    max_angle_deg: float = 90.0
+    min_angle_deg: Finite = 0.0
+    max_angle_deg: Finite = 90.0
     angle_tolerance_deg: NotNegative = 20.0
     joint_angle: Literal["flexion", "unsigned"] = "flexion"
     max_joint_step: Positive = 0.5
@@ -292,14 +297,14 @@ class ClusterConfig(Settings):
 class SyntheticConfig(Settings):
     """Size of the synthetic world (its contents derive from the seed alone)."""
 
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Seed | None = None
     """Draws another world; nothing means the run's seed."""
     train_sequences: Count = 8
     train_frames: Count = 60
     evaluation_sequences: Count = 4
     evaluation_frames: Count = 30
-    image_width: Count = 640
-    image_height: Count = 480
+    image_width: ImageSide = 640
+    image_height: ImageSide = 480
     wild_videos: Count = 60
     wild_frames: Count = 36
     test_images: Count = 200
@@ -330,6 +335,11 @@ class CalibrationConfig(Settings):
     """Wanted share of right labels among the kept ones."""
     max_aligned_mm: Positive = 15.0
     max_joints_2d: Positive = 0.15
+    split: Literal["evaluation", "train"] = "evaluation"
+    """Split of HO-3D that is labelled. A student of thresholds from the evaluation split must not be reported on it; what
+    the teacher was trained on makes its labels look better than they are."""
+    sequences: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Names of the split's sequences to use; nothing means all."""
     stride: Count = 2
     """Every so many frames of a labelled sequence: HO-3D has 30 a second, Something-Something 12."""
     clip_frames: Count = 48
@@ -340,9 +350,15 @@ class CalibrationConfig(Settings):
 class StudyConfig(Settings):
     """Repetitions of the whole pipeline: differences of 0.2 mm need them."""
 
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     own_worlds: bool = False
     """Draw a world for each seed; otherwise all seeds share one, and only training and its order differ."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> StudyConfig:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"study.seeds={list(self.seeds)}: a seed that stands twice is one run, not two")
+        return self
 
 
 class BenchConfig(Settings):
@@ -358,7 +374,7 @@ class Config(Settings):
     """The whole of a run."""
 
     name: str = "run"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     output: str | None = None
     world: str | None = None
     """Where jobs.synthesize writes; nothing means '<output>/world'."""
@@ -389,40 +405,25 @@ class Config(Settings):
     layout: Literal["ho3d", "freihand"] = "ho3d"
 
 
-class ConfigError(InputError):
-    """A setting is unknown, of the wrong type or out of range; the message names it and what was wanted."""
-
-
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply ``key=value`` overrides with dotted keys.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or a setting is unknown or out of range.
     """
-    try:
-        text = Path(path).read_text()
-    except OSError as error:
-        raise ConfigError(f"cannot read the config file {path}: {error.strerror}") from None
-    try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold settings as 'key: value'; found {type(tree).__name__}")
+    tree = settings_file.read(path)
     for override in overrides:
-        _override(tree, override)
+        settings_file.override(tree, override, Config)
     return from_tree(tree)
 
 
 def from_tree(tree: Mapping[str, Any]) -> Config:
     """Build a Config from nested mappings; see ``load``."""
-    _refuse_unknown(tree, Config, "")
+    settings_file.refuse_unknown(tree, Config)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"setting '{name}': {first['msg']}; found {first['input']!r}") from None
+        raise ConfigError(settings_file.explained(error, Config)) from None
 
 
 def to_tree(settings: Settings) -> dict[str, Any]:
@@ -449,38 +450,3 @@ def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
             _merge(tree[key], value)
         else:
             tree[key] = value
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"expected key=value, found {override!r} (dotted keys, as in train.epochs=3)")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    *groups, last = key.split(".")
-    for group in groups:
-        inner = tree.setdefault(group, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{key!r}: '{group}' is a single value, not a group of settings")
-        tree = inner
-    tree[last] = value
-
-
-def _refuse_unknown(tree: Mapping[str, Any], settings: type[Settings], prefix: str) -> None:
-    for key, value in tree.items():
-        field = settings.model_fields.get(str(key))
-        if field is None:
-            known = list(settings.model_fields)
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known here: {', '.join(known)}"
-            raise ConfigError(f"unknown setting '{prefix}{key}'; {hint}")
-        group = _group_of(field.annotation)
-        if group is not None and isinstance(value, Mapping):
-            _refuse_unknown(value, group, f"{prefix}{key}.")
-
-
-def _group_of(annotation: Any) -> type[Settings] | None:
-    candidates = get_args(annotation) if get_origin(annotation) is Union else (annotation,)
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Settings)), None)

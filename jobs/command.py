@@ -6,11 +6,13 @@ Exit code 0: done. 2: the user's input is wrong, one clear message and no traceb
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cluster.store import check_writable
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
@@ -42,13 +44,16 @@ def _run(
 ) -> int:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     if words:
-        parser.add_argument("word", choices=words, metavar="|".join(words), help="what to do")
+        parser.add_argument("word", nargs="?", choices=words, metavar="|".join(words), help="what to do")
     parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="YAML file (default: configs/tiny.yaml)")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, on what, and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings, as in train.epochs=3")
     arguments = parser.parse_intermixed_args(argv)  # overrides may stand on both sides of an option
+    word = getattr(arguments, "word", "")
+    if word is None:  # argparse itself would ask for key=value too
+        parser.error(f"say what to do: {', '.join(words)}")
     try:
-        job(settings.load(arguments.config, arguments.overrides), arguments.dry_run, getattr(arguments, "word", ""))
+        job(settings.load(arguments.config, [at_home(each) for each in arguments.overrides]), arguments.dry_run, word)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -62,6 +67,19 @@ def _run(
         traceback.print_exc()
         return 1
     return 0
+
+
+def at_home(override: str) -> str:
+    """``key=~/x`` with the home folder in its place: a shell expands ``~/`` at the start of a word alone."""
+    key, equals, value = override.partition("=")
+    return f"{key}{equals}{os.path.expanduser(value)}" if value.startswith("~/") else override
+
+
+def output_of(config: Config, example: str) -> str:
+    """The output, given and fit to be written; every job that writes one asks before it works, and in a dry run."""
+    output = need(config.output, "output", example)
+    check_writable(output)
+    return output
 
 
 def need(value: str | None, name: str, example: str) -> str:

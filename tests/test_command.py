@@ -84,3 +84,27 @@ def test_a_needed_setting_that_is_missing_shows_how_to_give_it():
     with pytest.raises(InputError, match=r"output=runs/x"):
         command.need(None, "output", "runs/x")
     assert command.need("here", "output", "runs/x") == "here"
+
+
+def test_a_missing_word_is_asked_for_and_nothing_else(capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.run_word(lambda *_: None, "doc", [], ["labelling", "decode"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "say what to do: labelling, decode" in said
+    assert "required" not in said
+
+
+def test_the_home_folder_is_meant_where_a_value_begins_with_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert command.at_home("output=~/runs/x") == "output=/home/me/runs/x"
+    assert [command.at_home(same) for same in ("output=~", "output=a~/b", "~/x")] == ["output=~", "output=a~/b", "~/x"]
+
+
+def test_an_output_that_cannot_be_written_ends_a_job_before_its_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert command.output_of(Config(output=str(tmp_path / "new")), "runs/x") == str(tmp_path / "new")
+    with pytest.raises(InputError, match="cannot write to"):
+        command.output_of(Config(output=str(tmp_path / "file")), "runs/x")
+    with pytest.raises(InputError, match="output=runs/x"):
+        command.output_of(Config(), "runs/x")

@@ -1,0 +1,98 @@
+"""What people write in a config file and on the command line: read as it was meant, or refused in their own words."""
+
+from __future__ import annotations
+
+import pytest
+
+from hojoint import config as settings
+from hojoint.config import Config, ConfigError
+from hojoint.settings_file import field_of, group_of, shown
+
+
+def load(path, *overrides, text=""):
+    path = path / "given.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return settings.load(path, overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: tiny\x00".encode("utf-16"), r"given\.yaml is not text in UTF-8"),
+        (b"\x89PNG\r\n", r"given\.yaml is not text in UTF-8 \(byte 0\)"),
+        (b"name: a\x01b", r"given\.yaml is not YAML"),
+        ("seed: 1\ntrain:\n  epochs: [3\n", r"given\.yaml, line \d+: not YAML"),
+        ("seed: 1\ntrain: {epochs: 3}\ntrain: {steps: 4}\n", r"line 3: .*'train' is there twice"),
+        ("? [a, b]\n: 3", r"given\.yaml, line 1"),
+        ("false", r"must hold settings as 'key: value'; found false"),
+        ("0", r"must hold settings as 'key: value'; found 0"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_the_line(tmp_path, text, said):
+    with pytest.raises(ConfigError, match=said):
+        load(tmp_path, text=text)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path):
+    assert load(tmp_path, text="# nothing\n") == Config()
+
+
+@pytest.mark.parametrize("typed", ["010", "2024-01-01", "2024-13-45", "1e3", "true", "[a", "a: b", "runs/a #1", "0x1F"])
+def test_a_path_or_a_name_stays_as_it_was_typed(tmp_path, typed):
+    config = load(tmp_path, f"output={typed}", f"name={typed}", f"teacher.checkpoint={typed}")
+    assert (config.output, config.name, config.teacher.checkpoint) == (typed, typed, typed)
+
+
+@pytest.mark.parametrize("typed", ["", "null", "~"])
+def test_nothing_takes_a_path_back(tmp_path, typed):
+    assert load(tmp_path, f"output={typed}", text="output: there").output is None
+
+
+def test_what_a_submitted_job_is_handed_as_json_reads_back(tmp_path):
+    assert load(tmp_path, 'output="a \\u00e9 b"').output == "a é b"
+
+
+def test_a_date_in_a_file_is_the_text_it_looks_like(tmp_path):
+    assert load(tmp_path, text="output: 2024-01-01\nname: 2024-13-45").output == "2024-01-01"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("cluster.teachers=2", "setting 'cluster.teachers' should be a list, as in cluster.teachers=[1,2]; found 2"),
+        (
+            "cluster.teachers=[1]",
+            "setting 'cluster.teachers' should be a list, as in cluster.teachers=[1,2]; found [1]",
+        ),
+        ("train.datasets=[]", "setting 'train.datasets' should be a list, as in train.datasets=[ho3d]; found []"),
+        ("train=3", "'train' is a group of settings, as in train.datasets=...; found 3"),
+        ("cluster.teachers=[3,2]", "cluster.teachers=[3,2]: the smallest number comes first"),
+        ("study.seeds=[1,1]", "study.seeds=[1, 1]: a seed that stands twice is one run, not two"),
+        ("train.epochs=0", "setting 'train.epochs': should be greater than or equal to 1; found 0"),
+        ("layout=coco", "setting 'layout': should be 'ho3d' or 'freihand'; found coco"),
+    ],
+)
+def test_a_wrong_value_is_explained_in_the_words_of_the_command_line(tmp_path, override, said):
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, override)
+    assert str(error.value) == said
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=9223372036854775808", "synthetic.seed=9223372036854775808", "study.seeds=[9223372036854775808]",
+        "train.learning_rate=.inf", "loss.vertices=.nan", "filters.max_angle_deg=.inf", "tta.scale=1",
+        "augment.scale=1", "synthetic.image_width=63", "synthetic.image_height=1",
+    ],
+)  # fmt: skip
+def test_values_that_no_run_could_use_are_refused_where_they_are_given(tmp_path, override):
+    with pytest.raises(ConfigError, match=override.partition("=")[0].replace(".", r"\.")):
+        load(tmp_path, override)
+
+
+def test_a_dotted_key_finds_its_declaration_through_groups():
+    assert field_of("train.epochs", Config).default == 60
+    assert field_of("train.nothing", Config) is field_of("seed.deeper", Config) is None
+    assert group_of(field_of("data.ho3d", Config)) is settings.HO3DConfig
+    assert shown([1, None, True, "a"]) == "[1,null,true,a]"
