@@ -99,9 +99,8 @@ def _entries(path: Path) -> Iterator[tuple[str, Any, int]]:
 
 def _stream_entries(path: Path, stream: _Stream) -> Iterator[tuple[str, Any, int]]:
     stream.expect("{", "an object {video id: [frame, ...]}")
-    if stream.peek() == "}":
-        return
-    while True:
+    more = stream.peek() != "}"
+    while more:
         key = stream.value("a video id")
         if not isinstance(key, str) or not VIDEO_ID.fullmatch(key):
             raise InputError(
@@ -110,9 +109,11 @@ def _stream_entries(path: Path, stream: _Stream) -> Iterator[tuple[str, Any, int
             )
         stream.expect(":", f"':' after the video id {key!r}")
         yield key, stream.value(f"the frames of video {key}"), stream.read
-        if stream.peek() == "}":
-            return
-        stream.expect(",", f"',' or '}}' after video {key}")
+        more = stream.peek() != "}"
+        if more:
+            stream.expect(",", f"',' or '}}' after video {key}")
+    stream.expect("}", "'}'")
+    stream.expect("", "the end of the file after the last '}'")
 
 
 class _Stream:
@@ -150,6 +151,8 @@ class _Stream:
                 if not cut or len(self.text) - self.at > LONGEST_ENTRY or not self._more():
                     self.at = min(error.pos, len(self.text))
                     raise InputError(f"{self.path} is not JSON: in {wanted}, {error.msg}; {self._found()}") from None
+            except ValueError as error:  # Python refuses to read an integer of thousands of digits
+                raise InputError(f"{self.path}: {wanted} hold a number that cannot be one: {error}") from None
             except RecursionError:
                 raise InputError(f"{self.path}: {wanted} are nested too deeply to be box annotations") from None
 
@@ -180,7 +183,7 @@ def _video(path: Path, video_id: str, frames: Any) -> VideoBoxes:
         where = f"{path}: video {video_id}, frame {index + 1}"
         number = _frame_number(where, index, frame)
         if number in numbers:
-            raise InputError(f"{where}: the number of {frame['name']!r} is given to two frames")
+            raise InputError(f"{where}: its number, {number + 1}, is given to two frames")
         numbers.add(number)
         for category, box in _labels(where, frame):
             if category.startswith("hand"):
@@ -235,7 +238,7 @@ def _labels(where: str, frame: dict[str, Any]) -> Iterator[tuple[str, list[float
 
 def _coordinate(where: str, category: str, side: str, value: Any) -> float:
     # bool is an int to Python, and JSON text may hold NaN, Infinity and numbers beyond float32
-    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e6:
+    if type(value) not in (int, float) or abs(value) > 1e6 or not math.isfinite(value):
         raise InputError(f"{where}: wanted {side} of {category!r} as pixels, found {_show(value)}")
     return float(value)
 
