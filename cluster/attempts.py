@@ -2,8 +2,9 @@
 
 A video that kills its process (memory, a driver fault) would kill every retry. So an attempt notes the videos it is
 about to touch; the next attempt at the unit finds the note of a dead one, takes those videos last and one by one, and
-after ``labelling.attempts`` deaths, one of them alone, the video goes to quarantine. A death together with the driver
-(someone ended the run) makes a suspect too, but counts half. Not here: the work itself.
+after ``labelling.attempts`` deaths, one of them alone, the video goes to quarantine. Only deaths that their driver
+survived count: where driver and attempt died together, someone ended the run or the machine fell, which makes suspects
+and no guilt. Not here: the work itself.
 """
 
 from __future__ import annotations
@@ -44,19 +45,20 @@ class Ledger:
 
     def suspicion(self, allowed_deaths: int) -> Suspicion:
         """Read the notes of earlier attempts at this unit."""
-        deaths: Counter[str] = Counter()
-        halves: Counter[str] = Counter()  # in halves of a death
+        suspects: set[str] = set()
+        deaths: Counter[str] = Counter()  # under this driver, which has survived them
         alone: set[str] = set()
         for key in self._store.list(f"{ATTEMPTS}/{self._unit_id}"):
             note = self._read(key)
             if note is None or not self._is_dead(note):
                 continue
             in_hand = note["in_hand"]
-            deaths.update(in_hand)
-            halves.update(dict.fromkeys(in_hand, 2 if note["driver"] == self._identity["driver"] else 1))
-            alone.update(in_hand if len(in_hand) == 1 else ())
-        guilty = {video: deaths[video] for video in alone if halves[video] >= 2 * allowed_deaths}
-        return Suspicion(frozenset(deaths.keys() - guilty.keys()), guilty)
+            suspects.update(in_hand)
+            if note["driver"] == self._identity["driver"]:
+                deaths.update(in_hand)
+                alone.update(in_hand if len(in_hand) == 1 else ())
+        guilty = {video: deaths[video] for video in alone if deaths[video] >= allowed_deaths}
+        return Suspicion(frozenset(suspects - guilty.keys()), guilty)
 
     def note(self, in_hand: Iterable[str]) -> None:
         """These videos are about to be touched."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from cluster.units import differences
 from hojoint.errors import InputError
 
 RUN, REPORT, COMMITS = "run.json", "report.json", "commits"
+COMMIT_KEY = re.compile(rf"{COMMITS}/(u\d+)\.json")  # editors, file systems and people leave other names there
 TABLES = ("predictions", "pseudo_labels", "quarantine")
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -49,6 +51,7 @@ class Counts:
     empty: int = 0
     quarantined: int = 0
     clips: int = 0
+    short_clips: int = 0  # of which the video holds too few frames; these count as absent
     decoded: int = 0
     absent: int = 0  # annotated frames that the video does not hold
     predicted: int = 0
@@ -128,6 +131,22 @@ def read_run(store: Store) -> dict[str, Any]:
     return run
 
 
+def read_whole(store: Store) -> tuple[dict[str, Any], list[Commit]]:
+    """``run.json`` and all commits of a labelling run that has come to its end.
+
+    Raises:
+        InputError: there is no run, or units are missing: what is there is no fair part of the labels.
+    """
+    run, found = read_run(store), read_commits(store)
+    if len(found) != run["units"]:
+        job = "jobs.refilter" if "refiltered" in run else "jobs.pseudo_label"
+        raise InputError(
+            f"{store.root} is not whole: {len(found)} of {run['units']} units are committed. Run {job} on it to its "
+            "end first"
+        )
+    return run, found
+
+
 def commit_key(unit_id: str) -> str:
     """Where a unit's commit is put."""
     return f"{COMMITS}/{unit_id}.json"
@@ -135,7 +154,7 @@ def commit_key(unit_id: str) -> str:
 
 def committed_units(store: Store) -> set[str]:
     """Ids of the units that are done: one listing."""
-    return {key.rsplit("/", 1)[-1].removesuffix(".json") for key in store.list(COMMITS)}
+    return {match[1] for key in store.list(COMMITS) if (match := COMMIT_KEY.fullmatch(key))}
 
 
 def read_commits(store: Store, units: Iterable[str] | None = None) -> list[Commit]:
@@ -192,7 +211,7 @@ def sweep(store: Store) -> int:
     garbage = [key for table in (*TABLES, ATTEMPTS) for key in store.list(table) if key not in named]
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(store.delete, garbage))
-    return len(garbage)
+    return len(garbage) + store.tidy()
 
 
 def quarantine_table(failures: Sequence[Failure]) -> pa.Table:
@@ -227,6 +246,7 @@ def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]
             "without_image": total.without_image,
         },
         "clips": total.clips,
+        "short_clips": total.short_clips,
         "quarantine": dict(sorted(total.quarantine.items())),
         "units": len(commits),
         "seconds": round(seconds, 3),

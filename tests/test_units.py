@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from cluster import attempts, commits, units
+from cluster import store as stores
 from cluster.attempts import Ledger
 from cluster.commits import Commit, Counts
 from cluster.decoding import Failure
@@ -121,6 +123,10 @@ def test_the_first_commit_wins_and_the_loser_removes_its_files(tmp_path: Path) -
         assert list(store.list(table)) == [f"{table}/u0-first.parquet"]
     [found] = commits.read_commits(store)
     assert found == first
+    store.put(f"{commits.COMMITS}/.nfs000001", b"")
+    store.put(f"{commits.COMMITS}/u0-copy.json", b"")
+    assert commits.committed_units(store) == {"u0"}
+    assert [each.unit for each in commits.read_commits(store)] == ["u0"]
     [row] = pyarrow.parquet.read_table(tmp_path / found.files["quarantine"]).to_pylist()
     assert row == {"video_id": "first", "stage": "decode", "class": "truncated", "message": "half", "attempts": 1}
 
@@ -131,7 +137,10 @@ def test_the_sweep_removes_what_no_commit_names_and_nothing_else(tmp_path: Path)
     store.put("predictions/u0-killed.parquet", b"half a file")
     store.put("attempts/u0/killed.json", b"{}")
     store.put("mine/notes.txt", b"")
-    assert commits.sweep(store) == 2
+    half = tmp_path / stores.PARTIAL / "killed"
+    half.write_bytes(b"half a file")
+    os.utime(half, (0, 0))
+    assert commits.sweep(store) == 3
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {"commits/u0.json", "mine/notes.txt", *(f"{table}/u0-first.parquet" for table in commits.TABLES)}
 
@@ -183,12 +192,15 @@ def test_videos_that_died_only_in_company_are_never_guilty(tmp_path: Path) -> No
     assert Ledger(LocalStore(tmp_path), "u0", "driver").suspicion(1).guilty == {}
 
 
-def test_a_death_together_with_its_driver_counts_half(tmp_path: Path) -> None:
+def test_a_death_together_with_its_driver_makes_a_suspect_and_never_guilt(tmp_path: Path) -> None:
     ledger = Ledger(LocalStore(tmp_path), "u0", "a later driver")
-    for deaths in range(1, 5):
-        dead_note(tmp_path, "u0", f"driver {deaths}", ["1"])
-        assert ledger.suspicion(2).guilty == ({"1": 4} if deaths == 4 else {})
-        assert ("1" in ledger.suspicion(2).suspects) == (deaths < 4)
+    for interruption in range(4):
+        dead_note(tmp_path, "u0", f"driver {interruption}", ["1"])
+    assert ledger.suspicion(2) == attempts.Suspicion(frozenset({"1"}), {})
+    dead_note(tmp_path, "u0", "a later driver", ["1"])
+    assert ledger.suspicion(2) == attempts.Suspicion(frozenset({"1"}), {})
+    dead_note(tmp_path, "u0", "a later driver", ["1"])
+    assert ledger.suspicion(2) == attempts.Suspicion(frozenset(), {"1": 2})
 
 
 def test_an_attempt_of_another_driver_that_still_runs_is_no_death(tmp_path: Path) -> None:
