@@ -36,7 +36,7 @@ from jobs import command, printing
 
 def job(config: Config, dry_run: bool) -> None:
     """Collect predictions and truth, measure, write and print."""
-    output = command.need(config.output, "output", "DIR_OR_S3_URI")
+    output = command.output_of(config, "DIR_OR_S3_URI")
     if config.predictions is not None:
         command.need(config.truth, "truth", "FILE.parquet")
     else:

@@ -32,6 +32,8 @@ SPACE = 4  # examples drawn in 3D
 
 def job(config: Config, dry_run: bool) -> None:
     """Score a file or measure a network."""
+    if config.output is not None:
+        command.output_of(config, "DIR")
     if config.predictions is not None:
         _score_file(config, dry_run)
         return

@@ -26,7 +26,7 @@ from jobs.stages import NETWORK, Stage, stages
 
 def job(config: Config, dry_run: bool) -> None:
     """Run what is not whole, in one Ray session, and print a closing table."""
-    config = config.model_copy(update={"output": command.need(config.output, "output", "runs/tiny").rstrip("/")})
+    config = config.model_copy(update={"output": command.output_of(config, "runs/tiny").rstrip("/")})
     store = open_store(_output(config))
     plan = stages(config)
     todo = [stage.name for stage in plan if not whole(stage, store)]

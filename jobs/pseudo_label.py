@@ -22,7 +22,7 @@ def job(config: Config, dry_run: bool) -> None:
     command.need(config.videos.root, "videos.root", "DIR")
     command.need(config.videos.boxes, "videos.boxes", "FILE_OR_DIR")
     command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
-    command.need(config.output, "output", "DIR_OR_S3_URI")
+    command.output_of(config, "DIR_OR_S3_URI")
     if dry_run:
         labelling.dry_run(config)
         return

@@ -19,7 +19,7 @@ from jobs import command, pseudo_label
 def job(config: Config, dry_run: bool) -> None:
     """Judge again, and print the new report."""
     command.need(config.data.pseudo.labels, "data.pseudo.labels", "DIR_OR_S3_URI")
-    command.need(config.output, "output", "DIR_OR_S3_URI")
+    command.output_of(config, "DIR_OR_S3_URI")
     if dry_run:
         print(refiltering.describe(config))
         return

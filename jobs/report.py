@@ -43,7 +43,7 @@ class Found:
 
 def job(config: Config, dry_run: bool) -> None:
     """Gather, draw, write."""
-    found = gather(open_store(command.need(config.output, "output", "runs/tiny")))
+    found = gather(open_store(command.output_of(config, "runs/tiny")))
     if dry_run:
         print(f"would report on {found.store.root}: {', '.join(_parts(found)) or 'nothing'}")
         return

@@ -28,7 +28,7 @@ QUALITY = ("precision", "aligned_mm_median", "joints_2d_median")
 
 def job(config: Config, dry_run: bool) -> None:
     """Run or finish each seed, then put their numbers together."""
-    output = command.need(config.output, "output", "runs/study").rstrip("/")
+    output = command.output_of(config, "runs/study").rstrip("/")
     config = config.model_copy(update={"output": output})
     runs = {seed: run_of(config, seed) for seed in config.study.seeds}
     if dry_run:

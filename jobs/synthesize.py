@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from cluster.store import check_writable
 from cluster.synthesis import synthesize
 from hojoint.config import Config
 from hojoint.synthetic import write
@@ -20,6 +21,7 @@ from jobs import command
 def job(config: Config, dry_run: bool) -> None:
     """Say what is there, draw what is not."""
     world = write.world_of(config)
+    check_writable(str(world))
     if write.is_whole(config):
         print(f"{world} is whole; nothing to do")
         return

@@ -26,7 +26,7 @@ def job(config: Config, dry_run: bool) -> None:
 
 def train(config: Config, dry_run: bool, *, parents: Mapping[str, Any]) -> None:
     """Train, or say what would be trained; ``jobs.retrain`` is this with pseudo-labels among the data."""
-    output = command.need(config.output, "output", "runs/teacher")
+    output = command.output_of(config, "runs/teacher")
     if "ho3d" in config.train.datasets:
         reader = HO3D(config.data.ho3d, "train", config.crop)
         for note in (fingertips.advice(reader, config.mano), reader.advice()):

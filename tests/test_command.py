@@ -6,7 +6,7 @@ import pytest
 
 from hojoint.config import Config
 from hojoint.errors import InputError
-from jobs import command
+from jobs import calibrate, command, evaluate, pipeline, pseudo_label, refilter, report, study, synthesize, train
 
 
 def nothing(config: Config, dry_run: bool) -> None:
@@ -84,6 +84,17 @@ def test_a_needed_setting_that_is_missing_shows_how_to_give_it():
     with pytest.raises(InputError, match=r"output=runs/x"):
         command.need(None, "output", "runs/x")
     assert command.need("here", "output", "runs/x") == "here"
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize("job", [synthesize, train, pipeline, study, evaluate, calibrate, refilter, pseudo_label, report])
+def test_every_job_refuses_an_output_that_is_a_file_before_anything_else(job, dry, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    given = ["data.pseudo.labels=l", "teacher.checkpoint=c", "videos.root=v", "videos.boxes=b"]
+    assert job.main([f"output={tmp_path / 'file'}", *given, *dry]) == 2
+    error = capsys.readouterr().err
+    assert "cannot write to" in error
+    assert "Traceback" not in error
 
 
 def test_a_missing_word_is_asked_for_and_nothing_else(capsys):
