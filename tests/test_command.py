@@ -87,7 +87,9 @@ def test_a_needed_setting_that_is_missing_shows_how_to_give_it():
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-@pytest.mark.parametrize("job", [synthesize, train, pipeline, study, evaluate, calibrate, refilter, pseudo_label, report])
+@pytest.mark.parametrize(
+    "job", [synthesize, train, pipeline, study, evaluate, calibrate, refilter, pseudo_label, report]
+)
 def test_every_job_refuses_an_output_that_is_a_file_before_anything_else(job, dry, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     given = ["data.pseudo.labels=l", "teacher.checkpoint=c", "videos.root=v", "videos.boxes=b"]
