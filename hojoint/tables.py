@@ -192,7 +192,9 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
             config=config,
         )
         columns = {f"score_{rule}": _floats(score) for rule, score in scores.items()}
-        sound = filters.sound(*(tensors[name] for name in ("joints_px", "mano_pose", "mano_shape", "camera")), config)
+        sound = filters.sound(
+            tensors["joints_px"], tensors["mano_pose"], tensors["mano_shape"], tensors["camera"], config
+        )  # fmt: skip
         columns["verdict"] = pa.array(filters.verdicts(scores, config, sound))
         for name, column in columns.items():
             place = clip.schema.get_field_index(name)
