@@ -3,7 +3,7 @@
 The paper's thresholds are bare numbers. Given scored frames and whether each label is right (``label_quality``), a
 rule's *precision* is the share of right labels among those it keeps and its *yield* the share of frames it keeps; both
 follow its threshold. ``propose`` looks for thresholds of all rules that reach a wanted precision with as many right
-labels as it can find. What is fitted on some clips is measured on others, or it would praise itself.
+labels as it can find. What is fitted on some recordings is measured on others, or it would praise itself.
 Not here: what is right (``label_quality``), the figure (``calibration_figure``).
 """
 
@@ -27,6 +27,7 @@ from hojoint.errors import InputError
 LEVELS = 60
 CURVE_POINTS = 80
 FEWEST = 20  # kept frames; the precision of fewer says nothing
+ATTEMPTS, AIM_STEP = 8, 0.01  # at thresholds that reach the aim when frames are judged anew; how it rises each time
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class Judged:
 
     table: pa.Table  # of predictions, N rows
     right: np.ndarray  # (N,) bool
+    recordings: np.ndarray | None = None  # (N,) str, what shows one moment from all sides; nothing means the video
 
     def score(self, rule: Rule) -> np.ndarray:
         """(N,) with larger meaning stricter met: negated where small scores are good, -inf where there is none."""
@@ -43,7 +45,12 @@ class Judged:
         return np.where(np.isnan(signed), -np.inf, signed)
 
     def take(self, rows: np.ndarray) -> Judged:
-        return Judged(self.table.take(np.flatnonzero(rows)), self.right[rows])
+        recordings = None if self.recordings is None else self.recordings[rows]
+        return Judged(self.table.take(np.flatnonzero(rows)), self.right[rows], recordings)
+
+    def recording(self) -> np.ndarray:
+        """(N,) str: frames of one recording are too alike to be on both sides of a split."""
+        return np.array(self.table["video_id"].to_pylist()) if self.recordings is None else self.recordings
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +109,27 @@ def alone(judged: Judged, rule: Rule, precision: float) -> float | None:
 def propose(judged: Judged, config: FilterConfig, precision: float) -> FilterConfig | None:
     """Settings whose enabled rules together reach the precision and keep many right labels; nothing where none do.
 
+    The search takes scores as they stand, but the shape rule learns from what the others keep. So what it finds is
+    judged anew; where that falls short, it searches among the new scores with a higher aim. Where no aim is high enough
+    the most precise settings found are returned; ``calibrate`` says what they reach.
+    """
+    seen, best, most = judged, None, -1.0
+    for attempt in range(ATTEMPTS):
+        found = _search(seen, config, min(1.0, precision + attempt * AIM_STEP))
+        if found is None:
+            break
+        seen, kept = _anew(judged, found)
+        if reaches(kept, seen.right, precision):
+            return found
+        reached = float(seen.right[kept].mean()) if kept.any() else 0.0
+        if reached > most:
+            best, most = found, reached
+    return best
+
+
+def _search(judged: Judged, config: FilterConfig, precision: float) -> FilterConfig | None:
+    """Settings that reach the precision by the scores as they stand.
+
     From the loosest thresholds on, the tightening that removes most wrong labels per right one is taken until the
     precision is reached; then each rule is loosened again as far as the precision allows.
     """
@@ -112,7 +140,7 @@ def propose(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
     passes = {rule: judged.score(rule) >= ladders[rule][:, None] for rule in rules}  # (L, N), loosest first
     chosen = dict.fromkeys(rules, 0)
     kept = _kept(passes, chosen)
-    while not _reaches(kept, judged.right, precision):
+    while not reaches(kept, judged.right, precision):
         best = max(
             ((gain, rule, level) for rule in rules for level, gain in _gains(passes[rule], kept, judged.right)),
             default=None,
@@ -123,7 +151,7 @@ def propose(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
         kept = _kept(passes, chosen)
     for rule in sorted(rules, key=lambda rule: -chosen[rule]):
         for level in range(chosen[rule]):
-            if _reaches(_kept(passes, {**chosen, rule: level}), judged.right, precision):
+            if reaches(_kept(passes, {**chosen, rule: level}), judged.right, precision):
                 chosen[rule] = level
                 break
     limits = {rule: _limit(rule, ladders[rule], chosen[rule], config) for rule in rules}
@@ -132,35 +160,48 @@ def propose(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
 
 def kept_by(judged: Judged, config: FilterConfig) -> np.ndarray:
     """(N,) bool: the frames that the settings keep, judged anew, for the shape rule learns from what others keep."""
-    order = np.concatenate([np.zeros(0, int), *tables.clips_of(judged.table)])
     kept = np.zeros(len(judged.right), bool)
-    verdicts = tables.rescored(judged.table, config)["verdict"].to_pylist()
-    kept[order] = [verdict == filters.KEPT for verdict in verdicts]
+    kept[_clip_by_clip(judged)] = _anew(judged, config)[1]
     return kept
 
 
 def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[str, Any]:
-    """Everything that the report shows, as plain numbers; ``proposed`` is None where no thresholds reach the aim."""
+    """Everything that the report shows, as plain numbers; ``proposed`` is None where no thresholds come near the aim."""
     if not judged.right.any():
         raise InputError(f"none of the {len(judged.right)} predicted frames is right; the teacher must learn first")
     rules = [rule for rule in filters.RULES if rule in config.enabled]
-    first = _first_half(judged.table)
-    fitted = propose(judged.take(first), config, precision)
     proposed = propose(judged, config, precision)
+    kept = None if proposed is None else kept_by(judged, proposed)
     return {
         "frames": len(judged.right),
+        "recordings": len(set(judged.recording())),
         "right": int(judged.right.sum()),
         "base_precision": float(judged.right.mean()),
         "wanted_precision": precision,
+        "reached": kept is not None and reaches(kept, judged.right, precision),
         "rules": {rule: _of_rule(judged, rule, config, proposed, precision) for rule in filters.RULES},
         "together": {
             "current": worth(kept_by(judged, config), judged.right),
-            "proposed": None if proposed is None else worth(kept_by(judged, proposed), judged.right),
-            "held_out": None if fitted is None else _worth_of(judged.take(~first), fitted),
+            "proposed": None if kept is None else worth(kept, judged.right),
+            "held_out": _held_out(judged, config, precision),
             "curve": _points(curve_together(judged, rules)),
         },
         "proposed": None if proposed is None else _limits(proposed, rules),
     }
+
+
+def _anew(judged: Judged, config: FilterConfig) -> tuple[Judged, np.ndarray]:
+    """The frames with the scores that they have under the settings, clip by clip, and (N,) bool: which are kept."""
+    order = _clip_by_clip(judged)
+    recordings = None if judged.recordings is None else judged.recordings[order]
+    table = tables.rescored(judged.table, config)
+    kept = np.array([verdict == filters.KEPT for verdict in table["verdict"].to_pylist()], dtype=bool)
+    return Judged(table, judged.right[order], recordings), kept
+
+
+def _clip_by_clip(judged: Judged) -> np.ndarray:
+    """Row numbers in the order in which frames are judged."""
+    return np.concatenate([np.zeros(0, int), *tables.clips_of(judged.table)])
 
 
 def _of_rule(
@@ -179,26 +220,35 @@ def _of_rule(
     }
 
 
-def _worth_of(judged: Judged, config: FilterConfig) -> dict[str, Any]:
-    return worth(kept_by(judged, config), judged.right)
+def _held_out(judged: Judged, config: FilterConfig, precision: float) -> dict[str, Any] | None:
+    """What thresholds from one half are worth on the other; nothing where there is no other, or no such thresholds."""
+    first = _first_half(judged.recording())
+    fitted = None if first.all() else propose(judged.take(first), config, precision)
+    other = judged.take(~first)
+    return None if fitted is None else worth(kept_by(other, fitted), other.right)
 
 
-def _first_half(table: pa.Table) -> np.ndarray:
-    """(N,) bool, constant over a video: frames of one video are too alike to be on both sides."""
-    half = {v: hashlib.sha256(v.encode()).digest()[0] % 2 == 0 for v in set(table["video_id"].to_pylist())}
-    return np.array([half[video] for video in table["video_id"].to_pylist()], dtype=bool)
+def _first_half(recordings: np.ndarray) -> np.ndarray:
+    """(N,) bool, constant over a recording: each goes where fewer frames are so far, in an order that names fix."""
+    names, place, counts = np.unique(recordings, return_inverse=True, return_counts=True)
+    first, frames = np.zeros(len(names), bool), {True: 0, False: 0}
+    for number in sorted(range(len(names)), key=lambda number: hashlib.sha256(str(names[number]).encode()).digest()):
+        first[number] = frames[True] <= frames[False]
+        frames[bool(first[number])] += int(counts[number])
+    return first[place]
 
 
 def _ladder(judged: Judged, rule: Rule) -> np.ndarray:
-    """(L,) thresholds to choose from, loosest first, in the sense of ``Judged.score``; what a setting may not be is
-    left out (a tolerance below zero)."""
+    """(L,) thresholds to choose from, loosest first, in the sense of ``Judged.score`` and rounded as they are written;
+    what a setting may not be is left out (a tolerance below zero)."""
     score = judged.score(rule)
     finite = score[np.isfinite(score)]
     if len(finite) == 0:
         return finite
     steps = np.unique(np.quantile(finite, np.linspace(0, 0.98, LEVELS), method="lower"))
     allowed = steps[steps >= 0] if rule in filters.HIGHER_IS_BETTER else steps[steps <= 0]
-    return allowed if len(allowed) else np.zeros(1)
+    limits = [_rounded(rule, float(_own_unit(rule, step))) for step in (allowed if len(allowed) else [0.0])]
+    return np.unique(_own_unit(rule, np.array(limits)))
 
 
 def _gains(passes: np.ndarray, kept: np.ndarray, right: np.ndarray) -> list[tuple[int, float]]:
@@ -214,7 +264,8 @@ def _kept(passes: Mapping[Rule, np.ndarray], chosen: Mapping[Rule, int]) -> np.n
     return np.logical_and.reduce([passes[rule][level] for rule, level in chosen.items()])
 
 
-def _reaches(kept: np.ndarray, right: np.ndarray, precision: float) -> bool:
+def reaches(kept: np.ndarray, right: np.ndarray, precision: float) -> bool:
+    """Whether enough frames are kept and enough of them are right."""
     return int(kept.sum()) >= FEWEST and float(right[kept].mean()) >= precision
 
 
@@ -224,7 +275,7 @@ def _own_unit(rule: Rule, score: Any) -> Any:
 
 def _limit(rule: Rule, ladder: np.ndarray, level: int, config: FilterConfig) -> float:
     """The threshold of a level; a rule that need not reject anything keeps its present threshold if that is looser."""
-    limit = _rounded(rule, float(_own_unit(rule, ladder[level])))
+    limit = float(_own_unit(rule, ladder[level]))
     present = float(getattr(config, filters.THRESHOLDS[rule]))
     looser = min if rule in filters.HIGHER_IS_BETTER else max
     return looser(limit, present) if level == 0 else limit

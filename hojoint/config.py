@@ -336,7 +336,7 @@ class CalibrationConfig(Settings):
     max_aligned_mm: Positive = 15.0
     max_joints_2d: Positive = 0.15
     split: Literal["evaluation", "train"] = "evaluation"
-    """Split of HO-3D that is labelled. A student of thresholds from the evaluation split must not be reported on it; what
+    """Split of HO-3D that is labelled. No student of thresholds from the evaluation split may be reported on it; what
     the teacher was trained on makes its labels look better than they are."""
     sequences: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Names of the split's sequences to use; nothing means all."""

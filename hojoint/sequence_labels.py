@@ -1,4 +1,4 @@
-"""The labelling of Sec. 5.1 run on HO-3D's evaluation sequences, where the truth is known: predictions and their truth.
+"""The labelling of Sec. 5.1 run on HO-3D's own sequences, where the truth is known: predictions and their truth.
 
 Exactly what unlabelled videos go through (views, camera, rules, the vote on the side), so that what is measured here
 holds there. One process, clip after clip; the job that fans out over a cluster is another (``cluster``).
@@ -37,7 +37,7 @@ def label_sequences(
         "cuda" if config.cluster.teacher_gpus > 0 else "cpu",
         config.labelling.batch_views,
     )
-    dataset = HO3D(config.data.ho3d, "evaluation", config.crop)
+    dataset = HO3D(config.data.ho3d, config.calibration.split, config.crop)
     predicted, known = [], []
     for clip, frames, truth in sequences.load(dataset, sequences.sequence_clips(dataset, config.calibration)):
         found = labels.label_clips(

@@ -3,10 +3,15 @@ python -m jobs.calibrate predictions=LABELS truth=FILE.parquet output=DIR [calib
 
 Measures, where the hand is known, what each rule of labelling is worth (Sec. 5.1.1, 5.1.2): its precision and yield at
 every threshold, alone and with the others, and proposes thresholds for a wanted precision. The first form labels
-HO-3D's evaluation sequences with the teacher as if they were videos; the second takes the output of jobs.pseudo_label
-and a table of true poses (video_id, frame, side, joints_px, joints), such as the synthetic world keeps aside.
+HO-3D's sequences with the teacher as if they were videos; the second takes the output of jobs.pseudo_label and a table
+of true poses (video_id, frame, side, joints_px, joints), such as the synthetic world keeps aside.
 Under the output: calibration.json, calibration.png, filters.yaml. Runs in one process, on a GPU where there is one and
 cluster.teacher_gpus asks for it.
+
+CAUTION: the first form takes HO-3D's evaluation split, which the teacher has not seen. Its truth is then in the
+thresholds, so scores on that split of a student trained with them must not be reported. To report there, give
+calibration.split=train calibration.sequences=[NAME,...] and a teacher that was trained without these recordings (all
+their cameras taken out of its train.txt); with one that has seen them, the precision found is too good to be true.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -51,22 +57,24 @@ def job(config: Config, dry_run: bool) -> None:
     )
     bounds = config.calibration
     when = label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)
-    judged = calibration.Judged(predictions, errors.right(when))
-    found = calibration.calibrate(judged, config.filters, bounds.precision)
+    judged = calibration.Judged(predictions, errors.right(when), _recordings(predictions, config))
+    found = {**calibration.calibrate(judged, config.filters, bounds.precision), "caution": _caution(config)}
     store = open_store(output)
     store.put("calibration.json", json.dumps(found, indent=1).encode())
     store.put("calibration.png", calibration_figure.draw(found))
     if found["proposed"] is not None:
-        store.put("filters.yaml", proposal(found["proposed"]).encode())
+        store.put("filters.yaml", proposal(found).encode())
     print(summary(found))
     print(f"\nwrote {store.uri('calibration.json')}, calibration.png" + (", filters.yaml" if found["proposed"] else ""))
 
 
-def proposal(limits: Mapping[str, float]) -> str:
-    """filters.yaml: the proposed thresholds, and how to use them."""
+def proposal(found: Mapping[str, Any]) -> str:
+    """filters.yaml: the proposed thresholds, how to use them, and what is to be known before that."""
+    limits = found["proposed"]
     overrides = " ".join(f"filters.{name}={limit:g}" for name, limit in limits.items())
     return (
-        "# Thresholds that jobs.calibrate proposes. Merge them into the 'filters:' of your own config, for --config\n"
+        "".join(f"# {warning}\n" for warning in _warnings(found))
+        + "# Thresholds that jobs.calibrate proposes. Merge them into the 'filters:' of your own config, for --config\n"
         "# takes whole files: with this one alone every other setting is its default. Or give them as overrides:\n"
         f"# {overrides}\n" + yaml.safe_dump({"filters": dict(limits)}, sort_keys=False)
     )
@@ -102,7 +110,41 @@ def summary(found: Mapping[str, Any]) -> str:
     ]
     if found["proposed"] is None:
         text.append(f"no thresholds reach {wanted}; a better teacher, or a lower calibration.precision")
-    return "\n".join(text)
+    if found["recordings"] == 1:
+        text.append("all frames show one recording: nothing could be held out, and what is proposed praises itself")
+    return "\n".join([*text, *_warnings(found)])
+
+
+def _warnings(found: Mapping[str, Any]) -> list[str]:
+    """What stands beside the proposed thresholds wherever they are written."""
+    warnings = [f"CAUTION: {found['caution']}"] if found["caution"] else []
+    worth = found["together"]["proposed"]
+    if worth is not None and not found["reached"]:
+        warnings.append(
+            f"CAUTION: the proposed thresholds do not reach {found['wanted_precision']:.1%} with at least "
+            f"{calibration.FEWEST} frames: they keep {worth['kept']}, of which {_share(worth['precision'])} are right"
+        )
+    return warnings
+
+
+def _caution(config: Config) -> str | None:
+    if config.predictions is not None:
+        return None
+    if config.calibration.split == "evaluation":
+        return (
+            "HO-3D's evaluation truth is in these thresholds; do not report scores on the evaluation split of a "
+            "student trained with them"
+        )
+    return (
+        "these are frames of HO-3D's training split; with a teacher that was trained on them the precision found is "
+        "too good to be true"
+    )
+
+
+def _recordings(predictions: pa.Table, config: Config) -> np.ndarray | None:
+    if config.predictions is not None:
+        return None  # each video is one
+    return np.array([sequences.recording_of(clip_id) for clip_id in predictions["clip_id"].to_pylist()])
 
 
 def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
@@ -126,7 +168,7 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
 
 
 def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:
-    """Predictions of the teacher on HO-3D's evaluation sequences, their truth, and the teacher's own settings."""
+    """Predictions of the teacher on HO-3D's sequences, their truth, and the teacher's own settings."""
     assert config.teacher.checkpoint is not None
     clips = _clips(config)
     with tqdm(total=sum(len(clip.indices) for clip in clips), unit="frame", desc="labelling") as bar:
@@ -134,7 +176,7 @@ def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:
 
 
 def _clips(config: Config) -> list[sequences.SequenceClip]:
-    return sequences.sequence_clips(HO3D(config.data.ho3d, "evaluation", config.crop), config.calibration)
+    return sequences.sequence_clips(HO3D(config.data.ho3d, config.calibration.split, config.crop), config.calibration)
 
 
 def _plan(config: Config) -> str:
@@ -142,7 +184,11 @@ def _plan(config: Config) -> str:
     if config.predictions is not None:
         return f"would compare the predictions of {config.predictions} with {config.truth}; {aim}"
     clips = _clips(config)
-    return f"would label {sum(len(clip.indices) for clip in clips)} frames in {len(clips)} clips; {aim}"
+    frames = sum(len(clip.indices) for clip in clips)
+    return (
+        f"would label {frames} frames in {len(clips)} clips of HO-3D's {config.calibration.split} split; {aim}\n"
+        f"CAUTION: {_caution(config)}"
+    )
 
 
 def _share(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from labelled import draw_world
 from test_tables import labels as made_labels
 
-from hojoint import calibration, calibration_figure, filters, tables
-from hojoint.config import CalibrationConfig, Config, FilterConfig
+from hojoint import album, calibration, calibration_figure, filters, mano, tables
+from hojoint.config import CalibrationConfig, Config, FilterConfig, ManoConfig, from_tree
 from hojoint.datasets import sequences
+from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 
 RULES = ("box_iou", "reprojection", "bone_length", "joint_angle")
@@ -152,11 +155,68 @@ def test_the_whole_report_is_json_and_its_held_out_half_was_not_seen() -> None:
     assert shares == sorted(shares)
 
 
-def test_halves_never_part_a_video() -> None:
-    table = tables.predictions_table([made_labels(f"v{n}-h0-0000-0004") for n in range(20)])
-    half = calibration._first_half(table).reshape(20, 5)
-    assert (half.all(1) | ~half.any(1)).all()
-    assert 0 < half.mean() < 1
+def test_halves_never_part_a_recording_and_are_about_as_large() -> None:
+    recordings = np.repeat([f"v{n}" for n in range(20)], 5)
+    half = calibration._first_half(recordings)
+    parts = half.reshape(20, 5)
+    assert (parts.all(1) | ~parts.any(1)).all()
+    assert half.mean() == 0.5
+    shuffled = np.random.default_rng(0).permutation(100)
+    np.testing.assert_array_equal(calibration._first_half(recordings[shuffled]), half[shuffled])
+
+
+def test_cameras_and_pieces_of_one_recording_are_one() -> None:
+    clips = ["AP10-0000", "AP11-0048", "AP14-0000", "SM1-0000", "SB11-0000", "SB13-0096"]
+    assert [sequences.recording_of(clip) for clip in clips] == ["AP1", "AP1", "AP1", "SM", "SB1", "SB1"]
+    frames = judged(np.arange(90) % 2 == 0, box_iou=np.tile([1, 0], 45))
+    one = dataclasses.replace(frames, recordings=np.repeat([sequences.recording_of(clip) for clip in clips[:3]], 30))
+    found = calibration.calibrate(one, SPATIAL, 0.5)
+    assert (found["recordings"], found["together"]["held_out"]) == (1, None)
+    assert calibration.calibrate(frames, SPATIAL, 0.5)["together"]["held_out"] is not None
+    assert one.take(np.arange(90) < 10).recording().tolist() == ["AP1"] * 10
+
+
+def test_thresholds_that_fall_short_when_judged_anew_are_sought_among_the_new_scores() -> None:
+    random = np.random.default_rng(5)
+    right = random.random(300) < 0.5
+    iou = np.where(right, random.uniform(0.4, 1, 300), random.uniform(0, 0.7, 300))
+    frames = judged(right, box_iou=iou)
+    # As if a hand had been learnt before that told all wrong frames: the one learnt anew tells none of them.
+    place = frames.table.schema.get_field_index("score_shape_spread")
+    spread = pa.array(np.where(right, 0.5, 3).astype(np.float32))
+    stale = dataclasses.replace(
+        frames, table=frames.table.set_column(place, frames.table.schema.field(place), spread)
+    )  # fmt: skip
+    config = FilterConfig(enabled=("box_iou", "shape_spread"))
+    first = calibration._search(stale, config, 0.9)
+    assert first is not None
+    assert right[calibration.kept_by(stale, first)].mean() < 0.9
+    found = calibration.propose(stale, config, 0.9)
+    assert found is not None
+    assert right[calibration.kept_by(stale, found)].mean() >= 0.9
+    assert calibration.calibrate(stale, config, 0.9)["reached"]
+
+
+def test_what_rounding_lets_in_is_seen_by_the_search() -> None:
+    right = np.arange(200) % 2 == 0
+    more = np.where(right, np.repeat(np.linspace(0.6179, 0.8, 5), 40), 0.6175)  # 0.6179 would be written as 0.617
+    found = calibration.propose(judged(right, box_iou=more), SPATIAL, 0.95)
+    assert found is not None
+    assert 0.618 < found.min_box_iou <= 0.8
+    assert found.min_box_iou == calibration._rounded("box_iou", found.min_box_iou + 1e-9)
+
+
+def test_where_no_attempt_helps_what_is_reached_is_said_with_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs import calibrate
+
+    short = FilterConfig(enabled=RULES, min_box_iou=0.5)
+    monkeypatch.setattr(calibration, "_search", lambda *_: short)  # whatever is wanted, this is found
+    found = calibration.calibrate(judged(np.arange(100) % 2 == 0), SPATIAL, 0.9)
+    assert not found["reached"]
+    assert found["proposed"]["min_box_iou"] == 0.5
+    words = "do not reach 90.0% with at least 20 frames: they keep 100, of which 50.0% are right"
+    assert words in calibrate.summary({**found, "caution": None})
+    assert words in calibrate.proposal({**found, "caution": None}).splitlines()[0]
 
 
 def test_a_teacher_that_is_never_right_cannot_be_calibrated() -> None:
@@ -194,11 +254,48 @@ def test_sequences_are_thinned_and_cut_where_frames_are_missing() -> None:
     assert [clip.clip_id for clip in few] == ["A-0000", "B-0000"]
 
 
+def test_named_sequences_are_taken_and_an_unsorted_list_is_put_in_order_of_time() -> None:
+    listed = List("B/0002", "A/0001", "A/0000", "C/0000", "B/0001")
+    config = CalibrationConfig(stride=1, sequences=("A", "B"))
+    found = sequences.sequence_clips(listed, config)  # type: ignore[arg-type]
+    assert [(clip.clip_id, clip.indices) for clip in found] == [("A-0000", (2, 1)), ("B-0001", (4, 0))]
+    with pytest.raises(InputError, match=r"calibration\.sequences names AP10, which .*give some of A, B, C"):
+        sequences.sequence_clips(listed, CalibrationConfig(sequences=("A", "AP10")))  # type: ignore[arg-type]
+
+
+def test_training_frames_have_the_truth_and_the_boxes_that_training_gives_them(tmp_path: Path) -> None:
+    config = draw_world(tmp_path, frames=2)
+    dataset = HO3D(config.data.ho3d, "train", config.crop)
+    clip = sequences.sequence_clips(dataset, CalibrationConfig(split="train", stride=1))[0]
+    record, frames, truth = next(sequences.load(dataset, [clip]))
+    sample = dataset[clip.indices[0]]
+    assert len(frames.rgb) == len(clip.indices)
+    low, high = record.hand_boxes[0].reshape(2, 2)
+    px = np.array(truth["joints_px"].to_pylist())[0].reshape(21, 2)
+    # The sample's pixels are those of a cut region; within the hand's box they are the same.
+    in_box = (sample.joints_px - sample.hand_box[:2]) / (sample.hand_box[2:] - sample.hand_box[:2])
+    np.testing.assert_allclose((px - low) / (high - low), in_box, atol=1e-4)
+    joints = np.array(truth["joints"].to_pylist())[0].reshape(21, 3)
+    posed = album.hand_joints(mano.hand_layer(config.mano), sample.pose[None], sample.shape[None])[0]
+    np.testing.assert_allclose(joints - joints[0], posed, atol=1e-4)
+
+
+@pytest.mark.parametrize(("split", "words"), [("evaluation", "do not report scores"), ("train", "too good to be true")])
+def test_what_thresholds_from_a_split_of_ho3d_must_not_be_used_for_is_said(
+    split: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs import calibrate
+
+    config = from_tree({"calibration": {"split": split}})
+    found = {**calibrated(), "caution": calibrate._caution(config)}
+    assert words in calibrate.summary(found)
+    assert words in calibrate.proposal(found).splitlines()[0]
+    assert yaml.safe_load(calibrate.proposal(found)) == {"filters": found["proposed"]}
+
+
 def test_the_job_reads_a_labelling_run_and_its_truth_and_writes_settings_that_load(tmp_path: Path) -> None:
     from cluster import commits
     from cluster.store import open_store
-    from hojoint import album, mano
-    from hojoint.config import ManoConfig, from_tree
     from jobs import calibrate
 
     run, truth_file, out = tmp_path / "labels", tmp_path / "truth.parquet", tmp_path / "out"

@@ -1,22 +1,25 @@
-"""HO-3D's evaluation sequences as if they were unlabelled videos, with their truth beside them (readings A11-A19).
+"""HO-3D's sequences as if they were unlabelled videos, with their truth beside them (readings A11-A19).
 
 The rules of labelling can only be measured where the hand is known. Each sequence is thinned to about the rate of
 Something-Something and cut into clips; a clip's frames are numbered one after the other, for they are neighbours in
-time. What comes out is what labelling takes, and a table of truth in the columns of ``label_quality``.
+time. What comes out is what labelling takes, and a table of truth in the columns of ``label_quality``. Hand boxes are
+the annotated ones in the evaluation split and those of the projected joints in the training split, as in ``ho3d``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from hojoint.config import CalibrationConfig
 from hojoint.datasets import regions
-from hojoint.datasets.ho3d import HO3D
+from hojoint.datasets.ho3d import HO3D, joints_cv
 from hojoint.errors import InputError
 from hojoint.records import Clip, Frames
 
@@ -33,7 +36,7 @@ def sequence_clips(dataset: HO3D, config: CalibrationConfig) -> list[SequenceCli
     """Cut the data set's list into clips; a frame that the list leaves out ends a clip, the next begins another."""
     found = []
     names = [name.split("/") for name in dataset.names]
-    for sequence, members in groupby(range(len(names)), key=lambda index: names[index][0]):
+    for sequence, members in groupby(_chosen(names, config), key=lambda index: names[index][0]):
         thinned = list(members)[:: config.stride]
         numbers = np.array([int(names[index][1]) for index in thinned])
         for run in np.split(np.array(thinned), np.flatnonzero(np.diff(numbers) != config.stride) + 1):
@@ -47,19 +50,25 @@ def sequence_clips(dataset: HO3D, config: CalibrationConfig) -> list[SequenceCli
     return found
 
 
+def recording_of(clip_id: str) -> str:
+    """What a clip shows a piece of: the last digit of a sequence's name counts the cameras that saw one recording."""
+    return re.sub(r"\d?-\w+$", "", clip_id)
+
+
 def load(dataset: HO3D, clips: list[SequenceClip]) -> Iterator[tuple[Clip, Frames, pa.Table]]:
     """Clip by clip: what labelling takes, and the truth of its frames."""
-    joints = dataset.truth()[0]
+    truth_file = dataset.truth()[0] if dataset.split == "evaluation" else None  # training metas hold all joints
     for clip in clips:
         metas = [dataset.meta(index) for index in clip.indices]
         cameras = [np.asarray(meta["camMat"], np.float64).reshape(3, 3) for meta in metas]
-        known = [joints[index].astype(np.float64) for index in clip.indices]
+        if truth_file is not None:
+            known = [truth_file[index].astype(np.float64) for index in clip.indices]
+        else:
+            known = [joints_cv(meta, dataset.names[index]) for meta, index in zip(metas, clip.indices, strict=True)]
         px = np.stack([regions.project(points, camera) for points, camera in zip(known, cameras, strict=True)])
-        samples = [np.asarray(meta.get("handBoundingBox", ()), np.float32).reshape(-1) for meta in metas]
-        if any(box.size != 4 for box in samples):
-            raise InputError(f"{clip.clip_id}: a frame has no handBoundingBox; calibration needs the evaluation split")
+        around = [regions.box_of(points) for points in px] if truth_file is None else _annotated_boxes(clip, metas)
         numbers = np.arange(len(metas), dtype=np.int32)
-        boxes = np.stack(samples)
+        boxes = np.stack(around).astype(np.float32)
         nothing = np.full_like(boxes, np.nan)
         rgb = np.stack([regions.read_image(dataset.image_path(dataset.names[index])) for index in clip.indices])
         record = Clip(clip.clip_id, clip.clip_id, str(dataset.root), numbers, boxes, nothing, len(numbers))
@@ -73,3 +82,27 @@ def load(dataset: HO3D, clips: list[SequenceClip]) -> Iterator[tuple[Clip, Frame
             }
         )
         yield record, Frames(clip.clip_id, rgb, boxes, nothing), truth
+
+
+def _chosen(names: list[list[str]], config: CalibrationConfig) -> list[int]:
+    """Indices of the frames of the wanted sequences, in order of time whatever the order of the list."""
+    listed = {sequence for sequence, _ in names}
+    wanted = listed if config.sequences is None else set(config.sequences)
+    if unknown := wanted - listed:
+        raise InputError(
+            f"calibration.sequences names {', '.join(sorted(unknown))}, which HO-3D's {config.split}.txt does not "
+            f"list; give some of {', '.join(sorted(listed))}"
+        )
+    return sorted(
+        (index for index, (sequence, _) in enumerate(names) if sequence in wanted),
+        key=lambda index: (names[index][0], int(names[index][1])),
+    )
+
+
+def _annotated_boxes(clip: SequenceClip, metas: list[dict[str, Any]]) -> list[np.ndarray]:
+    boxes = [np.asarray(meta.get("handBoundingBox", ()), np.float32).reshape(-1) for meta in metas]
+    if any(box.size != 4 for box in boxes):
+        raise InputError(
+            f"{clip.clip_id}: a frame of the evaluation split has no handBoundingBox of four numbers; fetch HO-3D again"
+        )
+    return boxes
