@@ -23,10 +23,11 @@ from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.report import Facts, Gallery, Picture
 from hojoint.report_tables import DOMAINS, NETWORKS
-from jobs import command, labelled_frames, results
+from jobs import command, labelled_frames, results, retyped
 from jobs.stages import world_of
 
 BEST_FIRST = ("student", "control", "teacher")
+PIPELINE = "python -m jobs.pipeline"
 STAGES = ("synthesize", "train", "pseudo_label", "retrain", "control", "evaluate")
 
 
@@ -44,6 +45,7 @@ class Found:
 def job(config: Config, dry_run: bool) -> None:
     """Gather, draw, write."""
     found = gather(open_store(command.output_of(config, "runs/tiny")))
+    config = with_inputs(config, found)
     if dry_run:
         print(f"would report on {found.store.root}: {', '.join(_parts(found)) or 'nothing'}")
         return
@@ -70,13 +72,22 @@ def job(config: Config, dry_run: bool) -> None:
 
 def gather(store: Store) -> Found:
     """Read what the jobs left."""
-    folder = next((name for name in ("labels/", "") if store.exists(f"{name}{commits.RUN}")), None)
-    labels = None
-    if folder is not None and store.exists(f"{folder}{commits.REPORT}"):
-        labels = open_store(store.uri(folder.rstrip("/"))) if folder else store
+    labels = results.labelling_run(store)
+    if labels is not None and not labels.exists(commits.REPORT):
+        labels = None  # not at its end
     markers = {name: done for name in STAGES if (done := results.marker(name, store)) is not None}
     training = {name: facts for name in NETWORKS if (facts := results.training(name, store)) is not None}
     return Found(store, labels, markers, training, results.evaluations(store))
+
+
+def with_inputs(config: Config, found: Found) -> Config:
+    """The settings with the videos, and the world, that were labelled, where none are given."""
+    run = {} if found.labels is None else commits.read_run(found.labels)
+    if config.videos.root is not None or "config" not in run:
+        return config
+    labelled = settings.from_tree(run["config"])
+    world = config.world or labelled.world
+    return config.model_copy(update={"videos": labelled.videos, "world": world})
 
 
 def _parts(found: Found) -> list[str]:
@@ -87,9 +98,10 @@ def _parts(found: Found) -> list[str]:
 def provenance(config: Config, found: Found) -> dict[str, str]:
     """What made this, settings and checksums; of labels without a pipeline, those of their own run."""
     run = None if found.labels is None else commits.read_run(found.labels)
-    made, out = config, {}
+    made, out = results.pipeline_settings(found.store) or config, {}
     if found.markers:
-        out["command"] = f"python -m jobs.pipeline output={config.output}"
+        noted = made is not config  # older runs did not note what they were called with
+        out["command"] = retyped.command_line("pipeline", made) if noted else f"{PIPELINE} output={config.output}"
     elif found.labels is not None and run is not None:
         made = _settings_of(run, config)
         out["command"] = _labelling_command(run, made, found.labels.root)
@@ -119,15 +131,11 @@ def _settings_of(run: Mapping[str, Any], config: Config) -> Config:
 
 
 def _labelling_command(run: Mapping[str, Any], made: Config, output: str) -> str:
-    if "refiltered" in run:
-        return f"python -m jobs.refilter data.pseudo.labels={run['refiltered']} output={output}"
-    inputs = {
-        "videos.root": made.videos.root,
-        "videos.boxes": made.videos.boxes,
-        "teacher.checkpoint": made.teacher.checkpoint,
-    }
-    given = [f"{name}={value}" for name, value in inputs.items() if value is not None]
-    return " ".join(["python -m jobs.pseudo_label", *given, f"output={output}"])
+    if "refiltered" not in run:
+        return retyped.command_line("pseudo_label", made.model_copy(update={"output": output}))
+    places = {"output": output, "data": {"pseudo": {"labels": run["refiltered"]}}}
+    default = settings.load(command.DEFAULT_CONFIG)  # of the settings only the filters count
+    return retyped.command_line("refilter", settings.changed(default, filters=dict(made.filters), **places))
 
 
 def pck_pictures(found: Found) -> list[Picture]:

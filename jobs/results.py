@@ -8,9 +8,26 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cluster.store import Store
+from cluster import commits
+from cluster.store import Store, open_store
+from hojoint.config import Config, from_tree
 from hojoint.report_tables import NETWORKS
 from jobs.stages import NETWORK
+
+PIPELINE = "pipeline.json"  # the settings that a pipeline was called with
+LABELS = "labels"  # where a pipeline has its labelling run
+
+
+def labelling_run(store: Store) -> Store | None:
+    """Where the labelling run of an output lies: a pipeline's has a folder of its own."""
+    if store.exists(f"{LABELS}/{commits.RUN}"):
+        return open_store(store.uri(LABELS))
+    return store if store.exists(commits.RUN) else None
+
+
+def pipeline_settings(store: Store) -> Config | None:
+    """What a pipeline was called with; nothing where no pipeline was."""
+    return from_tree(read_json(store, PIPELINE)) if store.exists(PIPELINE) else None
 
 
 def marker(stage: str, store: Store) -> dict[str, Any] | None:

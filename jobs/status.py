@@ -1,7 +1,7 @@
 """python -m jobs.status output=DIR_OR_S3_URI
 
-How far a labelling run is, read from its commits: nothing is asked of the cluster, so it works while the run is under
-way, after it, and from another machine.
+How far a labelling run, or that of a pipeline's output, is, read from its commits: nothing is asked of the cluster, so it
+works while the run is under way, after it, and from another machine.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from cluster import commits
 from cluster.store import open_store
 from hojoint import filters
 from hojoint.config import Config
-from jobs import command, pseudo_label
+from jobs import command, pseudo_label, results
 
 
 def job(config: Config, dry_run: bool) -> None:
     """Read the commits and print; a dry run is the same, for nothing is changed."""
     store = open_store(command.need(config.output, "output", "DIR_OR_S3_URI"))
+    store = results.labelling_run(store) or store
     run = commits.read_run(store)
     found = commits.read_commits(store)
     report = commits.report_of(found, filters.RULES)

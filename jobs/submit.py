@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
-from jobs import command
+from jobs import command, retyped
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = (
@@ -51,26 +51,11 @@ def arguments(config: Config) -> list[str]:
 
     Values rather than a file: the config file may lie outside the folder that is shipped.
     """
-    there = settings.to_tree(
-        config.model_copy(
-            update={
-                "job": None,
-                "cluster": config.cluster.model_copy(update={"address": "auto", "insecure": False}),
-            }
-        )
+    there = config.model_copy(
+        update={"job": None, "cluster": config.cluster.model_copy(update={"address": "auto", "insecure": False})}
     )
-    shipped = settings.to_tree(settings.load(command.DEFAULT_CONFIG))
-    return [f"{key}={json.dumps(value)}" for key, value in _differences(there, shipped)]
-
-
-def _differences(wanted: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    out: list[tuple[str, Any]] = []
-    for key, value in wanted.items():
-        if isinstance(value, Mapping):
-            out += _differences(value, base[key], f"{prefix}{key}.")
-        elif value != base[key]:
-            out.append((f"{prefix}{key}", value))
-    return out
+    shipped = settings.load(command.DEFAULT_CONFIG)
+    return [f"{key}={json.dumps(value)}" for key, value in retyped.differences(there, shipped)]
 
 
 def _import_submission() -> Any:

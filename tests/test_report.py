@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from test_retyped import typed
 
 from cluster import commits
 from cluster.store import open_store
@@ -198,10 +200,8 @@ def provenance(path):
 def test_labels_alone_come_from_their_own_command_and_settings(tmp_path):
     made, root = labelled(tmp_path / "labels")
     found = provenance(tmp_path / "labels")
-    assert found["command"] == (
-        "python -m jobs.pseudo_label videos.root=/videos videos.boxes=/boxes teacher.checkpoint=/teacher.pt "
-        f"output={root}"
-    )
+    assert found["command"].startswith("python -m jobs.pseudo_label ")
+    assert typed(found["command"]) == settings.changed(made, output=root)
     assert found["seed"] == "5"
     assert found["settings"] == settings.digest(made)
     assert "labels" in found
@@ -214,7 +214,9 @@ def test_labels_judged_again_name_the_run_that_they_come_from_and_the_filters_th
     commits.open_run(store, {"filters.min_box_iou": 0.7, "refiltered": "abc"}, facts)
     store.put(commits.REPORT, b"{}")
     found = provenance(tmp_path)
-    assert found["command"] == f"python -m jobs.refilter data.pseudo.labels=/labels output={store.root}"
+    assert found["command"].startswith("python -m jobs.refilter ")
+    again = typed(found["command"])
+    assert (again.data.pseudo.labels, again.output, again.filters.min_box_iou) == ("/labels", store.root, 0.7)
     assert found["settings"] == settings.digest(settings.changed(made, filters={"min_box_iou": 0.7}))
 
 
@@ -223,3 +225,21 @@ def test_only_a_pipelines_output_is_said_to_be_a_pipelines(tmp_path):
     assert "jobs.pseudo_label" in provenance(tmp_path)["command"]
     open_store(str(tmp_path)).put("stages/pseudo_label.json", b'{"what": "", "seconds": 1}')
     assert provenance(tmp_path)["command"] == f"python -m jobs.pipeline output={tmp_path}"
+    called = settings.changed(Config(), output=str(tmp_path), control=True, train={"steps": 7})
+    open_store(str(tmp_path)).put("pipeline.json", json.dumps(settings.to_tree(called)).encode())
+    found = provenance(tmp_path)
+    assert found["command"].startswith("python -m jobs.pipeline ")
+    assert typed(found["command"]) == called
+    assert found["settings"] == settings.digest(called)
+
+
+def test_a_report_by_hand_finds_the_videos_and_the_world_that_were_labelled(tmp_path):
+    made = settings.changed(Config(), videos={"root": "/w/videos", "boxes": "/w/boxes"}, world="/w")
+    store = open_store(str(tmp_path / "labels"))
+    commits.open_run(store, {}, {"config": settings.to_tree(made)})
+    store.put(commits.REPORT, b"{}")
+    found = job.gather(open_store(str(tmp_path)))
+    config = job.with_inputs(Config(output=str(tmp_path)), found)
+    assert (config.videos, config.world) == (made.videos, "/w")
+    given = settings.changed(Config(), videos={"root": "/mine"})
+    assert job.with_inputs(given, found) == given

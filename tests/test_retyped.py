@@ -1,0 +1,37 @@
+"""A command line made from settings gives the same settings when it is typed again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hojoint import config as settings
+from hojoint.config import Config
+from jobs import command, retyped
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def typed(line):
+    """The settings that a shell and a job would make of a command line."""
+    words = shlex.split(line)[3:]
+    path = command.DEFAULT_CONFIG
+    if words[:1] == ["--config"]:
+        path, words = ROOT / words[1], words[2:]
+    return settings.load(path, [command.at_home(word) for word in words])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_command_made_from_a_shipped_file_and_overrides_is_that_file_and_those_overrides(path):
+    config = settings.load(path, ["output=runs/it's here", "train.epochs=3", "cluster.teachers=[1,3]"])
+    line = retyped.command_line("pipeline", config)
+    assert len(shlex.split(line)) == 3 + 3 + 2 * (path != command.DEFAULT_CONFIG)
+    assert typed(line) == config
+
+
+@pytest.mark.parametrize("name", ["010", "null", "~", "~/x", "a: b", "'", '"', "", "2024-01-01", "x\\y", "é #1"])
+def test_odd_names_and_paths_read_back_as_they_are(name):
+    config = settings.changed(Config(), name=name, output=name, train={"steps": None, "datasets": ["ho3d", "freihand"]})
+    assert typed(retyped.command_line("pipeline", config)) == config
