@@ -13,21 +13,23 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from cluster import session
-from cluster.store import Store, open_store
-from hojoint import report_tables
-from hojoint.config import Config, digest
+from cluster import labelling, session, training_data
+from cluster.store import Store, check_writable, open_store
+from hojoint import evaluation, mano, report_tables
+from hojoint.config import Config, digest, to_tree
 from hojoint.errors import InputError
 from jobs import command, printing, results
-from jobs.stages import NETWORK, Stage, stages
+from jobs.stages import NETWORK, Stage, has_own_data, stages, world_of
 
 
 def job(config: Config, dry_run: bool) -> None:
     """Run what is not whole, in one Ray session, and print a closing table."""
     config = config.model_copy(update={"output": command.output_of(config, "runs/tiny").rstrip("/")})
     store = open_store(_output(config))
+    if not has_own_data(config):
+        check_writable(str(world_of(config)))
     plan = stages(config)
     todo = [stage.name for stage in plan if not whole(stage, store)]
     if dry_run:
@@ -36,6 +38,7 @@ def job(config: Config, dry_run: bool) -> None:
     if not todo:
         print(f"all {len(plan)} stages of {config.output} are whole; nothing to do")
     else:
+        store.put(results.PIPELINE, json.dumps(to_tree(config), indent=1).encode())
         with session.start(config.cluster):
             _run(config, plan, store)
     _print_results(config, plan, store, ran=todo)
@@ -109,12 +112,31 @@ def _made(name: str, store: Store) -> str | None:
 def _print_plan(config: Config, plan: Sequence[Stage], todo: Sequence[str]) -> None:
     rows = [(stage.name, "run" if stage.name in todo else "whole", _units(stage)) for stage in plan]
     print(printing.table(("stage", "state", "on"), rows))
+    for line in _data(config, plan):
+        print(line)
     size = config.cluster
     workers = session.Need("training worker", size.workers[0], size.worker_cpus, size.worker_gpus)
     teachers = session.Need("Teacher actor", size.teachers[0], size.teacher_cpus, size.teacher_gpus)
     for need in (workers, teachers):
         print(session.feasibility(size, [need]))
     print(f"dry run: {len(todo)} of {len(plan)} stages would run under {config.output}")
+
+
+def _data(config: Config, plan: Sequence[Stage]) -> Iterator[str]:
+    """What the given data hold, opened to see; or that none are given."""
+    if not has_own_data(config):
+        yield f"no data of yours: the synthetic world stands in, under {world_of(config)}"
+        return
+    mano.hand_model(config.mano)  # says what is wrong with its file
+    by_name = {stage.name: stage.configs[0] for stage in plan}
+    data = training_data.open_data(by_name["train"])
+    for name, each in zip(data.names, data.sets, strict=True):
+        yield f"labelled {name}: {len(each)} images"
+    for domain in evaluation.domains_of(by_name["evaluate"]):
+        yield f"measured on {domain}: {len(evaluation.open_domain(domain, by_name['evaluate']))} images"
+    videos, notes, _ = labelling.list_videos(by_name["pseudo_label"])
+    yield f"videos: {len(videos)} with {sum(len(video.clips) for video in videos)} clips of a hand"
+    yield from (f"note: {note}" for note in notes)
 
 
 def _units(stage: Stage) -> str:
@@ -128,8 +150,8 @@ def _units(stage: Stage) -> str:
         length = f"{config.train.steps} steps" if config.train.steps else f"{config.train.epochs} epochs"
         return f"{' + '.join(config.train.datasets)}, {length} of {config.train.batch_size}"
     if stage.name == "pseudo_label":
-        videos = size.wild_videos + size.broken_videos
-        return f"about {videos} videos in units of {config.labelling.unit_videos}, {config.tta.views} views a frame"
+        videos = f"about {size.wild_videos + size.broken_videos} videos" if "synthesize" in stage.needs else "videos"
+        return f"{videos} in units of {config.labelling.unit_videos}, {config.tta.views} views a frame"
     return ", ".join(each.name for each in stage.configs) if stage.name == "evaluate" else ""
 
 

@@ -16,6 +16,7 @@ from cluster.training import NOT_RESULT
 from cluster.units import LABELLING
 from hojoint import config as settings
 from hojoint.config import Config, LabellingConfig, changed
+from hojoint.errors import InputError
 from hojoint.synthetic import write
 
 TRAINING = ("seed", "model", "mano", "crop", "augment", "loss", "train")
@@ -70,8 +71,23 @@ def world_of(config: Config) -> Path:
 
 
 def has_own_data(config: Config) -> bool:
-    """Labelled images and videos are given, so no world is drawn."""
-    return config.data.ho3d.root is not None and config.videos.root is not None
+    """Labelled images and videos are given, so no world is drawn.
+
+    Raises:
+        InputError: some are given and some are not: synthetic ones beside real ones would teach nothing of either.
+    """
+    sets = [name for name in config.train.datasets if name != "pseudo"] or ["ho3d"]
+    needed = {f"data.{name}.root": getattr(config.data, name).root for name in sets}
+    needed |= {"videos.root": config.videos.root, "videos.boxes": config.videos.boxes}
+    missing = [name for name, value in needed.items() if value is None]
+    given = [name for name in needed if name not in missing]
+    if given and missing:
+        raise InputError(
+            f"{' and '.join(given)} given without {' and '.join(missing)}: a pipeline takes labelled images and videos "
+            f"of yours together. Give {' '.join(f'{name}=...' for name in missing)} too, or none of them for the "
+            "synthetic world"
+        )
+    return not missing
 
 
 def stages(config: Config, control_steps: int | None = None) -> list[Stage]:

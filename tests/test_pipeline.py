@@ -7,11 +7,13 @@ import json
 import types
 
 import pytest
+from labelled import draw_world
 
+from cluster import commits
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.errors import InputError
-from jobs import command, pipeline, stages, study
+from jobs import command, pipeline, results, stages, status, study
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
 REJECTED = {"box_iou": 3, "reprojection": 1}
@@ -192,6 +194,46 @@ def test_with_own_data_no_world_is_drawn():
     assert plan[1].configs[0].videos.root == "/data/videos"
 
 
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (["data.ho3d.root=/d"], "videos.root=... videos.boxes=..."),
+        (["videos.root=/v", "videos.boxes=/b"], "data.ho3d.root=..."),
+        (["data.ho3d.root=/d", "videos.root=/v"], "videos.boxes=..."),
+        (["train.datasets=[ho3d,freihand]", "data.ho3d.root=/d", "videos.root=/v", "videos.boxes=/b"], "freihand.root"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_half_of_ones_own_data_is_refused_and_the_other_half_named(jobs, tmp_path, capsys, given, missing, dry):
+    assert run(tmp_path, *given, *dry) == 2
+    assert missing in capsys.readouterr().err
+    assert jobs.calls == []
+
+
+def test_a_dry_run_counts_the_given_data(jobs, tmp_path, capsys):
+    world = draw_world(tmp_path / "w", frames=2)
+    given = [f"data.ho3d.root={world.data.ho3d.root}", f"data.ho3d.object_models={world.data.ho3d.object_models}"]
+    given += [f"videos.root={tmp_path / 'w' / 'something' / '20bn-something-something-v2'}"]
+    given += [f"videos.boxes={tmp_path / 'w' / 'something' / 'boxes'}"]
+    assert run(tmp_path / "out", *given, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "labelled ho3d: 4 images" in said
+    assert "measured on ho3d: 2 images" in said
+    assert "videos: 1 with 1 clips" in said
+    assert "synthetic" not in said
+    assert run(tmp_path / "out", given[0].replace("HO3D", "nowhere"), *given[1:], "--dry-run") == 2
+    assert run(tmp_path / "out", *given, f"mano.path={tmp_path / 'none.pkl'}", "--dry-run") == 2
+    assert run(tmp_path / "out", "--dry-run") == 0
+    assert f"the synthetic world stands in, under {tmp_path / 'out' / 'world'}" in capsys.readouterr().out
+
+
+def test_a_pipeline_notes_what_it_was_called_with(jobs, tmp_path):
+    run(tmp_path, "control=true", "data.ho3d.version=v3")
+    assert results.pipeline_settings(open_store(str(tmp_path))) == config_of(
+        f"output={tmp_path}", "control=true", "data.ho3d.version=v3"
+    )
+
+
 @pytest.mark.parametrize("given", ["[ho3d,freihand]", "[pseudo,ho3d,freihand]"])
 def test_the_labelled_sets_are_those_given_and_only_the_student_sees_pseudo_labels_beside_them(given):
     plan = stages.stages(config_of("output=o", "control=true", f"train.datasets={given}"))
@@ -237,3 +279,10 @@ def test_a_marker_of_another_world_is_refused(jobs, tmp_path):
     plan = stages.stages(config_of(f"output={tmp_path}", "synthetic.wild_videos=9"))
     with pytest.raises(InputError, match=r"synthetic\.wild_videos"):
         pipeline.whole(plan[0], open_store(str(tmp_path)))
+
+
+def test_the_status_of_a_pipelines_output_is_that_of_its_labels(tmp_path, capsys):
+    commits.open_run(open_store(str(tmp_path / "labels")), {}, {"units": 2, "videos": 9})
+    assert status.main([f"output={tmp_path}"]) == 0
+    assert "0 of 2 committed, 0 of 9 videos" in capsys.readouterr().out
+    assert status.main([f"output={tmp_path / 'other'}"]) == 2
