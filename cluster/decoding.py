@@ -2,8 +2,8 @@
 
 ``GuardedDecoder.decode`` takes requests and gives answers in the same order, a few ahead of whoever consumes them. A
 child that misses its deadline is killed and replaced; one that crashes is replaced; either costs its own video, which
-becomes a ``Failure``. Frames come through a pipe and never leave the machine. Not here: what a child checks
-(hojoint.video), who writes a failure down.
+is tried once more and then becomes a ``Failure``. Frames come through a pipe and never leave the machine. Not here:
+what a child checks (hojoint.video), who writes a failure down.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from hojoint.video import Decoded, Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 ATTEMPTS = 2
+RETRIED = ("crashed", "timeout", "unreadable")  # may be the machine's fault (its memory, its load, its disks)
 START_S = 60.0  # for a child to import its libraries on a busy machine; no video's fault
 PIPE_BYTES = 2**20  # Linux's limit for a user; 64 KB pipes cost a switch of process per 64 KB
 
@@ -138,8 +139,7 @@ class GuardedDecoder:
                 try:
                     return child.ask(message, self._deadline_s)
                 except video.VideoError as error:
-                    # Only a crash may be another's fault (a full machine kills its processes): once more, afresh.
-                    if error.kind != "crashed" or attempt == ATTEMPTS:
+                    if error.kind not in RETRIED or attempt == ATTEMPTS:
                         return Failure(request.video_id, "decode", error.kind, str(error), attempt)
         finally:
             self._free.put(child)

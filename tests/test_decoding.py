@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from video_files import write_broken, write_video
 
 from cluster import decoding
 from cluster.decoding import Failure, GuardedDecoder, Request
+from hojoint import video
 from hojoint.video import Decoded, Limits, decode
 
 
@@ -85,6 +87,28 @@ def test_a_child_that_is_killed_during_a_video_is_replaced_and_the_video_tried_o
     assert "SIGKILL" in failure.message
     assert len(set(deaths)) == 2
     assert isinstance(answer, Decoded)
+
+
+@pytest.mark.parametrize("kind", video.KINDS)
+def test_a_fault_that_may_be_the_machines_is_tried_once_more_and_one_of_the_file_is_not(
+    kind: str, tmp_path: Path, monkeypatch
+) -> None:
+    path = write_video(tmp_path / "v.webm", 4)
+    asked, real = [], decoding._Child.ask
+
+    def ask(child, message, deadline_s):
+        asked.append(message)
+        if len(asked) == 1:
+            raise video.VideoError(kind, "the first time")
+        return real(child, message, deadline_s)
+
+    monkeypatch.setattr(decoding._Child, "ask", ask)
+    with GuardedDecoder() as decoder:
+        [(_, answer)] = decoder.decode([request(path)])
+    if kind in ("crashed", "timeout", "unreadable"):
+        assert isinstance(answer, Decoded)
+    else:
+        assert answer == Failure("v", "decode", kind, "the first time", 1)
 
 
 def test_a_child_that_died_between_two_videos_is_no_videos_fault(tmp_path: Path) -> None:
