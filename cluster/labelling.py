@@ -20,7 +20,7 @@ import ray
 from ray.data import ActorPoolStrategy
 from tqdm import tqdm
 
-from cluster import board, commits, session, units
+from cluster import board, commits, session, sharing, units
 from cluster.commits import Counts
 from cluster.session import Need
 from cluster.store import Store, check_conditional, open_store, read_uri
@@ -33,6 +33,8 @@ from hojoint.datasets.boxes import VideoBoxes
 from hojoint.errors import InputError
 
 STALL_S = 6 * 3600  # a Teacher that finishes no unit for so long hangs; Ray Data's own half an hour is short for a CPU
+
+ASIDE = ("left_out", "videos_without_boxes", "short_tracks", "short_boxes")  # in run.json and report.json
 
 
 class BudgetExceeded(Exception):
@@ -48,7 +50,7 @@ class Plan:
     fingerprint: dict[str, Any]
     teacher_sha256: str
     warnings: tuple[str, ...]
-    left_out: int  # videos with boxes and without a file that ``videos.missing`` leaves out
+    aside: dict[str, int]  # counts of what is not listed; see ``list_videos``
 
     @property
     def videos(self) -> int:
@@ -59,7 +61,8 @@ def label(config: Config) -> dict[str, Any]:
     """Label the videos of ``config.videos`` into ``config.output``; gives the report, which is also written there.
 
     Raises:
-        InputError: something given is wrong, or the output holds other labels, or the store is not safe.
+        InputError: something given is wrong, or the output holds other labels, or the store is not safe, or the
+            cluster is too small.
         BudgetExceeded: more quarantined videos than the settings allow.
     """
     store = _store(config)
@@ -68,7 +71,9 @@ def label(config: Config) -> dict[str, Any]:
     plan = make_plan(config, store)
     for warning in plan.warnings:
         print(f"note: {warning}")
-    facts = {"units": len(plan.units), "videos": plan.videos, "left_out": plan.left_out, "config": to_tree(config)}
+    if plan.pending:  # before the output is begun: a run that cannot be is to leave nothing
+        session.feasibility(config.cluster, _needs(config))
+    facts = {"units": len(plan.units), "videos": plan.videos, **plan.aside, "config": to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
     if plan.pending:
         _run(config, store, plan)
@@ -88,7 +93,7 @@ def make_plan(config: Config, store: Store) -> Plan:
             f"teacher.sha256={wanted[:12]}... is neither the checksum of {config.teacher.checkpoint} "
             f"({hashlib.sha256(data).hexdigest()[:12]}...) nor that of its weights ({sha256[:12]}...)"
         )
-    videos, warnings, left_out = list_videos(config)
+    videos, warnings, aside = list_videos(config)
     all_units = units.make_units(videos, config.labelling.unit_videos)
     done = commits.committed_units(store)
     return Plan(
@@ -97,12 +102,16 @@ def make_plan(config: Config, store: Store) -> Plan:
         fingerprint=units.fingerprint(own, sha256, units.hand_digest(own), videos),
         teacher_sha256=sha256,
         warnings=warnings,
-        left_out=left_out,
+        aside=aside,
     )
 
 
-def list_videos(config: Config) -> tuple[list[Video], tuple[str, ...], int]:
-    """Every video with boxes, up to ``labelling.limit``; notes for the user; how many were left out."""
+def list_videos(config: Config) -> tuple[list[Video], tuple[str, ...], dict[str, int]]:
+    """Every video with boxes, up to ``labelling.limit``; notes for the user; counts of what is not listed.
+
+    The counts, named as in ``ASIDE``: videos left out by ``videos.missing``, videos in the folder without boxes, and
+    hands seen in too few frames to make a clip, with their boxes.
+    """
     assert config.videos.root is not None
     assert config.videos.boxes is not None
     boxes = _read_boxes(config.videos.boxes)
@@ -110,9 +119,12 @@ def list_videos(config: Config) -> tuple[list[Video], tuple[str, ...], int]:
     found = len(boxes)
     if config.videos.missing == "leave_out":
         boxes = {video_id: boxes[video_id] for video_id in boxes.keys() & paths.keys()} or boxes
-    left_out = found - len(boxes)
-    boxes = {video_id: boxes[video_id] for video_id in sorted(boxes)[: config.labelling.limit]}
-    clips, selection = something.clips(config.videos.root, boxes, min_frames=config.labelling.min_clip_frames)
+    labelling = config.labelling
+    clips, selection = something.clips(
+        config.videos.root, boxes, limit=labelling.limit, min_frames=labelling.min_clip_frames
+    )
+    unlisted = (found - len(boxes), selection.videos_without_boxes, selection.short_tracks, selection.short_frames)
+    boxes = {video_id: boxes[video_id] for video_id in sorted(boxes)[: labelling.limit]}
     missing = sorted(boxes.keys() - paths.keys())
     if _beyond_budget(config, len(missing), len(boxes)):
         raise InputError(
@@ -120,7 +132,7 @@ def list_videos(config: Config) -> tuple[list[Video], tuple[str, ...], int]:
             "more than labelling.error_budget_count and error_budget_share allow. Set videos.missing=leave_out to "
             "label those that are there"
         )
-    return units.videos_of(boxes, clips, paths), selection.warnings, left_out
+    return units.videos_of(boxes, clips, paths), selection.warnings, dict(zip(ASIDE, unlisted, strict=True))
 
 
 def _read_boxes(path: str) -> dict[str, VideoBoxes]:
@@ -164,8 +176,8 @@ def dry_run(config: Config) -> None:
 
 
 def quiet_ray_data() -> None:
-    """No progress lines of its own; its faults come as exceptions."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    """No progress lines of its own; its faults come as exceptions, so its words on them would be said twice."""
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 def _run(config: Config, store: Store, plan: Plan) -> None:
@@ -177,14 +189,17 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
     _watch_budget(config, total)
     quiet_ray_data()
     with session.start(config.cluster):
-        session.feasibility(config.cluster, _needs(config))
         watched = board.Board.remote()  # type: ignore[attr-defined]
         job = Job(config, store.root, plan.teacher_sha256, driver=uuid.uuid4().hex)
         results = _route(config, plan.pending, job, watched)
         with board.Progress(watched, total=plan.videos, done=total.listed):
             for row in results.iter_rows():
+                if row.get("refused"):
+                    raise InputError(row["refused"])
                 if row["commit"]:
-                    total.add(commits.Commit.from_bytes(row["commit"]).counts)
+                    commit = commits.Commit.from_bytes(row["commit"])
+                    sharing.check_commits(store, [] if store.exists(commits.commit_key(commit.unit)) else [commit.unit])
+                    total.add(commit.counts)
                     _watch_budget(config, total)
 
 
@@ -209,19 +224,32 @@ def _route(config: Config, pending: Sequence[Unit], job: Job, watched: Any) -> r
 
 
 class TeacherActor(Teacher):
-    """A Teacher inside Ray, with a board to report to."""
+    """A Teacher inside Ray, with a board to report to.
+
+    What the user must mend comes back as a row ``{"refused": message}``: Ray would make a traceback of it.
+    """
 
     def __init__(self, job: Job, watched: Any) -> None:
-        super().__init__(job, board.Reporter(watched))
+        self._refused = ""
+        try:
+            super().__init__(job, board.Reporter(watched))
+        except InputError as error:
+            self._refused = str(error)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            done = {"commit": b""} if self._refused else super().__call__(row)
+        except InputError as error:
+            done, self._refused = {"commit": b""}, str(error)
+        return done | {"refused": self._refused}
 
 
 def _finish(config: Config, store: Store, plan: Plan) -> dict[str, Any]:
     """Report what the commits say, remove what killed attempts left, and hold the budget once more."""
     found = commits.read_commits(store)
-    whole = {each.unit for each in found} == {unit.unit_id for unit in plan.units}
-    assert whole, "Ray Data ended without an error, and yet units are not committed"
-    report = commits.report_of(found, filters.RULES)
-    report["left_out"] = plan.left_out
+    there = {each.unit for each in found}
+    sharing.check_commits(store, [unit.unit_id for unit in plan.units if unit.unit_id not in there])
+    report = commits.report_of(found, filters.RULES) | plan.aside
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())
     commits.sweep(store)
     total = Counts()
@@ -255,4 +283,4 @@ def _needs(config: Config) -> list[Need]:
 
 def _store(config: Config) -> Store:
     assert config.output is not None
-    return open_store(config.output)
+    return open_store(config.output, conditional=config.labelling.require_conditional_writes)

@@ -71,10 +71,12 @@ def refilter(config: Config) -> dict[str, Any]:
         InputError: the source is not whole, or a setting asks for scores that it does not hold.
     """
     assert config.output is not None
-    source, store = open_source(config), open_store(config.output)
-    if config.labelling.require_conditional_writes:
+    conditional = config.labelling.require_conditional_writes
+    source, store = open_source(config), open_store(config.output, conditional=conditional)
+    if conditional:
         check_conditional(store)
-    facts = {"units": len(source.commits), "videos": source.run["videos"], "left_out": source.run.get("left_out", 0)}
+    facts = {"units": len(source.commits), "videos": source.run["videos"]}
+    facts |= {name: source.run[name] for name in labelling.ASIDE if name in source.run}
     fingerprint = fingerprint_of(source, config)
     commits.open_run(store, fingerprint, facts | {"config": source.run["config"], "refiltered": source.store.root})
     done = commits.committed_units(store)
@@ -84,7 +86,7 @@ def refilter(config: Config) -> dict[str, Any]:
     else:
         print(f"all {len(source.commits)} units of {store.root} are committed already; nothing to do")
     report = commits.report_of(commits.read_commits(store), filters.RULES)
-    report["left_out"] = facts["left_out"]
+    report |= {name: facts[name] for name in labelling.ASIDE if name in facts}
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())
     commits.sweep(store)
     return report
@@ -98,12 +100,7 @@ def open_source(config: Config) -> Source:
         raise InputError(
             f"output and data.pseudo.labels are both {store.root}; give the new labels a place of their own"
         )
-    source = Source(store, commits.read_run(store), commits.read_commits(store))
-    if len(source.commits) != source.run["units"]:
-        raise InputError(
-            f"{store.root} is not whole: {len(source.commits)} of {source.run['units']} units are committed. Run "
-            "jobs.pseudo_label on it to its end first"
-        )
+    source = Source(store, *commits.read_whole(store))
     units.check_readings(source.run, config, store.root)
     return source
 
@@ -125,7 +122,8 @@ class Refilter:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._source, self._store = open_store(job.source), open_store(job.output)
+        self._source = open_store(job.source)
+        self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
         root = job.config.videos.root
         self._paths = {} if root is None else something.find_videos(root)
         self._decoder = GuardedDecoder.of(job.config.labelling, ahead=job.config.labelling.decode_children + 1)

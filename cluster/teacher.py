@@ -8,6 +8,7 @@ is (hojoint.labels), which units there are (cluster.labelling).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -23,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cluster import commits
+from cluster import commits, sharing
 from cluster.attempts import Ledger
 from cluster.commits import Commit, Counts
 from cluster.decoding import Failure, GuardedDecoder, Request
@@ -59,7 +60,7 @@ class Teacher:
 
     def __init__(self, job: Job, progress: Progress | None = None) -> None:
         self._job = job
-        self._store = open_store(job.output)
+        self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
         self._progress = progress or (lambda videos, frames: None)
         cluster = job.config.cluster
         # Never more threads than CPUs of its own: two Teachers on two cores with two threads each are slower than one.
@@ -142,6 +143,7 @@ class Teacher:
                 request, answer = next(answers)
                 assert request.video_id == video.video_id, (request.video_id, video.video_id)
                 if isinstance(answer, Failure):
+                    sharing.check_video(video.path, answer)
                     result.fail(answer)
                 else:
                     result.counts.decoded += len(answer.numbers)
@@ -157,32 +159,35 @@ class Teacher:
         if not videos:
             return
         began = time.perf_counter()
+        failure = None
         try:
             result.take(videos, self._labelled(videos))
         except Exception as error:
             if any(sign in str(error) for sign in BROKEN_DEVICE):
                 os._exit(1)  # no later call on this device can succeed; the ledger says what was in hand
-            if len(videos) > 1:
-                for video in videos:
-                    self._predict([video], result)
-            else:
-                message = f"{error}".strip().splitlines() or ["no message"]
-                result.fail(Failure(videos[0].video.video_id, "predict", type(error).__name__, message[0][:300]))
+            message = f"{error}".strip().splitlines() or ["no message"]
+            failure = Failure(videos[0].video.video_id, "predict", type(error).__name__, message[0][:300])
         finally:
             result.seconds["predict"] += time.perf_counter() - began
+        # Out here the exception is gone, and with it the tensors of the failed try that its traceback held.
+        if failure is not None and len(videos) > 1:
+            for video in videos:
+                self._predict([video], result)
+        elif failure is not None:
+            result.fail(failure)
 
     def _labelled(self, videos: Sequence[_Pixels]) -> list[PseudoLabels]:
         clips = [clip for video in videos for clip in video.clips]
         frames = [pixels for video in videos for pixels in video.frames]
         if not clips:
             return []
-        try:
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
             return self._call(clips, frames)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            # And from now on: the next group would run out as well.
-            self._predictor.batch_views = max(1, self._predictor.batch_views // 2)
-            return self._call(clips, frames)
+        # Not in an except block: there the exception's traceback holds the tensors of the failed try.
+        torch.cuda.empty_cache()
+        # And from now on: the next group would run out as well.
+        self._predictor.batch_views = max(1, self._predictor.batch_views // 2)
+        return self._call(clips, frames)
 
     def _call(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> list[PseudoLabels]:
         found = labels.label_clips(
@@ -205,6 +210,7 @@ class _Pixels:
     clips: list[Clip]
     frames: list[Frames]
     absent: int  # annotated frames beyond the end of the video, or in clips that became too short
+    short: int  # clips that became too short
 
 
 class _Result:
@@ -246,6 +252,7 @@ class _Result:
         counts.empty += len(videos) - len(good)
         counts.clips += len(found)
         counts.absent += sum(video.absent for video in videos)
+        counts.short_clips += sum(video.short for video in videos)
         counts.kept += kept
         counts.predicted += kept + verdicts.total()
         counts.rejected += verdicts
@@ -295,4 +302,4 @@ def _with_pixels(video: Video, decoded: Decoded, config: Config) -> _Pixels:
         rgb = decoded.rgb if whole else decoded.rgb[place]  # the usual clip is the whole answer: no copy
         clips.append(clip)
         frames.append(Frames(clip.clip_id, rgb, clip.hand_boxes, clip.object_boxes))
-    return _Pixels(video, clips, frames, absent)
+    return _Pixels(video, clips, frames, absent, short=len(video.clips) - len(clips))

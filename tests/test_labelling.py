@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pickle
+import weakref
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +23,7 @@ import torch
 import wild
 from video_files import HEIGHT, WIDTH, write_broken, write_video
 
-from cluster import attempts, board, commits, labelling, session, teacher
+from cluster import attempts, board, commits, labelling, session, teacher, units
 from cluster.labelling import BudgetExceeded, label
 from cluster.store import LocalStore
 from cluster.teacher import Job, Teacher
@@ -85,6 +87,7 @@ def test_a_folder_with_every_fault_is_labelled_and_its_counts_add_up(made: Path,
     assert report["frames"]["predicted"] == report["frames"]["kept"] == 8 * 6 + 2 * 6
     assert report["frames"]["decoded"] == 9 * 6
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [report[name] for name in (*labelling.ASIDE, "short_clips")] == [0] * 5
     predictions = wild.rows_of(tmp_path / "out", "predictions")
     assert Counter(predictions["video_id"].to_pylist()) == {**{f"{100 + n}": 6 for n in range(8)}, "two": 12}
     quarantine = {row["video_id"]: row for row in wild.rows_of(tmp_path / "out", "quarantine").to_pylist()}
@@ -96,16 +99,16 @@ def test_a_folder_with_every_fault_is_labelled_and_its_counts_add_up(made: Path,
     assert all(row["message"] and row["stage"] == "decode" for row in quarantine.values())
 
 
-def test_a_video_that_hangs_costs_its_deadline_and_not_its_neighbours(tmp_path: Path, no_ray) -> None:
+def test_a_video_that_hangs_costs_its_deadline_twice_and_not_its_neighbours(tmp_path: Path, no_ray) -> None:
     boxes = wild.write_wild(tmp_path, good=2)
     os.mkfifo(tmp_path / "videos" / "100a.webm")  # between the two, by id
     wild.write_boxes(tmp_path, boxes | wild.boxes_of(["100a"]))
     wild.write_teacher(tmp_path / "teacher.pt")
-    report = label(wild.config_of(tmp_path, tmp_path / "out", labelling={"decode_deadline_s": 4.0}))
+    report = label(wild.config_of(tmp_path, tmp_path / "out", labelling={"decode_deadline_s": 2.5}))
     assert report["videos"] == {"listed": 3, "labelled": 2, "empty": 0, "quarantined": 1}
     [row] = wild.rows_of(tmp_path / "out", "quarantine").to_pylist()
-    assert (row["video_id"], row["class"], row["message"]) == ("100a", "timeout", "no answer within 4 s")
-    assert 4.0 <= report["seconds"] < 10.0
+    assert (row["video_id"], row["class"], row["message"]) == ("100a", "timeout", "no answer within 2.5 s")
+    assert 5.0 <= report["seconds"] < 10.0
 
 
 def test_the_output_holds_what_the_contract_names_and_nothing_else(made: Path, tmp_path: Path, no_ray) -> None:
@@ -220,6 +223,91 @@ def test_a_list_longer_than_the_video_by_one_loses_one_counted_frame(tmp_path: P
     assert report["quarantine"] == {"truncated": 1}
 
 
+def test_hands_and_clips_that_are_too_short_and_videos_without_boxes_are_in_the_report(tmp_path: Path, no_ray) -> None:
+    wild.write_wild(tmp_path, good=2, frames=6)
+    # The second hand is seen in the last frame of six and in one beyond; in the other video in one frame of all.
+    late = [wild.frame("100", n, hands=1 + (n >= 5)) for n in range(7)]
+    once = [wild.frame("101", n, hands=1 + (n == 2)) for n in range(6)]
+    write_video(tmp_path / "videos" / "alone.webm", 6)
+    wild.write_boxes(tmp_path, {"100": late, "101": once})
+    wild.write_teacher(tmp_path / "teacher.pt")
+    report = label(wild.config_of(tmp_path, tmp_path / "out"))
+    wanted = {"left_out": 0, "videos_without_boxes": 1, "short_tracks": 1, "short_boxes": 1, "short_clips": 1}
+    assert {name: report[name] for name in wanted} == wanted
+    assert (report["frames"]["predicted"], report["frames"]["absent"]) == (12, 1 + 2)
+
+
+def test_a_limit_says_nothing_false_of_the_videos_beyond_it(tmp_path: Path) -> None:
+    boxes = wild.write_wild(tmp_path, good=3)
+    config = wild.config_of(tmp_path, "unused", labelling={"limit": 2})
+    assert labelling.list_videos(config)[1] == ()
+    wild.write_boxes(tmp_path, wild.boxes_of(["0gone"]) | boxes)
+    videos, notes, _ = labelling.list_videos(config)
+    assert [(video.video_id, bool(video.path)) for video in videos] == [("0gone", False), ("100", True)]
+    assert len(notes) == 1
+    assert "1 annotated videos have no file" in notes[0]
+    config = wild.config_of(tmp_path, "unused", labelling={"limit": 1})
+    assert [video.video_id for video in labelling.list_videos(config)[0]] == ["0gone"]
+
+
+def test_a_job_that_does_not_fit_the_cluster_begins_no_output(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot hold this job"):
+        label(wild.config_of(made, tmp_path / "out", cluster={"teacher_cpus": 64}))
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+# Nodes that do not share a folder.
+
+
+def one_teacher(made: Path, output: Path) -> tuple[Teacher, list[units.Unit]]:
+    config = wild.config_of(made, output)
+    plan = labelling.make_plan(config, LocalStore(output))
+    return Teacher(Job(config, str(output), plan.teacher_sha256, "driver")), plan.units
+
+
+def test_a_listed_file_that_is_not_on_the_node_ends_the_run_and_a_link_to_nowhere_is_a_row(
+    made: Path, tmp_path: Path
+) -> None:
+    one, [unit, *_] = one_teacher(made, tmp_path / "out")
+    first, *others = unit.videos
+    gone = dataclasses.replace(first, path=str(tmp_path / "videos" / "100.webm"))
+    with pytest.raises(InputError, match=r"the nodes do not share .*videos"):
+        one.work(units.Unit("u000000", (gone, *others)))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "100.webm").symlink_to("nowhere")
+    done = one.work(units.Unit("u000000", (gone, *others)))
+    one.close()
+    assert done is not None
+    assert dict(done.counts.quarantine) == {"missing": 1}
+
+
+def test_units_that_another_node_committed_into_a_folder_of_its_own_end_the_run(
+    made: Path, tmp_path: Path, no_ray, monkeypatch
+) -> None:
+    there = labelling._route
+
+    def elsewhere(config, pending, job, watched):
+        return there(config, pending, dataclasses.replace(job, output=str(tmp_path / "a node's own")), watched)
+
+    monkeypatch.setattr(labelling, "_route", elsewhere)
+    with pytest.raises(InputError, match=r"1 units \(as u000000\) are done and not in .*out"):
+        label(wild.config_of(made, tmp_path / "out"))
+
+
+def test_what_a_teacher_finds_the_user_must_mend_comes_back_as_a_row_and_ends_the_run_as_an_input_error(
+    made: Path, tmp_path: Path, no_ray, monkeypatch
+) -> None:
+    monkeypatch.setattr(board, "Reporter", lambda watched: None)
+
+    def route(config, pending, job, watched):
+        actor = labelling.TeacherActor(dataclasses.replace(job, teacher_sha256="0" * 64), watched)
+        return SimpleNamespace(iter_rows=lambda: (actor({"unit": pickle.dumps(unit)}) for unit in pending))
+
+    monkeypatch.setattr(labelling, "_route", route)
+    with pytest.raises(InputError, match=r"^teacher\.checkpoint changed"):
+        label(wild.config_of(made, tmp_path / "out"))
+
+
 def test_a_video_that_the_network_cannot_take_is_quarantined_and_its_batch_is_not(
     made: Path, tmp_path: Path, no_ray, monkeypatch
 ) -> None:
@@ -252,6 +340,31 @@ def test_running_out_of_device_memory_halves_the_batch_once(made: Path, tmp_path
     report = label(wild.config_of(made, tmp_path / "out", labelling={"limit": 3, "batch_views": 8}))
     assert report["videos"]["labelled"] == 3
     assert seen == [8, 4, 4, 4]
+
+
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError, RuntimeError])
+def test_a_failed_try_holds_no_memory_while_it_is_tried_again(
+    error: type, made: Path, tmp_path: Path, monkeypatch
+) -> None:
+    real, failed, alive = labels.label_clips, [], []
+
+    def full(predictor, clips, frames, **options):
+        alive.extend(one() is not None for one in failed)
+        if not failed:
+            activations = torch.zeros(9)
+            failed.append(weakref.ref(activations))
+            raise error("full")
+        return real(predictor, clips, frames, **options)
+
+    monkeypatch.setattr(labels, "label_clips", full)
+    monkeypatch.setattr(teacher, "_groups", lambda videos, size: [videos])
+    one, [unit, *_] = one_teacher(made, tmp_path / "out")
+    done = one.work(unit)
+    one.close()
+    assert done is not None
+    assert done.counts.labelled == 3
+    assert alive
+    assert not any(alive)
 
 
 def test_too_many_quarantined_videos_end_the_run_loudly_and_it_can_go_on(made: Path, tmp_path: Path, no_ray) -> None:

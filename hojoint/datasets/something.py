@@ -36,7 +36,7 @@ SUFFIXES = (".mp4", ".webm")  # where both exist the later one is taken
 class Selection:
     """What was found in the folder and the annotation, and what came of it; ``listed`` = with a clip + ``empty``."""
 
-    listed: int  # videos that have both a file and boxes (after the limit)
+    listed: int  # videos that have both a file and boxes, within the limit
     empty: tuple[str, ...]  # of them: no hand long enough to follow, so nothing to label
     boxes_without_video: int
     videos_without_boxes: int
@@ -53,20 +53,19 @@ def clips(
     Args:
         root: folder with ``<id>.webm`` or ``<id>.mp4``.
         boxes: from ``read_boxes``.
-        limit: take only this many videos, the first ones by id.
+        limit: take only this many videos with boxes, the first ones by id; those beyond it are not missed.
         min_frames: a hand seen in fewer frames makes no clip.
 
     Raises:
         InputError: the folder is missing or empty, or no video has boxes.
     """
     videos = find_videos(root)
-    matched = sorted(videos.keys() & boxes.keys())
-    if not matched:
+    if not videos.keys() & boxes.keys():
         raise InputError(
             f"none of the {len(videos)} videos in {root} ({_some(videos)}) has boxes among the {len(boxes)} annotated "
             f"ones ({_some(boxes)}); videos.root must hold <id>.webm or .mp4 with the ids of videos.boxes"
         )
-    taken = matched[:limit]
+    taken = [video_id for video_id in sorted(boxes)[:limit] if video_id in videos]
     found: list[Clip] = []
     empty: list[str] = []
     short_tracks = short_frames = 0
