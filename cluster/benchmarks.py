@@ -119,7 +119,7 @@ def training_speeds(config: Config) -> Speeds:
     """
     with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
         config = changed(config, train={"datasets": ("ho3d",), "initial": None}, model={"pretrained": None})
-        job = training.plan_job(config, {})
+        job = training.plan_job(config)
         batch = next(loader(Union(job.data.sets), job.plan, start=0))
         alone = _training(config, job.plan)
         alone.step(batch)  # allocations, not speed
@@ -154,7 +154,7 @@ def _training(config: Config, plan: Plan) -> Training:
 
 def _fit_seconds(config: Config, folder: str, steps: int) -> float:
     sized = changed(config, train={"steps": steps})
-    return training.fit(sized, str(Path(folder) / uuid.uuid4().hex), parents={}, progress=False).seconds
+    return training.fit(sized, str(Path(folder) / uuid.uuid4().hex), progress=False).seconds
 
 
 class _Alone:

@@ -18,7 +18,7 @@ import ray.train.torch
 import torch
 
 from cluster.store import read_uri
-from cluster.training_data import open_data
+from cluster.training_data import check_same, open_data
 from hojoint import checkpoint, mano
 from hojoint import config as settings
 from hojoint.batches import loader
@@ -58,6 +58,7 @@ def work(job: dict[str, Any]) -> None:
     if board is not None:
         board.write.remote("reading images", 0, float("nan"))
     data = open_data(config)
+    check_same(data.fingerprints(), job["parents"]["data"])
     plan = Plan(config.train, labelled=data.labelled, pseudo=data.pseudo, seed=config.seed)
     training = _training(config, plan)
     union = data.union(cached=config.train.cache, threads=threads + 1)
@@ -78,12 +79,15 @@ def _training(config: Config, plan: Plan) -> Training:
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     torch.manual_seed(config.seed)  # every worker starts from the same weights
-    network = HOJoint(config.model).to(memory_format=torch.channels_last)
-    if config.train.initial is not None:
+    last = ray.train.get_checkpoint()
+    # Pretrained weights that are replaced at once must not be fetched: there may be no way to them.
+    filled = config.train.initial is not None or last is not None
+    network = checkpoint.empty(config.model) if filled else HOJoint(config.model)
+    network = network.to(memory_format=torch.channels_last)
+    if config.train.initial is not None and last is None:
         start_from(network, config.train.initial)
     wrapped = ray.train.torch.prepare_model(network)
     training = Training(config, plan, wrapped, mano.hand_layer(config.mano).to(device), device)
-    last = ray.train.get_checkpoint()
     if last is not None:
         with last.as_directory() as folder:
             training.restore(checkpoint.load(Path(folder) / FILE))

@@ -12,7 +12,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,12 @@ from cluster import session
 from cluster.session import Need
 from cluster.store import Store, open_store
 from cluster.train_worker import FILE, StepBoard, start_from, work
-from cluster.training_data import TrainingData, open_data
+from cluster.training_data import TrainingData, labels_of, open_data
 from cluster.units import differences
-from hojoint import checkpoint
+from hojoint import checkpoint, encoder
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
-from hojoint.network import HOJoint
 from hojoint.schedule import Plan
 
 FACTS = "training.json"  # its presence says that the run is whole
@@ -68,15 +67,16 @@ class Job:
     config: Config
     data: TrainingData
     plan: Plan
+    parents: dict[str, Any]  # for its checkpoints: data, and if it has any, teacher, labels, initial
     identity: dict[str, Any]  # flat; two runs of one identity give one result
     name: str
 
 
-def plan_job(config: Config, parents: Mapping[str, Any]) -> Job:
+def plan_job(config: Config) -> Job:
     """Open the data and count, without a cluster.
 
     Raises:
-        InputError: data or the initial checkpoint are missing or wrong, or a batch is too small for its workers.
+        InputError: data or the weights to start from are missing or wrong, or a batch is too small for its workers.
     """
     data = open_data(config)
     plan = Plan(config.train, labelled=data.labelled, pseudo=data.pseudo, seed=config.seed)
@@ -85,20 +85,29 @@ def plan_job(config: Config, parents: Mapping[str, Any]) -> Job:
             f"train.batch_size={config.train.batch_size} is too small to be shared by "
             f"cluster.workers={config.cluster.workers[1]}; every worker needs a sample"
         )
-    initial = None
-    if config.train.initial is not None:
-        network = HOJoint(config.model.model_copy(update={"pretrained": None}))
-        start_from(network, config.train.initial)
-        initial = checkpoint.weights_sha256(network.state_dict())
+    parents: dict[str, Any] = labels_of(config) if data.pseudo else {}
+    identity: dict[str, Any] = {f"parents.{name}": value for name, value in parents.items()}
+    parents["data"] = data.fingerprints()
+    identity |= {f"data.{name}": value for name, value in parents["data"].items()}
     tree = settings.to_tree(config)
     tree["train"] = {key: value for key, value in tree["train"].items() if key not in NOT_RESULT}
-    tree["train"]["initial"] = initial
-    identity: dict[str, Any] = {f"parents.{name}": value for name, value in parents.items()}
-    identity |= {f"data.{name}": value for name, value in data.fingerprints().items()}
+    tree["train"]["initial"] = _initial(config)
+    if tree["train"]["initial"] is not None:
+        parents["initial"] = tree["train"]["initial"]
     for group in (*RESULT_SETTINGS, "train"):
         values = tree[group] if isinstance(tree[group], dict) else {"": tree[group]}
         identity |= {f"{group}.{key}".rstrip("."): value for key, value in values.items()}
-    return Job(config, data, plan, identity, f"{config.name}-{settings.digest(identity)}")
+    return Job(config, data, plan, parents, identity, f"{config.name}-{settings.digest(identity)}")
+
+
+def _initial(config: Config) -> str | None:
+    """Checksum of the checkpoint to start from, if there is one; else pretrained weights are looked at, not fetched."""
+    if config.train.initial is None:
+        encoder.check_pretrained(config.model)
+        return None
+    network = checkpoint.empty(config.model)
+    start_from(network, config.train.initial)
+    return checkpoint.weights_sha256(network.state_dict())
 
 
 def needs(config: Config) -> list[Need]:
@@ -136,7 +145,7 @@ def finished(job: Job, store: Store) -> TrainResult | None:
     )
 
 
-def fit(config: Config, output: str, *, parents: Mapping[str, Any], progress: bool = True) -> TrainResult:
+def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     """Train to the end, going on where an earlier call stopped; a finished run is returned as it is.
 
     Raises:
@@ -144,14 +153,14 @@ def fit(config: Config, output: str, *, parents: Mapping[str, Any], progress: bo
         TrainingStopped: workers failed too often.
     """
     store = open_store(output)
-    job = plan_job(config, parents)
+    job = plan_job(config)
     done = finished(job, store)
     if done is not None:
         return done
     started = time.monotonic()
     session.feasibility(config.cluster, needs(config))
     with session.start(config.cluster):
-        data = _checkpoint_bytes(_run(job, store, parents, progress=progress))
+        data = _checkpoint_bytes(_run(job, store, progress=progress))
     saved = checkpoint.load(data)
     facts = {
         "name": job.name,
@@ -160,7 +169,7 @@ def fit(config: Config, output: str, *, parents: Mapping[str, Any], progress: bo
         "datasets": {name: len(each) for name, each in zip(job.data.names, job.data.sets, strict=True)},
         "seconds": round(time.monotonic() - started, 2),
         "sha256": saved.sha256,
-        "parents": dict(parents),
+        "parents": job.parents,
         "history": saved.progress["history"],
         "identity": job.identity,
     }
@@ -174,7 +183,7 @@ def fit(config: Config, output: str, *, parents: Mapping[str, Any], progress: bo
     return TrainResult(**{**vars(result), "reused": False})
 
 
-def _run(job: Job, store: Store, parents: Mapping[str, Any], *, progress: bool) -> Result:
+def _run(job: Job, store: Store, *, progress: bool) -> Result:
     size = job.config.cluster
     filesystem, root = store.filesystem()
     if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
@@ -183,7 +192,7 @@ def _run(job: Job, store: Store, parents: Mapping[str, Any], *, progress: bool) 
     resources = {"CPU": size.worker_cpus} | ({"GPU": size.worker_gpus} if size.worker_gpus else {})
     trainer = TorchTrainer(
         work,
-        train_loop_config={"config": settings.to_tree(job.config), "parents": dict(parents), "board": board},
+        train_loop_config={"config": settings.to_tree(job.config), "parents": job.parents, "board": board},
         scaling_config=ScalingConfig(
             num_workers=size.workers[0] if size.workers[0] == size.workers[1] else size.workers,  # type: ignore[arg-type]
             use_gpu=size.worker_gpus > 0,

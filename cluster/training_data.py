@@ -5,6 +5,7 @@ Which pseudo-labels count is what the commits of a labelling output name; their 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from cluster import commits, units
 from cluster.store import open_store
 from hojoint import crops, mano, tables
 from hojoint.batches import Cached, Samples, Union
-from hojoint.config import Config
+from hojoint.config import Config, digest
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.pseudo import PseudoLabelled
@@ -63,6 +64,24 @@ def open_data(config: Config) -> TrainingData:
     return TrainingData(names, sets, pseudo)
 
 
+def labels_of(config: Config) -> dict[str, str]:
+    """The teacher's checksum, and a digest of all that decided the labels, as their run noted them."""
+    assert config.data.pseudo.labels is not None
+    fingerprint = commits.read_run(open_store(config.data.pseudo.labels))["fingerprint"]
+    return {"teacher": fingerprint.get("teacher", "unknown"), "labels": digest(fingerprint)}
+
+
+def check_same(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Raise InputError where fingerprints differ from those that a run began with."""
+    for name, facts in wanted.items():
+        if found.get(name) != facts:
+            raise InputError(
+                f"the data changed while training: the run began with {facts} of '{name}', and a worker finds "
+                f"{found.get(name, 'none')}. Give every node the same data, or call the job again to train on what is "
+                "there now"
+            )
+
+
 def _open(name: str, config: Config) -> Any:
     region_px = crops.region_side(config.model.input_px)
     if name == "ho3d":
@@ -77,8 +96,9 @@ def _open(name: str, config: Config) -> Any:
             "an s3:// URI"
         )
     store = open_store(uri)
-    units.check_hand(commits.read_run(store), config, store.root)  # the poses mean nothing to another hand
+    run, found = commits.read_whole(store)
+    units.check_hand(run, config, store.root)  # the poses mean nothing to another hand
     filesystem, root = store.filesystem()
-    paths = [f"{root}/{key}" for key in commits.committed_files(store, "pseudo_labels")]
+    paths = [f"{root}/{each.files['pseudo_labels']}" for each in found]
     table = tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)
     return PseudoLabelled(table, config.crop, region_px)

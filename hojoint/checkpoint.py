@@ -25,6 +25,7 @@ from hojoint.released import load_released, save_released
 
 __all__ = [
     "Checkpoint",
+    "empty",
     "load",
     "load_released",
     "network_of",
@@ -92,7 +93,7 @@ def load(data: bytes | str | Path, name: str | None = None) -> Checkpoint:
 
 def network_of(checkpoint: Checkpoint) -> HOJoint:
     """The checkpoint's network, in evaluation mode, on the CPU."""
-    network = _empty(checkpoint.config.model)
+    network = empty(checkpoint.config.model)
     wanted, found = network.state_dict(), checkpoint.weights
     wrong = [name for name in sorted(wanted.keys() | found.keys()) if _shape(wanted, name) != _shape(found, name)]
     if wrong:
@@ -103,6 +104,11 @@ def network_of(checkpoint: Checkpoint) -> HOJoint:
         )
     network.load_state_dict(found)
     return network.eval()
+
+
+def empty(config: ModelConfig) -> HOJoint:
+    """A network to be filled: what it was pretrained with is in the weights already, and must not be fetched again."""
+    return HOJoint(config.model_copy(update={"pretrained": None}))
 
 
 def open_teacher(data: bytes | str | Path, base: Config) -> tuple[HOJoint, Config, str]:
@@ -210,11 +216,6 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
         dict(content["parents"]),
         found,
     )
-
-
-def _empty(config: ModelConfig) -> HOJoint:
-    """A network to be filled: what it was pretrained with is in the weights already, and must not be fetched again."""
-    return HOJoint(config.model_copy(update={"pretrained": None}))
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:

@@ -158,7 +158,15 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
     return tuple(tensors[name].shape) if name in tensors else None
 
 
-def _fetch(config: ModelConfig) -> Mapping[str, Tensor]:
+def check_pretrained(config: ModelConfig) -> None:
+    """What ``load_pretrained`` would complain of, as far as it can be known without fetching: a file is read."""
+    if config.pretrained == "imagenet":
+        _imagenet(config)
+    elif config.pretrained is not None:
+        load_pretrained(ResNet(config), config)
+
+
+def _imagenet(config: ModelConfig) -> models.WeightsEnum:
     known = IMAGENET.get((config.block, config.blocks))
     if known is None or config.width != 64:
         sizes = "; ".join(f"block={block} blocks={list(blocks)}" for block, blocks in IMAGENET)
@@ -166,6 +174,11 @@ def _fetch(config: ModelConfig) -> Mapping[str, Tensor]:
             f"model.pretrained=imagenet needs width=64 and one of: {sizes}; found block={config.block} "
             f"blocks={list(config.blocks)} width={config.width}. Set model.pretrained=null to start from random weights"
         )
+    return known
+
+
+def _fetch(config: ModelConfig) -> Mapping[str, Tensor]:
+    known = _imagenet(config)
     fetch: Callable[..., Mapping[str, Tensor]] = known.get_state_dict
     try:
         return fetch(progress=False, check_hash=True)

@@ -9,29 +9,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from cluster import commits
-from cluster.store import open_store
-from hojoint.config import Config, digest
-from jobs import command
-from jobs.train import train
-
-TEACHER = "teacher"  # its name in a labelling run's fingerprint
+from hojoint.config import Config
+from jobs import command, train
 
 
 def job(config: Config, dry_run: bool) -> None:
-    """Train on ``train.datasets`` and pseudo-labels, whose run is noted as the parent."""
-    uri = command.need(config.data.pseudo.labels, "data.pseudo.labels", "runs/labels")
+    """Train on ``train.datasets`` and pseudo-labels."""
+    command.need(config.data.pseudo.labels, "data.pseudo.labels", "runs/labels")
     datasets = tuple(dict.fromkeys((*config.train.datasets, "pseudo")))
     config = config.model_copy(update={"train": config.train.model_copy(update={"datasets": datasets})})
-    train(config, dry_run, parents=parents_of(uri))
-
-
-def parents_of(uri: str) -> dict[str, Any]:
-    """The teacher's checksum, and a digest of all that decided the labels, as their run noted them."""
-    fingerprint = commits.read_run(open_store(uri))["fingerprint"]
-    return {"teacher": fingerprint.get(TEACHER, "unknown"), "labels": digest(fingerprint)}
+    train.job(config, dry_run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,8 +8,7 @@ left alone. With --config configs/ho3d.yaml it is the paper's network.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from cluster import session, training
 from cluster.store import open_store
@@ -20,12 +19,7 @@ from jobs import command
 
 
 def job(config: Config, dry_run: bool) -> None:
-    """Train on ``train.datasets``."""
-    train(config, dry_run, parents={})
-
-
-def train(config: Config, dry_run: bool, *, parents: Mapping[str, Any]) -> None:
-    """Train, or say what would be trained; ``jobs.retrain`` is this with pseudo-labels among the data."""
+    """Train on ``train.datasets``, or say what would be trained; ``jobs.retrain`` adds pseudo-labels to them."""
     output = command.output_of(config, "runs/teacher")
     if "ho3d" in config.train.datasets:
         reader = HO3D(config.data.ho3d, "train", config.crop)
@@ -33,10 +27,10 @@ def train(config: Config, dry_run: bool, *, parents: Mapping[str, Any]) -> None:
             if note is not None:
                 print(f"note: {note}")
     if dry_run:
-        _describe(config, output, parents)
+        _describe(config, output)
         return
     try:
-        result = training.fit(config, output, parents=parents)
+        result = training.fit(config, output)
     except training.TrainingStopped as stopped:
         raise command.RunFailed(f"{stopped}. Call the same command again to go on") from stopped
     if result.reused:
@@ -49,12 +43,13 @@ def train(config: Config, dry_run: bool, *, parents: Mapping[str, Any]) -> None:
     )
 
 
-def _describe(config: Config, output: str, parents: Mapping[str, Any]) -> None:
-    planned = training.plan_job(config, parents)
-    for name, facts in planned.data.fingerprints().items():
+def _describe(config: Config, output: str) -> None:
+    planned = training.plan_job(config)
+    for name, facts in planned.parents["data"].items():
         print(f"data set {name}: {facts}")
-    for name, value in parents.items():
-        print(f"{name}: {value}")
+    for name in ("teacher", "labels", "initial"):
+        if name in planned.parents:
+            print(f"{name}: {planned.parents[name]}")
     steps, size = planned.plan.steps, config.train.batch_size
     print(f"{steps} steps of {size} samples, {planned.plan.steps_per_epoch} an epoch; run {planned.name}")
     print(session.feasibility(config.cluster, training.needs(config)))

@@ -10,10 +10,11 @@ import pytest
 from labelled import draw_world
 from test_pseudo import row
 
-from cluster import commits, units
+from cluster import commits, training, units
 from cluster.store import open_store
+from hojoint import checkpoint, tables
 from hojoint import config as settings
-from hojoint import tables
+from hojoint.network import HOJoint
 from hojoint.synthetic import hand
 from jobs import retrain, train
 
@@ -28,7 +29,7 @@ def labels(tmp_path):
     """A labelling output of one unit with three pseudo-labels, and garbage that no commit names."""
     store = open_store(str(tmp_path / "labels"))
     fingerprint = units.fingerprint(settings.Config(), "abc", units.hand_digest(settings.Config()), [])
-    commits.open_run(store, fingerprint, {})
+    commits.open_run(store, fingerprint, {"units": 1})
     rows = [row("1-a", frame, flipped=False) for frame in (1, 2, 3)]
     kept = pa.Table.from_pylist(rows, schema=tables.PSEUDO_LABELS_SCHEMA)
     empty = {
@@ -36,7 +37,7 @@ def labels(tmp_path):
         "quarantine": commits.QUARANTINE_SCHEMA.empty_table(),
     }
     commits.commit(
-        store, "unit", "attempt", {"pseudo_labels": kept, **empty}, counts=commits.Counts(), started=0.0, seconds={}
+        store, "u00000", "attempt", {"pseudo_labels": kept, **empty}, counts=commits.Counts(), started=0.0, seconds={}
     )
     store.put("pseudo_labels/garbage.parquet", b"not parquet")
     return store.root
@@ -57,6 +58,32 @@ def test_retraining_adds_what_the_commits_name_and_notes_its_parents(world, labe
     assert "data set pseudo: 3 samples" in said
     assert "6 steps of 4 samples, 2 an epoch" in said
     assert "teacher: abc" in said
+
+
+def test_whatever_a_run_is_made_of_stands_among_its_parents(world, labels, tmp_path):
+    network = HOJoint(world.model)
+    initial = tmp_path / "initial.pt"
+    initial.write_bytes(checkpoint.save(network, world, progress={}, parents={}))
+    data = {"data": {"pseudo": {"labels": labels}}}
+    both = settings.changed(world, train={"datasets": ["ho3d", "pseudo"], "initial": str(initial)}, **data)
+    job = training.plan_job(both)
+    assert job.parents == {
+        "teacher": "abc",
+        "labels": settings.digest(commits.read_run(open_store(labels))["fingerprint"]),
+        "data": job.data.fingerprints(),
+        "initial": checkpoint.weights_sha256(network.state_dict()),
+    }
+    assert set(job.parents["data"]) == {"ho3d", "pseudo"}
+    assert list(training.plan_job(world).parents) == ["data"]
+
+
+@pytest.mark.parametrize(("facts", "job"), [({}, "jobs.pseudo_label"), ({"refiltered": "labels"}, "jobs.refilter")])
+def test_labels_that_are_not_whole_are_refused(world, labels, tmp_path, capsys, facts, job):
+    store = open_store(labels)
+    store.put(commits.RUN, json.dumps(commits.read_run(store) | {"units": 3} | facts).encode())
+    path = config_file(tmp_path, world, output=str(tmp_path / "student"))
+    assert retrain.main(["--config", path, f"data.pseudo.labels={labels}", "--dry-run"]) == 2
+    assert f"1 of 3 units are committed. Run {job} on it to its end first" in capsys.readouterr().err
 
 
 def test_labels_of_another_hand_model_are_refused(world, labels, tmp_path, capsys):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from labelled import draw_world
 
-from cluster import session, training, training_data
+from cluster import session, train_worker, training, training_data
+from cluster.store import open_store
 from cluster.training_data import open_data
 from hojoint import checkpoint
 from hojoint import config as settings
@@ -38,7 +42,7 @@ def ray_session(world):
 @pytest.fixture(scope="module")
 def unbroken(world, ray_session, tmp_path_factory):
     output = tmp_path_factory.mktemp("unbroken")
-    return training.fit(world, str(output), parents={"teacher": "t"}, progress=False), output
+    return training.fit(world, str(output), progress=False), output
 
 
 def changed(config, **groups):
@@ -70,13 +74,12 @@ def kill_worker_after_first_checkpoint(output: Path, killed: list[int]) -> None:
 
 
 def test_a_plan_counts_and_names_the_run_by_what_makes_its_result(world):
-    job = training.plan_job(world, {})
+    job = training.plan_job(world)
     assert (job.plan.steps, job.plan.steps_per_epoch, len(job.data)) == (160, 2, 8)
     same = changed(world, train={"loader_processes": 3, "cache": False}, cluster={"cpus": 4}, output="/elsewhere")
-    assert training.plan_job(same, {}).name == job.name
+    assert training.plan_job(same).name == job.name
     for other in (changed(world, seed=9), changed(world, loss={"shape": 1.0}), changed(world, train={"epochs": 81})):
-        assert training.plan_job(other, {}).name != job.name
-    assert training.plan_job(world, {"labels": "x"}).name != job.name
+        assert training.plan_job(other).name != job.name
 
 
 def test_inputs_that_are_wrong_are_told_before_anything_starts(world, tmp_path):
@@ -85,13 +88,62 @@ def test_inputs_that_are_wrong_are_told_before_anything_starts(world, tmp_path):
     with pytest.raises(InputError, match=r"data\.pseudo\.labels"):
         open_data(changed(world, train={"datasets": ["pseudo"]}))
     with pytest.raises(InputError, match="every worker needs a sample"):
-        training.plan_job(changed(world, cluster={"workers": [1, 5]}), {})
+        training.plan_job(changed(world, cluster={"workers": [1, 5]}))
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no checkpoint")
     with pytest.raises(InputError, match=r"broken\.pt"):
-        training.plan_job(changed(world, train={"initial": str(broken)}), {})
+        training.plan_job(changed(world, train={"initial": str(broken)}))
     with pytest.raises(InputError, match="cannot hold this job"):
-        training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path), parents={})
+        training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path))
+
+
+def test_pretrained_weights_are_looked_at_before_anything_starts_and_never_fetched_for_it(world, monkeypatch):
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: pytest.fail("fetched"))
+    with pytest.raises(InputError, match="there is no file /nowhere"):
+        training.plan_job(changed(world, model={"pretrained": "/nowhere/resnet.pth"}))
+    with pytest.raises(InputError, match="needs width=64"):
+        training.plan_job(changed(world, model={"pretrained": "imagenet"}))
+    size = {"pretrained": "imagenet", "width": 64, "blocks": [2, 2, 2, 2]}
+    assert training.plan_job(changed(world, model=size)).plan.steps == 160
+
+
+@pytest.mark.parametrize("filled", ["initial", "resumed"])
+def test_pretrained_weights_are_not_fetched_where_others_take_their_place(world, tmp_path, monkeypatch, filled):
+    worker = train_worker.ray.train
+    monkeypatch.setattr(worker.torch, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(worker.torch, "prepare_model", lambda network: network)
+    monkeypatch.setattr(worker, "get_checkpoint", lambda: None)
+    plan = training.plan_job(world).plan
+    before = train_worker._training(world, plan)
+    (tmp_path / train_worker.FILE).write_bytes(before.save({}))
+    away = changed(world, model={"pretrained": "/nowhere/resnet.pth"}, seed=world.seed + 1)
+    with pytest.raises(InputError, match="there is no file /nowhere"):
+        train_worker._training(away, plan)
+    if filled == "initial":
+        away = changed(away, train={"initial": str(tmp_path / train_worker.FILE)})
+    else:
+        last = SimpleNamespace(as_directory=lambda: contextlib.nullcontext(str(tmp_path)))
+        monkeypatch.setattr(worker, "get_checkpoint", lambda: last)
+    wanted, found = (each.network.state_dict() for each in (before, train_worker._training(away, plan)))
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], atol=0, rtol=0)
+
+
+def test_data_that_changed_since_the_run_began_stops_a_worker_with_what_differs(world, tmp_path, monkeypatch):
+    class HereTrainer:
+        def __init__(self, loop, *, train_loop_config, **_):
+            self.fit = lambda: loop(train_loop_config)
+
+    monkeypatch.setattr(training, "TorchTrainer", HereTrainer)
+    monkeypatch.setattr(training, "StepBoard", SimpleNamespace(remote=lambda: None))
+    here = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(train_worker.ray.train, "get_context", lambda: here)
+    copy = tmp_path / "HO3D"
+    shutil.copytree(world.data.ho3d.root, copy)
+    job = training.plan_job(changed(world, data={"ho3d": {**world.data.ho3d.model_dump(), "root": str(copy)}}))
+    (copy / "train.txt").write_text("\n".join((copy / "train.txt").read_text().split()[:-1]))
+    with pytest.raises(InputError, match=r"changed while training: .* 8 samples .* of 'ho3d', and .* finds 7 samples"):
+        training._run(job, open_store(str(tmp_path / "out")), progress=False)
 
 
 @pytest.mark.parametrize("order", [["ho3d", "freihand"], ["freihand", "ho3d"]])
@@ -118,7 +170,7 @@ def test_a_run_leaves_a_checkpoint_and_its_facts_and_nothing_else(unbroken, worl
     saved = checkpoint.load(output / "checkpoint.pt")
     facts = json.loads((output / "training.json").read_text())
     assert saved.sha256 == facts["sha256"] == result.sha256
-    assert saved.parents == {"teacher": "t"}
+    assert saved.parents == facts["parents"] == training.plan_job(world).parents
     assert saved.optimizer is not None
     assert saved.config.train == world.train
     assert facts["steps"] == 160
@@ -132,15 +184,15 @@ def test_a_run_leaves_a_checkpoint_and_its_facts_and_nothing_else(unbroken, worl
 def test_the_same_job_again_does_nothing_and_another_is_refused(unbroken, world, capsys):
     result, output = unbroken
     started = time.monotonic()
-    again = training.fit(world, str(output), parents={"teacher": "t"}, progress=False)
+    again = training.fit(world, str(output), progress=False)
     assert again.reused
     assert again.sha256 == result.sha256
     assert time.monotonic() - started < 5
     with pytest.raises(InputError, match=r"trained otherwise \(1 differences\):\s+loss\.shape"):
-        training.fit(changed(world, loss={"shape": 1.0}), str(output), parents={"teacher": "t"})
+        training.fit(changed(world, loss={"shape": 1.0}), str(output))
     (output / "checkpoint.pt").rename(output / "moved.pt")
     with pytest.raises(InputError, match=r"no checkpoint\.pt"):
-        training.fit(world, str(output), parents={"teacher": "t"})
+        training.fit(world, str(output))
     (output / "moved.pt").rename(output / "checkpoint.pt")
 
 
@@ -149,7 +201,7 @@ def test_a_worker_that_is_killed_costs_time_and_not_a_bit_of_the_weights(unbroke
     killed: list[int] = []
     killer = threading.Thread(target=kill_worker_after_first_checkpoint, args=(tmp_path, killed))
     killer.start()
-    result = training.fit(world, str(tmp_path), parents={"teacher": "t"}, progress=False)
+    result = training.fit(world, str(tmp_path), progress=False)
     killer.join()
     assert killed, "the worker was gone before it could be killed"
     assert result.sha256 == unbroken[0].sha256
@@ -159,13 +211,13 @@ def test_a_worker_that_is_killed_costs_time_and_not_a_bit_of_the_weights(unbroke
 @pytest.mark.ray
 def test_two_workers_share_every_batch(world, ray_session, tmp_path):
     config = changed(world, train={"steps": 6, "epochs": 3}, cluster={"workers": [2, 2]})
-    result = training.fit(config, str(tmp_path), parents={}, progress=False)
+    result = training.fit(config, str(tmp_path), progress=False)
     assert result.steps == 6
     weights = checkpoint.load(tmp_path / "checkpoint.pt").weights
     assert all(torch.isfinite(value).all() for value in weights.values())
     # started from another network's weights, a run goes on from them
     more = changed(config, train={"initial": str(tmp_path / "checkpoint.pt"), "steps": 1, "learning_rate": 1e-9})
-    training.fit(more, str(tmp_path / "more"), parents={}, progress=False)
+    training.fit(more, str(tmp_path / "more"), progress=False)
     moved = checkpoint.load(tmp_path / "more" / "checkpoint.pt").weights
     parameters = [name for name in weights if name.endswith("weight")]
     assert all((moved[name] - weights[name]).abs().max() < 1e-6 for name in parameters)
