@@ -166,7 +166,7 @@ def kept_by(judged: Judged, config: FilterConfig) -> np.ndarray:
 
 
 def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[str, Any]:
-    """Everything that the report shows, as plain numbers; ``proposed`` is None where no thresholds come near the aim."""
+    """Everything that the report shows, as plain numbers; ``proposed`` is None where none come near the aim."""
     if not judged.right.any():
         raise InputError(f"none of the {len(judged.right)} predicted frames is right; the teacher must learn first")
     rules = [rule for rule in filters.RULES if rule in config.enabled]

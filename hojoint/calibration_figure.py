@@ -21,13 +21,13 @@ def draw(found: Mapping[str, Any]) -> bytes:
     for axes, (name, rule) in zip(panels, found["rules"].items(), strict=False):
         _frame(axes, name if rule["enabled"] else f"{name} (off)", rule["curve"], found)
         _dot(axes, rule["alone"], NOW, f"now: {rule['current']:g}")
-        axes.legend(frameon=False, fontsize=8, loc="lower left")
+        _legend(axes)
     together = found["together"]
     _frame(panels[-1], "all together", together["curve"], found)
     _dot(panels[-1], together["current"], NOW, "now")
     _dot(panels[-1], together["proposed"], PROPOSED, "proposed")
     _dot(panels[-1], together["held_out"], PROPOSED, "fitted on half, seen on the other", marker="D", hollow=True)
-    panels[-1].legend(frameon=False, fontsize=8, loc="lower left")
+    _legend(panels[-1])
     figure.supxlabel("yield: share of the predicted frames that is kept", fontsize=10)
     figure.supylabel("precision: share of right labels among the kept", fontsize=10)
     figure.suptitle(
@@ -61,3 +61,8 @@ def _dot(
         [worth["yield"]], [worth["precision"]], marker, color=colour, label=label, markersize=7,
         markerfacecolor="none" if hollow else colour, linestyle="none", clip_on=False, zorder=3,
     )  # fmt: skip
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:  # a rule that keeps nothing has no dot to name
+        axes.legend(frameon=False, fontsize=8, loc="lower left")

@@ -15,11 +15,12 @@ import yaml
 from labelled import draw_world
 from test_tables import labels as made_labels
 
-from hojoint import album, calibration, calibration_figure, filters, mano, tables
+from hojoint import album, calibration, calibration_figure, checkpoint, filters, mano, tables
 from hojoint.config import CalibrationConfig, Config, FilterConfig, ManoConfig, from_tree
 from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
+from hojoint.network import HOJoint
 
 RULES = ("box_iou", "reprojection", "bone_length", "joint_angle")
 SPATIAL = FilterConfig(enabled=RULES)
@@ -278,6 +279,25 @@ def test_training_frames_have_the_truth_and_the_boxes_that_training_gives_them(t
     joints = np.array(truth["joints"].to_pylist())[0].reshape(21, 3)
     posed = album.hand_joints(mano.hand_layer(config.mano), sample.pose[None], sample.shape[None])[0]
     np.testing.assert_allclose(joints - joints[0], posed, atol=1e-4)
+
+
+@pytest.mark.parametrize(("split", "frames"), [("evaluation", 2), ("train", 4)])
+def test_the_job_labels_the_split_of_ho3d_that_it_is_told_to(split: str, frames: int, tmp_path: Path) -> None:
+    from jobs import calibrate
+
+    config = draw_world(tmp_path / "world", frames=2)
+    teacher = tmp_path / "teacher.pt"
+    teacher.write_bytes(checkpoint.save(HOJoint(config.model), config, progress={}, parents={}))
+    arguments = [
+        f"data.ho3d.root={config.data.ho3d.root}", f"teacher.checkpoint={teacher}", f"output={tmp_path / 'out'}",
+        f"calibration.split={split}", "calibration.stride=1", "tta.views=1", "cluster.threads=1",
+        # An untrained teacher is never right; here every hand of the right side is.
+        "calibration.max_aligned_mm=1000", "calibration.max_joints_2d=1000", "labelling.side=right",
+    ]  # fmt: skip
+    assert calibrate.main(["--config", _empty(tmp_path), *arguments]) == 0
+    found = json.loads((tmp_path / "out" / "calibration.json").read_text())
+    assert (found["frames"], found["right"]) == (frames, frames)
+    assert found["caution"] == calibrate._caution(from_tree({"calibration": {"split": split}}))
 
 
 @pytest.mark.parametrize(("split", "words"), [("evaluation", "do not report scores"), ("train", "too good to be true")])
