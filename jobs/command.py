@@ -6,17 +6,25 @@ Exit code 0: done. 2: the user's input is wrong, one clear message and no traceb
 from __future__ import annotations
 
 import argparse
+import operator
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from cluster.store import check_writable
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
 
+PLACES = (
+    *("output", "world", "predictions", "truth", "videos.root", "videos.boxes", "teacher.checkpoint"),
+    *("mano.path", "model.pretrained", "train.initial", "data.pseudo.labels", "data.ho3d.root"),
+    *("data.ho3d.segmentations", "data.ho3d.object_models", "data.freihand.root", "data.freihand.evaluation_root"),
+)
+"""Settings that may name a file or a folder."""
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"
 
 
@@ -53,7 +61,8 @@ def _run(
     if word is None:  # argparse itself would ask for key=value too
         parser.error(f"say what to do: {', '.join(words)}")
     try:
-        job(settings.load(arguments.config, [at_home(each) for each in arguments.overrides]), arguments.dry_run, word)
+        config = settings.load(arguments.config, [at_home(each) for each in arguments.overrides])
+        job(seen_by_workers(config), arguments.dry_run, word)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -73,6 +82,24 @@ def at_home(override: str) -> str:
     """``key=~/x`` with the home folder in its place: a shell expands ``~/`` at the start of a word alone."""
     key, equals, value = override.partition("=")
     return f"{key}{equals}{os.path.expanduser(value)}" if value.startswith("~/") else override
+
+
+def seen_by_workers(config: Config) -> Config:
+    """Relative paths made absolute where the job runs on a cluster whose workers stand in folders of their own.
+
+    Those of a job that is only sent (jobs.submit) stay: they mean the folder that is shipped, on the other side.
+    """
+    if config.cluster.address is None or config.job is not None:
+        return config
+    for name in PLACES:
+        value = operator.attrgetter(name)(config)
+        if isinstance(value, str) and "://" not in value and (name, value) != ("model.pretrained", "imagenet"):
+            *groups, last = name.split(".")
+            changes: dict[str, Any] = {last: str(Path(value).expanduser().absolute())}
+            for group in reversed(groups):
+                changes = {group: changes}
+            config = settings.changed(config, **changes)
+    return config
 
 
 def output_of(config: Config, example: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
 from jobs import calibrate, command, evaluate, pipeline, pseudo_label, refilter, report, study, synthesize, train
@@ -78,6 +79,40 @@ def test_each_kind_of_error_has_its_exit_code(error, code, said, capsys):
 
     assert command.run(job, "doc", []) == code
     assert said in capsys.readouterr().err
+
+
+def text_settings(group: type[settings.Settings], prefix: str = "") -> set[str]:
+    """Dotted names of the settings that are a text or nothing."""
+    found = set()
+    for name, field in group.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, settings.Settings):
+            found |= text_settings(field.annotation, f"{prefix}{name}.")
+        elif field.annotation == str | None:
+            found.add(prefix + name)
+    return found
+
+
+def test_every_setting_that_names_a_file_or_folder_is_known_as_one():
+    assert set(command.PLACES) == text_settings(Config) - {"teacher.sha256", "cluster.address", "job"}
+
+
+def test_workers_of_a_running_cluster_get_absolute_paths_and_a_job_that_is_sent_keeps_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen: list[Config] = []
+    given = ["videos.root=videos", "teacher.checkpoint=/t.pt", "output=s3://b/x", "data.ho3d.root=h"]
+    given += ["model.pretrained=imagenet"]
+
+    def job(config: Config, dry_run: bool) -> None:
+        seen.append(config)
+
+    for more in (["cluster.address=auto"], ["cluster.address=http://h:1", "job=train"], []):
+        assert command.run(job, "doc", [*given, *more]) == 0
+    attached, sent, local = seen
+    assert attached.videos.root == str(tmp_path / "videos")
+    assert attached.data.ho3d.root == str(tmp_path / "h")
+    assert (attached.teacher.checkpoint, attached.output) == ("/t.pt", "s3://b/x")
+    assert (attached.model.pretrained, attached.mano.path) == ("imagenet", None)
+    assert sent.videos.root == local.videos.root == "videos"
 
 
 def test_a_needed_setting_that_is_missing_shows_how_to_give_it():
