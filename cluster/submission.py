@@ -64,6 +64,14 @@ def code_version(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
+def check_address(address: str) -> str:
+    """The host of a dashboard's address; InputError for what is none."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(f"cluster.address must be the dashboard's, as in http://127.0.0.1:8265; found {address!r}")
+    return parts.hostname
+
+
 def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
     """A client of the job server at ``address``.
 
@@ -71,9 +79,7 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
         InputError: the address is not http(s), nobody answers, a token is missing, or none is asked for and the
             cluster is not local.
     """
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"cluster.address must be the dashboard's, as in http://127.0.0.1:8265; found {address!r}")
+    host = check_address(address)
     for name in OVERRIDING:
         if os.environ.get(name, address) != address:
             raise InputError(
@@ -81,7 +87,7 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
                 "unset it or make them equal"
             )
     asks = _asks_for_token(address)
-    local = _is_loopback(parts.hostname)
+    local = _is_loopback(host)
     if not asks and not local and not insecure:
         raise InputError(
             f"the cluster at {address} asks for no token: anybody who reaches it can run code there. Start it with "

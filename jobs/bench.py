@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster import benchmarks, session, synthesis
+from cluster import benchmarks, labelling, session, synthesis, training_data
 from hojoint.config import Config, changed
 from hojoint.synthetic import write
 from jobs import command, printing
@@ -33,9 +33,9 @@ MEASURES = {
 
 def job(config: Config, dry_run: bool, word: str) -> None:
     """Draw what is to be worked on, measure, print."""
-    config = prepared(config)
+    config = prepared(config, word)
     if dry_run:
-        made = "given" if config.world is None else f"{config.bench.videos} videos of {config.bench.frames} frames"
+        made = given(config, word) if config.world is None else drawn(config)
         print(f"would measure {word} {config.bench.repeats} times on {made}")
         print(session.feasibility(config.cluster, [need(config, word)]))
         return
@@ -55,15 +55,32 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     print(json.dumps({"bench": word, "unit": speeds.unit, "per_second": per_second, **speeds.facts}))
 
 
-def prepared(config: Config) -> Config:
-    """The settings with a small world to work on, unless videos are given; it is kept for the next time."""
-    if config.videos.root is not None or config.data.ho3d.root is not None:
+def prepared(config: Config, word: str) -> Config:
+    """The settings with a small world to work on, unless data are given; it is kept for the next time."""
+    if word == "training" and config.data.ho3d.root is not None:
+        return changed(config, world=None)
+    if word != "training" and (config.videos.root is not None or config.videos.boxes is not None):
+        command.need(config.videos.root, "videos.root", "DIR")
+        command.need(config.videos.boxes, "videos.boxes", "FILE_OR_DIR")
         return changed(config, world=None)
     size = {"wild_videos": config.bench.videos, "wild_frames": config.bench.frames, "broken_videos": 0}
     size |= {"train_sequences": 2, "evaluation_sequences": 1, "evaluation_frames": 2, "test_images": 1}
     config = changed(config, synthetic=size)
     name = f"hojoint-bench-{write.digest_of(config)}"
     return write.with_world(changed(config, world=config.world or str(Path(tempfile.gettempdir()) / name)))
+
+
+def drawn(config: Config) -> str:
+    """What is drawn before the clock runs."""
+    return f"{config.bench.videos} videos of {config.bench.frames} frames"
+
+
+def given(config: Config, word: str) -> str:
+    """What the data that are given hold, opened to see."""
+    if word == "training":
+        return f"{len(training_data.open_data(changed(config, train={'datasets': ('ho3d',)})))} images"
+    videos = labelling.list_videos(config)[0]
+    return f"{len(videos)} videos in {config.videos.root}"
 
 
 def need(config: Config, word: str) -> session.Need:

@@ -31,8 +31,8 @@ import yaml
 from tqdm import tqdm
 
 from cluster import commits, units
-from cluster.store import open_store, read_uri
-from hojoint import album, calibration, calibration_figure, label_quality, mano, sequence_labels, tables
+from cluster.store import Store, open_store, read_uri
+from hojoint import album, calibration, calibration_figure, checkpoint, label_quality, mano, sequence_labels, tables
 from hojoint.config import Config
 from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
@@ -147,20 +147,25 @@ def _recordings(predictions: pa.Table, config: Config) -> np.ndarray | None:
     return np.array([sequences.recording_of(clip_id) for clip_id in predictions["clip_id"].to_pylist()])
 
 
-def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
-    """The tables of a labelling run and of its truth."""
+def _run_and_truth(config: Config) -> tuple[Store, pa.Table]:
+    """A labelling run that can be compared, and the table of its truth."""
     assert config.predictions is not None
     assert config.truth is not None
     store = open_store(config.predictions)
     run = commits.read_run(store)
     units.check_hand(run, config, store.root)
     units.check_readings(run, config, store.root)
-    filesystem, base = store.filesystem()
-    predictions = tables.read([f"{base}/{key}" for key in commits.committed_files(store, "predictions")], filesystem)
     try:
-        truth = pq.read_table(io.BytesIO(read_uri(config.truth)))
+        return store, pq.read_table(io.BytesIO(read_uri(config.truth)))
     except pa.ArrowInvalid as error:
         raise InputError(f"truth={config.truth} is not a parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
+    """The tables of a labelling run and of its truth."""
+    store, truth = _run_and_truth(config)
+    filesystem, base = store.filesystem()
+    predictions = tables.read([f"{base}/{key}" for key in commits.committed_files(store, "predictions")], filesystem)
     known = pc.is_in(predictions["video_id"], value_set=truth["video_id"].combine_chunks())
     if predictions.num_rows == 0 or not pc.any(known).as_py():
         raise InputError(f"{config.truth} holds no video of the {predictions.num_rows} predicted frames")
@@ -182,7 +187,12 @@ def _clips(config: Config) -> list[sequences.SequenceClip]:
 def _plan(config: Config) -> str:
     aim = f"would look for thresholds with a precision of {config.calibration.precision:.0%}"
     if config.predictions is not None:
-        return f"would compare the predictions of {config.predictions} with {config.truth}; {aim}"
+        store, truth = _run_and_truth(config)
+        units_there = len(commits.committed_units(store))
+        return (
+            f"would compare the predictions of {units_there} units in {store.root} with {len(truth)} true poses; {aim}"
+        )
+    checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)  # says what is wrong with it
     clips = _clips(config)
     frames = sum(len(clip.indices) for clip in clips)
     return (

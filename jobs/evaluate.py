@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster import scoring, session
-from cluster.store import Store, open_store
-from hojoint import album, draw, evaluation, mano, report_tables, submission_files
+from cluster.store import Store, open_store, read_uri
+from hojoint import album, checkpoint, draw, evaluation, mano, report_tables, submission_files
 from hojoint.config import Config
 from hojoint.datasets import fingertips, freihand
 from hojoint.datasets.ho3d import HO3D
@@ -37,17 +37,19 @@ def job(config: Config, dry_run: bool) -> None:
     if config.predictions is not None:
         _score_file(config, dry_run)
         return
-    command.need(config.teacher.checkpoint, "teacher.checkpoint", "runs/tiny/student/checkpoint.pt")
+    teacher = command.need(config.teacher.checkpoint, "teacher.checkpoint", "runs/tiny/student/checkpoint.pt")
     if (said := freihand.advice(config.data.freihand)) is not None:
         print(f"note: {said}")
     domains = evaluation.domains_of(config)
     if not domains:
         raise InputError("nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or predictions=)")
     if dry_run:
+        _, own, sha256 = checkpoint.open_teacher(read_uri(teacher), config)
+        print(f"{'network':<10} {teacher}, weights {sha256[:12]}")
         for domain in domains:
-            dataset = evaluation.open_domain(domain, config)
+            dataset = evaluation.open_domain(domain, own)
             print(f"{domain:<10} {len(dataset)} images")
-            if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, config.mano)) is not None:
+            if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, own.mano)) is not None:
                 print(f"note: {note}")
         print(session.feasibility(config.cluster, scoring.needs(config)))
         return
@@ -101,8 +103,11 @@ def _score_file(config: Config, dry_run: bool) -> None:
     predictions = command.need(config.predictions, "predictions", "pred.json")
     truth = command.need(config.truth, "truth", "DIR")
     if dry_run:
-        count = len(submission_files.load_truth(truth).joints)
-        print(f"would score {predictions} against {count} images under {truth} as {config.layout}")
+        found, count = (
+            len(load(place).joints)
+            for load, place in ((submission_files.load_submission, predictions), (submission_files.load_truth, truth))
+        )
+        print(f"would score {found} of {predictions} against {count} images under {truth} as {config.layout}")
         return
     scores = submission_files.score_submission(predictions, truth, config.layout)
     lines = "".join(f"{key}: {value:f}\n" for key, value in scores.items())

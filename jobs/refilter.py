@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from cluster import refiltering
 from hojoint.config import Config
+from hojoint.datasets import something
 from jobs import command, pseudo_label
 
 
@@ -20,6 +21,8 @@ def job(config: Config, dry_run: bool) -> None:
     """Judge again, and print the new report."""
     command.need(config.data.pseudo.labels, "data.pseudo.labels", "DIR_OR_S3_URI")
     command.output_of(config, "DIR_OR_S3_URI")
+    if config.videos.root is not None:
+        something.find_videos(config.videos.root)  # says now what a worker would find late
     if dry_run:
         print(refiltering.describe(config))
         return

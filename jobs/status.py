@@ -1,7 +1,7 @@
 """python -m jobs.status output=DIR_OR_S3_URI
 
-How far a labelling run, or that of a pipeline's output, is, read from its commits: nothing is asked of the cluster, so it
-works while the run is under way, after it, and from another machine.
+How far a labelling run is, a pipeline's too, read from its commits: nothing is asked of the cluster, so it works while
+the run is under way, after it, and from another machine.
 """
 
 from __future__ import annotations

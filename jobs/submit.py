@@ -33,6 +33,7 @@ def job(config: Config, dry_run: bool) -> None:
         raise InputError(f"unknown job {name!r}; known: {', '.join(JOBS)}")
     address = command.need(config.cluster.address, "cluster.address", "http://127.0.0.1:8265")
     submission = _import_submission()
+    submission.check_address(address)
     what = submission.Submission(f"jobs.{name}", arguments(config), ROOT)
     print(f"job      {what.submission_id}\naddress  {address}\ncommand  {what.entrypoint}", flush=True)
     if dry_run:

@@ -5,14 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hojoint import checkpoint
 from hojoint import config as settings
 from hojoint.config import Config
+from hojoint.network import HOJoint
 from hojoint.synthetic import write
 
 SMALL: dict[str, Any] = {
     "input_px": 64, "roi_cells": 8, "block": "basic", "blocks": [1, 1, 1, 1], "width": 8, "channels": 8,
     "hourglass_depth": 1, "encoder_stages": 1, "mano_hidden": [16, 16], "attention_hidden": 8,
 }  # fmt: skip
+
+
+def write_teacher(config: Config, path: Path, **changes: Any) -> str:
+    """A checkpoint of random weights with the settings of ``config``; ``changes`` as for ``settings.changed``."""
+    config = settings.changed(config, **changes)
+    path.write_bytes(checkpoint.save(HOJoint(config.model), config, progress={}, parents={}))
+    return str(path)
 
 
 def draw_world(folder: Path, *, version: str = "v2", frames: int = 4, seed: int = 3) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from labelled import draw_world
+from labelled import draw_world, write_teacher
 
 from hojoint import config as settings
 from hojoint.config import ManoConfig
@@ -45,9 +45,13 @@ def test_an_unknown_set_is_the_users_to_mend(world):
 def test_dry_runs_of_training_and_of_evaluation_say_it(world, tmp_path, capsys):
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(settings.to_tree(world) | {"output": str(tmp_path / "out")}))
-    for job in (train, evaluate):
-        arguments = ["--config", str(path), "--dry-run", "teacher.checkpoint=t.pt"]
-        assert job.main(arguments) == 0
+    other = write_teacher(world, tmp_path / "other.pt", mano={"fingertips": "smplx"})
+    same = write_teacher(world, tmp_path / "same.pt")
+    for job, right, wrong in (
+        (train, "mano.fingertips=ho3d_v2", "mano.fingertips=smplx"),
+        (evaluate, f"teacher.checkpoint={same}", f"teacher.checkpoint={other}"),  # which brings its own
+    ):
+        assert job.main(["--config", str(path), "--dry-run", right]) == 0
         assert "note:" not in capsys.readouterr().out
-        assert job.main([*arguments, "mano.fingertips=smplx"]) == 0
+        assert job.main(["--config", str(path), "--dry-run", wrong]) == 0
         assert "note: the fingertips labelled in" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from labelled import draw_world
+from labelled import draw_world, write_teacher
 
 from hojoint import config as settings
 from hojoint import evaluation, mano
@@ -95,7 +95,8 @@ def test_a_training_set_alone_is_not_measured_and_that_is_said(world, tmp_path, 
     assert evaluation.domains_of(world) == ["ho3d", "freihand"]
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(settings.to_tree(both)))
-    assert evaluate.main(["--config", str(path), "--dry-run", "teacher.checkpoint=t.pt"]) == 0
+    teacher = write_teacher(world, tmp_path / "teacher.pt")
+    assert evaluate.main(["--config", str(path), "--dry-run", f"teacher.checkpoint={teacher}"]) == 0
     assert f"note: {tmp_path} is FreiHAND's training set" in capsys.readouterr().out
     # another folder than FreiHAND's is an error, never a set left out
     wrong = settings.changed(world, data={"freihand": {"root": str(tmp_path / "nowhere")}})
