@@ -5,6 +5,7 @@ The rows that must come out are those of an unbroken run, made here once by a Te
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from cluster import commits, labelling, session
 from cluster.store import LocalStore
 from cluster.teacher import Job, Teacher
 from hojoint.config import Config, to_tree
+from hojoint.errors import InputError
 
 pytestmark = pytest.mark.ray
 
@@ -181,6 +183,17 @@ def test_a_video_that_kills_its_process_is_found_and_quarantined(
     assert report["videos"] == {"listed": 8, "labelled": 7, "empty": 0, "quarantined": 1}
     [row] = wild.rows_of(tmp_path / "out", "quarantine").to_pylist()
     assert (row["video_id"], row["class"], row["attempts"]) == ("105", "killed_worker", 2)
+
+
+def test_what_a_teacher_refuses_in_its_constructor_reaches_the_driver_as_its_message_alone(
+    made: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = labelling.make_plan
+    monkeypatch.setattr(
+        labelling, "make_plan", lambda *given: dataclasses.replace(real(*given), teacher_sha256="0" * 64)
+    )
+    with pytest.raises(InputError, match=r"^teacher\.checkpoint changed while the run was under way \(now \w+\)$"):
+        labelling.label(wild.config_of(made, tmp_path / "out"))
 
 
 @pytest.mark.slow
