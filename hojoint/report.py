@@ -68,6 +68,8 @@ class Facts:
     quality: Mapping[str, Any] | None = None  # label_quality.summary
     evaluation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # network -> domain -> scores
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # network -> steps, samples, ...
+    rules: Sequence[str] = tuple(tables.RULES)  # of labelling that were on
+    views: int = 8  # of each frame that was labelled
 
 
 def render(
@@ -79,12 +81,13 @@ def render(
     )  # autoescape: ids and messages come from data, and a file name may hold a tag
     page = {
         "title": facts.title,
-        "summary": tables.summary(facts.labelling, facts.evaluation, facts.training),
+        "summary": tables.summary(facts.labelling, facts.evaluation, facts.training, facts.rules),
+        "views": facts.views,
         "cards": tables.cards(facts.labelling, facts.quality, facts.evaluation, facts.stages),
         "comparison": tables.comparison(facts.evaluation),
         "comparison_text": tables.comparison_text(facts.evaluation),
         "pck": pck,
-        "labelling": tables.labelling(facts.labelling) if facts.labelling else None,
+        "labelling": tables.labelling(facts.labelling, facts.rules) if facts.labelling else None,
         "quality": tables.quality(facts.quality) if facts.quality else None,
         "no_quality": "These videos have no kept-aside true poses, so what the labels are worth cannot be measured.",
         "galleries": [gallery for gallery in galleries if gallery.pictures],

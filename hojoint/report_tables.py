@@ -14,6 +14,7 @@ DOMAINS = {
     "ho3d": "In the labelled domain (HO-3D layout, evaluation split)",
     "freihand": "Out of domain (FreiHAND layout, wide test set)",
 }
+KINDS = {"ho3d": "of the labelled kind", "freihand": "of a wider kind"}
 NETWORKS = {
     "teacher": "trained on labelled images alone",
     "control": "labelled images alone, for as many steps as the student",
@@ -80,14 +81,16 @@ def comparison(evaluation: Scores) -> list[dict[str, Any]]:
 
 
 def _row(metric: Metric, scores: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any] | None:
-    values = [(score.get(metric.part) or {}).get(metric.key) for score in scores]
-    if all(value is None for value in values):
+    exact = [(score.get(metric.part) or {}).get(metric.key) for score in scores]
+    if all(value is None for value in exact):
         return None
+    # As shown: a reader who sees the same number twice must not be told that one is better.
+    values = [None if value is None else round(value * metric.scale, metric.digits) for value in exact]
     known = [value for value in values if value is not None]
     best = (min if metric.lower_is_better else max)(known)
     cells = [
         {
-            "text": "–" if value is None else f"{value * metric.scale:.{metric.digits}f}",
+            "text": "–" if value is None else f"{value:.{metric.digits}f}",
             "best": value == best and min(known) < max(known),
         }
         for value in values
@@ -96,7 +99,7 @@ def _row(metric: Metric, scores: Sequence[Mapping[str, Any]], names: Sequence[st
     before, after = by_name.get("teacher"), by_name.get("student")
     change, tone = "", ""
     if before is not None and after is not None:
-        change = f"{(after - before) * metric.scale:+.{metric.digits}f}"
+        change = f"{after - before:{'+' if after != before else ''}.{metric.digits}f}"
         better = after < before if metric.lower_is_better else after > before
         tone = "good" if better else "bad" if after != before else ""
     return {"label": metric.label, "cells": cells, "change": change, "tone": tone}
@@ -112,8 +115,13 @@ def comparison_text(evaluation: Scores) -> str:
     )
 
 
-def summary(labels: Mapping[str, Any] | None, evaluation: Scores, training: Mapping[str, Mapping[str, Any]]) -> str:
-    """What was done, in one paragraph for someone who has never seen the project."""
+def summary(
+    labels: Mapping[str, Any] | None,
+    evaluation: Scores,
+    training: Mapping[str, Mapping[str, Any]],
+    rules: Sequence[str] = tuple(RULES),
+) -> str:
+    """What was done, in one paragraph for someone who has never seen the project. ``rules``: those that were on."""
     parts = [
         "A network that sees one colour image and tells the 3D pose and shape of a hand and the pose of the object it "
         "holds was first trained on labelled images (the teacher)."
@@ -122,14 +130,21 @@ def summary(labels: Mapping[str, Any] | None, evaluation: Scores, training: Mapp
         videos, frames = labels["videos"], labels["frames"]
         parts.append(
             f"The teacher then labelled {videos['listed']:,} videos that nobody had annotated; of "
-            f"{frames['predicted']:,} frames, {frames['kept']:,} passed seven checks of space and time and were kept "
-            "as pseudo-labels."
+            f"{frames['predicted']:,} frames, {frames['kept']:,} passed {_checks_said(rules)} and were kept as "
+            "pseudo-labels."
         )
     if "student" in training or "student" in evaluation:
         parts.append("A fresh network (the student) was trained on both together.")
     if evaluation:
-        parts.append("All were measured on images that none had seen, of the labelled kind and of a wider kind.")
+        kinds = [kind for domain, kind in KINDS.items() if any(domain in scores for scores in evaluation.values())]
+        parts.append(f"All were measured on images that none had seen, {' and '.join(kinds)}.")
     return " ".join(parts)
+
+
+def _checks_said(rules: Sequence[str]) -> str:
+    if not rules:
+        return "(no check was on)"
+    return "the one check that was on" if len(rules) == 1 else f"{len(rules)} checks of space and time"
 
 
 def cards(
@@ -144,9 +159,9 @@ def cards(
         there = {name: scores[domain]["hand"] for name, scores in evaluation.items() if domain in scores}
         errors = {name: hand["joints_wrist_mm"] for name, hand in there.items()}
         if {"teacher", "student"} <= set(errors):
-            change = errors["student"] - errors["teacher"]
+            change = round(errors["student"], 1) - round(errors["teacher"], 1)  # of the numbers shown
             note = f"teacher → student: {change:+.1f} mm ({change / errors['teacher']:+.0%})"
-            tone = "good" if change < 0 else "bad"
+            tone = "soft" if change == 0 else "good" if change < 0 else "bad"
             value = f"{errors['teacher']:.1f} → {errors['student']:.1f} mm"
             out.append({"label": label, "value": value, "note": note, "tone": tone})
     if labels:
@@ -163,14 +178,16 @@ def cards(
     return out
 
 
-def labelling(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Bars per verdict, and the sums that must hold."""
+def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) -> dict[str, Any]:
+    """Bars per verdict, and the sums that must hold. ``rules``: those that were on."""
     frames, videos = report["frames"], report["videos"]
     most = max([frames["kept"], *frames["rejected"].values(), 1])
     bars = [_bar("kept", "kept", frames["kept"], most, frames["predicted"])]
     for rule, count in frames["rejected"].items():
+        if rule not in rules and count == 0:
+            continue
         bars.append(_bar(f"{rule}: {RULES.get(rule, rule)}", "rejected", count, most, frames["predicted"]))
-    return {"bars": bars, "checks": checks(videos, frames)}
+    return {"bars": bars, "checks": checks(videos, frames), "passed": _checks_said(rules)}
 
 
 def _bar(label: str, tone: str, count: int, most: int, whole: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from cluster import commits
 from cluster.store import Store, open_store
 from hojoint import config as settings
-from hojoint import draw, evaluation, figures, mano, report
+from hojoint import draw, evaluation, figures, filters, mano, report
 from hojoint.album import error_picture, example_picture
 from hojoint.config import Config
 from hojoint.errors import InputError
@@ -52,6 +52,7 @@ def job(config: Config, dry_run: bool) -> None:
     if not _parts(found):
         raise InputError(f"nothing to report under {found.store.root}: wanted the output of jobs.pipeline or a job")
     frames = labelled_frames.read(config, found.labels, _truth_path(config)) if found.labels is not None else None
+    made_with = {} if found.labels is None else commits.read_run(found.labels)["fingerprint"]
     facts = Facts(
         title="Hand and object poses, taught by unlabelled video",
         stages=[
@@ -62,6 +63,8 @@ def job(config: Config, dry_run: bool) -> None:
         quality=None if frames is None else frames.quality,
         evaluation={name: facts["domains"] for name, facts in found.evaluation.items()},
         training=found.training,
+        rules=made_with.get("filters.enabled", filters.RULES),
+        views=made_with.get("tta.views", config.tta.views),
     )
     galleries = [*([] if frames is None else frames.galleries), *example_galleries(config, found)]
     page = report.render(facts, galleries=galleries, pck=pck_pictures(found), curves=curve_pictures(found))

@@ -145,6 +145,31 @@ def test_a_worse_student_is_called_worse():
     assert table["rows"][0]["cells"][0]["best"]
 
 
+def test_what_looks_the_same_is_not_called_better_or_worse():
+    evaluation = {"teacher": {"ho3d": scores(31.71)}, "student": {"ho3d": scores(31.74)}}
+    row = report_tables.comparison(evaluation)[0]["rows"][0]
+    assert [cell["text"] for cell in row["cells"]] == ["31.7", "31.7"]
+    assert (row["change"], row["tone"]) == ("0.0", "")
+    assert not any(cell["best"] for cell in row["cells"])
+    card = report_tables.cards(None, None, evaluation, [])[0]
+    assert card["tone"] == "soft"
+    assert "31.7 → 31.7 mm" in card["value"]
+
+
+def test_the_summary_names_the_kinds_that_were_measured_and_counts_the_checks_that_were_on():
+    facts = fake_facts(evaluation={"teacher": {"freihand": scores(24.0)}}, rules=["box_iou", "joint_step"], views=5)
+    said = report_tables.summary(facts.labelling, facts.evaluation, facts.training, facts.rules)
+    assert "passed 2 checks of space and time" in said
+    assert said.endswith("none had seen, of a wider kind.")
+    html = report.render(facts)
+    assert "predicted from 5 augmented views. It is kept when it passes 2 checks" in html
+    assert "seven" not in html
+    bars = report_tables.labelling(facts.labelling, facts.rules)["bars"]
+    assert [bar["label"].partition(":")[0] for bar in bars] == ["kept", "box_iou", "reprojection", "joint_step"]
+    both = report_tables.summary(None, fake_facts().evaluation, {})
+    assert "of the labelled kind and of a wider kind" in both
+
+
 def test_counts_that_do_not_add_up_are_shown_as_such():
     labels = dict(fake_facts().labelling)
     assert [check["holds"] for check in report_tables.labelling(labels)["checks"]] == [True, True]
