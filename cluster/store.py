@@ -103,9 +103,9 @@ def check_writable(uri: str) -> None:
         with tempfile.TemporaryFile(dir=place):  # permissions say little: to root, on read-only mounts, in /proc
             pass
     except OSError as error:
-        reason = "it is not a folder" if not place.is_dir() else f"{error.strerror}"
+        reason = f"no file can be made in {place} ({error.strerror})" if place.is_dir() else f"{place} is not a folder"
         raise InputError(
-            f"cannot write to {uri}: {place}: {reason}. Give a folder that can be written to, or s3://bucket/prefix"
+            f"cannot write to {uri}: {reason}. Give a folder that can be written to, or s3://bucket/prefix"
         ) from None
 
 

@@ -333,7 +333,7 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work_and_nothing_i
     for place, reason in (("file", "not a folder"), ("file/below", "not a folder"), ("link", "not a folder")):
         with pytest.raises(InputError, match=f"cannot write to .*{reason}"):
             check_writable(str(tmp_path / place))
-    with pytest.raises(InputError, match="cannot write to /proc/x: /proc:"):
+    with pytest.raises(InputError, match="cannot write to /proc/x: no file can be made in /proc"):
         check_writable("/proc/x")
 
 
