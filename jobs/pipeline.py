@@ -3,8 +3,8 @@
 The whole method: synthesize -> train (the teacher) -> pseudo_label -> retrain (the student) -> evaluate -> report.
 Stages that are whole are skipped, so the same command goes on after a failure, and does nothing once all is done.
 With control=true, a network of labelled images alone is trained for as many steps as the student, for comparison.
-Under the output: world/ teacher/ labels/ student/ control/ evaluation/ report.html report.json. With an s3:// output
-the world lies in a local folder ('world'), because decoders read files.
+Under the output: pipeline.json world/ teacher/ labels/ student/ control/ evaluation/ report.{html,json}. With an s3://
+output the world lies in a local folder (world=), because decoders read files.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ SHARED = {  # print and released code agree, or one of them is silent
     "filters.max_pose_step": 0.01, "filters.shape_sigmas": 2.0,
 }  # fmt: skip
 APART = {  # setting: (print, released code)
-    "crop.resample": ("bilinear", "nearest"), "crop.clip": (False, True), "augment.scale_draw": ("uniform", "clipped_normal"),
+    "crop.resample": ("bilinear", "nearest"), "crop.clip": (False, True),
+    "augment.scale_draw": ("uniform", "clipped_normal"),
     "augment.brightness": (0.1, 0.5), "augment.contrast": (0.1, 0.5), "augment.saturation": (0.1, 0.5),
     "augment.hue": (0.0, 0.15), "augment.blur_px": (0.0, 0.5), "loss.confidence_error": ("l2", "l1"),
     "train.weight_decay": (0.0, 5e-4), "train.mixed_precision": (True, False),
