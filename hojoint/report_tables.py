@@ -143,7 +143,7 @@ def summary(
 
 def _checks_said(rules: Sequence[str]) -> str:
     if not rules:
-        return "(no check was on)"
+        return "all checks (none was on)"
     return "the one check that was on" if len(rules) == 1 else f"{len(rules)} checks of space and time"
 
 

@@ -166,6 +166,8 @@ def test_the_summary_names_the_kinds_that_were_measured_and_counts_the_checks_th
     assert "seven" not in html
     bars = report_tables.labelling(facts.labelling, facts.rules)["bars"]
     assert [bar["label"].partition(":")[0] for bar in bars] == ["kept", "box_iou", "reprojection", "joint_step"]
+    none_on = report_tables.summary(facts.labelling, {}, {}, [])
+    assert "passed all checks (none was on) and were kept" in none_on
     both = report_tables.summary(None, fake_facts().evaluation, {})
     assert "of the labelled kind and of a wider kind" in both
 
