@@ -157,6 +157,18 @@ class TrainConfig(Settings):
     """Checkpoint to start from; nothing means from scratch, as the paper does in both phases (Sec. 6.1)."""
 
 
+class StudentConfig(Settings):
+    """What the pipeline's second phase does otherwise than its first: by default nothing, both start from scratch and
+    take the same schedule (Sec. 6.1). A control does as the student does, without the pseudo-labels."""
+
+    from_teacher: bool = False
+    """Start from the teacher's weights."""
+    epochs: Count | None = None
+    """Nothing means ``train.epochs``; the learning rate decays as often in fewer."""
+    learning_rate: Positive | None = None
+    """Nothing means ``train.learning_rate``."""
+
+
 class TtaConfig(Settings):
     """Test-time augmentation (Sec. 5.1; reading A10)."""
 
@@ -384,6 +396,7 @@ class Config(Settings):
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+    student: StudentConfig = StudentConfig()
     tta: TtaConfig = TtaConfig()
     filters: FilterConfig = FilterConfig()
     labelling: LabellingConfig = LabellingConfig()

@@ -167,7 +167,9 @@ def warp(
     if images.shape[-1] == 3:
         images = images.permute(0, 3, 1, 2)
     grid_BSS2 = _grid(affine, size * supersample, supersample, width=images.shape[3], height=images.shape[2])
-    views = _sample(images.float(), grid_BSS2, index, resample).mul_(1 / 255)  # the views are smaller than their sources
+    views = _sample(images.float(), grid_BSS2, index, resample).mul_(
+        1 / 255
+    )  # the views are smaller than their sources
     return F.avg_pool2d(views, supersample) if supersample > 1 else views
 
 

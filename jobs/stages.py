@@ -24,8 +24,8 @@ RESULT: dict[str, tuple[str, ...]] = {
     "synthesize": ("synthetic",),
     "train": TRAINING,
     "pseudo_label": ("mano", "crop", "tta", "filters", "labelling"),
-    "retrain": TRAINING,
-    "control": TRAINING,
+    "retrain": (*TRAINING, "student"),
+    "control": (*TRAINING, "student"),
     "evaluate": ("mano", "crop", "evaluation"),
     "report": (),
 }
@@ -54,6 +54,8 @@ class Stage:
             _flatten(tree[group], group, out)
             for name in HOW.get(group, ()):
                 del out[f"{group}.{name}"]
+        if "train" in self.needs:  # the weights to start from are that stage's, wherever they lie
+            out.pop("train.initial", None)
         return out
 
 
@@ -103,15 +105,19 @@ def stages(config: Config, control_steps: int | None = None) -> list[Stage]:
     labels = changed(
         base, name="labels", output=f"{out}/labels", teacher={"checkpoint": f"{out}/teacher/checkpoint.pt"}
     )
-    student = changed(base, name="student", output=f"{out}/student", train={"datasets": (*labelled, "pseudo")})
-    control = changed(base, name="control", output=f"{out}/control", train={**alone, "steps": control_steps})
+    second = _second_phase(config, f"{out}/teacher/checkpoint.pt")
+    student = changed(
+        base, name="student", output=f"{out}/student", train={**second, "datasets": (*labelled, "pseudo")}
+    )
+    control = changed(base, name="control", output=f"{out}/control", train={**second, **alone, "steps": control_steps})
     drawn = () if has_own_data(config) else ("synthesize",)
+    begun = ("train",) if config.student.from_teacher else ()
     found = [
         Stage("synthesize", "synthesize", (world,), ()),
         Stage("train", "train", (teacher,), drawn),
         Stage("pseudo_label", "pseudo_label", (labels,), (*drawn, "train")),
-        Stage("retrain", "retrain", (student,), (*drawn, "pseudo_label")),
-        Stage("control", "train", (control,), (*drawn, "retrain")),
+        Stage("retrain", "retrain", (student,), (*drawn, *begun, "pseudo_label")),
+        Stage("control", "train", (control,), (*drawn, *begun, "retrain")),
     ]
     found = found if drawn else found[1:]
     found = found if config.control else [stage for stage in found if stage.name != "control"]
@@ -122,6 +128,18 @@ def stages(config: Config, control_steps: int | None = None) -> list[Stage]:
         Stage("evaluate", "evaluate", judged, (*drawn, *trained), cheap=True),
         Stage("report", "report", (base,), ("pseudo_label", "evaluate"), cheap=True),
     ]
+
+
+def _second_phase(config: Config, teacher: str) -> dict[str, Any]:
+    """What ``student`` changes in ``train``."""
+    train, student = config.train, config.student
+    epochs = student.epochs or train.epochs
+    changes = {
+        "epochs": epochs,
+        "learning_rate": student.learning_rate or train.learning_rate,
+        "decay_every_epochs": max(1, round(train.decay_every_epochs * epochs / train.epochs)),
+    }
+    return changes | ({"initial": teacher} if student.from_teacher else {})
 
 
 def _evaluation(base: Config, network: str) -> Config:

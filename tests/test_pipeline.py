@@ -97,11 +97,34 @@ def test_the_stages_run_in_order_each_with_its_own_output_and_the_others_results
     assert by_name["pseudo_label"].teacher.checkpoint == f"{tmp_path}/teacher/checkpoint.pt"
     assert by_name["pseudo_label"].output == by_name["retrain"].data.pseudo.labels == f"{tmp_path}/labels"
     assert by_name["retrain"].train.datasets == ("ho3d", "pseudo")
-    assert by_name["retrain"].train.initial is None  # from scratch, Sec. 6.1
+    assert by_name["retrain"].train.initial == f"{tmp_path}/teacher/checkpoint.pt"  # tiny.yaml
     assert by_name["evaluate:student"].teacher.checkpoint == f"{tmp_path}/student/checkpoint.pt"
     out = capsys.readouterr().out
     assert "10 = kept 6 + rejected (box_iou 3, reprojection 1)" in out
     assert "15.00" in out
+
+
+def test_by_default_both_phases_start_from_scratch_and_take_the_same_schedule():
+    plan = {stage.name: stage for stage in stages.stages(settings.changed(settings.Config(), output="o", control=True))}
+    first, second = (plan[name].configs[0].train for name in ("train", "retrain"))
+    assert second == first.model_copy(update={"datasets": ("ho3d", "pseudo")})
+    assert "train" not in plan["retrain"].needs
+
+
+def test_a_student_may_start_from_its_teacher_for_fewer_epochs_and_the_control_does_the_same():
+    own = {"from_teacher": True, "epochs": 18, "learning_rate": 0.5}
+    plan = {
+        stage.name: stage
+        for stage in stages.stages(settings.changed(settings.Config(), output="o", control=True, student=own))
+    }
+    student, control = (plan[name].configs[0].train for name in ("retrain", "control"))
+    assert (student.initial, student.epochs, student.learning_rate) == ("o/teacher/checkpoint.pt", 18, 0.5)
+    assert student.decay_every_epochs == 3  # of 18, as 10 of 60
+    assert control == student.model_copy(update={"datasets": ("ho3d",)})
+    assert plan["train"].configs[0].train == settings.Config().train
+    assert "train" in plan["retrain"].needs
+    assert plan["retrain"].settings()["student.from_teacher"] is True
+    assert "train.initial" not in plan["retrain"].settings()  # a path; the teacher's making is among the inputs
 
 
 def test_run_again_it_does_nothing_and_says_so(jobs, tmp_path, capsys):
