@@ -1,6 +1,7 @@
 """python -m jobs.bench labelling|training|decode|scale [--config FILE] [key=value ...] [--dry-run]
 
-labelling  decoding alone, the teacher alone (frames in memory, no Ray), the whole job, and whole / slowest part
+labelling  decoding alone, the teacher alone (frames in memory, no Ray), the whole job with one Teacher, and
+           whole / slowest part
 training   the step alone (one batch in memory) and the whole Ray Train loop
 decode     decoding in process and in a guarded child
 scale      the whole labelling job with one and with two Teachers
