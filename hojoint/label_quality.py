@@ -78,7 +78,7 @@ def errors_between(
     true_px: np.ndarray,
     true_left: np.ndarray,
 ) -> LabelErrors:
-    """Compare frame by frame; rows of NaN in the truth mean that there is no hand.
+    """Compare frame by frame; rows of NaN in the truth mean that there is no hand, in a prediction that it is wrong.
 
     Args:
         joints: (N, 21, 3) m of the right-hand model, as predicted. joints_px: (N, 21, 2) px of the true image.
@@ -90,7 +90,10 @@ def errors_between(
     mirror = np.array([-1.0, 1, 1])
     seen = joints * np.where(flipped[:, None, None], mirror, 1.0)
     known = np.where(there[:, None, None], true_joints, 0.0) * np.where(true_left[:, None, None], mirror, 1.0)
-    aligned = aligned_errors(seen, known).mean(axis=1) * 1000
+    finite = np.isfinite(seen).all(axis=(1, 2))
+    # An SVD of NaN would raise; the frame's own errors stay NaN, and so it is never right.
+    aligned = aligned_errors(np.where(finite[:, None, None], seen, 0.0), known).mean(axis=1) * 1000
+    aligned = np.where(finite, aligned, np.nan)
     wrists_together = np.linalg.norm((seen - seen[:, :1]) - (known - known[:, :1]), axis=2).mean(axis=1) * 1000
     sides = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     flat = np.linalg.norm(joints_px - true_px, axis=2).mean(axis=1) / np.maximum(sides, 1e-9)
@@ -173,7 +176,10 @@ def summary(
 
 
 def group(errors: LabelErrors, rows: np.ndarray, when: RightWhen = RightWhen()) -> dict[str, Any]:
-    """One group of frames: how many, how many right, and their errors (None where there is nothing to average)."""
+    """One group of frames: how many, how many right, and their errors (None where there is nothing to average).
+
+    Predictions that are not finite count as wrong; means and medians are of the others.
+    """
     some = errors.take(rows)
     right = int(some.right(when).sum())
     count = len(some.truth)
@@ -186,6 +192,7 @@ def group(errors: LabelErrors, rows: np.ndarray, when: RightWhen = RightWhen()) 
     }
     for name in ("aligned_mm", "wrist_mm", "joints_2d"):
         values = getattr(some, name)[some.truth]
+        values = values[np.isfinite(values)]
         out[f"{name}_median"] = float(np.median(values)) if len(values) else None
         out[f"{name}_mean"] = float(values.mean()) if len(values) else None
     return out

@@ -99,6 +99,21 @@ def predictions_table(frames, boxes, verdicts):
     )
 
 
+def test_a_prediction_that_is_not_finite_is_wrong_and_spoils_no_mean(hand):
+    both = quality.errors_between(
+        np.stack([np.full_like(hand, np.nan), hand]),
+        np.zeros((2, 21, 2)),
+        np.zeros(2, bool),
+        np.array([[0.0, 0, 100, 50]] * 2),
+        np.stack([hand, hand]),
+        np.zeros((2, 21, 2)),
+        np.zeros(2, bool),
+    )
+    found = quality.group(both, np.ones(2, bool))
+    assert (found["frames"], found["right"], found["precision"]) == (2, 1, 0.5)
+    assert found["aligned_mm_mean"] == pytest.approx(0, abs=1e-6)
+
+
 def test_frames_are_matched_by_video_and_number_and_by_the_nearer_of_two_hands(hand):
     truth = pa.table(
         {
