@@ -52,13 +52,12 @@ def cut_sample(
     """
     context = crop.context if np.isfinite(object_box).all() else crop.hand_context
     around = crops.union_box(crops.grow(hand_box, context), crops.grow(object_box, context))
+    height, width = image.shape[:2]
     if crop.clip:  # as the crop will be, or part of its square would lie outside the region and turn black
-        height, width = image.shape[:2]
         around = np.clip(around, 0, [width, height, width, height])
     region, affine = crops.cut_region(image, around, factor, region_px)
     mask: np.ndarray = np.zeros(region.shape[:2], np.uint8)
     if object_mask is not None:
-        height, width = image.shape[:2]
         x0, y0, x1, y1 = crops.whole_pixels(around, factor, width, height)
         mask = cv2.resize(object_mask[y0:y1, x0:x1], region.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return Sample(
