@@ -18,20 +18,24 @@ from typing import Any
 
 import torch
 
-from cluster import labelling, session, teacher, training
-from cluster.decoding import Failure, GuardedDecoder
+from cluster import session
+from cluster.labelling import run as labelling
+from cluster.labelling import teacher
+from cluster.labelling.decoding import Failure, GuardedDecoder
+from cluster.labelling.teacher import LabellingJob, Teacher
+from cluster.labelling.units import Video
 from cluster.memory import PeakMemory
 from cluster.store import open_store
-from cluster.teacher import Job, Teacher
-from cluster.units import Video
-from hojoint import checkpoint, video
-from hojoint.batches import Union, loader
+from cluster.training import run as training
 from hojoint.config import Config, changed
-from hojoint.engine import Training
-from hojoint.mano import hand_layer
-from hojoint.network import HOJoint
-from hojoint.schedule import Plan
-from hojoint.video import Decoded
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import video
+from hojoint.labelling.video import Decoded
+from hojoint.model import checkpoint
+from hojoint.model.network import HOJoint
+from hojoint.training.batches import ConcatSamples, loader
+from hojoint.training.engine import Training
+from hojoint.training.schedule import Schedule
 
 WARM_UP = 2  # videos, or steps, before the clock runs
 
@@ -122,10 +126,10 @@ def training_speeds(config: Config) -> Speeds:
     The loop's speed comes from the difference of a long and a short run, so that starting workers does not count.
     """
     with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
-        config = changed(config, train={"datasets": ("ho3d",), "initial": None}, model={"pretrained": None})
+        config = changed(config, train={"datasets": ("ho3d",), "init_checkpoint": None}, model={"pretrained": None})
         job = training.plan_job(config)
-        batch = next(loader(Union(job.data.sets), job.plan, start=0))
-        alone = _training(config, job.plan)
+        batch = next(loader(ConcatSamples(job.data.sets), job.schedule, start=0))
+        alone = _training(config, job.schedule)
         alone.step(batch)  # allocations, not speed
 
         def step_alone() -> float:
@@ -148,7 +152,7 @@ def training_speeds(config: Config) -> Speeds:
     return Speeds("samples/s", speeds, facts)
 
 
-def _training(config: Config, plan: Plan) -> Training:
+def _training(config: Config, plan: Schedule) -> Training:
     torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.worker_cpus)))
     device = "cuda" if config.cluster.worker_gpus > 0 else "cpu"
     torch.manual_seed(config.seed)
@@ -167,7 +171,7 @@ class _Alone:
     def __init__(self, config: Config, folder: str, listed: list[Video]) -> None:
         self._videos = [found for found in listed if found.clips]
         _, _, sha256 = checkpoint.open_teacher(Path(str(config.teacher.checkpoint)).read_bytes(), config)
-        job = Job(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex)
+        job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex)
         self._teacher = Teacher(job)
         self._decoder = GuardedDecoder.of(config.labelling, ahead=config.labelling.decode_children + 1)
         self._config = config

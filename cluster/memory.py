@@ -84,7 +84,7 @@ def _name(pid: int) -> str:
     line = _read(pid, "cmdline").replace("\0", " ")
     if line.startswith("ray::TeacherActor") or line.startswith("ray::MapWorker"):
         return "teacher"
-    if "hojoint.video" in line:
+    if "hojoint.labelling.video" in line:
         return "decoder"
     if line.startswith("ray::"):
         return line[5:].split("(")[0].split(".")[0].split(" ")[0].lower() or "worker"

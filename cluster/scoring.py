@@ -19,16 +19,19 @@ from tqdm import tqdm
 from cluster import session
 from cluster.session import Need
 from cluster.store import read_uri
-from hojoint import checkpoint, engine, evaluation, metrics
-from hojoint.album import Example
 from hojoint.config import ClusterConfig, Config
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
-from hojoint.engine import Predictions
-from hojoint.evaluation import Domain
-from hojoint.mano import hand_layer
-from hojoint.metrics import HandErrors
-from hojoint.network import HOJoint
+from hojoint.evaluation import metrics
+from hojoint.evaluation import scores as evaluation
+from hojoint.evaluation.metrics import HandErrors
+from hojoint.evaluation.scores import Domain
+from hojoint.hand.factory import hand_layer
+from hojoint.model import checkpoint
+from hojoint.model.network import HOJoint
+from hojoint.records import Example
+from hojoint.training import engine
+from hojoint.training.engine import Predictions
 
 ATTENTION = 4  # examples whose attention is drawn
 RETRIES = 3  # of an actor that dies, and of the stretch it had in hand
@@ -54,7 +57,7 @@ class Judged:
 
 
 def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Judged]:
-    """Measure each ``teacher.checkpoint`` in turn; actors and truth serve all of them. Resources are the first's."""
+    """Measure each ``evaluate.checkpoint`` in turn; actors and truth serve all of them. Resources are the first's."""
     first = configs[0]
     with session.start(first.cluster):
         session.feasibility(first.cluster, needs(first))
@@ -65,7 +68,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
         truth: dict[Domain, list[Any]] = {}
         try:
             for config in configs:
-                network, own, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
+                network, own, sha256 = open_measured(config)
                 evaluation.attention_cells(own)  # refuses cells that the network has not, before the work
                 results = {}
                 for domain in evaluation.domains_of(config):
@@ -79,10 +82,16 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
                 ray.kill(examiner)
 
 
+def open_measured(config: Config) -> tuple[HOJoint, Config, str]:
+    """The network of ``evaluate.checkpoint``, the settings with its own, and the checksum of its weights."""
+    path = str(config.evaluate.checkpoint)
+    return checkpoint.open_teacher(read_uri(path), config, path)
+
+
 def needs(config: Config) -> list[Need]:
     """What must fit into the cluster."""
     size = config.cluster
-    return [Need("evaluation actors", size.teachers[0], size.teacher_cpus, size.teacher_gpus)]
+    return [Need("evaluation actors", config.evaluate.actors[0], size.teacher_cpus, size.teacher_gpus)]
 
 
 class Examiner:
@@ -96,7 +105,7 @@ class Examiner:
     def _open(self, config: Config) -> None:
         if self._opened == config:
             return
-        network, _, _ = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
+        network, _, _ = open_measured(config)
         self._network = network.to(self._device)
         self._layer = hand_layer(config.mano).to(self._device)
         self._datasets: dict[Domain, Any] = {}
@@ -120,7 +129,7 @@ class Examiner:
             self._layer,
             models=dataset.models if isinstance(dataset, HO3D) else None,
             device=self._device,
-            batch_size=config.evaluation.batch_size,
+            batch_size=config.evaluate.batch_size,
             rows=rows,
         )
         part = slice(rows.start, rows.stop)
@@ -129,8 +138,8 @@ class Examiner:
 
 
 def _actors(config: Config) -> int:
-    """As many as fit, up to the largest number of Teachers."""
-    smallest, largest = config.cluster.teachers
+    """As many as fit, up to ``evaluate.actors``."""
+    smallest, largest = config.evaluate.actors
     free = session.capacity(config.cluster)
     fits = int(free["CPU"] / config.cluster.teacher_cpus)
     if config.cluster.teacher_gpus > 0:
@@ -147,7 +156,7 @@ def _evaluate(
     examiners: list[Any],
     progress: bool,
 ) -> Result:
-    step = config.evaluation.shard_images
+    step = config.evaluate.shard_images
     stretches = [range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
     pool = ActorPool(examiners)
     parts = []
@@ -159,7 +168,7 @@ def _evaluate(
     predictions = evaluation.joined([found for found, _ in parts])
     errors = metrics.merge([found for _, found in parts])
     models = dataset.models if isinstance(dataset, HO3D) else None
-    shown = evaluation.example_rows(len(dataset), config.evaluation.examples)
+    shown = evaluation.example_rows(len(dataset), config.evaluate.examples)
     return Result(
         scores=evaluation.scores(predictions, errors, models, domain),
         predictions=predictions,

@@ -29,6 +29,25 @@ ImageSide = Annotated[int, Field(ge=64)]  # in a smaller synthetic image no hand
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch's generators take no more
 
 
+RENAMED = {
+    "model.slope": "model.leaky_relu_slope",
+    "model.object_slope": "model.object_leaky_relu_slope",
+    "crop.hand_roi": "crop.hand_roi_scale",
+    "crop.object_roi": "crop.object_roi_scale",
+    "loss.shape": "loss.betas",
+    "train.decay": "train.lr_decay",
+    "train.decay_every_epochs": "train.lr_decay_every_epochs",
+    "train.initial": "train.init_checkpoint",
+    "evaluation": "evaluate",
+    "calibration": "calibrate",
+    "job": "submit.job",
+    "predictions": "score.predictions",
+    "truth": "score.truth",
+    "layout": "score.layout",
+}
+"""Former name -> name. Stored settings are read under both; a user of a former name gets a message with the new one."""
+
+
 class Settings(BaseModel):
     """Base of every group of settings."""
 
@@ -51,8 +70,8 @@ class ModelConfig(Settings):
     attention_hidden: Count = 1024
     attention_heads: Count = 1
     reasoning: Literal["none", "o+", "h+", "h+o+"] = "o+"
-    slope: NotNegative = 0.01
-    object_slope: NotNegative = 0.1
+    leaky_relu_slope: NotNegative = 0.01
+    object_leaky_relu_slope: NotNegative = 0.1
     pretrained: str | None = None
     """'imagenet', a file of torchvision ResNet weights, or nothing."""
 
@@ -87,8 +106,8 @@ class CropConfig(Settings):
     hand_context: Positive = 2.0
     """``context`` of a hand without an object box: no object widens that crop, and at the same factor its hand would be
     larger than any the network was trained on. Our choice; nobody prints one."""
-    hand_roi: Positive = 1.1
-    object_roi: Positive = 1.0
+    hand_roi_scale: Positive = 1.1
+    object_roi_scale: Positive = 1.0
     resample: Literal["bilinear", "nearest"] = "bilinear"
     supersample: Count = 1
     unlabelled_region: Literal["union", "hand"] = "hand"
@@ -120,7 +139,7 @@ class LossConfig(Settings):
     vertices: NotNegative = 1.0e4
     joints_3d: NotNegative = 1.0e4
     rotations: NotNegative = 10.0
-    shape: NotNegative = 0.1
+    betas: NotNegative = 0.1
     control_points: NotNegative = 500.0
     confidence: NotNegative = 100.0
     confidence_error: Literal["l1", "l2"] = "l1"
@@ -142,8 +161,8 @@ class TrainConfig(Settings):
     batch_size: Count = 24
     learning_rate: Positive = 1.0e-4
     weight_decay: NotNegative = 5.0e-4
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.7
-    decay_every_epochs: Count = 10
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.7
+    lr_decay_every_epochs: Count = 10
     max_grad_norm: Positive | None = None
     mixed_precision: bool = True
     """bfloat16 on a GPU; never on a CPU."""
@@ -153,7 +172,7 @@ class TrainConfig(Settings):
     checkpoint_every_epochs: Count = 1
     pseudo_share: Share | None = None
     """Share of each batch drawn from pseudo-labels; nothing means a uniform union (A22)."""
-    initial: str | None = None
+    init_checkpoint: str | None = None
     """Checkpoint to start from; nothing means from scratch, as the paper does in both phases (Sec. 6.1)."""
 
 
@@ -323,8 +342,12 @@ class SyntheticConfig(Settings):
     broken_videos: Annotated[int, Field(ge=0)] = 2
 
 
-class EvaluationConfig(Settings):
-    """Test images per task, and how many of them a report shows."""
+class EvaluateConfig(Settings):
+    """jobs.evaluate: the network that is measured, test images per task, and how many of them a report shows."""
+
+    checkpoint: str | None = None
+    actors: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of evaluation actors; each takes ``cluster.teacher_cpus`` and ``teacher_gpus``."""
 
     shard_images: Count = 64
     batch_size: Count = 16
@@ -340,8 +363,35 @@ class EvaluationConfig(Settings):
     """Also measure the object's pose after refinement on PnP's inliers, beside the released code's plain one."""
 
 
-class CalibrationConfig(Settings):
+class ScoreConfig(Settings):
+    """jobs.evaluate on a submission file: the predictions, the folder of the truth, and the data set's layout."""
+
+    predictions: str | None = None
+    truth: str | None = None
+    layout: Literal["ho3d", "freihand"] = "ho3d"
+
+
+class RefilterConfig(Settings):
+    """jobs.refilter."""
+
+    actors: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of actors; each takes ``cluster.teacher_cpus``."""
+
+
+class SubmitConfig(Settings):
+    """jobs.submit."""
+
+    job: str | None = None
+    """Which job is sent to the cluster."""
+
+
+class CalibrateConfig(Settings):
     """What jobs.calibrate calls a right label, what it looks for, and how it cuts sequences into clips."""
+
+    predictions: str | None = None
+    """Output of jobs.pseudo_label to judge, instead of sequences of HO-3D; needs ``truth``."""
+    truth: str | None = None
+    """Parquet file with the true poses of ``predictions``."""
 
     precision: Share = 0.9
     """Wanted share of right labels among the kept ones."""
@@ -405,17 +455,15 @@ class Config(Settings):
     data: DataConfig = DataConfig()
     cluster: ClusterConfig = ClusterConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    calibration: CalibrationConfig = CalibrationConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    score: ScoreConfig = ScoreConfig()
+    refilter: RefilterConfig = RefilterConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
+    submit: SubmitConfig = SubmitConfig()
     study: StudyConfig = StudyConfig()
     bench: BenchConfig = BenchConfig()
-    job: str | None = None
-    """Which job jobs.submit sends to the cluster."""
     control: bool = False
     """jobs.pipeline also trains a compute-matched control on labelled data alone."""
-    predictions: str | None = None
-    truth: str | None = None
-    layout: Literal["ho3d", "freihand"] = "ho3d"
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -432,11 +480,38 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def from_tree(tree: Mapping[str, Any]) -> Config:
     """Build a Config from nested mappings; see ``load``."""
-    settings_file.refuse_unknown(tree, Config)
+    settings_file.refuse_unknown(tree, Config, RENAMED)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(settings_file.explained(error, Config)) from None
+
+
+def from_stored(tree: Mapping[str, Any]) -> Config:
+    """Build a Config from settings that an earlier version of this project may have stored (see ``RENAMED``)."""
+    tree = json.loads(json.dumps(tree))
+    for former, name in RENAMED.items():
+        *groups, last = former.split(".")
+        holder: Any = tree
+        for group in groups:
+            holder = holder.get(group, {})
+        if last in holder:
+            value = holder.pop(last)
+            *groups, last = name.split(".")
+            holder = tree
+            for group in groups:
+                holder = holder.setdefault(group, {})
+            holder.setdefault(last, value)
+    return from_tree(tree)
+
+
+def renamed(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored settings with dotted keys, under today's names (see ``RENAMED``)."""
+    out = {}
+    for key, value in flat.items():
+        group, _, rest = key.partition(".")
+        out[RENAMED.get(key) or (f"{RENAMED[group]}.{rest}" if group in RENAMED and rest else key)] = value
+    return out
 
 
 def to_tree(settings: Settings) -> dict[str, Any]:

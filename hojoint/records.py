@@ -46,7 +46,7 @@ class HandPrediction:
     joints_px: Tensor  # (T, 21, 2) px of the native frame (not mirrored, whatever the side)
     rotations: Tensor  # (T, 16, 3, 3) joint rotations of the right-hand model; root first, in the camera frame
     pose: Tensor  # (T, 48) rad, the same as axis-angle
-    shape: Tensor  # (T, 10)
+    betas: Tensor  # (T, 10)
     joints: Tensor  # (T, 21, 3) m, wrist-centred, right-hand model
     vertices: Tensor  # (T, 778, 3) m, wrist-centred, right-hand model
     joints_spread_px: Tensor  # (T,) RMS distance of the views' joints from their mean, px
@@ -92,9 +92,28 @@ class Sample:
     camera: np.ndarray  # (3, 3) float32 intrinsics of the region, px; NaN where unknown
     joints_px: np.ndarray  # (21, 2) float32
     pose: np.ndarray  # (48,) float32 rad, root in the camera frame
-    shape: np.ndarray  # (10,) float32
+    betas: np.ndarray  # (10,) float32
     has_object: bool  # B of Eq. 8: the object fields below are labels
     control_px: np.ndarray  # (21, 2) float32; NaN without object labels
     object_mask: np.ndarray  # (H, W) uint8, 1 on the object; zeros without object labels
     object_name: str  # '' without object labels
     object_pose: np.ndarray  # (3, 4) float32, model to camera, metres; NaN without object labels
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One test image with what a network said of it; pixels are those of ``image``."""
+
+    name: str
+    image: np.ndarray  # (H, W, 3) RGB
+    hand_box: np.ndarray  # (4,)
+    object_box: np.ndarray  # (4,) NaN without an object
+    joints_px: np.ndarray  # (21, 2)
+    vertices: np.ndarray  # (778, 3) m, wrist-centred
+    vertices_px: np.ndarray  # (778, 2)
+    error_mm: np.ndarray  # (778,) after Procrustes
+    corners_px: np.ndarray  # (8, 2) of the estimated object's box; NaN without one
+    object_pose: np.ndarray  # (3, 4); NaN without one
+    camera: np.ndarray  # (3, 3)
+    add_mm: float  # NaN without an object
+    object_points: np.ndarray  # (P, 3) m, in the frame of ``vertices``; NaN without one

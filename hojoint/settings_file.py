@@ -102,18 +102,24 @@ def value_of(text: str, *, is_text: bool) -> Any:
     return text
 
 
-def refuse_unknown(tree: Mapping[str, Any], settings: type[BaseModel], prefix: str = "") -> None:
-    """Raise ConfigError for the first key that ``settings`` does not know, and name its neighbour."""
+def refuse_unknown(
+    tree: Mapping[str, Any], settings: type[BaseModel], renamed: Mapping[str, str], prefix: str = ""
+) -> None:
+    """Raise ConfigError for the first key that ``settings`` does not know, and name its new name or its neighbour."""
     for key, value in tree.items():
         field = settings.model_fields.get(str(key))
         if field is None:
+            if f"{prefix}{key}" in renamed:
+                raise ConfigError(
+                    f"the setting '{prefix}{key}' is now called '{renamed[f'{prefix}{key}']}'; use that name"
+                )
             known = list(settings.model_fields)
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known here: {', '.join(known)}"
             raise ConfigError(f"unknown setting '{prefix}{key}'; {hint}")
         group = group_of(field)
         if group is not None and isinstance(value, Mapping):
-            refuse_unknown(value, group, f"{prefix}{key}.")
+            refuse_unknown(value, group, renamed, f"{prefix}{key}.")
 
 
 def explained(error: ValidationError, settings: type[BaseModel]) -> str:

@@ -19,7 +19,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster import benchmarks, labelling, session, synthesis, training_data
+from cluster import benchmarks, session, synthesis
+from cluster.labelling import run as labelling
+from cluster.training import data as training_data
 from hojoint.config import Config, changed
 from hojoint.synthetic import write
 from jobs import command, printing

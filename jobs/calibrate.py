@@ -1,5 +1,5 @@
-"""python -m jobs.calibrate data.ho3d.root=DIR teacher.checkpoint=FILE output=DIR [calibration.precision=0.9]
-python -m jobs.calibrate predictions=LABELS truth=FILE.parquet output=DIR [calibration.precision=0.9]
+"""python -m jobs.calibrate data.ho3d.root=DIR teacher.checkpoint=FILE output=DIR [calibrate.precision=0.9]
+python -m jobs.calibrate calibrate.predictions=LABELS calibrate.truth=FILE.parquet output=DIR [calibrate.precision=0.9]
 
 Measures, where the hand is known, what each rule of labelling is worth (Sec. 5.1.1, 5.1.2): its precision and yield at
 every threshold, alone and with the others, and proposes thresholds for a wanted precision. The first form labels
@@ -10,7 +10,7 @@ cluster.teacher_gpus asks for it.
 
 CAUTION: the first form takes HO-3D's evaluation split, which the teacher has not seen. Its truth is then in the
 thresholds, so scores on that split of a student trained with them must not be reported. To report there, give
-calibration.split=train calibration.sequences=[NAME,...] and a teacher that was trained without these recordings (all
+calibrate.split=train calibrate.sequences=[NAME,...] and a teacher that was trained without these recordings (all
 their cameras taken out of its train.txt); with one that has seen them, the precision found is too good to be true.
 """
 
@@ -30,32 +30,37 @@ import pyarrow.parquet as pq
 import yaml
 from tqdm import tqdm
 
-from cluster import commits, units
+from cluster.labelling import commits, units
 from cluster.store import Store, open_store, read_uri
-from hojoint import album, calibration, calibration_figure, checkpoint, label_quality, mano, sequence_labels, tables
 from hojoint.config import Config
 from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
+from hojoint.evaluation import calibration, label_quality, sequence_labels
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import tables
+from hojoint.model import checkpoint
+from hojoint.report import album
+from hojoint.report import calibration as calibration_figure
 from jobs import command, printing
 
 
 def job(config: Config, dry_run: bool) -> None:
     """Collect predictions and truth, measure, write and print."""
     output = command.output_of(config, "DIR_OR_S3_URI")
-    if config.predictions is not None:
-        command.need(config.truth, "truth", "FILE.parquet")
+    if config.calibrate.predictions is not None:
+        command.need(config.calibrate.truth, "calibrate.truth", "FILE.parquet")
     else:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
         command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
     if dry_run:
         print(_plan(config))
         return
-    predictions, truth, config = _labelled(config) if config.predictions is None else _given(config)
+    predictions, truth, config = _labelled(config) if config.calibrate.predictions is None else _given(config)
     errors = label_quality.errors_of_tables(
-        predictions, truth, functools.partial(album.hand_joints, mano.hand_layer(config.mano))
+        predictions, truth, functools.partial(album.hand_joints, hand_layer(config.mano))
     )
-    bounds = config.calibration
+    bounds = config.calibrate
     when = label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)
     judged = calibration.Judged(predictions, errors.right(when), _recordings(predictions, config))
     found = {**calibration.calibrate(judged, config.filters, bounds.precision), "caution": _caution(config)}
@@ -109,7 +114,7 @@ def summary(found: Mapping[str, Any]) -> str:
         printing.table(["all rules together", "precision", "yield", "right labels kept"], together),
     ]
     if found["proposed"] is None:
-        text.append(f"no thresholds reach {wanted}; a better teacher, or a lower calibration.precision")
+        text.append(f"no thresholds reach {wanted}; a better teacher, or a lower calibrate.precision")
     if found["recordings"] == 1:
         text.append("all frames show one recording: nothing could be held out, and what is proposed praises itself")
     return "\n".join([*text, *_warnings(found)])
@@ -128,9 +133,9 @@ def _warnings(found: Mapping[str, Any]) -> list[str]:
 
 
 def _caution(config: Config) -> str | None:
-    if config.predictions is not None:
+    if config.calibrate.predictions is not None:
         return None
-    if config.calibration.split == "evaluation":
+    if config.calibrate.split == "evaluation":
         return (
             "HO-3D's evaluation truth is in these thresholds; do not report scores on the evaluation split of a "
             "student trained with them"
@@ -142,23 +147,25 @@ def _caution(config: Config) -> str | None:
 
 
 def _recordings(predictions: pa.Table, config: Config) -> np.ndarray | None:
-    if config.predictions is not None:
+    if config.calibrate.predictions is not None:
         return None  # each video is one
     return np.array([sequences.recording_of(clip_id) for clip_id in predictions["clip_id"].to_pylist()])
 
 
 def _run_and_truth(config: Config) -> tuple[Store, pa.Table]:
     """A labelling run that can be compared, and the table of its truth."""
-    assert config.predictions is not None
-    assert config.truth is not None
-    store = open_store(config.predictions)
+    assert config.calibrate.predictions is not None
+    assert config.calibrate.truth is not None
+    store = open_store(config.calibrate.predictions)
     run = commits.read_run(store)
     units.check_hand(run, config, store.root)
     units.check_readings(run, config, store.root)
     try:
-        return store, pq.read_table(io.BytesIO(read_uri(config.truth)))
+        return store, pq.read_table(io.BytesIO(read_uri(config.calibrate.truth)))
     except pa.ArrowInvalid as error:
-        raise InputError(f"truth={config.truth} is not a parquet file: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"calibrate.truth={config.calibrate.truth} is not a parquet file: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
@@ -168,7 +175,7 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     predictions = tables.read([f"{base}/{key}" for key in commits.committed_files(store, "predictions")], filesystem)
     known = pc.is_in(predictions["video_id"], value_set=truth["video_id"].combine_chunks())
     if predictions.num_rows == 0 or not pc.any(known).as_py():
-        raise InputError(f"{config.truth} holds no video of the {predictions.num_rows} predicted frames")
+        raise InputError(f"{config.calibrate.truth} holds no video of the {predictions.num_rows} predicted frames")
     return predictions.filter(known), truth, config
 
 
@@ -181,12 +188,12 @@ def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:
 
 
 def _clips(config: Config) -> list[sequences.SequenceClip]:
-    return sequences.sequence_clips(HO3D(config.data.ho3d, config.calibration.split, config.crop), config.calibration)
+    return sequences.sequence_clips(HO3D(config.data.ho3d, config.calibrate.split, config.crop), config.calibrate)
 
 
 def _plan(config: Config) -> str:
-    aim = f"would look for thresholds with a precision of {config.calibration.precision:.0%}"
-    if config.predictions is not None:
+    aim = f"would look for thresholds with a precision of {config.calibrate.precision:.0%}"
+    if config.calibrate.predictions is not None:
         store, truth = _run_and_truth(config)
         units_there = len(commits.committed_units(store))
         return (
@@ -196,7 +203,7 @@ def _plan(config: Config) -> str:
     clips = _clips(config)
     frames = sum(len(clip.indices) for clip in clips)
     return (
-        f"would label {frames} frames in {len(clips)} clips of HO-3D's {config.calibration.split} split; {aim}\n"
+        f"would label {frames} frames in {len(clips)} clips of HO-3D's {config.calibrate.split} split; {aim}\n"
         f"CAUTION: {_caution(config)}"
     )
 

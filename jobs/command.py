@@ -20,8 +20,9 @@ from hojoint.config import Config
 from hojoint.errors import InputError
 
 PLACES = (
-    *("output", "world", "predictions", "truth", "videos.root", "videos.boxes", "teacher.checkpoint"),
-    *("mano.path", "model.pretrained", "train.initial", "data.pseudo.labels", "data.ho3d.root"),
+    *("output", "world", "videos.root", "videos.boxes", "teacher.checkpoint", "evaluate.checkpoint"),
+    *("score.predictions", "score.truth", "calibrate.predictions", "calibrate.truth"),
+    *("mano.path", "model.pretrained", "train.init_checkpoint", "data.pseudo.labels", "data.ho3d.root"),
     *("data.ho3d.segmentations", "data.ho3d.object_models", "data.freihand.root", "data.freihand.evaluation_root"),
 )
 """Settings that may name a file or a folder."""
@@ -89,7 +90,7 @@ def seen_by_workers(config: Config) -> Config:
 
     Those of a job that is only sent (jobs.submit) stay: they mean the folder that is shipped, on the other side.
     """
-    if config.cluster.address is None or config.job is not None:
+    if config.cluster.address is None or config.submit.job is not None:
         return config
     for name in PLACES:
         value = operator.attrgetter(name)(config)

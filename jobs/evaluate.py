@@ -20,11 +20,16 @@ from typing import Any
 
 from cluster import scoring, session
 from cluster.store import Store, open_store, read_uri
-from hojoint import album, checkpoint, draw, evaluation, mano, report_tables, submission_files
 from hojoint.config import Config
 from hojoint.datasets import fingertips, freihand
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
+from hojoint.evaluation import scores as evaluation
+from hojoint.evaluation import submission_files
+from hojoint.hand.factory import hand_model
+from hojoint.model import checkpoint
+from hojoint.report import album, draw
+from hojoint.report import tables as report_tables
 from jobs import command, printing
 
 SPACE = 4  # examples drawn in 3D
@@ -34,17 +39,19 @@ def job(config: Config, dry_run: bool) -> None:
     """Score a file or measure a network."""
     if config.output is not None:
         command.output_of(config, "DIR")
-    if config.predictions is not None:
+    if config.score.predictions is not None:
         _score_file(config, dry_run)
         return
-    teacher = command.need(config.teacher.checkpoint, "teacher.checkpoint", "runs/tiny/student/checkpoint.pt")
+    teacher = command.need(config.evaluate.checkpoint, "evaluate.checkpoint", "runs/tiny/student/checkpoint.pt")
     if (said := freihand.advice(config.data.freihand)) is not None:
         print(f"note: {said}")
     domains = evaluation.domains_of(config)
     if not domains:
-        raise InputError("nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or predictions=)")
+        raise InputError(
+            "nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or score.predictions=)"
+        )
     if dry_run:
-        _, own, sha256 = checkpoint.open_teacher(read_uri(teacher), config)
+        _, own, sha256 = checkpoint.open_teacher(read_uri(teacher), config, teacher)
         print(f"{'network':<10} {teacher}, weights {sha256[:12]}")
         for domain in domains:
             dataset = evaluation.open_domain(domain, own)
@@ -68,7 +75,7 @@ def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:
         now = time.perf_counter()
         facts = {
             "name": config.name,
-            "checkpoint": config.teacher.checkpoint,
+            "checkpoint": config.evaluate.checkpoint,
             "sha256": judged.sha256,
             "seconds": round(now - started, 2),
             "domains": out[config.name],
@@ -82,7 +89,7 @@ def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:
 def _write(
     store: Store, config: Config, facts: Mapping[str, Any], results: Mapping[evaluation.Domain, scoring.Result]
 ) -> None:
-    faces = mano.hand_model(config.mano).faces
+    faces = hand_model(config.mano).faces
     for domain, result in results.items():
         store.put(f"{config.name}_{domain}_examples.npz", evaluation.pack_examples(result.examples))
         for number, tile in enumerate(result.attention):
@@ -90,7 +97,7 @@ def _write(
         store.put(f"{config.name}_{domain}_pck.png", album.pck_picture(result.scores["pck"]).data)
         for number, example in enumerate(result.examples[:SPACE]):
             store.put(f"{config.name}_{domain}_3d_{number}.png", album.space_picture(example, faces).data)
-        if config.evaluation.write_predictions:
+        if config.evaluate.write_predictions:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "pred.json"
                 found = result.predictions
@@ -100,16 +107,16 @@ def _write(
 
 
 def _score_file(config: Config, dry_run: bool) -> None:
-    predictions = command.need(config.predictions, "predictions", "pred.json")
-    truth = command.need(config.truth, "truth", "DIR")
+    predictions = command.need(config.score.predictions, "score.predictions", "pred.json")
+    truth = command.need(config.score.truth, "score.truth", "DIR")
     if dry_run:
         found, count = (
             len(load(place).joints)
             for load, place in ((submission_files.load_submission, predictions), (submission_files.load_truth, truth))
         )
-        print(f"would score {found} of {predictions} against {count} images under {truth} as {config.layout}")
+        print(f"would score {found} of {predictions} against {count} images under {truth} as {config.score.layout}")
         return
-    scores = submission_files.score_submission(predictions, truth, config.layout)
+    scores = submission_files.score_submission(predictions, truth, config.score.layout)
     lines = "".join(f"{key}: {value:f}\n" for key, value in scores.items())
     print(lines, end="")
     if config.output is not None:

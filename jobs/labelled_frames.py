@@ -1,7 +1,7 @@
 """The labelled frames that a report shows and weighs: rows of the tables, their pixels, and their true poses if known.
 
 Of a large output only some units are read, evenly spaced, and the report says so. Used by ``jobs.report``; drawing is
-in ``hojoint.album``, the weighing in ``hojoint.label_quality``.
+in ``hojoint.report.album``, the weighing in ``hojoint.evaluation.label_quality``.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from cluster import commits
+from cluster.labelling import commits
+from cluster.labelling.units import check_hand
 from cluster.store import Store
-from cluster.units import check_hand
-from hojoint import album, filters, label_quality, mano, tables, video
-from hojoint.album import KEPT
 from hojoint.config import Config
 from hojoint.datasets import something
-from hojoint.report import Gallery, Picture
+from hojoint.evaluation import label_quality
+from hojoint.hand.factory import hand_layer
+from hojoint.hand.layer import HandLayer
+from hojoint.labelling import filters, tables, video
+from hojoint.report import album
+from hojoint.report.album import KEPT
+from hojoint.report.page import Gallery, Picture
 
 MOST_UNITS = 24  # some 60,000 frames
 KEPT_SHOWN, REJECTED_SHOWN = 12, 3  # the latter per rule
@@ -49,13 +53,13 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     filesystem, root = labels.filesystem()
     paths = [f"{root}/{each.files['predictions']}" for each in found]
     predictions = tables.read(paths, filesystem)
-    layer = mano.hand_layer(config.mano)
+    layer = hand_layer(config.mano)
     errors = None
     if truth is not None and len(predictions):
         errors = label_quality.errors_of_tables(
             predictions, pyarrow.parquet.read_table(truth), functools.partial(album.hand_joints, layer)
         )
-    bounds = config.calibration
+    bounds = config.calibrate
     when = label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)
     verdicts = predictions["verdict"].to_pylist()
     quality = None if errors is None else label_quality.summary(errors, verdicts, filters.RULES, when)
@@ -80,7 +84,7 @@ def _galleries(kept: Sequence[Picture], rejected: Sequence[Picture], note: str) 
 
 
 def _pictures(
-    config: Config, predictions: pa.Table, rows: np.ndarray, layer: Any, errors_mm: np.ndarray | None
+    config: Config, predictions: pa.Table, rows: np.ndarray, layer: HandLayer, errors_mm: np.ndarray | None
 ) -> list[Picture]:
     """Drawn rows; frames whose video cannot be read (any more) are left out."""
     out = []

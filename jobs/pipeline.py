@@ -15,11 +15,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from cluster import labelling, session, training_data
+from cluster import session
+from cluster.labelling import run as labelling
 from cluster.store import Store, check_writable, open_store
-from hojoint import evaluation, mano, report_tables
+from cluster.training import data as training_data
 from hojoint.config import Config, digest, to_tree
 from hojoint.errors import InputError
+from hojoint.evaluation import scores as evaluation
+from hojoint.hand.factory import hand_model
+from hojoint.report import tables as report_tables
 from jobs import command, printing, results
 from jobs.stages import NETWORK, Stage, has_own_data, stages, world_of
 
@@ -127,7 +131,7 @@ def _data(config: Config, plan: Sequence[Stage]) -> Iterator[str]:
     if not has_own_data(config):
         yield f"no data of yours: the synthetic world stands in, under {world_of(config)}"
         return
-    mano.hand_model(config.mano)  # says what is wrong with its file
+    hand_model(config.mano)  # says what is wrong with its file
     by_name = {stage.name: stage.configs[0] for stage in plan}
     data = training_data.open_data(by_name["train"])
     for name, each in zip(data.names, data.sets, strict=True):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster import labelling
+from cluster.labelling import run as labelling
 from hojoint.config import Config
 from jobs import command
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cluster import refiltering
+from cluster.labelling import refiltering
 from hojoint.config import Config
 from hojoint.datasets import something
 from jobs import command, pseudo_label

@@ -14,15 +14,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import commits
+from cluster.labelling import commits
 from cluster.store import Store, open_store
 from hojoint import config as settings
-from hojoint import draw, evaluation, figures, filters, mano, report
-from hojoint.album import error_picture, example_picture
 from hojoint.config import Config
 from hojoint.errors import InputError
-from hojoint.report import Facts, Gallery, Picture
-from hojoint.report_tables import DOMAINS, NETWORKS
+from hojoint.evaluation import scores as evaluation
+from hojoint.hand.factory import hand_model
+from hojoint.labelling import filters
+from hojoint.report import draw, figures
+from hojoint.report import page as report
+from hojoint.report.album import error_picture, example_picture
+from hojoint.report.page import Facts, Gallery, Picture
+from hojoint.report.tables import DOMAINS, NETWORKS
 from jobs import command, labelled_frames, results, retyped
 from jobs.stages import world_of
 
@@ -88,7 +92,7 @@ def with_inputs(config: Config, found: Found) -> Config:
     run = {} if found.labels is None else commits.read_run(found.labels)
     if config.videos.root is not None or "config" not in run:
         return config
-    labelled = settings.from_tree(run["config"])
+    labelled = settings.from_stored(run["config"])
     world = config.world or labelled.world
     return config.model_copy(update={"videos": labelled.videos, "world": world})
 
@@ -130,7 +134,7 @@ def _settings_of(run: Mapping[str, Any], config: Config) -> Config:
         for name, value in run["fingerprint"].items()
         if name.startswith("filters.")
     }
-    return settings.changed(settings.from_tree(run["config"]), filters=rules)
+    return settings.changed(settings.from_stored(run["config"]), filters=rules)
 
 
 def _labelling_command(run: Mapping[str, Any], made: Config, output: str) -> str:
@@ -175,7 +179,7 @@ def example_galleries(config: Config, found: Found) -> list[Gallery]:
     name = next((name for name in BEST_FIRST if name in found.evaluation), None)
     if name is None:
         return []
-    faces = mano.hand_model(config.mano).faces
+    faces = hand_model(config.mano).faces
     out = []
     for domain, title in DOMAINS.items():
         key = f"evaluation/{name}_{domain}_examples.npz"

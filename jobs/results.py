@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cluster import commits
+from cluster.labelling import commits
 from cluster.store import Store, open_store
-from hojoint.config import Config, from_tree
-from hojoint.report_tables import NETWORKS
+from hojoint.config import Config, from_stored, renamed
+from hojoint.report.tables import NETWORKS
 from jobs.stages import NETWORK
 
 PIPELINE = "pipeline.json"  # the settings that a pipeline was called with
@@ -27,13 +27,16 @@ def labelling_run(store: Store) -> Store | None:
 
 def pipeline_settings(store: Store) -> Config | None:
     """What a pipeline was called with; nothing where no pipeline was."""
-    return from_tree(read_json(store, PIPELINE)) if store.exists(PIPELINE) else None
+    return from_stored(read_json(store, PIPELINE)) if store.exists(PIPELINE) else None
 
 
 def marker(stage: str, store: Store) -> dict[str, Any] | None:
     """What the pipeline noted when a stage was done; nothing while it is not."""
     key = f"stages/{stage}.json"
-    return read_json(store, key) if store.exists(key) else None
+    if not store.exists(key):
+        return None
+    done = read_json(store, key)
+    return done | {"settings": renamed(done.get("settings", {}))}
 
 
 def training(network: str, store: Store) -> dict[str, Any] | None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.training import NOT_RESULT
-from cluster.units import LABELLING
+from cluster.labelling.units import LABELLING
+from cluster.training.run import NOT_RESULT
 from hojoint import config as settings
 from hojoint.config import Config, LabellingConfig, changed
 from hojoint.errors import InputError
@@ -26,11 +26,15 @@ RESULT: dict[str, tuple[str, ...]] = {
     "pseudo_label": ("mano", "crop", "tta", "filters", "labelling"),
     "retrain": (*TRAINING, "student"),
     "control": (*TRAINING, "student"),
-    "evaluate": ("mano", "crop", "evaluation"),
+    "evaluate": ("mano", "crop", "evaluate"),
     "report": (),
 }
 """Stage -> the groups of settings its result depends on (places and resources are not among them)."""
-HOW = {"train": NOT_RESULT, "labelling": set(LabellingConfig.model_fields) - {*LABELLING, "limit"}}
+HOW = {
+    "train": NOT_RESULT,
+    "labelling": set(LabellingConfig.model_fields) - {*LABELLING, "limit"},
+    "evaluate": {"checkpoint", "actors"},
+}
 """Settings in those groups that say how a stage works and not what comes out."""
 NETWORK = {"train": "teacher", "retrain": "student", "control": "control"}
 """Stage -> the network it trains, which also names its folder."""
@@ -55,7 +59,7 @@ class Stage:
             for name in HOW.get(group, ()):
                 del out[f"{group}.{name}"]
         if "train" in self.needs:  # the weights to start from are that stage's, wherever they lie
-            out.pop("train.initial", None)
+            out.pop("train.init_checkpoint", None)
         return out
 
 
@@ -137,15 +141,15 @@ def _second_phase(config: Config, teacher: str) -> dict[str, Any]:
     changes = {
         "epochs": epochs,
         "learning_rate": student.learning_rate or train.learning_rate,
-        "decay_every_epochs": max(1, round(train.decay_every_epochs * epochs / train.epochs)),
+        "lr_decay_every_epochs": max(1, round(train.lr_decay_every_epochs * epochs / train.epochs)),
     }
-    return changes | ({"initial": teacher} if student.from_teacher else {})
+    return changes | ({"init_checkpoint": teacher} if student.from_teacher else {})
 
 
 def _evaluation(base: Config, network: str) -> Config:
     out = str(base.output).rstrip("/")
     checkpoint = {"checkpoint": f"{out}/{network}/checkpoint.pt"}
-    return changed(base, name=network, output=f"{out}/evaluation", teacher=checkpoint)
+    return changed(base, name=network, output=f"{out}/evaluation", evaluate=checkpoint)
 
 
 def _flatten(value: Any, prefix: str, out: dict[str, Any]) -> None:

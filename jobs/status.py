@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from cluster import commits
+from cluster.labelling import commits
 from cluster.store import open_store
-from hojoint import filters
 from hojoint.config import Config
+from hojoint.labelling import filters
 from jobs import command, pseudo_label, results
 
 

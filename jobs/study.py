@@ -17,7 +17,7 @@ from typing import Any
 from cluster import session
 from cluster.store import open_store
 from hojoint.config import Config, changed
-from hojoint.report_tables import DOMAINS, METRICS, NETWORKS
+from hojoint.report.tables import DOMAINS, METRICS, NETWORKS
 from hojoint.synthetic import write
 from jobs import command, pipeline, printing, results
 from jobs.stages import world_of

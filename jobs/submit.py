@@ -1,9 +1,9 @@
-"""python -m jobs.submit job=NAME cluster.address=http://127.0.0.1:8265 [--config FILE] [key=value ...] [--dry-run]
+"""python -m jobs.submit submit.job=NAME cluster.address=http://HOST:8265 [--config FILE] [key=value ...] [--dry-run]
 
-Sends a job to a running Ray cluster, follows its output, and exits with its result. All other settings are handed on
-to the job, so a command that works here works there with ``jobs.submit job=`` in front. The same command on the same
-code is sent once; again, it follows the job that is there. A cluster beyond this machine must ask for a token
-(RAY_AUTH_MODE=token on its side, RAY_AUTH_TOKEN_PATH here), unless cluster.insecure=true.
+Sends a job to a running Ray cluster, follows its output, and exits with its result. All other settings are passed to
+the job, so a command that works here works there with ``jobs.submit submit.job=NAME`` in front. The same command on
+the same code is sent once; given again, it follows the job that was sent. A cluster beyond this machine must ask for
+a token (RAY_AUTH_MODE=token on its side, RAY_AUTH_TOKEN_PATH here), unless cluster.insecure=true.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ JOBS = (
 
 def job(config: Config, dry_run: bool) -> None:
     """Send one job, unless it is there already, and follow it to its end."""
-    name = command.need(config.job, "job", "pseudo_label")
+    name = command.need(config.submit.job, "submit.job", "pseudo_label")
     if name not in JOBS:
         raise InputError(f"unknown job {name!r}; known: {', '.join(JOBS)}")
     address = command.need(config.cluster.address, "cluster.address", "http://127.0.0.1:8265")
@@ -53,7 +53,10 @@ def arguments(config: Config) -> list[str]:
     Values rather than a file: the config file may lie outside the folder that is shipped.
     """
     there = config.model_copy(
-        update={"job": None, "cluster": config.cluster.model_copy(update={"address": "auto", "insecure": False})}
+        update={
+            "submit": config.submit.model_copy(update={"job": None}),
+            "cluster": config.cluster.model_copy(update={"address": "auto", "insecure": False}),
+        }
     )
     shipped = settings.load(command.DEFAULT_CONFIG)
     return [f"{key}={json.dumps(value)}" for key, value in retyped.differences(there, shipped)]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cluster import session, training
+from cluster import session
 from cluster.store import open_store
+from cluster.training import run as training
 from hojoint.config import Config
 from hojoint.datasets import fingertips
 from hojoint.datasets.ho3d import HO3D
@@ -47,11 +48,11 @@ def _describe(config: Config, output: str) -> None:
     planned = training.plan_job(config)
     for name, facts in planned.parents["data"].items():
         print(f"data set {name}: {facts}")
-    for name in ("teacher", "labels", "initial"):
+    for name in ("teacher", "labels", "init_checkpoint"):
         if name in planned.parents:
             print(f"{name}: {planned.parents[name]}")
-    steps, size = planned.plan.steps, config.train.batch_size
-    print(f"{steps} steps of {size} samples, {planned.plan.steps_per_epoch} an epoch; run {planned.name}")
+    steps, size = planned.schedule.steps, config.train.batch_size
+    print(f"{steps} steps of {size} samples, {planned.schedule.steps_per_epoch} an epoch; run {planned.name}")
     print(session.feasibility(config.cluster, training.needs(config)))
     whole = training.finished(planned, open_store(output)) is not None
     print(f"dry run: {output} {'is finished' if whole else 'would be trained'}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hojoint import checkpoint
 from hojoint import config as settings
 from hojoint.config import Config
-from hojoint.network import HOJoint
+from hojoint.model import checkpoint
+from hojoint.model.network import HOJoint
 from hojoint.synthetic import write
 
 SMALL: dict[str, Any] = {

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hojoint import geometry
 from hojoint.config import CropConfig, TtaConfig
+from hojoint.labelling.tta import HandPredictor
 from hojoint.records import Frames
-from hojoint.tta import HandPredictor
 
 
 class OracleNetwork(torch.nn.Module):
@@ -58,7 +58,7 @@ class OracleNetwork(torch.nn.Module):
         joints, rotations, shape = (torch.stack(values) for values in zip(*answers, strict=True))
         if self.noise is not None:
             joints, rotations, shape = self.noise(joints, rotations, shape)
-        return SimpleNamespace(hand=SimpleNamespace(joints_box=joints, rotations=rotations, shape=shape))
+        return SimpleNamespace(hand=SimpleNamespace(joints_box=joints, rotations=rotations, betas=shape))
 
 
 def _key(hand_box: Tensor, object_box: Tensor) -> bytes:

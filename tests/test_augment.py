@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-from hojoint import augment
 from hojoint.config import AugmentConfig
+from hojoint.training import augment
 
 CONFIG = AugmentConfig(hue=0.1, box_jitter=0.2, blur_px=1.5)
 

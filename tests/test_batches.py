@@ -7,14 +7,16 @@ import pytest
 import torch
 from labelled import draw_world
 
-from hojoint import augment, geometry, mano
-from hojoint.batches import Cached, Union, loader, prepare, targets_of
+from hojoint import geometry
 from hojoint.config import AugmentConfig, CropConfig
 from hojoint.datasets import ho3d
 from hojoint.datasets.collate import collate
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
-from hojoint.schedule import Plan
+from hojoint.hand.factory import hand_layer
+from hojoint.training import augment
+from hojoint.training.batches import Cached, ConcatSamples, loader, prepare, targets_of
+from hojoint.training.schedule import Schedule
 
 WILD = AugmentConfig(scale=0.2, shift=0.1)
 
@@ -36,7 +38,7 @@ def batch(reader):
 
 @pytest.fixture(scope="module")
 def layer(world):
-    return mano.hand_layer(world.mano)
+    return hand_layer(world.mano)
 
 
 def draws_of(batch, config=WILD, seed=0):
@@ -66,7 +68,7 @@ def test_augmented_3d_projects_onto_the_augmented_2d(world, reader, batch, layer
 def test_targets_lie_in_their_boxes_which_are_the_mapped_points_with_their_margins(world, batch, layer):
     prepared = prepare(batch, world, draws_of(batch), "cpu")
     targets = targets_of(batch, prepared, layer, world)
-    margin = 0.5 * (1 - 1 / world.crop.hand_roi)
+    margin = 0.5 * (1 - 1 / world.crop.hand_roi_scale)
     for points, low in ((targets.joints_box, margin), (targets.control_box, 0.0)):
         torch.testing.assert_close(points.amin(1), torch.full((4, 2), low), atol=1e-4, rtol=0)
         torch.testing.assert_close(points.amax(1), torch.full((4, 2), 1 - low), atol=1e-4, rtol=0)
@@ -164,7 +166,7 @@ def test_clipping_the_crop_to_the_image_is_a_setting(world, batch):
 def test_the_union_numbers_sets_one_after_the_other_and_the_cache_reads_each_sample_once(world, reader):
     read = []
     cached = Cached(reader, 2, read.append)
-    union = Union([cached, cached])
+    union = ConcatSamples([cached, cached])
     assert len(union) == 2 * len(reader)
     sample, pick = union[(3, len(reader) + 1)]
     assert sample.name == reader.names[1]
@@ -174,9 +176,9 @@ def test_the_union_numbers_sets_one_after_the_other_and_the_cache_reads_each_sam
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_the_loader_gives_the_plan_s_batches_from_any_step_on(world, reader, processes):
-    plan = Plan(world.train, labelled=len(reader), pseudo=0, seed=5)
-    found = [batch.keys for batch in loader(Union([reader]), plan, start=2, processes=processes)]
-    assert found == [tuple(plan.picks(step)) for step in range(2, plan.steps)]
+    schedule = Schedule(world.train, labelled=len(reader), pseudo=0, seed=5)
+    found = [batch.keys for batch in loader(ConcatSamples([reader]), schedule, start=2, processes=processes)]
+    assert found == [tuple(schedule.picks(step)) for step in range(2, schedule.steps)]
 
 
 class Damaged:
@@ -196,17 +198,17 @@ class Damaged:
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_sample_that_cannot_be_read_is_told_in_its_own_words(world, reader, processes):
-    plan = Plan(world.train, labelled=8, pseudo=0, seed=5)
+    schedule = Schedule(world.train, labelled=8, pseudo=0, seed=5)
     with pytest.raises(InputError) as told:
-        list(loader(Union([Damaged(reader)]), plan, start=0, processes=processes))
+        list(loader(ConcatSamples([Damaged(reader)]), schedule, start=0, processes=processes))
     assert str(told.value) == "0007.png is not a whole image"
 
 
 def test_a_long_run_s_picks_are_drawn_as_they_are_needed(world, reader, monkeypatch):
-    plan = Plan(world.train.model_copy(update={"steps": 10**6}), labelled=len(reader), pseudo=0, seed=5)
-    asked, share = [], plan.share
-    monkeypatch.setattr(plan, "share", lambda step, *where: asked.append(step) or share(step, *where))
-    batches = loader(Union([reader]), plan, start=0, processes=1)
-    assert next(batches).keys == tuple(plan.picks(0))
+    schedule = Schedule(world.train.model_copy(update={"steps": 10**6}), labelled=len(reader), pseudo=0, seed=5)
+    asked, share = [], schedule.share
+    monkeypatch.setattr(schedule, "share", lambda step, *where: asked.append(step) or share(step, *where))
+    batches = loader(ConcatSamples([reader]), schedule, start=0, processes=1)
+    assert next(batches).keys == tuple(schedule.picks(0))
     assert len(asked) < 10
     batches.close()

@@ -15,12 +15,17 @@ import yaml
 from labelled import draw_world
 from test_tables import labels as made_labels
 
-from hojoint import album, calibration, calibration_figure, checkpoint, filters, mano, tables
-from hojoint.config import CalibrationConfig, Config, FilterConfig, ManoConfig, from_tree
+from hojoint.config import CalibrateConfig, Config, FilterConfig, ManoConfig, from_tree
 from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
-from hojoint.network import HOJoint
+from hojoint.evaluation import calibration
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import filters, tables
+from hojoint.model import checkpoint
+from hojoint.model.network import HOJoint
+from hojoint.report import album
+from hojoint.report import calibration as calibration_figure
 
 RULES = ("box_iou", "reprojection", "bone_length", "joint_angle")
 SPATIAL = FilterConfig(enabled=RULES)
@@ -244,30 +249,30 @@ class List:
 
 def test_sequences_are_thinned_and_cut_where_frames_are_missing() -> None:
     names = [f"A/{n:04d}" for n in range(10)] + [f"A/{n:04d}" for n in range(21, 25)] + ["B/0000", "B/0001"]
-    found = sequences.sequence_clips(List(*names), CalibrationConfig(stride=2, clip_frames=3))  # type: ignore[arg-type]
+    found = sequences.sequence_clips(List(*names), CalibrateConfig(stride=2, clip_frames=3))  # type: ignore[arg-type]
     assert [(clip.clip_id, clip.indices) for clip in found] == [
         ("A-0000", (0, 2, 4)),
         ("A-0006", (6, 8)),
         ("A-0021", (10, 12)),
         ("B-0000", (14,)),
     ]
-    few = sequences.sequence_clips(List(*names), CalibrationConfig(clip_frames=3, limit=6))  # type: ignore[arg-type]
+    few = sequences.sequence_clips(List(*names), CalibrateConfig(clip_frames=3, limit=6))  # type: ignore[arg-type]
     assert [clip.clip_id for clip in few] == ["A-0000", "B-0000"]
 
 
 def test_named_sequences_are_taken_and_an_unsorted_list_is_put_in_order_of_time() -> None:
     listed = List("B/0002", "A/0001", "A/0000", "C/0000", "B/0001")
-    config = CalibrationConfig(stride=1, sequences=("A", "B"))
+    config = CalibrateConfig(stride=1, sequences=("A", "B"))
     found = sequences.sequence_clips(listed, config)  # type: ignore[arg-type]
     assert [(clip.clip_id, clip.indices) for clip in found] == [("A-0000", (2, 1)), ("B-0001", (4, 0))]
-    with pytest.raises(InputError, match=r"calibration\.sequences names AP10, which .*give some of A, B, C"):
-        sequences.sequence_clips(listed, CalibrationConfig(sequences=("A", "AP10")))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"calibrate\.sequences names AP10, which .*give some of A, B, C"):
+        sequences.sequence_clips(listed, CalibrateConfig(sequences=("A", "AP10")))  # type: ignore[arg-type]
 
 
 def test_training_frames_have_the_truth_and_the_boxes_that_training_gives_them(tmp_path: Path) -> None:
     config = draw_world(tmp_path, frames=2)
     dataset = HO3D(config.data.ho3d, "train", config.crop)
-    clip = sequences.sequence_clips(dataset, CalibrationConfig(split="train", stride=1))[0]
+    clip = sequences.sequence_clips(dataset, CalibrateConfig(split="train", stride=1))[0]
     record, frames, truth = next(sequences.load(dataset, [clip]))
     sample = dataset[clip.indices[0]]
     assert len(frames.rgb) == len(clip.indices)
@@ -277,7 +282,7 @@ def test_training_frames_have_the_truth_and_the_boxes_that_training_gives_them(t
     in_box = (sample.joints_px - sample.hand_box[:2]) / (sample.hand_box[2:] - sample.hand_box[:2])
     np.testing.assert_allclose((px - low) / (high - low), in_box, atol=1e-4)
     joints = np.array(truth["joints"].to_pylist())[0].reshape(21, 3)
-    posed = album.hand_joints(mano.hand_layer(config.mano), sample.pose[None], sample.shape[None])[0]
+    posed = album.hand_joints(hand_layer(config.mano), sample.pose[None], sample.betas[None])[0]
     np.testing.assert_allclose(joints - joints[0], posed, atol=1e-4)
 
 
@@ -290,14 +295,14 @@ def test_the_job_labels_the_split_of_ho3d_that_it_is_told_to(split: str, frames:
     teacher.write_bytes(checkpoint.save(HOJoint(config.model), config, progress={}, parents={}))
     arguments = [
         f"data.ho3d.root={config.data.ho3d.root}", f"teacher.checkpoint={teacher}", f"output={tmp_path / 'out'}",
-        f"calibration.split={split}", "calibration.stride=1", "tta.views=1", "cluster.threads=1",
+        f"calibrate.split={split}", "calibrate.stride=1", "tta.views=1", "cluster.threads=1",
         # An untrained teacher is never right; here every hand of the right side is.
-        "calibration.max_aligned_mm=1000", "calibration.max_joints_2d=1000", "labelling.side=right",
+        "calibrate.max_aligned_mm=1000", "calibrate.max_joints_2d=1000", "labelling.side=right",
     ]  # fmt: skip
     assert calibrate.main(["--config", _empty(tmp_path), *arguments]) == 0
     found = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert (found["frames"], found["right"]) == (frames, frames)
-    assert found["caution"] == calibrate._caution(from_tree({"calibration": {"split": split}}))
+    assert found["caution"] == calibrate._caution(from_tree({"calibrate": {"split": split}}))
 
 
 @pytest.mark.parametrize(("split", "words"), [("evaluation", "do not report scores"), ("train", "too good to be true")])
@@ -306,7 +311,7 @@ def test_what_thresholds_from_a_split_of_ho3d_must_not_be_used_for_is_said(
 ) -> None:
     from jobs import calibrate
 
-    config = from_tree({"calibration": {"split": split}})
+    config = from_tree({"calibrate": {"split": split}})
     found = {**calibrated(), "caution": calibrate._caution(config)}
     assert words in calibrate.summary(found)
     assert words in calibrate.proposal(found).splitlines()[0]
@@ -314,7 +319,7 @@ def test_what_thresholds_from_a_split_of_ho3d_must_not_be_used_for_is_said(
 
 
 def test_the_job_reads_a_labelling_run_and_its_truth_and_writes_settings_that_load(tmp_path: Path) -> None:
-    from cluster import commits
+    from cluster.labelling import commits
     from cluster.store import open_store
     from jobs import calibrate
 
@@ -328,7 +333,7 @@ def test_the_job_reads_a_labelling_run_and_its_truth_and_writes_settings_that_lo
         counts=commits.Counts(), started=0.0, seconds={},
     )  # fmt: skip
     joints = album.hand_joints(
-        mano.hand_layer(ManoConfig()), tables.array_of(table, "mano_pose"), tables.array_of(table, "mano_shape")
+        hand_layer(ManoConfig()), tables.array_of(table, "mano_pose"), tables.array_of(table, "mano_shape")
     )
     joints[20:] = np.random.default_rng(0).normal(size=(20, 21, 3)) * 0.1  # the latter half is labelled wrongly
     import pyarrow.parquet as pq
@@ -337,7 +342,12 @@ def test_the_job_reads_a_labelling_run_and_its_truth_and_writes_settings_that_lo
     pq.write_table(
         pa.table({**truth, "joints_px": table["joints_px"], "joints": list(joints.reshape(40, 63))}), truth_file
     )
-    arguments = [f"predictions={run}", f"truth={truth_file}", f"output={out}", "filters.enabled=[box_iou]"]
+    arguments = [
+        f"calibrate.predictions={run}",
+        f"calibrate.truth={truth_file}",
+        f"output={out}",
+        "filters.enabled=[box_iou]",
+    ]
     assert calibrate.main(["--config", _empty(tmp_path), *arguments]) == 0
     found = json.loads((out / "calibration.json").read_text())
     assert found["right"] == 20
@@ -358,8 +368,8 @@ def test_the_job_reads_a_labelling_run_and_its_truth_and_writes_settings_that_lo
     [
         ([], "data.ho3d.root"),
         (["data.ho3d.root=/nowhere"], "teacher.checkpoint"),
-        (["predictions=/nowhere"], "truth"),
-        (["predictions=/nowhere/labels", "truth=x"], "no labels at"),
+        (["calibrate.predictions=/nowhere"], "truth"),
+        (["calibrate.predictions=/nowhere/labels", "calibrate.truth=x"], "no labels at"),
     ],
 )
 def test_what_is_missing_is_said_in_one_sentence(
@@ -378,13 +388,17 @@ def test_what_is_missing_is_said_in_one_sentence(
 def test_readings_other_than_those_of_the_scores_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], reading: str
 ) -> None:
-    from cluster import commits, units
+    from cluster.labelling import commits, units
     from cluster.store import open_store
     from jobs import calibrate
 
     made = units.fingerprint(Config(), "teacher", units.hand_digest(Config()), [])
     open_store(str(tmp_path / "labels")).put(commits.RUN, json.dumps({"fingerprint": made}).encode())
-    arguments = [f"predictions={tmp_path / 'labels'}", "truth=t.parquet", f"output={tmp_path / 'out'}"]
+    arguments = [
+        f"calibrate.predictions={tmp_path / 'labels'}",
+        "calibrate.truth=t.parquet",
+        f"output={tmp_path / 'out'}",
+    ]
     assert calibrate.main(["--config", _empty(tmp_path), *arguments, f"filters.{reading}"]) == 2
     name = reading.partition("=")[0]
     there = getattr(FilterConfig(), name)

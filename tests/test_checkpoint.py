@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from hojoint import checkpoint
 from hojoint.config import Config, CropConfig, ManoConfig, ModelConfig, TeacherConfig
 from hojoint.errors import InputError
-from hojoint.network import HOJoint
-from hojoint.released import layout
+from hojoint.model import checkpoint
+from hojoint.model.network import HOJoint
+from hojoint.model.released import layout
 
 TINY = ModelConfig(
     input_px=64, block="basic", blocks=(1, 1, 1, 1), width=8, channels=16, roi_cells=8, hourglass_depth=2,

@@ -93,7 +93,7 @@ def text_settings(group: type[settings.Settings], prefix: str = "") -> set[str]:
 
 
 def test_every_setting_that_names_a_file_or_folder_is_known_as_one():
-    assert set(command.PLACES) == text_settings(Config) - {"teacher.sha256", "cluster.address", "job"}
+    assert set(command.PLACES) == text_settings(Config) - {"teacher.sha256", "cluster.address", "submit.job"}
 
 
 def test_workers_of_a_running_cluster_get_absolute_paths_and_a_job_that_is_sent_keeps_its_own(tmp_path, monkeypatch):
@@ -105,7 +105,7 @@ def test_workers_of_a_running_cluster_get_absolute_paths_and_a_job_that_is_sent_
     def job(config: Config, dry_run: bool) -> None:
         seen.append(config)
 
-    for more in (["cluster.address=auto"], ["cluster.address=http://h:1", "job=train"], []):
+    for more in (["cluster.address=auto"], ["cluster.address=http://h:1", "submit.job=train"], []):
         assert command.run(job, "doc", [*given, *more]) == 0
     attached, sent, local = seen
     assert attached.videos.root == str(tmp_path / "videos")

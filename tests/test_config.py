@@ -24,7 +24,7 @@ def test_the_defaults_are_the_papers_table_of_numbers():
     assert config.model.input_px == 512
     assert config.model.roi_cells == 32
     assert (config.train.batch_size, config.train.learning_rate) == (24, 1e-4)
-    assert (config.train.epochs, config.train.decay, config.train.decay_every_epochs) == (60, 0.7, 10)
+    assert (config.train.epochs, config.train.lr_decay, config.train.lr_decay_every_epochs) == (60, 0.7, 10)
     augment = config.augment
     assert (augment.scale, augment.rotation_deg, augment.shift, augment.brightness) == (0.2, 180.0, 0.1, 0.1)
     assert config.tta.views == 8

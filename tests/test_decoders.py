@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hojoint.config import ModelConfig
-from hojoint.decoders import Hourglass, JointDecoder, MeshDecoder, ObjectDecoder, PreActivation
+from hojoint.model.decoders import Hourglass, JointDecoder, MeshDecoder, ObjectDecoder, PreActivation
 
 SMALL = ModelConfig(channels=16, roi_cells=16, hourglass_depth=2, encoder_stages=3, mano_hidden=(32, 24))
 

@@ -1,4 +1,4 @@
-"""cluster.decoding: a video that hangs, crashes or lies costs itself and nothing else."""
+"""cluster.labelling.decoding: a video that hangs, crashes or lies costs itself and nothing else."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from video_files import write_broken, write_video
 
-from cluster import decoding
-from cluster.decoding import Failure, GuardedDecoder, Request
-from hojoint import video
-from hojoint.video import Decoded, Limits, decode
+from cluster.labelling import decoding
+from cluster.labelling.decoding import Failure, GuardedDecoder, Request
+from hojoint.labelling import video
+from hojoint.labelling.video import Decoded, Limits, decode
 
 
 def request(path: Path, numbers: list[int] | None = None) -> Request:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hojoint import draw, figures
 from hojoint.errors import InputError
+from hojoint.report import draw, figures
 
 GREY = np.full((120, 160, 3), 128, np.uint8)
 SQUARE = np.array([[20.0, 30], [60, 30], [60, 80], [20, 80]])

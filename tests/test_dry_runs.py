@@ -7,7 +7,7 @@ import json
 import pytest
 from labelled import draw_world, write_teacher
 
-from cluster import commits, units
+from cluster.labelling import commits, units
 from cluster.store import open_store
 from hojoint import config as settings
 from jobs import bench, calibrate, evaluate, refilter, submit
@@ -37,12 +37,24 @@ def dry(job, place, *arguments):
 @pytest.mark.parametrize(
     ("job", "given", "said"),
     [
-        (evaluate, ["teacher.checkpoint=/nowhere.pt"], "cannot read /nowhere.pt"),
-        (evaluate, ["teacher.checkpoint=PLACE/junk"], "junk (4 bytes) is not a whole torch checkpoint"),
-        (evaluate, ["predictions=/nowhere.json", "truth=PLACE/world/HO3D_v2"], "/nowhere.json"),
-        (calibrate, ["output=PLACE/c", "predictions=/nowhere", "truth=/nowhere.parquet"], "no labels at /nowhere"),
-        (calibrate, ["output=PLACE/c", "predictions=PLACE/labels", "truth=/none.parquet"], "cannot read /none.parquet"),
-        (calibrate, ["output=PLACE/c", "predictions=PLACE/labels", "truth=PLACE/junk"], "not a parquet file"),
+        (evaluate, ["evaluate.checkpoint=/nowhere.pt"], "cannot read /nowhere.pt"),
+        (evaluate, ["evaluate.checkpoint=PLACE/junk"], "junk (4 bytes) is not a whole torch checkpoint"),
+        (evaluate, ["score.predictions=/nowhere.json", "score.truth=PLACE/world/HO3D_v2"], "/nowhere.json"),
+        (
+            calibrate,
+            ["output=PLACE/c", "calibrate.predictions=/nowhere", "calibrate.truth=/nowhere.parquet"],
+            "no labels at /nowhere",
+        ),
+        (
+            calibrate,
+            ["output=PLACE/c", "calibrate.predictions=PLACE/labels", "calibrate.truth=/none.parquet"],
+            "cannot read /none.parquet",
+        ),
+        (
+            calibrate,
+            ["output=PLACE/c", "calibrate.predictions=PLACE/labels", "calibrate.truth=PLACE/junk"],
+            "not a parquet file",
+        ),
         (calibrate, ["output=PLACE/c", "teacher.checkpoint=/nowhere.pt"], "cannot read /nowhere.pt"),
         (refilter, ["output=PLACE/r", "data.pseudo.labels=PLACE/labels", "videos.root=/nowhere"], "videos in /nowhere"),
         (bench, ["labelling", "videos.root=PLACE"], "videos.boxes=FILE_OR_DIR"),
@@ -53,7 +65,7 @@ def dry(job, place, *arguments):
             "videos in /nowhere",
         ),
         (bench, ["training", "data.ho3d.root=/nowhere"], "/nowhere"),
-        (submit, ["job=status", "cluster.address=banana"], "found 'banana'"),
+        (submit, ["submit.job=status", "cluster.address=banana"], "found 'banana'"),
     ],
 )
 def test_a_dry_run_refuses_what_is_missing(job, given, said, place, capsys):
@@ -66,7 +78,7 @@ def test_a_dry_run_refuses_what_is_missing(job, given, said, place, capsys):
 @pytest.mark.parametrize(
     ("job", "given", "said"),
     [
-        (evaluate, ["teacher.checkpoint=PLACE/teacher.pt"], "weights"),
+        (evaluate, ["evaluate.checkpoint=PLACE/teacher.pt"], "weights"),
         (calibrate, ["output=PLACE/c", "teacher.checkpoint=PLACE/teacher.pt"], "would label"),
         (refilter, ["output=PLACE/r", "data.pseudo.labels=PLACE/labels"], "source"),
         (bench, ["training"], "on 4 images"),

@@ -8,8 +8,8 @@ import torch
 from torchvision.models import resnet18, resnet50
 
 from hojoint.config import ModelConfig
-from hojoint.encoder import Encoder, ResNet, intersection, intersection_features, roi_features
 from hojoint.errors import InputError
+from hojoint.model.encoder import Encoder, ResNet, intersection, intersection_features, roi_features
 
 RESNET18 = {"block": "basic", "blocks": (2, 2, 2, 2)}
 
@@ -30,7 +30,7 @@ def resnet18_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_without_a_slope_the_resnet_is_torchvisions(resnet18_file: Path) -> None:
     theirs = resnet18()
     theirs.load_state_dict(torch.load(resnet18_file, weights_only=True))
-    ours = Encoder(ModelConfig(**RESNET18, slope=0.0, pretrained=str(resnet18_file))).resnet
+    ours = Encoder(ModelConfig(**RESNET18, leaky_relu_slope=0.0, pretrained=str(resnet18_file))).resnet
     images = torch.rand(2, 3, 64, 96)
     last = []
     theirs.layer4.register_forward_hook(lambda _module, _inputs, out: last.append(out))
@@ -39,7 +39,7 @@ def test_without_a_slope_the_resnet_is_torchvisions(resnet18_file: Path) -> None
 
 
 def test_every_relu_has_the_slope() -> None:
-    resnet = ResNet(ModelConfig(blocks=(1, 1, 1, 1), width=8, slope=0.01))
+    resnet = ResNet(ModelConfig(blocks=(1, 1, 1, 1), width=8, leaky_relu_slope=0.01))
     slopes = [m.negative_slope for m in resnet.modules() if isinstance(m, torch.nn.LeakyReLU)]
     assert slopes == [0.01] * 5
     assert not any(isinstance(m, torch.nn.ReLU) for m in resnet.modules())

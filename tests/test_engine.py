@@ -10,13 +10,16 @@ import pytest
 import torch
 from labelled import draw_world
 
-from hojoint import checkpoint, crops, engine, mano
-from hojoint.batches import Cached, Union, loader
+from hojoint import crops
 from hojoint.datasets.collate import collate
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
-from hojoint.network import HOJoint
-from hojoint.schedule import Plan
+from hojoint.hand.factory import hand_layer
+from hojoint.model import checkpoint
+from hojoint.model.network import HOJoint
+from hojoint.training import engine
+from hojoint.training.batches import Cached, ConcatSamples, loader
+from hojoint.training.schedule import Schedule
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +35,12 @@ def data(world):
 
 def new_training(world, data):
     torch.manual_seed(world.seed)
-    plan = Plan(world.train, labelled=len(data), pseudo=0, seed=world.seed)
-    return engine.Training(world, plan, HOJoint(world.model), mano.hand_layer(world.mano))
+    schedule = Schedule(world.train, labelled=len(data), pseudo=0, seed=world.seed)
+    return engine.Training(world, schedule, HOJoint(world.model), hand_layer(world.mano))
 
 
 def run(training, data, until=None):
-    for batch in loader(Union([data]), training.plan, start=training.steps):
+    for batch in loader(ConcatSamples([data]), training.schedule, start=training.steps):
         training.step(batch)
         if training.steps == until:
             break
@@ -46,7 +49,7 @@ def run(training, data, until=None):
 
 def test_training_lowers_the_loss_and_notes_every_epoch(world, data):
     training = run(new_training(world, data), data)
-    assert training.steps == training.plan.steps == 12
+    assert training.steps == training.schedule.steps == 12
     assert [entry["steps"] for entry in training.history] == [2, 4, 6, 8, 10, 12]
     totals = [entry["total"] for entry in training.history]
     assert totals[-1] < 0.95 * totals[0]
@@ -116,7 +119,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_step(world, data):
 
 def test_predictions_are_the_network_s_answers_in_the_order_of_the_data(world):
     reader = HO3D(world.data.ho3d, "evaluation", world.crop)
-    network, layer = HOJoint(world.model).eval(), mano.hand_layer(world.mano)
+    network, layer = HOJoint(world.model).eval(), hand_layer(world.mano)
     found = engine.predict(network, reader, world, layer, models=reader.models, batch_size=1)
     both = engine.predict(network, reader, world, layer, models=reader.models, batch_size=8)
     part = engine.predict(network, reader, world, layer, rows=range(1, 2))
@@ -137,7 +140,7 @@ def test_predictions_are_the_network_s_answers_in_the_order_of_the_data(world):
 
 def test_hands_without_objects_are_predicted_too(world):
     reader = FreiHAND(world.data.freihand, "evaluation", world.crop)
-    network, layer = HOJoint(world.model).eval(), mano.hand_layer(world.mano)
+    network, layer = HOJoint(world.model).eval(), hand_layer(world.mano)
     found = engine.predict(network, reader, world, layer, models={})
     assert found.joints.shape == (3, 21, 3)
     assert np.isfinite(found.joints_error_px).all()

@@ -10,12 +10,17 @@ import pytest
 import torch
 
 from cluster.scoring import Examiner
-from hojoint import album, checkpoint, engine, evaluation, metrics, submission_files
 from hojoint import config as settings
 from hojoint.errors import InputError
-from hojoint.mano import SIMPLE_TO_MANO, hand_layer, hand_model
-from hojoint.network import HOJoint
+from hojoint.evaluation import metrics, submission_files
+from hojoint.evaluation import scores as evaluation
+from hojoint.hand.factory import hand_layer, hand_model
+from hojoint.hand.model import SIMPLE_TO_MANO
+from hojoint.model import checkpoint
+from hojoint.model.network import HOJoint
+from hojoint.report import album
 from hojoint.synthetic import write
+from hojoint.training import engine
 from jobs import command, evaluate
 
 KEYS = [
@@ -46,7 +51,7 @@ def test_a_submission_equal_to_the_truth_scores_zero_under_every_official_key(tm
     joints, vertices = hands(3)
     write_truth(tmp_path / "truth", joints, vertices)
     (tmp_path / "pred.json").write_text(json.dumps([joints.tolist(), vertices.tolist()]))
-    arguments = [f"predictions={tmp_path}/pred.json", f"truth={tmp_path}/truth", "layout=ho3d"]
+    arguments = [f"score.predictions={tmp_path}/pred.json", f"score.truth={tmp_path}/truth", "score.layout=ho3d"]
     assert evaluate.main([*arguments, f"output={tmp_path}/out"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == KEYS
@@ -61,7 +66,10 @@ def test_a_shift_of_a_centimetre_is_one_and_alignment_takes_it_away(tmp_path, ca
     write_truth(tmp_path, joints, vertices)
     moved = [(values + np.array([0.01, 0, 0])).tolist() for values in (joints, vertices)]
     (tmp_path / "pred.json").write_text(json.dumps(moved))
-    assert evaluate.main([f"predictions={tmp_path}/pred.json", f"truth={tmp_path}", "layout=freihand"]) == 0
+    assert (
+        evaluate.main([f"score.predictions={tmp_path}/pred.json", f"score.truth={tmp_path}", "score.layout=freihand"])
+        == 0
+    )
     said = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
     assert float(said["xyz_mean3d"]) == pytest.approx(1.0, abs=1e-6)
     assert float(said["xyz_al_mean3d"]) == pytest.approx(0.0, abs=1e-6)
@@ -71,10 +79,10 @@ def test_a_shift_of_a_centimetre_is_one_and_alignment_takes_it_away(tmp_path, ca
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["predictions=none.json", "truth={0}"], "none.json"),
-        (["predictions={0}/pred.json"], "truth=DIR"),
-        ([], "teacher.checkpoint="),
-        (["teacher.checkpoint=x.pt"], "nothing to measure on"),
+        (["score.predictions=none.json", "score.truth={0}"], "none.json"),
+        (["score.predictions={0}/pred.json"], "score.truth=DIR"),
+        ([], "evaluate.checkpoint="),
+        (["evaluate.checkpoint=x.pt"], "nothing to measure on"),
     ],
 )
 def test_what_is_missing_is_asked_for(arguments, said, tmp_path, capsys):
@@ -95,13 +103,13 @@ def world(tmp_path_factory):
     torch.manual_seed(0)
     path = folder / "teacher.pt"
     path.write_bytes(checkpoint.save(HOJoint(config.model), config, progress={}, parents={}))
-    return settings.changed(write.with_world(config), teacher={"checkpoint": str(path)}, world=None)
+    return settings.changed(write.with_world(config), evaluate={"checkpoint": str(path)}, world=None)
 
 
 @pytest.fixture(scope="module")
 def predictions(world):
     """What the random network says of the evaluation frames."""
-    network, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
     dataset = evaluation.open_domain("ho3d", own)
     found = engine.predict(network, dataset, own, hand_layer(own.mano), models=dataset.models, batch_size=3)
     return dataset, found
@@ -151,8 +159,8 @@ def test_the_refined_object_pose_is_scored_beside_the_plain_one_and_only_where_c
 
 def test_without_refinement_no_refined_pose_is_made_and_the_plain_one_is_the_same(world, predictions):
     dataset, found = predictions
-    network, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
-    off = settings.changed(own, evaluation={"pnp_refine": False})
+    network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
+    off = settings.changed(own, evaluate={"pnp_refine": False})
     plain = engine.predict(network, dataset, off, hand_layer(own.mano), models=dataset.models, batch_size=3)
     assert np.isnan(plain.object_pose_refined).all()
     np.testing.assert_array_equal(plain.object_pose, found.object_pose)
@@ -173,7 +181,7 @@ def test_freihands_key_points_are_regressed_from_its_vertices(world):
 
 
 def test_an_examiner_says_the_same_in_one_stretch_and_in_two(world):
-    _, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    _, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
     dataset = evaluation.open_domain("ho3d", own)
     truth = (dataset.roots(), *dataset.truth())
     examiner = Examiner(world.cluster)
@@ -189,7 +197,7 @@ def test_examples_survive_their_file_and_their_mesh_lies_where_the_joints_do(wor
     dataset, found = predictions
     placed = evaluation.placed(found, dataset.roots(), "ho3d", world)
     errors = metrics.hand_errors(placed.joints, placed.vertices, *dataset.truth())
-    _, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    _, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
     shown = evaluation.examples(dataset, np.array([0, 2]), placed, errors, dataset.models, own)
     again = evaluation.unpack_examples(evaluation.pack_examples(shown))
     assert [example.name for example in again] == [dataset.names[0], dataset.names[2]]
@@ -208,7 +216,7 @@ def test_an_examples_object_lies_from_the_wrist_where_its_pose_puts_it(world, pr
     )
     posed = evaluation.placed(posed, dataset.roots(), "ho3d", world)
     errors = metrics.hand_errors(posed.joints, posed.vertices, *dataset.truth())
-    _, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    _, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
     (example,) = evaluation.examples(dataset, np.array([1]), posed, errors, dataset.models, own)
     pose, points = dataset[1].object_pose, dataset.models[found.object_names[1]].points
     centre = pose[:, :3] @ points.mean(axis=0) + pose[:, 3] - dataset.truth()[0][1, 0]
@@ -219,15 +227,15 @@ def test_an_examples_object_lies_from_the_wrist_where_its_pose_puts_it(world, pr
 
 
 def test_attention_is_drawn_for_the_cells_asked_for_and_others_are_refused(world):
-    network, own, _ = checkpoint.open_teacher(world.teacher.checkpoint, world)
+    network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
     assert evaluation.attention_cells(own) == [(2, 2), (4, 4), (6, 6)]
-    asked = settings.changed(own, evaluation={"attention_cells": [[0, 7]]})
+    asked = settings.changed(own, evaluate={"attention_cells": [[0, 7]]})
     dataset = evaluation.open_domain("ho3d", own)
     rows = np.arange(3)
     one, three = (evaluation.attention_tiles(network, dataset, rows, config) for config in (asked, own))
     assert [tile.shape[1] for tile in one] == [evaluation.ATTENTION_PX] * len(three)
     with pytest.raises(InputError, match=r"\[0, 8\] is beyond the network's 8 x 8"):
-        evaluation.attention_cells(settings.changed(own, evaluation={"attention_cells": [[0, 8]]}))
+        evaluation.attention_cells(settings.changed(own, evaluate={"attention_cells": [[0, 8]]}))
 
 
 def test_examples_are_evenly_spaced_and_never_chosen():
@@ -239,9 +247,9 @@ def test_examples_are_evenly_spaced_and_never_chosen():
 @pytest.mark.ray
 def test_the_job_measures_on_a_cluster_and_leaves_scores_examples_and_submissions(world, tmp_path, capsys):
     output = tmp_path / "evaluation"
-    arguments = [*TINY, "name=student", f"teacher.checkpoint={world.teacher.checkpoint}", f"output={output}"]
+    arguments = [*TINY, "name=student", f"evaluate.checkpoint={world.evaluate.checkpoint}", f"output={output}"]
     arguments += [f"data.ho3d.root={world.data.ho3d.root}", f"data.freihand.root={world.data.freihand.root}"]
-    assert evaluate.main([*arguments, "evaluation.shard_images=2", "cluster.teachers=[1,1]"]) == 0
+    assert evaluate.main([*arguments, "evaluate.shard_images=2", "evaluate.actors=[1,1]"]) == 0
     assert "joint error, aligned (mm)" in capsys.readouterr().out
     facts = json.loads((output / "student.json").read_text())
     assert {domain: scores["images"] for domain, scores in facts["domains"].items()} == {"ho3d": 3, "freihand": 3}
@@ -249,7 +257,8 @@ def test_the_job_measures_on_a_cluster_and_leaves_scores_examples_and_submission
         assert (output / f"student_{picture}.png").read_bytes().startswith(b"\x89PNG")
     # The submission it wrote, scored as a file, says what the network was said to score.
     scored = evaluate.main([
-        f"predictions={output}/student_ho3d_pred.json", f"truth={world.data.ho3d.root}", "layout=ho3d",
+        f"score.predictions={output}/student_ho3d_pred.json", f"score.truth={world.data.ho3d.root}",
+        "score.layout=ho3d",
     ])  # fmt: skip
     assert scored == 0
     said = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())

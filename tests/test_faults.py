@@ -20,9 +20,11 @@ import ray
 import wild
 import yaml
 
-from cluster import commits, labelling, session
+from cluster import session
+from cluster.labelling import commits
+from cluster.labelling import run as labelling
+from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.store import LocalStore
-from cluster.teacher import Job, Teacher
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
 
@@ -48,7 +50,7 @@ def unbroken(made: Path) -> Path:
     config = wild.config_of(made, made / "unbroken", **SLOW)
     store = LocalStore(made / "unbroken")
     plan = labelling.make_plan(config, store)
-    one = Teacher(Job(config, store.root, plan.teacher_sha256, "driver"))
+    one = Teacher(LabellingJob(config, store.root, plan.teacher_sha256, "driver"))
     for unit in plan.units:
         one.work(unit)
     one.close()
@@ -163,7 +165,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing(
 class Poisoned(Teacher):
     """A video whose frames kill the process that looks at them, as a driver fault or a lack of memory would."""
 
-    def __init__(self, job: Job, watched: object) -> None:
+    def __init__(self, job: LabellingJob, watched: object) -> None:
         super().__init__(job)
 
     def _call(self, clips, frames):

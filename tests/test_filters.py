@@ -12,9 +12,10 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
-from hojoint import camera, filters, geometry, spatial_rules, temporal_rules
+from hojoint import geometry
 from hojoint.config import ConfigError, FilterConfig, ManoConfig, from_tree
-from hojoint.mano import hand_layer
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import camera, filters, spatial_rules, temporal_rules
 from hojoint.records import HandPrediction
 
 SIZE = (400, 240)
@@ -43,7 +44,7 @@ def hand(layer: Any, pose: Tensor, shape: Tensor | None = None, *, scale: float 
         joints_px=camera.project(out.joints, fixed, flipped=flipped),
         rotations=geometry.axis_angle_to_matrix(pose.reshape(count, 16, 3)),
         pose=pose,
-        shape=shape,
+        betas=shape,
         joints=out.joints,
         vertices=out.vertices,
         joints_spread_px=torch.zeros(count),
@@ -174,7 +175,7 @@ def test_the_shortest_bone_is_measured_in_palms_or_in_spans() -> None:
 
 
 def test_axes_are_right_handed_frames_and_agree_with_the_stand_ins_own_anatomy(axes: Tensor) -> None:
-    from hojoint.synthetic.hand import joint_axes
+    from hojoint.hand.stand_in.angles import joint_axes
 
     torch.testing.assert_close(axes.transpose(1, 2) @ axes, torch.eye(3).expand(15, 3, 3), atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.linalg.det(axes), torch.ones(15))
@@ -437,7 +438,7 @@ def test_a_hand_that_is_not_finite_is_rejected_and_is_nobodys_neighbour(layer: A
     assert filters.verdicts(scored(last, boxes[:6], axes), CONFIG)[5] == "joint_step"  # it has none to turn to
 
 
-@pytest.mark.parametrize("part", ["joints_px", "pose", "shape"])
+@pytest.mark.parametrize("part", ["joints_px", "pose", "betas"])
 @pytest.mark.parametrize("enabled", [(), ("shape_spread",), ("joint_angle", "shape_spread")])
 def test_a_prediction_that_is_not_finite_is_never_kept_whatever_judges(
     layer: Any, axes: Tensor, part: str, enabled: Any
@@ -448,7 +449,7 @@ def test_a_prediction_that_is_not_finite_is_never_kept_whatever_judges(
     prediction = dataclasses.replace(prediction, **{part: broken})
     config = FilterConfig(enabled=enabled)
     fitted = camera.fit(hand(layer, torch.zeros(8, 48))[0])
-    sound = filters.sound(prediction.joints_px, prediction.pose, prediction.shape, fitted, config)
+    sound = filters.sound(prediction.joints_px, prediction.pose, prediction.betas, fitted, config)
     assert sound.tolist() == [True] * 4 + [False] + [True] * 3
     words = filters.verdicts(scored(prediction, boxes, axes, config), config, sound)
     assert words == ("kept",) * 4 + ("box_iou",) + ("kept",) * 3
@@ -466,7 +467,7 @@ def test_a_hand_whose_camera_mirrors_it_or_failed_is_never_kept_whatever_judges(
     found = filters.scores(
         prediction, fitted, boxes, torch.arange(8), size=SIZE, axes_F33=axes, config=config
     )  # fmt: skip
-    sound = filters.sound(prediction.joints_px, prediction.pose, prediction.shape, fitted, config)
+    sound = filters.sound(prediction.joints_px, prediction.pose, prediction.betas, fitted, config)
     words = filters.verdicts(found, config, sound)
     assert words == ("kept",) * 4 + ("box_iou",) + ("kept",) * 3
 

@@ -49,7 +49,7 @@ def test_dry_runs_of_training_and_of_evaluation_say_it(world, tmp_path, capsys):
     same = write_teacher(world, tmp_path / "same.pt")
     for job, right, wrong in (
         (train, "mano.fingertips=ho3d_v2", "mano.fingertips=smplx"),
-        (evaluate, f"teacher.checkpoint={same}", f"teacher.checkpoint={other}"),  # which brings its own
+        (evaluate, f"evaluate.checkpoint={same}", f"evaluate.checkpoint={other}"),  # which brings its own
     ):
         assert job.main(["--config", str(path), "--dry-run", right]) == 0
         assert "note:" not in capsys.readouterr().out

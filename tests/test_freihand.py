@@ -12,10 +12,11 @@ import torch
 from labelled import draw_world, write_teacher
 
 from hojoint import config as settings
-from hojoint import evaluation, mano
 from hojoint.config import FreiHANDConfig
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.errors import InputError
+from hojoint.evaluation import scores as evaluation
+from hojoint.hand.factory import hand_layer, hand_model
 from jobs import evaluate
 
 
@@ -25,13 +26,13 @@ def world(tmp_path_factory):
 
 
 def test_pose_with_the_mean_added_poses_the_vertices_of_the_truth(world):
-    model = mano.hand_model(world.mano)
+    model = hand_model(world.mano)
     reader = FreiHAND(world.data.freihand, "evaluation", world.crop, mean_pose=model.hands_mean)
     joints, vertices = reader.truth()
-    layer = mano.hand_layer(world.mano)
+    layer = hand_layer(world.mano)
     for row in range(len(reader)):
         sample = reader[row]
-        posed = layer(torch.from_numpy(sample.pose)[None], torch.from_numpy(sample.shape)[None]).vertices[0].numpy()
+        posed = layer(torch.from_numpy(sample.pose)[None], torch.from_numpy(sample.betas)[None]).vertices[0].numpy()
         centred = [points - points.mean(0) for points in (posed, vertices[row])]
         np.testing.assert_allclose(*centred, atol=3e-5)
         px = joints[row].astype(np.float64) @ sample.camera.T
@@ -63,7 +64,7 @@ def test_training_images_of_all_versions_share_the_labels(tmp_path):
     np.testing.assert_array_equal(first.joints_px, again.joints_px)
     assert abs(float(again.image.mean()) - 140) < 2  # image 7 has label 7 % 2
     np.testing.assert_allclose(first.pose, [0.2] * 3 + [0.7] * 45, rtol=1e-6)
-    np.testing.assert_allclose(first.shape, [0.2] * 10, rtol=1e-6)
+    np.testing.assert_allclose(first.betas, [0.2] * 10, rtol=1e-6)
 
 
 @pytest.mark.parametrize("key", ["K", "xyz", "mano"])
@@ -96,7 +97,7 @@ def test_a_training_set_alone_is_not_measured_and_that_is_said(world, tmp_path, 
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(settings.to_tree(both)))
     teacher = write_teacher(world, tmp_path / "teacher.pt")
-    assert evaluate.main(["--config", str(path), "--dry-run", f"teacher.checkpoint={teacher}"]) == 0
+    assert evaluate.main(["--config", str(path), "--dry-run", f"evaluate.checkpoint={teacher}"]) == 0
     assert f"note: {tmp_path} is FreiHAND's training set" in capsys.readouterr().out
     # another folder than FreiHAND's is an error, never a set left out
     wrong = settings.changed(world, data={"freihand": {"root": str(tmp_path / "nowhere")}})

@@ -11,11 +11,12 @@ import pytest
 import torch
 from labelled import draw_world
 
-from hojoint import mano
 from hojoint.config import Config, HO3DConfig
 from hojoint.datasets import ho3d, ycb
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
+from hojoint.hand.factory import hand_layer
+from hojoint.hand.model import MANO_TO_SIMPLE
 
 
 @pytest.fixture(scope="module", params=["v2", "v3"])
@@ -32,14 +33,14 @@ def test_samples_are_the_annotation_in_pixels_of_their_region(world):
         sample, name = reader[row], reader.names[row]
         meta = pickle.loads((reader.root / "train" / f"{name.replace('/', '/meta/')}.pkl").read_bytes())
         camera = np.asarray(meta["camMat"], np.float64)
-        joints = np.asarray(meta["handJoints3D"], np.float64)[mano.MANO_TO_SIMPLE]
+        joints = np.asarray(meta["handJoints3D"], np.float64)[MANO_TO_SIMPLE]
         px = cv2.projectPoints(joints, half_turn, np.zeros(3), camera, None)[0][:, 0]
         # the region is not shrunk, so it differs from the image by whole pixels
         shift = sample.camera[:2, 2] - camera[:2, 2]
         np.testing.assert_allclose(shift, np.rint(shift), atol=1e-3)
         np.testing.assert_allclose(sample.joints_px, px + shift, atol=0.02)
         np.testing.assert_allclose(sample.hand_box, [*sample.joints_px.min(0), *sample.joints_px.max(0)])
-        np.testing.assert_allclose(sample.shape, meta["handBeta"], atol=1e-6)
+        np.testing.assert_allclose(sample.betas, meta["handBeta"], atol=1e-6)
         corners = np.asarray(meta["objCorners3DRest"]) @ sample.object_pose[:, :3].T + sample.object_pose[:, 3]
         np.testing.assert_allclose(corners * [1, -1, -1], meta["objCorners3D"], atol=1e-5)
 
@@ -47,10 +48,10 @@ def test_samples_are_the_annotation_in_pixels_of_their_region(world):
 def test_pose_and_shape_pose_the_hand_that_the_joints_show(world):
     """The root turns from OpenGL to CV about the wrist, so wrist-centred joints agree without any translation."""
     reader = HO3D(world.data.ho3d, "train", world.crop)
-    layer = mano.hand_layer(world.mano)
+    layer = hand_layer(world.mano)
     for row in (0, len(reader) - 1):
         sample = reader[row]
-        posed = layer(torch.from_numpy(sample.pose)[None], torch.from_numpy(sample.shape)[None]).joints[0].numpy()
+        posed = layer(torch.from_numpy(sample.pose)[None], torch.from_numpy(sample.betas)[None]).joints[0].numpy()
         joints = ho3d.joints_cv(reader.meta(row), reader.names[row])
         np.testing.assert_allclose(posed, joints - joints[0], atol=3e-5)
 

@@ -10,12 +10,14 @@ import pytest
 from labelled import draw_world
 from test_pseudo import row
 
-from cluster import commits, training, units
+from cluster.labelling import commits, units
 from cluster.store import open_store
-from hojoint import checkpoint, tables
+from cluster.training import run as training
 from hojoint import config as settings
-from hojoint.network import HOJoint
-from hojoint.synthetic import hand
+from hojoint.hand.stand_in.model import save_model, stand_in_model
+from hojoint.labelling import tables
+from hojoint.model import checkpoint
+from hojoint.model.network import HOJoint
 from jobs import retrain, train
 
 
@@ -65,13 +67,13 @@ def test_whatever_a_run_is_made_of_stands_among_its_parents(world, labels, tmp_p
     initial = tmp_path / "initial.pt"
     initial.write_bytes(checkpoint.save(network, world, progress={}, parents={}))
     data = {"data": {"pseudo": {"labels": labels}}}
-    both = settings.changed(world, train={"datasets": ["ho3d", "pseudo"], "initial": str(initial)}, **data)
+    both = settings.changed(world, train={"datasets": ["ho3d", "pseudo"], "init_checkpoint": str(initial)}, **data)
     job = training.plan_job(both)
     assert job.parents == {
         "teacher": "abc",
         "labels": settings.digest(commits.read_run(open_store(labels))["fingerprint"]),
         "data": job.data.fingerprints(),
-        "initial": checkpoint.weights_sha256(network.state_dict()),
+        "init_checkpoint": checkpoint.weights_sha256(network.state_dict()),
     }
     assert set(job.parents["data"]) == {"ho3d", "pseudo"}
     assert list(training.plan_job(world).parents) == ["data"]
@@ -88,8 +90,8 @@ def test_labels_that_are_not_whole_are_refused(world, labels, tmp_path, capsys, 
 
 def test_labels_of_another_hand_model_are_refused(world, labels, tmp_path, capsys):
     path = config_file(tmp_path, world, output=str(tmp_path / "student"))
-    model = hand.stand_in_model()
-    hand.save_model(dataclasses.replace(model, v_template=1.2 * model.v_template), tmp_path / "MANO_RIGHT.pkl")
+    model = stand_in_model()
+    save_model(dataclasses.replace(model, v_template=1.2 * model.v_template), tmp_path / "MANO_RIGHT.pkl")
     other = ["train.datasets=[pseudo]", f"mano.path={tmp_path / 'MANO_RIGHT.pkl'}"]
     assert retrain.main(["--config", path, f"data.pseudo.labels={labels}", *other, "--dry-run"]) == 2
     assert "poses of another hand model" in capsys.readouterr().err
@@ -111,7 +113,7 @@ def test_missing_segmentations_are_one_note_before_the_work(world, tmp_path, cap
         (["data.ho3d.root=/nowhere"], "no /nowhere/train.txt"),
         (["train.epochs=0"], "train.epochs"),
         (["train.epoch=3"], "did you mean 'train.epochs'"),
-        (["train.initial=/nowhere.pt"], "train.initial=/nowhere.pt: cannot read"),
+        (["train.init_checkpoint=/nowhere.pt"], "train.init_checkpoint=/nowhere.pt: cannot read"),
         (["cluster.workers=[4,4]"], "cannot hold this job"),
     ],
 )

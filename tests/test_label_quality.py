@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hojoint import label_quality as quality
 from hojoint.errors import InputError
+from hojoint.evaluation import label_quality as quality
 
 RULES = ("box_iou", "reprojection")
 

@@ -1,4 +1,4 @@
-"""cluster.teacher and cluster.labelling without Ray: the counts add up, faults are rows, and resuming adds nothing.
+"""cluster.labelling (teacher and run) without Ray: the counts add up, faults are rows, and resuming adds nothing.
 
 ``label`` is run here with the Teacher called in a plain loop in place of Ray Data; test_faults runs it on Ray.
 """
@@ -23,12 +23,15 @@ import torch
 import wild
 from video_files import HEIGHT, WIDTH, write_broken, write_video
 
-from cluster import attempts, board, commits, labelling, session, teacher, units
-from cluster.labelling import BudgetExceeded, label
+from cluster import progress as board
+from cluster import session
+from cluster.labelling import attempts, commits, teacher, units
+from cluster.labelling import run as labelling
+from cluster.labelling.run import BudgetExceeded, label
+from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.store import LocalStore
-from cluster.teacher import Job, Teacher
-from hojoint import filters, labels, tables
 from hojoint.errors import InputError
+from hojoint.labelling import filters, labels, tables
 from jobs import pseudo_label
 
 
@@ -134,7 +137,7 @@ def test_the_output_holds_what_the_contract_names_and_nothing_else(made: Path, t
 def test_a_kept_frame_carries_the_picture_of_its_own_video_and_frame(made: Path, tmp_path: Path, no_ray) -> None:
     import cv2
 
-    from hojoint.video import decode
+    from hojoint.labelling.video import decode
 
     label(wild.config_of(made, tmp_path / "out"))
     rows = wild.rows_of(tmp_path / "out", "pseudo_labels").to_pylist()
@@ -195,7 +198,7 @@ def test_a_second_attempt_at_a_unit_changes_nothing(made: Path, tmp_path: Path, 
     config = wild.config_of(made, tmp_path / "out", labelling={"unit_videos": 4, "limit": 4})
     store = LocalStore(tmp_path / "out")
     plan = labelling.make_plan(config, store)
-    late, early = (Teacher(Job(config, store.root, plan.teacher_sha256, name)) for name in ("one", "other"))
+    late, early = (Teacher(LabellingJob(config, store.root, plan.teacher_sha256, name)) for name in ("one", "other"))
     won = []
 
     def meanwhile(videos, frames):
@@ -268,7 +271,7 @@ def test_a_job_that_does_not_fit_the_cluster_begins_no_output(made: Path, tmp_pa
 def one_teacher(made: Path, output: Path) -> tuple[Teacher, list[units.Unit]]:
     config = wild.config_of(made, output)
     plan = labelling.make_plan(config, LocalStore(output))
-    return Teacher(Job(config, str(output), plan.teacher_sha256, "driver")), plan.units
+    return Teacher(LabellingJob(config, str(output), plan.teacher_sha256, "driver")), plan.units
 
 
 def test_a_listed_file_that_is_not_on_the_node_ends_the_run_and_a_link_to_nowhere_is_a_row(
@@ -423,7 +426,7 @@ def test_a_pinned_checksum_is_held_against_the_file_and_its_weights(made: Path, 
 
 def test_a_teacher_that_is_exchanged_during_a_run_is_refused(made: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="changed while the run was under way"):
-        Teacher(Job(wild.config_of(made, tmp_path), str(tmp_path), "0" * 64, "driver"))
+        Teacher(LabellingJob(wild.config_of(made, tmp_path), str(tmp_path), "0" * 64, "driver"))
 
 
 def test_suspects_are_taken_last_and_alone_and_the_guilty_not_at_all(made: Path, tmp_path: Path, monkeypatch) -> None:
@@ -445,7 +448,7 @@ def test_suspects_are_taken_last_and_alone_and_the_guilty_not_at_all(made: Path,
 
     monkeypatch.setattr(Teacher, "_call", call)
     monkeypatch.setattr(attempts.Ledger, "note", note)
-    one = Teacher(Job(config, store.root, plan.teacher_sha256, "driver"))
+    one = Teacher(LabellingJob(config, store.root, plan.teacher_sha256, "driver"))
     done = one.work(plan.units[0])
     one.close()
     assert done is not None

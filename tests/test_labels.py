@@ -10,9 +10,10 @@ import pytest
 import torch
 from oracle_network import OracleNetwork, blank_clip, predictor_of
 
-from hojoint import camera, filters, geometry, labels
+from hojoint import geometry
 from hojoint.config import FilterConfig, LabellingConfig, ManoConfig
-from hojoint.mano import hand_layer
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import camera, filters, labels
 from hojoint.records import Clip, Frames, PseudoLabels
 
 SIZE = (240, 180)

@@ -17,11 +17,23 @@ FORBIDDEN = {
     "configs": {"ray", "cluster", "jobs", "hojoint"},
 }
 """configs <- jobs -> cluster -> hojoint -> libraries; jobs -> hojoint."""
+ROOMS = (
+    ("errors", "records", "geometry", "settings_file", "config", "crops"),
+    ("hand",),
+    ("model", "report", "synthetic"),
+    ("labelling",),
+    ("datasets",),
+    ("training",),
+    ("evaluation",),
+)
+"""The rooms of hojoint from the ground up. A room imports from its own files and from the rooms of earlier rows."""
+FLOORS = (("store", "session", "progress", "memory"), ("labelling",), ("training",))
+"""The same for cluster; whatever is not named here stands on top."""
 LONGEST_FILE = 400
 """Lines; the aim is 80-300. Settings are declarations, and may be longer."""
-CHILDREN = {"hojoint/video.py", "hojoint/synthetic/encode.py"}
+CHILDREN = {"hojoint/labelling/video.py", "hojoint/synthetic/encode.py"}
 """Run as processes of their own, so they have a command line."""
-OWN_PICKLES = {"cluster/teacher.py"}
+OWN_PICKLES = {"cluster/labelling/teacher.py"}
 """Opens rows that our own driver made and Ray, which pickles everything, carried."""
 LONGEST_FUNCTION = 60
 WITHIN_A_SCREEN = 0.9
@@ -44,6 +56,72 @@ def imported(tree):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide the arrow"
             yield (node.module or "").partition(".")[0]
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def edges(path):
+    """Modules of this project that a file imports, imports inside functions counted."""
+    out = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            out |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                out.add(whole if whole in MODULES else node.module)
+    return {name for name in out if name in MODULES} - {module_of(path)}
+
+
+def floor_of(module, floors):
+    """Number of the row that a module's room stands in; the top where it stands in none. None for the package."""
+    parts = module.split(".")
+    if len(parts) == 1:
+        return None
+    return next((number for number, row in enumerate(floors) if parts[1] in row), len(floors))
+
+
+@pytest.mark.parametrize(("package", "floors"), [("hojoint", ROOMS), ("cluster", FLOORS)])
+def test_a_room_imports_only_rooms_below_it(package, floors):
+    for path in FILES:
+        module = module_of(path)
+        here = floor_of(module, floors) if module.startswith(f"{package}.") else None
+        for other in edges(path) if here is not None else ():
+            if other.split(".")[0] != package:
+                continue
+            there = floor_of(other, floors)
+            assert there is not None, f"{module} imports the package {package} itself"
+            same_room = other.split(".")[1] == module.split(".")[1]
+            ground = there == here == 0 or here == len(floors)
+            assert there < here or same_room or ground, f"{module} imports {other}, which does not stand below it"
+
+
+def test_every_file_of_hojoint_stands_in_a_room():
+    strays = [name for name in MODULES if name.startswith("hojoint.") and floor_of(name, ROOMS) == len(ROOMS)]
+    assert not strays
+
+
+def test_no_module_imports_itself_by_a_detour():
+    graph = {module: sorted(edges(path)) for module, path in MODULES.items()}
+    state = {}
+
+    def visit(module, trail):
+        if state.get(module) == "done":
+            return
+        assert state.get(module) != "open", f"circle: {' -> '.join([*trail[trail.index(module) :], module])}"
+        state[module] = "open"
+        for other in graph[module]:
+            visit(other, [*trail, module])
+        state[module] = "done"
+
+    for module in graph:
+        visit(module, [])
 
 
 def functions(tree):
@@ -141,7 +219,7 @@ def test_no_pickle_is_opened_that_could_run_code():
             owner = getattr(node.func.value, "id", "")
             where = f"{name(path)}:{node.lineno}"
             if (owner, node.func.attr) in {("pickle", "load"), ("pickle", "loads")} and name(path) not in OWN_PICKLES:
-                pytest.fail(f"{where} opens a pickle without the allow-list of hojoint.pickles")
+                pytest.fail(f"{where} opens a pickle without the allow-list of hojoint.hand.pickles")
             if (owner, node.func.attr) == ("torch", "load"):
                 safe = any(
                     key.arg == "weights_only" and getattr(key.value, "value", None) is True for key in node.keywords

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from hojoint.config import LossConfig
-from hojoint.losses import Targets, confidence_target, gaussian_heatmaps, hand_object_loss
-from hojoint.network import HandOutput, HOJointOutput, ObjectOutput
+from hojoint.model.losses import Targets, confidence_target, gaussian_heatmaps, hand_object_loss
+from hojoint.model.network import HandOutput, HOJointOutput, ObjectOutput
 
 CELLS = 4
-ONES = LossConfig(joints_2d=1, vertices=1, joints_3d=1, rotations=1, shape=1, control_points=1, confidence=1)
+ONES = LossConfig(joints_2d=1, vertices=1, joints_3d=1, rotations=1, betas=1, control_points=1, confidence=1)
 
 
 class _Hand(torch.nn.Module):
@@ -28,7 +28,7 @@ def _targets(batch: int, has_object: list[bool]) -> Targets:
     return Targets(
         joints_box=torch.full((batch, 21, 2), 0.5),
         rotations=eye,
-        shape=torch.zeros(batch, 10),
+        betas=torch.zeros(batch, 10),
         vertices=first.expand(-1, 778, -1),
         joints=first.expand(-1, 21, -1),
         has_object=torch.tensor(has_object),
@@ -59,7 +59,7 @@ def test_hand_terms_are_weighted_means_of_squares() -> None:
     turned = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # x to y: the first column moves by (-1, 1, 0)
     rotations = output.hand.rotations.clone()
     rotations[1, 0] = turned
-    joints, shape = output.hand.joints_box.clone(), output.hand.shape.clone()
+    joints, shape = output.hand.joints_box.clone(), output.hand.betas.clone()
     joints[0, 3, 1] += 0.2
     shape[:, 0] = 3.0
     hand = HandOutput(joints, rotations, shape, output.hand.heatmaps)
@@ -68,7 +68,7 @@ def test_hand_terms_are_weighted_means_of_squares() -> None:
     assert terms["vertices"] == pytest.approx(1e4 * 2 / (2 * 3))
     assert terms["joints_3d"] == pytest.approx(1e4 * 2 / (2 * 3))
     assert terms["rotations"] == pytest.approx(10 * 4 / (2 * 16 * 9))
-    assert terms["shape"] == pytest.approx(0.1 * 9 / 10)
+    assert terms["betas"] == pytest.approx(0.1 * 9 / 10)
     assert terms["total"] == pytest.approx(sum(value for name, value in terms.items() if name != "total"))
 
 

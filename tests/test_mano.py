@@ -11,9 +11,22 @@ import scipy.sparse
 import torch
 from scipy.spatial.transform import Rotation
 
-from hojoint import mano
 from hojoint.config import ManoConfig
 from hojoint.errors import InputError
+from hojoint.hand.factory import hand_layer
+from hojoint.hand.layer import ManoLayer
+from hojoint.hand.model import (
+    FINGERTIPS,
+    MANO_TO_SIMPLE,
+    SIMPLE_TO_MANO,
+    HandModel,
+    fingertip_errors,
+    load_mano,
+    mirror_points,
+    mirror_pose,
+    mirror_rotations,
+    pose_from_components,
+)
 
 torch.set_num_threads(1)
 
@@ -49,7 +62,7 @@ def write(tmp_path, content, protocol=2):
 
 @pytest.fixture
 def model(tmp_path):
-    return mano.load_model(write(tmp_path, random_file()))
+    return load_mano(write(tmp_path, random_file()))
 
 
 @pytest.fixture
@@ -96,27 +109,27 @@ def slow_hand(file, pose, shape, tips):
 def test_the_layer_is_mano_as_a_slow_loop_computes_it(model, exact, flat):
     file = random_file()
     pose, shape = random_pose(2)
-    output = mano.ManoLayer(model, flat_hand_mean=flat, center=False)(pose, shape)
+    output = ManoLayer(model, flat_hand_mean=flat, center=False)(pose, shape)
     for row in range(2):
         full = pose[row].numpy().copy()
         full[3:] += 0 if flat else file["hands_mean"]
-        vertices, joints = slow_hand(file, full, shape[row].numpy(), mano.FINGERTIPS["ho3d_v2"])
+        vertices, joints = slow_hand(file, full, shape[row].numpy(), FINGERTIPS["ho3d_v2"])
         np.testing.assert_allclose(output.vertices[row], vertices, atol=1e-12)
-        np.testing.assert_allclose(output.joints[row], joints[mano.MANO_TO_SIMPLE], atol=1e-12)
+        np.testing.assert_allclose(output.joints[row], joints[MANO_TO_SIMPLE], atol=1e-12)
 
 
 def test_single_precision_stays_within_a_micrometre(model, exact):
     pose, shape = random_pose(8, seed=1)
-    wanted = mano.ManoLayer(model)(pose, shape)
+    wanted = ManoLayer(model)(pose, shape)
     torch.set_default_dtype(torch.float32)
-    found = mano.ManoLayer(model)(pose.float(), shape.float())
+    found = ManoLayer(model)(pose.float(), shape.float())
     torch.testing.assert_close(found.vertices.double(), wanted.vertices, atol=1e-6, rtol=0)
     torch.testing.assert_close(found.joints.double(), wanted.joints, atol=1e-6, rtol=0)
 
 
 def test_the_wrist_is_the_origin_unless_it_is_left_where_it_is(model, exact):
     pose, shape = random_pose(3)
-    centred, raw = mano.ManoLayer(model)(pose, shape), mano.ManoLayer(model, center=False)(pose, shape)
+    centred, raw = ManoLayer(model)(pose, shape), ManoLayer(model, center=False)(pose, shape)
     assert not centred.joints[:, 0].any()
     torch.testing.assert_close(raw.vertices - raw.joints[:, :1], centred.vertices)
     rest = torch.tensor(model.J_regressor) @ (
@@ -126,7 +139,7 @@ def test_the_wrist_is_the_origin_unless_it_is_left_where_it_is(model, exact):
 
 
 def test_turning_the_root_turns_the_centred_hand(model, exact):
-    layer = mano.ManoLayer(model)
+    layer = ManoLayer(model)
     pose, shape = random_pose(4, seed=2)
     turn = Rotation.from_rotvec([0.4, -1.2, 0.9])
     turned = pose.clone()
@@ -138,7 +151,7 @@ def test_turning_the_root_turns_the_centred_hand(model, exact):
 
 
 def test_rotations_and_axis_angles_are_two_ways_to_say_one_pose(model, exact):
-    layer = mano.ManoLayer(model, flat_hand_mean=False)
+    layer = ManoLayer(model, flat_hand_mean=False)
     pose, shape = random_pose(3, seed=3)
     full = pose.clone()
     full[:, 3:] += torch.tensor(model.hands_mean)
@@ -148,13 +161,13 @@ def test_rotations_and_axis_angles_are_two_ways_to_say_one_pose(model, exact):
 
 def test_principal_components_span_the_pose(model):
     root, coefficients = torch.randn(2, 3).double(), torch.randn(2, 6).double()
-    pose = mano.pose_from_components(model, root, coefficients)
+    pose = pose_from_components(model, root, coefficients)
     np.testing.assert_allclose(pose[:, 3:], coefficients.numpy() @ model.hands_components[:6])
     torch.testing.assert_close(pose[:, :3], root)
 
 
 def test_gradients_agree_with_finite_differences_and_are_finite_at_rest(model, exact):
-    layer = mano.ManoLayer(model)
+    layer = ManoLayer(model)
     pose, shape = random_pose(1, seed=4)
     directions = torch.tensor(np.random.default_rng(5).normal(size=(778, 3)))
 
@@ -172,26 +185,26 @@ def test_joint_orders_are_inverse_and_put_fingers_in_simple_order():
     names = [f"{finger}{k}" for finger in ("index", "middle", "pinky", "ring", "thumb") for k in (1, 2, 3)]
     raw = ["wrist", *names, "thumb4", "index4", "middle4", "ring4", "pinky4"]
     simple = ["wrist", *(f"{f}{k}" for f in ("thumb", "index", "middle", "ring", "pinky") for k in (1, 2, 3, 4))]
-    assert [raw[i] for i in mano.MANO_TO_SIMPLE] == simple
-    assert [simple[i] for i in mano.SIMPLE_TO_MANO] == raw
+    assert [raw[i] for i in MANO_TO_SIMPLE] == simple
+    assert [simple[i] for i in SIMPLE_TO_MANO] == raw
 
 
 def test_the_fingertip_set_that_made_the_joints_is_found(model, exact):
     pose, shape = random_pose(5)
-    for name, ids in mano.FINGERTIPS.items():
-        output = mano.ManoLayer(model, fingertips=name)(pose, shape)
+    for name, ids in FINGERTIPS.items():
+        output = ManoLayer(model, fingertips=name)(pose, shape)
         torch.testing.assert_close(output.joints[:, [4, 8, 12, 16, 20]], output.vertices[:, list(ids)])
-        errors = mano.fingertip_errors(output.joints.numpy(), output.vertices.numpy())
+        errors = fingertip_errors(output.joints.numpy(), output.vertices.numpy())
         assert errors[name] == 0
         assert min(value for other, value in errors.items() if other != name) > 1e-3
     with pytest.raises(InputError, match=r"'ho3d'.*ho3d_v2"):
-        mano.ManoLayer(model, fingertips="ho3d")
+        ManoLayer(model, fingertips="ho3d")
 
 
 def test_freihand_key_points_are_regressed_from_posed_vertices(model, exact):
-    layer = mano.ManoLayer(model, fingertips="freihand")
+    layer = ManoLayer(model, fingertips="freihand")
     output = layer(*random_pose(2))
-    raw = layer.regressed_joints(output.vertices)[1, mano.SIMPLE_TO_MANO]
+    raw = layer.regressed_joints(output.vertices)[1, SIMPLE_TO_MANO]
     np.testing.assert_allclose(raw[:16], random_file()["J_regressor"] @ output.vertices[1].numpy())
     torch.testing.assert_close(raw[16:], output.vertices[1, [744, 320, 443, 555, 672]])
 
@@ -200,7 +213,7 @@ def test_a_left_hand_is_the_mirrored_right_one(model, exact):
     # A mirror-symmetric model: posing it by the mirrored pose gives the mirrored hand.
     flip = np.array([-1.0, 1, 1])
     signs = np.tile(np.outer(flip, flip).ravel(), 15)  # of vec(M R M) against vec(R)
-    left = mano.HandModel(
+    left = HandModel(
         **{
             **vars(model),
             "v_template": model.v_template * flip,
@@ -209,24 +222,24 @@ def test_a_left_hand_is_the_mirrored_right_one(model, exact):
         }
     )
     pose, shape = random_pose(3, seed=6)
-    right_hand = mano.ManoLayer(model)(pose, shape)
-    left_hand = mano.ManoLayer(left)(mano.mirror_pose(pose), shape)
-    torch.testing.assert_close(left_hand.vertices, mano.mirror_points(right_hand.vertices))
-    torch.testing.assert_close(left_hand.joints, mano.mirror_points(right_hand.joints))
+    right_hand = ManoLayer(model)(pose, shape)
+    left_hand = ManoLayer(left)(mirror_pose(pose), shape)
+    torch.testing.assert_close(left_hand.vertices, mirror_points(right_hand.vertices))
+    torch.testing.assert_close(left_hand.joints, mirror_points(right_hand.joints))
     rotations = torch.tensor(Rotation.from_rotvec(pose.reshape(-1, 3).numpy()).as_matrix()).reshape(3, 16, 3, 3)
-    by_matrix = mano.ManoLayer(left).from_rotations(mano.mirror_rotations(rotations), shape)
+    by_matrix = ManoLayer(left).from_rotations(mirror_rotations(rotations), shape)
     torch.testing.assert_close(by_matrix.vertices, left_hand.vertices)
 
 
 def test_the_model_does_not_travel_in_checkpoints_and_an_empty_batch_is_empty(model):
-    layer = mano.ManoLayer(model)
+    layer = ManoLayer(model)
     assert not layer.state_dict()
     assert layer(torch.zeros(0, 48), torch.zeros(0, 10)).vertices.shape == (0, 778, 3)
     assert layer.faces.shape == (1538, 3)
 
 
 def test_autocast_does_not_coarsen_the_hand(model):
-    layer = mano.ManoLayer(model)
+    layer = ManoLayer(model)
     pose, shape = random_pose(2, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = layer(pose, shape).vertices
@@ -269,8 +282,8 @@ def test_a_file_with_chumpy_arrays_loads_as_the_plain_one(tmp_path, monkeypatch,
     assert b"chumpy.ch\nCh" in data
     monkeypatch.undo()
     assert "chumpy" not in sys.modules
-    found = mano.load_model(path)
-    plain = mano.load_model(write(tmp_path, random_file()))
+    found = load_mano(path)
+    plain = load_mano(write(tmp_path, random_file()))
     for name, values in vars(plain).items():
         np.testing.assert_array_equal(getattr(found, name), values)
         assert type(getattr(found, name)) is np.ndarray
@@ -281,7 +294,7 @@ def test_every_way_to_write_no_parent_is_read(tmp_path, sentinel):
     file = random_file()
     file["kintree_table"] = file["kintree_table"].astype(np.int64)
     file["kintree_table"][0, 0] = sentinel
-    assert mano.load_model(write(tmp_path, file)).parents.tolist() == PARENTS
+    assert load_mano(write(tmp_path, file)).parents.tolist() == PARENTS
 
 
 def test_a_dense_regressor_a_folder_and_any_key_order_are_fine(tmp_path):
@@ -289,7 +302,7 @@ def test_a_dense_regressor_a_folder_and_any_key_order_are_fine(tmp_path):
     file["J_regressor"] = file["J_regressor"].toarray()
     (tmp_path / "models").mkdir()
     write(tmp_path / "models", dict(reversed(file.items())))
-    np.testing.assert_array_equal(mano.load_model(tmp_path).J_regressor, file["J_regressor"])
+    np.testing.assert_array_equal(load_mano(tmp_path).J_regressor, file["J_regressor"])
 
 
 @pytest.mark.parametrize(
@@ -306,24 +319,24 @@ def test_a_dense_regressor_a_folder_and_any_key_order_are_fine(tmp_path):
 )
 def test_a_file_of_the_wrong_shape_is_refused_by_key(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
-        mano.load_model(write(tmp_path, {**random_file(), **change}))
+        load_mano(write(tmp_path, {**random_file(), **change}))
 
 
 def test_what_is_not_a_mano_file_is_refused_with_what_it_lacks(tmp_path):
     file = random_file()
     del file["hands_mean"], file["f"]
     with pytest.raises(InputError, match="lacks f, hands_mean"):
-        mano.load_model(write(tmp_path, file))
+        load_mano(write(tmp_path, file))
     with pytest.raises(InputError, match="holds a list"):
-        mano.load_model(write(tmp_path, [1, 2]))
+        load_mano(write(tmp_path, [1, 2]))
     with pytest.raises(InputError, match=r"no MANO model at .*mano\.path"):
-        mano.load_model(tmp_path / "none.pkl")
+        load_mano(tmp_path / "none.pkl")
 
 
 def test_the_layer_that_the_settings_name_is_made(tmp_path):
     config = ManoConfig(path=str(write(tmp_path, random_file())), flat_hand_mean=False, fingertips="smplx")
-    layer = mano.hand_layer(config)
-    assert layer.tips == list(mano.FINGERTIPS["smplx"])
+    layer = hand_layer(config)
+    assert layer.tips == list(FINGERTIPS["smplx"])
     assert layer.mean_pose.any()
 
 
@@ -336,17 +349,17 @@ HAS_MANOPTH = importlib.util.find_spec("manopth") is not None
 def test_without_manopth_the_message_says_what_to_do(tmp_path):
     config = ManoConfig(path=str(write(tmp_path, random_file())), layer="manopth")
     with pytest.raises(InputError, match=r"needs the package manopth.*mano\.layer=builtin"):
-        mano.hand_layer(config)
+        hand_layer(config)
 
 
 @pytest.mark.skipif(not HAS_MANOPTH, reason="manopth is not installed (GPL-3, not on PyPI)")
 @pytest.mark.parametrize("flat", [True, False])
 @pytest.mark.parametrize("fingertips", ["ho3d_v2", "manopth"])
 def test_manopth_and_the_builtin_layer_are_the_same_hand(model, flat, fingertips):
-    from hojoint.mano_manopth import ManopthLayer
+    from hojoint.hand.manopth import ManopthLayer
 
     pose, shape = random_pose(6, seed=7, dtype=torch.float32)
-    ours = mano.ManoLayer(model, flat_hand_mean=flat, fingertips=fingertips)
+    ours = ManoLayer(model, flat_hand_mean=flat, fingertips=fingertips)
     theirs = ManopthLayer(model, flat_hand_mean=flat, fingertips=fingertips)
     rotations = torch.tensor(Rotation.random(96, random_state=0).as_matrix().astype(np.float32)).reshape(6, 16, 3, 3)
     for found, wanted in (

@@ -9,10 +9,10 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from hojoint import metrics
 from hojoint.datasets.ycb import object_model
 from hojoint.errors import InputError
-from hojoint.mano import SIMPLE_TO_MANO
+from hojoint.evaluation import metrics
+from hojoint.hand.model import SIMPLE_TO_MANO
 
 
 def hands(count=7, vertices=60, noise=0.006, seed=0):

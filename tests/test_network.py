@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch.nn.parallel import DistributedDataParallel
 
 from hojoint.config import ModelConfig
-from hojoint.network import HOJoint
+from hojoint.model.network import HOJoint
 
 TINY = ModelConfig(
     input_px=64, block="basic", blocks=(1, 1, 1, 1), width=8, channels=16, roi_cells=8, hourglass_depth=2,
@@ -45,7 +45,7 @@ def test_outputs_have_the_promised_shapes() -> None:
     out = _network().eval()(_images(), HAND, THING)
     assert out.hand.joints_box.shape == (3, 21, 2)
     assert out.hand.rotations.shape == (3, 16, 3, 3)
-    assert out.hand.shape.shape == (3, 10)
+    assert out.hand.betas.shape == (3, 10)
     assert out.hand.heatmaps.shape == (3, 21, 8, 8)
     assert out.object.control_box.shape == (3, 8, 8, 21, 2)
     assert out.object.confidence.shape == (3, 8, 8, 21)

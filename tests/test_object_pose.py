@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 
-from hojoint.object_pose import best_proposals, solve
+from hojoint.model.object_pose import best_proposals, solve
 
 CAMERA = torch.tensor([[[600.0, 0, 256], [0, 600, 256], [0, 0, 1]]])
 BOX = torch.tensor([[150.0, 120, 350, 300]])

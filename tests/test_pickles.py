@@ -16,7 +16,7 @@ import pytest
 import scipy.sparse
 
 from hojoint.errors import InputError
-from hojoint.pickles import load_restricted
+from hojoint.hand.pickles import load_restricted
 
 
 class Call:
@@ -188,7 +188,7 @@ def stack_global(module, name):
         ("numpy", "dtype.__class__"),
         ("builtins", "set.__class__.__subclasses__"),
         ("builtins", "object.__reduce_ex__"),
-        ("hojoint.pickles", "pickle.loads"),
+        ("hojoint.hand.pickles", "pickle.loads"),
         ("numpy.testing._private.utils", "runstring"),
         ("numpy", "f2py"),
         ("scipy.sparse", "load_npz"),
@@ -309,7 +309,7 @@ HOSTILE = {
 READ_ALL = """
 import pickle, sys
 from hojoint.errors import InputError
-from hojoint.pickles import load_restricted
+from hojoint.hand.pickles import load_restricted
 for name, data in pickle.load(sys.stdin.buffer).items():
     print(name, end=": ", flush=True)
     try:

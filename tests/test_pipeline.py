@@ -9,7 +9,7 @@ import types
 import pytest
 from labelled import draw_world
 
-from cluster import commits
+from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.errors import InputError
@@ -97,8 +97,8 @@ def test_the_stages_run_in_order_each_with_its_own_output_and_the_others_results
     assert by_name["pseudo_label"].teacher.checkpoint == f"{tmp_path}/teacher/checkpoint.pt"
     assert by_name["pseudo_label"].output == by_name["retrain"].data.pseudo.labels == f"{tmp_path}/labels"
     assert by_name["retrain"].train.datasets == ("ho3d", "pseudo")
-    assert by_name["retrain"].train.initial == f"{tmp_path}/teacher/checkpoint.pt"  # tiny.yaml
-    assert by_name["evaluate:student"].teacher.checkpoint == f"{tmp_path}/student/checkpoint.pt"
+    assert by_name["retrain"].train.init_checkpoint == f"{tmp_path}/teacher/checkpoint.pt"  # tiny.yaml
+    assert by_name["evaluate:student"].evaluate.checkpoint == f"{tmp_path}/student/checkpoint.pt"
     out = capsys.readouterr().out
     assert "10 = kept 6 + rejected (box_iou 3, reprojection 1)" in out
     assert "15.00" in out
@@ -118,13 +118,13 @@ def test_a_student_may_start_from_its_teacher_for_fewer_epochs_and_the_control_d
         for stage in stages.stages(settings.changed(settings.Config(), output="o", control=True, student=own))
     }
     student, control = (plan[name].configs[0].train for name in ("retrain", "control"))
-    assert (student.initial, student.epochs, student.learning_rate) == ("o/teacher/checkpoint.pt", 18, 0.5)
-    assert student.decay_every_epochs == 3  # of 18, as 10 of 60
+    assert (student.init_checkpoint, student.epochs, student.learning_rate) == ("o/teacher/checkpoint.pt", 18, 0.5)
+    assert student.lr_decay_every_epochs == 3  # of 18, as 10 of 60
     assert control == student.model_copy(update={"datasets": ("ho3d",)})
     assert plan["train"].configs[0].train == settings.Config().train
     assert "train" in plan["retrain"].needs
     assert plan["retrain"].settings()["student.from_teacher"] is True
-    assert "train.initial" not in plan["retrain"].settings()  # a path; the teacher's making is among the inputs
+    assert "train.init_checkpoint" not in plan["retrain"].settings()  # a path; the teacher's making is among the inputs
 
 
 def test_run_again_it_does_nothing_and_says_so(jobs, tmp_path, capsys):
@@ -156,7 +156,7 @@ def test_other_settings_for_a_dear_stage_are_refused_and_named(jobs, tmp_path, c
 def test_a_cheap_stage_is_done_again_with_other_settings_and_the_report_follows(jobs, tmp_path):
     run(tmp_path)
     before = len(jobs.calls)
-    assert run(tmp_path, "evaluation.examples=3") == 0
+    assert run(tmp_path, "evaluate.examples=3") == 0
     assert jobs.names[before:] == ["evaluate:teacher", "evaluate:student", "report"]
 
 

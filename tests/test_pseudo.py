@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hojoint import tables
 from hojoint.config import CropConfig
 from hojoint.datasets.pseudo import PseudoLabelled
 from hojoint.errors import InputError
+from hojoint.labelling import tables
 
 SIZE = 80
 

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from hojoint.config import ModelConfig
-from hojoint.reasoning import ContextReasoning
+from hojoint.model.reasoning import ContextReasoning
 
 
 def _reasoning(heads: int = 1) -> tuple[ContextReasoning, torch.Tensor, torch.Tensor]:

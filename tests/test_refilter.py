@@ -1,4 +1,4 @@
-"""cluster.refiltering: other thresholds give what labelling with them would have given, without the network."""
+"""Refiltering: other thresholds give what labelling with them would have given, without the network."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pyarrow as pa
 import pytest
 import wild
 
-from cluster import commits, labelling, refiltering
-from cluster.refiltering import Refilter, refilter
+from cluster.labelling import commits, refiltering
+from cluster.labelling import run as labelling
+from cluster.labelling.refiltering import Refilter, refilter
+from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.store import LocalStore
-from cluster.teacher import Job, Teacher
-from hojoint import filters
 from hojoint.errors import InputError
+from hojoint.labelling import filters
 from jobs import refilter as command_of_refilter
 
 # Random weights: thresholds in the middle of what they score keep some frames and reject some.
@@ -29,7 +30,7 @@ def label_here(config) -> None:
     plan = labelling.make_plan(config, store)
     facts = {"units": len(plan.units), "videos": plan.videos, "config": refiltering.settings.to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
-    one = Teacher(Job(config, store.root, plan.teacher_sha256, "driver"))
+    one = Teacher(LabellingJob(config, store.root, plan.teacher_sha256, "driver"))
     for unit in plan.units:
         one.work(unit)
     one.close()

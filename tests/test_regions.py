@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from hojoint import config as settings
-from hojoint.batches import prepare
 from hojoint.datasets import regions
 from hojoint.datasets.collate import collate
 from hojoint.errors import InputError
+from hojoint.training.batches import prepare
 
 PICTURE = cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8), (160, 120))
 

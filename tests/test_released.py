@@ -12,8 +12,8 @@ from torchvision.ops import roi_align
 
 from hojoint.config import ModelConfig
 from hojoint.errors import InputError
-from hojoint.network import HOJoint
-from hojoint.released import PREFIX, SIGN_CHANGE, layout, load_released, save_released
+from hojoint.model.network import HOJoint
+from hojoint.model.released import PREFIX, SIGN_CHANGE, layout, load_released, save_released
 
 # sha256 of the sorted lines "name shape" of the authors' published file.
 PUBLISHED_LAYOUT = "5f5c7a8b6ae2dd066830d9173a4117baeab84051ca6982ad8af58cc44b21cae0"
@@ -173,7 +173,7 @@ def test_a_loaded_file_computes_what_its_tensors_say(file: Path, weights: dict[s
     found = {
         "joints": ours.hand.joints_box,
         "rotations": ours.hand.rotations,
-        "shape": ours.hand.shape,
+        "shape": ours.hand.betas,
         "control": ours.object.control_box,
         "confidence": ours.object.confidence,
     }

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from test_retyped import typed
 
-from cluster import commits
+from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
-from hojoint import draw, report, report_tables
 from hojoint.config import Config
+from hojoint.report import draw
+from hojoint.report import page as report
+from hojoint.report import tables as report_tables
 from jobs import report as job
 
 

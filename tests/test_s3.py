@@ -1,4 +1,4 @@
-"""cluster.s3 against a server that answers as told: what is the user's to mend, and what is tried once more.
+"""cluster.store.s3 against a server that answers as told: what is the user's to mend, and what is tried once more.
 
 A real server's behaviour is in test_store.
 """

@@ -9,15 +9,17 @@ import torch
 
 from hojoint.config import TrainConfig
 from hojoint.errors import InputError
-from hojoint.schedule import Plan
+from hojoint.training.schedule import Schedule
 
 
-def plan(labelled=10, pseudo=0, seed=0, **changes):
-    return Plan(TrainConfig(**{"batch_size": 4, "epochs": 6, **changes}), labelled=labelled, pseudo=pseudo, seed=seed)
+def schedule(labelled=10, pseudo=0, seed=0, **changes):
+    return Schedule(
+        TrainConfig(**{"batch_size": 4, "epochs": 6, **changes}), labelled=labelled, pseudo=pseudo, seed=seed
+    )
 
 
 def test_each_pass_shows_every_sample_once_in_an_order_of_its_own():
-    stream = [pick for step in range(15) for pick in plan().picks(step)]
+    stream = [pick for step in range(15) for pick in schedule().picks(step)]
     passes = [[index for number, index in stream if number == k] for k in range(6)]
     assert all(sorted(each) == list(range(10)) for each in passes)
     assert len({tuple(each) for each in passes}) == 6
@@ -25,26 +27,26 @@ def test_each_pass_shows_every_sample_once_in_an_order_of_its_own():
 
 
 def test_a_step_s_batch_depends_on_seed_and_step_alone():
-    assert plan().picks(7) == plan().picks(7)
-    assert plan().picks(7) != plan(seed=1).picks(7)
-    shared = plan()
+    assert schedule().picks(7) == schedule().picks(7)
+    assert schedule().picks(7) != schedule(seed=1).picks(7)
+    shared = schedule()
     assert sorted(shared.share(7, 0, 3) + shared.share(7, 1, 3) + shared.share(7, 2, 3)) == sorted(shared.picks(7))
 
 
 def test_an_epoch_is_the_union_rounded_up_and_given_steps_replace_epochs():
-    assert plan(labelled=10, pseudo=3).steps_per_epoch == 4
-    assert plan(labelled=10, pseudo=3).steps == 24
-    assert plan(steps=7).steps == 7
+    assert schedule(labelled=10, pseudo=3).steps_per_epoch == 4
+    assert schedule(labelled=10, pseudo=3).steps == 24
+    assert schedule(steps=7).steps == 7
 
 
 def test_the_union_is_uniform_without_a_share():
-    counts = Counter(index for step in range(13) for _, index in plan(labelled=10, pseudo=3).picks(step))
+    counts = Counter(index for step in range(13) for _, index in schedule(labelled=10, pseudo=3).picks(step))
     assert set(counts.values()) == {4}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
 def test_a_share_is_exact_over_the_run_and_nearly_so_in_each_batch(share):
-    mixed = plan(labelled=10, pseudo=5, pseudo_share=share)
+    mixed = schedule(labelled=10, pseudo=5, pseudo_share=share)
     counts = [sum(index >= 10 for _, index in mixed.picks(step)) for step in range(50)]
     assert sum(counts) == round(200 * share)
     assert max(counts) - min(counts) <= 1
@@ -52,7 +54,7 @@ def test_a_share_is_exact_over_the_run_and_nearly_so_in_each_batch(share):
 
 
 def test_both_kinds_are_shown_evenly_under_a_share():
-    mixed = plan(labelled=10, pseudo=5, pseudo_share=0.5)
+    mixed = schedule(labelled=10, pseudo=5, pseudo_share=0.5)
     counts = Counter(index for step in range(25) for _, index in mixed.picks(step))
     assert {counts[index] for index in range(10)} == {5}
     assert {counts[index] for index in range(10, 15)} == {10}
@@ -60,21 +62,21 @@ def test_both_kinds_are_shown_evenly_under_a_share():
 
 def test_a_share_needs_both_kinds_and_a_run_needs_samples():
     with pytest.raises(InputError, match=r"pseudo_share=0\.5 .* 10 and 0"):
-        plan(pseudo_share=0.5)
+        schedule(pseudo_share=0.5)
     with pytest.raises(InputError, match="nothing to train on"):
-        plan(labelled=0)
+        schedule(labelled=0)
 
 
 def test_the_rate_falls_by_0_7_every_ten_of_sixty_epochs_also_when_steps_are_given():
-    paper = Plan(TrainConfig(batch_size=1, epochs=60), labelled=5, pseudo=0, seed=0)
+    paper = Schedule(TrainConfig(batch_size=1, epochs=60), labelled=5, pseudo=0, seed=0)
     factors = [paper.learning_rate(5 * epoch) for epoch in (0, 9, 10, 59)]
     assert factors == pytest.approx([1, 1, 0.7, 0.7**5])
-    matched = Plan(TrainConfig(batch_size=1, epochs=60, steps=30), labelled=5, pseudo=0, seed=0)
+    matched = Schedule(TrainConfig(batch_size=1, epochs=60, steps=30), labelled=5, pseudo=0, seed=0)
     assert [matched.learning_rate(step) for step in (4, 5, 29)] == pytest.approx([1, 0.7, 0.7**5])
 
 
 def test_the_scheduler_sets_the_rate_of_each_step():
-    made = plan(labelled=4, epochs=4, decay_every_epochs=2)
+    made = schedule(labelled=4, epochs=4, lr_decay_every_epochs=2)
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.1)
     scheduler = made.scheduler(optimizer)
     rates = []

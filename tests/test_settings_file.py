@@ -69,7 +69,7 @@ def test_a_date_in_a_file_is_the_text_it_looks_like(tmp_path):
         ("cluster.teachers=[3,2]", "cluster.teachers=[3,2]: the smallest number comes first"),
         ("study.seeds=[1,1]", "study.seeds=[1, 1]: a seed that stands twice is one run, not two"),
         ("train.epochs=0", "setting 'train.epochs': should be greater than or equal to 1; found 0"),
-        ("layout=coco", "setting 'layout': should be 'ho3d' or 'freihand'; found coco"),
+        ("score.layout=coco", "setting 'score.layout': should be 'ho3d' or 'freihand'; found coco"),
     ],
 )
 def test_a_wrong_value_is_explained_in_the_words_of_the_command_line(tmp_path, override, said):

@@ -1,4 +1,4 @@
-"""cluster.store and cluster.s3: one promise, kept by a folder and a real S3 server, and missed where it is not kept."""
+"""cluster.store: one promise, kept by a folder and a real S3 server, and missed where it is not kept."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import pyarrow.fs
 import pytest
 
-from cluster import store as stores
-from cluster.store import LocalStore, Store, check_conditional, check_writable, checked, open_store, read_uri
+from cluster.store import LocalStore, Store, base, check_conditional, check_writable, local, open_store, read_uri
+from cluster.store.base import checked
 from hojoint.errors import InputError
 
 
@@ -77,7 +77,7 @@ def test_probes_of_two_drivers_at_once_do_not_disturb_each_other(tmp_path: Path)
     store = open_store(str(tmp_path))
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda _: check_conditional(store), range(60)))
-    assert [path.name for path in tmp_path.iterdir()] == [stores.PARTIAL]
+    assert [path.name for path in tmp_path.iterdir()] == [base.PARTIAL]
 
 
 def test_pyarrow_reads_and_writes_the_same_objects(store: Store) -> None:
@@ -299,12 +299,12 @@ def test_only_old_halves_of_killed_writers_are_tidied_away(tmp_path: Path) -> No
     store = LocalStore(tmp_path)
     assert store.tidy() == 0
     store.put("a", b"")
-    for name, age in (("old", stores.ABANDONED_S + 60), ("new", 60)):
-        path = tmp_path / stores.PARTIAL / name
+    for name, age in (("old", local.ABANDONED_S + 60), ("new", 60)):
+        path = tmp_path / base.PARTIAL / name
         path.write_bytes(b"half")
         os.utime(path, (time.time() - age,) * 2)
     assert store.tidy() == 1
-    assert [path.name for path in (tmp_path / stores.PARTIAL).iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / base.PARTIAL).iterdir()] == ["new"]
 
 
 def test_a_reader_never_sees_half_an_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

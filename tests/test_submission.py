@@ -71,12 +71,12 @@ def test_the_arguments_rebuild_the_settings_on_the_other_side():
 
 
 def test_an_unknown_job_is_refused_with_the_known_ones(capsys):
-    assert submit_job.main(["job=format_disk", "cluster.address=http://127.0.0.1:1"]) == 2
+    assert submit_job.main(["submit.job=format_disk", "cluster.address=http://127.0.0.1:1"]) == 2
     assert "pseudo_label" in capsys.readouterr().err
 
 
 def test_a_dry_run_shows_the_command_and_sends_nothing(capsys):
-    assert submit_job.main(["job=status", "cluster.address=http://127.0.0.1:1", "output=x", "--dry-run"]) == 0
+    assert submit_job.main(["submit.job=status", "cluster.address=http://127.0.0.1:1", "output=x", "--dry-run"]) == 0
     assert "python -m jobs.status" in capsys.readouterr().out
 
 
@@ -264,7 +264,7 @@ def test_a_real_job_server_runs_the_job_once_and_hands_back_its_output(head, cap
     assert sent
     good, _ = submission.follow(client, name, lambda text: None)
     assert not good
-    assert submit_job.main(["job=status", f"cluster.address={head}", "--dry-run"]) == 0
+    assert submit_job.main(["submit.job=status", f"cluster.address={head}", "--dry-run"]) == 0
     help_job = submission.Submission("jobs.report", ["--help"], ROOT)
     name, sent = submission.submit(client, help_job)
     said: list[str] = []

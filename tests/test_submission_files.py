@@ -6,9 +6,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from hojoint import metrics, submission_files
 from hojoint.errors import InputError
-from hojoint.mano import SIMPLE_TO_MANO
+from hojoint.evaluation import metrics, submission_files
+from hojoint.hand.model import SIMPLE_TO_MANO
 
 GL = np.array([1.0, -1, -1])
 

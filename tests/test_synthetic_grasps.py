@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hojoint.synthetic import grasps, hand, motion, objects, scene
+from hojoint.hand.stand_in.angles import pose_from_angles
+from hojoint.hand.stand_in.model import stand_in_model
+from hojoint.synthetic import grasps, motion, objects, scene
 from hojoint.synthetic.domains import LABELLED, WILD
 
 # Extents and box diagonals of the YCB-Video models, metres (published sizes).
@@ -63,13 +65,13 @@ def test_signed_distance_is_right_beside_the_edges_of_a_box() -> None:
 
 def test_a_grasp_touches_with_several_fingers_and_hardly_sinks_in() -> None:
     rng = np.random.default_rng(3)
-    model = hand.stand_in_model()
+    model = stand_in_model()
     wrist = (model.J_regressor @ model.v_template)[0]
     touching, depth, contact = [], [], []
     for index in range(18):
         shape = objects.ycb_shape(list(objects.YCB_LABELS)[index % 9]) if index % 2 else objects.wild_shape(rng)
         grasp = grasps.grasp_object(rng, shape)
-        pose = np.concatenate([np.zeros(3), hand.pose_from_angles(grasp.closed)])
+        pose = np.concatenate([np.zeros(3), pose_from_angles(grasp.closed)])
         vertices = scene.pose_hand(pose[None], np.zeros(10))[1][0] + wrist
         distance = shape.distance((vertices - grasp.translation) @ grasp.rotation)
         touching.append(grasp.touching)

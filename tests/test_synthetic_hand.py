@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from hojoint import mano
-from hojoint.mano import FINGERTIPS, ManoLayer
-from hojoint.synthetic import anatomy, grasps, hand, hand_mesh
+from hojoint.hand.layer import ManoLayer
+from hojoint.hand.model import FINGERTIPS, load_mano
+from hojoint.hand.stand_in import anatomy, angles
+from hojoint.hand.stand_in import mesh as hand_mesh
+from hojoint.hand.stand_in.angles import angles_from_pose, joint_limits, pose_from_angles
+from hojoint.hand.stand_in.model import save_model, stand_in_model
 
-MODEL = hand.stand_in_model()
+MODEL = stand_in_model()
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")  # order of the fingertip sets
 
 
@@ -110,7 +113,7 @@ def _forward(pose: np.ndarray, shape: np.ndarray) -> np.ndarray:
 
 def test_the_layer_agrees_with_linear_blend_skinning_written_out() -> None:
     rng = np.random.default_rng(2)
-    pose = np.concatenate([rng.normal(size=3), hand.pose_from_angles(grasps.draw_angles(rng))])
+    pose = np.concatenate([rng.normal(size=3), pose_from_angles(angles.draw_angles(rng))])
     shape = rng.normal(size=10)
     expected = _forward(pose, shape)
     layer = ManoLayer(MODEL, center=False)
@@ -121,21 +124,21 @@ def test_the_layer_agrees_with_linear_blend_skinning_written_out() -> None:
 def test_flexion_closes_the_hand_towards_the_palm() -> None:
     angles = np.zeros((15, 3))
     angles[:, 0] = 0.6
-    pose = torch.tensor(np.concatenate([np.zeros(3), hand.pose_from_angles(angles)])[None]).float()
+    pose = torch.tensor(np.concatenate([np.zeros(3), pose_from_angles(angles)])[None]).float()
     layer = ManoLayer(MODEL)
     flat, bent = (layer(p, torch.zeros(1, 10)).joints[0].numpy() for p in (torch.zeros(1, 48), pose))
     for tip in (8, 12, 16, 20):
         assert bent[tip, 1] < flat[tip, 1] - 0.03  # the palm looks along -y
 
 
-@pytest.mark.parametrize("family", grasps.FAMILIES)
+@pytest.mark.parametrize("family", angles.FAMILIES)
 def test_drawn_poses_stay_inside_the_anatomical_limits(family: str) -> None:
     rng = np.random.default_rng(4)
-    limits = hand.joint_limits()
+    limits = joint_limits()
     for _ in range(40):
-        angles = hand.angles_from_pose(hand.pose_from_angles(grasps.draw_angles(rng, family)))
-        assert (angles >= limits[..., 0] - 1e-9).all()
-        assert (angles <= limits[..., 1] + 1e-9).all()
+        drawn = angles_from_pose(pose_from_angles(angles.draw_angles(rng, family)))
+        assert (drawn >= limits[..., 0] - 1e-9).all()
+        assert (drawn <= limits[..., 1] + 1e-9).all()
 
 
 def test_one_unit_of_shape_moves_millimetres_and_keeps_the_wrist() -> None:
@@ -148,20 +151,20 @@ def test_one_unit_of_shape_moves_millimetres_and_keeps_the_wrist() -> None:
 
 def test_mean_pose_and_components_make_a_pose_space() -> None:
     np.testing.assert_allclose(MODEL.hands_components @ MODEL.hands_components.T, np.eye(45), atol=1e-9)
-    flexion = hand.angles_from_pose(MODEL.hands_mean)[:, 0]
+    flexion = angles_from_pose(MODEL.hands_mean)[:, 0]
     assert (flexion[:12] > 0.1).all()  # curled, as MANO's mean is
 
 
 def test_the_file_has_manos_layout_and_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "MANO_RIGHT.pkl"
-    hand.save_model(MODEL, path)
+    save_model(MODEL, path)
     with path.open("rb") as file:
         content = pickle.load(file, encoding="latin1")
     assert content["kintree_table"][0, 0] == 2**32 - 1
     assert content["J_regressor"].format == "csc"
     assert content["f"].dtype == np.uint32
     assert (content["bs_style"], content["bs_type"]) == ("lbs", "lrotmin")
-    read = mano.load_model(path)
+    read = load_mano(path)
     for field in ("v_template", "shapedirs", "posedirs", "weights", "J_regressor", "hands_mean", "hands_components"):
         np.testing.assert_array_equal(getattr(read, field), getattr(MODEL, field), err_msg=field)
     np.testing.assert_array_equal(read.faces, MODEL.faces)

@@ -18,7 +18,8 @@ import torch
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
-from hojoint.mano import MANO_TO_SIMPLE, ManoLayer, load_model
+from hojoint.hand.layer import ManoLayer
+from hojoint.hand.model import MANO_TO_SIMPLE, load_mano
 from hojoint.synthetic import write
 from hojoint.synthetic.encode import encode
 from hojoint.synthetic.film import Film
@@ -49,7 +50,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def layer(world: Path) -> ManoLayer:
-    return ManoLayer(load_model(world / "mano" / "MANO_RIGHT.pkl"), center=False)
+    return ManoLayer(load_mano(world / "mano" / "MANO_RIGHT.pkl"), center=False)
 
 
 def _meta(world: Path, split: str, frame: str) -> dict[str, Any]:
@@ -290,7 +291,7 @@ def test_freihand_labels_project_and_their_numbers_belong_together(world: Path) 
     read = {
         key: json.loads((root / f"evaluation_{key}.json").read_text()) for key in ("K", "mano", "xyz", "verts", "scale")
     }
-    model = load_model(world / "mano" / "MANO_RIGHT.pkl")
+    model = load_mano(world / "mano" / "MANO_RIGHT.pkl")
     layer = ManoLayer(model, flat_hand_mean=False, center=False)
     assert {len(value) for value in read.values()} == {SIZE["test_images"]}
     for index in range(SIZE["test_images"]):

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hojoint import filters, geometry, tables
+from hojoint import geometry
 from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError
+from hojoint.labelling import filters, tables
 from hojoint.records import Clip, Frames, HandPrediction, PseudoLabels
 
 WIDTH, HEIGHT = 96, 64
@@ -34,7 +35,7 @@ def labels(
         joints_px=20 + torch.rand(count, 21, 2, generator=random),
         rotations=geometry.axis_angle_to_matrix(pose.reshape(count, 16, 3)),
         pose=pose,
-        shape=0.1 * torch.randn(count, 10, generator=random),
+        betas=0.1 * torch.randn(count, 10, generator=random),
         joints=torch.zeros(count, 21, 3),
         vertices=torch.zeros(count, 778, 3),
         joints_spread_px=torch.rand(count, generator=random),
@@ -62,7 +63,7 @@ def labels(
         joints_px_TJ2=prediction.joints_px,
         rotations_T1633=prediction.rotations,
         pose_T48=pose,
-        shape_T10=prediction.shape,
+        betas_T10=prediction.betas,
         boxes_T4=torch.from_numpy(clip.hand_boxes),
         frames_T=torch.tensor(numbers),
         config=FilterConfig(),
@@ -229,7 +230,7 @@ def test_other_thresholds_give_the_verdicts_that_labelling_with_them_would() -> 
         joints_px_TJ2=label.prediction.joints_px,
         rotations_T1633=label.prediction.rotations,
         pose_T48=label.prediction.pose,
-        shape_T10=label.prediction.shape,
+        betas_T10=label.prediction.betas,
         boxes_T4=torch.from_numpy(label.clip.hand_boxes),
         frames_T=torch.arange(12),
         config=strict,

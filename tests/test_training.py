@@ -18,12 +18,15 @@ import pytest
 import torch
 from labelled import draw_world
 
-from cluster import session, train_worker, training, training_data
+from cluster import session
 from cluster.store import open_store
-from cluster.training_data import open_data
-from hojoint import checkpoint
+from cluster.training import data as training_data
+from cluster.training import run as training
+from cluster.training import worker as train_worker
+from cluster.training.data import open_data
 from hojoint import config as settings
 from hojoint.errors import InputError
+from hojoint.model import checkpoint
 from jobs import train as train_job
 
 
@@ -75,10 +78,10 @@ def kill_worker_after_first_checkpoint(output: Path, killed: list[int]) -> None:
 
 def test_a_plan_counts_and_names_the_run_by_what_makes_its_result(world):
     job = training.plan_job(world)
-    assert (job.plan.steps, job.plan.steps_per_epoch, len(job.data)) == (160, 2, 8)
+    assert (job.schedule.steps, job.schedule.steps_per_epoch, len(job.data)) == (160, 2, 8)
     same = changed(world, train={"loader_processes": 3, "cache": False}, cluster={"cpus": 4}, output="/elsewhere")
     assert training.plan_job(same).name == job.name
-    for other in (changed(world, seed=9), changed(world, loss={"shape": 1.0}), changed(world, train={"epochs": 81})):
+    for other in (changed(world, seed=9), changed(world, loss={"betas": 1.0}), changed(world, train={"epochs": 81})):
         assert training.plan_job(other).name != job.name
 
 
@@ -92,7 +95,7 @@ def test_inputs_that_are_wrong_are_told_before_anything_starts(world, tmp_path):
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no checkpoint")
     with pytest.raises(InputError, match=r"broken\.pt"):
-        training.plan_job(changed(world, train={"initial": str(broken)}))
+        training.plan_job(changed(world, train={"init_checkpoint": str(broken)}))
     with pytest.raises(InputError, match="cannot hold this job"):
         training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path))
 
@@ -104,7 +107,7 @@ def test_pretrained_weights_are_looked_at_before_anything_starts_and_never_fetch
     with pytest.raises(InputError, match="needs width=64"):
         training.plan_job(changed(world, model={"pretrained": "imagenet"}))
     size = {"pretrained": "imagenet", "width": 64, "blocks": [2, 2, 2, 2]}
-    assert training.plan_job(changed(world, model=size)).plan.steps == 160
+    assert training.plan_job(changed(world, model=size)).schedule.steps == 160
 
 
 @pytest.mark.parametrize("filled", ["initial", "resumed"])
@@ -113,14 +116,14 @@ def test_pretrained_weights_are_not_fetched_where_others_take_their_place(world,
     monkeypatch.setattr(worker.torch, "get_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(worker.torch, "prepare_model", lambda network: network)
     monkeypatch.setattr(worker, "get_checkpoint", lambda: None)
-    plan = training.plan_job(world).plan
+    plan = training.plan_job(world).schedule
     before = train_worker._training(world, plan)
     (tmp_path / train_worker.FILE).write_bytes(before.save({}))
     away = changed(world, model={"pretrained": "/nowhere/resnet.pth"}, seed=world.seed + 1)
     with pytest.raises(InputError, match="there is no file /nowhere"):
         train_worker._training(away, plan)
     if filled == "initial":
-        away = changed(away, train={"initial": str(tmp_path / train_worker.FILE)})
+        away = changed(away, train={"init_checkpoint": str(tmp_path / train_worker.FILE)})
     else:
         last = SimpleNamespace(as_directory=lambda: contextlib.nullcontext(str(tmp_path)))
         monkeypatch.setattr(worker, "get_checkpoint", lambda: last)
@@ -189,7 +192,7 @@ def test_the_same_job_again_does_nothing_and_another_is_refused(unbroken, world,
     assert again.sha256 == result.sha256
     assert time.monotonic() - started < 5
     with pytest.raises(InputError, match=r"trained otherwise \(1 differences\):\s+loss\.shape"):
-        training.fit(changed(world, loss={"shape": 1.0}), str(output))
+        training.fit(changed(world, loss={"betas": 1.0}), str(output))
     (output / "checkpoint.pt").rename(output / "moved.pt")
     with pytest.raises(InputError, match=r"no checkpoint\.pt"):
         training.fit(world, str(output))
@@ -216,7 +219,9 @@ def test_two_workers_share_every_batch(world, ray_session, tmp_path):
     weights = checkpoint.load(tmp_path / "checkpoint.pt").weights
     assert all(torch.isfinite(value).all() for value in weights.values())
     # started from another network's weights, a run goes on from them
-    more = changed(config, train={"initial": str(tmp_path / "checkpoint.pt"), "steps": 1, "learning_rate": 1e-9})
+    more = changed(
+        config, train={"init_checkpoint": str(tmp_path / "checkpoint.pt"), "steps": 1, "learning_rate": 1e-9}
+    )
     training.fit(more, str(tmp_path / "more"), progress=False)
     moved = checkpoint.load(tmp_path / "more" / "checkpoint.pt").weights
     parameters = [name for name in weights if name.endswith("weight")]

@@ -13,12 +13,13 @@ import torch
 from oracle_network import OracleNetwork, blank_clip, predictor_of
 from torch import Tensor
 
-from hojoint import geometry, tta
+from hojoint import geometry
 from hojoint.config import CropConfig, ManoConfig, ModelConfig, TtaConfig
-from hojoint.mano import hand_layer
-from hojoint.network import HOJoint
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import tta
+from hojoint.labelling.tta import HandPredictor
+from hojoint.model.network import HOJoint
 from hojoint.records import Frames, HandPrediction
-from hojoint.tta import HandPredictor
 
 BOXES = [[40, 30, 100, 90], [10.5, 0, 70, 95], [90, 60, 160, 120]]
 
@@ -45,7 +46,7 @@ def oracle(layer: Any, clips: list[Frames], truths: list[Any], **options: Any) -
 
 def assert_same(a: HandPrediction, b: HandPrediction, *, px: float = 1e-3, other: float = 1e-5) -> None:
     torch.testing.assert_close(a.joints_px, b.joints_px, atol=px, rtol=0)
-    for name in ("rotations", "shape", "joints", "vertices"):
+    for name in ("rotations", "betas", "joints", "vertices"):
         torch.testing.assert_close(getattr(a, name), getattr(b, name), atol=other, rtol=0)
 
 
@@ -57,7 +58,7 @@ def test_undoing_is_exact(layer: Any, flipped: bool, views: int) -> None:
     found = predictor.predict([clip], [flipped])[0]
     torch.testing.assert_close(found.joints_px, known[0], atol=2e-4, rtol=0)
     torch.testing.assert_close(found.rotations, known[1], atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.shape, known[2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.betas, known[2], atol=1e-5, rtol=0)
     assert found.flipped is flipped
     assert (found.joints_spread_px < 1e-3).all()
     assert (found.rotation_spread < 1e-3).all()
@@ -66,7 +67,7 @@ def test_undoing_is_exact(layer: Any, flipped: bool, views: int) -> None:
 def test_the_hand_is_made_from_the_averages_and_the_pose_is_the_rotations(layer: Any) -> None:
     clip, known = blank_clip("7-h0", BOXES), truth(3)
     found = oracle(layer, [clip], [known])[0].predict([clip], [False])[0]
-    again = layer(found.pose, found.shape)
+    again = layer(found.pose, found.betas)
     torch.testing.assert_close(again.vertices, found.vertices, atol=1e-5, rtol=0)
     torch.testing.assert_close(again.joints, found.joints, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.joints[:, 0], torch.zeros(3, 3))
@@ -277,7 +278,7 @@ class Eyes(torch.nn.Module):
         rotations = torch.eye(3).repeat(len(images), 16, 1, 1)
         rotations[:, 0] = turn
         hand = SimpleNamespace(
-            joints_box=(joints - corner) / size, rotations=rotations, shape=torch.zeros(len(images), 10)
+            joints_box=(joints - corner) / size, rotations=rotations, betas=torch.zeros(len(images), 10)
         )
         return SimpleNamespace(hand=hand)
 

@@ -1,4 +1,4 @@
-"""cluster.units, cluster.commits and cluster.attempts: the rules that exactly-once rests on."""
+"""Units, commits and attempts of labelling: the rules that exactly-once rests on."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from cluster import attempts, commits, units
-from cluster import store as stores
-from cluster.attempts import Ledger
-from cluster.commits import Commit, Counts
-from cluster.decoding import Failure
-from cluster.store import LocalStore
-from cluster.units import Video, make_units
-from hojoint import tables
+from cluster.labelling import attempts, commits, units
+from cluster.labelling.attempts import Ledger
+from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.decoding import Failure
+from cluster.labelling.units import Video, make_units
+from cluster.store import LocalStore, base
 from hojoint.config import Config
 from hojoint.errors import InputError
+from hojoint.labelling import tables
 from hojoint.records import Clip
 
 
@@ -137,7 +136,7 @@ def test_the_sweep_removes_what_no_commit_names_and_nothing_else(tmp_path: Path)
     store.put("predictions/u0-killed.parquet", b"half a file")
     store.put("attempts/u0/killed.json", b"{}")
     store.put("mine/notes.txt", b"")
-    half = tmp_path / stores.PARTIAL / "killed"
+    half = tmp_path / base.PARTIAL / "killed"
     half.write_bytes(b"half a file")
     os.utime(half, (0, 0))
     assert commits.sweep(store) == 3
@@ -169,7 +168,7 @@ def test_counts_add_up_across_commits_and_breaks_do_not_count_as_time() -> None:
 
 def dead_note(folder: Path, unit: str, driver: str, videos: list[str]) -> None:
     code = (
-        "from pathlib import Path; from cluster.attempts import Ledger; from cluster.store import LocalStore;"
+        "from pathlib import Path; from cluster.labelling.attempts import Ledger; from cluster.store import LocalStore;"
         f"Ledger(LocalStore(Path({str(folder)!r})), {unit!r}, {driver!r}).note({videos!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

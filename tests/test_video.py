@@ -1,4 +1,4 @@
-"""hojoint.video and hojoint.containers: what comes out of good files, and what is said of bad ones."""
+"""Videos and containers: what comes out of good files, and what is said of bad ones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from video_files import FPS, HEIGHT, WIDTH, element, picture, webm, write_broken, write_video
 
-from hojoint import containers, video
-from hojoint.video import Limits, VideoError, decode
+from hojoint.labelling import containers, video
+from hojoint.labelling.video import Limits, VideoError, decode
 
 
 def kind_of(path: Path, **options) -> str:
@@ -135,7 +135,7 @@ def test_an_element_that_claims_gigabytes_is_not_read(tmp_path: Path) -> None:
 def test_the_child_answers_over_pipes_and_imports_no_torch(good_video: Path) -> None:
     request = video.request_of(str(good_video), [1, 2], limits=Limits(), annotated_frames=0, deadline_s=20)
     bad = video.request_of("/nowhere.webm", None, limits=Limits(), annotated_frames=0, deadline_s=20)
-    code = "import sys, hojoint.video as v; c = v.main([]); assert 'torch' not in sys.modules; sys.exit(c)"
+    code = "import sys, hojoint.labelling.video as v; c = v.main([]); assert 'torch' not in sys.modules; sys.exit(c)"
     done = subprocess.run([sys.executable, "-c", code], input=request + bad, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     stream = io.BytesIO(done.stdout)

@@ -11,11 +11,13 @@ import pyarrow as pa
 import torch
 from video_files import HEIGHT, WIDTH, write_video
 
-from cluster.commits import committed_files
+from cluster.labelling.commits import committed_files
 from cluster.store import open_store
-from hojoint import checkpoint, config, tables
+from hojoint import config
 from hojoint.config import Config, ModelConfig
-from hojoint.network import HOJoint
+from hojoint.labelling import tables
+from hojoint.model import checkpoint
+from hojoint.model.network import HOJoint
 
 TINY = ModelConfig(
     input_px=64, roi_cells=8, block="basic", blocks=(1, 1, 1, 1), width=8, channels=8, hourglass_depth=1,

@@ -30,7 +30,7 @@ class Batch:
     camera: Tensor  # (B, 3, 3) NaN where unknown
     joints_px: Tensor  # (B, 21, 2)
     pose: Tensor  # (B, 48)
-    shape: Tensor  # (B, 10)
+    betas: Tensor  # (B, 10)
     has_object: Tensor  # (B,) bool
     control_px: Tensor  # (B, 21, 2)
     object_pose: Tensor  # (B, 3, 4)
@@ -61,7 +61,7 @@ def collate(samples: Sequence[Sample], keys: Sequence[tuple[int, int]] | None = 
     def stacked(name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(sample, name) for sample in samples]))
 
-    numbers = ("hand_box", "object_box", "camera", "joints_px", "pose", "shape", "control_px", "object_pose")
+    numbers = ("hand_box", "object_box", "camera", "joints_px", "pose", "betas", "control_px", "object_pose")
     return Batch(
         names=tuple(sample.name for sample in samples),
         object_names=tuple(sample.object_name for sample in samples),

@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hojoint import mano
 from hojoint.config import ManoConfig
 from hojoint.datasets import ho3d
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
+from hojoint.hand.factory import hand_layer
+from hojoint.hand.model import fingertip_errors, fingertip_ids
 
 SAMPLES = 8
 WORSE_MM = 1.0
@@ -28,9 +29,9 @@ def advice(dataset: HO3D, config: ManoConfig) -> str | None:
         InputError: no set fits, so the labels are poses of another hand model.
     """
     joints, vertices = _labelled(dataset, config) if dataset.split == "train" else _truth(dataset)
-    errors = {name: 1000 * error for name, error in mano.fingertip_errors(joints, vertices).items()}
+    errors = {name: 1000 * error for name, error in fingertip_errors(joints, vertices).items()}
     best, used = min(errors, key=errors.__getitem__), config.fingertips
-    mano.fingertip_ids(used)
+    fingertip_ids(used)
     if errors[best] > STRANGE_MM:
         hand = config.path or "the stand-in hand"
         raise InputError(
@@ -51,8 +52,8 @@ def _labelled(dataset: HO3D, config: ManoConfig) -> tuple[np.ndarray, np.ndarray
     metas = [(dataset.meta(row), dataset.names[row]) for row in rows]
     joints = np.stack([ho3d.joints_cv(meta, name) for meta, name in metas])
     pose = np.stack([ho3d.hand_pose(meta, name) for meta, name in metas])
-    shape = np.stack([ho3d.hand_shape(meta, name) for meta, name in metas])
-    posed = mano.hand_layer(config)(torch.from_numpy(pose).float(), torch.from_numpy(shape).float())
+    betas = np.stack([ho3d.hand_betas(meta, name) for meta, name in metas])
+    posed = hand_layer(config)(torch.from_numpy(pose).float(), torch.from_numpy(betas).float())
     return joints - joints[:, :1], posed.vertices.numpy().astype(np.float64)
 
 

@@ -81,9 +81,9 @@ class FreiHAND:
         label = index % len(self.cameras)  # the versions of an image share its label
         camera = self.cameras[label]
         joints_px = regions.project(self.joints[label], camera)
-        pose = shape = None
+        pose = betas = None
         if self.mano is not None:
-            pose, shape = self.mano[label, :48].copy(), self.mano[label, 48:58]
+            pose, betas = self.mano[label, :48].copy(), self.mano[label, 48:58]
             pose[3:] += self.mean_pose
         return regions.cut_sample(
             self.names[index],
@@ -95,7 +95,7 @@ class FreiHAND:
             hand_box=regions.box_of(joints_px),
             joints_px=joints_px,
             pose=pose,
-            shape=shape,
+            betas=betas,
         )
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:

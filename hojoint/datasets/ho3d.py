@@ -22,8 +22,8 @@ from hojoint import crops, geometry
 from hojoint.config import CropConfig, HO3DConfig
 from hojoint.datasets import regions, ycb
 from hojoint.errors import InputError
-from hojoint.mano import MANO_TO_SIMPLE
-from hojoint.pickles import load_restricted
+from hojoint.hand.model import MANO_TO_SIMPLE
+from hojoint.hand.pickles import load_restricted
 from hojoint.records import Sample
 
 GL_TO_CV = np.diag([1.0, -1.0, -1.0])
@@ -71,7 +71,7 @@ class HO3D:
             joints_px = regions.project(joints_cv(meta, name), camera)
             mask = self._mask(name, image.shape[:2], model, pose, camera)
             hand = {"hand_box": regions.box_of(joints_px), "joints_px": joints_px, "object_mask": mask}
-            hand |= {"pose": hand_pose(meta, name), "shape": hand_shape(meta, name)}
+            hand |= {"pose": hand_pose(meta, name), "betas": hand_betas(meta, name)}
         else:
             hand = {"hand_box": _array(meta, "handBoundingBox", (4,), name)}
         return regions.cut_sample(
@@ -203,7 +203,7 @@ def hand_pose(meta: dict[str, Any], name: str) -> np.ndarray:
     return pose
 
 
-def hand_shape(meta: dict[str, Any], name: str) -> np.ndarray:
+def hand_betas(meta: dict[str, Any], name: str) -> np.ndarray:
     """Shape coefficients (10,)."""
     return _array(meta, "handBeta", (10,), name)
 

@@ -13,10 +13,11 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
-from hojoint import crops, tables
+from hojoint import crops
 from hojoint.config import CropConfig
 from hojoint.datasets import regions
 from hojoint.errors import InputError
+from hojoint.labelling import tables
 from hojoint.records import Sample
 
 
@@ -61,7 +62,7 @@ class PseudoLabelled:
             object_box=object_box,
             joints_px=joints_px,
             pose=row["mano_pose"],
-            shape=row["mano_shape"],
+            betas=row["mano_shape"],
         )
 
     def fingerprint(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hojoint.config import CalibrationConfig
+from hojoint.config import CalibrateConfig
 from hojoint.datasets import regions
 from hojoint.datasets.ho3d import HO3D, joints_cv
 from hojoint.errors import InputError
@@ -32,7 +32,7 @@ class SequenceClip:
     indices: tuple[int, ...]  # into the data set
 
 
-def sequence_clips(dataset: HO3D, config: CalibrationConfig) -> list[SequenceClip]:
+def sequence_clips(dataset: HO3D, config: CalibrateConfig) -> list[SequenceClip]:
     """Cut the data set's list into clips; a frame that the list leaves out ends a clip, the next begins another."""
     found = []
     names = [name.split("/") for name in dataset.names]
@@ -84,13 +84,13 @@ def load(dataset: HO3D, clips: list[SequenceClip]) -> Iterator[tuple[Clip, Frame
         yield record, Frames(clip.clip_id, rgb, boxes, nothing), truth
 
 
-def _chosen(names: list[list[str]], config: CalibrationConfig) -> list[int]:
+def _chosen(names: list[list[str]], config: CalibrateConfig) -> list[int]:
     """Indices of the frames of the wanted sequences, in order of time whatever the order of the list."""
     listed = {sequence for sequence, _ in names}
     wanted = listed if config.sequences is None else set(config.sequences)
     if unknown := wanted - listed:
         raise InputError(
-            f"calibration.sequences names {', '.join(sorted(unknown))}, which HO-3D's {config.split}.txt does not "
+            f"calibrate.sequences names {', '.join(sorted(unknown))}, which HO-3D's {config.split}.txt does not "
             f"list; give some of {', '.join(sorted(listed))}"
         )
     return sorted(

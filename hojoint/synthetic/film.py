@@ -168,7 +168,7 @@ class Film:
             camera = shot.camera
             rows.append({
                 "video_id": video_id, "frame": number, "side": "left" if self.left else "right",
-                "pose": shot.hand.pose[frame].tolist(), "shape": shot.hand.shape.tolist(),
+                "pose": shot.hand.pose[frame].tolist(), "shape": shot.hand.betas.tolist(),
                 "joints_px": px.ravel().tolist(), "joints": joints.ravel().tolist(),
                 "camera": [camera[0, 0], camera[1, 1], camera[0, 2], camera[1, 2]],
                 "visible": visible, "hard": self._hard_at(number),

@@ -1,8 +1,7 @@
-"""Hand poses, and how a hand closes on an object until it touches.
+"""How a hand closes on an object until it touches.
 
-Poses are drawn from a few families (power, precision, pinch, flat, point, open) with each finger's curl of its own, so
-that the space is low-dimensional but not a list. Contact is found by closing each finger in small steps against the
-object's signed distance. Not physics: no forces, no friction.
+Contact is found by closing each finger in small steps against the object's signed distance. Not physics: no forces, no
+friction. Random poses of a free hand are in ``hojoint.hand.stand_in.angles``.
 """
 
 from __future__ import annotations
@@ -12,11 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from hojoint.synthetic import anatomy, hand
-from hojoint.synthetic.anatomy import FINGERS
+from hojoint.hand.stand_in import anatomy
+from hojoint.hand.stand_in.anatomy import FINGERS
+from hojoint.hand.stand_in.angles import (
+    clip_angles,
+    curled,
+    joint_axes,
+    joint_limits,
+    spread_fingers,
+)
 from hojoint.synthetic.objects import Shape
 
-FAMILIES = ("power", "precision", "pinch", "flat", "point", "open")
 STEPS = 17  # of closing a finger
 TRIES, GOOD = 3, 5  # at most so many, until so many fingers touch
 OPPOSITIONS = np.deg2rad(  # turns of the thumb's first joint from which it closes
@@ -38,63 +43,6 @@ class Grasp:
     touching: int  # fingers in contact; two are taken off for each finger that the object is in the way of
 
 
-def draw_angles(rng: np.random.Generator, family: str | None = None) -> np.ndarray:
-    """(15, 3) rad of a free hand, inside the anatomical limits."""
-    family = family or str(rng.choice(FAMILIES))
-    curl = _family_curls(rng, family)
-    return clip_angles(_spread(rng, _curled(curl, rng), 0.6 if family == "flat" else 0.4))
-
-
-def clip_angles(angles: np.ndarray) -> np.ndarray:
-    """Bring angles inside the joint limits."""
-    limits = hand.joint_limits()
-    return np.clip(angles, limits[..., 0], limits[..., 1])
-
-
-def _family_curls(rng: np.random.Generator, family: str) -> np.ndarray:
-    """(5,) curl of index, middle, pinky, ring and thumb, 0 straight, 1 closed."""
-    together = rng.uniform(0, 1)
-    if family == "power":
-        base = np.full(5, rng.uniform(0.35, 0.85))
-    elif family == "precision":
-        base = np.array([0.30, 0.33, 0.42, 0.38, 0.45]) + 0.3 * together
-    elif family == "pinch":
-        base = np.array([0.45, 0.15 + 0.6 * together, 0.1 + 0.8 * together, 0.1 + 0.75 * together, 0.5])
-    elif family == "flat":
-        base = np.array([0.03, 0.02, 0.05, 0.03, 0.1 + 0.4 * together])
-    elif family == "point":
-        base = np.array([0.05, 0.75, 0.85, 0.82, 0.65]) - np.array([0, 0.4, 0.4, 0.4, 0.3]) * together
-    else:
-        base = np.array([0.15, 0.17, 0.22, 0.2, 0.2]) + 0.15 * together
-    return np.clip(base + rng.normal(0, 0.09, 5), -0.1, 1)
-
-
-def _curled(curl: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Angles for curls: each finger's three joints share a curl, in proportions of its own."""
-    limits = hand.joint_limits()
-    angles = np.zeros((15, 3))
-    for index, finger in enumerate(FINGERS):
-        share = rng.normal([1.0, 1.0, 0.9], 0.18)
-        joints = slice(3 * index, 3 * index + 3)
-        angles[joints, 0] = curl[index] * share * limits[joints, 0, 1]
-        if finger == "thumb":
-            angles[13 - 1, 0] = curl[index] * 0.5 * limits[12, 0, 1] * share[0]
-            angles[12, 1] = np.deg2rad(rng.normal(10, 9))
-            angles[12, 2] = np.deg2rad(rng.normal(0, 7))
-    return angles
-
-
-def _spread(rng: np.random.Generator, angles: np.ndarray, amount: float) -> np.ndarray:
-    """Fan the fingers out or together."""
-    fan = rng.normal(0.15, 0.5) * amount
-    sides = {"index": 1.0, "middle": 0.1, "ring": -0.7, "pinky": -1.3}
-    angles = angles.copy()
-    for index, finger in enumerate(FINGERS):
-        if finger != "thumb":
-            angles[3 * index, 1] += np.deg2rad(14) * (fan * sides[finger] + rng.normal(0, 0.12))
-    return angles
-
-
 def finger_samples(angles: np.ndarray, finger: int) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, S, 3) on a finger's bones and the radii (S,) of flesh around them, hand's rest frame.
 
@@ -102,7 +50,7 @@ def finger_samples(angles: np.ndarray, finger: int) -> tuple[np.ndarray, np.ndar
     """
     name = FINGERS[finger]
     direction = anatomy.directions_to_model(anatomy.finger_frame(name)[0])
-    axes = hand.joint_axes()[3 * finger : 3 * finger + 3]
+    axes = joint_axes()[3 * finger : 3 * finger + 3]
     vectors = np.einsum("nja,jac->njc", angles, axes)
     local = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(-1, 3, 3, 3)
     widths = np.interp(np.linspace(0, 2.7, 9), [0, 1, 2, 3], [*anatomy.RADII[name], anatomy.RADII[name][2]])
@@ -163,8 +111,8 @@ def _object_place(rng: np.random.Generator, family: str) -> tuple[np.ndarray, fl
 
 def _open_hand(rng: np.random.Generator, family: str) -> np.ndarray:
     """Fingers ready to close: nearly straight, thumb opposed."""
-    angles = _curled(np.array([0.02, 0.02, 0.02, 0.02, 0.0]) + rng.normal(0, 0.03, 5), rng)
-    angles = _spread(rng, angles, 0.3)
+    angles = curled(np.array([0.02, 0.02, 0.02, 0.02, 0.0]) + rng.normal(0, 0.03, 5), rng)
+    angles = spread_fingers(rng, angles, 0.3)
     angles[12] = np.deg2rad([rng.uniform(-5, 10), rng.uniform(-5, 12), rng.normal(0, 5)])
     angles[12, 1] += np.deg2rad(18 if family != "power" else 8)
     angles[13, 0], angles[14, 0] = 0.0, 0.0
@@ -221,7 +169,7 @@ def _close_thumb(
     rng: np.random.Generator, shape: Shape, rotation: np.ndarray, translation: np.ndarray, opened: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """The thumb comes round in several ways at once; the way that ends with its tip nearest to the object is taken."""
-    limits = hand.joint_limits()[12:15]
+    limits = joint_limits()[12:15]
     starts = np.repeat(opened[None], len(OPPOSITIONS), axis=0)
     starts[:, 0] += OPPOSITIONS + rng.normal(0, np.deg2rad(3), OPPOSITIONS.shape)
     target = starts.copy()
@@ -253,7 +201,7 @@ def _close_finger(
     joints = slice(3 * finger, 3 * finger + 3)
     start, target = opened[joints], opened[joints].copy()
     shares = np.array([0.78, 0.95, 0.8]) * rng.uniform(0.85, 1.1, 3)
-    target[:, 0] = np.minimum(shares, 1) * hand.joint_limits()[joints, 0, 1]
+    target[:, 0] = np.minimum(shares, 1) * joint_limits()[joints, 0, 1]
     path = start + np.linspace(0, 1, STEPS)[:, None, None] * (target - start)
     points, radii = finger_samples(path, finger)
     gap = shape.distance((points.reshape(-1, 3) - translation) @ rotation).reshape(points.shape[:2]) - radii

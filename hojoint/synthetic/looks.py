@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hojoint.synthetic import anatomy, hand_mesh, meshes
-from hojoint.synthetic.anatomy import BONES, FINGERS
+from hojoint.hand.stand_in import anatomy
+from hojoint.hand.stand_in import mesh as hand_mesh
+from hojoint.hand.stand_in import surfaces as meshes
+from hojoint.hand.stand_in.anatomy import BONES, FINGERS
 from hojoint.synthetic.render import Light
 
 TONES = np.array(  # skin from light to dark, RGB albedo
@@ -33,7 +35,7 @@ BACKGROUNDS = ("gradient", "cloud", "checker", "stripes", "clutter", "desk", "gr
 class Subject:
     """A person: hand shape, skin and sleeve."""
 
-    shape: np.ndarray  # (10,)
+    betas: np.ndarray  # (10,)
     skin: np.ndarray  # (778, 3) albedo of the hand
     arm: np.ndarray  # (3,) albedo of the forearm
     sleeve: float  # share of the forearm's length, from the wrist, that is bare

@@ -12,7 +12,9 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation, Slerp
 
-from hojoint.synthetic import anatomy, grasps, hand
+from hojoint.hand.stand_in import anatomy
+from hojoint.hand.stand_in.angles import clip_angles, draw_angles, pose_from_angles
+from hojoint.synthetic import grasps
 from hojoint.synthetic.objects import Shape
 
 
@@ -107,7 +109,7 @@ def _free_plan(rng: np.random.Generator, frames: int, spacing: tuple[int, int]) 
     keys = [0]
     while keys[-1] < frames - 1:
         keys.append(keys[-1] + int(rng.integers(spacing[0], spacing[1] + 1)))
-    values = np.array([grasps.draw_angles(rng) for _ in keys])
+    values = np.array([draw_angles(rng) for _ in keys])
     if len(keys) < 2:
         return np.repeat(values[:1], frames, axis=0)
     return np.asarray(PchipInterpolator(keys, values)(np.arange(frames)))
@@ -140,9 +142,9 @@ def make_track(
     if story in ("pick", "place", "alone"):
         moved = _approach(rng, story, rotation, wrist, angles, object_rotation, object_place)
         rotation, wrist, angles, object_rotation, object_place = moved
-    angles = grasps.clip_angles(angles)
+    angles = clip_angles(angles)
     bend = Rotation.from_rotvec(np.array([0, rng.normal(0, 0.25), rng.normal(0, 0.35)])).as_matrix()
-    pose = np.concatenate([Rotation.from_matrix(rotation).as_rotvec(), hand.pose_from_angles(angles)], axis=1)
+    pose = np.concatenate([Rotation.from_matrix(rotation).as_rotvec(), pose_from_angles(angles)], axis=1)
     arm = _beside_the_camera(rotation @ (bend @ np.array([1.0, 0, 0])))
     return Track(pose, wrist, arm, object_rotation, object_place, present)
 
@@ -186,7 +188,7 @@ def _approach(
     eased = away**1.4
     held = np.arange(frames) < contact
     wrist = np.where(held[:, None], wrist[contact] + eased * far * path, wrist)
-    open_hand = grasps.clip_angles(0.35 * angles[contact])
+    open_hand = clip_angles(0.35 * angles[contact])
     share = np.clip(away * 2.5, 0, 1)[..., None]
     angles = np.where(held[:, None, None], angles[contact] + share * (open_hand - angles[contact]), angles)
     turned = Rotation.from_rotvec(eased * rng.normal(0, 0.35, 3)) * Rotation.from_matrix(rotation[contact])

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial import cKDTree
 
+from hojoint.hand.stand_in.surfaces import normals as normals_of
 from hojoint.synthetic.looks import label_texture
-from hojoint.synthetic.meshes import normals as normals_of
 
 YCB_LABELS = {
     "003_cracker_box": 2,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hojoint.synthetic.meshes import normals
+from hojoint.hand.stand_in.surfaces import normals
 
 EDGE = 1e-7  # share of a triangle
 BACKGROUND, HAND, OBJECT, ARM = 0, 1, 2, 3

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 import torch
 
-from hojoint.mano import ManoLayer
-from hojoint.synthetic import hand_mesh, looks, motion, render
+from hojoint.hand.layer import ManoLayer
+from hojoint.hand.stand_in import mesh as hand_mesh
+from hojoint.hand.stand_in.model import stand_in_model
+from hojoint.synthetic import looks, motion, render
 from hojoint.synthetic.domains import Domain
-from hojoint.synthetic.hand import stand_in_model
 from hojoint.synthetic.looks import Finish, Subject
 from hojoint.synthetic.motion import Track
 from hojoint.synthetic.objects import Shape, wild_shape, ycb_shape
@@ -29,7 +30,7 @@ class Hand:
     """The hand of every frame of a shot; the right-hand model, camera frame of the unmirrored picture."""
 
     pose: np.ndarray  # (T, 48)
-    shape: np.ndarray  # (10,)
+    betas: np.ndarray  # (10,)
     joints: np.ndarray  # (T, 21, 3) m, simple order, camera frame
     vertices: np.ndarray  # (T, 778, 3) m, camera frame
     joints_px: np.ndarray  # (T, 21, 2)
@@ -68,11 +69,11 @@ def _layer() -> ManoLayer:
     return ManoLayer(stand_in_model(), fingertips="ho3d_v2", center=True)
 
 
-def pose_hand(pose: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pose_hand(pose: np.ndarray, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Wrist-centred joints (T, 21, 3) in simple order and vertices (T, 778, 3) of the stand-in hand."""
     with torch.no_grad():
-        betas = torch.from_numpy(np.repeat(shape[None], len(pose), axis=0)).float()
-        output = _layer()(torch.from_numpy(pose).float(), betas)
+        repeated = torch.from_numpy(np.repeat(betas[None], len(pose), axis=0)).float()
+        output = _layer()(torch.from_numpy(pose).float(), repeated)
     return output.joints.numpy().astype(np.float64), output.vertices.numpy().astype(np.float64)
 
 
@@ -149,9 +150,9 @@ def _finish(rng: np.random.Generator, domain: Domain, height: int) -> Finish:
 
 
 def _hand(track: Track, person: Subject, camera: np.ndarray) -> Hand:
-    joints, vertices = pose_hand(track.pose, person.shape)
+    joints, vertices = pose_hand(track.pose, person.betas)
     joints, vertices = joints + track.wrist[:, None], vertices + track.wrist[:, None]
-    return Hand(track.pose, person.shape, joints, vertices, _flat(joints, camera), _flat(vertices, camera))
+    return Hand(track.pose, person.betas, joints, vertices, _flat(joints, camera), _flat(vertices, camera))
 
 
 def _flat(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
@@ -173,7 +174,7 @@ def _kept_inside(track: Track, hand: Hand, camera: np.ndarray, size: tuple[int, 
 def _shifted(track: Track, hand: Hand, camera: np.ndarray, shift: np.ndarray) -> tuple[Track, Hand]:
     moved = replace(track, wrist=track.wrist + shift, object_place=track.object_place + shift)
     joints, vertices = hand.joints + shift[:, None], hand.vertices + shift[:, None]
-    return moved, Hand(hand.pose, hand.shape, joints, vertices, _flat(joints, camera), _flat(vertices, camera))
+    return moved, Hand(hand.pose, hand.betas, joints, vertices, _flat(joints, camera), _flat(vertices, camera))
 
 
 def shifted(shot: Shot, shift: np.ndarray) -> Shot:

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
+from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.synthetic import write_freihand, write_ho3d, write_something
-from hojoint.synthetic.hand import save_model, stand_in_model
 
 EDITION = 6  # of the world's contents; another number means other pixels
 IMAGES_PER_PIECE = 20

@@ -14,10 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hojoint.mano import FINGERTIPS, MANO_TO_SIMPLE
+from hojoint.hand.model import FINGERTIPS, MANO_TO_SIMPLE
+from hojoint.hand.stand_in.model import stand_in_model
 from hojoint.synthetic import scene
 from hojoint.synthetic.domains import WILD
-from hojoint.synthetic.hand import stand_in_model
 from hojoint.synthetic.render import project
 from hojoint.synthetic.scene import Shot
 
@@ -58,7 +58,7 @@ def labels(shot: Shot) -> dict[str, Any]:
     pose = shot.hand.pose[0].copy()
     pose[3:] -= model.hands_mean
     focal = (shot.camera[0, 0] + shot.camera[1, 1]) / 2
-    mano = np.concatenate([pose, shot.hand.shape, root_px, [focal / root[2]]])
+    mano = np.concatenate([pose, shot.hand.betas, root_px, [focal / root[2]]])
     return {
         "K": shot.camera.tolist(),
         "mano": [mano.round(8).tolist()],

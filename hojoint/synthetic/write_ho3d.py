@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from hojoint.mano import SIMPLE_TO_MANO
+from hojoint.hand.model import SIMPLE_TO_MANO
+from hojoint.hand.stand_in.model import stand_in_model
+from hojoint.hand.stand_in.surfaces import normals as normals_of
 from hojoint.synthetic import scene
 from hojoint.synthetic.domains import LABELLED
-from hojoint.synthetic.hand import stand_in_model
-from hojoint.synthetic.meshes import normals as normals_of
 from hojoint.synthetic.objects import YCB_LABELS, ycb_shape
 from hojoint.synthetic.render import HAND, OBJECT, Picture
 from hojoint.synthetic.scene import Shot
@@ -181,8 +181,8 @@ def annotation(shot: Shot, frame: int, split: str, version: str, *, column: bool
     meta |= {
         "handJoints3D": joints.astype(real),
         "handPose": _pose_gl(shot.hand.pose[frame]).astype(real),
-        "handTrans": (joints[0] - _rest_wrist(shot.hand.shape)).astype(real),
-        "handBeta": shot.hand.shape.astype(real),
+        "handTrans": (joints[0] - _rest_wrist(shot.hand.betas)).astype(real),
+        "handBeta": shot.hand.betas.astype(real),
     }
     return meta | (_contact(shot, frame) if version == "v3" else {})
 

@@ -1,0 +1,1 @@
+"""Pseudo-labelling on Ray Data: units, Teachers, guarded decoding, commits, the attempt ledger."""

@@ -1,0 +1,271 @@
+"""What an output holds and how it grows: ``run.json``, one commit per unit, and the files that commits name.
+
+An attempt writes its files under names of its own and then puts ``commits/<unit>.json`` if it is not there yet: the
+first wins, a loser is garbage. Readers see only what a commit names. That alone makes retries, zombie drivers and two
+drivers at once harmless. Not here: what the tables hold (hojoint.labelling.tables), who attempts (``teacher``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from cluster.labelling.attempts import ATTEMPTS
+from cluster.labelling.decoding import Failure
+from cluster.labelling.units import differences
+from cluster.store import Store
+from hojoint.config import renamed
+from hojoint.errors import InputError
+
+RUN, REPORT, COMMITS = "run.json", "report.json", "commits"
+COMMIT_KEY = re.compile(rf"{COMMITS}/(u\d+)\.json")  # editors, file systems and people leave other names there
+TABLES = ("predictions", "pseudo_labels", "quarantine")
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("stage", pa.string()),
+        ("class", pa.string()),
+        ("message", pa.string()),
+        ("attempts", pa.int32()),
+    ]
+)
+READERS = 16  # threads that fetch commits
+
+
+@dataclass
+class Counts:
+    """What became of videos and frames: listed = labelled + empty + quarantined; predicted = kept + rejected."""
+
+    listed: int = 0
+    labelled: int = 0
+    empty: int = 0
+    quarantined: int = 0
+    clips: int = 0
+    short_clips: int = 0  # of which the video holds too few frames; these count as absent
+    decoded: int = 0
+    absent: int = 0  # annotated frames that the video does not hold
+    predicted: int = 0
+    kept: int = 0
+    without_image: int = 0  # kept, and not in ``pseudo_labels`` for want of pixels (jobs.refilter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    quarantine: Counter[str] = field(default_factory=Counter)  # class -> videos
+
+    def add(self, other: Counts) -> None:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def since(self, before: Counts) -> tuple[dict[str, int], dict[str, int]]:
+        """Videos by outcome and frames by verdict that have come to ``before``."""
+        videos = {name: getattr(self, name) - getattr(before, name) for name in ("labelled", "empty", "quarantined")}
+        return videos, {"kept": self.kept - before.kept, **(self.rejected - before.rejected)}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One unit's result, as ``commits/<unit>.json`` holds it."""
+
+    unit: str
+    attempt: str
+    files: dict[str, str]  # table -> key
+    sha256: dict[str, str]  # table -> of the file
+    counts: Counts
+    started: float  # seconds since the epoch
+    finished: float
+    seconds: dict[str, float]  # where the time went
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(vars(self) | {"counts": vars(self.counts)}, indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Commit:
+        tree = json.loads(data)
+        counts = tree.pop("counts")
+        counts |= {name: Counter(counts[name]) for name in ("rejected", "quarantine")}
+        return cls(counts=Counts(**counts), **tree)
+
+
+def open_run(store: Store, fingerprint: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Begin an output, or go on with one that was made with the same fingerprint.
+
+    Raises:
+        InputError: the output holds the labels of something else; the message names what differs.
+    """
+    run = {"fingerprint": dict(fingerprint), "begun": time.time(), **facts}
+    if store.put_new(RUN, json.dumps(run, indent=1).encode()):
+        return
+    different = differences(read_run(store)["fingerprint"], fingerprint)
+    if different:
+        listed = "\n  ".join(different)
+        raise InputError(
+            f"{store.root} holds labels that were made otherwise, and mixing them would be wrong. What differs:\n"
+            f"  {listed}\nGive another output, or the settings of that one"
+        )
+
+
+def read_run(store: Store) -> dict[str, Any]:
+    """``run.json`` of an output.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    try:
+        content = store.get(RUN)
+    except KeyError:
+        raise InputError(f"no labels at {store.root}: no {RUN} there. Run jobs.pseudo_label with that output") from None
+    try:
+        run = json.loads(content)
+    except ValueError:
+        run = None
+    if not isinstance(run, dict) or not isinstance(run.get("fingerprint"), dict):
+        raise InputError(f"{store.uri(RUN)} is not the {RUN} of a labelling run")
+    run["fingerprint"] = renamed(run["fingerprint"])
+    return run
+
+
+def read_whole(store: Store) -> tuple[dict[str, Any], list[Commit]]:
+    """``run.json`` and all commits of a labelling run that has come to its end.
+
+    Raises:
+        InputError: there is no run, or units are missing: what is there is no fair part of the labels.
+    """
+    run, found = read_run(store), read_commits(store)
+    if len(found) != run["units"]:
+        job = "jobs.refilter" if "refiltered" in run else "jobs.pseudo_label"
+        raise InputError(
+            f"{store.root} is not whole: {len(found)} of {run['units']} units are committed. Run {job} on it to its "
+            "end first"
+        )
+    return run, found
+
+
+def commit_key(unit_id: str) -> str:
+    """Where a unit's commit is put."""
+    return f"{COMMITS}/{unit_id}.json"
+
+
+def committed_units(store: Store) -> set[str]:
+    """Ids of the units that are done: one listing."""
+    return {match[1] for key in store.list(COMMITS) if (match := COMMIT_KEY.fullmatch(key))}
+
+
+def read_commits(store: Store, units: Iterable[str] | None = None) -> list[Commit]:
+    """All commits, or those of ``units``, in the order of their ids."""
+    wanted = sorted(committed_units(store) if units is None else units)
+    with ThreadPoolExecutor(READERS) as pool:
+        contents = list(pool.map(lambda unit: store.get(commit_key(unit)), wanted))
+    return [Commit.from_bytes(content) for content in contents]
+
+
+def committed_files(store: Store, table: str) -> list[str]:
+    """Keys of the parquet files of ``table`` that commits name; nothing else under the output may be read."""
+    return [commit.files[table] for commit in read_commits(store)]
+
+
+def commit(
+    store: Store,
+    unit_id: str,
+    attempt: str,
+    tables: Mapping[str, pa.Table],
+    *,
+    counts: Counts,
+    started: float,
+    seconds: Mapping[str, float],
+) -> Commit | None:
+    """Write the tables and commit them; nothing if another attempt at the unit was first, and its files are removed."""
+    files = {table: f"{table}/{unit_id}-{attempt}.parquet" for table in TABLES}
+    contents = {table: _parquet(tables[table]) for table in TABLES}
+    for table in TABLES:
+        store.put(files[table], contents[table])
+    result = Commit(
+        unit=unit_id,
+        attempt=attempt,
+        files=files,
+        sha256={table: hashlib.sha256(contents[table]).hexdigest() for table in TABLES},
+        counts=counts,
+        started=started,
+        finished=time.time(),
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+    )
+    if store.put_new(commit_key(unit_id), result.to_bytes()):
+        return result
+    for key in files.values():
+        store.delete(key)
+    return None
+
+
+def sweep(store: Store) -> int:
+    """Remove what killed attempts left behind, once every unit is committed; how many objects that were.
+
+    An attempt that still runs then can only lose, so its files are garbage too.
+    """
+    named = {key for found in read_commits(store) for key in found.files.values()}
+    garbage = [key for table in (*TABLES, ATTEMPTS) for key in store.list(table) if key not in named]
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(store.delete, garbage))
+    return len(garbage) + store.tidy()
+
+
+def quarantine_table(failures: Sequence[Failure]) -> pa.Table:
+    """One row per video that gave nothing, and why."""
+    rows = [
+        {
+            "video_id": failure.video_id,
+            "stage": failure.stage,
+            "class": failure.kind,
+            "message": failure.message,
+            "attempts": failure.attempts,
+        }
+        for failure in failures
+    ]
+    return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+
+
+def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]:
+    """The contract's ``report.json``, from commits alone: a resumed run's report speaks of the whole."""
+    total = Counts()
+    for each in commits:
+        total.add(each.counts)
+    seconds = _busy_seconds(commits)
+    return {
+        "videos": {name: getattr(total, name) for name in ("listed", "labelled", "empty", "quarantined")},
+        "frames": {
+            "decoded": total.decoded,
+            "predicted": total.predicted,
+            "kept": total.kept,
+            "rejected": {rule: total.rejected[rule] for rule in rules},
+            "absent": total.absent,
+            "without_image": total.without_image,
+        },
+        "clips": total.clips,
+        "short_clips": total.short_clips,
+        "quarantine": dict(sorted(total.quarantine.items())),
+        "units": len(commits),
+        "seconds": round(seconds, 3),
+        "frames_per_second": round(total.predicted / seconds, 3) if seconds else 0.0,
+    }
+
+
+def _busy_seconds(commits: Sequence[Commit]) -> float:
+    """Time during which some unit was in work: the breaks between a run and its resumption do not count."""
+    total, until = 0.0, float("-inf")
+    for each in sorted(commits, key=lambda found: found.started):
+        total += max(0.0, each.finished - max(each.started, until))
+        until = max(until, each.finished)
+    return total
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(table, sink, compression="zstd")
+    return sink.getvalue()

@@ -1,0 +1,247 @@
+"""Guarded decoding: videos are decoded ahead of inference in child processes that may hang or die.
+
+``GuardedDecoder.decode`` takes requests and gives answers in the same order, a few ahead of whoever consumes them. A
+child that misses its deadline is killed and replaced; one that crashes is replaced; either costs its own video, which
+is tried once more and then becomes a ``Failure``. Frames come through a pipe and never leave the machine. Not here:
+what a child checks (hojoint.labelling.video), who writes a failure down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from hojoint.config import LabellingConfig
+from hojoint.labelling import video
+from hojoint.labelling.video import Decoded, Limits
+
+ROOT = Path(__file__).resolve().parent.parent
+ATTEMPTS = 2
+RETRIED = ("crashed", "timeout", "unreadable")  # may be the machine's fault (its memory, its load, its disks)
+START_S = 60.0  # for a child to import its libraries on a busy machine; no video's fault
+PIPE_BYTES = 2**20  # Linux's limit for a user; 64 KB pipes cost a switch of process per 64 KB
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One video and the frames wanted of it."""
+
+    video_id: str
+    path: str
+    numbers: np.ndarray | None  # (T,) frame numbers; nothing means all
+    annotated_frames: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a video gave no labels; becomes a row of ``quarantine/``."""
+
+    video_id: str
+    stage: str  # 'decode', 'predict' or 'process'
+    kind: str  # class of the fault: hojoint.labelling.video.KINDS, the name of an exception, or 'killed_worker'
+    message: str
+    attempts: int = 1
+
+
+class GuardedDecoder:
+    """Children that decode, one per slot, and the threads that wait for them."""
+
+    def __init__(
+        self,
+        *,
+        children: int = 1,
+        ahead: int = 2,
+        deadline_s: float = 20.0,
+        memory_mb: int = 2048,
+        limits: Limits | None = None,
+    ) -> None:
+        self._ahead = max(ahead, children)
+        self._deadline_s = deadline_s
+        self._memory_mb = memory_mb
+        self._limits = limits or Limits()
+        self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        self._threads = ThreadPoolExecutor(children, thread_name_prefix="decode")
+        self._children = [_Child(memory_mb) for _ in range(children)]
+        for child in self._children:
+            self._free.put(child)
+
+    @classmethod
+    def of(cls, config: LabellingConfig, *, ahead: int) -> GuardedDecoder:
+        """As the settings say."""
+        # A child holds the frames once as the decoder made them and once more for the way out.
+        limits = Limits(config.max_frame_px, config.max_frames, config.decode_memory_mb * 2**20 // 2)
+        return cls(
+            children=config.decode_children,
+            ahead=ahead,
+            deadline_s=config.decode_deadline_s,
+            memory_mb=config.decode_memory_mb,
+            limits=limits,
+        )
+
+    def decode(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Decoded | Failure]]:
+        """Answers in the order of the requests; at most ``ahead`` videos are decoded and not yet consumed."""
+        waiting: deque[tuple[Request, Future[Decoded | Failure]]] = deque()
+        try:
+            for request in requests:
+                waiting.append((request, self._threads.submit(self._one, request)))
+                if len(waiting) >= self._ahead:
+                    oldest, future = waiting.popleft()
+                    yield oldest, future.result()
+            while waiting:
+                oldest, future = waiting.popleft()
+                yield oldest, future.result()
+        finally:  # a consumer that stops early leaves nothing behind
+            for _, future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the children. A process that dies without this leaves none either: they end with their stdin."""
+        for child in self._children:
+            child.kill(for_good=True)
+        self._threads.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> GuardedDecoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _one(self, request: Request) -> Decoded | Failure:
+        child = self._free.get()
+        message = video.request_of(
+            request.path,
+            None if request.numbers is None else request.numbers.tolist(),
+            limits=self._limits,
+            annotated_frames=request.annotated_frames,
+            deadline_s=self._deadline_s,
+        )
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    return child.ask(message, self._deadline_s)
+                except video.VideoError as error:
+                    if error.kind not in RETRIED or attempt == ATTEMPTS:
+                        return Failure(request.video_id, "decode", error.kind, str(error), attempt)
+        finally:
+            self._free.put(child)
+        raise AssertionError("the last attempt returns")
+
+
+class _Child:
+    """A decoding process, started when it is first asked and again after each death."""
+
+    def __init__(self, memory_mb: int) -> None:
+        self._memory_mb = memory_mb
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def ask(self, request: bytes, deadline_s: float) -> Decoded:
+        try:
+            process = self._running()
+        except (EOFError, TimeoutError):
+            self.kill()
+            command = f"{sys.executable} -m hojoint.labelling.video"
+            raise RuntimeError(f"the decoder process does not start: {command}") from None
+        assert process.stdin is not None
+        until = time.monotonic() + deadline_s
+        try:
+            process.stdin.write(request)
+            process.stdin.flush()
+            prefix = self._read(process, video.HEADER.size, until)
+            header = json.loads(bytes(self._read(process, video.HEADER.unpack(prefix)[0], until)))
+            if "kind" in header:
+                raise video.VideoError(header["kind"], header["message"])
+            pixels = self._read(process, int(np.prod(header["shape"])), until)
+        except TimeoutError:
+            self.kill()
+            raise video.VideoError("timeout", f"no answer within {deadline_s:g} s") from None
+        except (EOFError, BrokenPipeError):
+            raise video.VideoError("crashed", self._cause_of_death(process)) from None
+        rgb = np.frombuffer(pixels, np.uint8).reshape(header["shape"])
+        return Decoded(rgb, np.asarray(header["numbers"], np.int32), header["count"], header["fps"])
+
+    def kill(self, *, for_good: bool = False) -> None:
+        with self._lock:
+            process, self._process = self._process, None
+            self._closed = self._closed or for_good
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                with contextlib.suppress(BrokenPipeError):  # bytes that the child did not take
+                    pipe.close()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            self.kill()  # it died between two videos: neither is to blame
+        with self._lock:
+            if self._closed:
+                raise video.VideoError("crashed", "the decoder was closed")
+            if self._process is None:
+                self._process = _spawn(self._memory_mb)
+                self._read(self._process, len(video.READY), time.monotonic() + START_S)
+            return self._process
+
+    def _cause_of_death(self, process: subprocess.Popen[bytes]) -> str:
+        code = process.wait()
+        self.kill()
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"the decoder process died with {name}"
+
+    @staticmethod
+    def _read(process: subprocess.Popen[bytes], size: int, until: float) -> bytearray:
+        """Exactly ``size`` bytes of the child's answer, by ``until``."""
+        assert process.stdout is not None
+        content = bytearray(size)
+        view, at = memoryview(content), 0
+        poll = select.poll()
+        poll.register(process.stdout, select.POLLIN)
+        while at < size:
+            left = until - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                raise TimeoutError
+            count = os.readv(process.stdout.fileno(), [view[at:]])
+            if count == 0:
+                raise EOFError
+            at += count
+        return content
+
+
+def _spawn(memory_mb: int) -> subprocess.Popen[bytes]:
+    """Start a child. It gets no credentials: a video file is untrusted input."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
+    path = os.pathsep.join([str(ROOT), *(entry for entry in sys.path if entry)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hojoint.labelling.video", "--memory-mb", str(memory_mb)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=2**16,
+        env=kept | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        start_new_session=True,  # Ctrl-C is for the driver
+    )
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):  # a host with a smaller limit: slower, the same bytes
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return process

@@ -1,0 +1,125 @@
+"""Objects in a local folder or an S3 bucket, with one promise: ``put_new`` succeeds once per key. Commits rest on it.
+
+Locally that is a hard link to a finished file (``local``); on S3 a PutObject with ``If-None-Match: *`` (``s3``). Some
+S3 servers ignore the header and accept a second write; ``check_conditional`` finds them before any work. A Store is
+opened where it is used, never sent in a task. Not here: which objects a run has (cluster.labelling.commits).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cluster.store.base import KEY, PARTIAL, PROBE, WITHOUT_CONDITION, Store, checked
+from cluster.store.local import LocalStore
+from hojoint.errors import InputError
+
+__all__ = ["LocalStore", "Store", "check_conditional", "check_writable", "checked", "open_store", "read_uri"]
+
+RACERS = 8
+
+
+def open_store(uri: str, *, conditional: bool = True) -> Store:
+    """A folder, ``file://`` or ``s3://bucket[/prefix]``.
+
+    Without ``conditional``, ``put_new`` makes do with looking first where a server has no conditional writes.
+
+    Raises:
+        InputError: another scheme, or a URI that cannot be one.
+    """
+    folder, scheme = _local(uri), uri.partition("://")[0]
+    if folder is not None:
+        return LocalStore(folder)
+    if scheme == "s3":
+        from cluster.store.s3 import S3Store  # a laptop that writes to a folder need not load boto3
+
+        return S3Store(uri, conditional=conditional)
+    raise InputError(f"wanted a folder or s3://bucket/prefix, found {uri!r}: {scheme}:// is not supported")
+
+
+def check_writable(uri: str) -> None:
+    """Prove that ``uri`` can be an output, before any work; leaves nothing there, so a dry run asks too.
+
+    Raises:
+        InputError: it cannot be reached or written.
+    """
+    store = open_store(uri)
+    if not isinstance(store, LocalStore):
+        next(iter(store.list(PARTIAL)), None)  # the bucket is there and answers us
+        return
+    place = Path(store.root)
+    while not os.path.lexists(place):
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):  # permissions say little: to root, on read-only mounts, in /proc
+            pass
+    except OSError as error:
+        reason = f"no file can be made in {place} ({error.strerror})" if place.is_dir() else f"{place} is not a folder"
+        raise InputError(
+            f"cannot write to {uri}: {reason}. Give a folder that can be written to, or s3://bucket/prefix"
+        ) from None
+
+
+def read_uri(uri: str) -> bytes:
+    """One object or local file, for things that lie outside a run's output (a checkpoint).
+
+    Raises:
+        InputError: there is none.
+    """
+    path = _local(uri)
+    folder, _, name = uri.rpartition("/")
+    try:
+        if path is not None:
+            return path.read_bytes()
+        if "://" not in folder or not KEY.fullmatch(name):
+            raise InputError(
+                f"wanted the URI of one object, its name of letters, digits and _ . = -, as in s3://bucket/folder/name;"
+                f" found {uri!r}"
+            )
+        return open_store(folder).get(name)
+    except KeyError:
+        raise InputError(f"there is no object {uri}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {uri}: {error.strerror}") from None
+
+
+def _local(uri: str) -> Path | None:
+    """The path of a local file or folder; nothing for what lies elsewhere."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return Path(uri)
+    return Path("/" + rest.lstrip("/")) if scheme == "file" else None
+
+
+def check_conditional(store: Store) -> None:
+    """Prove that a second ``put_new`` is refused, one after the other and eight at once.
+
+    Raises:
+        InputError: it is not, so two attempts at a unit could both be committed.
+    """
+    name = PROBE + uuid.uuid4().hex  # shares no folder with another driver's probe
+    sequential, raced = f"{name}-sequential", f"{name}-raced"
+    start = threading.Barrier(RACERS)
+
+    def race(racer: int) -> bool:
+        start.wait()
+        return store.put_new(raced, f"racer {racer}".encode())
+
+    one_by_one = [store.put_new(sequential, b"first")]
+    try:
+        one_by_one.append(store.put_new(sequential, b"second"))
+        kept = store.get(sequential)
+        with ThreadPoolExecutor(RACERS) as pool:
+            winners = sum(pool.map(race, range(RACERS)))
+    finally:
+        store.delete(sequential)
+        store.delete(raced)
+    if one_by_one != [True, False] or kept != b"first" or winners != 1:
+        raise InputError(
+            f"{store.root} does not refuse a second conditional write (If-None-Match: *): of two in a row "
+            f"{sum(one_by_one)} succeeded, of {RACERS} at once {winners}. {WITHOUT_CONDITION}"
+        )

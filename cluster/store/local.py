@@ -1,0 +1,132 @@
+"""A store in a local folder: ``put_new`` is a hard link to a finished file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.fs
+
+from cluster.store.base import PARTIAL, checked
+from hojoint.errors import InputError
+
+ABANDONED_S = 3600.0  # a file that is being written for so long has lost its writer
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # what file systems without hard links say
+MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # faults of the machine, not of what the user gave
+
+
+class LocalStore:
+    """A folder. Its file system must have hard links, which every POSIX one has."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder).expanduser().absolute()
+        self.root = str(self._folder)
+
+    def put(self, key: str, data: bytes) -> None:
+        partial = self._partial(key, data)
+        with _users_fault(self._path(key)):
+            os.replace(partial, self._path(key))
+        _sync(self._path(key).parent)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        partial, path = self._partial(key, data), self._path(key)
+        try:
+            with _users_fault(path):
+                won = self._link(partial, path)
+        finally:
+            partial.unlink()
+        if won:
+            _sync(path.parent)
+        return won
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise KeyError(key) from None
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        top = self._folder / checked(prefix)
+        found = [Path(folder, name) for folder, _, names in os.walk(top) for name in names]
+        yield from sorted(path.relative_to(self._folder).as_posix() for path in found)
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def tidy(self) -> int:
+        removed = 0
+        for path in (self._folder / PARTIAL).glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another sweep was first
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def uri(self, key: str) -> str:
+        return str(self._path(key))
+
+    def filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
+        return pyarrow.fs.LocalFileSystem(), self.root
+
+    def _path(self, key: str) -> Path:
+        return self._folder / checked(key)
+
+    def _link(self, partial: Path, path: Path) -> bool:
+        """Give a finished file its name; whether it has it now."""
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            # NFS repeats a request whose answer was lost: the file in the way may be ours.
+            return os.path.samefile(partial, path)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            raise InputError(
+                f"cannot create files exclusively under {self.root}: {error.strerror}. The output needs a file system "
+                "with hard links; choose another folder"
+            ) from None
+        return True
+
+    def _partial(self, key: str, data: bytes) -> Path:
+        """The data in a finished file under another name, on disk."""
+        partial = self._folder / PARTIAL / uuid.uuid4().hex
+        with _users_fault(self._path(key)):
+            self._path(key).parent.mkdir(parents=True, exist_ok=True)
+            partial.parent.mkdir(exist_ok=True)
+            try:
+                with open(partial, "xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                partial.unlink(missing_ok=True)  # a full disk needs no half file more
+                raise
+        return partial
+
+
+@contextlib.contextmanager
+def _users_fault(path: Path) -> Iterator[None]:
+    """Within, an OSError means that the output cannot be what the user said; the machine's own faults stay theirs."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in MACHINE:
+            raise
+        raise InputError(f"cannot write {path}: {error.strerror}; choose an output that can be written") from None
+
+
+def _sync(folder: Path) -> None:
+    """A new name in a folder survives a power cut only when the folder itself is on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Training and retraining on Ray Train."""

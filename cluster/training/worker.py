@@ -1,0 +1,126 @@
+"""What each worker of a training run does: open the data, build the network, take its share of every step, report.
+
+A thin shell around ``hojoint.training.engine.Training``. Ray Train starts it, on one process or many, and again after
+a failure; then it resumes from the checkpoint that was reported last.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from cluster.store import read_uri
+from cluster.training.data import check_same, open_data
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.errors import InputError
+from hojoint.hand.factory import hand_layer
+from hojoint.model import checkpoint
+from hojoint.model.network import HOJoint
+from hojoint.training.batches import loader
+from hojoint.training.engine import Training
+from hojoint.training.schedule import Schedule
+
+FILE = "checkpoint.pt"
+TELL_EVERY_S = 0.5
+
+
+@ray.remote(num_cpus=0)
+class StepBoard:
+    """Where rank 0 writes how far it is, and the driver reads it; for the eye only."""
+
+    def __init__(self) -> None:
+        self._state: tuple[str, int, float] = ("starting", 0, float("nan"))
+
+    def write(self, stage: str, steps: int, loss: float) -> None:
+        self._state = (stage, steps, loss)
+
+    def read(self) -> tuple[str, int, float]:
+        return self._state
+
+
+def work(job: dict[str, Any]) -> None:
+    """The loop of one worker; ``job`` holds the settings' tree, the parents and the board."""
+    config = settings.from_tree(job["config"])
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    threads = config.cluster.threads or max(1, int(config.cluster.worker_cpus))
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+    board = job["board"] if rank == 0 else None
+    if board is not None:
+        board.write.remote("reading images", 0, float("nan"))
+    data = open_data(config)
+    check_same(data.fingerprints(), job["parents"]["data"])
+    schedule = Schedule(config.train, labelled=data.labelled, pseudo=data.pseudo, seed=config.seed)
+    training = _training(config, schedule)
+    union = data.union(cached=config.train.cache, threads=threads + 1)
+    processes = 0 if config.train.cache else config.train.loader_processes
+    every = config.train.checkpoint_every_epochs * schedule.steps_per_epoch
+    told = 0.0
+    for batch in loader(union, schedule, start=training.steps, rank=rank, workers=workers, processes=processes):
+        training.step(batch)
+        if board is not None and time.monotonic() - told > TELL_EVERY_S:
+            told = time.monotonic()
+            board.write.remote("training", training.steps, training.recent().get("total", float("nan")))
+        if training.steps % every == 0 or training.steps == schedule.steps:
+            _report(training, job["parents"], rank)
+
+
+def _training(config: Config, schedule: Schedule) -> Training:
+    """A network at the start of its training, or where the last checkpoint left it."""
+    device = ray.train.torch.get_device()
+    assert isinstance(device, torch.device)
+    torch.manual_seed(config.seed)  # every worker starts from the same weights
+    last = ray.train.get_checkpoint()
+    # Pretrained weights that are replaced at once must not be fetched: there may be no way to them.
+    filled = config.train.init_checkpoint is not None or last is not None
+    network = checkpoint.empty(config.model) if filled else HOJoint(config.model)
+    network = network.to(memory_format=torch.channels_last)
+    if config.train.init_checkpoint is not None and last is None:
+        start_from(network, config.train.init_checkpoint)
+    wrapped = ray.train.torch.prepare_model(network)
+    training = Training(config, schedule, wrapped, hand_layer(config.mano).to(device), device)
+    if last is not None:
+        with last.as_directory() as folder:
+            training.restore(checkpoint.load(Path(folder) / FILE))
+    return training
+
+
+def start_from(network: HOJoint, uri: str) -> None:
+    """Load the weights of a checkpoint of the same network.
+
+    Raises:
+        InputError: it cannot be read or is of another network.
+    """
+    try:
+        saved = checkpoint.load(read_uri(uri))
+    except InputError as error:
+        raise InputError(f"train.init_checkpoint={uri}: {error}") from None
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in saved.weights.items()}
+    if wanted != found:
+        raise InputError(
+            f"train.init_checkpoint={uri} holds another network ({len(found)} tensors, {len(wanted)} expected); its "
+            "'model' settings must be those of this run"
+        )
+    network.load_state_dict(saved.weights)
+
+
+def _report(training: Training, parents: dict[str, Any], rank: int) -> None:
+    """A checkpoint to the run's storage; a barrier for all workers."""
+    metrics = {"steps": training.steps, "loss": training.recent().get("total", float("nan"))}
+    if rank != 0:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / FILE).write_bytes(training.save(parents))
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))

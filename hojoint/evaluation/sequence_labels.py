@@ -1,0 +1,51 @@
+"""The labelling of Sec. 5.1 run on HO-3D's own sequences, where the truth is known: predictions and their truth.
+
+Exactly what unlabelled videos go through (views, camera, rules, the vote on the side), so that what is measured here
+holds there. One process, clip after clip; the job that fans out over a cluster is another (``cluster``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import torch
+
+from hojoint.config import Config
+from hojoint.datasets import sequences
+from hojoint.datasets.ho3d import HO3D
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import labels, tables, tta
+from hojoint.model import checkpoint
+
+
+def label_sequences(
+    config: Config, teacher: bytes, progress: Callable[[int], None]
+) -> tuple[pa.Table, pa.Table, Config]:  # fmt: skip
+    """Predictions table, truth table (columns of ``label_quality``), and the config with the teacher's own settings.
+
+    Args:
+        config: ``data.ho3d`` and ``calibration`` say what is labelled; ``cluster.teacher_gpus`` above 0 takes the GPU.
+        teacher: content of a checkpoint.
+        progress: told the number of frames of every finished clip.
+    """
+    network, config, sha256 = checkpoint.open_teacher(teacher, config)
+    torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.teacher_cpus)))
+    predictor = tta.HandPredictor(
+        network,
+        hand_layer(config.mano),
+        config.crop,
+        config.tta,
+        "cuda" if config.cluster.teacher_gpus > 0 else "cpu",
+        config.labelling.batch_views,
+    )
+    dataset = HO3D(config.data.ho3d, config.calibrate.split, config.crop)
+    predicted, known = [], []
+    for clip, frames, truth in sequences.load(dataset, sequences.sequence_clips(dataset, config.calibrate)):
+        found = labels.label_clips(
+            predictor, [clip], [frames], filter_config=config.filters, labelling=config.labelling, teacher=sha256
+        )
+        predicted.append(tables.predictions_table(found))
+        known.append(truth)
+        progress(len(clip.frames))
+    return pa.concat_tables(predicted), pa.concat_tables(known), config

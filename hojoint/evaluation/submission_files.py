@@ -1,0 +1,169 @@
+"""Score files of HO-3D and FreiHAND: ``pred.json`` submissions and ``evaluation_{xyz,verts}.json`` truth.
+
+A submission is ``[[N x 21 x 3], [N x 778 x 3]]`` in metres. HO-3D's is in the OpenGL camera frame (x right, y up, looks
+along -z) and raw MANO joint order, FreiHAND's in the camera frame and joint order of this project. Writing converts;
+reading keeps the file's frame and order, since truth and submission share them and the scores ask for no other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hojoint.errors import InputError
+from hojoint.evaluation import metrics
+from hojoint.hand.model import SIMPLE_TO_MANO
+
+Layout = Literal["ho3d", "freihand"]
+
+_CV_TO_GL = np.array([1.0, -1.0, -1.0])
+_KNOWN_SIZES = {11524: "HO-3D v2", 20137: "HO-3D v3", 3960: "FreiHAND"}
+_DIGITS = 5  # after the point: 10 micrometres
+
+
+@dataclass(frozen=True, eq=False)
+class HandPoints:
+    """Joints and vertices as a file has them: its frame, its joint order, metres."""
+
+    joints: np.ndarray  # (N, 21, 3)
+    vertices: np.ndarray  # (N, V, 3)
+
+
+def score_submission(predictions: str | Path, truth: str | Path, layout: Layout) -> dict[str, float]:
+    """The official numbers of a submission file against a folder of truth."""
+    true = load_truth(truth)
+    found = load_submission(predictions)
+    if len(found.joints) != len(true.joints):
+        raise InputError(
+            f"{predictions} holds {_size(len(found.joints))} for {_size(len(true.joints))} under {truth}; "
+            "both must list the same images in the same order"
+        )
+    if layout == "freihand":
+        return metrics.freihand_scores(found.joints, found.vertices, true.joints, true.vertices)
+    return metrics.hand_scores(found.joints, found.vertices, true.joints, true.vertices, order="mano")
+
+
+def load_submission(path: str | Path) -> HandPoints:
+    """Read ``pred.json``; a folder that holds it, or the zip file that is sent in, will do too."""
+    file = Path(path)
+    if file.is_dir():
+        file = _in_folder(file)
+    content = _read_json(file)
+    if not (isinstance(content, list) and len(content) == 2 and all(isinstance(part, list) for part in content)):
+        raise InputError(f"{file} must hold two lists, [[N x 21 x 3], [N x 778 x 3]]; found {_describe(content)}")
+    joints = _points(file, "joints", content[0], 21)
+    vertices = _points(file, "vertices", content[1], None)
+    if len(joints) != len(vertices):
+        raise InputError(f"{file} holds {len(joints)} samples of joints but {len(vertices)} of vertices")
+    return HandPoints(joints, vertices)
+
+
+def load_truth(root: str | Path) -> HandPoints:
+    """Read ``evaluation_xyz.json`` and ``evaluation_verts.json`` in a folder, or in its 'evaluation' or 'ref'."""
+    folders = [Path(root), Path(root) / "evaluation", Path(root) / "ref"]
+    folder = next((f for f in folders if (f / "evaluation_xyz.json").is_file()), None)
+    if folder is None:
+        raise InputError(
+            f"no evaluation_xyz.json under {root}; the truth of HO-3D and FreiHAND is a separate download, "
+            "evaluation_xyz.json and evaluation_verts.json, and belongs into one folder"
+        )
+    joints_file, vertices_file = folder / "evaluation_xyz.json", folder / "evaluation_verts.json"
+    joints = _points(joints_file, "joints", _read_json(joints_file), 21)
+    vertices = _points(vertices_file, "vertices", _read_json(vertices_file), None)
+    if len(joints) != len(vertices):
+        raise InputError(f"{folder} holds {len(joints)} samples of joints but {len(vertices)} of vertices")
+    return HandPoints(joints, vertices)
+
+
+def write_submission(path: str | Path, joints: np.ndarray, vertices: np.ndarray, layout: Layout) -> None:
+    """Write joints (N, 21, 3) and vertices (N, 778, 3), in the project's frame and order, as ``layout`` wants them.
+
+    A path that ends in '.zip' gets the zip file that is sent in, with pred.json at its root.
+
+    Raises:
+        InputError: HO-3D's server would refuse the file, because a hand lies wholly behind the camera.
+    """
+    if layout == "ho3d":
+        behind = (joints[..., 2] < 0).all(1) | (vertices[..., 2] < 0).all(1)
+        if behind.any():
+            raise InputError(
+                f"{behind.sum()} hands lie wholly behind the camera, first {behind.argmax()}: HO-3D refuses them. "
+                "Predictions must be in the camera frame, with z forward"
+            )
+        joints, vertices = joints[:, SIMPLE_TO_MANO] * _CV_TO_GL, vertices * _CV_TO_GL
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(file.name + ".part")
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("pred.json", "w") as member:
+            for piece in _pieces(joints, vertices):
+                member.write(piece.encode())
+    else:
+        with partial.open("w") as stream:
+            stream.writelines(_pieces(joints, vertices))
+    os.replace(partial, file)  # a file of that name is always whole
+
+
+def _pieces(joints: np.ndarray, vertices: np.ndarray) -> Iterator[str]:
+    """The JSON text, sample by sample: HO-3D's is hundreds of megabytes."""
+    for start, points, end in (("[[", joints, "], "), ("[", vertices, "]]")):
+        yield start
+        for row, sample in enumerate(points):
+            # + 0.0 turns -0.0 into 0.0
+            text = json.dumps((np.round(np.asarray(sample, dtype=np.float64), _DIGITS) + 0.0).tolist())
+            yield text if row == 0 else ", " + text
+        yield end
+
+
+def _in_folder(folder: Path) -> Path:
+    files = [folder / "pred.json"] if (folder / "pred.json").is_file() else sorted(folder.glob("*.json"))
+    if len(files) != 1:
+        raise InputError(f"wanted pred.json in {folder}, found {len(files)} json files; name the file")
+    return files[0]
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        if file.suffix == ".zip":
+            with zipfile.ZipFile(file) as archive:
+                return json.loads(archive.read("pred.json"))
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from None
+    except (ValueError, KeyError, zipfile.BadZipFile, RecursionError) as error:
+        raise InputError(
+            f"{file} is not {'a zip file of pred.json' if file.suffix == '.zip' else 'JSON'}: {error}"
+        ) from None
+
+
+def _points(file: Path, name: str, content: Any, count: int | None) -> np.ndarray:
+    """(N, count, 3) from nested lists; the message names the first sample that is different."""
+    wanted = f"{count or 'V'} x 3"
+    if not isinstance(content, list) or not content:
+        raise InputError(f"{file}: {name} must be a list of samples, {wanted} each; found {_describe(content)}")
+    samples = []
+    for row, sample in enumerate(content):
+        try:
+            samples.append(np.array(sample, dtype=np.float64))
+        except (ValueError, TypeError):
+            raise InputError(f"{file}: {name} of sample {row} are not {wanted} numbers") from None
+        content[row] = None  # lists take four times the memory of the array
+        shape = samples[-1].shape
+        if len(shape) != 2 or shape[1] != 3 or shape[0] != (count or samples[0].shape[0]):
+            raise InputError(f"{file}: {name} of sample {row} must be {wanted}; found {' x '.join(map(str, shape))}")
+    return np.stack(samples)
+
+
+def _describe(content: Any) -> str:
+    return f"a list of {len(content)}" if isinstance(content, list) else f"a {type(content).__name__}"
+
+
+def _size(count: int) -> str:
+    return f"{count} samples" + (f" (as {_KNOWN_SIZES[count]} has)" if count in _KNOWN_SIZES else "")

@@ -1,0 +1,152 @@
+"""The hand layer: pose and betas to joints and vertices, MANO's official forward pass in plain torch (Sec. 3, 4.2).
+
+Joints leave in the simple order, in metres, relative to the wrist. Not here: reading a MANO file (``model``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hojoint import geometry
+from hojoint.hand.model import FINGER_JOINTS, JOINTS, MANO_TO_SIMPLE, VERTICES, HandModel, fingertip_ids
+
+# Suffixes: B batch, 16 joints with a rotation, 21 with the tips, V 778 vertices, 10 betas.
+
+
+@dataclass(frozen=True, eq=False)
+class ManoOutput:
+    """A posed hand, in metres."""
+
+    vertices: Tensor  # (B, 778, 3)
+    joints: Tensor  # (B, 21, 3) simple order
+
+
+class HandLayer(Protocol):
+    """What both hand layers (``ManoLayer`` and manopth's) offer."""
+
+    faces: np.ndarray  # (1538, 3) int64
+    tips: list[int]  # vertex ids of the fingertips, thumb first
+
+    def __call__(self, pose: Tensor, betas: Tensor) -> ManoOutput:
+        """From axis-angle, (B, 48) rad in MANO's joint order, and betas (B, 10)."""
+
+    def from_rotations(self, rotations: Tensor, betas: Tensor) -> ManoOutput:
+        """From rotations (B, 16, 3, 3), root first; the mean pose is not added."""
+
+    def to(self, device: torch.device | str) -> Any:
+        """The layer on a device."""
+
+
+class ManoLayer(nn.Module):
+    """Pose and shape to vertices and joints: blend shapes, kinematic chain, linear blend skinning.
+
+    Its buffers do not enter checkpoints: MANO's licence forbids passing the model on. It computes in the precision of
+    its buffers, under autocast too: bfloat16 would move a fingertip by a millimetre.
+    """
+
+    template: Tensor  # (V, 3)
+    shapedirs: Tensor  # (10, 3 V)
+    posedirs: Tensor  # (135, 3 V)
+    joint_template: Tensor  # (16, 3)
+    joint_shapedirs: Tensor  # (10, 48)
+    joint_regressor: Tensor  # (16, V)
+    weights: Tensor  # (V, 16)
+    mean_pose: Tensor  # (45,)
+
+    def __init__(
+        self, model: HandModel, *, flat_hand_mean: bool = True, fingertips: str = "ho3d_v2", center: bool = True
+    ) -> None:
+        super().__init__()
+        self.faces = model.faces
+        self.tips = list(fingertip_ids(fingertips))
+        self.center = center
+        self.levels = _levels(model.parents)
+        self.parent_of = model.parents.tolist()
+        joint_shapedirs = np.einsum("jv,vck->jck", model.J_regressor, model.shapedirs)
+        constants = {
+            "template": model.v_template,
+            "shapedirs": model.shapedirs.reshape(-1, 10).T,
+            "posedirs": model.posedirs.reshape(-1, 9 * FINGER_JOINTS).T,
+            # Rest joints are linear in the shape: regressing them once spares 778 vertices per hand.
+            "joint_template": model.J_regressor @ model.v_template,
+            "joint_shapedirs": joint_shapedirs.reshape(-1, 10).T,
+            "joint_regressor": model.J_regressor,
+            "weights": model.weights,
+            "mean_pose": np.zeros(45) if flat_hand_mean else model.hands_mean,
+        }
+        for name, values in constants.items():
+            tensor = torch.tensor(np.ascontiguousarray(values), dtype=torch.get_default_dtype())
+            self.register_buffer(name, tensor, persistent=False)
+
+    def forward(self, pose: Tensor, betas: Tensor) -> ManoOutput:
+        """From axis-angle, (B, 48) rad in MANO's joint order, root first."""
+        with torch.autocast(pose.device.type, enabled=False):
+            pose = pose.to(self.mean_pose.dtype)
+            vectors_B48 = torch.cat((pose[:, :3], pose[:, 3:] + self.mean_pose), dim=1)
+            rotations_B1633 = geometry.axis_angle_to_matrix(vectors_B48.reshape(-1, JOINTS, 3))
+            return self._pose(rotations_B1633, betas.to(self.mean_pose.dtype))
+
+    def from_rotations(self, rotations: Tensor, betas: Tensor) -> ManoOutput:
+        """From rotations (B, 16, 3, 3); these are taken as they are, the mean pose is not added."""
+        with torch.autocast(rotations.device.type, enabled=False):
+            return self._pose(rotations.to(self.mean_pose.dtype), betas.to(self.mean_pose.dtype))
+
+    def regressed_joints(self, vertices: Tensor) -> Tensor:
+        """FreiHAND's key points, (B, 21, 3) simple order: the joint regressor on posed vertices, and the tips."""
+        joints_B163 = torch.einsum("jv,bvc->bjc", self.joint_regressor, vertices)
+        return torch.cat((joints_B163, vertices[:, self.tips]), dim=1)[:, MANO_TO_SIMPLE]
+
+    def _pose(self, rotations_B1633: Tensor, betas_B10: Tensor) -> ManoOutput:
+        vertices_BV3, rest_B163 = self._rest(rotations_B1633, betas_B10)
+        world_B1633, joints_B163 = self._chain(rotations_B1633, rest_B163)
+        # Skinning moves a vertex by what its joints do, not by where they rest.
+        shift_B163 = joints_B163 - (world_B1633 @ rest_B163[..., None]).squeeze(-1)
+        moves_B1612 = torch.cat((world_B1633.flatten(-2), shift_B163), dim=-1)
+        moves_BV12 = torch.einsum("vj,bjk->bvk", self.weights, moves_B1612)
+        turn_BV33 = moves_BV12[..., :9].reshape(*vertices_BV3.shape, 3)
+        vertices_BV3 = (turn_BV33 @ vertices_BV3[..., None]).squeeze(-1) + moves_BV12[..., 9:]
+        return self._output(vertices_BV3, joints_B163)
+
+    def _rest(self, rotations_B1633: Tensor, betas_B10: Tensor) -> tuple[Tensor, Tensor]:
+        identity_33 = torch.eye(3, dtype=rotations_B1633.dtype, device=rotations_B1633.device)
+        features_B135 = (rotations_B1633[:, 1:] - identity_33).flatten(1)
+        offsets = betas_B10 @ self.shapedirs + features_B135 @ self.posedirs
+        vertices_BV3 = self.template + offsets.reshape(-1, VERTICES, 3)
+        joints_B163 = self.joint_template + (betas_B10 @ self.joint_shapedirs).reshape(-1, JOINTS, 3)
+        return vertices_BV3, joints_B163
+
+    def _chain(self, rotations_B1633: Tensor, rest_B163: Tensor) -> tuple[Tensor, Tensor]:
+        """World rotation and position of every joint, one level of the tree at a time."""
+        order = list(self.levels[0])
+        world_BN33, joints_BN3 = rotations_B1633[:, order], rest_B163[:, order]
+        for level in self.levels[1:]:
+            parents = [self.parent_of[joint] for joint in level]
+            rows = [order.index(parent) for parent in parents]
+            bones_BN31 = (rest_B163[:, level] - rest_B163[:, parents])[..., None]
+            turn_BN33, base_BN3 = world_BN33[:, rows], joints_BN3[:, rows]
+            joints_BN3 = torch.cat((joints_BN3, base_BN3 + (turn_BN33 @ bones_BN31).squeeze(-1)), dim=1)
+            world_BN33 = torch.cat((world_BN33, turn_BN33 @ rotations_B1633[:, level]), dim=1)
+            order += level
+        back = [order.index(joint) for joint in range(JOINTS)]
+        return world_BN33[:, back], joints_BN3[:, back]
+
+    def _output(self, vertices_BV3: Tensor, joints_B163: Tensor) -> ManoOutput:
+        joints_B213 = torch.cat((joints_B163, vertices_BV3[:, self.tips]), dim=1)[:, MANO_TO_SIMPLE]
+        if self.center:
+            wrist_B13 = joints_B213[:, :1]
+            vertices_BV3, joints_B213 = vertices_BV3 - wrist_B13, joints_B213 - wrist_B13
+        return ManoOutput(vertices=vertices_BV3, joints=joints_B213)
+
+
+def _levels(parents: Sequence[int] | np.ndarray) -> list[list[int]]:
+    """Joints by their distance from the root."""
+    depth: list[int] = []
+    for parent in parents:
+        depth.append(0 if parent < 0 else depth[parent] + 1)
+    return [[joint for joint, d in enumerate(depth) if d == level] for level in range(max(depth) + 1)]

@@ -1,0 +1,1 @@
+"""From a video to pseudo-labels: decoding, eight views, camera, rules, tables (Sec. 5.1)."""

@@ -1,0 +1,252 @@
+"""The two tables of labelling: ``predictions`` (every predicted frame) and ``pseudo_labels`` (the kept ones).
+
+Columns of both, one row per frame of a clip:
+
+* ``video_id``, ``clip_id``; ``frame`` 0-based number in the video; ``flipped``: a left hand, mirrored for the network;
+* ``hand_box``, ``object_box`` xyxy px of the native frame, clipped to it; the object's is null where none is known;
+* ``joints_px`` 21 times x, y in the true (never mirrored) frame;
+* ``mano_pose``, ``mano_shape`` of the right-hand model, radians, root in the camera frame of the image the network saw;
+* ``camera`` s, tx, ty with px = s * xy + t in the true frame, where xy are the model's wrist-centred joints in metres,
+  with x negated when ``flipped``;
+* ``score_<rule>`` for each rule of ``filters``, NaN where the rule cannot judge; ``verdict``; ``teacher`` checksum;
+* ``joints_spread_px``, ``rotation_spread`` how far the test-time views disagree (px, rad).
+
+``pseudo_labels`` adds ``image``, the JPEG of a region around the hand at native resolution, and ``image_box``, where it
+was cut, so that training reads this table alone. Not here: where files go and when they count (``cluster``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from hojoint import geometry
+from hojoint.config import Config, FilterConfig
+from hojoint.errors import InputError
+from hojoint.labelling import filters
+from hojoint.records import Frames, PseudoLabels
+
+SCHEMA_VERSION = 1
+READERS = 16  # files read at once
+_VERSION_KEY = b"hojoint.schema"
+
+
+def _numbers(length: int) -> pa.DataType:
+    return pa.list_(pa.float32(), length)
+
+
+_FIELDS = [
+    pa.field("video_id", pa.string(), nullable=False),
+    pa.field("clip_id", pa.string(), nullable=False),
+    pa.field("frame", pa.int32(), nullable=False),
+    pa.field("flipped", pa.bool_(), nullable=False),
+    pa.field("hand_box", _numbers(4)),
+    pa.field("object_box", _numbers(4)),
+    pa.field("joints_px", _numbers(42)),
+    pa.field("mano_pose", _numbers(48)),
+    pa.field("mano_shape", _numbers(10)),
+    pa.field("camera", _numbers(3)),
+    *(pa.field(f"score_{rule}", pa.float32()) for rule in filters.RULES),
+    pa.field("verdict", pa.string(), nullable=False),
+    pa.field("teacher", pa.string(), nullable=False),
+    pa.field("joints_spread_px", pa.float32()),
+    pa.field("rotation_spread", pa.float32()),
+]
+_METADATA = {_VERSION_KEY: str(SCHEMA_VERSION).encode()}
+PREDICTIONS_SCHEMA = pa.schema(_FIELDS, metadata=_METADATA)
+PSEUDO_LABELS_SCHEMA = pa.schema(
+    [*_FIELDS, pa.field("image", pa.binary(), nullable=False), pa.field("image_box", _numbers(4))], metadata=_METADATA
+)  # fmt: skip
+
+
+def predictions_table(labels: Sequence[PseudoLabels]) -> pa.Table:
+    """Every frame of every clip, in the order given."""
+    return pa.concat_tables([PREDICTIONS_SCHEMA.empty_table(), *(_clip_table(label) for label in labels)])
+
+
+def pseudo_labels_table(labels: Sequence[PseudoLabels], frames: Sequence[Frames], config: Config) -> pa.Table:
+    """The kept frames with their images; ``frames`` holds the pixels of ``labels``, clip by clip."""
+    tables = [PSEUDO_LABELS_SCHEMA.empty_table()]
+    for label, pixels in zip(labels, frames, strict=True):
+        assert label.clip.clip_id == pixels.clip_id, (label.clip.clip_id, pixels.clip_id)
+        kept = np.flatnonzero([verdict == filters.KEPT for verdict in label.verdicts])
+        tables.append(with_images(_clip_table(label).take(kept), [pixels.rgb[t] for t in kept], config))
+    return pa.concat_tables(tables)
+
+
+def with_images(rows: pa.Table, frames: Sequence[np.ndarray], config: Config) -> pa.Table:
+    """Rows of ``predictions`` as rows of ``pseudo_labels``: ``frames`` holds the whole frame (H, W, 3) of each."""
+    hands, objects = array_of(rows, "hand_box"), array_of(rows, "object_box")
+    sizes = [frame.shape[:2] for frame in frames]
+    boxes = [
+        _region(hand[None], thing[None], size, config)[0]
+        for hand, thing, size in zip(hands, objects, sizes, strict=True)
+    ]
+    images = [_jpeg(frame, box, config) for frame, box in zip(frames, boxes, strict=True)]
+    rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("image"), pa.array(images, pa.binary()))
+    column = _lists(np.array(boxes, np.float32).reshape(-1, 4), 4)
+    return rows.append_column(PSEUDO_LABELS_SCHEMA.field("image_box"), column).cast(PSEUDO_LABELS_SCHEMA)
+
+
+def image_boxes(label: PseudoLabels, pixels: Frames, config: Config) -> np.ndarray:
+    """(T, 4) int: what is cut out for training, xyxy px of the frame, whole pixels inside it.
+
+    A square ``labelling.image_context`` times the hand's box (or its union with the object's, where the crop settings
+    take that), so that training's augmentation finds pixels beyond its own crop.
+    """
+    return _region(label.clip.hand_boxes, label.clip.object_boxes, pixels.rgb.shape[1:3], config)
+
+
+def _region(hand_boxes: np.ndarray, object_boxes: np.ndarray, size: tuple[int, ...], config: Config) -> np.ndarray:
+    height, width = size
+    low, high = hand_boxes[:, :2], hand_boxes[:, 2:]
+    if config.crop.unlabelled_region == "union":
+        low = np.fmin(low, object_boxes[:, :2])  # fmin: a NaN object box does not count
+        high = np.fmax(high, object_boxes[:, 2:])
+    middle, half = (low + high) / 2, (high - low).max(axis=1, keepdims=True) / 2 * config.labelling.image_context
+    limit = np.array([width, height])
+    # At least one pixel, even of a box that lies beyond the border.
+    first = np.clip(np.floor(middle - half), 0, limit - 1)
+    last = np.clip(np.ceil(middle + half), first + 1, limit)
+    return np.concatenate([first, last], axis=1).astype(np.int32)
+
+
+def read(
+    paths: Iterable[str], filesystem: pa.fs.FileSystem | None = None, *, schema: pa.Schema = PREDICTIONS_SCHEMA
+) -> pa.Table:  # fmt: skip
+    """Read committed files as one table of ``schema``.
+
+    Raises:
+        InputError: a file is no parquet file, has another schema version or lacks a column.
+    """
+
+    def one(path: str) -> pa.Table:
+        try:
+            table = pq.read_table(path, filesystem=filesystem, partitioning=None)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"cannot read the table {path}: {str(error).splitlines()[0]}") from None
+        return checked(table, path, schema)
+
+    with ThreadPoolExecutor(READERS) as pool:  # object storage answers in its own time: thousands of files, one by one
+        return pa.concat_tables([schema.empty_table(), *pool.map(one, paths)])
+
+
+def checked(table: pa.Table, name: str, schema: pa.Schema = PREDICTIONS_SCHEMA) -> pa.Table:
+    """The table with exactly the columns of ``schema``; InputError where it is not of this version or lacks one."""
+    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise InputError(
+            f"{name} has schema version {version}, wanted {SCHEMA_VERSION}; label the videos again with this release"
+        )
+    missing = [column for column in schema.names if column not in table.column_names]
+    if missing:
+        raise InputError(f"{name} lacks the columns {', '.join(missing)}; is it a table of jobs.pseudo_label?")
+    return table.select(schema.names).cast(schema)
+
+
+def array_of(table: pa.Table, column: str) -> np.ndarray:
+    """A number column as (N,) or (N, length); nulls become NaN."""
+    values = table[column].combine_chunks()
+    if not pa.types.is_fixed_size_list(values.type):
+        return values.to_numpy(zero_copy_only=False)
+    length = values.type.list_size
+    rows = np.full((len(values), length), np.nan, np.float32)
+    rows[values.is_valid().to_numpy(zero_copy_only=False)] = values.flatten().to_numpy().reshape(-1, length)
+    return rows
+
+
+def clips_of(table: pa.Table) -> list[np.ndarray]:
+    """Row numbers of each clip, frames ascending; clips in the order of their ids."""
+    ids = np.asarray(table["clip_id"].to_pylist(), dtype=object)
+    order = np.lexsort((array_of(table, "frame"), ids.astype(str)))
+    return np.split(order, np.flatnonzero(ids[order][1:] != ids[order][:-1]) + 1) if len(ids) else []
+
+
+def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
+    """The predictions judged by other thresholds, rules or temporal readings: no network, no hand model, no pixels.
+
+    The temporal scores are computed again from the columns; the spatial ones are taken as they stand, so the readings
+    that need the 3D hand (``reprojection_norm``, ``bone_reference``, ``joint_angle``) stay those of the labelling run.
+    """
+    parts = [PREDICTIONS_SCHEMA.empty_table()]
+    table = table.combine_chunks()  # or every take below would search all chunks
+    for rows in clips_of(table):
+        clip = table.take(rows)
+        tensors = {name: torch.from_numpy(array_of(clip, name).copy()) for name in _RESCORED_FROM}
+        scores = filters.with_temporal(
+            {rule: torch.from_numpy(array_of(clip, f"score_{rule}").copy()) for rule in filters.SPATIAL_RULES},
+            joints_px_TJ2=tensors["joints_px"].reshape(-1, 21, 2),
+            rotations_T1633=geometry.axis_angle_to_matrix(tensors["mano_pose"].reshape(-1, 16, 3)),
+            pose_T48=tensors["mano_pose"],
+            betas_T10=tensors["mano_shape"],
+            boxes_T4=tensors["hand_box"],
+            frames_T=tensors["frame"],
+            config=config,
+        )
+        columns = {f"score_{rule}": _floats(score) for rule, score in scores.items()}
+        sound = filters.sound(
+            tensors["joints_px"], tensors["mano_pose"], tensors["mano_shape"], tensors["camera"], config
+        )  # fmt: skip
+        columns["verdict"] = pa.array(filters.verdicts(scores, config, sound))
+        for name, column in columns.items():
+            place = clip.schema.get_field_index(name)
+            clip = clip.set_column(place, clip.schema.field(place), column)
+        parts.append(clip)
+    return pa.concat_tables(parts)
+
+
+_RESCORED_FROM = ("joints_px", "mano_pose", "mano_shape", "camera", "hand_box", "frame")
+
+
+def _clip_table(label: PseudoLabels) -> pa.Table:
+    clip, prediction = label.clip, label.prediction
+    count = len(clip.frames)
+    columns: dict[str, Any] = {
+        "video_id": pa.array([clip.video_id] * count),
+        "clip_id": pa.array([clip.clip_id] * count),
+        "frame": pa.array(clip.frames, pa.int32()),
+        "flipped": pa.array([prediction.flipped] * count),
+        "hand_box": _lists(clip.hand_boxes, 4),
+        "object_box": _lists(clip.object_boxes, 4, null_if_nan=True),
+        "joints_px": _lists(prediction.joints_px, 42),
+        "mano_pose": _lists(prediction.pose, 48),
+        "mano_shape": _lists(prediction.betas, 10),
+        "camera": _lists(label.camera, 3),
+        **{f"score_{rule}": _floats(label.scores[rule]) for rule in filters.RULES},
+        "verdict": pa.array(label.verdicts),
+        "teacher": pa.array([label.teacher] * count),
+        "joints_spread_px": _floats(prediction.joints_spread_px),
+        "rotation_spread": _floats(prediction.rotation_spread),
+    }
+    return pa.table(columns, schema=PREDICTIONS_SCHEMA)
+
+
+def _floats(values: Tensor) -> pa.Array:
+    return pa.array(values.detach().float().cpu().numpy())
+
+
+def _lists(values: Tensor | np.ndarray, length: int, *, null_if_nan: bool = False) -> pa.Array:
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    rows = np.ascontiguousarray(array, dtype=np.float32).reshape(-1, length)
+    mask = pa.array(np.isnan(rows).any(axis=1)) if null_if_nan else None
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), length, mask=mask)
+
+
+def _jpeg(image: np.ndarray, box: np.ndarray, config: Config) -> bytes:
+    x0, y0, x1, y1 = box.tolist()
+    done, data = cv2.imencode(
+        ".jpg",
+        cv2.cvtColor(np.ascontiguousarray(image[y0:y1, x0:x1]), cv2.COLOR_RGB2BGR),
+        [cv2.IMWRITE_JPEG_QUALITY, config.labelling.jpeg_quality],
+    )
+    assert done, "OpenCV refused to encode a JPEG"
+    return bytes(data)

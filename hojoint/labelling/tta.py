@@ -1,0 +1,238 @@
+"""Test-time augmentation: a hand seen in eight turned views, undone one by one and averaged (Sec. 5.1, reading A10).
+
+The network was trained under rotations of 180 degrees, so the views are rotations, with a mild scale and shift. What
+each undoing is: 2D joints return through the view's box and its affine to pixels of the native frame; the root turns
+back by Rz(-a); finger rotations, shape and root-relative size do not depend on the view. Rotations are averaged on
+SO(3), never as axis-angle, and joints and vertices are made from the averages, so that they are always one valid hand.
+
+A view derives from (clip id, frame number, view) alone, and each result is written under its own index: which frames
+share a batch changes a result by float noise at most. Left hands are seen mirrored; see ``records.HandPrediction``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hojoint import crops, geometry
+from hojoint.config import CropConfig, TtaConfig
+from hojoint.hand.layer import HandLayer
+from hojoint.model.network import HOJoint
+from hojoint.records import Frames, HandPrediction
+
+# Suffixes: T frames of a clip, V views, N = T * V, B views of one batch.
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """How the views of one clip are cut, frame by frame and view by view: N = T * V rows."""
+
+    frame_N: Tensor  # row of the clip's frames
+    affine_N23: Tensor  # true frame px -> input px; mirrors for a left hand
+    angle_N: Tensor  # rad, of the (mirrored) scene
+    hand_N4: Tensor  # RoI, input px
+    object_N4: Tensor  # RoI, input px; NaN where there is none
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What the network said of each view of a clip, undone."""
+
+    joints_px_N212: Tensor
+    rotations_N1633: Tensor
+    betas_N10: Tensor
+    written_N: Tensor  # bool
+
+
+class HandPredictor:
+    """Predicts the hand of every frame of several clips at once; holds one network on one device."""
+
+    def __init__(
+        self,
+        network: HOJoint,
+        mano_layer: HandLayer,
+        crop: CropConfig,
+        tta: TtaConfig,
+        device: torch.device | str = "cpu",
+        batch_views: int = 128,
+    ) -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device).eval()
+        self.mano_layer: HandLayer = mano_layer.to(self.device)
+        self.crop, self.tta, self.batch_views = crop, tta, batch_views
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        clips: Sequence[Frames],
+        flipped: Sequence[bool],
+        *,
+        numbers: Sequence[np.ndarray] | None = None,
+        rows: Sequence[np.ndarray] | None = None,
+    ) -> list[HandPrediction]:
+        """One prediction per clip.
+
+        Args:
+            clips: pixels and boxes; the hand boxes must have an area.
+            flipped: whether the clip shows a left hand.
+            numbers: the frames' numbers in the video, (T,) per clip; nothing means 0, 1, 2, ...
+            rows: which frames of each clip to predict, at least one; nothing means all.
+        """
+        if numbers is None:
+            numbers = [np.arange(len(clip.rgb)) for clip in clips]
+        if rows is None:
+            rows = [np.arange(len(clip.rgb)) for clip in clips]
+        views = [self.views(*clip) for clip in zip(clips, flipped, numbers, rows, strict=True)]
+        answers = [_blank(len(view.frame_N), self.device) for view in views]
+        # (clip, row) of every view of every clip, cut into batches wherever they fall
+        plan = [(clip, row) for clip, view in enumerate(views) for row in range(len(view.frame_N))]
+        for start in range(0, len(plan), self.batch_views):
+            self._answer(clips, views, plan[start : start + self.batch_views], answers)
+        return [self._average(*clip) for clip in zip(answers, flipped, strict=True)]
+
+    def views(self, clip: Frames, flipped: bool, numbers: np.ndarray, rows: np.ndarray) -> Views:
+        """Where each view of the frames in ``rows`` is cut."""
+        count, side = self.tta.views, self.network.config.input_px
+        draws_TV4 = torch.from_numpy(np.stack([_draws(clip.clip_id, int(n), self.tta) for n in numbers[rows]]))
+        draws_N4 = draws_TV4.reshape(-1, 4).float()
+        frame_N = torch.from_numpy(rows).repeat_interleave(count)
+        hand_N4, object_N4 = torch.from_numpy(clip.hand_boxes)[frame_N], torch.from_numpy(clip.object_boxes)[frame_N]
+        # The mirror comes first, so that the turned scene is the mirrored one and Rz(-a) undoes its turn.
+        mirror_23 = torch.tensor([[-1.0, 0.0, clip.rgb.shape[2] - 1], [0.0, 1.0, 0.0]] if flipped else _IDENTITY)
+        mirror_N23 = mirror_23.expand(len(frame_N), 2, 3)
+        union = self.crop.unlabelled_region == "union"
+        seen_N4 = geometry.rotate_box(hand_N4, mirror_N23)
+        seen_object_N4 = geometry.rotate_box(object_N4, mirror_N23)
+        size_N2 = hand_N4.new_tensor([clip.rgb.shape[2], clip.rgb.shape[1]]).expand(len(frame_N), 2)
+        centre_N2, side_N = crops.square_of(
+            seen_N4,
+            seen_object_N4 if union else None,
+            self.crop.context,
+            size_N2 if self.crop.clip else None,  # as in training
+            hand_context=self.crop.hand_context,
+        )
+        turn_N23 = crops.view_affine(
+            centre_N2,
+            side_N,
+            side,
+            draws_N4[:, 0],
+            1 + self.tta.scale * draws_N4[:, 1],
+            self.tta.shift * draws_N4[:, 2:],
+        )
+        affine_N23 = _compose(turn_N23, mirror_N23)
+        return Views(
+            frame_N=frame_N,
+            affine_N23=affine_N23,
+            # read off the affine itself, so that no convention of the crop's can differ from ours
+            angle_N=torch.atan2(turn_N23[:, 1, 0], turn_N23[:, 0, 0]),
+            hand_N4=geometry.scale_box(geometry.rotate_box(hand_N4, affine_N23), self.crop.hand_roi_scale),
+            object_N4=geometry.scale_box(geometry.rotate_box(object_N4, affine_N23), self.crop.object_roi_scale),
+        )
+
+    def _answer(
+        self, clips: Sequence[Frames], views: Sequence[Views], batch: list[tuple[int, int]], answers: list[_Answers]
+    ) -> None:  # fmt: skip
+        """Run one batch of (clip, row) pairs and write each answer, undone, under its own index."""
+        present = sorted({clip for clip, _ in batch})
+        rows = {clip: torch.tensor([row for c, row in batch if c == clip]) for clip in present}
+        images = torch.cat([self._warp(clips[clip], views[clip], rows[clip]) for clip in present])
+        taken = [Views(*(getattr(views[c], name)[rows[c]] for name in _VIEW_FIELDS)) for c in present]
+        hand_B4 = torch.cat([view.hand_N4 for view in taken]).to(self.device)
+        object_B4 = torch.cat([view.object_N4 for view in taken]).to(self.device)
+        output = self.network(images, hand_B4, object_B4, with_object=False).hand
+        assert len(output.betas) == len(batch), "the network answered another number of views than it was asked"
+        corner_B12, size_B12 = hand_B4[:, None, :2], (hand_B4[:, None, 2:] - hand_B4[:, None, :2])
+        joints_B212 = corner_B12 + output.joints_box.float() * size_B12
+        start = 0
+        for clip, view in zip(present, taken, strict=True):
+            own = slice(start, start + len(view.frame_N))
+            to_frame = geometry.invert_affine(view.affine_N23).to(self.device)
+            back = geometry.rotation_z(-view.angle_N).to(self.device)
+            rotations = output.rotations[own].float().clone()
+            rotations[:, 0] = back @ rotations[:, 0]
+            place, answer = rows[clip].to(self.device), answers[clip]
+            assert not answer.written_N[place].any(), "a view was answered twice"
+            answer.joints_px_N212[place] = geometry.apply_affine(to_frame, joints_B212[own])
+            answer.rotations_N1633[place] = rotations
+            answer.betas_N10[place] = output.betas[own].float()
+            answer.written_N[place] = True
+            start += len(view.frame_N)
+
+    def _warp(self, clip: Frames, views: Views, rows: Tensor) -> Tensor:
+        """Input images of some rows; only the frames they need travel to the device."""
+        frames, index = np.unique(views.frame_N[rows].numpy(), return_inverse=True)
+        return crops.warp(
+            torch.from_numpy(clip.rgb[frames]).to(self.device),
+            views.affine_N23[rows].to(self.device),
+            torch.from_numpy(index).to(self.device),
+            self.network.config.input_px,
+            resample=self.crop.resample,
+            supersample=self.crop.supersample,
+        )
+
+    def _average(self, answers: _Answers, flipped: bool) -> HandPrediction:
+        assert bool(answers.written_N.all()), "a view was not answered"
+        count = self.tta.views
+        joints = answers.joints_px_N212.reshape(-1, count, 21, 2)
+        rotations = answers.rotations_N1633.reshape(-1, count, 16, 3, 3)
+        # Summed in double: the order of the views must not show.
+        joints_px = joints.double().mean(1).float()
+        betas = answers.betas_N10.reshape(-1, count, 10).double().mean(1).float()
+        mean = _mean_rotation(rotations)
+        hand = self.mano_layer.from_rotations(mean, betas)
+        apart_px = (joints - joints_px[:, None]).square().sum(-1).mean((1, 2)).sqrt()
+        apart_rad = geometry.geodesic(rotations, mean[:, None].expand_as(rotations)).square().mean((1, 2)).sqrt()
+        return HandPrediction(
+            joints_px=joints_px.cpu(),
+            rotations=mean.cpu(),
+            pose=geometry.matrix_to_axis_angle(mean).reshape(-1, 48).cpu(),
+            betas=betas.cpu(),
+            joints=hand.joints.float().cpu(),
+            vertices=hand.vertices.float().cpu(),
+            joints_spread_px=apart_px.cpu(),
+            rotation_spread=apart_rad.cpu(),
+            flipped=flipped,
+        )
+
+
+_IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+_VIEW_FIELDS = ("frame_N", "affine_N23", "angle_N", "hand_N4", "object_N4")
+
+
+def _draws(clip_id: str, number: int, tta: TtaConfig) -> np.ndarray:
+    """(V, 4) angle (rad), and scale and shifts in [-1, 1]; equally spaced turns with an offset of the frame's own."""
+    views, furthest = tta.views, math.radians(tta.rotation_deg)
+    seed = int.from_bytes(hashlib.blake2b(f"{clip_id}/{number}".encode(), digest_size=8).digest(), "big")
+    random = np.random.default_rng(seed)
+    angle = 2 * furthest / views * (np.arange(views) + random.uniform(0, 1)) - furthest
+    return np.concatenate([angle[:, None], random.uniform(-1, 1, (views, 3))], axis=1)
+
+
+def _compose(outer_N23: Tensor, inner_N23: Tensor) -> Tensor:
+    """The affine that applies ``inner`` first."""
+    linear = outer_N23[..., :2]
+    return torch.cat([linear @ inner_N23[..., :2], linear @ inner_N23[..., 2:] + outer_N23[..., 2:]], dim=-1)
+
+
+def _mean_rotation(rotations_TV1633: Tensor) -> Tensor:
+    """Chordal mean over the views; NaN where a view is not finite, which every rule rejects (an SVD would raise)."""
+    finite_T = rotations_TV1633.isfinite().flatten(1).all(1)[:, None, None, None]
+    mean = geometry.mean_rotation(
+        torch.where(finite_T[:, None], rotations_TV1633, torch.eye(3).to(rotations_TV1633)), 1
+    )
+    return torch.where(finite_T, mean, torch.nan)
+
+
+def _blank(count: int, device: torch.device) -> _Answers:
+    return _Answers(
+        joints_px_N212=torch.full((count, 21, 2), torch.nan, device=device),
+        rotations_N1633=torch.full((count, 16, 3, 3), torch.nan, device=device),
+        betas_N10=torch.full((count, 10), torch.nan, device=device),
+        written_N=torch.zeros(count, dtype=torch.bool, device=device),
+    )

@@ -1,0 +1,1 @@
+"""The network of Fig. 2, its losses, object poses from control points, and checkpoints."""

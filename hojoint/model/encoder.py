@@ -1,0 +1,201 @@
+"""Shared encoder: a ResNet with a feature pyramid, and the RoI features cut from it (Sec. 4, App. A, Table 6).
+
+Only the finest level, P2 (stride 4), is used. As in the released code every ReLU of the ResNet is a LeakyReLU and the
+input is RGB in [0, 1] without mean and deviation. The pyramid's coarser smoothing convolutions of the released code are
+absent: nothing ever reads their output. This file knows no hand and no object, only boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision import models
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import roi_align
+
+from hojoint.config import ModelConfig
+from hojoint.errors import InputError
+
+# B images, S input side, C channels, R RoI cells a side; sizes of maps are (rows, columns).
+
+STRIDE = 4
+BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
+IMAGENET = {
+    ("basic", (2, 2, 2, 2)): models.ResNet18_Weights.IMAGENET1K_V1,
+    ("basic", (3, 4, 6, 3)): models.ResNet34_Weights.IMAGENET1K_V1,
+    ("bottleneck", (3, 4, 6, 3)): models.ResNet50_Weights.IMAGENET1K_V1,
+    ("bottleneck", (3, 4, 23, 3)): models.ResNet101_Weights.IMAGENET1K_V1,
+}
+
+
+class ResNet(nn.Module):
+    """torchvision's residual blocks in any width, with LeakyReLU; names of parameters are torchvision's."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        block = BLOCKS[config.block]
+        width = config.width
+        self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.act = nn.LeakyReLU(config.leaky_relu_slope, inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.out_channels = [width * 2**level * block.expansion for level in range(4)]
+        inputs = [width, *self.out_channels[:3]]
+        layers = [
+            _layer(block, inputs[level], width * 2**level, count=config.blocks[level], stride=1 if level == 0 else 2)
+            for level in range(4)
+        ]
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        for module in layers:
+            for inner in module.modules():
+                if isinstance(inner, BasicBlock | Bottleneck):
+                    inner.relu = nn.LeakyReLU(config.leaky_relu_slope, inplace=True)
+        for inner in self.modules():
+            if isinstance(inner, nn.Conv2d):
+                nn.init.kaiming_normal_(inner.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images_B3SS: Tensor) -> list[Tensor]:
+        """Maps of stride 4, 8, 16 and 32."""
+        x = self.maxpool(self.act(self.bn1(self.conv1(images_B3SS))))
+        maps = []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            maps.append(x)
+        return maps
+
+
+def _layer(
+    block: type[BasicBlock] | type[Bottleneck], channels: int, width: int, *, count: int, stride: int
+) -> nn.Sequential:
+    out = width * block.expansion
+    downsample = None
+    if stride != 1 or channels != out:
+        downsample = nn.Sequential(
+            nn.Conv2d(channels, out, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(out)
+        )
+    first = block(channels, width, stride, downsample)
+    return nn.Sequential(first, *(block(out, width) for _ in range(count - 1)))
+
+
+class Encoder(nn.Module):
+    """Images to P2, (B, C, S/4, S/4)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.resnet = ResNet(config)
+        self.laterals = nn.ModuleList(nn.Conv2d(c, config.channels, kernel_size=1) for c in self.resnet.out_channels)
+        self.smooth = nn.Conv2d(config.channels, config.channels, kernel_size=3, padding=1)
+        if config.pretrained is not None:
+            load_pretrained(self.resnet, config)
+
+    def forward(self, images_B3SS: Tensor) -> Tensor:
+        maps = self.resnet(images_B3SS)
+        top = self.laterals[3](maps[3])
+        for level in (2, 1, 0):
+            lateral = self.laterals[level](maps[level])
+            top = lateral + F.interpolate(top, size=lateral.shape[2:], mode="bilinear", align_corners=False)
+        return self.smooth(top)
+
+
+def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor, *, cells: int) -> Tensor:
+    """RoIAlign of ``boxes`` (K, 4) px of the input on the images ``rows`` (K,): (K, C, cells, cells).
+
+    ``aligned=False`` is torchvision's older sampling, half a pixel off, with which the released weights were trained.
+    """
+    # Boxes in bfloat16 would be off by whole pixels, so mixed precision stops here.
+    dtype = torch.promote_types(p2.dtype, torch.float32)
+    rois = torch.cat([rows.to(dtype)[:, None], boxes.to(dtype)], dim=1)
+    features = roi_align(p2.to(dtype), rois, (cells, cells), spatial_scale=1 / STRIDE, sampling_ratio=-1, aligned=False)
+    return features.to(p2.dtype)
+
+
+def intersection(hand_boxes: Tensor, object_boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Overlap of two sets of boxes (K, 4), and whether it has an area (K,)."""
+    low = torch.maximum(hand_boxes[:, :2], object_boxes[:, :2])
+    high = torch.minimum(hand_boxes[:, 2:], object_boxes[:, 2:])
+    return torch.cat([low, high], dim=1), (high > low).all(dim=1)
+
+
+def intersection_features(p2: Tensor, hand_boxes: Tensor, object_boxes: Tensor, rows: Tensor, *, cells: int) -> Tensor:
+    """Features F^inter (K, C, R, R); zero where the boxes do not overlap."""
+    boxes, overlaps = intersection(hand_boxes, object_boxes)
+    features = roi_features(p2, boxes, rows, cells=cells)
+    return features * overlaps[:, None, None, None].to(features.dtype)
+
+
+def load_pretrained(resnet: ResNet, config: ModelConfig) -> None:
+    """Put ImageNet weights, or a torchvision ResNet file, into ``resnet``.
+
+    Raises:
+        InputError: the weights cannot be fetched or read, or do not fit the configured size.
+    """
+    assert config.pretrained is not None
+    weights = _fetch(config) if config.pretrained == "imagenet" else _read(Path(config.pretrained))
+    wanted = resnet.state_dict()
+    found = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+    # num_batches_tracked is absent from files of before 2018; it counts, it does not compute.
+    wrong = [
+        name
+        for name in sorted(wanted.keys() | found.keys())
+        if not name.endswith("num_batches_tracked") and _shape(wanted, name) != _shape(found, name)
+    ]
+    if wrong:
+        raise InputError(
+            f"model.pretrained={config.pretrained} does not fit a ResNet of block={config.block}, "
+            f"blocks={list(config.blocks)}, width={config.width}: {len(wrong)} tensors differ, the first is "
+            f"{wrong[0]!r} (wanted {_shape(wanted, wrong[0])}, found {_shape(found, wrong[0])}); set "
+            "model.pretrained=null or the size the weights were made for"
+        )
+    resnet.load_state_dict(found, strict=False)
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(tensors[name].shape) if name in tensors else None
+
+
+def check_pretrained(config: ModelConfig) -> None:
+    """What ``load_pretrained`` would complain of, as far as it can be known without fetching: a file is read."""
+    if config.pretrained == "imagenet":
+        _imagenet(config)
+    elif config.pretrained is not None:
+        load_pretrained(ResNet(config), config)
+
+
+def _imagenet(config: ModelConfig) -> models.WeightsEnum:
+    known = IMAGENET.get((config.block, config.blocks))
+    if known is None or config.width != 64:
+        sizes = "; ".join(f"block={block} blocks={list(blocks)}" for block, blocks in IMAGENET)
+        raise InputError(
+            f"model.pretrained=imagenet needs width=64 and one of: {sizes}; found block={config.block} "
+            f"blocks={list(config.blocks)} width={config.width}. Set model.pretrained=null to start from random weights"
+        )
+    return known
+
+
+def _fetch(config: ModelConfig) -> Mapping[str, Tensor]:
+    known = _imagenet(config)
+    fetch: Callable[..., Mapping[str, Tensor]] = known.get_state_dict
+    try:
+        return fetch(progress=False, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise InputError(
+            f"cannot fetch the ImageNet weights {known.url}: {error}. Fetch the file where there is a network and set "
+            "model.pretrained to its path"
+        ) from None
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"model.pretrained must be 'imagenet' or a file of ResNet weights; there is no file {path}")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises a dozen kinds for a file it does not understand
+        raise InputError(f"{path} is not a file of torch weights: {str(error).splitlines()[0]}") from None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(f"{path} must hold a state dict (names to tensors) of a torchvision ResNet; it does not")
+    return weights

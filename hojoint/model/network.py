@@ -1,0 +1,140 @@
+"""HOJoint: the joint hand-object network of Fig. 2, from image and boxes to hand and object (Sec. 4).
+
+Encoder, RoI features, contextual reasoning, hand decoder, object decoder, in this order. It knows no loss, no MANO
+layer and no PnP. With ``ModelConfig()`` it computes what the authors' released network computes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hojoint.config import ModelConfig
+from hojoint.model.decoders import JOINTS, JointDecoder, MeshDecoder, ObjectDecoder
+from hojoint.model.encoder import Encoder, intersection_features, roi_features
+from hojoint.model.reasoning import ContextReasoning
+
+# B images, K of them with an object, R RoI cells a side, N = R * R.
+
+
+class HandOutput(NamedTuple):
+    """What the hand decoder says."""
+
+    joints_box: Tensor  # (B, 21, 2) x, y in units of the hand box
+    rotations: Tensor  # (B, 16, 3, 3) root first
+    betas: Tensor  # (B, 10)
+    heatmaps: Tensor  # (B, 21, R, R), each of sum 1
+
+
+class ObjectOutput(NamedTuple):
+    """What the object decoder says; NaN points of confidence 0 for images without an object."""
+
+    control_box: Tensor  # (B, R, R, 21, 2) x, y in units of the object box; cells as [row, column]
+    confidence: Tensor  # (B, R, R, 21) in [0, 1]
+
+
+class HOJointOutput(NamedTuple):
+    """What the network says of a batch."""
+
+    hand: HandOutput
+    object: ObjectOutput
+    attention: Tensor | None = None  # (B, N, N) query cell, context cell; NaN rows for images without an object
+
+
+class HOJoint(nn.Module):
+    """Images (B, 3, S, S) RGB in [0, 1] and boxes (B, 4) xyxy px of them to hand and object.
+
+    The boxes are the RoIs themselves: margins are the caller's. An object box that is not finite means "no object": the
+    object branch, its batch statistics included, never sees that image (reading A21).
+    """
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or ModelConfig()
+        self.encoder = Encoder(config)
+        self.joint_decoder = JointDecoder(config)
+        self.mesh_decoder = MeshDecoder(config)
+        self.object_decoder = ObjectDecoder(config)
+        self.hand_reasoning = ContextReasoning(config) if config.reasoning in ("h+", "h+o+") else None
+        self.object_reasoning = ContextReasoning(config) if config.reasoning in ("o+", "h+o+") else None
+
+    def forward(
+        self,
+        images: Tensor,
+        hand_boxes: Tensor,
+        object_boxes: Tensor,
+        *,
+        with_object: bool = True,
+        with_attention: bool = False,
+    ) -> HOJointOutput:
+        """``with_object=False`` skips the object decoder; ``with_attention`` adds the weights of Eq. 2."""
+        assert torch.isfinite(hand_boxes).all(), "every image has a hand box"  # RoIAlign on NaN is undefined
+        cells = self.config.roi_cells
+        p2 = self.encoder(images)
+        everyone = torch.arange(len(images), device=images.device)
+        rows = torch.isfinite(object_boxes).all(dim=1).nonzero()[:, 0]
+        hand = roi_features(p2, hand_boxes, everyone, cells=cells)
+        runs_object = with_object and len(rows) > 0
+        context = None
+        if len(rows) > 0 and (self.hand_reasoning is not None or (runs_object and self.object_reasoning is not None)):
+            context = intersection_features(p2, hand_boxes[rows], object_boxes[rows], rows, cells=cells)
+        thing = roi_features(p2, object_boxes[rows], rows, cells=cells) if runs_object else None
+        attention = self._attention(hand, thing, context, rows) if with_attention else None
+        if self.hand_reasoning is not None:
+            # Without an object there is nothing to intersect: zeros, as for boxes that do not overlap.
+            hand = self.hand_reasoning(hand, spread(context, rows, hand, fill=0.0))
+        joints, heatmaps, features = self.joint_decoder(hand)
+        rotations, shape = self.mesh_decoder(heatmaps, features)
+        return HOJointOutput(
+            HandOutput(joints, rotations, shape, heatmaps), self._object(thing, context, rows, len(images)), attention
+        )
+
+    def _object(self, thing: Tensor | None, context: Tensor | None, rows: Tensor, batch: int) -> ObjectOutput:
+        """Control points and confidence of all images; the decoder sees only ``rows``."""
+        cells = self.config.roi_cells
+        if thing is None:
+            control = rows.new_full((1, 1, 1, 1, 1), torch.nan, dtype=torch.float32)
+            confidence = self._touch_object_branch().view(1, 1, 1, 1)
+            shape = (batch, cells, cells, JOINTS)
+            return ObjectOutput(control.expand(*shape, 2), confidence.expand(shape))
+        if self.object_reasoning is not None:
+            assert context is not None
+            thing = self.object_reasoning(thing, context)
+        control, confidence = self.object_decoder(thing)
+        if len(rows) == batch:
+            return ObjectOutput(control, confidence)
+        empty = control.new_empty(batch, *control.shape[1:])
+        return ObjectOutput(
+            spread(control, rows, empty, fill=torch.nan), spread(confidence, rows, empty[..., 0], fill=0.0)
+        )
+
+    def _touch_object_branch(self) -> Tensor:
+        """A zero that depends on every parameter of the object branch while training.
+
+        A batch of pseudo-labels alone uses none of them; distributed training waits for a gradient of each.
+        """
+        zero = torch.zeros((), device=self.joint_decoder.cells_x.device)
+        if not (self.training and torch.is_grad_enabled()):
+            return zero
+        branch = [self.object_decoder, *([] if self.object_reasoning is None else [self.object_reasoning])]
+        return zero + sum(p.float().sum() * 0.0 for module in branch for p in module.parameters())
+
+    def _attention(self, hand: Tensor, thing: Tensor | None, context: Tensor | None, rows: Tensor) -> Tensor | None:
+        """Softmax weights of the object's reasoning, of the hand's under "h+"; nothing where neither is there."""
+        if context is None:
+            return None
+        if self.object_reasoning is not None and thing is not None:
+            weights = self.object_reasoning.attention(thing, context)
+        elif self.hand_reasoning is not None:
+            weights = self.hand_reasoning.attention(hand[rows], context)
+        else:
+            return None
+        return spread(weights, rows, weights.new_empty(len(hand), *weights.shape[1:]), fill=torch.nan)
+
+
+def spread(values: Tensor | None, rows: Tensor, like: Tensor, *, fill: float) -> Tensor:
+    """A tensor of the shape of ``like``, ``values`` in its ``rows`` and ``fill`` elsewhere."""
+    out = torch.full_like(like, fill, requires_grad=False)
+    return out if values is None else out.index_copy(0, rows, values.to(out.dtype))

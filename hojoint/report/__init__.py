@@ -1,0 +1,1 @@
+"""Pictures, curves, tables and the report page."""

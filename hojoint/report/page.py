@@ -1,0 +1,102 @@
+"""The report of a run as one self-contained HTML page: facts (plain numbers) and pictures in, text out.
+
+Readable by someone who has never seen the project; nothing is fetched, no script runs, every value is escaped. What is
+said about numbers is worked out in ``report_tables``. Not here: where the facts come from (``jobs.report``) and how
+pictures are drawn (``draw``, ``figures``).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from hojoint.report import tables
+
+TEMPLATE = "report.html.jinja"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with what stands under it."""
+
+    data: bytes  # JPEG, PNG or SVG
+    caption: str = ""
+    tag: str = ""  # a word in a coloured lozenge before the caption
+    tone: str = ""  # 'kept', 'rejected' or ''
+
+    @property
+    def uri(self) -> str:
+        """The image as a data: URI."""
+        if self.data.startswith(b"\xff\xd8"):
+            kind = "image/jpeg"
+        elif self.data.startswith(b"\x89PNG"):
+            kind = "image/png"
+        else:
+            kind = "image/svg+xml"
+        return f"data:{kind};base64,{base64.b64encode(self.data).decode()}"
+
+    @property
+    def alt(self) -> str:
+        """The caption, for those who do not see the image."""
+        return f"{self.tag} {self.caption}".strip()
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A section of pictures."""
+
+    title: str
+    text: str
+    pictures: Sequence[Picture]
+    keys: Sequence[Mapping[str, str]] = ()  # colour and text of a legend
+    wide: bool = False  # pictures that are several tiles side by side
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the report says in numbers; each part may be missing, and then its section is."""
+
+    title: str
+    stages: Sequence[Mapping[str, Any]]  # name, what, seconds (None: was whole already)
+    provenance: Mapping[str, str]
+    labelling: Mapping[str, Any] | None = None  # report.json of the labelling job
+    quality: Mapping[str, Any] | None = None  # label_quality.summary
+    evaluation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # network -> domain -> scores
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # network -> steps, samples, ...
+    rules: Sequence[str] = tuple(tables.RULES)  # of labelling that were on
+    views: int = 8  # of each frame that was labelled
+
+
+def render(
+    facts: Facts, *, galleries: Sequence[Gallery] = (), pck: Sequence[Picture] = (), curves: Sequence[Picture] = ()
+) -> str:
+    """The page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )  # autoescape: ids and messages come from data, and a file name may hold a tag
+    page = {
+        "title": facts.title,
+        "summary": tables.summary(facts.labelling, facts.evaluation, facts.training, facts.rules),
+        "views": facts.views,
+        "cards": tables.cards(facts.labelling, facts.quality, facts.evaluation, facts.stages),
+        "comparison": tables.comparison(facts.evaluation),
+        "comparison_text": tables.comparison_text(facts.evaluation),
+        "pck": pck,
+        "labelling": tables.labelling(facts.labelling, facts.rules) if facts.labelling else None,
+        "quality": tables.quality(facts.quality) if facts.quality else None,
+        "no_quality": "These videos have no kept-aside true poses, so what the labels are worth cannot be measured.",
+        "galleries": [gallery for gallery in galleries if gallery.pictures],
+        "curves": curves,
+        "training_text": tables.training_text(facts.training),
+        "stages": [
+            {**stage, "seconds": tables.seconds(stage["seconds"]) if stage["seconds"] is not None else "was whole"}
+            for stage in facts.stages
+        ],
+        "provenance": list(facts.provenance.items()),
+    }
+    return environment.get_template(TEMPLATE).render(page=page)
