@@ -35,8 +35,8 @@ class OracleNetwork(torch.nn.Module):
         for flipped in (False, True):
             rows = np.arange(len(clip.rgb))
             views = predictor.views(clip, flipped, numbers, rows)
-            joints, rotations, shape = (values[views.frame_N] for values in truth)
-            linear = views.affine_N23[..., :2].double()
+            joints, rotations, shape = (values[views.frame_rows] for values in truth)
+            linear = views.affines[..., :2].double()
             if flipped:  # the turn of the scene after it was mirrored
                 linear = linear @ torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64))
             turn = geometry.rotation_z(torch.atan2(linear[:, 1, 0], linear[:, 0, 0])).float()
@@ -44,10 +44,10 @@ class OracleNetwork(torch.nn.Module):
             seen[:, 0] = turn @ seen[:, 0]
             if self.lost.get(clip.clip_id) is flipped:
                 seen = geometry.axis_angle_to_matrix(torch.full((*seen.shape[:2], 3), 0.9))
-            px = geometry.apply_affine(views.affine_N23, joints)
-            for n, box in enumerate(views.hand_N4):
+            px = geometry.apply_affine(views.affines, joints)
+            for n, box in enumerate(views.hand_boxes):
                 box_units = (px[n] - box[:2]) / (box[2:] - box[:2])
-                self.known[_key(box, views.object_N4[n])] = (box_units, seen[n], shape[n])
+                self.known[_key(box, views.object_boxes[n])] = (box_units, seen[n], shape[n])
 
     def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool = True) -> Any:
         assert not with_object

@@ -60,7 +60,7 @@ def scored(
 ) -> dict[str, Tensor]:
     numbers = torch.arange(len(boxes)) if frames is None else torch.tensor(frames)
     return filters.scores(
-        prediction, camera.fit(prediction), boxes, numbers, size=SIZE, axes_F33=axes, config=config
+        prediction, camera.fit(prediction), boxes, numbers, size=SIZE, axes=axes, config=config
     )  # fmt: skip
 
 
@@ -465,7 +465,7 @@ def test_a_hand_whose_camera_mirrors_it_or_failed_is_never_kept_whatever_judges(
     fitted[4, 0] = scale
     config = FilterConfig(enabled=enabled)
     found = filters.scores(
-        prediction, fitted, boxes, torch.arange(8), size=SIZE, axes_F33=axes, config=config
+        prediction, fitted, boxes, torch.arange(8), size=SIZE, axes=axes, config=config
     )  # fmt: skip
     sound = filters.sound(prediction.joints_px, prediction.pose, prediction.betas, fitted, config)
     words = filters.verdicts(found, config, sound)

@@ -97,7 +97,7 @@ def test_segmentations_that_are_asked_for_must_be_there_and_whole(world, tmp_pat
     reader = HO3D(config, "train", world.crop)
     path = tmp_path / "train" / f"{reader.names[0].replace('/', '/seg/')}.jpg"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match=rf"{path.name} is not a whole image"):
+    with pytest.raises(InputError, match=rf"{path.name} is not a complete image"):
         reader[0]
 
 

@@ -26,7 +26,7 @@ def test_half_an_image_is_refused_by_name_and_padding_is_not(tmp_path, ending):
     np.testing.assert_array_equal(regions.read_image(path), whole)
     for missing in (len(data) // 2, 5, len(data)):
         path.write_bytes(data[: len(data) - missing])
-        with pytest.raises(InputError, match=f"0000{ending} is not a whole image"):
+        with pytest.raises(InputError, match=f"0000{ending} is not a complete image"):
             regions.read_image(path)
     path.unlink()
     with pytest.raises(InputError, match=f"0000{ending} is missing"):

@@ -98,7 +98,7 @@ ONE = frame("7", 1, label("hand", LEFT))
         ('{"7": [' + "9" * 5000 + "]}", ["frames of video 7", "digits"]),
         ('{"7": ' + json.dumps([ONE]).replace("60", "6" * 400, 1) + "}", ["frame 1", "as pixels"]),
         ({"7": [ONE, ONE]}, ["frame 2", "two frames"]),
-        ({"7": [frame("7", 2), {"labels": []}]}, ["frame 2", "its number, 2,", "two frames"]),
+        ({"7": [frame("7", 2), {"labels": []}]}, ["frame 2", "two frames have the number 2"]),
         ({"7": [frame("7", 1, {"standard_category": "hand"})]}, ["box2d", "None"]),
         ({"7": [frame("7", 1, {"box2d": {}})]}, ["standard_category"]),
         ({"7": [frame("7", 1, {"standard_category": "hand", "box2d": {"x1": 1, "y1": 2, "x2": 3}})]}, ["y2", "None"]),

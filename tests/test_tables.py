@@ -60,12 +60,12 @@ def labels(
     spatial["box_iou"][0] = torch.nan
     scores = filters.with_temporal(
         spatial,
-        joints_px_TJ2=prediction.joints_px,
-        rotations_T1633=prediction.rotations,
-        pose_T48=pose,
-        betas_T10=prediction.betas,
-        boxes_T4=torch.from_numpy(clip.hand_boxes),
-        frames_T=torch.tensor(numbers),
+        joints_px=prediction.joints_px,
+        rotations=prediction.rotations,
+        pose=pose,
+        betas=prediction.betas,
+        boxes=torch.from_numpy(clip.hand_boxes),
+        frames=torch.tensor(numbers),
         config=FilterConfig(),
     )
     camera = torch.rand(count, 3, generator=random)
@@ -161,7 +161,7 @@ def test_foreign_old_and_broken_files_are_refused_by_name(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"cannot read the table .*a\.parquet"):
         tables.read([str(path)])
     pq.write_table(pa.table({"x": [1]}), path)
-    with pytest.raises(InputError, match=r"a\.parquet has schema version none, wanted 1"):
+    with pytest.raises(InputError, match=r"a\.parquet has schema version none, expected 1"):
         tables.read([str(path)])
     pq.write_table(tables.predictions_table([labels()]).drop_columns(["camera"]), path)
     with pytest.raises(InputError, match=r"a\.parquet lacks the columns camera"):
@@ -227,12 +227,12 @@ def test_other_thresholds_give_the_verdicts_that_labelling_with_them_would() -> 
     strict = FilterConfig(max_joint_step=0.04, neighbour="valid", shape_sigmas=1.0, pose_step="literal")
     direct = filters.with_temporal(
         {rule: label.scores[rule] for rule in filters.SPATIAL_RULES},
-        joints_px_TJ2=label.prediction.joints_px,
-        rotations_T1633=label.prediction.rotations,
-        pose_T48=label.prediction.pose,
-        betas_T10=label.prediction.betas,
-        boxes_T4=torch.from_numpy(label.clip.hand_boxes),
-        frames_T=torch.arange(12),
+        joints_px=label.prediction.joints_px,
+        rotations=label.prediction.rotations,
+        pose=label.prediction.pose,
+        betas=label.prediction.betas,
+        boxes=torch.from_numpy(label.clip.hand_boxes),
+        frames=torch.arange(12),
         config=strict,
     )
     again = tables.rescored(tables.predictions_table([label]), strict)

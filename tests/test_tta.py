@@ -77,15 +77,15 @@ def test_views_are_turned_by_equal_steps_about_the_hand(layer: Any) -> None:
     clip = blank_clip("7-h0", BOXES)
     predictor = predictor_of(OracleNetwork(), layer)
     views = predictor.views(clip, False, np.arange(3), np.arange(3))
-    angles = views.angle_N.reshape(3, 8).double()
+    angles = views.angles.reshape(3, 8).double()
     steps = torch.remainder(angles.diff(dim=1), 2 * math.pi)
     torch.testing.assert_close(steps, torch.full_like(steps, math.pi / 4), atol=1e-5, rtol=0)
-    scale = torch.linalg.det(views.affine_N23[..., :2]).sqrt().reshape(3, 8)
+    scale = torch.linalg.det(views.affines[..., :2]).sqrt().reshape(3, 8)
     sides = torch.tensor([60.0, 95.0, 70.0])[:, None]
     ratio = scale * 2.0 * sides / 64  # 1 where the crop of hand_context 2 fills the input exactly
     assert ((ratio > 0.89) & (ratio < 1.12)).all()
     centre = geometry.apply_affine(
-        views.affine_N23, torch.tensor(BOXES)[views.frame_N].reshape(-1, 2, 2).mean(1)[:, None]
+        views.affines, torch.tensor(BOXES)[views.frame_rows].reshape(-1, 2, 2).mean(1)[:, None]
     )
     assert ((centre - 31.5).abs() < 0.05 * 64 * 1.2 + 1).all()
 
@@ -132,8 +132,8 @@ def test_the_spread_is_the_rms_distance_of_the_views_from_their_mean(layer: Any)
 
     def noise(joints: Tensor, rotations: Tensor, shape: Tensor) -> tuple[Tensor, ...]:
         # 3 px of the native frame to the right or left; half the views turn every joint by +0.2 and half by -0.2 rad
-        moved = (views.affine_N23[..., :2] @ torch.tensor([3.0, 0.0])) * sign[:, None]
-        size = views.hand_N4[:, 2:] - views.hand_N4[:, :2]
+        moved = (views.affines[..., :2] @ torch.tensor([3.0, 0.0])) * sign[:, None]
+        size = views.hand_boxes[:, 2:] - views.hand_boxes[:, :2]
         turn = geometry.rotation_z(0.2 * sign)[:, None]
         return joints + (moved / size)[:, None], turn @ rotations, shape
 
@@ -253,7 +253,7 @@ def test_object_boxes_travel_with_the_views_for_the_variants_whose_hand_needs_th
     assert seen[1].isnan().all()
     # a square box keeps its side, up to the view's scale, whatever the turn
     views = predictor.views(clip, False, np.arange(3), np.arange(3))
-    scale = torch.linalg.det(views.affine_N23[..., :2]).sqrt().reshape(3, 8)
+    scale = torch.linalg.det(views.affines[..., :2]).sqrt().reshape(3, 8)
     torch.testing.assert_close((seen[..., 2] - seen[..., 0])[[0, 2]], 60 * scale[[0, 2]], atol=1e-3, rtol=0)
 
 

@@ -50,10 +50,10 @@ def test_a_video_may_hold_one_frame_less_than_annotated_and_the_answer_says_whic
 
 
 def test_a_container_may_promise_one_frame_more_than_it_holds_and_not_two(monkeypatch, good_video: Path) -> None:
-    true = containers.promise(good_video)
+    true = containers.read_header(good_video)
     for more, kept in ((1, True), (2, False)):
-        longer = containers.Promise(true.width, true.height, true.seconds + more / FPS, None, False)
-        monkeypatch.setattr(containers, "promise", lambda path, longer=longer: longer)
+        longer = containers.Header(true.width, true.height, true.seconds + more / FPS, None, False)
+        monkeypatch.setattr(containers, "read_header", lambda path, longer=longer: longer)
         if kept:
             assert decode(str(good_video)).count == 20
         else:
@@ -96,10 +96,10 @@ def test_too_many_frames_are_refused(good_video: Path) -> None:
 
 
 def test_the_header_says_what_was_written(tmp_path: Path) -> None:
-    short = containers.promise(write_video(tmp_path / "a.webm", 24, width=120, height=80))
+    short = containers.read_header(write_video(tmp_path / "a.webm", 24, width=120, height=80))
     assert (short.width, short.height, short.frames, short.cut) == (120, 80, None, False)
     assert short.seconds == pytest.approx(24 / FPS, abs=0.01)
-    indexed = containers.promise(write_video(tmp_path / "a.mp4", 24, width=120, height=80))
+    indexed = containers.read_header(write_video(tmp_path / "a.mp4", 24, width=120, height=80))
     assert (indexed.width, indexed.height, indexed.frames, indexed.cut) == (120, 80, 24, False)
     assert indexed.seconds == pytest.approx(24 / FPS, abs=0.01)
 
@@ -107,7 +107,7 @@ def test_the_header_says_what_was_written(tmp_path: Path) -> None:
 def test_a_video_that_starts_late_promises_its_length_from_its_first_frame(tmp_path: Path) -> None:
     late = tmp_path / "late.webm"
     late.write_bytes(webm(ticks=4833.0, first=83))
-    assert containers.promise(late).seconds == pytest.approx(4.75)
+    assert containers.read_header(late).seconds == pytest.approx(4.75)
 
 
 def test_a_header_with_wild_sizes_ends(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_header_with_wild_sizes_ends(tmp_path: Path) -> None:
             broken[place] = random.integers(256)
         wild.write_bytes(broken)
         with contextlib.suppress(containers.NotAVideo, containers.BrokenHeader):
-            containers.promise(wild)
+            containers.read_header(wild)
 
 
 def test_an_element_that_claims_gigabytes_is_not_read(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_an_element_that_claims_gigabytes_is_not_read(tmp_path: Path) -> None:
     size[-9:-1] = (1 << 56 | 2**40).to_bytes(8, "big")
     claims.write_bytes(element(0x1A45DFA3, b"") + element(0x18538067, bytes(size)))
     with pytest.raises((containers.BrokenHeader, containers.NotAVideo)):
-        containers.promise(claims)
+        containers.read_header(claims)
 
 
 def test_the_child_answers_over_pipes_and_imports_no_torch(good_video: Path) -> None:
