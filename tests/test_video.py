@@ -1,4 +1,4 @@
-"""Videos and containers: what comes out of good files, and what is said of bad ones."""
+"""Videos and containers: good files are decoded, bad ones refused with their kind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def kind_of(path: Path, **options) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".webm", ".mp4"])
-def test_every_frame_comes_out_in_its_place(tmp_path: Path, suffix: str) -> None:
+def test_every_frame_is_decoded_under_its_number(tmp_path: Path, suffix: str) -> None:
     decoded = decode(str(write_video(tmp_path / f"a{suffix}")))
     assert decoded.rgb.shape == (20, HEIGHT, WIDTH, 3)
     assert decoded.count == 20
@@ -36,31 +36,31 @@ def test_every_frame_comes_out_in_its_place(tmp_path: Path, suffix: str) -> None
         assert int(np.argmin(errors)) == number
 
 
-def test_chosen_frames_are_those_of_the_whole(good_video: Path) -> None:
-    whole = decode(str(good_video))
+def test_chosen_frames_are_those_of_the_complete_video(good_video: Path) -> None:
+    complete = decode(str(good_video))
     some = decode(str(good_video), [7, 3, 19, 3])
     assert some.numbers.tolist() == [3, 7, 19]
-    np.testing.assert_array_equal(some.rgb, whole.rgb[[3, 7, 19]])
+    np.testing.assert_array_equal(some.rgb, complete.rgb[[3, 7, 19]])
 
 
-def test_a_video_may_hold_one_frame_less_than_annotated_and_the_answer_says_which_it_holds(good_video: Path) -> None:
+def test_a_video_may_hold_one_frame_less_than_annotated(good_video: Path) -> None:
     decoded = decode(str(good_video), range(21), annotated_frames=21)
     assert decoded.numbers.tolist() == list(range(20))
     assert kind_of(good_video, annotated_frames=22) == "truncated"
 
 
-def test_a_container_may_promise_one_frame_more_than_it_holds_and_not_two(monkeypatch, good_video: Path) -> None:
+def test_a_header_may_list_one_frame_more_than_the_file_holds(monkeypatch, good_video: Path) -> None:
     true = containers.read_header(good_video)
-    for more, kept in ((1, True), (2, False)):
+    for more, accepted in ((1, True), (2, False)):
         longer = containers.Header(true.width, true.height, true.seconds + more / FPS, None, False)
         monkeypatch.setattr(containers, "read_header", lambda path, longer=longer: longer)
-        if kept:
+        if accepted:
             assert decode(str(good_video)).count == 20
         else:
             assert kind_of(good_video) == "truncated"
 
 
-def test_each_broken_file_is_refused_with_its_class(tmp_path: Path, good_video: Path) -> None:
+def test_broken_files_are_refused_with_their_kind(tmp_path: Path, good_video: Path) -> None:
     broken = write_broken(tmp_path, good_video)
     del broken["hang"]  # that is the guard's to end, see test_decoding
     for name, kind in broken.items():
@@ -104,7 +104,7 @@ def test_the_header_says_what_was_written(tmp_path: Path) -> None:
     assert indexed.seconds == pytest.approx(24 / FPS, abs=0.01)
 
 
-def test_a_video_that_starts_late_promises_its_length_from_its_first_frame(tmp_path: Path) -> None:
+def test_the_length_of_a_late_video_counts_from_its_first_frame(tmp_path: Path) -> None:
     late = tmp_path / "late.webm"
     late.write_bytes(webm(ticks=4833.0, first=83))
     assert containers.read_header(late).seconds == pytest.approx(4.75)
@@ -116,8 +116,8 @@ def test_a_header_with_wild_sizes_ends(tmp_path: Path) -> None:
     good = webm()
     for _ in range(300):
         broken = bytearray(good)
-        for place in random.integers(4, len(good), 5):
-            broken[place] = random.integers(256)
+        for position in random.integers(4, len(good), 5):
+            broken[position] = random.integers(256)
         wild.write_bytes(broken)
         with contextlib.suppress(containers.NotAVideo, containers.BrokenHeader):
             containers.read_header(wild)

@@ -72,7 +72,7 @@ def test_a_flat_object_has_a_diameter_too():
         ("0 0 0\n100 0 0\n0 100 0\n0 0 190\n", "spans 190 m: it must be in metres"),
     ],
 )
-def test_a_points_file_that_is_none_is_refused(tmp_path, text, message):
+def test_a_damaged_points_file_is_refused(tmp_path, text, message):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "points.xyz").write_text(text)
     with pytest.raises(InputError, match=message):
@@ -80,12 +80,12 @@ def test_a_points_file_that_is_none_is_refused(tmp_path, text, message):
 
 
 @pytest.mark.parametrize("text", ["v 0 0 0\nf 1 2 3\n", "v 0 0\nf 1 1 1\n", "v 0 0 0\nf a b c\n", "solid ascii\n"])
-def test_a_mesh_that_is_none_is_refused(tmp_path, text):
+def test_a_damaged_mesh_is_refused(tmp_path, text):
     write(tmp_path, "x", np.eye(4, 3), text)
     with pytest.raises(InputError, match="textured_simple"):
         ycb.load_models(tmp_path)
 
 
-def test_a_folder_without_models_says_what_is_wanted(tmp_path):
+def test_a_folder_without_models_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no object models under .*points\.xyz"):
         ycb.load_models(tmp_path / "none")
