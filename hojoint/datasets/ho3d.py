@@ -264,10 +264,9 @@ def silhouette(
 def _read_list(root: Path, split: str) -> list[str]:
     path = root / f"{split}.txt"
     if not path.is_file():
-        names = f"found {', '.join(sorted(p.name for p in root.iterdir())[:8]) or 'nothing'}" if root.is_dir() else ""
-        raise InputError(
-            f"no {path}: expected HO-3D's folder with {split}.txt and {split}/, {names or 'no such folder'}. {WHERE}"
-        )
+        inner = sorted(entry.name for entry in root.iterdir())[:8] if root.is_dir() else []
+        content = f"found {', '.join(inner) or 'nothing'}" if root.is_dir() else "no such folder"
+        raise InputError(f"no {path}: expected HO-3D's folder with {split}.txt and {split}/, {content}. {WHERE}")
     names = path.read_text().split()
     wrong = next((name for name in names if name.count("/") != 1 or ".." in name), None)
     if not names or wrong is not None:

@@ -34,11 +34,8 @@ SUFFIXES = (".mp4", ".webm")  # where both exist the later one is taken
 
 @dataclass(frozen=True)
 class Selection:
-    """What folder and annotation hold, and what became of it; ``listed`` = with a clip + ``empty``."""
+    """What made no clip."""
 
-    listed: int  # videos that have both a file and boxes, within the limit
-    empty: tuple[str, ...]  # of them: no hand in enough frames, so no clip
-    boxes_without_video: int
     videos_without_boxes: int
     short_tracks: int  # hands seen in fewer frames than a clip needs
     short_frames: int  # hand boxes in them
@@ -53,7 +50,7 @@ def clips(
     Args:
         root: folder with ``<id>.webm`` or ``<id>.mp4``.
         boxes: from ``read_boxes``.
-        limit: take only this many videos with boxes, the first ones by id; those beyond it are not reported.
+        limit: take only this many videos with boxes, the first ones by id.
         min_frames: a hand seen in fewer frames makes no clip.
 
     Returns:
@@ -77,12 +74,8 @@ def clips(
         if len(rows) >= min_frames
     ]
     short = [len(rows) for hands in tracks.values() for rows in hands if len(rows) < min_frames]
-    labelled = {clip.video_id for clip in chosen}
     boxes_alone, videos_alone = boxes.keys() - videos.keys(), videos.keys() - boxes.keys()
     selection = Selection(
-        listed=len(taken),
-        empty=tuple(video_id for video_id in taken if video_id not in labelled),
-        boxes_without_video=len(boxes_alone),
         videos_without_boxes=len(videos_alone),
         short_tracks=len(short),
         short_frames=sum(short),

@@ -34,8 +34,8 @@ class ObjectModel:
     diameter_true: float  # largest distance of two points: the usual diameter, up to a fifth smaller
 
 
-def load_models(root: str | Path, *, meshes: bool = True) -> dict[str, ObjectModel]:
-    """All models under ``root`` by name; ``meshes=False`` reads the points alone.
+def load_models(root: str | Path) -> dict[str, ObjectModel]:
+    """All models under ``root`` by name.
 
     Raises:
         InputError: no model exists, or a file is damaged or in millimetres; the message names it.
@@ -47,14 +47,12 @@ def load_models(root: str | Path, *, meshes: bool = True) -> dict[str, ObjectMod
             f"no object models under {folder}: expected <name>/points.xyz (of the YCB-Video models), as in "
             f"{folder / '006_mustard_bottle' / 'points.xyz'}; set data.ho3d.object_models"
         )
-    return {path.name: load_model(path, mesh=meshes) for path in models}
+    return {path.name: _load_model(path) for path in models}
 
 
-def load_model(folder: str | Path, *, mesh: bool = True) -> ObjectModel:
-    """The model of one folder; see ``load_models``."""
-    folder = Path(folder)
+def _load_model(folder: Path) -> ObjectModel:
     points = _read_points(folder / "points.xyz")
-    files = [folder / name for name in _MESHES if mesh and (folder / name).is_file()]
+    files = [folder / name for name in _MESHES if (folder / name).is_file()]
     vertices, faces = read_obj(files[0]) if files else (points, None)
     return object_model(points, vertices, faces)
 
