@@ -144,4 +144,6 @@ class FreiHAND:
             values: Any = json.loads(path.read_text())
             return np.array(values, dtype=np.float64).reshape(len(values), *shape)
         except (ValueError, TypeError):
-            raise InputError(f"{path} must hold {shape} numbers per image; is it FreiHAND v2?") from None
+            raise InputError(
+                f"{path} must hold {shape} numbers per image, found others; fetch FreiHAND v2 again"
+            ) from None

@@ -6,7 +6,7 @@ fits no track begins a new one, and a track ends when the hand is away for more 
 back as the other hand). Gaps up to that length stay in the clip.
 
 The object of a clip is the one whose box lies most inside the hand's box, summed over the clip, and stays the same
-for the whole clip: a constant choice keeps the crop steady. Objects that never meet the hand's box are none.
+for the complete clip: a constant choice keeps the crop steady. Objects that never meet the hand's box do not count.
 
 Not here: decoding, which finds the videos that are broken or shorter than their list.
 """

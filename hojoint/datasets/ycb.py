@@ -108,7 +108,7 @@ def _read_points(path: Path) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} must hold one 'x y z' per line: {error}") from None
     if points.ndim != 2 or points.shape[1] != 3 or len(points) < 4 or not np.isfinite(points).all():
-        raise InputError(f"{path} must hold at least four lines 'x y z' of numbers; found shape {points.shape}")
+        raise InputError(f"{path} must hold at least four lines 'x y z' of numbers, found shape {points.shape}")
     if np.ptp(points, axis=0).max() > _LARGEST:
         raise InputError(f"{path} spans {np.ptp(points, axis=0).max():.0f} m: it must be in metres, not millimetres")
     return points

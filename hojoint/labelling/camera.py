@@ -1,7 +1,7 @@
 """The weak-perspective camera of a predicted hand (Eq. 7, reading A11), with the un-mirroring of left hands.
 
 A prediction's joints and vertices belong to the right-hand model; for a left hand they are negated in x before they
-meet the true image. The camera is ``px = s * xy + t`` of those un-mirrored points. The closed form itself stands in
+meet the true image. The camera is ``px = s * xy + t`` of those un-mirrored points. The closed form is
 ``geometry.weak_perspective``; no rotation is fitted, it would hide a wrong global orientation.
 """
 
