@@ -280,6 +280,7 @@ def _array(meta: dict[str, Any], key: str, shape: tuple[int, ...], name: str) ->
     array = np.asarray([] if value is None else value, dtype=np.float64)
     if array.size != np.prod(shape):
         raise InputError(
-            f"{name}: '{key}' must hold {shape} numbers, found {array.shape if value is not None else None}; fetch it again"
+            f"{name}: '{key}' must hold {shape} numbers, found {None if value is None else array.shape}; "
+            "fetch HO-3D again"
         )
     return array.reshape(shape)
