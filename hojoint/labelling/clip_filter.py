@@ -69,17 +69,34 @@ def filter_clip(
         InputError: an input has another shape, a box is not finite, or the frames do not ascend. A prediction that is
             not finite is no error: its frame is rejected.
     """
-    layer = _layer(mano)
+    layer, config = _layer(mano), config or FilterConfig()
+    prediction = _prediction(layer, pose, betas, joints_px, flipped)
+    count = len(prediction.pose)
+    camera, scores, verdicts = filters.judged(
+        prediction,
+        _boxes(_shaped("hand_boxes", hand_boxes, (count, 4))),
+        _frame_numbers(frames, count),
+        size=_size(image_size),
+        axes_F33=filters.axes_of(layer, _device_of(layer)),
+        config=config,
+    )
+    return FilteredClip(
+        scores={rule: score.numpy() for rule, score in scores.items()},
+        verdicts=verdicts,
+        kept=np.array([verdict == filters.KEPT for verdict in verdicts], dtype=bool),
+        camera=camera.numpy(),
+    )
+
+
+def _prediction(layer: HandLayer, pose: Any, betas: Any, joints_px: Any, flipped: bool) -> HandPrediction:
+    """The record that the rules take, with the hand posed by ``layer``."""
     rotations, pose_T48 = _rotations(_numbers("pose", pose))
-    count = len(rotations)
+    count, device = len(rotations), _device_of(layer)
     betas_T10 = _shaped("betas", betas, (count, 10))
-    joints_px_TJ2 = _shaped("joints_px", joints_px, (count, 21, 2))
-    boxes_T4 = _boxes(_shaped("hand_boxes", hand_boxes, (count, 4)))
-    config, device = config or FilterConfig(), _device_of(layer)
     hand = layer.from_rotations(rotations.to(device), betas_T10.to(device))
     joints, vertices = hand.joints.float().cpu(), hand.vertices.float().cpu()
-    prediction = HandPrediction(
-        joints_px=joints_px_TJ2,
+    return HandPrediction(
+        joints_px=_shaped("joints_px", joints_px, (count, 21, 2)),
         rotations=rotations,
         pose=pose_T48,
         betas=betas_T10,
@@ -88,20 +105,6 @@ def filter_clip(
         joints_spread_px=torch.zeros(count),
         rotation_spread=torch.zeros(count),
         flipped=flipped,
-    )
-    camera, scores, verdicts = filters.judged(
-        prediction,
-        boxes_T4,
-        _frame_numbers(frames, count),
-        size=_size(image_size),
-        axes_F33=filters.axes_of(layer, device),
-        config=config,
-    )
-    return FilteredClip(
-        scores={rule: score.numpy() for rule, score in scores.items()},
-        verdicts=verdicts,
-        kept=np.array([verdict == filters.KEPT for verdict in verdicts], dtype=bool),
-        camera=camera.numpy(),
     )
 
 
@@ -124,13 +127,13 @@ def _device_of(layer: HandLayer) -> torch.device:
 
 def _rotations(pose: Tensor) -> tuple[Tensor, Tensor]:
     """Rotations (T, 16, 3, 3) and the same as axis-angle (T, 48)."""
-    if len(pose) == 0:
-        raise InputError("pose must hold at least one frame; found none")
-    if pose.shape[1:] == (48,):
+    if pose.shape[1:] == (48,) and len(pose) > 0:
         return geometry.axis_angle_to_matrix(pose.reshape(-1, 16, 3)), pose
-    if pose.shape[1:] == (16, 3, 3):
+    if pose.shape[1:] == (16, 3, 3) and len(pose) > 0:
         return pose, geometry.matrix_to_axis_angle(pose).reshape(-1, 48)
-    raise InputError(f"pose must be (T, 48) axis-angle or (T, 16, 3, 3) rotations; found {tuple(pose.shape)}")
+    raise InputError(
+        f"pose must be (T, 48) axis-angle or (T, 16, 3, 3) rotations, T at least 1; found {tuple(pose.shape)}"
+    )
 
 
 def _numbers(name: str, values: Any) -> Tensor:

@@ -111,8 +111,8 @@ def network_of(checkpoint: Checkpoint) -> HOJoint:
 def load_network(data: bytes | str | Path) -> HOJoint:
     """A network in evaluation mode, on the CPU, from our own checkpoint or the authors' released ``.pth.tar``.
 
-    Its settings are in ``.config``. To predict images with it, open the same file with ``HandPredictor.from_checkpoint``,
-    which also takes the crop and the hand model it was trained with.
+    Its settings are in ``.config``. To predict images, open the same file with ``HandPredictor.from_checkpoint``, which
+    also takes the crop and the hand model that the network was trained with.
 
     Raises:
         InputError: the file cannot be read, is damaged, or holds another network; the message names what differs.
