@@ -61,7 +61,7 @@ def _image(config: Config, path: str, dry_run: bool) -> None:
     print(f"scores   {', '.join(scores)}")
     picture = demo.draw_image(rgb, labelled, predictor.mano_layer.faces)
     data = cv2.imencode(Path(name).suffix, picture[..., ::-1])[1].tobytes()
-    open_store(folder).put(name, data)
+    _write(folder, name, data)
     print(f"written  {name} in {folder}")
 
 
@@ -84,7 +84,7 @@ def _video(config: Config, path: str, dry_run: bool) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "demo.webm"
         encode(file, pictures, fps=decoded.fps)
-        open_store(folder).put(name, file.read_bytes())
+        _write(folder, name, file.read_bytes())
     print(f"written  {name} in {folder}, {len(pictures)} frames")
 
 
@@ -107,6 +107,14 @@ def _target(config: Config, kind: str) -> tuple[str, str]:
     if suffix in {".mp4", *ENDINGS["image"], *ENDINGS["video"]}:
         raise InputError(f"output={output}: the {kind} is written as {' or '.join(ENDINGS[kind])}, or into a folder")
     return command.output_of(config, "runs/demo"), f"demo{ENDINGS[kind][0]}"
+
+
+def _write(folder: str, name: str, data: bytes) -> None:
+    if "://" in folder:
+        open_store(folder).put(name, data)
+    else:  # a store would leave a folder for unfinished objects beside the picture
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / name).write_bytes(data)
 
 
 def full_key(word: str) -> str:
