@@ -29,6 +29,7 @@ from hojoint.labelling.video import Decoded
 from hojoint.model import checkpoint
 from hojoint.records import Clip, Frames, HandPrediction, PseudoLabels
 from hojoint.report import draw
+from hojoint.settings_file import shown
 
 Side = Literal["right", "left"]
 
@@ -47,7 +48,7 @@ def check_box(box: Sequence[float], rgb: np.ndarray, setting: str) -> np.ndarray
     inside = np.clip(np.asarray(box, np.float32), 0, [width, height, width, height])
     if (inside[2:] - inside[:2] < SMALLEST_BOX_PX).any():
         raise InputError(
-            f"{setting}={list(box)} has no area inside the image of {width} x {height} px; expected [x0,y0,x1,y1] in "
+            f"{setting}={shown(tuple(box))} has no area inside the image of {width} x {height} px; expected [x0,y0,x1,y1] in "
             "px, x to the right and y down"
         )
     return np.asarray(box, np.float32)
