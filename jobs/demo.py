@@ -23,6 +23,7 @@ from hojoint.config import Config, DemoConfig
 from hojoint.errors import InputError
 from hojoint.evaluation import demo
 from hojoint.labelling import filters
+from hojoint.labelling.tta import HandPredictor
 from hojoint.report import draw
 from hojoint.synthetic.encode import encode
 from jobs import command
@@ -88,7 +89,7 @@ def _video(config: Config, path: str, dry_run: bool) -> None:
     print(f"written  {name} in {folder}, {len(pictures)} frames")
 
 
-def _predictor(config: Config) -> demo.HandPredictor:
+def _predictor(config: Config) -> HandPredictor:
     path = command.need(config.evaluate.checkpoint, "evaluate.checkpoint", "runs/tiny/student/checkpoint.pt")
     predictor, sha256 = demo.open_predictor(read_uri(path), config, path)
     print(f"network  {path}, weights {sha256[:12]}, on {predictor.device}", flush=True)

@@ -262,7 +262,7 @@ def test_gaps_in_the_frames_are_no_steps_and_order_is_checked() -> None:
         hojoint.filter_clip(**plain(), frames=np.arange(8) + 0.5)
 
 
-def test_a_prediction_that_is_not_finite_is_rejected_and_no_error() -> None:
+def test_a_prediction_that_is_not_finite_is_rejected() -> None:
     given = plain()
     given["pose"][3][5] = float("nan")
     clip = hojoint.filter_clip(**given)

@@ -48,8 +48,8 @@ def check_box(box: Sequence[float], rgb: np.ndarray, setting: str) -> np.ndarray
     inside = np.clip(np.asarray(box, np.float32), 0, [width, height, width, height])
     if (inside[2:] - inside[:2] < SMALLEST_BOX_PX).any():
         raise InputError(
-            f"{setting}={shown(tuple(box))} has no area inside the image of {width} x {height} px; expected [x0,y0,x1,y1] in "
-            "px, x to the right and y down"
+            f"{setting}={shown(tuple(box))} has no area inside the image of {width} x {height} px; expected "
+            "[x0,y0,x1,y1] in px, x to the right and y down"
         )
     return np.asarray(box, np.float32)
 
