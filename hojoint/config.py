@@ -409,6 +409,23 @@ class CalibrateConfig(Settings):
     """At most so many frames, from evenly spaced clips."""
 
 
+class DemoConfig(Settings):
+    """jobs.demo: one image with its boxes, or one video with its box file."""
+
+    image: str | None = None
+    box: tuple[Finite, Finite, Finite, Finite] | None = None
+    """Hand box of ``image``: x0, y0, x1, y1 in px."""
+    object_box: tuple[Finite, Finite, Finite, Finite] | None = None
+    """Box of the object in the hand; None means no object."""
+    video: str | None = None
+    boxes: str | None = None
+    """Boxes of ``video``: Something-Else JSON, or a JSON list with [x0, y0, x1, y1] or null for each frame."""
+    side: Literal["right", "left"] | None = None
+    """None means right in an image, and in a video the side that labelling finds."""
+    limit: Count = 150
+    """At most this many frames of ``video``, from the first with a hand box."""
+
+
 class StudyConfig(Settings):
     """Repetitions of the whole pipeline: differences of 0.2 mm need them."""
 
@@ -461,6 +478,7 @@ class Config(Settings):
     calibrate: CalibrateConfig = CalibrateConfig()
     submit: SubmitConfig = SubmitConfig()
     study: StudyConfig = StudyConfig()
+    demo: DemoConfig = DemoConfig()
     bench: BenchConfig = BenchConfig()
     control: bool = False
     """jobs.pipeline also trains a compute-matched control on labelled data alone."""

@@ -1,6 +1,6 @@
 """The command line that all jobs share: ``python -m jobs.NAME [--config FILE] [key=value ...] [--dry-run]``.
 
-Exit code 0: done. 2: the user's input is wrong, one clear message and no traceback. 1: the run failed.
+Exit code 0: done. 2: the user's input is wrong; one clear message, no traceback. 1: the run failed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ PLACES = (
     *("output", "world", "videos.root", "videos.boxes", "teacher.checkpoint", "evaluate.checkpoint"),
     *("score.predictions", "score.truth", "calibrate.predictions", "calibrate.truth"),
     *("mano.path", "model.pretrained", "train.init_checkpoint", "data.pseudo.labels", "data.ho3d.root"),
+    *("demo.image", "demo.video", "demo.boxes"),
     *("data.ho3d.segmentations", "data.ho3d.object_models", "data.freihand.root", "data.freihand.evaluation_root"),
 )
 """Settings that may name a file or a folder."""
@@ -30,13 +31,14 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml
 
 
 class RunFailed(Exception):
-    """The run itself failed in a way that is understood; the message says how and what to do."""
+    """The run failed for a known reason; the message says what failed and what to do."""
 
 
 def run(job: Callable[[Config, bool], None], doc: str | None, argv: Sequence[str] | None) -> int:
-    """Parse ``argv``, call ``job(config, dry_run)``, and turn what it raises into the contract's exit codes.
+    """Parse ``argv``, call ``job(config, dry_run)``, and return the exit code.
 
-    ``InputError`` is the user's to mend and shows its message alone; anything else is ours and shows its traceback.
+    ``InputError`` is caused by user input: only its message is printed. Any other exception is a fault of this program
+    and is printed with its traceback.
     """
     return _run(lambda config, dry_run, _: job(config, dry_run), doc, argv, words=())
 
@@ -44,7 +46,7 @@ def run(job: Callable[[Config, bool], None], doc: str | None, argv: Sequence[str
 def run_word(
     job: Callable[[Config, bool, str], None], doc: str | None, argv: Sequence[str] | None, words: Sequence[str]
 ) -> int:
-    """As ``run``, for a job whose command line begins with one of ``words``, handed on as the third argument."""
+    """As ``run``, for a job whose command line begins with one of ``words``; the job gets it as third argument."""
     return _run(job, doc, argv, words=words)
 
 
@@ -55,14 +57,14 @@ def _run(
     if words:
         parser.add_argument("word", nargs="?", choices=words, metavar="|".join(words), help="what to do")
     parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="YAML file (default: configs/tiny.yaml)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would run, on what, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, on which data, and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings, as in train.epochs=3")
-    arguments = parser.parse_intermixed_args(argv)  # overrides may stand on both sides of an option
+    arguments = parser.parse_intermixed_args(argv)  # overrides may stand before and after an option
     word = getattr(arguments, "word", "")
-    if word is None:  # argparse itself would ask for key=value too
-        parser.error(f"say what to do: {', '.join(words)}")
+    if word is None:  # argparse's own message would ask for key=value too
+        parser.error(f"expected one of: {', '.join(words)}")
     try:
-        config = settings.load(arguments.config, [at_home(each) for each in arguments.overrides])
+        config = settings.load(arguments.config, [at_home(override) for override in arguments.overrides])
         job(seen_by_workers(config), arguments.dry_run, word)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -71,7 +73,7 @@ def _run(
         print(f"failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         return 1
     except Exception:
         traceback.print_exc()
@@ -80,15 +82,15 @@ def _run(
 
 
 def at_home(override: str) -> str:
-    """``key=~/x`` with the home folder in its place: a shell expands ``~/`` at the start of a word alone."""
+    """``key=~/x`` with the path of the home folder: a shell expands ``~/`` only at the start of a word."""
     key, equals, value = override.partition("=")
     return f"{key}{equals}{os.path.expanduser(value)}" if value.startswith("~/") else override
 
 
 def seen_by_workers(config: Config) -> Config:
-    """Relative paths made absolute where the job runs on a cluster whose workers stand in folders of their own.
+    """The settings with absolute paths where the job runs on a cluster: its workers run in other folders.
 
-    Those of a job that is only sent (jobs.submit) stay: they mean the folder that is shipped, on the other side.
+    Paths of a job that is sent by jobs.submit stay relative: they mean the folder that is shipped with it.
     """
     if config.cluster.address is None or config.submit.job is not None:
         return config
@@ -104,14 +106,14 @@ def seen_by_workers(config: Config) -> Config:
 
 
 def output_of(config: Config, example: str) -> str:
-    """The output, given and fit to be written; every job that writes one asks before it works, and in a dry run."""
+    """The output; InputError if it is missing or not writable. Jobs call this before any work, and in a dry run."""
     output = need(config.output, "output", example)
     check_writable(output)
     return output
 
 
 def need(value: str | None, name: str, example: str) -> str:
-    """The setting's value, or a InputError that shows how to give it."""
+    """The setting's value; InputError with an example if it is missing."""
     if value is None:
         raise InputError(f"the setting '{name}' is needed; give it as {name}={example}")
     return value

@@ -14,7 +14,7 @@ def nothing(config: Config, dry_run: bool) -> None:
     """A job that does nothing."""
 
 
-def test_an_override_reaches_the_job_wherever_the_options_stand():
+def test_overrides_may_stand_before_and_after_options():
     seen: list[tuple[int, bool]] = []
 
     def job(config: Config, dry_run: bool) -> None:
@@ -24,7 +24,7 @@ def test_an_override_reaches_the_job_wherever_the_options_stand():
     assert seen == [(3, True)]
 
 
-def test_a_word_comes_before_the_settings_and_is_handed_on():
+def test_a_word_comes_before_the_settings():
     seen: list[str] = []
 
     def job(config: Config, dry_run: bool, word: str) -> None:
@@ -34,7 +34,7 @@ def test_a_word_comes_before_the_settings_and_is_handed_on():
     assert seen == ["decode 5"]
 
 
-def test_a_word_that_is_not_known_is_refused_with_the_known_ones(capsys):
+def test_an_unknown_word_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit) as stop:
         command.run_word(lambda *_: None, "doc", ["sleep"], ["labelling", "decode"])
     assert stop.value.code == 2
@@ -42,7 +42,7 @@ def test_a_word_that_is_not_known_is_refused_with_the_known_ones(capsys):
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("train.batchsize=3", "did you mean 'train.batch_size'?"),
         ("train.batch_size=0", "train.batch_size"),
@@ -51,10 +51,10 @@ def test_a_word_that_is_not_known_is_refused_with_the_known_ones(capsys):
         ("seed.deeper=1", "seed"),
     ],
 )
-def test_a_wrong_setting_is_the_users_fault_in_one_line_without_a_traceback(argument, said, capsys):
+def test_a_wrong_setting_is_one_line_without_a_traceback(argument, message, capsys):
     assert command.run(nothing, "doc", [argument]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
     assert len(error.strip().splitlines()) == 1
 
@@ -65,38 +65,38 @@ def test_a_missing_config_file_is_named(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (InputError("give a path"), 2, "error: give a path"),
         (command.RunFailed("too many videos failed"), 1, "failed: too many videos failed"),
         (ZeroDivisionError("our own fault"), 1, "Traceback"),
-        (KeyboardInterrupt(), 1, "run the same command again"),
+        (KeyboardInterrupt(), 1, "run the same command again to continue"),
     ],
 )
-def test_each_kind_of_error_has_its_exit_code(error, code, said, capsys):
+def test_each_kind_of_error_has_its_exit_code(error, code, message, capsys):
     def job(config: Config, dry_run: bool) -> None:
         raise error
 
     assert command.run(job, "doc", []) == code
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def text_settings(group: type[settings.Settings], prefix: str = "") -> set[str]:
-    """Dotted names of the settings that are a text or nothing."""
-    found = set()
+    """Dotted names of the settings that are a text or None."""
+    names = set()
     for name, field in group.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, settings.Settings):
-            found |= text_settings(field.annotation, f"{prefix}{name}.")
+            names |= text_settings(field.annotation, f"{prefix}{name}.")
         elif field.annotation == str | None:
-            found.add(prefix + name)
-    return found
+            names.add(prefix + name)
+    return names
 
 
-def test_every_setting_that_names_a_file_or_folder_is_known_as_one():
+def test_every_setting_that_names_a_path_is_listed():
     assert set(command.PLACES) == text_settings(Config) - {"teacher.sha256", "cluster.address", "submit.job"}
 
 
-def test_workers_of_a_running_cluster_get_absolute_paths_and_a_job_that_is_sent_keeps_its_own(tmp_path, monkeypatch):
+def test_only_jobs_on_a_running_cluster_get_absolute_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen: list[Config] = []
     given = ["videos.root=videos", "teacher.checkpoint=/t.pt", "output=s3://b/x", "data.ho3d.root=h"]
@@ -115,7 +115,7 @@ def test_workers_of_a_running_cluster_get_absolute_paths_and_a_job_that_is_sent_
     assert sent.videos.root == local.videos.root == "videos"
 
 
-def test_a_needed_setting_that_is_missing_shows_how_to_give_it():
+def test_a_missing_setting_is_named_with_an_example():
     with pytest.raises(InputError, match=r"output=runs/x"):
         command.need(None, "output", "runs/x")
     assert command.need("here", "output", "runs/x") == "here"
@@ -125,7 +125,7 @@ def test_a_needed_setting_that_is_missing_shows_how_to_give_it():
 @pytest.mark.parametrize(
     "job", [synthesize, train, pipeline, study, evaluate, calibrate, refilter, pseudo_label, report]
 )
-def test_every_job_refuses_an_output_that_is_a_file_before_anything_else(job, dry, tmp_path, capsys):
+def test_every_job_refuses_an_output_that_is_a_file_first(job, dry, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     given = ["data.pseudo.labels=l", "teacher.checkpoint=c", "videos.root=v", "videos.boxes=b"]
     assert job.main([f"output={tmp_path / 'file'}", *given, *dry]) == 2
@@ -134,22 +134,22 @@ def test_every_job_refuses_an_output_that_is_a_file_before_anything_else(job, dr
     assert "Traceback" not in error
 
 
-def test_a_missing_word_is_asked_for_and_nothing_else(capsys):
+def test_a_missing_word_is_asked_for(capsys):
     with pytest.raises(SystemExit) as stop:
         command.run_word(lambda *_: None, "doc", [], ["labelling", "decode"])
     assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert "say what to do: labelling, decode" in said
-    assert "required" not in said
+    error = capsys.readouterr().err
+    assert "expected one of: labelling, decode" in error
+    assert "required" not in error
 
 
-def test_the_home_folder_is_meant_where_a_value_begins_with_it(monkeypatch):
+def test_a_value_may_begin_with_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert command.at_home("output=~/runs/x") == "output=/home/me/runs/x"
     assert [command.at_home(same) for same in ("output=~", "output=a~/b", "~/x")] == ["output=~", "output=a~/b", "~/x"]
 
 
-def test_an_output_that_cannot_be_written_ends_a_job_before_its_work(tmp_path):
+def test_an_output_is_checked_before_any_work(tmp_path):
     (tmp_path / "file").write_text("")
     assert command.output_of(Config(output=str(tmp_path / "new")), "runs/x") == str(tmp_path / "new")
     with pytest.raises(InputError, match="cannot write to"):

@@ -26,7 +26,7 @@ from hojoint.datasets.boxes import VideoBoxes, read_boxes
 from hojoint.errors import InputError
 from hojoint.records import Clip
 
-__all__ = ["Selection", "VideoBoxes", "clips", "find_videos", "read_boxes"]
+__all__ = ["Selection", "VideoBoxes", "clips", "clips_of", "find_videos", "read_boxes"]
 
 LONGEST_GAP = 12  # frames without the hand, one second at 12 fps
 SUFFIXES = (".mp4", ".webm")  # where both exist the later one is taken
@@ -82,6 +82,12 @@ def clips(
         warnings=_warnings(root, sorted(boxes_alone), sorted(videos_alone), short, min_frames),
     )
     return sorted(chosen, key=lambda clip: clip.clip_id), selection
+
+
+def clips_of(path: str | Path, boxes: VideoBoxes, *, min_frames: int = 2) -> list[Clip]:
+    """The clips of one video file, in the order in which the hands appear; see ``clips``."""
+    tracks = enumerate(_tracks(boxes))
+    return [_clip(str(path), boxes, hand, rows) for hand, rows in tracks if len(rows) >= min_frames]
 
 
 def find_videos(root: str | Path) -> dict[str, str]:

@@ -267,7 +267,19 @@ def object_scores(
     ``*_true_diameter`` takes the true diameter, as BOP does. ``rep_5`` is in the pixels of ``camera``: the paper's are
     those of the 512 px crop, and it leaves 019_pitcher_base, unseen in training, out of the mean.
     ``add_median_mm`` of 'mean' is the median over all their samples, not a mean of medians.
+
+    Args:
+        models: by name, from ``hojoint.datasets.ycb.load_models``.
+        names: (N,) the object in each sample.
+        pred_pose, true_pose: (N, 3, 4) model to camera, metres; arrays, lists or tensors.
+        camera: (N, 3, 3) intrinsics, px.
+        averaged: names that enter the mean.
+
+    Raises:
+        InputError: an array has another shape, or an object has no model.
     """
+    pred_pose, true_pose, camera = (_numbers(array) for array in (pred_pose, true_pose, camera))
+    _check_objects(models, names, {"pred_pose": pred_pose, "true_pose": true_pose, "camera": camera})
     scores: dict[str, dict[str, float]] = {}
     errors = {}
     for name in sorted(set(names)):
@@ -289,6 +301,17 @@ def object_scores(
         scores["mean"]["samples"] = float(sum(scores[name]["samples"] for name in chosen))
         scores["mean"]["add_median_mm"] = float(np.median(np.concatenate([errors[name] for name in chosen])) * 1000)
     return scores
+
+
+def _check_objects(
+    models: Mapping[str, ObjectModel], names: Sequence[str], arrays: Mapping[str, np.ndarray]
+) -> None:  # fmt: skip
+    for name, array in arrays.items():
+        expected = (len(names), 3, 3 if name == "camera" else 4)
+        if array.shape != expected:
+            raise InputError(f"{name} must be {expected} for {len(names)} names; found {array.shape}")
+    if unknown := sorted(set(names) - models.keys()):
+        raise InputError(f"no object model of {', '.join(unknown)}; the models are {', '.join(sorted(models))}")
 
 
 def _posed(points: np.ndarray, pose: np.ndarray) -> np.ndarray:

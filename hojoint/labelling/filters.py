@@ -30,6 +30,7 @@ from torch import Tensor
 
 from hojoint import geometry
 from hojoint.config import FilterConfig, Rule
+from hojoint.hand.layer import HandLayer
 from hojoint.labelling import camera as cameras
 from hojoint.labelling import spatial_rules, temporal_rules
 from hojoint.records import HandPrediction
@@ -197,6 +198,31 @@ def verdicts(
     words = [next((rule for rule, faults in broken.items() if faults[row]), KEPT) for row in range(count)]
     usable = [True] * count if sound is None else sound.tolist()
     return tuple(word if good else RULES[0] for word, good in zip(words, usable, strict=True))
+
+
+def judged(
+    prediction: HandPrediction,
+    hand_boxes: Tensor,
+    frames: Tensor,
+    *,
+    size: tuple[int, int],
+    axes: Tensor,
+    config: FilterConfig,
+) -> tuple[Tensor, dict[str, Tensor], tuple[str, ...]]:
+    """Camera (T, 3), scores and verdicts of one clip; arguments as for ``scores``."""
+    camera_T3 = cameras.fit(prediction)
+    judged_by = scores(
+        prediction, camera_T3, hand_boxes, frames, size=size, axes=axes, config=config
+    )  # fmt: skip
+    sound_T = sound(prediction.joints_px, prediction.pose, prediction.betas, camera_T3, config)
+    return camera_T3, judged_by, verdicts(judged_by, config, sound_T)
+
+
+def axes_of(layer: HandLayer, device: torch.device | str) -> Tensor:
+    """Anatomical axes (15, 3, 3) of the finger joints of the layer's hand, on the CPU."""
+    flat = torch.eye(3, device=device).expand(1, 16, 3, 3)
+    rest = layer.from_rotations(flat, torch.zeros(1, 10, device=device))
+    return spatial_rules.finger_axes(rest.joints[0].float().cpu())
 
 
 def _finite(*parts: Tensor) -> Tensor:

@@ -54,18 +54,11 @@ def label_clips(
     """
     works = [_work(clip, pixels) for clip, pixels in zip(clips, frames, strict=True)]
     predictions = _predictions(predictor, works, labelling)
-    axes = finger_axes(predictor)
+    axes = filters.axes_of(predictor.mano_layer, predictor.device)
     return [
         _labels(work, prediction, axes, filter_config, teacher)
         for work, prediction in zip(works, predictions, strict=True)
     ]
-
-
-def finger_axes(predictor: HandPredictor) -> Tensor:
-    """The anatomical axes of the predictor's hand model, (15, 3, 3), on the CPU."""
-    flat = torch.eye(3, device=predictor.device).expand(1, 16, 3, 3)
-    rest = predictor.mano_layer.from_rotations(flat, torch.zeros(1, 10, device=predictor.device))
-    return spatial_rules.finger_axes(rest.joints[0].float().cpu())
 
 
 def _work(clip: Clip, pixels: Frames) -> _Work:
@@ -167,10 +160,8 @@ def _labels(
     work: _Work, prediction: HandPrediction, axes: Tensor, config: FilterConfig, teacher: str
 ) -> PseudoLabels:  # fmt: skip
     height, width = work.frames.rgb.shape[1:3]
-    camera = cameras.fit(prediction)
-    scores = filters.scores(
+    camera, scores, verdicts = filters.judged(
         prediction,
-        camera,
         torch.from_numpy(work.clip.hand_boxes),
         torch.from_numpy(work.clip.frames.astype(np.int64)),
         size=(width, height),
@@ -178,12 +169,5 @@ def _labels(
         config=config,
     )
     return PseudoLabels(
-        clip=work.clip,
-        prediction=prediction,
-        camera=camera,
-        scores=scores,
-        verdicts=filters.verdicts(
-            scores, config, filters.sound(prediction.joints_px, prediction.pose, prediction.betas, camera, config)
-        ),
-        teacher=teacher,
+        clip=work.clip, prediction=prediction, camera=camera, scores=scores, verdicts=verdicts, teacher=teacher
     )

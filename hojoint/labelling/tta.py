@@ -15,6 +15,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +23,10 @@ from torch import Tensor
 
 from hojoint import crops, geometry
 from hojoint.config import CropConfig, TtaConfig
+from hojoint.errors import InputError
+from hojoint.hand.factory import hand_layer
 from hojoint.hand.layer import HandLayer
+from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.records import Frames, HandPrediction
 
@@ -76,6 +80,55 @@ class HandPredictor:
         self.network = network.to(self.device).eval()
         self.mano_layer: HandLayer = mano_layer.to(self.device)
         self.crop, self.tta, self.batch_views = crop, tta, batch_views
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        data: bytes | str | Path,
+        *,
+        mano: str | Path | None = None,
+        device: torch.device | str = "cpu",
+        batch_views: int = 128,
+    ) -> HandPredictor:
+        """A predictor with the hand model, the crop and the views that the network was trained for.
+
+        Args:
+            data: path or bytes of our own checkpoint or of the authors' released ``.pth.tar``.
+            mano: MANO_RIGHT.pkl or its folder. A released network needs it; one of ours names its own.
+            device: where network and hand model run.
+            batch_views: views per batch; each frame has ``tta.views`` of them.
+
+        Raises:
+            InputError: the checkpoint or the hand model cannot be read.
+        """
+        network, config = checkpoint.open_network(data, mano)
+        return cls(network, hand_layer(config.mano), config.crop, config.tta, device, batch_views)
+
+    def predict_image(
+        self,
+        image: np.ndarray,
+        hand_box: Sequence[float] | np.ndarray,
+        object_box: Sequence[float] | np.ndarray | None = None,
+        *,
+        flipped: bool = False,
+    ) -> HandPrediction:
+        """The hand of one image, as a prediction of one frame (T = 1).
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            hand_box: (4,) xyxy px.
+            object_box: (4,) xyxy px of the object that the hand holds; None where there is none.
+            flipped: the image shows a left hand.
+
+        Raises:
+            InputError: the image is not of this kind, or a box has no area.
+        """
+        rgb = np.asarray(image)
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            raise InputError(f"expected an image (H, W, 3) of uint8 RGB, found {rgb.dtype} {rgb.shape}")
+        nowhere = np.full((1, 4), np.nan, np.float32)
+        object_boxes = nowhere if object_box is None else _one_box("object", object_box)
+        return self.predict([Frames("image", rgb[None], _one_box("hand", hand_box), object_boxes)], [flipped])[0]
 
     @torch.inference_mode()
     def predict(
@@ -219,6 +272,14 @@ class HandPredictor:
 
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 _VIEW_FIELDS = tuple(field.name for field in fields(Views))
+
+
+def _one_box(name: str, box: Sequence[float] | np.ndarray) -> np.ndarray:
+    """A box as (1, 4) float32; InputError unless it has an area."""
+    values = np.asarray(box, np.float32)
+    if values.shape != (4,) or not np.isfinite(values).all() or not (values[2:] > values[:2]).all():
+        raise InputError(f"expected the {name} box [x0, y0, x1, y1] in px, with an area; found {values.tolist()}")
+    return values[None]
 
 
 def _draws(clip_id: str, number: int, tta: TtaConfig) -> np.ndarray:

@@ -27,8 +27,10 @@ __all__ = [
     "Checkpoint",
     "empty",
     "load",
+    "load_network",
     "load_released",
     "network_of",
+    "open_network",
     "open_teacher",
     "save",
     "save_released",
@@ -104,6 +106,50 @@ def network_of(checkpoint: Checkpoint) -> HOJoint:
         )
     network.load_state_dict(found)
     return network.eval()
+
+
+def load_network(data: bytes | str | Path) -> HOJoint:
+    """A network in evaluation mode, on the CPU, from our own checkpoint or the authors' released ``.pth.tar``.
+
+    Its settings are in ``.config``. To predict images, open the same file with ``HandPredictor.from_checkpoint``, which
+    also takes the crop and the hand model that the network was trained with.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, or holds another network; the message names what differs.
+    """
+    return _opened(data)[0]
+
+
+def open_network(data: bytes | str | Path, mano_path: str | Path | None = None) -> tuple[HOJoint, Config]:
+    """As ``load_network``, with the settings that the network was trained with: ``.crop``, ``.mano``, ``.tta``.
+
+    Args:
+        data: our own checkpoint or the authors' released file.
+        mano_path: MANO_RIGHT.pkl or its folder; None means the path that the checkpoint names. A network that was
+            trained on the stand-in hand keeps that hand.
+
+    Raises:
+        InputError: as ``load_network``; or the released network, which holds no hand, comes without ``mano_path``.
+    """
+    network, own = _opened(data)
+    if own is None and mano_path is None:
+        raise InputError(
+            f"{released.name_of(data)} is the authors' released network, made for MANO's hand; give the path of "
+            "MANO_RIGHT.pkl (from mano.is.tue.mpg.de) as mano"
+        )
+    config = own or Config(model=network.config, crop=released.CROP)
+    if mano_path is not None and (own is None or own.mano.path is not None):
+        config = settings.changed(config, mano={"path": str(mano_path)})
+    return network, config
+
+
+def _opened(data: bytes | str | Path) -> tuple[HOJoint, Config | None]:
+    """A network and its settings; None for the released file, which holds none."""
+    content, name = released.read(data), released.name_of(data)
+    if not _is_ours(content):
+        return released.network_of(content, name), None
+    checkpoint = _checkpoint(content, name)
+    return network_of(checkpoint), checkpoint.config
 
 
 def empty(config: ModelConfig) -> HOJoint:

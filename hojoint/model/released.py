@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hojoint.config import ModelConfig
+from hojoint.config import CropConfig, ModelConfig
 from hojoint.errors import InputError
 from hojoint.model.network import HOJoint
 
@@ -60,6 +60,8 @@ MODULES = {
     "object_reasoning.mlp.2": "transformer.layers.0.mlp.fc2",
 }
 HOURGLASS_PLACES = {"skip": 0, "down": 1, "up": 2}
+CROP = CropConfig(hand_context=1.5, resample="nearest", clip=True)
+"""How the released network's inputs are cut; the same as in configs/released.yaml."""
 ENCODER_NORMS = {"bn1": "bn", "bn2": "bn1", "bn3": "bn2"}  # their encoder's blocks count from nothing, then one
 
 

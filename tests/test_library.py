@@ -1,0 +1,321 @@
+"""The public library: names, cheap import, networks from files, filter_clip as labelling judges, plain inputs."""
+
+from __future__ import annotations
+
+import ast
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from labelled import SMALL
+from test_labels import SIZE, World
+
+import hojoint
+from hojoint import config as settings
+from hojoint.config import Config, CropConfig, FilterConfig, ManoConfig, ModelConfig, TtaConfig
+from hojoint.datasets import ycb
+from hojoint.errors import InputError
+from hojoint.hand.factory import hand_layer
+from hojoint.hand.stand_in.model import save_model, stand_in_model
+from hojoint.labelling import filters, labels
+from hojoint.model import checkpoint, released
+from hojoint.records import PseudoLabels
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLIC = {
+    "HOJoint", "load_network", "load_released", "HandPredictor", "ManoLayer", "load_mano", "hand_scores",
+    "freihand_scores", "object_scores", "FilterConfig", "filter_clip",
+}  # fmt: skip
+MODEL = settings.from_tree({"model": SMALL}).model
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_public_names_are_these_and_each_is_loaded_on_use() -> None:
+    assert set(hojoint.__all__) == PUBLIC == set(hojoint._MODULES)
+    assert len(hojoint.__all__) == len(PUBLIC)
+    assert set(dir(hojoint)) >= PUBLIC
+    for name in PUBLIC:
+        assert getattr(hojoint, name).__name__ == name
+        assert getattr(hojoint, name).__doc__ or name == "FilterConfig"
+    with pytest.raises(AttributeError, match="HOJiont"):
+        hojoint.HOJiont  # noqa: B018
+
+
+def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
+    tree = ast.parse(Path(hojoint.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    assert {alias.name: node.module for node in imports for alias in node.names} == hojoint._MODULES
+    assert (Path(hojoint.__file__).parent / "py.typed").is_file()
+
+
+def test_the_import_is_cheap_and_no_name_loads_ray() -> None:
+    heavy = "{'torch', 'ray', 'numpy', 'cv2', 'pydantic', 'decord'}"
+    assert python(f"import sys, hojoint; print({heavy} & set(sys.modules))").strip() == "set()"
+    code = "from hojoint import *; import sys; print({'ray', 'boto3', 'decord', 'cluster', 'jobs'} & set(sys.modules))"
+    assert python(code).strip() == "set()"
+
+
+# ---------------------------------------------------------------------------------------------- networks from files
+
+
+@pytest.fixture(scope="module")
+def ours() -> bytes:
+    torch.manual_seed(0)
+    config = Config(model=MODEL, crop=CropConfig(hand_context=1.7), tta=TtaConfig(views=3))
+    return checkpoint.save(hojoint.HOJoint(MODEL), config, progress={}, parents={})
+
+
+@pytest.fixture(scope="module")
+def theirs() -> bytes:
+    buffer = io.BytesIO()
+    state = {name: torch.zeros(shape) for name, shape in released.layout().items()}
+    torch.save({"epoch": 1, "state_dict": state}, buffer)
+    return buffer.getvalue()
+
+
+def test_a_network_of_ours_is_loaded_in_evaluation_mode(ours: bytes, tmp_path: Path) -> None:
+    (tmp_path / "c.pt").write_bytes(ours)
+    for source in (ours, tmp_path / "c.pt", str(tmp_path / "c.pt")):
+        network = hojoint.load_network(source)
+        assert (type(network), network.training, network.config) == (hojoint.HOJoint, False, MODEL)
+    with pytest.raises(InputError, match=r"nothing\.pt"):
+        hojoint.load_network("nothing.pt")
+
+
+def test_the_networks_call_is_the_contracts(ours: bytes) -> None:
+    box = torch.tensor([[10.0, 10, 50, 50]])
+    out = hojoint.load_network(ours)(torch.rand(1, 3, 64, 64), box, box + 4)
+    cells = MODEL.roi_cells
+    assert out.hand.joints_box.shape == (1, 21, 2)
+    assert out.hand.rotations.shape == (1, 16, 3, 3)
+    assert out.hand.betas.shape == (1, 10)
+    assert out.object.control_box.shape == (1, cells, cells, 21, 2)
+    assert out.object.confidence.shape == (1, cells, cells, 21)
+
+
+def test_the_released_network_is_loaded_by_the_same_function(theirs: bytes) -> None:
+    network = hojoint.load_network(theirs)
+    assert (network.training, network.config) == (False, ModelConfig())
+    with pytest.raises(InputError, match=r"MANO_RIGHT\.pkl .* as mano"):
+        hojoint.HandPredictor.from_checkpoint(theirs)
+
+
+def test_a_released_network_is_cut_and_posed_as_its_preset_says(theirs: bytes, tmp_path: Path) -> None:
+    save_model(stand_in_model(), tmp_path / "MANO_RIGHT.pkl")
+    predictor = hojoint.HandPredictor.from_checkpoint(theirs, mano=tmp_path)
+    preset = settings.load(ROOT / "configs" / "released.yaml")
+    assert (predictor.crop, predictor.tta) == (preset.crop, preset.tta)
+
+
+def test_a_predictor_brings_the_settings_of_its_checkpoint(ours: bytes, tmp_path: Path) -> None:
+    predictor = hojoint.HandPredictor.from_checkpoint(ours, mano=tmp_path / "unused.pkl", batch_views=7)
+    assert (predictor.crop.hand_context, predictor.tta.views, predictor.batch_views) == (1.7, 3, 7)
+
+
+def test_one_image_is_predicted_from_plain_arrays(ours: bytes) -> None:
+    predictor = hojoint.HandPredictor.from_checkpoint(ours)
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    one = predictor.predict_image(image, [20, 10, 60, 50])
+    other = predictor.predict_image(image[..., ::-1][..., ::-1], np.array([20, 10, 60, 50.0]))
+    assert one.joints_px.shape == (1, 21, 2)
+    assert one.vertices.shape == (1, 778, 3)
+    assert torch.equal(one.joints_px, other.joints_px)
+    held = predictor.predict_image(image, [20, 10, 60, 50], [30, 10, 70, 50], flipped=True)
+    assert held.flipped
+    assert not torch.equal(held.joints_px, one.joints_px)
+
+
+@pytest.mark.parametrize(
+    ("image", "box", "message"),
+    [
+        (np.zeros((60, 80, 3)), [20, 10, 60, 50], "uint8 RGB, found float64"),
+        (np.zeros((60, 80), np.uint8), [20, 10, 60, 50], r"found uint8 \(60, 80\)"),
+        (np.zeros((60, 80, 3), np.uint8), [20, 10, 20, 50], "hand box .* with an area"),
+        (np.zeros((60, 80, 3), np.uint8), [20, 10, 60], "hand box"),
+        (np.zeros((60, 80, 3), np.uint8), [20, 10, np.nan, 50], "hand box"),
+    ],
+)
+def test_an_image_or_box_of_another_kind_is_refused(ours: bytes, image: Any, box: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        hojoint.HandPredictor.from_checkpoint(ours).predict_image(image, box)
+
+
+# ------------------------------------------------------------------------------------------------------- filter_clip
+
+
+@pytest.fixture(scope="module")
+def layer() -> Any:
+    return hand_layer(ManoConfig())
+
+
+def shaken(joints: Any, rotations: Any, betas: Any) -> tuple[Any, Any, Any]:
+    """The oracle's answers with an error that is the same in every run."""
+    return joints + 0.08 * (997 * joints).sin(), rotations, betas + 0.3 * (997 * joints[:, :10, 0]).sin()
+
+
+def labelled(layer: Any, left: bool) -> tuple[PseudoLabels, FilterConfig, World]:
+    """A clip as labelling judges it, with thresholds that split each rule's scores in two."""
+    world = World(layer, lefts={"a": left})
+    world.clips[0].hand_boxes[4] = (-90, 20, -30, 60)  # outside: no rule that needs a box can judge it
+    world.network.learn(world.predictor, labels._work(world.clips[0], world.frames[0]).frames, world.clips[0].frames,
+                        world.truths[0][0])  # fmt: skip
+    world.network.noise = shaken
+    side = "left" if left else "right"
+    (first,) = world.label(side=side)
+    middle = {}
+    for rule in ("box_iou", "reprojection", "joint_step", "shape_spread"):
+        ordered = np.sort(first.scores[rule].numpy()[np.isfinite(first.scores[rule].numpy())])
+        at = len(ordered) // 3 if rule == "box_iou" else len(ordered) * 2 // 3
+        middle[filters.THRESHOLDS[rule]] = float(ordered[at - 1 : at + 1].mean())
+    config = FilterConfig(**middle)
+    (label,) = world.label(config, side=side)
+    assert len(set(label.verdicts)) > 2
+    return label, config, world
+
+
+def arguments(label: PseudoLabels, world: World) -> dict[str, Any]:
+    prediction = label.prediction
+    return {
+        "betas": prediction.betas,
+        "joints_px": prediction.joints_px,
+        "hand_boxes": world.clips[0].hand_boxes,
+        "image_size": SIZE,
+        "frames": world.clips[0].frames,
+        "flipped": prediction.flipped,
+    }
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_clip_is_judged_exactly_as_labelling_judges_it(layer: Any, left: bool) -> None:
+    label, config, world = labelled(layer, left)
+    given = arguments(label, world)
+    exact = hojoint.filter_clip(pose=label.prediction.rotations, config=config, **given)
+    assert exact.verdicts == label.verdicts
+    assert list(exact.scores) == list(filters.RULES)
+    for rule, score in label.scores.items():
+        np.testing.assert_array_equal(exact.scores[rule], score.numpy(), rule)
+    np.testing.assert_array_equal(exact.camera, label.camera.numpy())
+    np.testing.assert_array_equal(exact.kept, [verdict == "kept" for verdict in label.verdicts])
+    near = hojoint.filter_clip(pose=label.prediction.pose, config=config, **given)  # through axis-angle: float noise
+    assert near.verdicts == label.verdicts
+    for rule, score in label.scores.items():
+        np.testing.assert_allclose(near.scores[rule], score.numpy(), atol=2e-3, rtol=1e-3, err_msg=rule)
+
+
+def plain(count: int = 8) -> dict[str, Any]:
+    """A flat hand that turns slowly, as lists of numbers."""
+    pose = torch.zeros(count, 48)
+    pose[:, 0] = 1.7 + 0.02 * torch.arange(count)
+    posed = hand_layer(ManoConfig())(pose, torch.zeros(count, 10))
+    joints_px, vertices_px = (2000 * points[..., :2] + 250 for points in (posed.joints, posed.vertices))
+    boxes = torch.cat([vertices_px.amin(1), vertices_px.amax(1)], 1)
+    return {
+        "pose": pose.tolist(), "betas": [[0.0] * 10] * count, "joints_px": joints_px.tolist(),
+        "hand_boxes": boxes.tolist(), "image_size": (640, 480),
+    }  # fmt: skip
+
+
+def test_lists_arrays_and_tensors_give_the_same_clip() -> None:
+    lists = plain()
+    clips = [
+        hojoint.filter_clip(**lists),
+        hojoint.filter_clip(**{k: v if k == "image_size" else np.array(v) for k, v in lists.items()}),
+        hojoint.filter_clip(**{k: v if k == "image_size" else torch.tensor(v) for k, v in lists.items()}),
+    ]
+    for clip in clips:
+        assert clip.verdicts == ("kept",) * 8
+        assert clip.kept.all()
+        np.testing.assert_array_equal(clip.camera, clips[0].camera)
+        np.testing.assert_allclose(clip.camera, [[2000, 250, 250]] * 8, rtol=1e-3)
+
+
+def test_the_hand_is_given_as_path_model_layer_or_not_at_all(tmp_path: Path) -> None:
+    save_model(stand_in_model(), tmp_path / "MANO_RIGHT.pkl")
+    model = hojoint.load_mano(tmp_path)
+    hands = [None, tmp_path, str(tmp_path / "MANO_RIGHT.pkl"), model, hojoint.ManoLayer(model, center=False)]
+    clips = [hojoint.filter_clip(**plain(), mano=hand) for hand in hands]
+    for clip in clips:
+        assert clip.verdicts == clips[0].verdicts
+        np.testing.assert_allclose(clip.camera, clips[0].camera, rtol=1e-4)
+    with pytest.raises(InputError, match="mano must be a path"):
+        hojoint.filter_clip(**plain(), mano=3)
+
+
+def test_gaps_in_the_frames_are_no_steps_and_order_is_checked() -> None:
+    apart = hojoint.filter_clip(**plain(), frames=range(0, 80, 10))
+    assert apart.scores["joint_step"].shape == (8,)
+    for wrong in ([0, 1, 1, 2, 3, 4, 5, 6], range(8, 0, -1)):
+        with pytest.raises(InputError, match="frames must ascend"):
+            hojoint.filter_clip(**plain(), frames=wrong)
+    with pytest.raises(InputError, match="8 whole numbers"):
+        hojoint.filter_clip(**plain(), frames=np.arange(8) + 0.5)
+
+
+def test_a_prediction_that_is_not_finite_is_rejected() -> None:
+    given = plain()
+    given["pose"][3][5] = float("nan")
+    clip = hojoint.filter_clip(**given)
+    assert clip.verdicts[3] == "box_iou"
+    assert not clip.kept[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("pose", np.zeros((8, 45)), r"pose must be \(T, 48\).*found \(8, 45\)"),
+        ("pose", np.zeros((0, 48)), "T at least 1"),
+        ("pose", 3.0, "pose must be"),
+        ("pose", "words", "pose must be an array of numbers"),
+        ("betas", np.zeros(10), r"betas must be \(8, 10\).*found \(10,\)"),
+        ("joints_px", np.zeros((8, 21, 3)), r"joints_px must be \(8, 21, 2\)"),
+        ("hand_boxes", np.zeros((7, 4)), r"hand_boxes must be \(8, 4\)"),
+        ("hand_boxes", np.full((8, 4), np.nan), "finite x0, y0, x1, y1.*row 0"),
+        ("hand_boxes", np.tile([300, 200, 100, 90], (8, 1)), "x0 <= x1"),
+        ("image_size", 640, "width, height"),
+        ("image_size", (0, 480), "width, height"),
+    ],
+)
+def test_an_input_of_another_shape_is_refused_by_name(name: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        hojoint.filter_clip(**{**plain(), name: value})
+
+
+# ------------------------------------------------------------------------------------------------------------ scores
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor, np.ndarray.tolist])
+def test_hands_are_scored_from_any_kind_of_array(kind: Any) -> None:
+    random = np.random.default_rng(0)
+    joints, vertices = random.normal(size=(3, 21, 3)), random.normal(size=(3, 778, 3))
+    given = [kind(points) for points in (joints + 0.01, vertices + 0.01, joints, vertices)]
+    ho3d, freihand = hojoint.hand_scores(*given), hojoint.freihand_scores(*given)
+    assert (len(ho3d), len(freihand)) == (14, 12)
+    assert ho3d["xyz_mean3d"] == pytest.approx(100 * 0.01 * 3**0.5)  # cm
+    assert ho3d["xyz_procrustes_al_mean3d"] == pytest.approx(0, abs=1e-6)
+    assert freihand["mesh_al_auc3d"] > 0.99  # float noise is above the first threshold, zero
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor, np.ndarray.tolist])
+def test_objects_are_scored_from_any_kind_of_array(kind: Any) -> None:
+    models = {"box": ycb.object_model(np.random.default_rng(0).uniform(-0.1, 0.1, (50, 3)))}
+    pose = np.tile(np.concatenate([np.eye(3), [[0], [0], [0.5]]], 1), (2, 1, 1))
+    camera = np.tile(np.array([[500.0, 0, 256], [0, 500, 256], [0, 0, 1]]), (2, 1, 1))
+    moved = pose + np.array([0, 0, 0, 0.01])
+    found = hojoint.object_scores(models, ["box", "box"], kind(moved), kind(pose), kind(camera))
+    assert found["mean"]["add_median_mm"] == pytest.approx(10 * 3**0.5)
+    assert found["box"]["samples"] == 2
+    with pytest.raises(InputError, match="no object model of mug"):
+        hojoint.object_scores(models, ["box", "mug"], kind(moved), kind(pose), kind(camera))
+    with pytest.raises(InputError, match=r"pred_pose must be \(2, 3, 4\)"):
+        hojoint.object_scores(models, ["box", "box"], kind(moved[:, :2]), kind(pose), kind(camera))
