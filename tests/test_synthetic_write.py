@@ -352,11 +352,11 @@ def test_a_piece_that_is_there_is_not_drawn_again_and_a_whole_world_is_known(tmp
     everything = write.pieces(config)
     write.write_piece(everything[0], config)
     assert write.missing_pieces(config) == everything[1:]
-    assert not write.is_whole(config)
+    assert not write.is_complete(config)
     _draw(config)
-    assert write.is_whole(config)
+    assert write.is_complete(config)
     with pytest.raises(InputError, match="world of other settings"):
-        write.is_whole(_config(tmp_path, seed=2, **small))
+        write.is_complete(_config(tmp_path, seed=2, **small))
 
 
 def test_settings_point_into_the_world(tmp_path: Path) -> None:

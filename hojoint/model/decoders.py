@@ -82,9 +82,9 @@ class JointDecoder(nn.Module):
         self.register_buffer("cells_x", centres.expand(config.roi_cells, -1).clone())
         self.register_buffer("cells_y", self.cells_x.t().clone())
 
-    def forward(self, hand_BCRR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, hand: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Joints (B, J, 2) x, y in hand-box units; heatmaps (B, J, R, R), each of sum 1; features (B, C, R, R)."""
-        features_BCRR = self.act(self.bn(self.conv(self.residual(self.hourglass(hand_BCRR)))))
+        features_BCRR = self.act(self.bn(self.conv(self.residual(self.hourglass(hand)))))
         logits_BJRR = self.score(features_BCRR).float()
         heatmaps = torch.softmax(logits_BJRR.flatten(2) * self.inverse_temperature, dim=2).view_as(logits_BJRR)
         joints = torch.stack([(heatmaps * axis).sum(dim=(2, 3)) for axis in (self.cells_x, self.cells_y)], dim=2)
@@ -118,9 +118,9 @@ class MeshDecoder(nn.Module):
             # Our choice: start at the flat hand. The plain start is a 6D vector near zero, whose direction is noise.
             self.pose.bias.add_(torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(ROTATIONS))
 
-    def forward(self, heatmaps_BJRR: Tensor, features_BCRR: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, heatmaps: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Rotations (B, 16, 3, 3), root first, and shape (B, 10)."""
-        x = self.heatmap_conv(heatmaps_BJRR.to(features_BCRR.dtype)) + self.feature_conv(features_BCRR)
+        x = self.heatmap_conv(heatmaps.to(features.dtype)) + self.feature_conv(features)
         for stage in self.stages:
             x = F.max_pool2d(stage(x), 2)
         hidden = self.hidden(x.flatten(1))
@@ -150,9 +150,9 @@ class ObjectDecoder(nn.Module):
                 nn.init.zeros_(layer.bias)
         self.register_buffer("centres", cell_centres(config.roi_cells), persistent=False)
 
-    def forward(self, object_BCRR: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, object: Tensor) -> tuple[Tensor, Tensor]:
         """Control points (B, R, R, J, 2) x, y in object-box units, confidences (B, R, R, J); cells as [row, column]."""
-        out_BRRK = self.out(self.trunk(object_BCRR)).float().permute(0, 2, 3, 1)
+        out_BRRK = self.out(self.trunk(object)).float().permute(0, 2, 3, 1)
         logits, x, y = out_BRRK.split(JOINTS, dim=3)
         x = x * OFFSET_UNIT + self.centres[None, None, :, None]
         y = y * OFFSET_UNIT + self.centres[None, :, None, None]

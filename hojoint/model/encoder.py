@@ -59,9 +59,9 @@ class ResNet(nn.Module):
             if isinstance(inner, nn.Conv2d):
                 nn.init.kaiming_normal_(inner.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images_B3SS: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         """Maps of stride 4, 8, 16 and 32."""
-        x = self.maxpool(self.act(self.bn1(self.conv1(images_B3SS))))
+        x = self.maxpool(self.act(self.bn1(self.conv1(images))))
         maps = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
@@ -93,8 +93,8 @@ class Encoder(nn.Module):
         if config.pretrained is not None:
             load_pretrained(self.resnet, config)
 
-    def forward(self, images_B3SS: Tensor) -> Tensor:
-        maps = self.resnet(images_B3SS)
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.resnet(images)
         top = self.laterals[3](maps[3])
         for level in (2, 1, 0):
             lateral = self.laterals[level](maps[level])

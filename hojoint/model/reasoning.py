@@ -37,24 +37,24 @@ class ContextReasoning(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, query_BCRR: Tensor, context_BCRR: Tensor) -> Tensor:
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
         """Enhanced features F^{o+} (Eq. 4), of the query's shape."""
         answer_BHND = F.scaled_dot_product_attention(
-            self._split(self.query(query_BCRR)),
-            self._split(self.key(context_BCRR)),
-            self._split(self.value(context_BCRR)),
+            self._split(self.query(query)),
+            self._split(self.key(context)),
+            self._split(self.value(context)),
         )
         answer_BNC = answer_BHND.transpose(1, 2).flatten(2)
-        asked_BNC = query_BCRR.flatten(2).transpose(1, 2) + answer_BNC  # Eq. 3
+        asked_BNC = query.flatten(2).transpose(1, 2) + answer_BNC  # Eq. 3
         enhanced_BNC = asked_BNC + self.mlp(self.norm(asked_BNC))
-        return enhanced_BNC.transpose(1, 2).reshape(query_BCRR.shape)
+        return enhanced_BNC.transpose(1, 2).reshape(query.shape)
 
-    def attention(self, query_BCRR: Tensor, context_BCRR: Tensor) -> Tensor:
+    def attention(self, query: Tensor, context: Tensor) -> Tensor:
         """The softmax weights of Eq. 2, (B, N of the query, N of the context), mean over heads; rows sum to 1."""
-        query_BHND, key_BHND = self._split(self.query(query_BCRR)), self._split(self.key(context_BCRR))
+        query_BHND, key_BHND = self._split(self.query(query)), self._split(self.key(context))
         scale = query_BHND.shape[-1] ** -0.5
         return torch.softmax(query_BHND @ key_BHND.transpose(2, 3) * scale, dim=-1).mean(dim=1)
 
-    def _split(self, x_BCRR: Tensor) -> Tensor:
-        batch, channels, rows, columns = x_BCRR.shape
-        return x_BCRR.reshape(batch, self.heads, channels // self.heads, rows * columns).transpose(2, 3)
+    def _split(self, x: Tensor) -> Tensor:
+        batch, channels, rows, columns = x.shape
+        return x.reshape(batch, self.heads, channels // self.heads, rows * columns).transpose(2, 3)
