@@ -28,6 +28,7 @@ Count = Annotated[int, Field(ge=1)]
 ImageSide = Annotated[int, Field(ge=64)]  # in a smaller synthetic image no hand has room
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch's generators take no more
 
+
 class Settings(BaseModel):
     """Base of every group of settings."""
 
@@ -501,7 +502,9 @@ class StudyConfig(Settings):
     @model_validator(mode="after")
     def _seeds_differ(self) -> StudyConfig:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"study.seeds={settings_file.shown(self.seeds)}: a seed that is given twice is one run, not two")
+            raise ValueError(
+                f"study.seeds={settings_file.shown(self.seeds)}: a seed that is given twice is one run, not two"
+            )
         return self
 
 

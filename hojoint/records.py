@@ -63,7 +63,9 @@ class ObjectPrediction:
     confidence: np.ndarray  # (B, 21) in [0, 1], of those proposals
     pose: np.ndarray  # (B, 3, 4) model to camera, metres; identity and (0, 0, 1) where PnP had too few points
     solved: np.ndarray  # (B,) bool
-    refined: np.ndarray | None = None  # (B, 3, 4) the same poses after refinement on their inliers; None where not asked for
+    refined: np.ndarray | None = (
+        None  # (B, 3, 4) the same poses after refinement on their inliers; None where not asked for
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 A piece (a sequence, a video, a handful of test images) is drawn and written on its own, so pieces can be made anywhere
 and in any order; each leaves a small JSON note when it is done. ``finish`` gathers the notes into the list, box, label
-and truth files and writes ``world.json`` last. How pieces are spread over a machine is the cluster's business.
+and truth files and writes ``world.json`` last. How pieces are spread over machines is in ``cluster.synthesis``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Kind = Literal["train", "evaluation", "video", "broken", "missing", "unboxed", "
 
 @dataclass(frozen=True)
 class Piece:
-    """Something that is drawn and written in one go."""
+    """A part of the world that is drawn and written in one go."""
 
     kind: Kind
     index: int

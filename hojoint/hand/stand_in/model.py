@@ -1,8 +1,8 @@
 """The stand-in right hand: a HandModel of MANO's shapes that the project may give away.
 
-Skinning, shape directions and pose correctives follow from the construction in ``mesh``; the pose space is anatomical: each
-joint has a flexion, an abduction and a twist axis with limits. ``save_model`` writes MANO's own file layout, so that a
-licensed MANO file takes the stand-in's place by a path. It is not MANO: its shape space only resembles people.
+Skinning, shape directions and pose correctives follow from the construction in ``mesh``; the pose space is anatomical:
+each joint has a flexion, an abduction and a twist axis with limits. ``save_model`` writes MANO's own file layout, so
+that a licensed MANO file replaces the stand-in by a path. It is not MANO: its betas only resemble people.
 """
 
 from __future__ import annotations
