@@ -165,9 +165,9 @@ def project_weak(xyz: Tensor, camera: Tensor) -> Tensor:
 
 
 def control_points(low: Tensor, high: Tensor) -> Tensor:
-    """The 21 control points (..., 21, 3) of the box from ``low`` to ``high`` (..., 3), in the authors' order (Sec. 4.3).
+    """The 21 control points (..., 21, 3) of the box from ``low`` to ``high`` (..., 3) (Sec. 4.3).
 
-    8 corners, 12 edge middles, the centre.
+    8 corners, 12 edge middles, the centre, in the authors' order.
     """
     unit_213 = torch.tensor(_UNIT_CONTROL_POINTS, dtype=low.dtype, device=low.device)
     return low[..., None, :] + unit_213 * (high - low)[..., None, :]

@@ -82,7 +82,7 @@ def save(
 
 
 def load(data: bytes | str | Path, name: str | None = None) -> Checkpoint:
-    """Read a checkpoint and compare its weights with their checksum. ``name``: how an error calls it, where it is bytes.
+    """Read a checkpoint and compare its weights with their checksum. ``name``: how an error calls it, if it is bytes.
 
     Raises:
         InputError: the file is missing, damaged, of another program or of a newer version of this one.
@@ -100,8 +100,8 @@ def network_of(checkpoint: Checkpoint) -> HOJoint:
     if wrong:
         raise InputError(
             f"the checkpoint's weights do not fit its settings: {len(wrong)} tensors differ, the first is "
-            f"{wrong[0]!r} (expected {_shape(expected, wrong[0])}, found {_shape(weights, wrong[0])}); it was written by "
-            "another version of this program: train again, or use that version"
+            f"{wrong[0]!r} (expected {_shape(expected, wrong[0])}, found {_shape(weights, wrong[0])}); another "
+            "version of this program wrote it: train again, or use that version"
         )
     network.load_state_dict(weights)
     return network.eval()
@@ -150,8 +150,8 @@ def _refuse_other_inputs(base: Config, name: str) -> None:
             faults.append(f"crop.{setting} is {value:g} instead of {expected:g}")
     if faults:
         raise InputError(
-            f"{name} is the authors' released network, made for MANO's hand and the released crop, and {'; '.join(faults)}. "
-            "Give mano.path=MANO_RIGHT.pkl and --config configs/released.yaml"
+            f"{name} is the authors' released network, made for MANO's hand and the released crop, and "
+            f"{'; '.join(faults)}. Give mano.path=MANO_RIGHT.pkl and --config configs/released.yaml"
         )
 
 

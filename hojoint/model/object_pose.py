@@ -86,7 +86,7 @@ def best_proposals(control: np.ndarray, confidence: np.ndarray, *, count: int) -
 def _pnp(
     model: np.ndarray, pixels: np.ndarray, camera: np.ndarray, *, refine: bool
 ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
-    """Plain and (where asked for and possible) refined pose (3, 4) of pairs (N, 3) m and (N, 2) px; None if unsolved."""
+    """Plain and (if asked for and possible) refined pose (3, 4) of pairs (N, 3) m and (N, 2) px; None if unsolved."""
     if len(pixels) < MIN_PAIRS or not (np.isfinite(pixels).all() and np.isfinite(camera).all()):
         return None
     model, pixels, camera = (np.ascontiguousarray(x, dtype=np.float64) for x in (model, pixels, camera))
