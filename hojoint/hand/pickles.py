@@ -42,7 +42,7 @@ def load_restricted(source: str | Path | bytes) -> object:
     except _Refused as refused:
         raise InputError(
             f"{name} asks for {refused}, which is not among the few types that a MANO or HO-3D file needs; "
-            "it is not run. Download the file again from its official source."
+            "it is refused and not run. Download the file again from its official source."
         ) from None
     except Exception as error:  # a damaged pickle can raise anything at all
         raise InputError(
