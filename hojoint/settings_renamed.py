@@ -60,17 +60,17 @@ def current(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def current_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A stored tree of settings under today's names; a value that stands under today's name already wins."""
-    tree = copy.deepcopy(dict(tree))
+    out: dict[str, Any] = copy.deepcopy(dict(tree))
     for former, name in RENAMED.items():
         *groups, last = former.split(".")
-        holder: Any = tree
+        holder: Any = out
         for group in groups:
             holder = holder.get(group) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and last in holder:
             value = holder.pop(last)
             *groups, last = name.split(".")
-            holder = tree
+            holder = out
             for group in groups:
                 holder = holder.setdefault(group, {})
             holder.setdefault(last, value)
-    return tree
+    return out
