@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class HandLayer(Protocol):
     def from_rotations(self, rotations: Tensor, betas: Tensor) -> ManoOutput:
         """The hand of rotations (B, 16, 3, 3), root first, and betas (B, 10); the mean pose is not added."""
 
-    def to(self, device: torch.device | str) -> Any:
+    def to(self, device: torch.device | str) -> Self:
         """The layer on a device."""
 
 

@@ -82,13 +82,13 @@ class JointDecoder(nn.Module):
         self.register_buffer("cells_x", centres.expand(config.roi_cells, -1).clone())
         self.register_buffer("cells_y", self.cells_x.t().clone())
 
-    def forward(self, hand: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Hand features (B, C, R, R) to joints, heatmaps and features.
 
         Returns:
             Joints (B, J, 2) x, y in hand-box units; heatmaps (B, J, R, R), each of sum 1; features (B, C, R, R).
         """
-        features_BCRR = self.act(self.bn(self.conv(self.residual(self.hourglass(hand)))))
+        features_BCRR = self.act(self.bn(self.conv(self.residual(self.hourglass(features)))))
         logits_BJRR = self.score(features_BCRR).float()
         heatmaps = torch.softmax(logits_BJRR.flatten(2) * self.inverse_temperature, dim=2).view_as(logits_BJRR)
         joints = torch.stack([(heatmaps * axis).sum(dim=(2, 3)) for axis in (self.cells_x, self.cells_y)], dim=2)
@@ -154,13 +154,13 @@ class ObjectDecoder(nn.Module):
                 nn.init.zeros_(layer.bias)
         self.register_buffer("centres", cell_centres(config.roi_cells), persistent=False)
 
-    def forward(self, object: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Object features (B, C, R, R) to control points and confidences per cell [row, column].
 
         Returns:
             Control points (B, R, R, J, 2) x, y in object-box units; confidences (B, R, R, J) in [0, 1].
         """
-        out_BRRK = self.out(self.trunk(object)).float().permute(0, 2, 3, 1)
+        out_BRRK = self.out(self.trunk(features)).float().permute(0, 2, 3, 1)
         logits, x, y = out_BRRK.split(JOINTS, dim=3)
         x = x * OFFSET_UNIT + self.centres[None, None, :, None]
         y = y * OFFSET_UNIT + self.centres[None, :, None, None]
