@@ -115,6 +115,12 @@ def mirror_points(points: Tensor) -> Tensor:
     return points * points.new_tensor((-1.0, 1.0, 1.0))
 
 
+def mirror_pose(pose: Tensor) -> Tensor:
+    """Axis-angles (..., 3 n) rad of the mirrored hand: (x, -y, -z) for each joint. For callers of ``filter_clip``."""
+    signs = pose.new_tensor((1.0, -1.0, -1.0)).repeat(pose.shape[-1] // 3)
+    return pose * signs
+
+
 def _array(file: Path, key: str, value: Any) -> np.ndarray:
     shape = _SHAPES[key]
     expected = f"{file}: '{key}' must be finite numbers of shape {shape}"
