@@ -19,7 +19,7 @@ ATTEMPTS = 3  # of a piece whose worker died
 
 def synthesize(config: Config, *, progress: bool = True) -> int:
     """Write the world that ``config`` describes, or what is missing of it; returns the number of pieces drawn."""
-    if write.is_whole(config):
+    if write.is_complete(config):
         return 0
     todo = write.missing_pieces(config)
     if todo:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from hojoint import geometry
 
-# B views, N source images, S input side, C channels.
+# Suffixes of locals: B views, N source images, S input side, C channels.
 
 REGION_FACTOR = 1.9  # a crop grown by 1.2, turned by 45 degrees, moved by 0.1 lies inside: 1.2 * sqrt(2) + 2 * 0.1
 
@@ -61,7 +61,7 @@ def whole_pixels(box: np.ndarray, factor: float, width: int, height: int) -> tup
 
 
 def union_box(hand_box: np.ndarray, object_box: np.ndarray) -> np.ndarray:
-    """Smallest box (4,) around both; an object box of NaN does not count."""
+    """Smallest box (4,) around two boxes (4,); an object box of NaN does not count."""
     return np.concatenate([np.fmin(hand_box[:2], object_box[:2]), np.fmax(hand_box[2:], object_box[2:])])
 
 
@@ -96,11 +96,12 @@ def square_of(
 ) -> tuple[Tensor, Tensor]:
     """Centre (B, 2) and side (B,) of the crop: the union of both boxes, each grown by ``context``; its longer side.
 
-    A hand without an object box is grown by ``hand_context`` instead, where that is given.
-
     Args:
-        object_box: (B, 4); a row of NaN does not count.
-        limit: (B, 2) width and height of the image, to which the released code clips the union first.
+        hand_box: (B, 4) px.
+        object_box: (B, 4) px; a row of NaN does not count. None means that no row has an object.
+        context: factor on both boxes.
+        hand_context: factor on a hand without an object box; None means ``context``.
+        limit: (B, 2) width and height of the image in px, to which the released code clips the union first.
     """
     alone = context if hand_context is None else hand_context
     if object_box is None:
@@ -117,7 +118,7 @@ def square_of(
 
 
 def view_affine(centre: Tensor, side: Tensor, size: int, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Affine (B, 2, 3), source px to input px, of the square turned, grown and moved.
+    """Affine (B, 2, 3), source px to input px, of a crop's square that is turned, grown and moved.
 
     Args:
         centre, side: (B, 2), (B,) source px.
@@ -132,13 +133,18 @@ def view_affine(centre: Tensor, side: Tensor, size: int, angle: Tensor, scale: T
 
 
 def plain_affine(centre: Tensor, side: Tensor, size: int) -> Tensor:
-    """``view_affine`` without any augmentation."""
+    """``view_affine`` without augmentation."""
     zero_B = torch.zeros_like(side)
     return view_affine(centre, side, size, zero_B, torch.ones_like(side), torch.stack((zero_B, zero_B), dim=1))
 
 
 def turned_camera(camera: Tensor, affine: Tensor, angle: Tensor) -> Tensor:
     """Intrinsics (B, 3, 3) of the input for points that were turned by ``rotation_z(angle)`` in the camera frame.
+
+    Args:
+        camera: (B, 3, 3) intrinsics of the source, px.
+        affine: (B, 2, 3) source px to input px.
+        angle: (B,) rad.
 
     Turning the world and the picture together leaves a camera with square pixels a plain one; with fx != fy a small
     skew remains, which this keeps and the released code drops.
@@ -161,15 +167,14 @@ def warp(
     Args:
         images: (N, H, W, 3), or (N, C, H, W) with C other than W in the last place; uint8.
         affine: (B, 2, 3) source px to view px.
-        index: (B,) which image each view is of; nothing means view k of image k.
+        index: (B,) which image each view is of; None means that view k is of image k.
         supersample: samples per view pixel and axis, averaged; 1 aliases where the view is much smaller than its crop.
     """
     if images.shape[-1] == 3:
         images = images.permute(0, 3, 1, 2)
     grid_BSS2 = _grid(affine, size * supersample, supersample, width=images.shape[3], height=images.shape[2])
-    views = _sample(images.float(), grid_BSS2, index, resample).mul_(
-        1 / 255
-    )  # the views are smaller than their sources
+    views = _sample(images.float(), grid_BSS2, index, resample)
+    views = views.mul_(1 / 255)  # after sampling: the views are smaller than their sources
     return F.avg_pool2d(views, supersample) if supersample > 1 else views
 
 
@@ -180,7 +185,12 @@ def warp_mask(masks: Tensor, affine: Tensor, size: int) -> Tensor:
 
 
 def cell_affine(affine: Tensor, box: Tensor, cells: int) -> Tensor:
-    """Source px to cells of a RoI grid on ``box`` (B, 4) input px: the centre of the first cell is (0, 0)."""
+    """Affine (B, 2, 3) from source px to cells of a RoI grid on ``box``: the centre of the first cell is (0, 0).
+
+    Args:
+        affine: (B, 2, 3) source px to input px.
+        box: (B, 4) input px.
+    """
     zoom_B2 = cells / (box[:, 2:] - box[:, :2])
     move_B2 = -box[:, :2] * zoom_B2 - 0.5
     return torch.cat((affine[..., :2] * zoom_B2[..., None], (affine[..., 2] * zoom_B2 + move_B2)[..., None]), dim=2)
@@ -196,17 +206,18 @@ def _grid(affine: Tensor, samples: int, per_pixel: int, *, width: int, height: i
     return (2 * source_BSS2 + 1) / affine.new_tensor([width, height], dtype=torch.float32) - 1
 
 
-def _sample(pixels: Tensor, grid_BSS2: Tensor, index: Tensor | None, mode: str) -> Tensor:
-    batch, side = grid_BSS2.shape[:2]
+def _sample(pixels: Tensor, grid: Tensor, index: Tensor | None, mode: str) -> Tensor:
+    """Views (B, C, S, S) of images (N, C, H, W) at the points of ``grid`` (B, S, S, 2)."""
+    batch, side = grid.shape[:2]
     if index is None:
-        return F.grid_sample(pixels, grid_BSS2, mode=mode, align_corners=False)
+        return F.grid_sample(pixels, grid, mode=mode, align_corners=False)
     counts = torch.bincount(index, minlength=len(pixels))
     per_image = int(counts[0])
     if per_image == 0 or not bool((counts == per_image).all()):
-        return F.grid_sample(pixels[index], grid_BSS2, mode=mode, align_corners=False)
+        return F.grid_sample(pixels[index], grid, mode=mode, align_corners=False)
     # All views of an image in one tall grid: the source is not copied once per view.
     order = torch.argsort(index, stable=True)
-    tall = grid_BSS2[order].reshape(len(pixels), per_image * side, side, 2)
+    tall = grid[order].reshape(len(pixels), per_image * side, side, 2)
     views = F.grid_sample(pixels, tall, mode=mode, align_corners=False)
     channels = views.shape[1]
     views = views.reshape(len(pixels), channels, per_image, side, side).transpose(1, 2)

@@ -1,5 +1,5 @@
-"""Errors that are the user's to mend. Anything else that is raised is a fault of ours."""
+"""Errors caused by user input. Any other exception is a fault of the program."""
 
 
 class InputError(ValueError):
-    """Something given from outside is wrong; the message says what was wanted, what was found and what to do."""
+    """An input is wrong; the message says what was expected, what was found and what to do."""

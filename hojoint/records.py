@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-# T frames of a clip; 21 joints, 778 vertices, 16 rotations (root first), 10 shape coefficients.
+# T frames of a clip; 21 joints, 778 vertices, 16 rotations (root first), 10 betas.
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Frames:
 
 @dataclass(frozen=True, eq=False)
 class HandPrediction:
-    """What the network says of the hand in each frame of a clip, averaged over the views (Sec. 5.1)."""
+    """The predicted hand in each frame of a clip, averaged over the views (Sec. 5.1)."""
 
     joints_px: Tensor  # (T, 21, 2) px of the native frame (not mirrored, whatever the side)
     rotations: Tensor  # (T, 16, 3, 3) joint rotations of the right-hand model; root first, in the camera frame
@@ -63,12 +63,14 @@ class ObjectPrediction:
     confidence: np.ndarray  # (B, 21) in [0, 1], of those proposals
     pose: np.ndarray  # (B, 3, 4) model to camera, metres; identity and (0, 0, 1) where PnP had too few points
     solved: np.ndarray  # (B,) bool
-    refined: np.ndarray | None = None  # (B, 3, 4) the same poses after refinement on their inliers, where asked for
+    refined: np.ndarray | None = (
+        None  # (B, 3, 4) the same poses after refinement on their inliers; None where not asked for
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
-    """A clip's predictions with their camera, one score per rule and one word per frame."""
+    """A clip's predictions with their camera, one score per rule and frame, and one verdict per frame."""
 
     clip: Clip
     prediction: HandPrediction
@@ -102,7 +104,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One test image with what a network said of it; pixels are those of ``image``."""
+    """One test image with a network's prediction; pixels are those of ``image``."""
 
     name: str
     image: np.ndarray  # (H, W, 3) RGB

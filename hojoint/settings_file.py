@@ -1,15 +1,14 @@
 """Settings as people write them, a YAML file and ``key=value`` words, to a tree of plain values; and what is wrong.
 
-YAML without its surprises: no dates, and a key that stands twice is an error and not the last one's win. Messages name
-the setting, what was wanted and what was found, in the words of the command line. Not here: which settings there are
-(``config``).
+YAML without its surprises: no dates, and a key that stands twice is an error. Messages name the setting as the command
+line writes it, what was expected and what was found. Not here: which settings exist (``config``).
 """
 
 from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -23,22 +22,22 @@ TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
 class ConfigError(InputError):
-    """A setting is unknown, of the wrong type or out of range; the message names it and what was wanted."""
+    """A setting is unknown, of the wrong type or out of range; the message names it and what was expected."""
 
 
 class Loader(yaml.SafeLoader):
     """YAML's plain values; a date stays the text it is, and a repeated key is refused."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's own name and kind
-        first: [(tag, pattern) for tag, pattern in found if tag != TIMESTAMP]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != TIMESTAMP]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in keys:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
             keys.add(str(key.value))
         return super().construct_mapping(node, deep)
 
@@ -92,7 +91,7 @@ def override(tree: dict[str, Any], word: str, settings: type[BaseModel]) -> None
 
 
 def value_of(text: str, *, is_text: bool) -> Any:
-    """What an override means: YAML, but a path or a name stays as it was typed (010 is no 8)."""
+    """The value of an override: YAML, but a path or a name stays as it was typed (010 is no 8)."""
     try:
         value = _plain(text)
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -103,52 +102,55 @@ def value_of(text: str, *, is_text: bool) -> Any:
 
 
 def refuse_unknown(
-    tree: Mapping[str, Any], settings: type[BaseModel], renamed: Mapping[str, str], prefix: str = ""
+    tree: Mapping[str, Any], settings: type[BaseModel], advice: Callable[[str], str | None], prefix: str = ""
 ) -> None:
-    """Raise ConfigError for the first key that ``settings`` does not know, and name its new name or its neighbour."""
+    """Raise ConfigError for the first key that ``settings`` does not know, and name its new name or its neighbour.
+
+    Args:
+        advice: new name or names of a former dotted key, quoted; None where it is no former name.
+    """
     for key, value in tree.items():
         field = settings.model_fields.get(str(key))
         if field is None:
-            if f"{prefix}{key}" in renamed:
-                raise ConfigError(
-                    f"the setting '{prefix}{key}' is now called '{renamed[f'{prefix}{key}']}'; use that name"
-                )
+            inner = f".{next(iter(value))}" if isinstance(value, Mapping) and value else ""
+            for name in (f"{prefix}{key}{inner}", f"{prefix}{key}"):
+                if advice(name) is not None:
+                    raise ConfigError(f"the setting '{name}' has a new name, use that one: {advice(name)}")
             known = list(settings.model_fields)
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known here: {', '.join(known)}"
             raise ConfigError(f"unknown setting '{prefix}{key}'; {hint}")
         group = group_of(field)
         if group is not None and isinstance(value, Mapping):
-            refuse_unknown(value, group, renamed, f"{prefix}{key}.")
+            refuse_unknown(value, group, advice, f"{prefix}{key}.")
 
 
 def explained(error: ValidationError, settings: type[BaseModel]) -> str:
-    """The first fault in the words of the command line."""
+    """The first fault, with the setting as the command line writes it."""
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
-    name, kind, found = ".".join(where), first["type"], first["input"]
-    if kind == "value_error":  # our own words, which name the setting
+    name, kind, value = ".".join(where), first["type"], first["input"]
+    if kind == "value_error":  # from config's validators, which name the setting
         return str(first["ctx"]["error"])
     field = field_of(name, settings)
     group = None if field is None else group_of(field)
     if group is not None:
-        return (
-            f"'{name}' is a group of settings, as in {name}.{next(iter(group.model_fields))}=...; found {shown(found)}"
-        )
+        example = f"{name}.{next(iter(group.model_fields))}=..."
+        return f"'{name}' is a group of settings, as in {example}; found {shown(value)}"
     while field is None and where:  # inside of a list
         where.pop()
         field = field_of(".".join(where), settings)
     if field is not None and kind in ("tuple_type", "missing", "too_long", "too_short"):
         name = ".".join(where)
         example = f", as in {name}={shown(field.default)}" if isinstance(field.default, tuple) else ""
-        return f"setting '{name}' should be a list{example}; found {shown(found)}"
-    return f"setting '{name}': {first['msg'].replace('Input should', 'should')}; found {shown(found)}"
+        return f"setting '{name}' should be a list{example}; found {shown(value)}"
+    return f"setting '{name}': {first['msg'].replace('Input should', 'should')}; found {shown(value)}"
 
 
 def shown(value: Any) -> str:
     """A value as the command line and YAML write it."""
     if isinstance(value, list | tuple):
-        return f"[{','.join(shown(each) for each in value)}]"
+        return f"[{','.join(shown(item) for item in value)}]"
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     return str(value) if isinstance(value, str | int | float) else repr(value)
@@ -156,10 +158,11 @@ def shown(value: Any) -> str:
 
 def field_of(key: str, settings: type[BaseModel]) -> FieldInfo | None:
     """The declaration of a dotted key."""
-    field, group = None, settings
+    field: FieldInfo | None = None
+    group: type[BaseModel] | None = settings
     for name in key.split("."):
         field = None if group is None else group.model_fields.get(name)
-        group = None if field is None else group_of(field)  # type: ignore[assignment]
+        group = None if field is None else group_of(field)
     return field
 
 

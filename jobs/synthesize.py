@@ -22,7 +22,7 @@ def job(config: Config, dry_run: bool) -> None:
     """Say what is there, draw what is not."""
     world = write.world_of(config)
     check_writable(str(world))
-    if write.is_whole(config):
+    if write.is_complete(config):
         print(f"{world} is whole; nothing to do")
         return
     todo = write.missing_pieces(config)

@@ -29,7 +29,7 @@ def draw_world(folder: Path, *, version: str = "v2", frames: int = 4, seed: int 
     sizes = {
         "train_sequences": 2, "train_frames": frames, "evaluation_sequences": 1, "evaluation_frames": 2,
         "image_width": 320, "image_height": 240, "wild_videos": 1, "wild_frames": 2, "test_images": 3,
-        "broken_videos": 0,
+        "broken_videos": 0, "ho3d_version": version,
     }  # fmt: skip
     name = f"HO3D_{version}"
     config = settings.from_tree(
@@ -41,7 +41,6 @@ def draw_world(folder: Path, *, version: str = "v2", frames: int = 4, seed: int 
             "data": {
                 "ho3d": {
                     "root": str(folder / name),
-                    "version": version,
                     "object_models": str(folder / "object_models"),
                 },
                 "freihand": {"root": str(folder / "FreiHAND_pub_v2_eval")},

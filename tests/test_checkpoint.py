@@ -1,4 +1,4 @@
-"""Checkpoints come back whole, or not at all."""
+"""Checkpoints come back complete, or not at all."""
 
 import io
 import re
@@ -41,7 +41,7 @@ def _with(data: bytes, change: Callable[[dict], None]) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_network_comes_back_with_its_settings_progress_and_parents(tmp_path: Path) -> None:
+def test_a_network_returns_with_settings_progress_and_parents(tmp_path: Path) -> None:
     network, data = _saved()
     (tmp_path / "c.pt").write_bytes(data)
     for source in (data, tmp_path / "c.pt", str(tmp_path / "c.pt")):
@@ -57,7 +57,7 @@ def test_a_network_comes_back_with_its_settings_progress_and_parents(tmp_path: P
     torch.testing.assert_close(again(*inputs).hand, network(*inputs).hand, rtol=0, atol=0)
 
 
-def test_training_goes_on_as_if_it_had_not_been_interrupted() -> None:
+def test_a_resumed_training_equals_an_unbroken_one() -> None:
     def start() -> tuple[HOJoint, torch.optim.Adam, torch.optim.lr_scheduler.StepLR]:
         torch.manual_seed(0)
         network = HOJoint(TINY).train()
@@ -89,7 +89,7 @@ def test_training_goes_on_as_if_it_had_not_been_interrupted() -> None:
     assert resumed_scheduler.get_last_lr() == scheduler.get_last_lr() == [0.25e-3]
 
 
-def test_the_checksum_knows_values_names_shapes_and_types_but_not_order() -> None:
+def test_the_checksum_covers_names_shapes_types_and_values() -> None:
     a, b = torch.arange(6.0), torch.ones(2)
     base = checkpoint.weights_sha256({"a": a, "b": b})
     assert base == checkpoint.weights_sha256({"b": b.clone(), "a": a.clone()})
@@ -113,17 +113,17 @@ def test_one_changed_weight_is_noticed() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
 def test_a_file_cut_short_is_one_clear_error(share: float) -> None:
     _, data = _saved()
-    with pytest.raises(InputError, match="is not a whole torch checkpoint"):
+    with pytest.raises(InputError, match="is not a complete torch checkpoint"):
         checkpoint.load(data[: int(len(data) * share)])
 
 
 def test_every_flipped_byte_is_refused_or_harmless() -> None:
     network, data = _saved()
-    wanted = checkpoint.weights_sha256(network.state_dict())
-    for place in torch.randint(0, len(data), (25,), generator=torch.Generator().manual_seed(0)).tolist():
-        flipped = data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+    expected = checkpoint.weights_sha256(network.state_dict())
+    for position in torch.randint(0, len(data), (25,), generator=torch.Generator().manual_seed(0)).tolist():
+        flipped = data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :]
         try:
-            assert checkpoint.load(flipped).sha256 == wanted
+            assert checkpoint.load(flipped).sha256 == expected
         except InputError:
             continue
 
@@ -135,11 +135,11 @@ class _Harmful:
 
 def test_a_file_that_needs_code_is_refused_without_running_it(tmp_path: Path) -> None:
     torch.save({"format": checkpoint.FORMAT, "weights": _Harmful()}, tmp_path / "x.pt")
-    with pytest.raises(InputError, match="is not a whole torch checkpoint"):
+    with pytest.raises(InputError, match="is not a complete torch checkpoint"):
         checkpoint.load(tmp_path / "x.pt")
 
 
-def test_files_of_other_programs_versions_and_settings_are_told_apart() -> None:
+def test_files_of_other_programs_and_versions_are_refused() -> None:
     _, data = _saved()
     with pytest.raises(InputError, match="not a checkpoint of this program"):
         checkpoint.load(_with(data, lambda content: content.pop("format")))
@@ -149,7 +149,7 @@ def test_files_of_other_programs_versions_and_settings_are_told_apart() -> None:
         checkpoint.load(_with(data, lambda content: content.pop("progress")))
     with pytest.raises(InputError, match=r"unknown setting 'model\.widht'; did you mean 'model\.width'"):
         checkpoint.load(_with(data, lambda content: content["config"]["model"].update(widht=3)))
-    with pytest.raises(InputError, match=r"do not fit its own settings.*first is"):
+    with pytest.raises(InputError, match=r"do not fit its settings.*first is"):
         checkpoint.network_of(checkpoint.load(_with(data, lambda c: c["config"]["model"].update(channels=32))))
 
 
@@ -169,7 +169,7 @@ def test_a_pretrained_network_is_not_fetched_again_to_be_filled() -> None:
 
 def test_a_teacher_of_ours_brings_its_model_hand_and_crop() -> None:
     trained = CONFIG.model_copy(
-        update={"crop": CropConfig(context=1.8), "mano": ManoConfig(path="/there/MANO.pkl", flat_hand_mean=False)}
+        update={"crop": CropConfig(context=1.8), "mano": ManoConfig(path="/trained/MANO.pkl", flat_hand_mean=False)}
     )
     _, data = _saved(trained)
     base = Config(name="labels", mano=ManoConfig(path="/here/MANO.pkl"))
@@ -177,7 +177,7 @@ def test_a_teacher_of_ours_brings_its_model_hand_and_crop() -> None:
     assert (config.name, config.model, config.crop.context) == ("labels", TINY, 1.8)
     assert config.mano == ManoConfig(path="/here/MANO.pkl", flat_hand_mean=False)
     assert sha256 == checkpoint.weights_sha256(network.state_dict())
-    assert checkpoint.open_teacher(data, Config())[1].mano.path == "/there/MANO.pkl"
+    assert checkpoint.open_teacher(data, Config())[1].mano.path == "/trained/MANO.pkl"
     stand_in = checkpoint.open_teacher(_saved()[1], base)[1]
     assert stand_in.mano.path is None  # trained on the stand-in hand, so it speaks of that hand
 
@@ -189,7 +189,7 @@ def _released() -> bytes:
     return buffer.getvalue()
 
 
-def test_a_released_teacher_gets_the_released_network_and_our_hand_and_crop() -> None:
+def test_a_released_teacher_gets_our_hand_and_crop() -> None:
     base = Config(model=TINY, crop=CropConfig(resample="nearest"), mano=ManoConfig(path="/here/MANO.pkl"))
     network, config, sha256 = checkpoint.open_teacher(_released(), base)
     assert config.model == network.config == ModelConfig()
@@ -199,7 +199,7 @@ def test_a_released_teacher_gets_the_released_network_and_our_hand_and_crop() ->
         checkpoint.load(_released())
 
 
-def test_a_released_teacher_with_the_stand_in_hand_or_another_crop_is_refused() -> None:
+def test_a_released_teacher_with_another_hand_or_crop_is_refused() -> None:
     teacher = TeacherConfig(checkpoint="theirs.pth.tar")
     hand = ManoConfig(path="/here/MANO.pkl")
     with pytest.raises(InputError, match=r"^theirs\.pth\.tar is .*mano\.path is not given.*configs/released\.yaml"):
@@ -208,9 +208,9 @@ def test_a_released_teacher_with_the_stand_in_hand_or_another_crop_is_refused() 
         checkpoint.open_teacher(_released(), Config(teacher=teacher, mano=hand, crop=CropConfig(context=1.2)))
 
 
-def test_a_damaged_checkpoint_is_called_by_its_path_and_without_torchs_inner_words() -> None:
+def test_a_damaged_checkpoint_is_named_without_torchs_words() -> None:
     for content in (b"nothing of the kind", _saved()[1][:1100]):
         with pytest.raises(InputError) as error:  # and not a warning of torch's, which pytest makes an error here
             checkpoint.open_teacher(content, Config(teacher=TeacherConfig(checkpoint="runs/teacher.pt")))
-        assert str(error.value).startswith(f"runs/teacher.pt ({len(content)} bytes) is not a whole torch checkpoint")
+        assert str(error.value).startswith(f"runs/teacher.pt ({len(content)} bytes) is not a complete torch checkpoint")
         assert not re.search("weights_only|PytorchStreamReader|pickle", str(error.value))

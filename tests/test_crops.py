@@ -54,7 +54,7 @@ def test_the_identity_gives_every_pixel_back():
         torch.testing.assert_close(view[0].permute(1, 2, 0), image[0] / 255.0, atol=1e-5, rtol=0)
 
 
-def test_a_quarter_turn_turns_the_picture_as_numpy_does_and_x_towards_y():
+def test_a_quarter_turn_turns_the_picture_as_numpy_does():
     image = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
     angle = torch.tensor([math.pi / 2])
     affine = crops.view_affine(
@@ -99,8 +99,8 @@ def test_the_warp_is_opencvs():
         torch.zeros(1, 2),
     )
     view = crops.warp(torch.from_numpy(image[None]), affine, None, 48)[0].permute(1, 2, 0).numpy()
-    wanted = cv2.warpAffine(image.astype(np.float32) / 255, affine[0].double().numpy(), (48, 48))
-    assert np.abs(view - wanted).max() < 0.01  # OpenCV rounds its weights to 1/32 of a pixel
+    expected = cv2.warpAffine(image.astype(np.float32) / 255, affine[0].double().numpy(), (48, 48))
+    assert np.abs(view - expected).max() < 0.01  # OpenCV rounds its weights to 1/32 of a pixel
 
 
 def test_supersampling_averages_what_one_sample_would_alias():
@@ -136,19 +136,19 @@ def test_a_region_that_is_not_shrunk_is_a_slice():
     np.testing.assert_allclose(affine, [[1, 0, -20], [0, 1, -20]])
 
 
-def test_the_square_holds_both_boxes_grown_and_ignores_an_object_of_nan():
+def test_the_square_holds_both_boxes_and_ignores_a_nan_object():
     hand = torch.tensor([[10.0, 10, 30, 30], [10, 10, 30, 30]])
-    thing = torch.tensor([[20.0, 20, 60, 40], [torch.nan] * 4])
-    centre, side = crops.square_of(hand, thing, 1.5)
+    object_box = torch.tensor([[20.0, 20, 60, 40], [torch.nan] * 4])
+    centre, side = crops.square_of(hand, object_box, 1.5)
     # hand grown: 5..35; object grown: x 10..70, y 15..45; union x 5..70, y 5..45
     torch.testing.assert_close(centre, torch.tensor([[37.5, 25.0], [20.0, 20.0]]))
     torch.testing.assert_close(side, torch.tensor([65.0, 30.0]))
-    centre, side = crops.square_of(hand, thing, 1.5, limit=torch.tensor([[50.0, 40.0], [50.0, 40.0]]))
+    centre, side = crops.square_of(hand, object_box, 1.5, limit=torch.tensor([[50.0, 40.0], [50.0, 40.0]]))
     torch.testing.assert_close(centre[0], torch.tensor([27.5, 22.5]))
     torch.testing.assert_close(side, torch.tensor([45.0, 30.0]))
 
 
-def test_a_turned_camera_sees_turned_points_where_the_affine_puts_their_pixels():
+def test_a_turned_camera_agrees_with_the_affine_on_turned_points():
     torch.manual_seed(0)
     camera = torch.tensor([[[600.0, 0, 320], [0, 620.0, 240], [0, 0, 1]]])
     points = torch.rand(1, 50, 3) * 0.2 + torch.tensor([-0.1, -0.1, 0.5])
@@ -168,6 +168,6 @@ def test_mask_cells_are_where_the_box_says():
     box = torch.tensor([[15.5, 15.5, 47.5, 47.5]])  # pixels 16..47 of the input, which here is the source
     identity = torch.tensor([[[1.0, 0, 0], [0, 1.0, 0]]])
     cells = crops.warp_mask(mask, crops.cell_affine(identity, box, 8), 8)[0]
-    wanted = torch.zeros(8, 8)
-    wanted[:4, 4:] = 1
-    torch.testing.assert_close(cells, wanted)
+    expected = torch.zeros(8, 8)
+    expected[:4, 4:] = 1
+    torch.testing.assert_close(cells, expected)

@@ -19,7 +19,7 @@ def test_a_pre_activation_block_is_its_layers_in_order() -> None:
     torch.testing.assert_close(block.eval()(x), x + layers(x))
 
 
-def test_an_hourglass_whose_blocks_do_nothing_adds_the_coarse_maxima_of_every_level() -> None:
+def test_an_hourglass_of_identities_adds_its_levels_maxima() -> None:
     hourglass = Hourglass(8, 2, 0.01).eval()
     for block in hourglass.modules():
         if isinstance(block, PreActivation):
@@ -27,11 +27,11 @@ def test_an_hourglass_whose_blocks_do_nothing_adds_the_coarse_maxima_of_every_le
             nn.init.zeros_(block.conv3.bias)
     x = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 8, 4, 4)
     quarter = torch.tensor([[5.0, 7], [13, 15]]) + 15  # 2x2 maxima, and the maximum of all from the level below
-    wanted = x[0, 0] + quarter.repeat_interleave(2, 0).repeat_interleave(2, 1)
-    torch.testing.assert_close(hourglass(x)[0, 3], wanted)
+    expected = x[0, 0] + quarter.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    torch.testing.assert_close(hourglass(x)[0, 3], expected)
 
 
-def test_a_peak_in_one_cell_puts_the_joint_at_its_centre_x_along_columns() -> None:
+def test_a_peak_in_one_cell_puts_the_joint_at_its_centre() -> None:
     decoder = JointDecoder(SMALL).eval()
     peak = torch.full((1, 21, 16, 16), -50.0)
     peak[:, :, 3, 12] = 50.0
@@ -41,7 +41,7 @@ def test_a_peak_in_one_cell_puts_the_joint_at_its_centre_x_along_columns() -> No
     torch.testing.assert_close(heatmaps.sum(dim=(2, 3)), torch.ones(1, 21))
 
 
-def test_the_inverse_temperature_of_a_joint_sharpens_its_heatmap_alone() -> None:
+def test_an_inverse_temperature_sharpens_its_own_heatmap_alone() -> None:
     decoder = JointDecoder(SMALL).eval()
     logits = torch.randn(1, 21, 16, 16)
     decoder.score.register_forward_hook(lambda *_: logits)
@@ -52,7 +52,7 @@ def test_the_inverse_temperature_of_a_joint_sharpens_its_heatmap_alone() -> None
     torch.testing.assert_close(heatmaps[0, 5].flatten(), torch.softmax(logits[0, 5].flatten(), 0))
 
 
-def test_the_first_three_of_six_numbers_are_the_first_column_of_a_rotation() -> None:
+def test_the_first_three_of_six_numbers_are_the_first_column() -> None:
     decoder = MeshDecoder(SMALL).eval()
     sixes = torch.tensor([0.0, 2, 0, -3, 1, 0]).repeat(16)  # columns y and, made orthogonal, -x; their product is z
     nn.init.zeros_(decoder.pose.weight)
@@ -70,7 +70,7 @@ def test_a_fresh_network_starts_near_the_flat_hand() -> None:
     assert torch.acos(((traces - 1) / 2).clamp(-1, 1)).max() < 1.0
 
 
-def test_a_silent_object_head_proposes_the_centre_of_each_cell_at_even_odds() -> None:
+def test_a_silent_object_head_proposes_the_cell_centres() -> None:
     decoder = ObjectDecoder(SMALL).eval()
     nn.init.zeros_(decoder.out.weight)
     control, confidence = decoder(torch.rand(1, 16, 16, 16))
@@ -79,7 +79,7 @@ def test_a_silent_object_head_proposes_the_centre_of_each_cell_at_even_odds() ->
     assert (confidence == 0.5).all()
 
 
-def test_output_channels_are_confidences_then_x_then_y_in_tenths_of_the_box() -> None:
+def test_output_channels_are_confidences_then_x_then_y() -> None:
     decoder = ObjectDecoder(SMALL).eval()
     nn.init.zeros_(decoder.out.weight)
     bias = torch.zeros(63)

@@ -38,7 +38,7 @@ def dry(job, place, *arguments):
     ("job", "given", "said"),
     [
         (evaluate, ["evaluate.checkpoint=/nowhere.pt"], "cannot read /nowhere.pt"),
-        (evaluate, ["evaluate.checkpoint=PLACE/junk"], "junk (4 bytes) is not a whole torch checkpoint"),
+        (evaluate, ["evaluate.checkpoint=PLACE/junk"], "junk (4 bytes) is not a complete torch checkpoint"),
         (evaluate, ["score.predictions=/nowhere.json", "score.truth=PLACE/world/HO3D_v2"], "/nowhere.json"),
         (
             calibrate,

@@ -45,7 +45,7 @@ def test_every_relu_has_the_slope() -> None:
     assert not any(isinstance(m, torch.nn.ReLU) for m in resnet.modules())
 
 
-def test_the_default_resnet_has_the_parameters_of_torchvisions_resnet50() -> None:
+def test_the_default_resnet_has_torchvisions_parameters() -> None:
     with torch.device("meta"):
         ours = {name: value.shape for name, value in ResNet(ModelConfig()).state_dict().items()}
         theirs = {name: value.shape for name, value in resnet50().state_dict().items() if not name.startswith("fc.")}
@@ -61,7 +61,7 @@ def test_p2_has_a_quarter_of_the_side_and_hears_every_level() -> None:
 
 
 def test_weights_of_another_size_are_refused_by_name(resnet18_file: Path) -> None:
-    with pytest.raises(InputError, match=r"block=basic.*width=32.*bn1\.bias.*wanted \(32,\), found \(64,\)"):
+    with pytest.raises(InputError, match=r"block=basic.*width=32.*bn1\.bias.*expected \(32,\), found \(64,\)"):
         Encoder(ModelConfig(**RESNET18, width=32, pretrained=str(resnet18_file)))
 
 
@@ -87,8 +87,8 @@ def test_imagenet_weights_need_a_size_they_exist_for(monkeypatch: pytest.MonkeyP
 
 def test_the_intersection_of_boxes_by_hand() -> None:
     hand = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
-    thing = torch.tensor([[5.0, 4, 20, 8], [12, 0, 20, 10], [10, 0, 20, 10]])
-    boxes, overlaps = intersection(hand, thing)
+    obj = torch.tensor([[5.0, 4, 20, 8], [12, 0, 20, 10], [10, 0, 20, 10]])
+    boxes, overlaps = intersection(hand, obj)
     torch.testing.assert_close(boxes[0], torch.tensor([5.0, 4, 10, 8]))
     assert overlaps.tolist() == [True, False, False]  # apart; sharing an edge, which has no area
 
@@ -107,8 +107,8 @@ def test_a_roi_of_a_ramp_reads_off_the_centres_of_its_cells() -> None:
 def test_features_of_an_empty_intersection_are_zero() -> None:
     p2 = torch.rand(2, 3, 16, 16) + 1
     hand = torch.tensor([[0.0, 0, 30, 30], [0, 0, 20, 20]])
-    thing = torch.tensor([[10.0, 10, 50, 50], [30, 30, 60, 60]])
-    features = intersection_features(p2, hand, thing, torch.arange(2), cells=8)
+    obj = torch.tensor([[10.0, 10, 50, 50], [30, 30, 60, 60]])
+    features = intersection_features(p2, hand, obj, torch.arange(2), cells=8)
     assert features[0].min() > 0
     assert features[1].abs().max() == 0
 

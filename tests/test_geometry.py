@@ -44,7 +44,7 @@ def test_axis_angle_survives_the_round_trip_through_matrices(angle, dtype):
     torch.testing.assert_close(back, vectors.to(dtype), atol=1e-6 if dtype == torch.float32 else 1e-14, rtol=1e-6)
 
 
-def test_axis_angle_at_exactly_pi_is_a_half_turn_about_the_right_axis():
+def test_axis_angle_at_pi_is_a_half_turn_about_the_right_axis():
     axes = torch.nn.functional.normalize(torch.cat((torch.eye(3).double(), random(30, 3))), dim=-1)
     matrices = 2 * axes[:, :, None] * axes[:, None, :] - torch.eye(3, dtype=torch.float64)
     vectors = geometry.matrix_to_axis_angle(matrices)
@@ -66,7 +66,7 @@ def test_an_angle_beyond_pi_wraps_to_the_same_rotation():
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-9, 1e-3, 0.7, 2.5])
-def test_gradients_of_the_conversions_agree_with_finite_differences(size):
+def test_conversions_have_the_gradients_of_finite_differences(size):
     vectors = (torch.nn.functional.normalize(random(4, 3, seed=2), dim=-1) * size).requires_grad_()
     assert torch.autograd.gradcheck(geometry.axis_angle_to_matrix, (vectors,), atol=1e-6)
     raw = random(4, 6, seed=3).requires_grad_()
@@ -84,7 +84,7 @@ def test_gradients_are_finite_at_the_identity():
     assert torch.isfinite(rotation.grad).all()
 
 
-def test_six_numbers_make_a_rotation_whose_first_column_is_their_first_half():
+def test_the_first_column_of_a_rotation_is_the_first_half_of_6d():
     raw = random(40, 6, seed=4)
     rotations = geometry.rotation_6d_to_matrix(raw)
     torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).double().expand(40, 3, 3))
@@ -104,7 +104,7 @@ def test_geodesic_is_the_angle_between_two_rotations(angle):
     np.testing.assert_allclose(geometry.geodesic(first @ torch.from_numpy(turn), first).numpy(), distance, atol=1e-8)
 
 
-def test_the_mean_rotation_is_scipys_and_does_not_depend_on_order():
+def test_the_mean_rotation_is_scipys_in_any_order():
     views = torch.stack([random_rotations(6, seed=s) for s in range(8)])
     mean = geometry.mean_rotation(views, dim=0)
     for i in range(6):
@@ -123,7 +123,7 @@ def test_the_mean_of_two_turns_across_pi_is_the_turn_by_pi():
     torch.testing.assert_close(mean, torch.diag(torch.tensor([-1.0, -1.0, 1.0])), atol=1e-6, rtol=0)
 
 
-def test_a_mean_that_lies_nearer_a_reflection_is_still_a_rotation():
+def test_a_mean_nearer_a_reflection_is_still_a_rotation():
     rotations = torch.stack([torch.diag(torch.tensor(d)) for d in ([1.0, -1, -1], [-1.0, 1, -1], [-1.0, -1, 1])])
     assert torch.linalg.det(geometry.mean_rotation(rotations)) > 0.99
 
@@ -156,19 +156,19 @@ def test_the_closed_form_camera_is_what_an_optimiser_finds():
         def residual(c, points=points, target=target):
             return (c[0] * points[:, :2].numpy() + c[1:] - target.numpy()).ravel()
 
-        found = least_squares(residual, x0=[100.0, 0, 0], x_scale=[100, 10, 10], xtol=1e-14, ftol=1e-14, gtol=1e-14)
-        np.testing.assert_allclose(camera.numpy(), found.x, rtol=1e-6)
+        fit = least_squares(residual, x0=[100.0, 0, 0], x_scale=[100, 10, 10], xtol=1e-14, ftol=1e-14, gtol=1e-14)
+        np.testing.assert_allclose(camera.numpy(), fit.x, rtol=1e-6)
     exact = geometry.project_weak(xyz, torch.tensor([[700.0, 3.0, -5.0]]).double())
     torch.testing.assert_close(geometry.weak_perspective(xyz, exact), torch.tensor([[700.0, 3, -5]] * 5).double())
 
 
-def test_mirrored_joints_fit_a_negative_scale_and_collapsed_ones_a_finite_camera():
+def test_mirrored_or_collapsed_joints_still_fit_a_camera():
     xyz = random(1, 21, 3, seed=9)
     assert geometry.weak_perspective(xyz, -xyz[..., :2])[0, 0] < 0
     assert torch.isfinite(geometry.weak_perspective(torch.zeros(1, 21, 3), random(1, 21, 2).float())).all()
 
 
-def test_control_points_are_corners_edge_middles_and_the_centre_in_the_authors_order():
+def test_control_points_come_in_the_authors_order():
     low, high = torch.tensor([-1.0, -2.0, -3.0]), torch.tensor([1.0, 2.0, 3.0])
     points = geometry.control_points(low, high)
     corners = [[(-1, 1)[k & 1], (-2, 2)[k >> 1 & 1], (-3, 3)[k >> 2 & 1]] for k in range(8)]
@@ -199,7 +199,7 @@ def test_iou_by_hand_disjoint_empty_and_unknown():
     torch.testing.assert_close(iou, torch.tensor([1 / 7, 0, 0, math.nan, 1]).double(), equal_nan=True)
 
 
-def test_boxes_of_points_scale_about_the_centre_and_clip_to_the_picture():
+def test_boxes_scale_about_the_centre_and_clip_to_the_picture():
     box = geometry.box_of_points(torch.tensor([[[3.0, 5.0], [-1.0, 9.0], [2.0, 7.0]]]))
     torch.testing.assert_close(box, torch.tensor([[-1.0, 5, 3, 9]]))
     torch.testing.assert_close(geometry.scale_box(box, 1.5), torch.tensor([[-2.0, 4, 4, 10]]))
@@ -218,7 +218,7 @@ def test_affines_map_as_opencv_does_and_come_back():
 
 
 @pytest.mark.parametrize("quarter", [0, 1, 2, 3, 4])
-def test_a_box_turned_by_quarters_is_the_box_of_its_turned_corners(quarter):
+def test_a_box_turned_by_quarters_bounds_its_turned_corners(quarter):
     box = boxes([10, 20, 40, 30])
     transform = affine(quarter * math.pi / 2, scale=1.7, shift=(5.0, -3.0))
     corners = boxes([10, 20], [40, 20], [40, 30], [10, 30])[None]
@@ -265,9 +265,9 @@ def test_autocast_leaves_every_answer_in_single_precision():
             geometry.weak_perspective(points, points[..., :2]),
         )
 
-    wanted = answers()
+    exact = answers()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = answers()
-    for ours, theirs in zip(found, wanted, strict=True):
+        coarse = answers()
+    for ours, theirs in zip(coarse, exact, strict=True):
         assert ours.dtype == torch.float32
         assert torch.equal(ours, theirs)

@@ -18,7 +18,7 @@ FORBIDDEN = {
 }
 """configs <- jobs -> cluster -> hojoint -> libraries; jobs -> hojoint."""
 ROOMS = (
-    ("errors", "records", "geometry", "settings_file", "config", "crops"),
+    ("errors", "records", "geometry", "settings_file", "settings_renamed", "config", "crops"),
     ("hand",),
     ("model", "report", "synthetic"),
     ("labelling",),

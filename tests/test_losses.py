@@ -42,15 +42,15 @@ def _output(batch: int) -> HOJointOutput:
     hand = HandOutput(
         torch.full((batch, 21, 2), 0.5), torch.eye(3).expand(batch, 16, 3, 3), torch.zeros(batch, 10), heatmaps
     )
-    thing = ObjectOutput(torch.full((batch, CELLS, CELLS, 21, 2), 0.5), torch.ones(batch, CELLS, CELLS, 21))
-    return HOJointOutput(hand, thing)
+    objects = ObjectOutput(torch.full((batch, CELLS, CELLS, 21, 2), 0.5), torch.ones(batch, CELLS, CELLS, 21))
+    return HOJointOutput(hand, objects)
 
 
 def _loss(output: HOJointOutput, targets: Targets, config: LossConfig = ONES) -> dict[str, float]:
     return {name: value.item() for name, value in hand_object_loss(output, targets, _Hand(), config).items()}
 
 
-def test_a_perfect_answer_costs_nothing() -> None:
+def test_a_perfect_prediction_has_no_loss() -> None:
     assert set(_loss(_output(2), _targets(2, [True, True])).values()) == {0.0}
 
 
@@ -89,7 +89,7 @@ def test_the_object_terms_by_hand() -> None:
     assert squared["confidence"] == pytest.approx((0.9 - math.exp(-2.0)) ** 2 / cells, rel=1e-5)
 
 
-def test_cells_off_the_object_want_no_confidence_and_may_point_anywhere() -> None:
+def test_cells_off_the_object_may_point_anywhere() -> None:
     output, targets = _output(1), _targets(1, [True])
     targets.object_mask[0, 0, 0] = 0
     control = output.object.control_box.clone()
@@ -102,7 +102,7 @@ def test_cells_off_the_object_want_no_confidence_and_may_point_anywhere() -> Non
     assert unmasked["control_points"] == pytest.approx(2 * 6.5 / CELLS**2)
 
 
-def test_unlabelled_images_neither_help_nor_dilute_the_object_terms() -> None:
+def test_unlabelled_images_do_not_change_the_object_terms() -> None:
     generator = torch.Generator().manual_seed(0)
     output = _output(3)
     noisy = ObjectOutput(
@@ -121,11 +121,11 @@ def test_unlabelled_images_neither_help_nor_dilute_the_object_terms() -> None:
     assert mixed["confidence"] == pytest.approx(alone["confidence"])
 
 
-def test_a_batch_without_object_labels_has_a_finite_loss_tied_to_the_object_branch() -> None:
+def test_a_batch_without_object_labels_keeps_a_finite_loss() -> None:
     output = _output(2)
     branch = torch.zeros((), requires_grad=True)
-    thing = ObjectOutput(torch.full_like(output.object.control_box, torch.nan), branch.expand(2, CELLS, CELLS, 21))
-    terms = hand_object_loss(HOJointOutput(output.hand, thing), _targets(2, [False, False]), _Hand(), ONES)
+    objects = ObjectOutput(torch.full_like(output.object.control_box, torch.nan), branch.expand(2, CELLS, CELLS, 21))
+    terms = hand_object_loss(HOJointOutput(output.hand, objects), _targets(2, [False, False]), _Hand(), ONES)
     assert terms["total"].item() == 0
     terms["total"].backward()
     assert branch.grad == 0
@@ -138,7 +138,7 @@ def test_no_gradient_flows_through_the_confidence_target() -> None:
     torch.testing.assert_close(target, torch.tensor([1.0, math.exp(-0.5)]))
 
 
-def test_a_gaussian_heatmap_has_sum_one_and_its_mean_at_the_joint() -> None:
+def test_a_gaussian_heatmap_has_sum_one_and_mean_at_the_joint() -> None:
     joints = torch.tensor([[[0.4, 0.6], [0.5, 0.5], [1.7, 0.5]]])
     heatmaps = gaussian_heatmaps(joints, cells=32, sigma_cells=1.5)
     torch.testing.assert_close(heatmaps.sum(dim=(2, 3)), torch.ones(1, 3))
@@ -150,9 +150,9 @@ def test_a_gaussian_heatmap_has_sum_one_and_its_mean_at_the_joint() -> None:
     assert ratio.item() == pytest.approx(math.exp((3.5**2 - 0.5**2) / (2 * 1.5**2)), rel=1e-4)
 
 
-def test_the_heatmap_term_is_the_squared_norm_of_each_heatmaps_error() -> None:
+def test_the_heatmap_term_is_the_squared_norm_per_heatmap() -> None:
     output, targets = _output(1), _targets(1, [True])
     config = ONES.model_copy(update={"heatmap": "gaussian"})
-    wanted = gaussian_heatmaps(targets.joints_box, cells=CELLS, sigma_cells=1.0)
-    expected = sum(float((wanted[0, j] - 1 / CELLS**2).norm()) ** 2 for j in range(21)) / 21
+    heatmaps = gaussian_heatmaps(targets.joints_box, cells=CELLS, sigma_cells=1.0)
+    expected = sum(float((heatmaps[0, j] - 1 / CELLS**2).norm()) ** 2 for j in range(21)) / 21
     assert _loss(output, targets, config)["joints_2d"] == pytest.approx(expected, rel=1e-5)

@@ -1,4 +1,4 @@
-"""The whole network: what each row may and may not change, and where gradients go."""
+"""The complete network: what each row may and may not change, and where gradients go."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_a_loss_on_every_output_reaches_every_parameter(reasoning: str) -> None:
     assert silent == []
 
 
-def test_an_image_without_an_object_has_no_confidence_and_no_points() -> None:
+def test_an_image_without_an_object_has_no_object_points() -> None:
     out = _network().eval()(_images(), HAND, _without(1)).object
     assert out.control_box[1].isnan().all()
     assert (out.confidence[1] == 0).all()
@@ -85,7 +85,7 @@ def test_an_image_without_an_object_has_no_confidence_and_no_points() -> None:
     assert (out.confidence[[0, 2]] > 0).all()
 
 
-def test_images_without_an_object_do_not_touch_the_object_heads_statistics() -> None:
+def test_images_without_an_object_leave_the_object_statistics() -> None:
     def statistics(network: HOJoint) -> dict[str, torch.Tensor]:
         return {k: v.clone() for k, v in network.object_decoder.state_dict().items() if "running" in k or "num" in k}
 
@@ -102,7 +102,7 @@ def test_images_without_an_object_do_not_touch_the_object_heads_statistics() -> 
     torch.testing.assert_close(statistics(network)["trunk.1.running_mean"], expected)
 
 
-def test_a_training_batch_without_objects_gives_the_object_branch_gradients_of_zero() -> None:
+def test_a_batch_without_objects_has_zero_object_gradients() -> None:
     network = _network(reasoning="h+o+").train()
     out = network(_images(), HAND, _without(0, 1, 2))
     (sum(x.square().sum() for x in out.hand) + out.object.confidence.sum()).backward()

@@ -43,7 +43,7 @@ def test_a_known_pose_comes_back() -> None:
     np.testing.assert_allclose(prediction.confidence[0], 0.9, atol=1e-6)
 
 
-def test_wild_proposals_are_outvoted_and_refinement_does_not_hurt() -> None:
+def test_wild_proposals_are_outvoted_and_refining_does_no_harm() -> None:
     control, confidence = _grid(noise_px=1.0)
     control[0, :2] += 0.4  # a quarter of the cells points 80 px away, with the same confidence
     plain = solve(control, confidence, BOX, CAMERA, MODEL, proposals=40)
@@ -86,7 +86,7 @@ def test_too_few_sure_proposals_give_the_identity_a_metre_away() -> None:
     assert solve(control, confidence, BOX, CAMERA, MODEL, min_confidence=0.4).solved[0]
 
 
-def test_images_without_box_camera_or_spread_are_unsolved_and_spoil_no_other() -> None:
+def test_images_without_box_camera_or_spread_are_unsolved() -> None:
     control, confidence = (x.repeat(4, *[1] * (x.dim() - 1)) for x in _grid())
     boxes, cameras, models = BOX.repeat(4, 1), CAMERA.repeat(4, 1, 1), MODEL.repeat(4, 1, 1)
     boxes[1], cameras[2] = torch.nan, torch.nan

@@ -1,4 +1,4 @@
-"""The restricted unpickler: honest files of many writers come through whole, hostile ones are named and refused."""
+"""The restricted unpickler: honest files of many writers come through complete, hostile ones are named and refused."""
 
 import contextlib
 import io
@@ -74,26 +74,26 @@ def honest():
     }
 
 
-def same(found, wanted):
-    if scipy.sparse.issparse(wanted):
-        assert found.format == wanted.format
-        found, wanted = found.toarray(), wanted.toarray()
-    assert type(found) is type(wanted)
-    if isinstance(wanted, np.ndarray):
-        assert found.dtype == wanted.dtype.newbyteorder("=")  # numpy, too, brings big-endian files to the machine's
-        assert found.shape == wanted.shape
-        np.testing.assert_array_equal(found, wanted)
+def same(loaded, expected):
+    if scipy.sparse.issparse(expected):
+        assert loaded.format == expected.format
+        loaded, expected = loaded.toarray(), expected.toarray()
+    assert type(loaded) is type(expected)
+    if isinstance(expected, np.ndarray):
+        assert loaded.dtype == expected.dtype.newbyteorder("=")  # numpy, too, brings big-endian files to the machine's
+        assert loaded.shape == expected.shape
+        np.testing.assert_array_equal(loaded, expected)
     else:
-        assert found == wanted
+        assert loaded == expected
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_every_protocol_of_an_honest_file_comes_back_as_it_was(protocol):
-    wanted = honest()
-    found = load_restricted(pickle.dumps(wanted, protocol))
-    assert list(found) == list(wanted)
-    for key in wanted:
-        same(found[key], wanted[key])
+    expected = honest()
+    loaded = load_restricted(pickle.dumps(expected, protocol))
+    assert list(loaded) == list(expected)
+    for key in expected:
+        same(loaded[key], expected[key])
 
 
 def test_what_numpy_itself_would_read_is_read_the_same():
@@ -124,8 +124,8 @@ def test_an_array_as_python_2_wrote_it_is_read():
         b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
         b"\x89U\x10" + raw + b"tb"
     )
-    found = load_restricted(b"\x80\x02}U\x01v" + array + b"s.")
-    np.testing.assert_array_equal(found["v"], [1.5, -2.0])
+    loaded = load_restricted(b"\x80\x02}U\x01v" + array + b"s.")
+    np.testing.assert_array_equal(loaded["v"], [1.5, -2.0])
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4])
@@ -134,16 +134,16 @@ def test_chumpy_arrays_come_back_as_numpy_arrays_without_chumpy(chumpy, protocol
     chosen = np.arange(240).reshape(4, 3, 20)[:, :, :10].ravel()
     inner = chumpy("Ch", x=values, _dirty_vars=set(), _itr=None)
     select = chumpy("Select", a=inner, idxs=chosen, preferred_shape=(4, 3, 10), _dirty_vars={"a"})
-    found = load_restricted(pickle.dumps({"shapedirs": select, "plain": inner}, protocol))
-    np.testing.assert_array_equal(found["shapedirs"], values[:, :, :10])
-    np.testing.assert_array_equal(found["plain"], values)
-    assert type(found["plain"]) is np.ndarray
+    loaded = load_restricted(pickle.dumps({"shapedirs": select, "plain": inner}, protocol))
+    np.testing.assert_array_equal(loaded["shapedirs"], values[:, :, :10])
+    np.testing.assert_array_equal(loaded["plain"], values)
+    assert type(loaded["plain"]) is np.ndarray
 
 
 def test_shared_parts_stay_shared():
     array = np.arange(3)
-    found = load_restricted(pickle.dumps([array, array]))
-    assert found[0] is found[1]
+    loaded = load_restricted(pickle.dumps([array, array]))
+    assert loaded[0] is loaded[1]
 
 
 # --------------------------------------------------------------------------------------------------- hostile files
@@ -167,7 +167,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_pickle_that_calls_a_function_is_refused_by_that_functions_name(name, protocol, tmp_path):
+def test_a_pickle_that_calls_a_function_is_refused_by_its_name(name, protocol, tmp_path):
     file = tmp_path / "model.pkl"
     file.write_bytes(pickle.dumps({"v_template": np.zeros(3), "bad": REFUSED[name]}, protocol))
     with pytest.raises(InputError, match=r"model\.pkl asks for '.*'.*refused"):
@@ -214,7 +214,7 @@ def test_a_refused_pickle_has_not_run_its_code(tmp_path):
 def test_a_damaged_file_is_refused_at_every_length():
     data = pickle.dumps(honest(), 2)
     for length in [0, 1, 2, *range(3, len(data), 61), len(data) - 1]:
-        with pytest.raises(InputError, match="not a whole pickle"):
+        with pytest.raises(InputError, match="not a complete pickle"):
             load_restricted(data[:length])
 
 
@@ -223,8 +223,8 @@ def test_noise_never_raises_anything_but_an_input_error():
     data = bytearray(pickle.dumps(honest(), 2))
     for _ in range(300):
         broken = bytearray(data)
-        for place in rng.integers(0, len(data), 3):
-            broken[place] = rng.integers(256)
+        for position in rng.integers(0, len(data), 3):
+            broken[position] = rng.integers(256)
         with contextlib.suppress(InputError):
             load_restricted(bytes(broken))
     with pytest.raises(InputError):
@@ -239,7 +239,7 @@ def test_a_missing_file_says_so(tmp_path):
 def test_a_sparse_matrix_whose_indices_leave_it_is_refused():
     matrix = scipy.sparse.csc_matrix(np.eye(3))
     matrix.indices[1] = 1_000_000
-    with pytest.raises(InputError, match="not a whole pickle"):
+    with pytest.raises(InputError, match="not a complete pickle"):
         load_restricted(pickle.dumps(matrix, 2))
 
 
@@ -329,8 +329,8 @@ def test_allowed_names_cannot_be_turned_against_the_interpreter():
     assert child.returncode == 0
 
 
-def test_an_ordered_dict_that_brings_another_items_does_not_have_it_called():
+def test_an_ordered_dicts_replaced_items_is_not_called():
     pair = named("collections", "OrderedDict") + b")R(U\x01aK\x01u}U\x05items" + named("__builtin__", "set") + b"sb"
-    found = load_restricted(b"\x80\x03" + pair + b".")
-    assert found == OrderedDict(a=1)
-    assert not vars(found)
+    loaded = load_restricted(b"\x80\x03" + pair + b".")
+    assert loaded == OrderedDict(a=1)
+    assert not vars(loaded)

@@ -251,9 +251,9 @@ def test_a_dry_run_counts_the_given_data(jobs, tmp_path, capsys):
 
 
 def test_a_pipeline_notes_what_it_was_called_with(jobs, tmp_path):
-    run(tmp_path, "control=true", "data.ho3d.version=v3")
+    run(tmp_path, "control=true", "synthetic.ho3d_version=v3")
     assert results.pipeline_settings(open_store(str(tmp_path))) == config_of(
-        f"output={tmp_path}", "control=true", "data.ho3d.version=v3"
+        f"output={tmp_path}", "control=true", "synthetic.ho3d_version=v3"
     )
 
 

@@ -56,14 +56,14 @@ def test_signed_distance_is_right_beside_the_edges_of_a_box() -> None:
     points = rng.uniform(-0.13, 0.13, (3000, 3))
     local = points - [0, 0, -0.004]
     outside = np.linalg.norm(np.maximum(np.abs(local) - half, 0), axis=1)
-    found = objects.ycb_shape("004_sugar_box").distance(points)
+    distances = objects.ycb_shape("004_sugar_box").distance(points)
     far = outside > 0.006
-    assert (found[far] > 0).all()
+    assert (distances[far] > 0).all()
     deep = (np.abs(local) < half - 0.006).all(1)
-    assert (found[deep] < 0).all()
+    assert (distances[deep] < 0).all()
 
 
-def test_a_grasp_touches_with_several_fingers_and_hardly_sinks_in() -> None:
+def test_a_grasp_touches_with_several_fingers_without_sinking() -> None:
     rng = np.random.default_rng(3)
     model = stand_in_model()
     wrist = (model.J_regressor @ model.v_template)[0]
@@ -89,7 +89,7 @@ def test_hand_and_object_move_as_one_between_contact_and_release() -> None:
     moved = np.linalg.norm(np.diff(track.object_place, axis=0), axis=1)
     first = int(np.argmax(moved > 1e-9))
     assert 5 < first < 30
-    assert (moved[:first] == 0).all()  # it rests until the hand is there
+    assert (moved[:first] == 0).all()  # it rests until the hand arrives
     reach = np.linalg.norm(track.object_place - track.wrist, axis=1)
     assert reach[first:].max() < 0.25
     assert reach[0] > reach[first] + 0.1

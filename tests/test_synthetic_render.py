@@ -30,7 +30,7 @@ def test_the_nearer_body_wins_whatever_the_order() -> None:
         assert layer.label[0, 0] == 0
 
 
-def test_two_planes_that_cross_change_places_at_the_line_where_they_meet() -> None:
+def test_two_crossing_planes_swap_where_they_meet() -> None:
     flat, tilted = _square(HAND, 0.5, 0.2), _square(OBJECT, 0.5, 0.2, tilt=0.5)
     label = render.draw([flat, tilted], CAMERA, (64, 48), LIGHT).label
     assert (label[5:40, 20:30] == OBJECT).all()  # left of the middle the tilted one is nearer
@@ -55,7 +55,7 @@ def test_back_faces_are_not_drawn() -> None:
     assert not render.draw([turned], CAMERA, (64, 48), LIGHT).label.any()
 
 
-def test_a_streak_keeps_the_light_and_spreads_it_along_the_motion() -> None:
+def test_a_streak_spreads_the_light_along_the_motion() -> None:
     layer = render.draw([_square(HAND, 1.0, 0.04)], CAMERA, (64, 48), LIGHT)
     background = np.zeros((48, 64, 3), np.uint8)
     sharp = render.compose(layer, background, (0, 0), 0.0).rgb.astype(float)
@@ -70,7 +70,7 @@ def _shot(index: int, frames: int = 4) -> scene.Shot:
     return scene.make_shot(rng, 3, LABELLED, story="hold", frames=frames, size=(320, 240), room=0)
 
 
-def test_joints_land_on_the_bodies_and_hidden_ones_behind_the_object() -> None:
+def test_visible_joints_land_on_the_hand() -> None:
     on_hand = 0
     for index in range(3):
         shot = _shot(index)
@@ -95,7 +95,7 @@ def test_the_mask_of_the_hand_shrinks_by_what_the_object_hides() -> None:
     assert ((both.label == HAND) | hidden)[alone.label == HAND].all()
 
 
-def test_the_same_seed_draws_the_same_pixels_and_another_one_does_not() -> None:
+def test_the_same_seed_draws_the_same_pixels() -> None:
     first, again, other = _shot(0), _shot(0), _shot(9)
     np.testing.assert_array_equal(scene.picture(first, 1).rgb, scene.picture(again, 1).rgb)
     assert (scene.picture(first, 1).rgb != scene.picture(other, 1).rgb).mean() > 0.05

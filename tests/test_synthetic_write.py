@@ -32,7 +32,7 @@ SIZE = {
 
 
 def _config(folder: Path, seed: int = 1, version: str = "v2", **changed: Any) -> Config:
-    tree = {"seed": seed, "world": str(folder), "synthetic": SIZE | changed, "data": {"ho3d": {"version": version}}}
+    tree = {"seed": seed, "world": str(folder), "synthetic": SIZE | {"ho3d_version": version} | changed}
     return settings.from_tree(tree)
 
 
@@ -130,9 +130,9 @@ def test_ho3d_depth_is_packed_in_red_and_green(world: Path) -> None:
 
 def test_ho3d_has_the_quirks_of_the_real_folders(world: Path) -> None:
     listed = set(_listed(world, "train"))
-    found = {f"{path.parent.parent.name}/{path.stem}" for path in (world / "HO3D_v2" / "train").glob("*/meta/*.pkl")}
-    extra = found - listed
-    assert listed < found
+    written = {f"{path.parent.parent.name}/{path.stem}" for path in (world / "HO3D_v2" / "train").glob("*/meta/*.pkl")}
+    extra = written - listed
+    assert listed < written
     assert any(_meta(world, "train", frame)["objRot"] is None for frame in extra)
     assert any(_meta(world, "train", frame)["objRot"] is not None for frame in extra)
     shapes = {np.shape(_meta(world, "train", frame)["objRot"]) for frame in listed}
@@ -140,7 +140,7 @@ def test_ho3d_has_the_quirks_of_the_real_folders(world: Path) -> None:
     assert _meta(world, "train", min(listed))["handPose"].dtype == np.float32
 
 
-def test_ho3d_evaluation_hides_the_hand_and_the_score_files_hold_it(world: Path) -> None:
+def test_ho3d_evaluation_has_the_hand_in_its_score_files_alone(world: Path) -> None:
     names = _listed(world, "evaluation")
     xyz = np.array(json.loads((world / "HO3D_v2" / "evaluation_xyz.json").read_text()))
     verts = np.array(json.loads((world / "HO3D_v2" / "evaluation_verts.json").read_text()))
@@ -215,7 +215,7 @@ def test_boxes_and_videos_do_not_all_have_each_other(world: Path) -> None:
     assert len(files - boxes) == 1
 
 
-def test_box_files_have_every_key_and_their_lists_match_the_frames(world: Path) -> None:
+def test_box_files_have_every_key_and_match_the_frames(world: Path) -> None:
     keys = {"name", "gt_placeholders", "nr_instances", "url", "split", "task_index", "labels"}
     shorter = 0
     for video, frames in _boxes(world).items():
@@ -257,9 +257,9 @@ def test_hand_boxes_hold_the_true_joints_where_they_were_drawn(world: Path) -> N
 
 
 def _hand_box(frame: dict[str, Any]) -> np.ndarray | None:
-    found = [label["box2d"] for label in frame["labels"] if label["standard_category"] == "hand"]
-    assert len(found) <= 1
-    return np.array([found[0][side] for side in ("x1", "y1", "x2", "y2")]) if found else None
+    boxes = [label["box2d"] for label in frame["labels"] if label["standard_category"] == "hand"]
+    assert len(boxes) <= 1
+    return np.array([boxes[0][side] for side in ("x1", "y1", "x2", "y2")]) if boxes else None
 
 
 def _share_inside(joints_px: np.ndarray, box: np.ndarray, width: int) -> float:
@@ -277,7 +277,7 @@ def _is_key(boxes: dict[int, np.ndarray], number: int) -> bool:
     return bool(np.abs(boxes[number + 1] - 2 * boxes[number] + boxes[number - 1]).max() > 0.5)
 
 
-def test_truth_is_the_right_hand_model_and_projects_onto_its_pixels(world: Path, layer: ManoLayer) -> None:
+def test_the_truth_projects_onto_its_pixels(world: Path, layer: ManoLayer) -> None:
     rows = pq.read_table(world / "something_truth.parquet").to_pylist()
     assert {row["side"] for row in rows} == {"left", "right"}
     for row in rows[::7]:
@@ -286,7 +286,7 @@ def test_truth_is_the_right_hand_model_and_projects_onto_its_pixels(world: Path,
         np.testing.assert_allclose(joints, np.array(row["joints"]).reshape(21, 3), atol=1e-5)
 
 
-def test_freihand_labels_project_and_their_numbers_belong_together(world: Path) -> None:
+def test_freihand_labels_project_and_agree_with_each_other(world: Path) -> None:
     root = world / "FreiHAND_pub_v2_eval"
     read = {
         key: json.loads((root / f"evaluation_{key}.json").read_text()) for key in ("K", "mano", "xyz", "verts", "scale")
@@ -330,7 +330,7 @@ def _digests(folder: Path) -> dict[str, str]:
     }
 
 
-def test_same_seed_same_bytes_in_any_order_and_another_seed_another_world(tmp_path: Path) -> None:
+def test_the_seed_alone_decides_the_bytes_in_any_order(tmp_path: Path) -> None:
     small = {"train_frames": 1, "evaluation_frames": 1, "wild_videos": 2, "wild_frames": 5, "test_images": 2}
     first, again, other = (_config(tmp_path / name, seed, **small) for name, seed in (("a", 5), ("b", 5), ("c", 6)))
     one = _digests(_draw(first))
@@ -346,17 +346,17 @@ def test_same_seed_same_bytes_in_any_order_and_another_seed_another_world(tmp_pa
     }
 
 
-def test_a_piece_that_is_there_is_not_drawn_again_and_a_whole_world_is_known(tmp_path: Path) -> None:
+def test_a_finished_piece_is_kept_and_a_complete_world_known(tmp_path: Path) -> None:
     small = {"train_frames": 1, "evaluation_frames": 1, "wild_videos": 1, "wild_frames": 4, "test_images": 1}
     config = _config(tmp_path, **small)
     everything = write.pieces(config)
     write.write_piece(everything[0], config)
     assert write.missing_pieces(config) == everything[1:]
-    assert not write.is_whole(config)
+    assert not write.is_complete(config)
     _draw(config)
-    assert write.is_whole(config)
-    with pytest.raises(InputError, match="world of other settings"):
-        write.is_whole(_config(tmp_path, seed=2, **small))
+    assert write.is_complete(config)
+    with pytest.raises(InputError, match="world made with different settings"):
+        write.is_complete(_config(tmp_path, seed=2, **small))
 
 
 def test_settings_point_into_the_world(tmp_path: Path) -> None:

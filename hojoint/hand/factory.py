@@ -16,7 +16,11 @@ def hand_model(config: ManoConfig) -> HandModel:
 
 
 def hand_layer(config: ManoConfig) -> HandLayer:
-    """The layer that the settings name; both kinds are called the same way."""
+    """The layer that the settings name; the two are interchangeable.
+
+    Raises:
+        InputError: the MANO file or the fingertip set does not exist, or manopth is asked for and not installed.
+    """
     model = hand_model(config)
     if config.layer == "builtin":
         return ManoLayer(model, flat_hand_mean=config.flat_hand_mean, fingertips=config.fingertips)

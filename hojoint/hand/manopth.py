@@ -1,7 +1,7 @@
 """``mano.layer: manopth``: Hasson's layer, run on our loaded arrays, behind the calls of ``layer.ManoLayer``.
 
-manopth is not on PyPI, is GPL-3 and its own loader needs chumpy, which no longer imports; so none of its code stands
-here and its loader is not used: for the moment of construction the layer is given a loader that hands over our arrays.
+manopth is not on PyPI, is GPL-3 and its own loader needs chumpy, which no longer imports; so none of its code is
+here and its loader is not used: during construction the layer gets a loader that returns our arrays.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TIPS_SIMPLE = [4, 8, 12, 16, 20]
 
 
 class ManopthLayer(nn.Module):
-    """manopth's ManoLayer in metres, centred on the wrist, with the named fingertips; float32 as manopth is."""
+    """manopth's ManoLayer as a ``HandLayer``: in metres, centred on the wrist, with the named fingertips; float32."""
 
     mean_pose: Tensor  # (45,)
 
@@ -39,7 +39,7 @@ class ManopthLayer(nn.Module):
         mean = np.zeros(45) if flat_hand_mean else model.hands_mean
         self.register_buffer("mean_pose", torch.tensor(mean, dtype=torch.float32), persistent=False)
         with _arrays_for_loader(model) as module:
-            # Always flat here: the mean is added below, once for both of our calls.
+            # Always flat: the mean is added below, once for both of our calls.
             self.layer = module.ManoLayer(
                 center_idx=0, flat_hand_mean=True, ncomps=45, side="right", use_pca=False, joint_rot_mode="axisang"
             )
@@ -47,16 +47,16 @@ class ManopthLayer(nn.Module):
         self.layer._non_persistent_buffers_set.update(self.layer._buffers)
 
     def forward(self, pose: Tensor, betas: Tensor) -> ManoOutput:
-        """From axis-angle, (B, 48) rad."""
+        """The hand of a pose (B, 48) rad, axis-angle in MANO's joint order, root first, and betas (B, 10)."""
         pose = torch.cat((pose[:, :3], pose[:, 3:] + self.mean_pose), dim=1)
         with torch.autocast(pose.device.type, enabled=False):
             vertices, joints = self.layer(pose.float(), betas.float())[:2]
-        vertices, joints = vertices / 1000, joints / 1000  # manopth answers in millimetres
+        vertices, joints = vertices / 1000, joints / 1000  # manopth returns millimetres
         joints = joints.index_copy(1, torch.tensor(_TIPS_SIMPLE, device=joints.device), vertices[:, self.tips])
         return ManoOutput(vertices=vertices, joints=joints)
 
     def from_rotations(self, rotations: Tensor, betas: Tensor) -> ManoOutput:
-        """From rotations (B, 16, 3, 3); the mean pose is not added."""
+        """The hand of rotations (B, 16, 3, 3), root first, and betas (B, 10); the mean pose is not added."""
         pose = geometry.matrix_to_axis_angle(rotations).flatten(1)
         return self(torch.cat((pose[:, :3], pose[:, 3:] - self.mean_pose), dim=1), betas)
 
@@ -97,7 +97,7 @@ def _import_layer() -> Any:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("mano", "chumpy"):
             raise _not_installed(error) from None
-    # manopth is here but its file loader (which needs chumpy) is not: it is not needed either.
+    # manopth exists but its file loader, which needs chumpy, does not: it is not needed either.
     stub = ModuleType(_LOADER)
     stub.ready_arguments = None  # type: ignore[attr-defined]
     names = ("mano", "mano.webuser", _LOADER)
@@ -119,5 +119,5 @@ def _not_installed(error: ImportError) -> InputError:
     return InputError(
         f"mano.layer=manopth needs the package manopth, which cannot be imported ({error}). Clone "
         "https://github.com/hassony2/manopth (GPL-3) and add the folder to PYTHONPATH; its setup.py asks for chumpy, "
-        "which is not needed here. Or set mano.layer=builtin, which gives the same hands."
+        "which is not needed here. Or set mano.layer=builtin, which computes the same hands."
     )

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-import torch
 from torch import Tensor
 
 from hojoint.errors import InputError
@@ -67,12 +66,12 @@ def load_mano(path: str | Path) -> HandModel:
     """Read ``MANO_RIGHT.pkl``, with or without chumpy arrays in it; a folder is searched for that name.
 
     Raises:
-        InputError: there is no such file, it is not a MANO file, or it holds more than arrays.
+        InputError: the file does not exist, is not a MANO file, or holds more than arrays.
     """
     file = Path(path)
     if file.is_dir():
-        places = (file / "MANO_RIGHT.pkl", file / "models" / "MANO_RIGHT.pkl", file / "mano" / "MANO_RIGHT.pkl")
-        file = next((place for place in places if place.is_file()), places[0])
+        candidates = [file / folder / "MANO_RIGHT.pkl" for folder in ("", "models", "mano")]
+        file = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
     if not file.is_file():
         raise InputError(
             f"no MANO model at {file}. Register at mano.is.tue.mpg.de, unzip mano_v*.zip and set mano.path to its "
@@ -90,14 +89,18 @@ def load_mano(path: str | Path) -> HandModel:
 
 
 def fingertip_ids(name: str) -> tuple[int, int, int, int, int]:
-    """Vertex ids of a named fingertip set."""
+    """Vertex ids of a named fingertip set: thumb, index, middle, ring, pinky.
+
+    Raises:
+        InputError: there is no set of that name.
+    """
     if name not in FINGERTIPS:
         raise InputError(f"unknown fingertip set {name!r} (mano.fingertips); known: {', '.join(FINGERTIPS)}")
     return FINGERTIPS[name]
 
 
 def fingertip_errors(joints: np.ndarray, vertices: np.ndarray) -> dict[str, float]:
-    """Mean distance in metres between given tips and each named set; the smallest says which set made the labels.
+    """Mean distance in metres between given tips and each named set; the smallest names the set that made the labels.
 
     Joints are (N, 21, 3) in simple order, vertices (N, 778, 3), in one frame.
     """
@@ -107,43 +110,30 @@ def fingertip_errors(joints: np.ndarray, vertices: np.ndarray) -> dict[str, floa
     }
 
 
-def pose_from_components(model: HandModel, root: Tensor, coefficients: Tensor) -> Tensor:
-    """Pose (B, 48) from the root's axis-angle (B, 3) and the first n principal components (B, n), mean not added."""
-    count = coefficients.shape[-1]
-    components = torch.as_tensor(model.hands_components[:count], dtype=coefficients.dtype, device=coefficients.device)
-    return torch.cat((root, coefficients @ components), dim=-1)
-
-
 def mirror_points(points: Tensor) -> Tensor:
     """Left hand from right and back: points (..., 3) with x negated."""
     return points * points.new_tensor((-1.0, 1.0, 1.0))
 
 
 def mirror_pose(pose: Tensor) -> Tensor:
-    """Axis-angles (..., 3 n) of the mirrored hand: (x, -y, -z) for each joint."""
+    """Axis-angles (..., 3 n) rad of the mirrored hand: (x, -y, -z) for each joint. For callers of ``filter_clip``."""
     signs = pose.new_tensor((1.0, -1.0, -1.0)).repeat(pose.shape[-1] // 3)
     return pose * signs
 
 
-def mirror_rotations(rotations: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) of the mirrored hand: M R M with M = diag(-1, 1, 1)."""
-    signs = rotations.new_tensor((-1.0, 1.0, 1.0))
-    return rotations * signs[:, None] * signs
-
-
 def _array(file: Path, key: str, value: Any) -> np.ndarray:
     shape = _SHAPES[key]
-    wanted = f"{file}: '{key}' must be finite numbers of shape {shape}"
+    expected = f"{file}: '{key}' must be finite numbers of shape {shape}"
     if scipy.sparse.issparse(value) and value.shape != shape:  # before it takes the memory of a dense one
-        raise InputError(f"{wanted}, found a sparse matrix {value.shape}")
+        raise InputError(f"{expected}, found a sparse matrix {value.shape}")
     try:
         array = np.asarray(value.toarray() if scipy.sparse.issparse(value) else value)
     except (ValueError, TypeError) as error:  # a ragged list; a sparse matrix of objects
-        raise InputError(f"{wanted}, found a {type(value).__name__} that is no array ({error})") from None
+        raise InputError(f"{expected}, found a {type(value).__name__} that is no array ({error})") from None
     if key == "shapedirs" and array.ndim == 3 and array.shape[2] > 10:
-        array = array[:, :, :10]  # some releases ship 20 directions; MANO's shape uses the first ten
+        array = array[:, :, :10]  # some releases ship 20 directions; MANO's betas are the first ten
     if array.shape != shape or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise InputError(f"{wanted}, found {array.dtype} {array.shape}")
+        raise InputError(f"{expected}, found {array.dtype} {array.shape}")
     return array.astype(np.float64)
 
 
@@ -157,5 +147,5 @@ def _parents(file: Path, kintree: np.ndarray) -> np.ndarray:
     parents = kintree[0].copy()
     parents[0] = -1  # on disk 2**32 - 1 or -1: 'no parent'
     if (parents[1:] < 0).any() or (parents[1:] >= np.arange(1, JOINTS)).any():
-        raise InputError(f"{file}: 'kintree_table' must give every joint a parent before it, found {kintree[0]}")
+        raise InputError(f"{file}: 'kintree_table' must name a parent before every joint, found {kintree[0]}")
     return parents.astype(np.int64)

@@ -2,7 +2,7 @@
 
 A pickle may name any function of any module and have it called; here a name is looked up in a short table and
 everything else is refused. Arrays, dtypes and sparse matrices are rebuilt by stand-ins from checked parts, because even
-numpy's own rebuilding trusts what the file says of the memory. Nothing here knows what a MANO model is (``mano``).
+numpy's own rebuilding trusts what the file says of the memory. Nothing here knows what a MANO model is (``model``).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def load_restricted(source: str | Path | bytes) -> object:
     except _Refused as refused:
         raise InputError(
             f"{name} asks for {refused}, which is not among the few types that a MANO or HO-3D file needs; "
-            "refused to run it. Download the file again from its official source."
+            "it is refused and not run. Download the file again from its official source."
         ) from None
     except Exception as error:  # a damaged pickle can raise anything at all
         raise InputError(
-            f"{name} is not a whole pickle of arrays ({type(error).__name__}: {error}). Download it again."
+            f"{name} is not a complete pickle of arrays ({type(error).__name__}: {error}). Download it again."
         ) from None
 
 
@@ -171,8 +171,8 @@ class _Sparse(_Holder):
     def value(self, plain: Callable[[Any], Any]) -> Any:
         state = {key.lstrip("_"): plain(part) for key, part in self.state.items()}
         if self.kind is scipy.sparse.coo_matrix:
-            places = state["coords"] if "coords" in state else (state["row"], state["col"])
-            return self.kind((state["data"], tuple(places)), shape=state["shape"])
+            coordinates = state["coords"] if "coords" in state else (state["row"], state["col"])
+            return self.kind((state["data"], tuple(coordinates)), shape=state["shape"])
         matrix = self.kind((state["data"], state["indices"], state["indptr"]), shape=state["shape"])
         matrix.check_format(full_check=True)
         return matrix

@@ -1,7 +1,7 @@
 """Checkpoints: a network's weights with the settings, progress and parents they came from.
 
-A checkpoint is bytes (where they lie is ``cluster.store``'s matter), read with ``weights_only`` so that opening one
-runs no code, and its weights are held to the checksum written with them. The authors' file format is in ``released``.
+A checkpoint is bytes (``cluster.store`` knows where they lie), read with ``weights_only`` so that opening one runs no
+code, and its weights are compared with the checksum written with them. The authors' file format is in ``released``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hojoint.config import Config, CropConfig, ModelConfig
 from hojoint.errors import InputError
 from hojoint.model import released
 from hojoint.model.network import HOJoint
-from hojoint.model.released import load_released, save_released
+from hojoint.model.released import load_released
 
 __all__ = [
     "Checkpoint",
@@ -33,7 +33,6 @@ __all__ = [
     "open_network",
     "open_teacher",
     "save",
-    "save_released",
     "weights_sha256",
 ]
 
@@ -43,7 +42,7 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a training run leaves behind, and what it needs to go on."""
+    """What a training run leaves behind, and what it needs to resume."""
 
     config: Config
     weights: dict[str, Tensor]
@@ -85,7 +84,7 @@ def save(
 
 
 def load(data: bytes | str | Path, name: str | None = None) -> Checkpoint:
-    """Read a checkpoint and hold its weights to their checksum. ``name``: how an error calls it, where it is bytes.
+    """Read a checkpoint and compare its weights with their checksum. ``name``: how an error calls it, if it is bytes.
 
     Raises:
         InputError: the file is missing, damaged, of another program or of a newer version of this one.
@@ -96,15 +95,17 @@ def load(data: bytes | str | Path, name: str | None = None) -> Checkpoint:
 def network_of(checkpoint: Checkpoint) -> HOJoint:
     """The checkpoint's network, in evaluation mode, on the CPU."""
     network = empty(checkpoint.config.model)
-    wanted, found = network.state_dict(), checkpoint.weights
-    wrong = [name for name in sorted(wanted.keys() | found.keys()) if _shape(wanted, name) != _shape(found, name)]
+    expected, weights = network.state_dict(), checkpoint.weights
+    wrong = [
+        name for name in sorted(expected.keys() | weights.keys()) if _shape(expected, name) != _shape(weights, name)
+    ]
     if wrong:
         raise InputError(
-            f"the checkpoint's weights do not fit its own settings: {len(wrong)} tensors differ, the first is "
-            f"{wrong[0]!r} (wanted {_shape(wanted, wrong[0])}, found {_shape(found, wrong[0])}); it was written by "
-            "another version of this program: train again, or use that version"
+            f"the checkpoint's weights do not fit its settings: {len(wrong)} tensors differ, the first is "
+            f"{wrong[0]!r} (expected {_shape(expected, wrong[0])}, found {_shape(weights, wrong[0])}); another "
+            "version of this program wrote it: train again, or use that version"
         )
-    network.load_state_dict(found)
+    network.load_state_dict(weights)
     return network.eval()
 
 
@@ -153,7 +154,7 @@ def _opened(data: bytes | str | Path) -> tuple[HOJoint, Config | None]:
 
 
 def empty(config: ModelConfig) -> HOJoint:
-    """A network to be filled: what it was pretrained with is in the weights already, and must not be fetched again."""
+    """A network to be filled: pretrained weights are in the checkpoint already, and must not be fetched again."""
     return HOJoint(config.model_copy(update={"pretrained": None}))
 
 
@@ -173,30 +174,30 @@ def open_teacher(data: bytes | str | Path, base: Config, name: str | None = None
     name = name or released.name_of(data)
     if not _is_ours(content):
         network = released.network_of(content, name)
-        _refuse_another_world(base, name)
+        _refuse_other_inputs(base, name)
         return network, base.model_copy(update={"model": network.config}), weights_sha256(network.state_dict())
     checkpoint = _checkpoint(content, name)
-    own = checkpoint.config
-    mano = own.mano
+    checkpoint_config = checkpoint.config
+    mano = checkpoint_config.mano
     if mano.path is not None and base.mano.path is not None:
         mano = mano.model_copy(update={"path": base.mano.path, "layer": base.mano.layer})
-    config = base.model_copy(update={"model": own.model, "mano": mano, "crop": own.crop})
+    config = base.model_copy(update={"model": checkpoint_config.model, "mano": mano, "crop": checkpoint_config.crop})
     return network_of(checkpoint), config, checkpoint.sha256
 
 
-def _refuse_another_world(base: Config, name: str) -> None:
-    """The released weights speak of MANO's hand in the released crop, and their file does not say so itself."""
-    told = []
+def _refuse_other_inputs(base: Config, name: str) -> None:
+    """The released weights need MANO's hand and the released crop, and their file does not say so."""
+    faults = []
     if base.mano.path is None:
-        told.append("mano.path is not given, and the stand-in hand is another one")
+        faults.append("mano.path is not given, and the stand-in hand is another one")
     for setting in ("context", "hand_roi_scale", "object_roi_scale"):
-        wanted, found = getattr(CropConfig(), setting), getattr(base.crop, setting)  # the defaults are the release's
-        if found != wanted:
-            told.append(f"crop.{setting} is {found:g} instead of {wanted:g}")
-    if told:
+        expected, value = getattr(CropConfig(), setting), getattr(base.crop, setting)  # the defaults are the release's
+        if value != expected:
+            faults.append(f"crop.{setting} is {value:g} instead of {expected:g}")
+    if faults:
         raise InputError(
-            f"{name} is the authors' released network, made for MANO's hand and its own crop, and {'; '.join(told)}. "
-            "Give mano.path=MANO_RIGHT.pkl and --config configs/released.yaml"
+            f"{name} is the authors' released network, made for MANO's hand and the released crop, and "
+            f"{'; '.join(faults)}. Give mano.path=MANO_RIGHT.pkl and --config configs/released.yaml"
         )
 
 
@@ -211,7 +212,7 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
 
 
 def _refuse_unplain(value: Any, where: str) -> None:
-    """A NumPy number is written without complaint and refused when read; better to hear of it now."""
+    """torch writes a NumPy number and refuses to read it; so refuse it now."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _refuse_unplain(inner, f"{where}.{key}")
@@ -238,22 +239,24 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
         raise InputError(f"{name} is a checkpoint of version {content.get('version')!r}; this program reads {VERSION}")
     missing = {"config", "weights", "optimizer", "scheduler", "progress", "parents", "sha256"} - content.keys()
     if missing:
-        raise InputError(f"{name} is a checkpoint without {', '.join(sorted(missing))}; it is not whole, make it again")
+        raise InputError(
+            f"{name} is a checkpoint without {', '.join(sorted(missing))}; it is not complete, make it again"
+        )
     weights = content["weights"]
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(
-            f"{name} is a checkpoint whose weights are not tensors by name; it is not whole, make it again"
+            f"{name} is a checkpoint whose weights are not tensors by name; it is not complete, make it again"
         )
-    found = weights_sha256(weights)
-    if found != content["sha256"]:
+    checksum = weights_sha256(weights)
+    if checksum != content["sha256"]:
         raise InputError(
-            f"{name} is damaged: its weights have the checksum {found[:12]}, not {str(content['sha256'])[:12]} as "
-            "written with them; fetch or make it again"
+            f"{name} is damaged: its weights have the checksum {checksum[:12]}, expected "
+            f"{str(content['sha256'])[:12]}; fetch or make it again"
         )
     try:
         config = settings.from_stored(content["config"])
     except InputError as error:
-        raise InputError(f"the settings inside {name} are not this program's: {error}") from None
+        raise InputError(f"{name} holds settings of another program or version: {error}") from None
     return Checkpoint(
         config,
         weights,
@@ -261,7 +264,7 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
         content["scheduler"],
         dict(content["progress"]),
         dict(content["parents"]),
-        found,
+        checksum,
     )
 
 

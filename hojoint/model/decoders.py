@@ -1,8 +1,8 @@
 """Hand and object decoders on RoI features (Sec. 4.2, 4.3, App. A).
 
-Hand: an hourglass gives one heatmap per joint and, by its expectation, 2D joints in units of the hand box; a residual
-encoder of features and heatmaps gives MANO rotations and shape. Object: every cell of the RoI proposes all 21 control
-points in units of the object box, with a confidence each. No MANO layer and no PnP here: these are numbers, not meshes.
+Hand: an hourglass predicts one heatmap per joint and, by its expectation, 2D joints in units of the hand box; a
+residual encoder of features and heatmaps predicts MANO rotations and betas. Object: every cell of the RoI proposes all
+21 control points in units of the object box, with a confidence each. No MANO layer and no PnP here.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from hojoint.config import ModelConfig
 from hojoint.geometry import rotation_6d_to_matrix
 
-# B rows, C channels, R cells a side, J = 21 joints or control points.
+# Suffixes of locals: B rows, C channels, R cells a side, J = 21 joints or control points, K = 3 J outputs.
 
 JOINTS = 21
 ROTATIONS = 16
-SHAPES = 10
+BETAS = 10
 OFFSET_UNIT = 0.1  # offsets of the object head are in tenths of the object box (released code)
 
 
@@ -62,7 +62,7 @@ class JointDecoder(nn.Module):
     """Hand features to heatmaps and 2D joints (Sec. 4.2, joint network).
 
     A heatmap is a softmax over cells with a learned inverse temperature per joint, and a joint its expectation over
-    cell centres; so there is no heatmap target by default (reading A3).
+    cell centres; so no heatmap target is needed by default (reading A3).
     """
 
     cells_x: Tensor
@@ -82,9 +82,13 @@ class JointDecoder(nn.Module):
         self.register_buffer("cells_x", centres.expand(config.roi_cells, -1).clone())
         self.register_buffer("cells_y", self.cells_x.t().clone())
 
-    def forward(self, hand_BCRR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Joints (B, J, 2) x, y in hand-box units; heatmaps (B, J, R, R), each of sum 1; features (B, C, R, R)."""
-        features_BCRR = self.act(self.bn(self.conv(self.residual(self.hourglass(hand_BCRR)))))
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Hand features (B, C, R, R) to joints, heatmaps and features.
+
+        Returns:
+            Joints (B, J, 2) x, y in hand-box units; heatmaps (B, J, R, R), each of sum 1; features (B, C, R, R).
+        """
+        features_BCRR = self.act(self.bn(self.conv(self.residual(self.hourglass(features)))))
         logits_BJRR = self.score(features_BCRR).float()
         heatmaps = torch.softmax(logits_BJRR.flatten(2) * self.inverse_temperature, dim=2).view_as(logits_BJRR)
         joints = torch.stack([(heatmaps * axis).sum(dim=(2, 3)) for axis in (self.cells_x, self.cells_y)], dim=2)
@@ -92,7 +96,7 @@ class JointDecoder(nn.Module):
 
 
 class MeshDecoder(nn.Module):
-    """Hand features and heatmaps to MANO rotations and shape (Sec. 4.2, mesh network; reading A4: 6D rotations)."""
+    """Hand features and heatmaps to MANO rotations and betas (Sec. 4.2, mesh network; reading A4: 6D rotations)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -113,14 +117,14 @@ class MeshDecoder(nn.Module):
             nn.LeakyReLU(config.leaky_relu_slope),
         )
         self.pose = nn.Linear(second, ROTATIONS * 6)
-        self.shape = nn.Linear(second, SHAPES)
+        self.shape = nn.Linear(second, BETAS)  # the betas; checkpoints hold it under this name
         with torch.no_grad():
             # Our choice: start at the flat hand. The plain start is a 6D vector near zero, whose direction is noise.
             self.pose.bias.add_(torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(ROTATIONS))
 
-    def forward(self, heatmaps_BJRR: Tensor, features_BCRR: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotations (B, 16, 3, 3), root first, and shape (B, 10)."""
-        x = self.heatmap_conv(heatmaps_BJRR.to(features_BCRR.dtype)) + self.feature_conv(features_BCRR)
+    def forward(self, heatmaps: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Heatmaps (B, J, R, R) and features (B, C, R, R) to rotations (B, 16, 3, 3), root first, and betas (B, 10)."""
+        x = self.heatmap_conv(heatmaps.to(features.dtype)) + self.feature_conv(features)
         for stage in self.stages:
             x = F.max_pool2d(stage(x), 2)
         hidden = self.hidden(x.flatten(1))
@@ -150,9 +154,13 @@ class ObjectDecoder(nn.Module):
                 nn.init.zeros_(layer.bias)
         self.register_buffer("centres", cell_centres(config.roi_cells), persistent=False)
 
-    def forward(self, object_BCRR: Tensor) -> tuple[Tensor, Tensor]:
-        """Control points (B, R, R, J, 2) x, y in object-box units, confidences (B, R, R, J); cells as [row, column]."""
-        out_BRRK = self.out(self.trunk(object_BCRR)).float().permute(0, 2, 3, 1)
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Object features (B, C, R, R) to control points and confidences per cell [row, column].
+
+        Returns:
+            Control points (B, R, R, J, 2) x, y in object-box units; confidences (B, R, R, J) in [0, 1].
+        """
+        out_BRRK = self.out(self.trunk(features)).float().permute(0, 2, 3, 1)
         logits, x, y = out_BRRK.split(JOINTS, dim=3)
         x = x * OFFSET_UNIT + self.centres[None, None, :, None]
         y = y * OFFSET_UNIT + self.centres[None, :, None, None]

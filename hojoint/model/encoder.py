@@ -2,7 +2,7 @@
 
 Only the finest level, P2 (stride 4), is used. As in the released code every ReLU of the ResNet is a LeakyReLU and the
 input is RGB in [0, 1] without mean and deviation. The pyramid's coarser smoothing convolutions of the released code are
-absent: nothing ever reads their output. This file knows no hand and no object, only boxes.
+absent: no later layer reads their output. This file knows no hand and no object, only boxes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torchvision.ops import roi_align
 from hojoint.config import ModelConfig
 from hojoint.errors import InputError
 
-# B images, S input side, C channels, R RoI cells a side; sizes of maps are (rows, columns).
+# B images, S input side, C channels, K RoIs, R RoI cells a side; sizes of maps are (rows, columns).
 
 STRIDE = 4
 BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -59,9 +59,9 @@ class ResNet(nn.Module):
             if isinstance(inner, nn.Conv2d):
                 nn.init.kaiming_normal_(inner.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images_B3SS: Tensor) -> list[Tensor]:
-        """Maps of stride 4, 8, 16 and 32."""
-        x = self.maxpool(self.act(self.bn1(self.conv1(images_B3SS))))
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) to maps of stride 4, 8, 16 and 32."""
+        x = self.maxpool(self.act(self.bn1(self.conv1(images))))
         maps = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
@@ -83,7 +83,7 @@ def _layer(
 
 
 class Encoder(nn.Module):
-    """Images to P2, (B, C, S/4, S/4)."""
+    """Images (B, 3, S, S) RGB in [0, 1] to P2, (B, C, S/4, S/4)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -93,8 +93,8 @@ class Encoder(nn.Module):
         if config.pretrained is not None:
             load_pretrained(self.resnet, config)
 
-    def forward(self, images_B3SS: Tensor) -> Tensor:
-        maps = self.resnet(images_B3SS)
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.resnet(images)
         top = self.laterals[3](maps[3])
         for level in (2, 1, 0):
             lateral = self.laterals[level](maps[level])
@@ -103,7 +103,7 @@ class Encoder(nn.Module):
 
 
 def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor, *, cells: int) -> Tensor:
-    """RoIAlign of ``boxes`` (K, 4) px of the input on the images ``rows`` (K,): (K, C, cells, cells).
+    """RoIAlign of ``boxes`` (K, 4) px of the input on the images ``rows`` (K,) of ``p2``: (K, C, cells, cells).
 
     ``aligned=False`` is torchvision's older sampling, half a pixel off, with which the released weights were trained.
     """
@@ -115,7 +115,7 @@ def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor, *, cells: int) -> Tens
 
 
 def intersection(hand_boxes: Tensor, object_boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Overlap of two sets of boxes (K, 4), and whether it has an area (K,)."""
+    """Overlap (K, 4) of two sets of boxes (K, 4), and whether it has an area (K,)."""
     low = torch.maximum(hand_boxes[:, :2], object_boxes[:, :2])
     high = torch.minimum(hand_boxes[:, 2:], object_boxes[:, 2:])
     return torch.cat([low, high], dim=1), (high > low).all(dim=1)
@@ -136,22 +136,22 @@ def load_pretrained(resnet: ResNet, config: ModelConfig) -> None:
     """
     assert config.pretrained is not None
     weights = _fetch(config) if config.pretrained == "imagenet" else _read(Path(config.pretrained))
-    wanted = resnet.state_dict()
-    found = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+    expected = resnet.state_dict()
+    weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
     # num_batches_tracked is absent from files of before 2018; it counts, it does not compute.
     wrong = [
         name
-        for name in sorted(wanted.keys() | found.keys())
-        if not name.endswith("num_batches_tracked") and _shape(wanted, name) != _shape(found, name)
+        for name in sorted(expected.keys() | weights.keys())
+        if not name.endswith("num_batches_tracked") and _shape(expected, name) != _shape(weights, name)
     ]
     if wrong:
         raise InputError(
             f"model.pretrained={config.pretrained} does not fit a ResNet of block={config.block}, "
             f"blocks={list(config.blocks)}, width={config.width}: {len(wrong)} tensors differ, the first is "
-            f"{wrong[0]!r} (wanted {_shape(wanted, wrong[0])}, found {_shape(found, wrong[0])}); set "
+            f"{wrong[0]!r} (expected {_shape(expected, wrong[0])}, found {_shape(weights, wrong[0])}); set "
             "model.pretrained=null or the size the weights were made for"
         )
-    resnet.load_state_dict(found, strict=False)
+    resnet.load_state_dict(weights, strict=False)
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
@@ -159,7 +159,11 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
 
 
 def check_pretrained(config: ModelConfig) -> None:
-    """What ``load_pretrained`` would complain of, as far as it can be known without fetching: a file is read."""
+    """Raise what ``load_pretrained`` would raise, as far as that is known without fetching: a file is read.
+
+    Raises:
+        InputError: the file cannot be read, or the weights do not fit the configured size.
+    """
     if config.pretrained == "imagenet":
         _imagenet(config)
     elif config.pretrained is not None:

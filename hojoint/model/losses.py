@@ -3,7 +3,7 @@
 Every term is a mean, already weighted, and ``total`` their sum. B of Eq. 8 is ``has_object``: the object terms are
 means over the images that carry object labels, not over the batch, so that a batch with few of them pulls as hard on
 the object head as one with many (the released code's rescaling by batch / number of labelled). Nothing here knows data
-sets, steps or other workers: what makes a worker's share of a batch count for its rows is given (``object_factor``).
+sets, steps or other workers: the factor by which a worker's share of a batch counts is given (``object_factor``).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from hojoint.hand.layer import HandLayer
 from hojoint.model.decoders import cell_centres
 from hojoint.model.network import HOJointOutput, ObjectOutput
 
-# B images, K of them with object labels, R RoI cells a side, J = 21 joints or control points.
+# Suffixes of locals: B images, K of them with object labels, R RoI cells a side, J = 21 joints or control points.
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What the network should have said, in the frame of its (augmented) input."""
+    """What the network should predict, in the frame of its (augmented) input."""
 
     joints_box: Tensor  # (B, 21, 2) x, y in units of the hand box
     rotations: Tensor  # (B, 16, 3, 3) root turned by the augmentation
@@ -44,7 +44,11 @@ def hand_object_loss(
     *,
     object_factor: Tensor | float = 1.0,
 ) -> dict[str, Tensor]:
-    """Weighted terms by name, and their sum under ``total``; all scalars. The object terms times ``object_factor``."""
+    """Weighted terms by name, and their sum under ``total``; all scalars (Eq. 5, 6, 8).
+
+    Args:
+        object_factor: on the object terms; a worker's share of a batch counts by its rows.
+    """
     # Millimetres matter in the mesh terms; bfloat16 has two digits.
     with torch.autocast(output.hand.joints_box.device.type, enabled=False):
         objects = _object_terms(output.object, targets, config)
@@ -64,11 +68,11 @@ def _hand_terms(
     if config.heatmap == "soft_argmax":
         joints_2d = F.mse_loss(hand.joints_box.float(), targets.joints_box)
     else:
-        wanted = gaussian_heatmaps(
+        target_heatmaps = gaussian_heatmaps(
             targets.joints_box, cells=hand.heatmaps.shape[-1], sigma_cells=config.heatmap_sigma_cells
         )
         # Sec. 4.2: the squared norm of each heatmap's error; a mean over cells would divide it by a thousand.
-        joints_2d = (hand.heatmaps.float() - wanted).square().sum(dim=(2, 3)).mean()
+        joints_2d = (hand.heatmaps.float() - target_heatmaps).square().sum(dim=(2, 3)).mean()
     return {
         "joints_2d": config.joints_2d * joints_2d,
         "vertices": config.vertices * F.mse_loss(mesh.vertices, targets.vertices),
@@ -83,15 +87,15 @@ def _object_terms(predicted: ObjectOutput, targets: Targets, config: LossConfig)
     rows = targets.has_object.bool().nonzero()[:, 0]
     if len(rows) == 0:
         # Zero, yet tied to the object branch, so that every worker of a distributed step has the same gradients.
-        nothing = predicted.confidence.float().sum() * 0.0
-        return {"control_points": nothing, "confidence": nothing}
+        zero = predicted.confidence.float().sum() * 0.0
+        return {"control_points": zero, "confidence": zero}
     control_KRRJ2 = predicted.control_box[rows].float()
     confidence_KRRJ = predicted.confidence[rows].float()
-    wanted_K11J2 = targets.control_box[rows][:, None, None]
+    target_K11J2 = targets.control_box[rows][:, None, None]
     mask_KRR1 = torch.ones_like(confidence_KRRJ[..., :1])
     if config.object_mask:
         mask_KRR1 = targets.object_mask[rows].to(confidence_KRRJ.dtype)[..., None]
-    delta_KRRJ2 = (control_KRRJ2 - wanted_K11J2) * mask_KRR1[..., None]
+    delta_KRRJ2 = (control_KRRJ2 - target_K11J2) * mask_KRR1[..., None]
     target_KRRJ = confidence_target(delta_KRRJ2, temperature=config.confidence_temperature) * mask_KRR1
     error = F.l1_loss if config.confidence_error == "l1" else F.mse_loss
     return {
@@ -109,7 +113,7 @@ def confidence_target(delta: Tensor, *, temperature: float) -> Tensor:
 def gaussian_heatmaps(joints_box: Tensor, *, cells: int, sigma_cells: float) -> Tensor:
     """Gaussians about joints (B, J, 2) in box units, each of sum 1 over the cells, (B, J, cells, cells).
 
-    A joint outside the box gives the cells nearest to it all the mass: the sum is taken over the grid, never zero.
+    A joint outside the box puts all the mass on the cells nearest to it: the sum is taken over the grid, never zero.
     """
     centres = cell_centres(cells).to(joints_box)
     square_x = (centres - joints_box[..., 0, None]).square()[..., None, :]

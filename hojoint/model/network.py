@@ -16,11 +16,11 @@ from hojoint.model.decoders import JOINTS, JointDecoder, MeshDecoder, ObjectDeco
 from hojoint.model.encoder import Encoder, intersection_features, roi_features
 from hojoint.model.reasoning import ContextReasoning
 
-# B images, K of them with an object, R RoI cells a side, N = R * R.
+# B images, K of them with an object, C channels, R RoI cells a side, N = R * R.
 
 
 class HandOutput(NamedTuple):
-    """What the hand decoder says."""
+    """What the hand decoder predicts."""
 
     joints_box: Tensor  # (B, 21, 2) x, y in units of the hand box
     rotations: Tensor  # (B, 16, 3, 3) root first
@@ -29,14 +29,14 @@ class HandOutput(NamedTuple):
 
 
 class ObjectOutput(NamedTuple):
-    """What the object decoder says; NaN points of confidence 0 for images without an object."""
+    """What the object decoder predicts; NaN points of confidence 0 for images without an object."""
 
     control_box: Tensor  # (B, R, R, 21, 2) x, y in units of the object box; cells as [row, column]
     confidence: Tensor  # (B, R, R, 21) in [0, 1]
 
 
 class HOJointOutput(NamedTuple):
-    """What the network says of a batch."""
+    """What the network predicts for a batch."""
 
     hand: HandOutput
     object: ObjectOutput
@@ -44,10 +44,13 @@ class HOJointOutput(NamedTuple):
 
 
 class HOJoint(nn.Module):
-    """Images (B, 3, S, S) RGB in [0, 1] and boxes (B, 4) xyxy px of them to hand and object.
+    """Images (B, 3, S, S) RGB in [0, 1] and their boxes (B, 4) xyxy px to hand and object (``HOJointOutput``).
 
     The boxes are the RoIs themselves: margins are the caller's. An object box that is not finite means "no object": the
     object branch, its batch statistics included, never sees that image (reading A21).
+
+    Args:
+        config: None means the authors' released network.
     """
 
     def __init__(self, config: ModelConfig | None = None) -> None:
@@ -69,40 +72,48 @@ class HOJoint(nn.Module):
         with_object: bool = True,
         with_attention: bool = False,
     ) -> HOJointOutput:
-        """``with_object=False`` skips the object decoder; ``with_attention`` adds the weights of Eq. 2."""
+        """``with_object=False`` skips the object decoder; ``with_attention`` adds the weights of Eq. 2.
+
+        Raises:
+            AssertionError: a hand box is not finite.
+        """
         assert torch.isfinite(hand_boxes).all(), "every image has a hand box"  # RoIAlign on NaN is undefined
         cells = self.config.roi_cells
         p2 = self.encoder(images)
-        everyone = torch.arange(len(images), device=images.device)
+        all_rows = torch.arange(len(images), device=images.device)
         rows = torch.isfinite(object_boxes).all(dim=1).nonzero()[:, 0]
-        hand = roi_features(p2, hand_boxes, everyone, cells=cells)
+        hand_features = roi_features(p2, hand_boxes, all_rows, cells=cells)
         runs_object = with_object and len(rows) > 0
-        context = None
+        context_features = None
         if len(rows) > 0 and (self.hand_reasoning is not None or (runs_object and self.object_reasoning is not None)):
-            context = intersection_features(p2, hand_boxes[rows], object_boxes[rows], rows, cells=cells)
-        thing = roi_features(p2, object_boxes[rows], rows, cells=cells) if runs_object else None
-        attention = self._attention(hand, thing, context, rows) if with_attention else None
+            context_features = intersection_features(p2, hand_boxes[rows], object_boxes[rows], rows, cells=cells)
+        object_features = roi_features(p2, object_boxes[rows], rows, cells=cells) if runs_object else None
+        attention = self._attention(hand_features, object_features, context_features, rows) if with_attention else None
         if self.hand_reasoning is not None:
-            # Without an object there is nothing to intersect: zeros, as for boxes that do not overlap.
-            hand = self.hand_reasoning(hand, spread(context, rows, hand, fill=0.0))
-        joints, heatmaps, features = self.joint_decoder(hand)
-        rotations, shape = self.mesh_decoder(heatmaps, features)
+            # Without an object no intersection exists: zeros, as for boxes that do not overlap.
+            hand_features = self.hand_reasoning(hand_features, spread(context_features, rows, hand_features, fill=0.0))
+        joints, heatmaps, features = self.joint_decoder(hand_features)
+        rotations, betas = self.mesh_decoder(heatmaps, features)
         return HOJointOutput(
-            HandOutput(joints, rotations, shape, heatmaps), self._object(thing, context, rows, len(images)), attention
+            HandOutput(joints, rotations, betas, heatmaps),
+            self._object(object_features, context_features, rows, len(images)),
+            attention,
         )
 
-    def _object(self, thing: Tensor | None, context: Tensor | None, rows: Tensor, batch: int) -> ObjectOutput:
+    def _object(
+        self, object_features: Tensor | None, context_features: Tensor | None, rows: Tensor, batch: int
+    ) -> ObjectOutput:
         """Control points and confidence of all images; the decoder sees only ``rows``."""
         cells = self.config.roi_cells
-        if thing is None:
+        if object_features is None:
             control = rows.new_full((1, 1, 1, 1, 1), torch.nan, dtype=torch.float32)
             confidence = self._touch_object_branch().view(1, 1, 1, 1)
             shape = (batch, cells, cells, JOINTS)
             return ObjectOutput(control.expand(*shape, 2), confidence.expand(shape))
         if self.object_reasoning is not None:
-            assert context is not None
-            thing = self.object_reasoning(thing, context)
-        control, confidence = self.object_decoder(thing)
+            assert context_features is not None
+            object_features = self.object_reasoning(object_features, context_features)
+        control, confidence = self.object_decoder(object_features)
         if len(rows) == batch:
             return ObjectOutput(control, confidence)
         empty = control.new_empty(batch, *control.shape[1:])
@@ -121,17 +132,19 @@ class HOJoint(nn.Module):
         branch = [self.object_decoder, *([] if self.object_reasoning is None else [self.object_reasoning])]
         return zero + sum(p.float().sum() * 0.0 for module in branch for p in module.parameters())
 
-    def _attention(self, hand: Tensor, thing: Tensor | None, context: Tensor | None, rows: Tensor) -> Tensor | None:
-        """Softmax weights of the object's reasoning, of the hand's under "h+"; nothing where neither is there."""
-        if context is None:
+    def _attention(
+        self, hand_features: Tensor, object_features: Tensor | None, context_features: Tensor | None, rows: Tensor
+    ) -> Tensor | None:
+        """Softmax weights of the object's reasoning, of the hand's under "h+"; None where neither exists."""
+        if context_features is None:
             return None
-        if self.object_reasoning is not None and thing is not None:
-            weights = self.object_reasoning.attention(thing, context)
+        if self.object_reasoning is not None and object_features is not None:
+            weights = self.object_reasoning.attention(object_features, context_features)
         elif self.hand_reasoning is not None:
-            weights = self.hand_reasoning.attention(hand[rows], context)
+            weights = self.hand_reasoning.attention(hand_features[rows], context_features)
         else:
             return None
-        return spread(weights, rows, weights.new_empty(len(hand), *weights.shape[1:]), fill=torch.nan)
+        return spread(weights, rows, weights.new_empty(len(hand_features), *weights.shape[1:]), fill=torch.nan)
 
 
 def spread(values: Tensor | None, rows: Tensor, like: Tensor, *, fill: float) -> Tensor:

@@ -1,8 +1,8 @@
 """Object pose from control points: the most confident proposals of each point, then PnP (Sec. 4.3; reading A7).
 
 As released: ten proposals per control point, those above a confidence of 0.5, EPnP inside RANSAC with OpenCV's defaults
-and no refinement; a refined pose is given beside that one where it is asked for. Metrics are in ``metrics``; where the
-boxes come from (oracle or detector) is the caller's matter.
+and no refinement; on request a refined pose is returned beside that one. Metrics are in ``evaluation.metrics``; where
+the boxes come from (oracle or detector) is the caller's choice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hojoint.records import ObjectPrediction
 
-# B images, R cells a side, G = R * R cells, J = 21 control points, P proposals per point.
+# Suffixes of locals: B images, R cells a side, G = R * R cells, J = 21 control points, P proposals per point.
 
 MIN_PAIRS = 6
 
@@ -29,7 +29,7 @@ def solve(
     proposals: int = 10,
     min_confidence: float = 0.5,
 ) -> ObjectPrediction:
-    """Pose of each image's object from what the object decoder said of it.
+    """Pose of each image's object from the object decoder's output.
 
     Args:
         control_box: (B, R, R, 21, 2) x, y in object-box units.
@@ -37,7 +37,7 @@ def solve(
         object_boxes_px: (B, 4) xyxy px of the image that ``camera`` belongs to; NaN for no object.
         camera: (B, 3, 3) intrinsics, px.
         points_model: (B, 21, 3) control points of the object's model, metres.
-        refine: also give the poses that minimise the inliers' reprojection error (Levenberg-Marquardt), beside the
+        refine: also return the poses that minimise the inliers' reprojection error (Levenberg-Marquardt), beside the
             released code's, which does not.
 
     Returns:
@@ -56,16 +56,23 @@ def solve(
         sure = scores[row] > min_confidence
         pixels = points[row][sure]
         model = np.broadcast_to(models[row], (*sure.shape, 3))[sure]
-        if (found := _pnp(model, pixels, cameras[row], refine=refine)) is not None:
-            pose[row], solved[row] = found[0], True
+        if (poses := _pnp(model, pixels, cameras[row], refine=refine)) is not None:
+            pose[row], solved[row] = poses[0], True
             if refined is not None:
-                refined[row] = found[1]
+                refined[row] = poses[1]
     weights = scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)
     return ObjectPrediction((points * weights[..., None]).sum(axis=1), scores.mean(axis=1), pose, solved, refined)
 
 
 def best_proposals(control: np.ndarray, confidence: np.ndarray, *, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``count`` most confident cells of each control point: (B, P, J, 2) and (B, P, J), most confident first.
+    """The ``count`` most confident cells of each control point, most confident first.
+
+    Args:
+        control: (B, R, R, J, 2).
+        confidence: (B, R, R, J).
+
+    Returns:
+        Points (B, P, J, 2) and their confidence (B, P, J).
 
     Of equal cells the first in row order comes first, as repeated arg-max has it.
     """
@@ -79,15 +86,15 @@ def best_proposals(control: np.ndarray, confidence: np.ndarray, *, count: int) -
 def _pnp(
     model: np.ndarray, pixels: np.ndarray, camera: np.ndarray, *, refine: bool
 ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
-    """Pose (3, 4) from pairs (N, 3) m and (N, 2) px, plain and (where wanted and possible) refined, or nothing."""
+    """Plain and (if asked for and possible) refined pose (3, 4) of pairs (N, 3) m and (N, 2) px; None if unsolved."""
     if len(pixels) < MIN_PAIRS or not (np.isfinite(pixels).all() and np.isfinite(camera).all()):
         return None
     model, pixels, camera = (np.ascontiguousarray(x, dtype=np.float64) for x in (model, pixels, camera))
     try:
-        found, turn, shift, inliers = cv2.solvePnPRansac(model, pixels, camera, None, flags=cv2.SOLVEPNP_EPNP)
+        solved, turn, shift, inliers = cv2.solvePnPRansac(model, pixels, camera, None, flags=cv2.SOLVEPNP_EPNP)
     except cv2.error:
-        return None  # OpenCV's word for a degenerate set of points
-    pose = _matrix(turn, shift) if found else np.full((3, 4), np.nan)
+        return None  # a degenerate set of points
+    pose = _matrix(turn, shift) if solved else np.full((3, 4), np.nan)
     if not np.isfinite(pose).all():
         return None
     if not refine or inliers is None or len(inliers) < MIN_PAIRS:

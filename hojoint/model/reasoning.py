@@ -1,7 +1,7 @@
-"""Contextual reasoning: one region of the image asks another (Sec. 4.1, Fig. 3, Eq. 1-4).
+"""Contextual reasoning: one region of the image attends to another (Sec. 4.1, Fig. 3, Eq. 1-4).
 
 The query is the object region (choice "o+", reading A1) or the hand region ("h+"); key and value are always the
-intersection of the two boxes. Which of them are asked is decided in ``network``, not here.
+intersection of the two boxes. Which regions reason is decided in ``network``, not here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hojoint.config import ModelConfig
 
-# B rows, C channels, R cells a side, N = R * R cells, H heads, D = C / H.
+# Suffixes of locals: B rows, C channels, R cells a side, N = R * R cells, H heads, D = C / H.
 
 
 class ContextReasoning(nn.Module):
@@ -37,24 +37,28 @@ class ContextReasoning(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, query_BCRR: Tensor, context_BCRR: Tensor) -> Tensor:
-        """Enhanced features F^{o+} (Eq. 4), of the query's shape."""
-        answer_BHND = F.scaled_dot_product_attention(
-            self._split(self.query(query_BCRR)),
-            self._split(self.key(context_BCRR)),
-            self._split(self.value(context_BCRR)),
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+        """Enhanced features F^{o+} (Eq. 4), (B, C, R, R), of query and context features of that shape."""
+        attended_BHND = F.scaled_dot_product_attention(
+            self._split(self.query(query)),
+            self._split(self.key(context)),
+            self._split(self.value(context)),
         )
-        answer_BNC = answer_BHND.transpose(1, 2).flatten(2)
-        asked_BNC = query_BCRR.flatten(2).transpose(1, 2) + answer_BNC  # Eq. 3
-        enhanced_BNC = asked_BNC + self.mlp(self.norm(asked_BNC))
-        return enhanced_BNC.transpose(1, 2).reshape(query_BCRR.shape)
+        attended_BNC = attended_BHND.transpose(1, 2).flatten(2)
+        residual_BNC = query.flatten(2).transpose(1, 2) + attended_BNC  # Eq. 3
+        enhanced_BNC = residual_BNC + self.mlp(self.norm(residual_BNC))
+        return enhanced_BNC.transpose(1, 2).reshape(query.shape)
 
-    def attention(self, query_BCRR: Tensor, context_BCRR: Tensor) -> Tensor:
-        """The softmax weights of Eq. 2, (B, N of the query, N of the context), mean over heads; rows sum to 1."""
-        query_BHND, key_BHND = self._split(self.query(query_BCRR)), self._split(self.key(context_BCRR))
+    def attention(self, query: Tensor, context: Tensor) -> Tensor:
+        """The softmax weights of Eq. 2 for features (B, C, R, R): (B, N, N), query cell, context cell; mean over heads.
+
+        Rows sum to 1.
+        """
+        query_BHND, key_BHND = self._split(self.query(query)), self._split(self.key(context))
         scale = query_BHND.shape[-1] ** -0.5
         return torch.softmax(query_BHND @ key_BHND.transpose(2, 3) * scale, dim=-1).mean(dim=1)
 
-    def _split(self, x_BCRR: Tensor) -> Tensor:
-        batch, channels, rows, columns = x_BCRR.shape
-        return x_BCRR.reshape(batch, self.heads, channels // self.heads, rows * columns).transpose(2, 3)
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, C, R, R) to (B, H, N, D)."""
+        batch, channels, rows, columns = x.shape
+        return x.reshape(batch, self.heads, channels // self.heads, rows * columns).transpose(2, 3)

@@ -1,11 +1,11 @@
-"""The authors' released checkpoint: its tensors by our names, and ours by theirs.
+"""The authors' released checkpoint: its tensors under our names.
 
 Their file is a ``torch.save`` of ``{'state_dict': ..., 'epoch': ..., 'network': ...}`` whose names start with
-``honet.module.`` (Semi-Hand-Object, 875 tensors). Every one must be there, in its shape, and nothing else, but for two
-that depend on how their network was built: a MANO layer's arrays, which their own training loop adds, are passed over,
-and the sign change to OpenGL, a constant that they register only when it is given, may be absent. Three things have no
-place in our network: the smoothing convolutions of P3 and P4, which nothing reads, and that sign change; they are
-checked when read, then dropped, and written as zeros and as diag(1, -1, -1). Nothing of this is used in training.
+``honet.module.`` (Semi-Hand-Object, 875 tensors). It must hold every one in its shape, and no other, with two
+exceptions: a MANO layer's arrays, which their training loop adds, are ignored, and the sign change to OpenGL, a
+constant that they register only when it is given, may be absent. Our network has no use for that sign change and for
+the smoothing convolutions of P3 and P4, whose output no layer reads; they are checked and dropped. Training uses none
+of this.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from hojoint.config import CropConfig, ModelConfig
 from hojoint.errors import InputError
 from hojoint.model.network import HOJoint
 
-PREFIX = "honet.module."
 MANO_LAYER = "mano_branch.mano_layer."
 SIGN_CHANGE = "mano_branch.coord_change_mat"
 MODULES = {
@@ -59,10 +58,10 @@ MODULES = {
     "object_reasoning.mlp.0": "transformer.layers.0.mlp.fc1",
     "object_reasoning.mlp.2": "transformer.layers.0.mlp.fc2",
 }
-HOURGLASS_PLACES = {"skip": 0, "down": 1, "up": 2}
+HOURGLASS_PARTS = {"skip": 0, "down": 1, "up": 2}
 CROP = CropConfig(hand_context=1.5, resample="nearest", clip=True)
 """How the released network's inputs are cut; the same as in configs/released.yaml."""
-ENCODER_NORMS = {"bn1": "bn", "bn2": "bn1", "bn3": "bn2"}  # their encoder's blocks count from nothing, then one
+ENCODER_NORMS = {"bn1": "bn", "bn2": "bn1", "bn3": "bn2"}  # the norms of their encoder's blocks are bn, bn1, bn2
 
 
 def load_released(path: str | Path) -> HOJoint:
@@ -74,22 +73,13 @@ def load_released(path: str | Path) -> HOJoint:
     return network_of(read(path), name_of(path))
 
 
-def save_released(network: HOJoint, path: str | Path) -> None:
-    """Write ``network`` as the authors' code reads it; it must have the released network's size."""
-    theirs = {PREFIX + their_name(name): value.detach().cpu() for name, value in network.state_dict().items()}
-    wanted = {PREFIX + name: shape for name, shape in layout().items()}
-    extras = {PREFIX + name: value for name, value in _unused().items()}
-    _check({**theirs, **extras}, wanted, "this network")
-    torch.save({"epoch": 0, "network": "honet_transformer", "state_dict": {**theirs, **extras}}, path)
-
-
 def network_of(content: Any, name: str) -> HOJoint:
     """The network from what ``read`` returned."""
     tensors = _tensors(content, name)
-    wanted = layout()
+    expected = layout()
     if SIGN_CHANGE not in tensors:
-        del wanted[SIGN_CHANGE]
-    _check(tensors, wanted, name)
+        del expected[SIGN_CHANGE]
+    _check(tensors, expected, name)
     network = HOJoint(ModelConfig())
     network.load_state_dict({ours: tensors[their_name(ours)] for ours in network.state_dict()})
     return network.eval()
@@ -101,47 +91,47 @@ def layout() -> dict[str, tuple[int, ...]]:
         ours = HOJoint(ModelConfig()).state_dict()
     return {
         **{their_name(name): tuple(value.shape) for name, value in ours.items()},
-        **{name: tuple(value.shape) for name, value in _unused().items()},
+        **_unused(),
     }
 
 
 def their_name(name: str) -> str:
     """The released name of one of our tensors."""
     if match := re.fullmatch(r"joint_decoder\.hourglass\.((?:inner\.)*)(skip|down|up|inner)\.(\w+\.\w+)", name):
-        levels, place, rest = match.groups()
+        levels, part, rest = match.groups()
         level = ModelConfig().hourglass_depth - 1 - levels.count("inner.")
-        return f"hand_head.hg.0.hg.{level}.{HOURGLASS_PLACES.get(place, 3)}.0.{rest}"
+        return f"hand_head.hg.0.hg.{level}.{HOURGLASS_PARTS.get(part, 3)}.0.{rest}"
     if match := re.fullmatch(r"mesh_decoder\.stages\.(\d+)\.(\d+)\.(\w+)\.(\w+)", name):
         stage, block, layer, rest = match.groups()
         return f"hand_encoder.reg.{2 * int(stage) + int(block)}.{ENCODER_NORMS.get(layer, layer)}.{rest}"
     if match := re.fullmatch(r"object_decoder\.trunk\.(\d+)\.(\w+)", name):
-        place, rest = int(match[1]), match[2]
-        pair, half, kind = place // 6 + 1, place // 3 % 2 + 1, ("conv", "bn")[place % 3]
+        number, rest = int(match[1]), match[2]
+        pair, half, kind = number // 6 + 1, number // 3 % 2 + 1, ("conv", "bn")[number % 3]
         return f"obj_head.{kind}{pair}_{half}.{rest}"
     for ours, theirs in MODULES.items():
         if name == ours or name.startswith(ours + "."):
             return theirs + name[len(ours) :]
-    return name  # a part that the released network lacks; the check of the layout names it
+    return name  # a part that the released network lacks
 
 
 def read(data: bytes | str | Path, name: str | None = None) -> Any:
     """What ``torch.save`` wrote, read without running code. ``name``: how an error calls the file.
 
     Raises:
-        InputError: there is no such file, or it is cut short, damaged or of another kind.
+        InputError: the file does not exist, is cut short, damaged or of another kind.
     """
     if not isinstance(data, bytes) and not Path(data).is_file():
         raise InputError(f"there is no checkpoint file {data}")
     source, size = (io.BytesIO(data), len(data)) if isinstance(data, bytes) else (data, Path(data).stat().st_size)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch's thoughts about a file that it then refuses
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of a file that it then refuses
             return torch.load(source, map_location="cpu", weights_only=True)
-    except Exception:  # torch.load raises a dozen kinds, in words about its own insides
+    except Exception:  # torch.load raises a dozen kinds, whose messages are about its internals
         raise InputError(
-            f"{name or name_of(data)} ({size} bytes) is not a whole torch checkpoint. Wanted one written by jobs.train "
-            "or jobs.retrain, or the authors' released file: fetch or make it again. A file that needs code to be "
-            "opened is refused"
+            f"{name or name_of(data)} ({size} bytes) is not a complete torch checkpoint. Expected one written by "
+            "jobs.train or jobs.retrain, or the authors' released file: fetch or make it again. A file that needs code "
+            "to be opened is refused"
         ) from None
 
 
@@ -150,17 +140,16 @@ def name_of(data: bytes | str | Path) -> str:
     return "the checkpoint" if isinstance(data, bytes) else str(data)
 
 
-def _unused() -> dict[str, Tensor]:
+def _unused() -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that our network has no use for."""
     channels = ModelConfig().channels
-    smooth = {"weight": torch.zeros(channels, channels, 3, 3), "bias": torch.zeros(channels)}
-    return {
-        **{f"base_net.smooth{level}.{part}": value.clone() for level in (1, 2) for part, value in smooth.items()},
-        SIGN_CHANGE: torch.diag(torch.tensor([1.0, -1.0, -1.0])),
-    }
+    shapes: dict[str, tuple[int, ...]] = {"weight": (channels, channels, 3, 3), "bias": (channels,)}
+    smooth = {f"base_net.smooth{level}.{part}": shape for level in (1, 2) for part, shape in shapes.items()}
+    return {**smooth, SIGN_CHANGE: (3, 3)}
 
 
 def _tensors(content: Any, name: str) -> dict[str, Tensor]:
-    """The state dict, wherever the file keeps it, with bare names."""
+    """The state dict, from wherever the file keeps it, without the prefixes of its names."""
     inner = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(inner, Mapping) or not inner or not all(isinstance(value, Tensor) for value in inner.values()):
         raise InputError(
@@ -170,21 +159,21 @@ def _tensors(content: Any, name: str) -> dict[str, Tensor]:
     return {key: value for key, value in bare.items() if not key.startswith(MANO_LAYER)}
 
 
-def _check(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], name: str) -> None:
+def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], name: str) -> None:
     """Refuse missing, extra and misshapen tensors, by name."""
     faults = {
-        "missing": [key for key in wanted if key not in tensors],
-        "not of this network": [key for key in tensors if key not in wanted],
+        "missing": [key for key in expected if key not in tensors],
+        "not of this network": [key for key in tensors if key not in expected],
         "of another shape": [
             f"{key} {list(tensors[key].shape)} instead of {list(shape)}"
-            for key, shape in wanted.items()
+            for key, shape in expected.items()
             if key in tensors and tuple(tensors[key].shape) != shape
         ],
     }
-    told = [
+    counts = [
         f"{len(keys)} {fault} ({', '.join(keys[:5])}{', ...' if keys[5:] else ''})"
         for fault, keys in faults.items()
         if keys
     ]
-    if told:
-        raise InputError(f"{name} does not have the layout of the released network: {'; '.join(told)}")
+    if counts:
+        raise InputError(f"{name} does not have the layout of the released network: {'; '.join(counts)}")

@@ -1,6 +1,6 @@
 """The two domains: what varies in the synthetic world, and how far.
 
-The labelled domain is narrow, the wild one wide; the wide test images come from the wild one with seeds of their own.
+The labelled domain is narrow, the wild one wide; the test images come from the wild one with separate seeds.
 All knobs of the gap between them stand here, in ``LABELLED`` and ``WILD``.
 """
 

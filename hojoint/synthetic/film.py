@@ -1,6 +1,6 @@
 """One video of the wild domain before it is a file: its frames, an annotator's boxes, and the truth.
 
-Boxes are what an annotator gives: drawn every few frames, a little loose, interpolated between. Hard frames (blur,
+Boxes are as an annotator's: drawn every few frames, a little loose, interpolated between. Hard frames (blur,
 occlusion, cuts, hands at the border) are part of the world.
 """
 
@@ -21,11 +21,11 @@ HEIGHT = 240
 WIDTHS = (427, 427, 427, 426, 400, 360, 320)
 STORIES = ("hold", "hold", "pick", "place", "hold", "gesture")
 HARD = (*("plain",) * 6, "blur", "occlusion", "cut", "border")
-THINGS = ("bottle", "box", "pen", "cup", "phone", "spoon", "toy", "remote")
+OBJECT_NAMES = ("bottle", "box", "pen", "cup", "phone", "spoon", "toy", "remote")
 
 
 class Film:
-    """The frames of one video and where everything is in them."""
+    """The frames of one video, and the poses and boxes in them."""
 
     def __init__(self, rng: np.random.Generator, seed: int, index: int, frames: int) -> None:
         self.left = bool(rng.random() < 0.3)
@@ -40,18 +40,18 @@ class Film:
         ]
         if self.hard == "border":
             self.shots = [_to_border(rng, shot) for shot in self.shots]
-        self.places = [(shot, frame) for shot in self.shots for frame in range(shot.frames)][:frames]
+        self.shot_frames = [(shot, frame) for shot in self.shots for frame in range(shot.frames)][:frames]
         self.stretch = _hard_stretch(rng, frames) if self.hard in ("blur", "occlusion") else (0, 0)
         self.occluder = _occluder(rng, self.size)
-        self.things = [str(rng.choice(THINGS))]
+        self.object_names = [str(rng.choice(OBJECT_NAMES))]
         if rng.random() < 0.25:
-            self.things.append(self.things[0] if rng.random() < 0.5 else str(rng.choice(THINGS)))
+            self.object_names.append(self.object_names[0] if rng.random() < 0.5 else str(rng.choice(OBJECT_NAMES)))
         self.still = _still_box(rng, self.size)
         self.rgb, self.labels = self._draw()
 
     def _draw(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         pictures, labels = [], []
-        for number, (shot, frame) in enumerate(self.places):
+        for number, (shot, frame) in enumerate(self.shot_frames):
             within = self.stretch[0] <= number < self.stretch[1]
             seen = scene.picture(shot, frame, blur=3.5 if within and self.hard == "blur" else 1.0)
             rgb, label = seen.rgb, seen.label
@@ -62,9 +62,9 @@ class Film:
         return pictures, labels
 
     def _covered(self, number: int, rgb: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Something passes between the camera and the hand."""
+        """An occluder passes between the camera and the hand."""
         shape, colour = self.occluder
-        shot, frame = self.places[number]
+        shot, frame = self.shot_frames[number]
         share = (number - self.stretch[0]) / max(1, self.stretch[1] - self.stretch[0] - 1)
         centre = shot.hand.joints_px[frame].mean(0) + (share - 0.5) * 0.5 * HEIGHT
         polygon = (shape + centre).round().astype(np.int32)
@@ -75,9 +75,9 @@ class Film:
 
     def boxes(self, rng: np.random.Generator, video_id: str) -> list[dict[str, Any]]:
         """Something-Else frames; the list may end before the video does."""
-        count = len(self.places)
-        hands = self._tracked(rng, [scene.hand_box(shot, frame) for shot, frame in self.places])
-        objects = self._tracked(rng, [scene.object_box(shot, frame) for shot, frame in self.places])
+        count = len(self.shot_frames)
+        hands = self._tracked(rng, [scene.hand_box(shot, frame) for shot, frame in self.shot_frames])
+        objects = self._tracked(rng, [scene.object_box(shot, frame) for shot, frame in self.shot_frames])
         kept = count - int(rng.integers(count // 12 + 1, count // 4 + 2)) if rng.random() < 0.15 else count
         split, task = f"20perc_{int(rng.integers(1, 20))}", int(rng.integers(1, 1000))
         return [
@@ -121,19 +121,25 @@ class Film:
             result[number] = np.array([np.interp(number, keys, table[:, side]) for side in range(4)])
 
     def _annotation(
-        self, video_id: str, number: int, hand: np.ndarray | None, thing: np.ndarray | None, split: str, task: int
+        self,
+        video_id: str,
+        number: int,
+        hand_box: np.ndarray | None,
+        object_box: np.ndarray | None,
+        split: str,
+        task: int,
     ) -> dict[str, Any]:
         labels = []
-        for order, name in enumerate(self.things):
-            box = thing if order == 0 else self.still
+        for order, name in enumerate(self.object_names):
+            box = object_box if order == 0 else self.still
             if box is not None:
                 labels.append(self._label(name, f"{order:04d}", f"object {order}", box, number))
-        if hand is not None:
-            labels.append(self._label("hand", "hand", "object hand", hand, number))
+        if hand_box is not None:
+            labels.append(self._label("hand", "hand", "object hand", hand_box, number))
         name = f"{video_id}/{number + 1:04d}.jpg"
         url = f"https://example.invalid/annotated_frames/{name}"
         return {
-            "name": name, "gt_placeholders": self.things, "nr_instances": len(labels), "url": url, "split": split,
+            "name": name, "gt_placeholders": self.object_names, "nr_instances": len(labels), "url": url, "split": split,
             "task_index": task, "labels": labels,
         }  # fmt: skip
 
@@ -157,7 +163,7 @@ class Film:
     def truth(self, video_id: str) -> list[dict[str, Any]]:
         """True poses of the frames in which a hand can be seen."""
         rows = []
-        for number, (shot, frame) in enumerate(self.places):
+        for number, (shot, frame) in enumerate(self.shot_frames):
             if scene.hand_box(shot, frame) is None:
                 continue
             px = shot.hand.joints_px[frame].copy()
@@ -205,7 +211,7 @@ def _occluder(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarr
 
 
 def _still_box(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A second thing that lies about."""
+    """Box of a second object, which does not move."""
     low = rng.uniform(0.05, 0.6, 2) * size
     return np.concatenate([low, low + rng.uniform(0.1, 0.3, 2) * size])
 

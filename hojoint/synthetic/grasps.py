@@ -23,7 +23,7 @@ from hojoint.hand.stand_in.angles import (
 from hojoint.synthetic.objects import Shape
 
 STEPS = 17  # of closing a finger
-TRIES, GOOD = 3, 5  # at most so many, until so many fingers touch
+TRIES, GOOD = 3, 5  # at most this many tries, until this many fingers touch
 OPPOSITIONS = np.deg2rad(  # turns of the thumb's first joint from which it closes
     [(flexion, abduction, twist) for flexion in (0, 18, 34) for abduction in (-8, 8, 24) for twist in (-14, 10)]
 )
@@ -46,7 +46,7 @@ class Grasp:
 def finger_samples(angles: np.ndarray, finger: int) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, S, 3) on a finger's bones and the radii (S,) of flesh around them, hand's rest frame.
 
-    ``angles`` (N, 3, 3) of the finger's joints. Shape coefficients are left out: contact needs a few millimetres only.
+    ``angles`` (N, 3, 3) of the finger's joints. Betas are left out: contact needs a few millimetres only.
     """
     name = FINGERS[finger]
     direction = anatomy.directions_to_model(anatomy.finger_frame(name)[0])
@@ -54,13 +54,13 @@ def finger_samples(angles: np.ndarray, finger: int) -> tuple[np.ndarray, np.ndar
     vectors = np.einsum("nja,jac->njc", angles, axes)
     local = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(-1, 3, 3, 3)
     widths = np.interp(np.linspace(0, 2.7, 9), [0, 1, 2, 3], [*anatomy.RADII[name], anatomy.RADII[name][2]])
-    place = np.repeat(anatomy.to_model(anatomy.finger_joints(name)[:1]), len(angles), axis=0)
+    position = np.repeat(anatomy.to_model(anatomy.finger_joints(name)[:1]), len(angles), axis=0)
     rotation, points = np.eye(3), []
     for bone, length in enumerate(anatomy.BONES[name]):
         rotation = rotation @ local[:, bone]
         along = rotation @ direction * length
-        points += [place + share * along for share in ((0.1, 0.5, 0.9) if bone < 2 else (0.1, 0.45, 0.72))]
-        place = place + along
+        points += [position + share * along for share in ((0.1, 0.5, 0.9) if bone < 2 else (0.1, 0.45, 0.72))]
+        position = position + along
     return np.stack(points, axis=1), widths
 
 
@@ -75,7 +75,7 @@ def grasp_object(rng: np.random.Generator, shape: Shape) -> Grasp:
 def _try_grasp(rng: np.random.Generator, shape: Shape) -> Grasp:
     family = str(rng.choice(("power", "precision", "pinch"), p=(0.5, 0.35, 0.15)))
     rotation = _object_rotation(rng, shape)
-    centre, start = _object_place(rng, family)
+    centre, start = _object_centre(rng, family)
     opened = clip_angles(_open_hand(rng, family))
     translation = _against_palm(rng, shape, rotation, centre, start)
     closed, touching = _close(rng, shape, rotation, translation, opened, family)
@@ -97,16 +97,16 @@ def _object_rotation(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     return Rotation.from_rotvec(rng.normal(0, [0.12, 0.3, 0.15])).as_matrix() @ columns
 
 
-def _object_place(rng: np.random.Generator, family: str) -> tuple[np.ndarray, float]:
+def _object_centre(rng: np.random.Generator, family: str) -> tuple[np.ndarray, float]:
     """Where the object's centre goes, rest frame, and how near its surface may come to the palm."""
     wrist = anatomy.WRIST
     if family == "power":
-        place, clearance = (-rng.uniform(0.075, 0.095), 0.0, rng.uniform(-0.012, 0.02)), 0.015
+        offset, clearance = (-rng.uniform(0.075, 0.095), 0.0, rng.uniform(-0.012, 0.02)), 0.015
     elif family == "precision":
-        place, clearance = (-rng.uniform(0.11, 0.135), 0.0, rng.uniform(-0.005, 0.02)), rng.uniform(0.028, 0.045)
+        offset, clearance = (-rng.uniform(0.11, 0.135), 0.0, rng.uniform(-0.005, 0.02)), rng.uniform(0.028, 0.045)
     else:
-        place, clearance = (-rng.uniform(0.125, 0.145), 0.0, rng.uniform(0.015, 0.035)), rng.uniform(0.035, 0.055)
-    return wrist + np.array(place), clearance
+        offset, clearance = (-rng.uniform(0.125, 0.145), 0.0, rng.uniform(0.015, 0.035)), rng.uniform(0.035, 0.055)
+    return wrist + np.array(offset), clearance
 
 
 def _open_hand(rng: np.random.Generator, family: str) -> np.ndarray:
@@ -122,7 +122,7 @@ def _open_hand(rng: np.random.Generator, family: str) -> np.ndarray:
 def _against_palm(
     rng: np.random.Generator, shape: Shape, rotation: np.ndarray, centre: np.ndarray, clearance: float
 ) -> np.ndarray:
-    """Move the object out of the palm along its normal until nothing of the palm is nearer than ``clearance``."""
+    """Move the object out of the palm along its normal until no point of the palm is nearer than ``clearance``."""
     wrist = anatomy.WRIST
     u, w = np.meshgrid(np.linspace(0.015, 0.10, 6), np.linspace(-0.035, 0.03, 5))
     palm = wrist + np.stack([-u.ravel(), np.full(u.size, 0.0), w.ravel()], axis=1)

@@ -33,7 +33,7 @@ BACKGROUNDS = ("gradient", "cloud", "checker", "stripes", "clutter", "desk", "gr
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A person: hand shape, skin and sleeve."""
+    """A person: betas, skin and sleeve."""
 
     betas: np.ndarray  # (10,)
     skin: np.ndarray  # (778, 3) albedo of the hand
@@ -53,8 +53,8 @@ class Finish:
 
 
 def draw_subject(rng: np.random.Generator, tones: tuple[float, float], spread: float) -> Subject:
-    """A person with a skin tone inside ``tones`` (0 light, 1 dark) and a hand shape of std ``spread``."""
-    shape = np.clip(rng.normal(0, spread, 10), -2.2, 2.2)
+    """A person with a skin tone inside ``tones`` (0 light, 1 dark) and betas of std ``spread``."""
+    betas = np.clip(rng.normal(0, spread, 10), -2.2, 2.2)
     tone = rng.uniform(*tones) * (len(TONES) - 1)
     base = np.array([np.interp(tone, np.arange(len(TONES)), TONES[:, c]) for c in range(3)])
     base = np.clip(base * rng.normal(1, 0.035, 3), 0.08, 1)
@@ -64,7 +64,7 @@ def draw_subject(rng: np.random.Generator, tones: tuple[float, float], spread: f
     skin = skin * (1 - nail[:, None]) + nail[:, None] * np.clip(base * [1.1, 1.08, 1.1] + 0.04, 0, 1)
     skin = np.clip(skin * (1 + rng.uniform(0.01, 0.05) * mottle[:, None]), 0.05, 1)
     arm = base if rng.random() < 0.5 else rng.uniform(0.08, 0.9, 3)
-    return Subject(shape, skin, arm, sleeve=float(rng.uniform(0.0, 0.6)))
+    return Subject(betas, skin, arm, sleeve=float(rng.uniform(0.0, 0.6)))
 
 
 @functools.cache
@@ -138,8 +138,8 @@ def _checker(rng: np.random.Generator, width: int, height: int, colours: np.ndar
 def _stripes(rng: np.random.Generator, width: int, height: int, colours: np.ndarray) -> np.ndarray:
     turn, pitch = rng.uniform(0, np.pi), rng.uniform(0.03, 0.2) * height
     x, y = np.meshgrid(np.arange(width), np.arange(height))
-    place = (x * np.cos(turn) + y * np.sin(turn)) / pitch
-    return np.asarray(colours[(np.floor(place) % 3).astype(int)], dtype=np.float32)
+    phase = (x * np.cos(turn) + y * np.sin(turn)) / pitch
+    return np.asarray(colours[(np.floor(phase) % 3).astype(int)], dtype=np.float32)
 
 
 def _grain(rng: np.random.Generator, width: int, height: int, colours: np.ndarray) -> np.ndarray:
@@ -217,9 +217,9 @@ def label_texture(rng: np.random.Generator, colours: np.ndarray) -> np.ndarray:
             cv2.circle(image, (x, y), int(rng.integers(3, 13)), colour, -1, cv2.LINE_AA)
     for _ in range(0 if plain else 4):
         text = "".join(chr(int(c)) for c in rng.integers(65, 91, int(rng.integers(3, 7))))
-        place = (int(rng.integers(-10, size - 20)), int(rng.integers(10, size)))
+        corner = (int(rng.integers(-10, size - 20)), int(rng.integers(10, size)))
         ink = [float(c) for c in colours[int(rng.integers(0, 3))]]
-        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.4, 0.9)), ink, 2, cv2.LINE_AA)
+        cv2.putText(image, text, corner, cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.4, 0.9)), ink, 2, cv2.LINE_AA)
     return cv2.flip(image, 0)
 
 

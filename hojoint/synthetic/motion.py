@@ -86,7 +86,7 @@ def _grasp_plan(
         held.append(grasps.grasp_object(rng, shape))
     change = 3 if spacing[0] < 10 else 6
     angles = np.empty((frames, 15, 3))
-    rotation, place = np.empty((frames, 3, 3)), np.empty((frames, 3))
+    rotation, translation = np.empty((frames, 3, 3)), np.empty((frames, 3))
     for frame in range(frames):
         index = max(i for i, time in enumerate(times) if time <= frame)
         grasp, share = held[index], 0.0
@@ -100,8 +100,8 @@ def _grasp_plan(
         angles[frame] = closed + opening * (opened - closed)
         between = Slerp([0, 1], Rotation.from_matrix([grasp.rotation, after.rotation]))
         rotation[frame] = between(share).as_matrix()
-        place[frame] = grasp.translation + share * (after.translation - grasp.translation)
-    return angles, rotation, place
+        translation[frame] = grasp.translation + share * (after.translation - grasp.translation)
+    return angles, rotation, translation
 
 
 def _free_plan(rng: np.random.Generator, frames: int, spacing: tuple[int, int]) -> np.ndarray:
@@ -160,8 +160,8 @@ def _beside_the_camera(arm: np.ndarray) -> np.ndarray:
 def _lying(rng: np.random.Generator, frames: int, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """An object beside and behind the hand, at rest."""
     turn = Rotation.random(rng=rng).as_matrix()
-    place = middle + np.array([rng.choice([-1, 1]) * rng.uniform(0.10, 0.2), rng.uniform(-0.05, 0.1), 0.12])
-    return np.repeat(turn[None], frames, axis=0), np.repeat(place[None], frames, axis=0)
+    position = middle + np.array([rng.choice([-1, 1]) * rng.uniform(0.10, 0.2), rng.uniform(-0.05, 0.1), 0.12])
+    return np.repeat(turn[None], frames, axis=0), np.repeat(position[None], frames, axis=0)
 
 
 def _approach(

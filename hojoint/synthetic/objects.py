@@ -71,7 +71,7 @@ def ycb_shape(name: str) -> Shape:
 
 
 def wild_shape(rng: np.random.Generator) -> Shape:
-    """A shape of the wide domain: size, proportions, profile and texture of its own."""
+    """A shape of the wild domain, with random size, proportions, profile and texture."""
     kind = str(rng.choice(("box", "can", "bottle", "ball", "stick", "plate", "cup", "tube")))
     long = rng.uniform(0.06, 0.2)
     if kind == "box":

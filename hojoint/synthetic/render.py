@@ -53,7 +53,7 @@ class Picture:
 class Layer:
     """The drawn bodies before they are laid over a background."""
 
-    rgb: np.ndarray  # (H, W, 3) float32 in [0, 255], 0 where nothing
+    rgb: np.ndarray  # (H, W, 3) float32 in [0, 255], 0 on the background
     depth: np.ndarray  # (H, W) float32
     label: np.ndarray  # (H, W) uint8
 
@@ -75,10 +75,10 @@ def draw(bodies: list[Body], camera: np.ndarray, size: tuple[int, int], light: L
     label = np.zeros(height * width, dtype=np.uint8)
     body_of = owner[face]
     for index, body in enumerate(bodies):
-        mine = np.flatnonzero(body_of == index)
-        local = faces[face[mine]] - starts[index]
-        rgb[pixel[mine]] = _shade(body, light, local, share[mine])
-        label[pixel[mine]] = body.label
+        rows = np.flatnonzero(body_of == index)
+        local = faces[face[rows]] - starts[index]
+        rgb[pixel[rows]] = _shade(body, light, local, share[rows])
+        label[pixel[rows]] = body.label
     buffer = np.zeros(height * width, dtype=np.float32)
     buffer[pixel] = depth
     return Layer(rgb.reshape(height, width, 3), buffer.reshape(height, width), label.reshape(height, width))

@@ -1,6 +1,6 @@
-"""Domains and shots: who is seen, holding what, where, through which lens; and a shot's frames as pictures.
+"""Shots: which person holds which object, where, through which lens; and a shot's frames as pictures.
 
-A ``Domain`` holds the ranges everything is drawn from. How shots are stored is ``write``'s business.
+A ``Domain`` holds the ranges everything is drawn from. How shots are stored is in ``write``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Shot:
 
 
 def generator(seed: int, world: str, *index: int) -> np.random.Generator:
-    """The generator of one sequence, video or image: nothing else in the world shares its draws."""
+    """The random generator of one sequence, video or image; no other shares its draws."""
     return np.random.default_rng([seed, SEEDS[world], *index])
 
 
@@ -97,9 +97,9 @@ def make_shot(
     hand = _hand(track, person, camera)
     if domain.whole_hand:
         track, hand = _kept_inside(track, hand, camera, size)
-    place = np.random.default_rng([seed, 91, int(room)]) if room is not None else rng
-    light = looks.draw_light(place, domain.lamp, domain.tint, domain.cone)
-    background = looks.draw_background(place, size, domain.backgrounds, float(place.uniform(*domain.calm)))
+    room_rng = np.random.default_rng([seed, 91, int(room)]) if room is not None else rng
+    light = looks.draw_light(room_rng, domain.lamp, domain.tint, domain.cone)
+    background = looks.draw_background(room_rng, size, domain.backgrounds, float(room_rng.uniform(*domain.calm)))
     return Shot(
         domain=domain,
         subject=person,

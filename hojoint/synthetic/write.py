@@ -1,8 +1,8 @@
-"""The world as files: what pieces it has, where they lie, how they are put together, and when it is whole.
+"""The world as files: what pieces it has, where they lie, how they are put together, and when it is complete.
 
 A piece (a sequence, a video, a handful of test images) is drawn and written on its own, so pieces can be made anywhere
 and in any order; each leaves a small JSON note when it is done. ``finish`` gathers the notes into the list, box, label
-and truth files and writes ``world.json`` last. How pieces are spread over a machine is the cluster's business.
+and truth files and writes ``world.json`` last. How pieces are spread over machines is in ``cluster.synthesis``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from hojoint.synthetic import write_freihand, write_ho3d, write_something
 
 EDITION = 6  # of the world's contents; another number means other pixels
 IMAGES_PER_PIECE = 20
-UNPAIRED_FROM = 8  # worlds with at least so many videos also hold boxes without a video, and a video without boxes
+UNPAIRED_FROM = 8  # worlds with at least this many videos also hold boxes without a video, and a video without boxes
 Kind = Literal["train", "evaluation", "video", "broken", "missing", "unboxed", "images"]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Something that is drawn and written in one go."""
+    """A part of the world that is drawn and written in one go."""
 
     kind: Kind
     index: int
@@ -47,7 +47,7 @@ def seed_of(config: Config) -> int:
 def digest_of(config: Config) -> str:
     """Names a world: same digest, same bytes."""
     sizes = settings.to_tree(config.synthetic) | {"seed": seed_of(config)}
-    return settings.digest(sizes, config.data.ho3d.version, EDITION)
+    return settings.digest(sizes, sizes.pop("ho3d_version"), EDITION)  # apart, as in the digests of existing worlds
 
 
 def world_of(config: Config) -> Path:
@@ -57,10 +57,10 @@ def world_of(config: Config) -> Path:
         InputError: neither ``world`` nor ``output`` is given, or it is not a local folder.
     """
     if config.world is None and config.output is None:
-        raise InputError("where shall the world be written? give output=DIR (then DIR/world) or world=DIR")
+        raise InputError("the synthetic world needs a folder: give output=DIR (then it is DIR/world) or world=DIR")
     folder = config.world or f"{config.output}/world"
     if "://" in folder:
-        raise InputError(f"the synthetic world is written to a local folder, found {folder}; add world=DIR")
+        raise InputError(f"the synthetic world needs a local folder, found {folder}; add world=DIR")
     return Path(folder)
 
 
@@ -68,7 +68,7 @@ def with_world(config: Config) -> Config:
     """The config with every data path that is not set pointing into the world."""
     world = world_of(config)
     ho3d, freihand = config.data.ho3d, config.data.freihand
-    root = str(world / f"HO3D_{ho3d.version}")
+    root = str(world / f"HO3D_{config.synthetic.ho3d_version}")
     data = config.data.model_copy(
         update={
             "ho3d": ho3d.model_copy(
@@ -94,22 +94,22 @@ def truth_path(world: Path) -> Path:
     return world / "something_truth.parquet"
 
 
-def is_whole(config: Config) -> bool:
-    """Whether this world, and not another one, is finished there.
+def is_complete(config: Config) -> bool:
+    """Whether the folder holds this world, finished.
 
     Raises:
-        InputError: the folder holds a finished world of other settings.
+        InputError: the folder holds a finished world made with different settings.
     """
     path = world_of(config) / "world.json"
     if not path.exists():
         return False
     try:
-        found = json.loads(path.read_text())["digest"]
+        digest = json.loads(path.read_text())["digest"]
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is not a world's description; remove the folder or give another world=DIR") from None
-    if found != digest_of(config):
+        raise InputError(f"{path} does not describe a world; remove the folder or give another world=DIR") from None
+    if digest != digest_of(config):
         raise InputError(
-            f"{path.parent} holds a world of other settings ({found}, wanted {digest_of(config)}): "
+            f"{path.parent} holds a world made with different settings (expected {digest_of(config)}, found {digest}): "
             "remove it, give another world=DIR, or use the settings it was made with"
         )
     return True
@@ -140,7 +140,7 @@ def missing_pieces(config: Config) -> list[Piece]:
 
 
 def frames_of(piece: Piece, config: Config) -> int:
-    """How many pictures a piece costs; for progress bars and estimates."""
+    """How many pictures a piece takes; for progress bars and estimates."""
     size = config.synthetic
     if piece.kind == "images":
         return min(IMAGES_PER_PIECE, size.test_images - int(piece.name))
@@ -162,7 +162,7 @@ def write_piece(piece: Piece, config: Config) -> None:
 def _written(piece: Piece, config: Config) -> Any:
     world, size, seed = world_of(config), config.synthetic, seed_of(config)
     if piece.kind in ("train", "evaluation"):
-        version = config.data.ho3d.version
+        version = size.ho3d_version
         sequence = write_ho3d.write_sequence(
             world / f"HO3D_{version}", piece.kind, piece.index, piece.name, seed=seed, version=version,
             frames=size.train_frames if piece.kind == "train" else size.evaluation_frames,
@@ -193,13 +193,13 @@ def finish(config: Config) -> None:
     world, folder = world_of(config), _notes(config)
     notes = [(piece, json.loads((folder / piece.note).read_text())) for piece in pieces(config)]
     labelled = [write_ho3d.SequenceResult(**note) for piece, note in notes if piece.kind in ("train", "evaluation")]
-    write_ho3d.write_lists(world / f"HO3D_{config.data.ho3d.version}", labelled)
+    write_ho3d.write_lists(world / f"HO3D_{config.synthetic.ho3d_version}", labelled)
     write_ho3d.write_object_models(world / "object_models")
     of_video = ("video", "broken", "missing", "unboxed")
     videos = [write_something.VideoResult(**note) for piece, note in notes if piece.kind in of_video]
     write_something.write_boxes(world / "something" / "boxes", videos)
     write_something.write_truth(truth_path(world), videos)
-    images = [write_freihand.ImageResult(**one) for piece, note in notes if piece.kind == "images" for one in note]
+    images = [write_freihand.ImageResult(**image) for piece, note in notes if piece.kind == "images" for image in note]
     write_freihand.write_labels(world / "FreiHAND_pub_v2_eval", images)
     save_model(stand_in_model(), world / "mano" / "MANO_RIGHT.pkl")
     description = {
@@ -207,7 +207,7 @@ def finish(config: Config) -> None:
         "edition": EDITION,
         "seed": seed_of(config),
         "synthetic": settings.to_tree(config.synthetic),
-        "ho3d_version": config.data.ho3d.version,
+        "ho3d_version": config.synthetic.ho3d_version,
         "labelled_frames": sum(len(sequence.frames) for sequence in labelled),
         "videos": len(videos),
         "test_images": len(images),

@@ -22,7 +22,7 @@ from hojoint.synthetic.render import project
 from hojoint.synthetic.scene import Shot
 
 SIZE = 224
-# The same world as the wild videos; only the framing is FreiHAND's: the hand fills the picture.
+# The same domain as the wild videos; only the framing is FreiHAND's: the hand fills the picture.
 TEST = replace(WILD, hand_share=(0.35, 0.55), wander=0.04, whole_hand=True)
 
 

@@ -33,20 +33,8 @@ TRAIN = (
     "SMu41", "SiBF11", "SS3", "SB14", "MC5", "ABF13", "GPMF14", "BB12", "ShSu12", "MDF12", "SMu42", "ABF14", "MC6",
 )  # fmt: skip
 EVALUATION = (
-    "SM1",
-    "MPM10",
-    "SB11",
-    "AP10",
-    "MPM11",
-    "SB13",
-    "AP11",
-    "MPM12",
-    "MPM13",
-    "AP12",
-    "MPM14",
-    "AP13",
-    "AP14",
-)
+    "SM1", "MPM10", "SB11", "AP10", "MPM11", "SB13", "AP11", "MPM12", "MPM13", "AP12", "MPM14", "AP13", "AP14",
+)  # fmt: skip
 OBJECT_OF = {
     "ABF": "021_bleach_cleanser", "SB": "021_bleach_cleanser", "BB": "011_banana", "SiBF": "011_banana",
     "GPMF": "010_potted_meat_can", "MPM": "010_potted_meat_can", "MC": "003_cracker_box", "MDF": "035_power_drill",
@@ -69,7 +57,7 @@ class SequenceResult:
 
 
 def sequence_names(split: str, count: int) -> list[str]:
-    """The first ``count`` names; beyond HO-3D's own, the numbers go on."""
+    """The first ``count`` names; beyond HO-3D's own, the numbers continue."""
     names = list(TRAIN if split == "train" else EVALUATION)
     turn = 1
     base = list(names)
@@ -128,8 +116,8 @@ def write_sequence(
 def write_lists(root: Path, results: list[SequenceResult]) -> None:
     """train.txt, evaluation.txt and the two score files, in one common order."""
     for split in ("train", "evaluation"):
-        mine = [result for result in results if result.split == split]
-        lines = [f"{result.name}/{frame}\n" for result in mine for frame in result.frames]
+        of_split = [result for result in results if result.split == split]
+        lines = [f"{result.name}/{frame}\n" for result in of_split for frame in result.frames]
         (root / f"{split}.txt").write_text("".join(lines))
     evaluation = [result for result in results if result.split == "evaluation"]
     for key in ("xyz", "verts"):
@@ -161,16 +149,16 @@ def annotation(shot: Shot, frame: int, split: str, version: str, *, column: bool
     real = np.float32 if version == "v2" else np.float64
     rest = _corners(shot)
     rotation = GL @ shot.track.object_rotation[frame]
-    place = GL @ shot.track.object_place[frame]
+    translation = GL @ shot.track.object_place[frame]
     turn = Rotation.from_matrix(rotation).as_rotvec().astype(real)
     joints = shot.hand.joints[frame][SIMPLE_TO_MANO] @ GL
     meta: dict[str, Any] = {
         "camMat": shot.camera.astype(real),
-        "objTrans": place.astype(real),
+        "objTrans": translation.astype(real),
         "objRot": turn[:, None] if column else turn,
         "objName": shot.shape.name,
         "objLabel": YCB_LABELS[shot.shape.name],
-        "objCorners3D": (rest @ rotation.T + place).astype(real),
+        "objCorners3D": (rest @ rotation.T + translation).astype(real),
         "objCorners3DRest": rest.astype(real),
         "camIDList": ["0"],
     }
@@ -189,15 +177,15 @@ def annotation(shot: Shot, frame: int, split: str, version: str, *, column: bool
 
 def _contact(shot: Shot, frame: int) -> dict[str, np.ndarray]:
     """v3 only: the hand's vertices against the object's surface."""
-    rotation, place = shot.track.object_rotation[frame], shot.track.object_place[frame]
-    local = (shot.hand.vertices[frame] - place) @ rotation
+    rotation, translation = shot.track.object_rotation[frame], shot.track.object_place[frame]
+    local = (shot.hand.vertices[frame] - translation) @ rotation
     distance = shot.shape.distance(local)
     nearest = shot.shape.points[shot.shape.tree.query(local)[1]]
     return {
         "handVertContact": np.abs(distance) < 0.004,
         "handVertDist": np.abs(distance),
         "handVertIntersec": distance < 0,
-        "handVertObjSurfProj": (nearest @ rotation.T + place) @ GL,
+        "handVertObjSurfProj": (nearest @ rotation.T + translation) @ GL,
     }
 
 
@@ -206,10 +194,10 @@ def _pose_gl(pose: np.ndarray) -> np.ndarray:
     return np.concatenate([root, pose[3:]])
 
 
-def _rest_wrist(shape: np.ndarray) -> np.ndarray:
+def _rest_wrist(betas: np.ndarray) -> np.ndarray:
     """J_0(beta): MANO turns about it and not about the origin, so handTrans is the wrist less this."""
     model = stand_in_model()
-    return np.asarray(model.J_regressor[0] @ (model.v_template + model.shapedirs @ shape))
+    return np.asarray(model.J_regressor[0] @ (model.v_template + model.shapedirs @ betas))
 
 
 def _corners(shot: Shot) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The wild domain on disk, exactly as Something-Something v2 videos with Something-Else boxes.
 
 Odd files (broken ones, boxes without a video, a video without boxes, lists that end early) are part of the world. True
-poses go to a table of their own. What a video shows and how it is annotated: ``film``.
+poses go to a separate table. What a video shows and how it is annotated: ``film``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,9 @@ TRUTH_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
         ("frame", pa.int32()),
-        (
-            "side",
-            pa.string(),
-        ),  # 'left': pose and joints are the right-hand model's, of the mirrored picture
+        ("side", pa.string()),  # 'left': pose and joints are the right-hand model's, of the mirrored picture
         ("pose", pa.list_(pa.float32(), 48)),
-        ("shape", pa.list_(pa.float32(), 10)),
+        ("shape", pa.list_(pa.float32(), 10)),  # betas
         ("joints_px", pa.list_(pa.float32(), 42)),  # px of the true picture, centre of the first pixel (0, 0)
         ("joints", pa.list_(pa.float32(), 63)),  # m, wrist-centred, right-hand model
         ("camera", pa.list_(pa.float32(), 4)),  # fx, fy, cx, cy of the unmirrored picture
@@ -52,12 +49,12 @@ class VideoResult:
 def video_ids(seed: int, count: int) -> list[str]:
     """Ids like the real ones: unpadded numbers, drawn without repeats; the first ones do not depend on ``count``."""
     rng = np.random.default_rng([seed, 4])
-    found: list[str] = []
-    while len(found) < count:
+    ids: list[str] = []
+    while len(ids) < count:
         number = str(int(rng.integers(1, LARGEST_ID + 1)))
-        if number not in found:
-            found.append(number)
-    return found
+        if number not in ids:
+            ids.append(number)
+    return ids
 
 
 def write_video(folder: Path, index: int, video_id: str, *, seed: int, frames: int) -> VideoResult:
@@ -72,7 +69,7 @@ def write_video(folder: Path, index: int, video_id: str, *, seed: int, frames: i
 
 
 def write_broken(folder: Path, index: int, video_id: str, *, seed: int, frames: int, fault: int) -> VideoResult:
-    """A file that no decoder can read to its end: junk, half a video, nothing."""
+    """A file that no decoder can read to its end: junk, half a video, an empty file."""
     rng = scene.generator(seed, "wild", index)
     film = Film(rng, seed, index, frames)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,8 +88,8 @@ def write_boxes(folder: Path, results: list[VideoResult]) -> None:
     """Four disjoint parts."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in range(4):
-        mine = {result.video_id: result.boxes for result in results if result.index % 4 == part and result.boxes}
-        (folder / f"bounding_box_smthsmth_part{part + 1}.json").write_text(json.dumps(mine))
+        boxes = {result.video_id: result.boxes for result in results if result.index % 4 == part and result.boxes}
+        (folder / f"bounding_box_smthsmth_part{part + 1}.json").write_text(json.dumps(boxes))
 
 
 def write_truth(path: Path, results: list[VideoResult]) -> None:

@@ -1,7 +1,7 @@
 """Measures of the stand-in hand: where its joints are, which way its fingers point, how thick they are.
 
 Published anthropometry of an adult hand, rounded; the axes are MANO's (fingers along -x, palm towards -y, thumb towards
-+z). The surface over these bones is built in ``hand_mesh``.
++z). The surface over these bones is built in ``mesh``.
 """
 
 from __future__ import annotations
@@ -73,20 +73,20 @@ def finger_joints(finger: str) -> np.ndarray:
     return np.array(KNUCKLES[finger]) + steps[:, None] * along
 
 
-def cross_section(finger: str, place: float, angles: np.ndarray, swell: float) -> np.ndarray:
-    """Points around a finger ``place`` metres after its first joint; angle 0 radial, 90 degrees the back."""
+def cross_section(finger: str, position: float, angles: np.ndarray, swell: float) -> np.ndarray:
+    """Points (N, 3) around a finger ``position`` metres after its first joint; angle 0 radial, 90 degrees the back."""
     along, radial, back = finger_frame(finger)
     bones = BONES[finger]
     length = sum(bones) + 0.002
-    width = float(np.interp(place, [0.0, bones[0], bones[0] + bones[1], length], [*RADII[finger], RADII[finger][2]]))
+    width = float(np.interp(position, [0.0, bones[0], bones[0] + bones[1], length], [*RADII[finger], RADII[finger][2]]))
     for joint in (bones[0], bones[0] + bones[1]):
-        width *= 1 + 0.05 * np.exp(-(((place - joint) / 0.005) ** 2))  # knobs at the joints
+        width *= 1 + 0.05 * np.exp(-(((position - joint) / 0.005) ** 2))  # knobs at the joints
     tip = 0.012
-    left = max(0.0, min(1.0, (length - place) / tip))
+    left = max(0.0, min(1.0, (length - position) / tip))
     width *= np.sqrt(1 - (1 - left) ** 2.3) if left < 1 else 1.0
     width *= swell
-    pulp = 0.0012 * np.exp(-(((place - (length - 0.011)) / 0.008) ** 2))  # the pad of the last bone
+    pulp = 0.0012 * np.exp(-(((position - (length - 0.011)) / 0.008) ** 2))  # the pad of the last bone
     sine = np.sin(angles)
     thick = width * 0.93 * sine - pulp * (sine < -0.3) + (0.18 * width * (sine > 0.3) * -max(0.0, 1 - left))
-    centre = np.array(KNUCKLES[finger]) + along * place
+    centre = np.array(KNUCKLES[finger]) + along * position
     return centre + np.outer(width * np.cos(angles), radial) + np.outer(thick, back)

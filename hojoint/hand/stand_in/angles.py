@@ -51,11 +51,6 @@ def pose_from_angles(angles: np.ndarray) -> np.ndarray:
     return pose.reshape(*angles.shape[:-2], 45)
 
 
-def angles_from_pose(pose: np.ndarray) -> np.ndarray:
-    """The inverse of ``pose_from_angles``: (..., 45) to (..., 15, 3)."""
-    return np.einsum("...jc,jac->...ja", pose.reshape(*pose.shape[:-1], 15, 3), joint_axes())
-
-
 def draw_angles(rng: np.random.Generator, family: str | None = None) -> np.ndarray:
     """(15, 3) rad of a free hand, inside the anatomical limits."""
     family = family or str(rng.choice(FAMILIES))
@@ -88,7 +83,7 @@ def family_curls(rng: np.random.Generator, family: str) -> np.ndarray:
 
 
 def curled(curl: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Angles for curls: each finger's three joints share a curl, in proportions of its own."""
+    """Angles for curls: each finger's three joints share a curl, in proportions drawn per finger."""
     limits = joint_limits()
     angles = np.zeros((15, 3))
     for index, finger in enumerate(FINGERS):

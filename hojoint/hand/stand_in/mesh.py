@@ -31,7 +31,7 @@ ACROSS = ("index", "middle", "ring", "pinky")
 
 @dataclass(frozen=True, eq=False)
 class HandMesh:
-    """The rest surface, with what the skinning and the shapes need to know of each vertex."""
+    """The rest surface, with what the skinning and the shape directions need of each vertex."""
 
     vertices: np.ndarray  # (778, 3) m, model frame
     faces: np.ndarray  # (1538, 3), counter-clockwise from outside
@@ -42,7 +42,7 @@ class HandMesh:
 
 
 def build() -> HandMesh:
-    """The whole surface; the same on every machine."""
+    """The complete surface; the same on every machine."""
     return _Builder().finish()
 
 
@@ -130,8 +130,8 @@ class _Builder:
     def _palm_owners(column: int) -> dict[str, float]:
         if column in (27, 13):
             return {"index" if column == 27 else "pinky": 1.0}
-        place = column if column < 13 else 26 - column
-        left, right = ACROSS[max(0, (place - 1) // 3)], ACROSS[min(3, place // 3)]
+        finger_column = column if column < 13 else 26 - column
+        left, right = ACROSS[max(0, (finger_column - 1) // 3)], ACROSS[min(3, finger_column // 3)]
         return {left: 1.0} if left == right else {left: 0.5, right: 0.5}
 
     def _palm_faces(self, palm: list[list[int]]) -> list[int]:
@@ -162,21 +162,21 @@ class _Builder:
         thumb = angles is None
         if angles is None:
             angles = np.deg2rad(36.0 * np.arange(10))
-            places = [0.026, 0.032, middle - 0.006, middle, middle + 0.007]
+            positions = [0.026, 0.032, middle - 0.006, middle, middle + 0.007]
         else:
-            places = [WEB + (middle - WEB) * 0.40, middle - 0.006, middle, middle + 0.006, (middle + last) / 2]
-        places += [last - 0.005, last, last + 0.005]
-        places += [last + (tip - last) * share for share in (0.52, 0.80, 0.95)]
-        for index, place in enumerate(_padded(places, RINGS[finger])):
-            ring = [self._add(point, {finger: 1.0}) for point in cross_section(finger, place, angles, 1.0)]
+            positions = [WEB + (middle - WEB) * 0.40, middle - 0.006, middle, middle + 0.006, (middle + last) / 2]
+        positions += [last - 0.005, last, last + 0.005]
+        positions += [last + (tip - last) * share for share in (0.52, 0.80, 0.95)]
+        for index, position in enumerate(_padded(positions, RINGS[finger])):
+            ring = [self._add(point, {finger: 1.0}) for point in cross_section(finger, position, angles, 1.0)]
             self._bridge(loop, ring, free=thumb and index == 0)
             angles = angles if index or not thumb else _angles_of(finger, np.array([self.points[v] for v in ring]))
             loop = ring
             self.tip_rings.setdefault(finger, []).extend(ring)
         along, _, _ = finger_frame(finger)
         self.apex[finger] = self._add(np.array(KNUCKLES[finger]) + along * tip, {finger: 1.0})
-        for here, after in zip(loop, [*loop[1:], loop[0]], strict=True):
-            self.faces.append((here, after, self.apex[finger]))
+        for vertex, after in zip(loop, [*loop[1:], loop[0]], strict=True):
+            self.faces.append((vertex, after, self.apex[finger]))
 
     def _bridge(self, lower: list[int], upper: list[int], free: bool) -> None:
         """Quads between two loops of equal length; ``free``: turn the upper one to where it fits best."""
@@ -202,12 +202,12 @@ class _Builder:
         while i < len(small) or j < len(large):
             next_small = angle(small[(i + 1) % len(small)]) + 2 * np.pi * (i + 1 >= len(small))
             next_large = angle(large[(j + 1) % len(large)]) + 2 * np.pi * (j + 1 >= len(large))
-            here, there = small[i % len(small)], large[j % len(large)]
+            small_vertex, large_vertex = small[i % len(small)], large[j % len(large)]
             if j >= len(large) or (i < len(small) and next_small <= next_large):
-                self.faces.append((here, small[(i + 1) % len(small)], there))
+                self.faces.append((small_vertex, small[(i + 1) % len(small)], large_vertex))
                 i += 1
             else:
-                self.faces.append((here, large[(j + 1) % len(large)], there))
+                self.faces.append((small_vertex, large[(j + 1) % len(large)], large_vertex))
                 j += 1
 
     def _quad(self, a: int, b: int, c: int, d: int) -> None:
@@ -227,8 +227,8 @@ class _Builder:
         number = np.full(len(vertices), -1)
         for finger, ids in TIP_IDS.items():
             near = self.tip_rings[finger][::-1]
-            for place, vertex in zip(ids, [self.apex[finger], *near[1::3]], strict=False):
-                number[vertex] = place
+            for tip_id, vertex in zip(ids, [self.apex[finger], *near[1::3]], strict=False):
+                number[vertex] = tip_id
         free = sorted(set(range(len(vertices))) - set(number[number >= 0].tolist()))
         number[number < 0] = free
         order = np.argsort(number)
@@ -255,14 +255,14 @@ class _Builder:
         return chain, along
 
 
-def _padded(places: list[float], count: int) -> list[float]:
-    """Insert places into the widest gaps until there are ``count``."""
-    places = list(places)
-    while len(places) < count:
-        gaps = np.diff(places)
+def _padded(positions: list[float], count: int) -> list[float]:
+    """Insert positions into the widest gaps until there are ``count``."""
+    positions = list(positions)
+    while len(positions) < count:
+        gaps = np.diff(positions)
         widest = int(np.argmax(gaps))
-        places.insert(widest + 1, places[widest] + gaps[widest] / 2)
-    return places
+        positions.insert(widest + 1, positions[widest] + gaps[widest] / 2)
+    return positions
 
 
 def _angles_of(finger: str, points: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The stand-in right hand: a HandModel of MANO's shapes that the project may give away.
 
-Skinning, shapes and pose correctives follow from the construction in ``hand_mesh``; the pose space is anatomical: each
-joint has a flexion, an abduction and a twist axis with limits. ``save_model`` writes MANO's own file layout, so that a
-licensed MANO file takes the stand-in's place by a path. It is not MANO: its shape space only resembles people.
+Skinning, shape directions and pose correctives follow from the construction in ``mesh``; the pose space is anatomical:
+each joint has a flexion, an abduction and a twist axis with limits. ``save_model`` writes MANO's own file layout, so
+that a licensed MANO file replaces the stand-in by a path. It is not MANO: its betas only resemble people.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def skinning(mesh: HandMesh) -> np.ndarray:
         along = mesh.along[:, index]
         first = np.ones_like(along) if finger == "thumb" else _smooth_step(along, 0.004, 0.011)
         steps = [first, _smooth_step(along, bones[0], 0.0065), _smooth_step(along, bones[0] + bones[1], 0.0055)]
-        for joint, (here, after) in enumerate(zip(steps, [*steps[1:], np.zeros_like(along)], strict=True)):
-            weights[:, 1 + 3 * index + joint] = share * (here - after)
+        for joint, (before, after) in enumerate(zip(steps, [*steps[1:], np.zeros_like(along)], strict=True)):
+            weights[:, 1 + 3 * index + joint] = share * (before - after)
     weights[:, 0] = 1 - weights[:, 1:].sum(1)
     return weights
 
@@ -89,8 +89,8 @@ def _thumb_share(mesh: HandMesh) -> np.ndarray:
     """How much the thumb's first bone carries each vertex: all on the thumb, fading over the ball of the thumb."""
     start, end = (anatomy.to_model(point) for point in anatomy.finger_joints("thumb")[:2])
     axis = end - start
-    place = np.clip((mesh.vertices - start) @ axis / (axis @ axis), 0, 1)
-    distance = np.linalg.norm(mesh.vertices - start - place[:, None] * axis, axis=1)
+    share = np.clip((mesh.vertices - start) @ axis / (axis @ axis), 0, 1)
+    distance = np.linalg.norm(mesh.vertices - start - share[:, None] * axis, axis=1)
     thumb = mesh.chain[:, FINGERS.index("thumb")] > 0
     fade = 1 - _smooth_step(distance, 0.021, 0.009)
     ramp = _smooth_step(mesh.along[:, FINGERS.index("thumb")], 0.014, 0.012)
@@ -107,19 +107,19 @@ def _regressor(mesh: HandMesh) -> np.ndarray:
     result = np.zeros((16, len(mesh.vertices)))
     weights = skinning(mesh)
     for joint, point in enumerate(mesh.joints):
-        mine = weights[:, joint] + (weights[:, PARENTS[joint]] if joint else 0)
-        distance = np.linalg.norm(mesh.vertices - point, axis=1) + 0.02 * (mine < 0.2)
+        carried = weights[:, joint] + (weights[:, PARENTS[joint]] if joint else 0)
+        distance = np.linalg.norm(mesh.vertices - point, axis=1) + 0.02 * (carried < 0.2)
         near = np.argsort(distance, kind="stable")[:40]
         offsets = (mesh.vertices[near] - point).T / 0.01
         even = 0.02 * np.eye(len(near))  # prefers many small weights to a few large ones
         system = np.concatenate([offsets, 10 * np.ones((1, len(near))), even])
-        found = nnls(system, np.concatenate([np.zeros(3), [10.0], np.zeros(len(near))]))[0]
-        result[joint, near] = found / found.sum()
+        solution = nnls(system, np.concatenate([np.zeros(3), [10.0], np.zeros(len(near))]))[0]
+        result[joint, near] = solution / solution.sum()
     return result
 
 
 def _shape_directions(mesh: HandMesh) -> np.ndarray:
-    """(778, 3, 10): what one unit of each coefficient does; smooth, a few per cent, wrist kept in place."""
+    """(778, 3, 10): what one unit of each beta does; smooth, a few per cent, wrist kept in place."""
     points = mesh.vertices - mesh.joints[0]
     normal = normals(mesh.vertices, mesh.faces)
     x_axis, z_axis = np.array([1.0, 0, 0]), np.array([0, 0, 1.0])

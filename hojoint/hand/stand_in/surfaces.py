@@ -20,9 +20,9 @@ def relaxed(vertices: np.ndarray, faces: np.ndarray, fixed: np.ndarray) -> np.nd
     edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1), axis=0)
     for step in (0.5, -0.35) * 4:
         total, count = np.zeros_like(vertices), np.zeros((len(vertices), 1))
-        for here, there in ((0, 1), (1, 0)):
-            np.add.at(total, edges[:, here], vertices[edges[:, there]])
-            np.add.at(count, edges[:, here], 1)
+        for end, other_end in ((0, 1), (1, 0)):
+            np.add.at(total, edges[:, end], vertices[edges[:, other_end]])
+            np.add.at(count, edges[:, end], 1)
         moved = vertices + step * (total / count - vertices)
         vertices = np.where(fixed[:, None], vertices, moved)
     return vertices
@@ -44,8 +44,8 @@ def outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         for a, b in zip(face, face[1:] + face[:1], strict=True):
             for other in by_edge[(min(a, b), max(a, b))]:
                 if not done[other]:
-                    there = result[other].tolist()
-                    if (a, b) in zip(there, there[1:] + there[:1], strict=True):
+                    other_face = result[other].tolist()
+                    if (a, b) in zip(other_face, other_face[1:] + other_face[:1], strict=True):
                         result[other] = result[other][::-1]
                     done[other] = True
                     queue.append(other)

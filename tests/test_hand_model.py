@@ -1,0 +1,104 @@
+"""MANO files of every make are read, or refused by key; joint orders."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import scipy.sparse
+from mano_files import PARENTS, random_file, write
+
+from hojoint.errors import InputError
+from hojoint.hand.model import MANO_TO_SIMPLE, SIMPLE_TO_MANO, load_mano
+
+
+def test_joint_orders_are_inverse_of_each_other():
+    names = [f"{finger}{k}" for finger in ("index", "middle", "pinky", "ring", "thumb") for k in (1, 2, 3)]
+    raw = ["wrist", *names, "thumb4", "index4", "middle4", "ring4", "pinky4"]
+    simple = ["wrist", *(f"{f}{k}" for f in ("thumb", "index", "middle", "ring", "pinky") for k in (1, 2, 3, 4))]
+    assert [raw[i] for i in MANO_TO_SIMPLE] == simple
+    assert [simple[i] for i in SIMPLE_TO_MANO] == raw
+
+
+def chumpy_flavoured(content, monkeypatch):
+    """The same file as MANO ships it: shapedirs a Select over a Ch of 20 directions, posedirs a Ch."""
+    made = {}
+    for module, name in (("chumpy.ch", "Ch"), ("chumpy.reordering", "Select")):
+        made[name] = type(name, (), {"__module__": module})
+        monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**{name: made[name]}))
+    monkeypatch.setitem(sys.modules, "chumpy", types.SimpleNamespace())
+
+    def make(name, **state):
+        instance = made[name]()
+        instance.__dict__.update(state)
+        return instance
+
+    twenty = np.concatenate((content["shapedirs"], np.ones((778, 3, 10))), axis=2)
+    first_ten = np.arange(twenty.size).reshape(twenty.shape)[:, :, :10].ravel()
+    inner = make("Ch", x=twenty, _dirty_vars=set(), _itr=None)
+    return {
+        **content,
+        "shapedirs": make("Select", a=inner, idxs=first_ten, preferred_shape=(778, 3, 10), _dirty_vars={"a"}),
+        "posedirs": make("Ch", x=content["posedirs"], _dirty_vars=set()),
+        "J": content["J_regressor"] @ content["v_template"],
+        "hands_coeffs": np.zeros((3, 45)),
+    }
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+def test_a_file_with_chumpy_arrays_loads_as_the_plain_one(tmp_path, monkeypatch, protocol):
+    path = write(tmp_path, chumpy_flavoured(random_file(), monkeypatch), protocol)
+    data = path.read_bytes()
+    assert b"chumpy.reordering\nSelect" in data
+    assert b"chumpy.ch\nCh" in data
+    monkeypatch.undo()
+    assert "chumpy" not in sys.modules
+    loaded = load_mano(path)
+    plain = load_mano(write(tmp_path, random_file()))
+    for name, values in vars(plain).items():
+        np.testing.assert_array_equal(getattr(loaded, name), values)
+        assert type(getattr(loaded, name)) is np.ndarray
+
+
+@pytest.mark.parametrize("sentinel", [-1, 2**32 - 1, 0])
+def test_every_way_to_write_no_parent_is_read(tmp_path, sentinel):
+    file = random_file()
+    file["kintree_table"] = file["kintree_table"].astype(np.int64)
+    file["kintree_table"][0, 0] = sentinel
+    assert load_mano(write(tmp_path, file)).parents.tolist() == PARENTS
+
+
+def test_a_dense_regressor_a_folder_and_any_key_order_are_fine(tmp_path):
+    file = random_file()
+    file["J_regressor"] = file["J_regressor"].toarray()
+    (tmp_path / "models").mkdir()
+    write(tmp_path / "models", dict(reversed(file.items())))
+    np.testing.assert_array_equal(load_mano(tmp_path).J_regressor, file["J_regressor"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"v_template": np.zeros((10475, 3))}, r"'v_template' must be .*\(778, 3\), found float64 \(10475, 3\)"),
+        ({"weights": np.full((778, 16), np.nan)}, "'weights' must be finite"),
+        ({"posedirs": np.full((778, 3, 135), "x")}, "'posedirs' must be finite"),
+        ({"J_regressor": scipy.sparse.csc_matrix((200_000, 200_000))}, r"'J_regressor' must be .*sparse.*\(200000, "),
+        ({"hands_mean": [[1.0, 2.0], [3.0]]}, "'hands_mean' must be finite .* found a list that is no array"),
+        ({"f": np.full((1538, 3), 778, np.uint32)}, "'f' names vertices outside"),
+        ({"kintree_table": np.tile(np.arange(16), (2, 1))}, "'kintree_table' must name"),
+    ],
+)
+def test_a_file_of_the_wrong_shape_is_refused_by_key(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        load_mano(write(tmp_path, {**random_file(), **change}))
+
+
+def test_what_is_not_a_mano_file_is_refused_with_what_it_lacks(tmp_path):
+    file = random_file()
+    del file["hands_mean"], file["f"]
+    with pytest.raises(InputError, match="lacks f, hands_mean"):
+        load_mano(write(tmp_path, file))
+    with pytest.raises(InputError, match="holds a list"):
+        load_mano(write(tmp_path, [1, 2]))
+    with pytest.raises(InputError, match=r"no MANO model at .*mano\.path"):
+        load_mano(tmp_path / "none.pkl")
