@@ -48,7 +48,6 @@ def test_private_names_are_used_by_their_own_module_only(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
             name = ast.unparse(node)
-            # Within a class another object of it may be meant; a name that no class of this file sets is a stranger's.
             ours = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
             assert ours or name in PRIVATE_OF_LIBRARIES, f"line {node.lineno}: {name}"
         if isinstance(node, ast.ImportFrom):
