@@ -40,8 +40,20 @@ def job(config: Config, dry_run: bool) -> None:
     if dry_run:
         return
     client = submission.connect(address, insecure=config.cluster.insecure)
-    submission_id, sent = submission.submit(client, what)
+    try:
+        submission_id, sent = submission.submit(client, what)
+    except InputError:
+        raise
+    except following.FAULTS as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        message = f"{what.submission_id} could not be sent ({reason}). Give the same command again"
+        raise command.RunFailed(message) from None
     print(f"sent as {submission_id}" if sent else f"{submission_id} was sent before; following it", flush=True)
+    _follow(client, submission_id, following, address)
+
+
+def _follow(client: Any, submission_id: str, following: Any, address: str) -> None:
+    """Print the job's output to its end; RunFailed unless it succeeds."""
     try:
         good, message = following.follow(client, submission_id, lambda text: print(text, end="", flush=True))
     except following.FollowingStopped as stopped:

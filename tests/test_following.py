@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import threading
 import time
 
@@ -29,6 +28,7 @@ class JobServer:
         self.log, self.status, self.message = "", "RUNNING", ""
         self.tails = True  # offers the connection that stays open
         self.drop_polls = 0  # this many of the next questions
+        self.drop_list = False
         self.cut_tail_after = None  # characters of a connection
         self.known = True
         self.polls, self.complete_logs, self.connections, self.sent = [], 0, 0, 0
@@ -44,7 +44,9 @@ class JobServer:
         return aiohttp_web.json_response({"authentication_mode": "disabled"})
 
     async def jobs(self, request):
-        return aiohttp_web.json_response([self.details(request)] if "name" in request.match_info else [])
+        if self.drop_list:
+            request.transport.abort()
+        return aiohttp_web.json_response([])
 
     async def send(self, request):
         return aiohttp_web.json_response({"submission_id": (await request.json())["submission_id"], "job_id": "1"})
@@ -240,4 +242,13 @@ def test_a_lost_cluster_is_exit_code_1_and_no_traceback(server, capsys, monkeypa
     assert error.startswith("failed: the cluster at")
     assert "continues on the cluster" in error
     assert "Traceback" not in error
-    assert json.dumps(error).count("\\n") == 1
+    assert error.count("\n") == 1
+
+
+def test_a_connection_lost_while_sending_is_one_message(server, capsys):
+    server.drop_list = True
+    with server.running() as address:
+        assert submit_job.main(["submit.job=status", f"cluster.address={address}", "output=s3://a/b"]) == 1
+    error = capsys.readouterr().err
+    assert "could not be sent (ConnectionError" in error
+    assert error.count("\n") == 1

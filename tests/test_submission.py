@@ -250,7 +250,7 @@ def test_the_cluster_file_is_valid_for_rays_launcher():
     assert cluster["head_node_type"] in cluster["available_node_types"]
 
 
-def test_the_cluster_file_keeps_the_dashboard_local_and_asks_a_token():
+def test_the_cluster_file_has_a_token_and_a_local_dashboard():
     cluster = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())
     starts = [
         line for part in ("head", "worker") for line in cluster[f"{part}_start_ray_commands"] if "ray start" in line

@@ -34,7 +34,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.ray
-def test_ray_writes_the_bytes_of_one_process_where_they_are_missing(tmp_path: Path) -> None:
+def test_ray_writes_missing_pieces_as_one_process_does(tmp_path: Path) -> None:
     alone, together = _config(tmp_path / "a"), _config(tmp_path / "b")
     for piece in write.pieces(alone):
         write.write_piece(piece, alone)
