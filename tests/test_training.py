@@ -220,7 +220,7 @@ def test_the_same_job_does_nothing_and_another_is_refused(unbroken, world, capsy
     assert again.reused
     assert again.sha256 == result.sha256
     assert time.monotonic() - started < 5
-    with pytest.raises(InputError, match=r"different settings or data \(1 differences\):\s+loss\.shape"):
+    with pytest.raises(InputError, match=r"different settings or data \(1 differences\):\s+loss\.betas"):
         training.fit(changed(world, loss={"betas": 1.0}), str(output))
     (output / "checkpoint.pt").rename(output / "moved.pt")
     with pytest.raises(InputError, match=r"no checkpoint\.pt"):
