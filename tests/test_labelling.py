@@ -366,7 +366,7 @@ def test_a_failed_try_holds_no_memory_while_it_is_tried_again(
         return real(predictor, clips, frames, **options)
 
     monkeypatch.setattr(labels, "label_clips", full)
-    monkeypatch.setattr(teacher, "_groups", lambda videos, size: [videos])
+    monkeypatch.setattr(teacher, "groups_of", lambda videos, size: [videos])
     one, [unit, *_] = one_teacher(made, tmp_path / "out")
     done = one.work(unit)
     one.close()
@@ -463,9 +463,9 @@ def test_suspects_are_taken_last_and_alone_and_the_guilty_not_at_all(made: Path,
 
 
 def test_groups_begin_small_and_grow() -> None:
-    assert [len(group) for group in teacher._groups(range(20), 8)] == [1, 2, 4, 8, 5]
-    assert [len(group) for group in teacher._groups(range(3), 1)] == [1, 1, 1]
-    assert list(teacher._groups([], 4)) == []
+    assert [len(group) for group in teacher.groups_of(range(20), 8)] == [1, 2, 4, 8, 5]
+    assert [len(group) for group in teacher.groups_of(range(3), 1)] == [1, 1, 1]
+    assert list(teacher.groups_of([], 4)) == []
 
 
 def test_the_command_says_what_it_would_do_and_writes_nothing(made: Path, tmp_path: Path, capsys) -> None:
