@@ -22,7 +22,7 @@ from cluster.store import read_uri
 from hojoint.config import ClusterConfig, Config
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
-from hojoint.evaluation import metrics
+from hojoint.evaluation import examples, metrics
 from hojoint.evaluation import scores as evaluation
 from hojoint.evaluation.metrics import HandErrors
 from hojoint.evaluation.scores import Domain
@@ -69,7 +69,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
         try:
             for config in configs:
                 network, own, sha256 = open_measured(config)
-                evaluation.attention_cells(own)  # refuses cells that the network has not, before the work
+                examples.attention_cells(own)  # refuses cells that the network has not, before the work
                 results = {}
                 for domain in evaluation.domains_of(config):
                     dataset = evaluation.open_domain(domain, own)
@@ -165,13 +165,13 @@ def _evaluate(
         for rows, answer in zip(stretches, answers, strict=True):  # in order
             parts.append(answer)
             bar.update(len(rows))
-    predictions = evaluation.joined([found for found, _ in parts])
+    predictions = engine.joined([found for found, _ in parts])
     errors = metrics.merge([found for _, found in parts])
     models = dataset.models if isinstance(dataset, HO3D) else None
-    shown = evaluation.example_rows(len(dataset), config.evaluate.examples)
+    shown = examples.example_rows(len(dataset), config.evaluate.examples)
     return Result(
         scores=evaluation.scores(predictions, errors, models, domain),
         predictions=predictions,
-        examples=evaluation.examples(dataset, shown, predictions, errors, models, config),
-        attention=evaluation.attention_tiles(network, dataset, shown[:ATTENTION], config) if models else [],
+        examples=examples.make_examples(dataset, shown, predictions, errors, models, config),
+        attention=examples.attention_tiles(network, dataset, shown[:ATTENTION], config) if models else [],
     )
