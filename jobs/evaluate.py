@@ -24,8 +24,8 @@ from hojoint.config import Config
 from hojoint.datasets import fingertips, freihand
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
-from hojoint.evaluation import scores as evaluation
 from hojoint.evaluation import examples, submission_files
+from hojoint.evaluation import scores as evaluation
 from hojoint.hand.factory import hand_model
 from hojoint.model import checkpoint
 from hojoint.report import album, draw

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from hojoint.datasets.ycb import object_model
 from hojoint.errors import InputError
-from hojoint.evaluation import metrics
+from hojoint.evaluation import metrics, object_metrics
 from hojoint.hand.model import SIMPLE_TO_MANO
 
 
@@ -225,17 +225,17 @@ CAMERA = np.array([[500.0, 0, 256], [0, 500, 256], [0, 0, 1]])
 def test_a_shifted_object_has_the_shift_for_add():
     model = cube()
     pred, true = pose(shift=(0.03, 0, 1))[None], pose()[None]
-    np.testing.assert_allclose(metrics.add_errors(model.points, pred, true), [0.03])
-    np.testing.assert_allclose(metrics.adds_errors(model.points, pred, true), [0.03])
+    np.testing.assert_allclose(object_metrics.add_errors(model.points, pred, true), [0.03])
+    np.testing.assert_allclose(object_metrics.adds_errors(model.points, pred, true), [0.03])
     wanted = np.mean([500 * 0.03 / (1 + z + 1e-5) for z in model.points[:, 2]])
-    np.testing.assert_allclose(metrics.reprojection_errors(model.points, pred, true, CAMERA[None]), [wanted])
+    np.testing.assert_allclose(object_metrics.reprojection_errors(model.points, pred, true, CAMERA[None]), [wanted])
 
 
 def test_a_cube_turned_by_a_quarter_is_right_for_add_s_alone():
     model = cube()
     pred, true = pose((0, 0, np.pi / 2))[None], pose()[None]
-    np.testing.assert_allclose(metrics.add_errors(model.points, pred, true), [0.2])
-    np.testing.assert_allclose(metrics.adds_errors(model.points, pred, true), [0], atol=1e-12)
+    np.testing.assert_allclose(object_metrics.add_errors(model.points, pred, true), [0.2])
+    np.testing.assert_allclose(object_metrics.adds_errors(model.points, pred, true), [0], atol=1e-12)
 
 
 def test_object_scores_count_per_object_and_average_over_objects():
@@ -245,13 +245,13 @@ def test_object_scores_count_per_object_and_average_over_objects():
     shifts = [0.03, 0.04, 0.01, 0.03, 0.5]  # limits: 0.0346 for the cube, 0.0173 for the small one
     pred, true = np.stack([pose(shift=(s, 0, 1)) for s in shifts]), np.stack([pose()] * 5)
     cameras = np.stack([CAMERA] * 5)
-    scores = metrics.object_scores(models, names, pred, true, cameras, averaged=("cube", "small"))
+    scores = object_metrics.object_scores(models, names, pred, true, cameras, averaged=("cube", "small"))
     assert [scores[n]["add_0.1d"] for n in ("cube", "small", "unseen", "mean")] == [0.5, 0.5, 0, 0.5]
     assert scores["small"]["rep_5"] == 0.0  # 0.01 m at 1 m is 5.01 px: the near face counts for more
     assert scores["mean"]["samples"] == 4
     assert [scores[n]["add_median_mm"] for n in ("cube", "small")] == pytest.approx([35, 20])
     assert scores["mean"]["add_median_mm"] == pytest.approx(30)  # of 10, 30, 30 and 40; the unseen one is left out
-    assert metrics.object_scores(models, names, pred, true, cameras)["mean"]["add_0.1d"] == pytest.approx(1 / 3)
+    assert object_metrics.object_scores(models, names, pred, true, cameras)["mean"]["add_0.1d"] == pytest.approx(1 / 3)
 
 
 def test_the_true_diameter_is_the_stricter_limit():
@@ -262,12 +262,12 @@ def test_the_true_diameter_is_the_stricter_limit():
     assert ball.diameter_box == pytest.approx(0.2 * np.sqrt(3), rel=0.01)
     assert ball.diameter_true == pytest.approx(0.2, rel=0.01)
     pred, true = pose(shift=(0.03, 0, 1))[None], pose()[None]
-    scores = metrics.object_scores({"ball": ball}, ["ball"], pred, true, CAMERA[None])["ball"]
+    scores = object_metrics.object_scores({"ball": ball}, ["ball"], pred, true, CAMERA[None])["ball"]
     assert (scores["add_0.1d"], scores["add_0.1d_true_diameter"]) == (1.0, 0.0)
 
 
 def test_an_unsolved_pose_of_nan_counts_as_wrong():
     model = cube()
     pred = np.full((1, 3, 4), np.nan)
-    scores = metrics.object_scores({"cube": model}, ["cube"], pred, pose()[None], CAMERA[None])
+    scores = object_metrics.object_scores({"cube": model}, ["cube"], pred, pose()[None], CAMERA[None])
     assert (scores["cube"]["add_0.1d"], scores["cube"]["adds_0.1d_true_diameter"], scores["cube"]["rep_5"]) == (0, 0, 0)

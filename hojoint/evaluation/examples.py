@@ -21,7 +21,7 @@ from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.ycb import ObjectModel
 from hojoint.errors import InputError
-from hojoint.evaluation import metrics
+from hojoint.evaluation import object_metrics
 from hojoint.evaluation.metrics import HandErrors
 from hojoint.model.network import HOJoint
 from hojoint.records import Example
@@ -111,7 +111,7 @@ def _object_points(model: ObjectModel | None, pose: np.ndarray) -> np.ndarray:
 def _add_mm(model: ObjectModel | None, pose: np.ndarray, true_pose: np.ndarray) -> float:
     if model is None:
         return float("nan")
-    return float(1000 * metrics.add_errors(model.points, pose[None], true_pose[None].astype(np.float64))[0])
+    return float(1000 * object_metrics.add_errors(model.points, pose[None], true_pose[None].astype(np.float64))[0])
 
 
 def attention_cells(config: Config) -> list[tuple[int, int]]:

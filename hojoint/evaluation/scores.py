@@ -21,7 +21,7 @@ from hojoint.datasets import freihand
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.ycb import ObjectModel
-from hojoint.evaluation import metrics
+from hojoint.evaluation import metrics, object_metrics
 from hojoint.evaluation.metrics import HandErrors
 from hojoint.hand.factory import hand_model
 from hojoint.hand.layer import ManoLayer
@@ -106,10 +106,10 @@ def _object_scores(predictions: Predictions, models: Mapping[str, ObjectModel] |
     names = [name for name in predictions.object_names if name]
     trained = [name for name in set(names) if name not in UNSEEN] or None
     truth = predictions.true_object_pose[rows].astype(np.float64), predictions.camera[rows].astype(np.float64)
-    by_object = metrics.object_scores(models, names, predictions.object_pose[rows], *truth, averaged=trained)
+    by_object = object_metrics.object_scores(models, names, predictions.object_pose[rows], *truth, averaged=trained)
     refined = predictions.object_pose_refined[rows]
     if np.isfinite(refined).all():
-        after = metrics.object_scores(models, names, refined, *truth, averaged=trained)
+        after = object_metrics.object_scores(models, names, refined, *truth, averaged=trained)
         for name, values in by_object.items():
             values |= {f"{key}_refined": after[name][key] for key in REFINED}
     mean = by_object.pop("mean")

@@ -85,7 +85,7 @@ def prepare(batch: Batch, config: Config, draws: Draws | None, device: torch.dev
 
 @torch.no_grad()
 def targets_of(batch: Batch, prepared: Prepared, mano_layer: HandLayer, config: Config) -> Targets:
-    """The targets of the losses (Sec. 4.4, 5.2); the hand model makes joints and vertices from the labelled pose."""
+    """The targets of the losses (Eq. 5, 6, 8); the hand model makes joints and vertices from the labelled pose."""
     batch = batch.to(prepared.images.device)
     rotations = geometry.axis_angle_to_matrix(batch.pose.reshape(-1, 16, 3))
     # The affine's linear part is a rotation times a scale. The angle is read from it, so that the two never differ.
