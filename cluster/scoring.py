@@ -22,8 +22,9 @@ from cluster.store import read_uri
 from hojoint.config import ClusterConfig, Config
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
-from hojoint.evaluation import examples, metrics
+from hojoint.evaluation import metrics
 from hojoint.evaluation import scores as evaluation
+from hojoint.evaluation.examples import attention_cells, attention_tiles, example_rows, make_examples
 from hojoint.evaluation.metrics import HandErrors
 from hojoint.evaluation.scores import Domain
 from hojoint.hand.factory import hand_layer
@@ -69,7 +70,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
         try:
             for config in configs:
                 network, own, sha256 = open_measured(config)
-                examples.attention_cells(own)  # refuses cells that the network has not, before the work
+                attention_cells(own)  # refuses cells that the network has not, before the work
                 results = {}
                 for domain in evaluation.domains_of(config):
                     dataset = evaluation.open_domain(domain, own)
@@ -168,10 +169,10 @@ def _evaluate(
     predictions = engine.joined([found for found, _ in parts])
     errors = metrics.merge([found for _, found in parts])
     models = dataset.models if isinstance(dataset, HO3D) else None
-    shown = examples.example_rows(len(dataset), config.evaluate.examples)
+    shown = example_rows(len(dataset), config.evaluate.examples)
     return Result(
         scores=evaluation.scores(predictions, errors, models, domain),
         predictions=predictions,
-        examples=examples.make_examples(dataset, shown, predictions, errors, models, config),
-        attention=examples.attention_tiles(network, dataset, shown[:ATTENTION], config) if models else [],
+        examples=make_examples(dataset, shown, predictions, errors, models, config),
+        attention=attention_tiles(network, dataset, shown[:ATTENTION], config) if models else [],
     )

@@ -173,9 +173,7 @@ def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[st
         InputError: no label is right.
     """
     if not judged.right.any():
-        raise InputError(
-            f"none of the {len(judged.right)} predicted frames is right: give a teacher that is trained longer"
-        )
+        raise InputError(f"none of the {len(judged.right)} predicted frames is right; train the teacher longer")
     rules = [rule for rule in filters.RULES if rule in config.enabled]
     proposed = propose(judged, config, precision)
     kept = None if proposed is None else kept_by(judged, proposed)
@@ -259,10 +257,7 @@ def _ladder(judged: Judged, rule: Rule) -> np.ndarray:
 
 
 def _gains(passes: np.ndarray, kept: np.ndarray, right: np.ndarray) -> list[tuple[int, float]]:
-    """(level, wrong labels removed per right one) of each tightening that removes wrong labels and keeps right ones.
-
-    ``passes`` is (L, N) bool, ``kept`` and ``right`` are (N,) bool.
-    """
+    """(level, wrong labels removed per right one) of each tightening that removes wrong labels and keeps right ones."""
     stays = passes & kept
     wrong_gone = (kept & ~right).sum() - (stays & ~right).sum(1)
     right_left = (stays & right).sum(1)
