@@ -218,7 +218,7 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     when = worth["right_when"]
     rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
     rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
-    sides = "; ".join(
+    sides = " and ".join(
         f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
         for side in ("left", "right")
         for group in [worth["sides"][f"{side}_all"]]
@@ -229,7 +229,7 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
         f"{when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a larger "
         "share of right labels than they reject."
     )
-    return {"text": text, "rows": rows, "sides": f"The side of the hand is right for {sides}."}
+    return {"text": text, "rows": rows, "sides": f"The predicted side is the true one for {sides}."}
 
 
 def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:
