@@ -24,7 +24,7 @@ from hojoint.errors import InputError
 from hojoint.evaluation import object_metrics
 from hojoint.evaluation.metrics import HandErrors
 from hojoint.model.network import HOJoint
-from hojoint.records import Example
+from hojoint.records import Example, Sample
 from hojoint.report import draw, figures
 from hojoint.training.batches import prepare
 from hojoint.training.engine import Predictions
@@ -59,13 +59,8 @@ def make_examples(
     examples = []
     for row in rows.tolist():
         sample = dataset[row]
-        affine = prepare(collate([sample]), config, None, "cpu").affine
-        back = geometry.invert_affine(affine)
-        joints_px = geometry.apply_affine(back, torch.from_numpy(predictions.joints_px[row : row + 1]))
-        joints = torch.from_numpy(predictions.joints[row : row + 1]).float()
         vertices = predictions.vertices[row] - predictions.joints[row, 0]
-        camera = geometry.weak_perspective(joints - joints[:, :1], joints_px)
-        vertices_px = geometry.project_weak(torch.from_numpy(vertices)[None].float(), camera)[0].numpy()
+        joints_px, vertices_px = _hand_px(sample, predictions, row, vertices, config)
         pose, name = predictions.object_pose[row], predictions.object_names[row]
         model = models.get(name) if models is not None and name and predictions.object_solved[row] else None
         mesh_errors = errors.mesh_procrustes
@@ -75,7 +70,7 @@ def make_examples(
                 image=sample.image,
                 hand_box=sample.hand_box,
                 object_box=sample.object_box,
-                joints_px=joints_px[0].numpy(),
+                joints_px=joints_px,
                 vertices=vertices,
                 vertices_px=vertices_px,
                 error_mm=np.full(len(vertices), np.nan) if mesh_errors is None else 1000 * mesh_errors[row],
@@ -87,6 +82,19 @@ def make_examples(
             )
         )
     return examples
+
+
+def _hand_px(
+    sample: Sample, predictions: Predictions, row: int, vertices: np.ndarray, config: Config
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (21, 2) and ``vertices`` (778, 2) in px of the region, the latter by the fitted weak perspective."""
+    affine = prepare(collate([sample]), config, None, "cpu").affine
+    back = geometry.invert_affine(affine)
+    joints_px = geometry.apply_affine(back, torch.from_numpy(predictions.joints_px[row : row + 1]))
+    joints = torch.from_numpy(predictions.joints[row : row + 1]).float()
+    camera = geometry.weak_perspective(joints - joints[:, :1], joints_px)
+    vertices_px = geometry.project_weak(torch.from_numpy(vertices)[None].float(), camera)[0].numpy()
+    return joints_px[0].numpy(), vertices_px
 
 
 def _corners(model: ObjectModel | None, pose: np.ndarray, camera: np.ndarray) -> np.ndarray:

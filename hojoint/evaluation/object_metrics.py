@@ -63,13 +63,9 @@ def object_scores(
     unknown = sorted(set(names) - set(models))
     if unknown:
         raise InputError(f"names: expected objects among {', '.join(sorted(models))}; found {', '.join(unknown)}")
-    pred_N34 = _matrices("pred_pose", pred_pose, len(names), (3, 4))
-    true_N34 = _matrices("true_pose", true_pose, len(names), (3, 4))
-    camera_N33 = _matrices("camera", camera, len(names), (3, 3))
-    for argument, array in (("true_pose", true_N34), ("camera", camera_N33)):
-        if not np.isfinite(array).all():
-            row = int((~np.isfinite(array)).any((1, 2)).argmax())
-            raise InputError(f"{argument}: expected finite numbers; found NaN or infinity, first in sample {row}")
+    pred_N34 = _matrices("pred_pose", pred_pose, (len(names), 3, 4), finite=False)
+    true_N34 = _matrices("true_pose", true_pose, (len(names), 3, 4))
+    camera_N33 = _matrices("camera", camera, (len(names), 3, 3))
     scores: dict[str, dict[str, float]] = {}
     errors = {}
     for name in sorted(set(names)):
@@ -100,10 +96,13 @@ def _one_object(
     return scores, add
 
 
-def _matrices(name: str, values: Points, count: int, shape: tuple[int, int]) -> np.ndarray:
+def _matrices(name: str, values: Points, shape: tuple[int, int, int], *, finite: bool = True) -> np.ndarray:
     array = numbers(name, values)
-    if array.shape != (count, *shape):
-        raise InputError(f"{name}: expected {(count, *shape)}, one per name; found {array.shape}")
+    if array.shape != shape:
+        raise InputError(f"{name}: expected {shape}, one per name; found {array.shape}")
+    broken = ~np.isfinite(array).all((1, 2))
+    if finite and broken.any():
+        raise InputError(f"{name}: expected finite numbers; found NaN or infinity, first in sample {broken.argmax()}")
     return array
 
 
