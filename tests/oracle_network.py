@@ -1,4 +1,4 @@
-"""A network that answers from a known truth: it knows each view by its boxes and says exactly what is seen there."""
+"""Networks without weights: one answers from a known truth, by the boxes of each view; one looks at its images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hojoint.records import Frames
 
 
 class OracleNetwork(torch.nn.Module):
-    """Stands in for HOJoint. ``truths``: clip id -> (joints_px (T, 21, 2), rotations (T, 16, 3, 3), shape (T, 10)).
+    """Stands in for HOJoint. ``truths``: clip id -> (joints_px (T, 21, 2), rotations (T, 16, 3, 3), betas (T, 10)).
 
     Rotations are those of the right-hand model in the scene that the network sees, mirrored or not. On the side listed
     in ``lost`` it sees the right 2D joints but has no idea of the pose.
@@ -29,14 +29,14 @@ class OracleNetwork(torch.nn.Module):
         self.known: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
         self.asked: list[int] = []
         self.object_boxes: list[Tensor] = []
-        self.noise: Any = None  # (joints_box, rotations, shape) -> the same, disturbed
+        self.noise: Any = None  # (joints_box, rotations, betas) -> the same, disturbed
 
     def learn(self, predictor: HandPredictor, clip: Frames, numbers: np.ndarray, truth: tuple[Tensor, ...]) -> None:
         for flipped in (False, True):
             rows = np.arange(len(clip.rgb))
             views = predictor.views(clip, flipped, numbers, rows)
-            joints, rotations, shape = (values[views.frame_N] for values in truth)
-            linear = views.affine_N23[..., :2].double()
+            joints, rotations, betas = (values[views.frame_rows] for values in truth)
+            linear = views.affines[..., :2].double()
             if flipped:  # the turn of the scene after it was mirrored
                 linear = linear @ torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64))
             turn = geometry.rotation_z(torch.atan2(linear[:, 1, 0], linear[:, 0, 0])).float()
@@ -44,10 +44,10 @@ class OracleNetwork(torch.nn.Module):
             seen[:, 0] = turn @ seen[:, 0]
             if self.lost.get(clip.clip_id) is flipped:
                 seen = geometry.axis_angle_to_matrix(torch.full((*seen.shape[:2], 3), 0.9))
-            px = geometry.apply_affine(views.affine_N23, joints)
-            for n, box in enumerate(views.hand_N4):
+            px = geometry.apply_affine(views.affines, joints)
+            for n, box in enumerate(views.hand_boxes):
                 box_units = (px[n] - box[:2]) / (box[2:] - box[:2])
-                self.known[_key(box, views.object_N4[n])] = (box_units, seen[n], shape[n])
+                self.known[_key(box, views.object_boxes[n])] = (box_units, seen[n], betas[n])
 
     def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool = True) -> Any:
         assert not with_object
@@ -55,14 +55,40 @@ class OracleNetwork(torch.nn.Module):
         self.asked.append(len(images))
         self.object_boxes.append(object_boxes)
         answers = [self.known[_key(*boxes)] for boxes in zip(hand_boxes, object_boxes, strict=True)]
-        joints, rotations, shape = (torch.stack(values) for values in zip(*answers, strict=True))
+        joints, rotations, betas = (torch.stack(values) for values in zip(*answers, strict=True))
         if self.noise is not None:
-            joints, rotations, shape = self.noise(joints, rotations, shape)
-        return SimpleNamespace(hand=SimpleNamespace(joints_box=joints, rotations=rotations, betas=shape))
+            joints, rotations, betas = self.noise(joints, rotations, betas)
+        return SimpleNamespace(hand=SimpleNamespace(joints_box=joints, rotations=rotations, betas=betas))
 
 
 def _key(hand_box: Tensor, object_box: Tensor) -> bytes:
     return bytes(hand_box.numpy().tobytes() + object_box.numpy().tobytes())
+
+
+class Eyes(torch.nn.Module):
+    """A network that looks: finds a red and a green spot in the crop, and says where they are and how turned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(input_px=256, reasoning="o+")
+
+    def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool) -> Any:
+        rows, columns = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+        spots = []
+        for channel in (0, 1):
+            weight = images[:, channel] / images[:, channel].sum((1, 2), keepdim=True)
+            spots.append(torch.stack([(weight * columns).sum((1, 2)), (weight * rows).sum((1, 2))], 1))
+        red, green = spots
+        joints = torch.where((torch.arange(21) % 2 == 0)[:, None], red[:, None], green[:, None])
+        corner, size = hand_boxes[:, None, :2], hand_boxes[:, None, 2:] - hand_boxes[:, None, :2]
+        towards = green - red
+        turn = geometry.rotation_z(torch.atan2(towards[:, 1], towards[:, 0]))
+        rotations = torch.eye(3).repeat(len(images), 16, 1, 1)
+        rotations[:, 0] = turn
+        hand = SimpleNamespace(
+            joints_box=(joints - corner) / size, rotations=rotations, betas=torch.zeros(len(images), 10)
+        )
+        return SimpleNamespace(hand=hand)
 
 
 def predictor_of(network: Any, layer: Any, *, batch_views: int = 24, crop: Any = None, **tta: Any) -> HandPredictor:
@@ -71,6 +97,6 @@ def predictor_of(network: Any, layer: Any, *, batch_views: int = 24, crop: Any =
 
 def blank_clip(clip_id: str, boxes: Any, *, size: tuple[int, int] = (160, 120), objects: Any = None) -> Frames:
     boxes = np.asarray(boxes, np.float32)
-    # beside the hand, so that a mirrored view differs from a plain one in the place of its object
-    things = boxes + np.float32([20, 5, 20, 5]) if objects is None else np.asarray(objects, np.float32)
-    return Frames(clip_id, np.zeros((len(boxes), size[1], size[0], 3), np.uint8), boxes, things)
+    # beside the hand, so that a mirrored view differs from a plain one in the position of its object
+    object_boxes = boxes + np.float32([20, 5, 20, 5]) if objects is None else np.asarray(objects, np.float32)
+    return Frames(clip_id, np.zeros((len(boxes), size[1], size[0], 3), np.uint8), boxes, object_boxes)

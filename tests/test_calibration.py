@@ -264,7 +264,7 @@ def test_named_sequences_are_taken_and_an_unsorted_list_is_put_in_order_of_time(
     config = CalibrateConfig(stride=1, sequences=("A", "B"))
     found = sequences.sequence_clips(listed, config)  # type: ignore[arg-type]
     assert [(clip.clip_id, clip.indices) for clip in found] == [("A-0000", (2, 1)), ("B-0001", (4, 0))]
-    with pytest.raises(InputError, match=r"calibrate\.sequences names AP10, which .*give some of A, B, C"):
+    with pytest.raises(InputError, match=r"calibrate\.sequences names AP10, which .*choose among A, B, C"):
         sequences.sequence_clips(listed, CalibrateConfig(sequences=("A", "AP10")))  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""datasets.fingertips: the set that made the labels is named where another one is configured."""
+"""datasets.fingertips: the set that made the labels is reported where another one is configured."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ def world(tmp_path_factory):
 
 
 @pytest.mark.parametrize("split", ["train", "evaluation"])
-def test_the_set_that_made_the_labels_is_found_and_needs_no_word_where_it_is_configured(world, split):
+def test_the_fingertips_that_made_the_labels_are_found(world, split):
     """The drawn world labels the tips of ho3d_v2."""
     reader = HO3D(world.data.ho3d, split, world.crop)
     assert fingertips.advice(reader, ManoConfig(fingertips="ho3d_v2")) is None
-    said = fingertips.advice(reader, ManoConfig(fingertips="ho3d_v3"))
-    assert "mano.fingertips=ho3d_v2 (0.0 mm off)" in said
-    assert "the configured ho3d_v3" in said
+    message = fingertips.advice(reader, ManoConfig(fingertips="ho3d_v3"))
+    assert "mano.fingertips=ho3d_v2 (0.0 mm off)" in message
+    assert "the configured ho3d_v3" in message
 
 
-def test_labels_of_another_hand_are_refused_and_told_from_another_fingertip(world, monkeypatch):
+def test_labels_of_another_hand_model_are_refused(world, monkeypatch):
     reader = HO3D(world.data.ho3d, "train", world.crop)
     monkeypatch.setattr(fingertips.ho3d, "hand_pose", lambda meta, name: 1.5 + 0 * meta["handPose"].astype(float))
     with pytest.raises(InputError, match="another hand model than the stand-in hand"):
         fingertips.advice(reader, ManoConfig())
 
 
-def test_an_unknown_set_is_the_users_to_mend(world):
+def test_an_unknown_set_is_an_input_error(world):
     with pytest.raises(InputError, match="unknown fingertip set 'ho3d'"):
         fingertips.advice(HO3D(world.data.ho3d, "evaluation", world.crop), ManoConfig(fingertips="ho3d"))
 
 
-def test_dry_runs_of_training_and_of_evaluation_say_it(world, tmp_path, capsys):
+def test_dry_runs_of_training_and_of_evaluation_report_it(world, tmp_path, capsys):
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(settings.to_tree(world) | {"output": str(tmp_path / "out")}))
     other = write_teacher(world, tmp_path / "other.pt", mano={"fingertips": "smplx"})
     same = write_teacher(world, tmp_path / "same.pt")
     for job, right, wrong in (
         (train, "mano.fingertips=ho3d_v2", "mano.fingertips=smplx"),
-        (evaluate, f"evaluate.checkpoint={same}", f"evaluate.checkpoint={other}"),  # which brings its own
+        (evaluate, f"evaluate.checkpoint={same}", f"evaluate.checkpoint={other}"),  # which brings its fingertips
     ):
         assert job.main(["--config", str(path), "--dry-run", right]) == 0
         assert "note:" not in capsys.readouterr().out

@@ -25,7 +25,7 @@ def world(tmp_path_factory):
     return draw_world(tmp_path_factory.mktemp("world"), frames=1)
 
 
-def test_pose_with_the_mean_added_poses_the_vertices_of_the_truth(world):
+def test_the_pose_with_the_mean_added_makes_the_true_vertices(world):
     model = hand_model(world.mano)
     reader = FreiHAND(world.data.freihand, "evaluation", world.crop, mean_pose=model.hands_mean)
     joints, vertices = reader.truth()
@@ -77,19 +77,19 @@ def test_the_fingerprint_tells_every_label_that_training_reads(tmp_path, key):
     assert FreiHAND(config, "train").fingerprint() != before
 
 
-def test_the_evaluation_set_is_found_beside_the_training_set_or_where_it_is_said_to_be(world, tmp_path):
+def test_the_evaluation_set_lies_beside_the_training_set(world, tmp_path):
     given = Path(world.data.freihand.root)  # an evaluation set alone, as the contract's data.freihand.root=DIR
     assert FreiHAND(world.data.freihand, "evaluation").root == given
     config = write_training_set(tmp_path / "FreiHAND_pub_v2")
-    said = config.model_copy(update={"evaluation_root": str(given)})
-    assert len(FreiHAND(said, "evaluation")) == 3
+    both = config.model_copy(update={"evaluation_root": str(given)})
+    assert len(FreiHAND(both, "evaluation")) == 3
     assert len(FreiHAND(FreiHANDConfig(evaluation_root=str(given)), "evaluation")) == 3
     (tmp_path / "FreiHAND_pub_v2_eval").symlink_to(given)
     assert FreiHAND(config, "evaluation").root == tmp_path / "FreiHAND_pub_v2_eval"
     assert FreiHAND(config, "train").root == tmp_path / "FreiHAND_pub_v2"
 
 
-def test_a_training_set_alone_is_not_measured_and_that_is_said(world, tmp_path, capsys):
+def test_a_training_set_alone_is_not_measured_but_reported(world, tmp_path, capsys):
     config = write_training_set(tmp_path)
     both = settings.changed(world, data={"freihand": settings.to_tree(config)})
     assert evaluation.domains_of(both) == ["ho3d"]

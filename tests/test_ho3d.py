@@ -56,7 +56,7 @@ def test_pose_and_shape_pose_the_hand_that_the_joints_show(world):
         np.testing.assert_allclose(posed, joints - joints[0], atol=3e-5)
 
 
-def test_control_points_are_the_object_s_box_through_its_pose_and_the_mask_covers_what_is_seen(world):
+def test_control_points_and_mask_cover_the_object(world):
     reader = HO3D(world.data.ho3d, "train", world.crop)
     sample = reader[0]
     points = reader.models[sample.object_name].points
@@ -73,7 +73,7 @@ def test_control_points_are_the_object_s_box_through_its_pose_and_the_mask_cover
     assert set(np.unique(sample.object_mask)) == {0, 1}
 
 
-def test_without_a_segmentation_the_model_is_drawn_and_agrees_with_it(world, tmp_path):
+def test_without_a_segmentation_the_model_is_drawn(world, tmp_path):
     given_reader = HO3D(world.data.ho3d, "train", world.crop)
     given = given_reader[0]
     (tmp_path / "HO3D").symlink_to(given_reader.root)  # without the sibling that has the segmentations
@@ -88,7 +88,7 @@ def test_without_a_segmentation_the_model_is_drawn_and_agrees_with_it(world, tmp
     assert f"no {tmp_path}/HO3D_segmentations_rendered" in reader.advice()
 
 
-def test_segmentations_that_are_asked_for_must_be_there_and_whole(world, tmp_path):
+def test_configured_segmentations_must_exist_and_be_complete(world, tmp_path):
     config = world.data.ho3d.model_copy(update={"segmentations": str(tmp_path)})
     with pytest.raises(InputError, match=rf"data\.ho3d\.segmentations={tmp_path} must be .* with train/ in it"):
         HO3D(config, "train", world.crop)
@@ -97,7 +97,7 @@ def test_segmentations_that_are_asked_for_must_be_there_and_whole(world, tmp_pat
     reader = HO3D(config, "train", world.crop)
     path = tmp_path / "train" / f"{reader.names[0].replace('/', '/seg/')}.jpg"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match=rf"{path.name} is not a whole image"):
+    with pytest.raises(InputError, match=rf"{path.name} is not a complete image"):
         reader[0]
 
 
@@ -107,12 +107,12 @@ def test_a_point_cloud_without_a_mesh_fills_its_hull():
     camera = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
     pose = np.hstack([np.eye(3), [[0.0], [0], [1.1]]])
     mask = ho3d.silhouette(model, pose, camera, (80, 100))
-    wanted = np.zeros((80, 100), np.uint8)
-    wanted[30:51, 40:61] = 1  # the near face at 1 m: 10 px each way
-    np.testing.assert_array_equal(mask, wanted)
+    expected = np.zeros((80, 100), np.uint8)
+    expected[30:51, 40:61] = 1  # the near face at 1 m: 10 px each way
+    np.testing.assert_array_equal(mask, expected)
 
 
-def test_evaluation_has_the_annotated_box_and_truth_aligned_with_the_list(world):
+def test_evaluation_has_the_annotated_box_and_the_truth(world):
     reader = HO3D(world.data.ho3d, "evaluation", world.crop)
     joints, vertices = reader.truth()
     assert joints.shape == (len(reader), 21, 3)
@@ -128,17 +128,17 @@ def test_evaluation_has_the_annotated_box_and_truth_aligned_with_the_list(world)
         assert sample.has_object
 
 
-def test_a_shrunk_region_keeps_everything_on_its_place(world):
-    whole = HO3D(world.data.ho3d, "train", world.crop)[0]
+def test_a_shrunk_region_moves_labels_with_its_pixels(world):
+    full = HO3D(world.data.ho3d, "train", world.crop)[0]
     small = HO3D(world.data.ho3d, "train", world.crop, region_px=60)[0]
     assert max(small.image.shape[:2]) == 60
-    zoom = np.array(small.image.shape[1::-1]) / np.array(whole.image.shape[1::-1])
-    np.testing.assert_allclose(small.joints_px, (whole.joints_px + 0.5) * zoom - 0.5, atol=1e-3)
-    shrunk = cv2.resize(whole.image, small.image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    zoom = np.array(small.image.shape[1::-1]) / np.array(full.image.shape[1::-1])
+    np.testing.assert_allclose(small.joints_px, (full.joints_px + 0.5) * zoom - 0.5, atol=1e-3)
+    shrunk = cv2.resize(full.image, small.image.shape[1::-1], interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(small.image, shrunk)
 
 
-def test_the_fingerprint_tells_another_world_and_stays_for_the_same(world, tmp_path):
+def test_the_fingerprint_changes_with_the_data_alone(world, tmp_path):
     reader = HO3D(world.data.ho3d, "train", world.crop)
     assert reader.fingerprint() == HO3D(world.data.ho3d, "train", world.crop).fingerprint()
     copy = tmp_path / "copy"
@@ -161,7 +161,7 @@ def test_a_frame_without_annotation_is_refused_by_name(world, tmp_path):
         reader[0]
 
 
-def test_missing_things_are_named_with_what_to_do(world, tmp_path):
+def test_missing_files_are_named_with_what_to_do(world, tmp_path):
     with pytest.raises(InputError, match=r"data\.ho3d\.root.*needed"):
         HO3D(HO3DConfig())
     with pytest.raises(InputError, match=r"no .*train\.txt.*no such folder.*data\.ho3d\.root"):

@@ -103,7 +103,7 @@ def test_missing_segmentations_are_one_note_before_the_work(world, tmp_path, cap
     assert "note:" not in capsys.readouterr().out
     (tmp_path / "HO3D").symlink_to(world.data.ho3d.root)
     assert train.main(["--config", path, f"data.ho3d.root={tmp_path}/HO3D", "--dry-run"]) == 0
-    assert capsys.readouterr().out.count(f"note: there is no {tmp_path}/HO3D_segmentations_rendered/train") == 1
+    assert capsys.readouterr().out.count(f"note: found no {tmp_path}/HO3D_segmentations_rendered/train") == 1
 
 
 @pytest.mark.parametrize(

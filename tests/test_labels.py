@@ -1,4 +1,4 @@
-"""Clips become pseudo-labels: the side is found, frames stay in order, bad boxes are words and not crashes."""
+"""Clips become pseudo-labels: the side is found, frames stay in order, bad boxes get a verdict and raise nothing."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class World:
     def _add(self, layer: Any, clip_id: str, left: bool, count: int, seed: int) -> None:
         torch.manual_seed(seed)
         pose = 0.1 * torch.randn(48) + torch.linspace(0, 0.2, count)[:, None] * torch.randn(48).sign() * 0.3
-        shape = 0.3 * torch.randn(10).expand(count, 10)
-        out = layer(pose, shape)
+        betas = 0.3 * torch.randn(10).expand(count, 10)
+        out = layer(pose, betas)
         fixed = CAMERA.expand(count, 3)
         joints_px = camera.project(out.joints, fixed, flipped=left)
         boxes = geometry.box_of_points(camera.project(out.vertices, fixed, flipped=left)).numpy()
         numbers = np.arange(10, 10 + count, dtype=np.int32)
         pixels = blank_clip(clip_id, boxes, size=SIZE)
         clip = Clip(clip_id, clip_id, "x.webm", numbers, boxes, pixels.object_boxes, 40)
-        truth = (joints_px, geometry.axis_angle_to_matrix(pose.reshape(count, 16, 3)), shape)
+        truth = (joints_px, geometry.axis_angle_to_matrix(pose.reshape(count, 16, 3)), betas)
         # learnt as the labeller will ask: boxes clipped to the frame
         work = labels._work(clip, pixels)
         self.network.learn(self.predictor, work.frames, numbers, truth)
@@ -63,11 +63,11 @@ class World:
         )
 
 
-def test_the_side_is_found_and_every_frame_of_a_clear_clip_is_kept(layer: Any) -> None:
+def test_the_side_is_found_and_a_clear_clip_is_kept(layer: Any) -> None:
     world = World(layer, lefts={"a": False, "b": True, "c": True})
-    found = world.label()
-    assert [label.prediction.flipped for label in found] == [False, True, True]
-    for label, (truth, pose, _) in zip(found, world.truths, strict=True):
+    labelled = world.label()
+    assert [label.prediction.flipped for label in labelled] == [False, True, True]
+    for label, (truth, pose, _) in zip(labelled, world.truths, strict=True):
         assert label.verdicts == (filters.KEPT,) * 20
         torch.testing.assert_close(label.prediction.joints_px, truth[0], atol=1e-2, rtol=0)
         torch.testing.assert_close(label.prediction.pose, pose, atol=1e-4, rtol=0)
@@ -75,7 +75,7 @@ def test_the_side_is_found_and_every_frame_of_a_clear_clip_is_kept(layer: Any) -
         assert label.teacher == "t"
 
 
-def test_the_camera_carries_the_models_joints_to_the_labelled_pixels(layer: Any) -> None:
+def test_the_camera_carries_the_joints_to_the_labelled_pixels(layer: Any) -> None:
     # the contract's words: px = s * xy + t, xy of the right-hand model, negated in x for a left hand
     for label in World(layer, lefts={"a": False, "b": True}).label():
         xy = label.prediction.joints[..., :2].numpy().copy()
@@ -85,7 +85,7 @@ def test_the_camera_carries_the_models_joints_to_the_labelled_pixels(layer: Any)
         np.testing.assert_allclose(s * xy + t, label.prediction.joints_px.numpy(), atol=0.05)
 
 
-def test_probed_frames_are_not_predicted_twice_on_the_chosen_side(layer: Any) -> None:
+def test_probed_frames_are_not_predicted_again(layer: Any) -> None:
     world = World(layer, lefts={"a": True}, count=20)
     world.label(side_probe_frames=5)
     assert sum(world.network.asked) == 8 * (5 + 5 + 15)
@@ -93,15 +93,15 @@ def test_probed_frames_are_not_predicted_twice_on_the_chosen_side(layer: Any) ->
 
 def test_probing_changes_nothing_but_the_work(layer: Any) -> None:
     world = World(layer, lefts={"a": False, "b": False})
-    probed, told = world.label(), world.label(side="right")
+    probed, fixed = world.label(), world.label(side="right")
     assert sum(world.network.asked) == 8 * (2 * 8 * 2 + 12 * 2) + 8 * 40
-    for a, b in zip(probed, told, strict=True):
+    for a, b in zip(probed, fixed, strict=True):
         assert a.verdicts == b.verdicts
         torch.testing.assert_close(a.prediction.vertices, b.prediction.vertices, atol=1e-6, rtol=0)
         torch.testing.assert_close(a.prediction.joints_px, b.prediction.joints_px, atol=1e-4, rtol=0)
 
 
-def test_a_clip_no_longer_than_the_probe_is_whole_after_it(layer: Any) -> None:
+def test_a_clip_no_longer_than_the_probe_is_complete_after_it(layer: Any) -> None:
     for count in (1, 2, 8):
         world = World(layer, lefts={"a": True}, count=count)
         (label,) = world.label()
@@ -111,13 +111,13 @@ def test_a_clip_no_longer_than_the_probe_is_whole_after_it(layer: Any) -> None:
 
 
 @pytest.mark.parametrize("left", [False, True])
-def test_a_side_that_is_told_is_not_doubted(layer: Any, left: bool) -> None:
+def test_a_configured_side_is_not_doubted(layer: Any, left: bool) -> None:
     (label,) = World(layer, lefts={"a": not left}).label(side="left" if left else "right")
     assert label.prediction.flipped is left
     assert filters.KEPT not in label.verdicts  # the oracle knows nothing of this side
 
 
-def test_a_hand_beyond_the_border_is_clipped_and_one_outside_is_rejected_as_box_iou(layer: Any) -> None:
+def test_a_hand_outside_the_frame_is_rejected_as_box_iou(layer: Any) -> None:
     world = World(layer, lefts={"a": False}, count=10)
     clip, pixels = world.clips[0], world.frames[0]
     clip.hand_boxes[4] = (-90, 20, -30, 60)  # wholly outside
@@ -143,7 +143,7 @@ def test_an_object_outside_the_frame_is_none(layer: Any) -> None:
     )  # fmt: skip
 
 
-def test_frames_of_another_clip_or_of_another_length_are_our_fault(layer: Any) -> None:
+def test_frames_of_another_clip_or_length_are_refused(layer: Any) -> None:
     world = World(layer, lefts={"a": False}, count=3)
     pixels = world.frames[0]
     world.frames[0] = Frames("b", pixels.rgb, pixels.hand_boxes, pixels.object_boxes)
@@ -154,7 +154,7 @@ def test_frames_of_another_clip_or_of_another_length_are_our_fault(layer: Any) -
         world.label()
 
 
-def test_nothing_to_label_is_no_label(layer: Any) -> None:
+def test_no_clips_make_no_labels(layer: Any) -> None:
     world = World(layer, lefts={})
     assert world.label() == []
 

@@ -55,7 +55,7 @@ def test_mirroring_turns_x_and_leaves_the_right_hand_s_pose():
     np.testing.assert_allclose(offsets[0] * [-1, 1], offsets[1], atol=1e-4)
 
 
-def test_the_object_widens_the_crop_only_where_settings_want_it_and_is_never_a_label():
+def test_the_object_may_widen_the_crop_and_is_never_a_label():
     for flipped in (False, True):
         rows = table_of(row("1-a", 3, flipped=flipped))
         sample = PseudoLabelled(rows, CropConfig(unlabelled_region="union"))[0]
@@ -70,14 +70,14 @@ def test_the_object_widens_the_crop_only_where_settings_want_it_and_is_never_a_l
 
 def test_the_order_of_files_changes_nothing():
     rows = [row("2-b", 1, flipped=False), row("1-a", 9, flipped=True), row("1-a", 3, flipped=False)]
-    first, second = (PseudoLabelled(table_of(*each)) for each in (rows, rows[::-1]))
+    first, second = (PseudoLabelled(table_of(*order)) for order in (rows, rows[::-1]))
     assert first.names == second.names == ["1-a/3", "1-a/9", "2-b/1"]
     assert first.fingerprint() == second.fingerprint()
     assert first.fingerprint() != PseudoLabelled(table_of(*rows[:2])).fingerprint()
     np.testing.assert_array_equal(first[1].image, second[1].image)
 
 
-def test_more_images_than_one_arrow_array_can_hold_are_read_where_they_lie():
+def test_more_images_than_one_arrow_array_holds_are_not_copied():
     image = row("1-a", 0, flipped=False)["image"] + bytes(32 << 20)
     rows = [row("1-a", frame, flipped=False, image=b"") for frame in reversed(range(72))]
     table = table_of(*rows).drop_columns(["image", "image_box"])

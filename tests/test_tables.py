@@ -60,12 +60,12 @@ def labels(
     spatial["box_iou"][0] = torch.nan
     scores = filters.with_temporal(
         spatial,
-        joints_px_TJ2=prediction.joints_px,
-        rotations_T1633=prediction.rotations,
-        pose_T48=pose,
-        betas_T10=prediction.betas,
-        boxes_T4=torch.from_numpy(clip.hand_boxes),
-        frames_T=torch.tensor(numbers),
+        joints_px=prediction.joints_px,
+        rotations=prediction.rotations,
+        pose=pose,
+        betas=prediction.betas,
+        boxes=torch.from_numpy(clip.hand_boxes),
+        frames=torch.tensor(numbers),
         config=FilterConfig(),
     )
     camera = torch.rand(count, 3, generator=random)
@@ -83,8 +83,13 @@ def config(**groups: Any) -> Config:
     return Config.model_validate(groups)
 
 
+def image_boxes(label: PseudoLabels, settings: Config) -> np.ndarray:
+    rows = tables.with_images(tables.predictions_table([label]), list(frames_of(label).rgb), settings)
+    return tables.array_of(rows, "image_box")
+
+
 def test_the_columns_are_the_contracts() -> None:
-    wanted = {
+    expected = {
         "video_id": pa.string(), "clip_id": pa.string(), "frame": pa.int32(), "flipped": pa.bool_(),
         "hand_box": 4, "object_box": 4, "joints_px": 42, "mano_pose": 48, "mano_shape": 10, "camera": 3,
         "score_box_iou": pa.float32(), "score_reprojection": pa.float32(), "score_bone_length": pa.float32(),
@@ -92,7 +97,7 @@ def test_the_columns_are_the_contracts() -> None:
         "score_shape_spread": pa.float32(), "verdict": pa.string(), "teacher": pa.string(),
     }  # fmt: skip
     for schema in (tables.PREDICTIONS_SCHEMA, tables.PSEUDO_LABELS_SCHEMA):
-        for name, kind in wanted.items():
+        for name, kind in expected.items():
             assert schema.field(name).type == (pa.list_(pa.float32(), kind) if isinstance(kind, int) else kind)
     extra = set(tables.PSEUDO_LABELS_SCHEMA.names) - set(tables.PREDICTIONS_SCHEMA.names)
     assert extra == {"image", "image_box"}
@@ -161,7 +166,7 @@ def test_foreign_old_and_broken_files_are_refused_by_name(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"cannot read the table .*a\.parquet"):
         tables.read([str(path)])
     pq.write_table(pa.table({"x": [1]}), path)
-    with pytest.raises(InputError, match=r"a\.parquet has schema version none, wanted 1"):
+    with pytest.raises(InputError, match=r"a\.parquet has schema version none, expected 1"):
         tables.read([str(path)])
     pq.write_table(tables.predictions_table([labels()]).drop_columns(["camera"]), path)
     with pytest.raises(InputError, match=r"a\.parquet lacks the columns camera"):
@@ -175,19 +180,19 @@ def test_kept_frames_carry_the_pixels_of_their_image_box() -> None:
     assert table["frame"].to_pylist() == kept
     assert 0 not in kept
     assert set(table["verdict"].to_pylist()) == {"kept"}
-    whole = frames_of(label).rgb[0].astype(int)
+    native = frames_of(label).rgb[0].astype(int)
     for data, box in zip(table["image"].to_pylist(), table["image_box"].to_pylist(), strict=True):
         image = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         x0, y0, x1, y1 = map(int, box)
         assert (x0, y0, x1, y1) == (0, 0, 65, 64)  # centre (25, 32), side 40, doubled, inside 96 x 64
         assert image.shape == (y1 - y0, x1 - x0, 3)
-        assert np.abs(image - whole[y0:y1, x0:x1]).mean() < 3
+        assert np.abs(image - native[y0:y1, x0:x1]).mean() < 3
 
 
-def test_the_image_holds_the_object_where_the_crop_takes_the_union() -> None:
+def test_the_image_holds_the_object_where_the_union_is_cut() -> None:
     label = labels()
-    hand = tables.image_boxes(label, frames_of(label), Config())
-    union = tables.image_boxes(label, frames_of(label), config(crop={"unlabelled_region": "union"}))
+    hand = image_boxes(label, Config())
+    union = image_boxes(label, config(crop={"unlabelled_region": "union"}))
     assert hand[1].tolist() == [0, 0, 65, 64]
     assert union[1].tolist() == [0, 0, 85, 64]  # 10..60, centre 35, side 50, doubled
     assert union[0].tolist() == hand[0].tolist()  # no object in frame 0
@@ -196,13 +201,13 @@ def test_the_image_holds_the_object_where_the_crop_takes_the_union() -> None:
 def test_a_box_beyond_the_border_still_has_a_pixel_to_show() -> None:
     label = labels()
     label.clip.hand_boxes[0] = (WIDTH, 0, WIDTH, 0)
-    box = tables.image_boxes(label, frames_of(label), Config())[0]
+    box = image_boxes(label, Config())[0]
     assert (box[2:] > box[:2]).all()
     assert (box >= 0).all()
     assert (box <= (WIDTH, HEIGHT, WIDTH, HEIGHT)).all()
 
 
-def test_clips_are_told_apart_and_their_frames_put_in_order() -> None:
+def test_rows_are_grouped_by_clip_with_ascending_frames() -> None:
     table = tables.predictions_table([labels("b-h0-0000-0004"), labels("a-h0-0000-0004")])
     shuffled = table.take(np.random.default_rng(0).permutation(10))
     groups = [shuffled.take(rows) for rows in tables.clips_of(shuffled)]
@@ -222,17 +227,17 @@ def test_scoring_again_with_the_same_settings_changes_nothing() -> None:
     assert again["verdict"].to_pylist() == table["verdict"].to_pylist()
 
 
-def test_other_thresholds_give_the_verdicts_that_labelling_with_them_would() -> None:
+def test_other_thresholds_make_the_verdicts_of_labelling() -> None:
     label = labels("b-h0-0000-0011", numbers=tuple(range(12)))
     strict = FilterConfig(max_joint_step=0.04, neighbour="valid", shape_sigmas=1.0, pose_step="literal")
     direct = filters.with_temporal(
         {rule: label.scores[rule] for rule in filters.SPATIAL_RULES},
-        joints_px_TJ2=label.prediction.joints_px,
-        rotations_T1633=label.prediction.rotations,
-        pose_T48=label.prediction.pose,
-        betas_T10=label.prediction.betas,
-        boxes_T4=torch.from_numpy(label.clip.hand_boxes),
-        frames_T=torch.arange(12),
+        joints_px=label.prediction.joints_px,
+        rotations=label.prediction.rotations,
+        pose=label.prediction.pose,
+        betas=label.prediction.betas,
+        boxes=torch.from_numpy(label.clip.hand_boxes),
+        frames=torch.arange(12),
         config=strict,
     )
     again = tables.rescored(tables.predictions_table([label]), strict)
@@ -240,7 +245,7 @@ def test_other_thresholds_give_the_verdicts_that_labelling_with_them_would() -> 
     assert set(again["verdict"].to_pylist()) != set(label.verdicts)
 
 
-def test_a_row_whose_camera_did_not_fit_is_rejected_again_where_no_rule_says_so() -> None:
+def test_a_row_whose_camera_did_not_fit_is_rejected_again() -> None:
     label = labels()
     table = tables.predictions_table([dataclasses.replace(label, camera=label.camera * torch.tensor([-1.0, 1, 1]))])
     for enabled in ((), ("shape_spread",)):

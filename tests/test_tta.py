@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from oracle_network import OracleNetwork, blank_clip, predictor_of
+from oracle_network import Eyes, OracleNetwork, blank_clip, predictor_of
 from torch import Tensor
 
 from hojoint import geometry
@@ -55,37 +54,37 @@ def assert_same(a: HandPrediction, b: HandPrediction, *, px: float = 1e-3, other
 def test_undoing_is_exact(layer: Any, flipped: bool, views: int) -> None:
     clip, known = blank_clip("7-h0", BOXES), truth(3)
     predictor, _ = oracle(layer, [clip], [known], views=views)
-    found = predictor.predict([clip], [flipped])[0]
-    torch.testing.assert_close(found.joints_px, known[0], atol=2e-4, rtol=0)
-    torch.testing.assert_close(found.rotations, known[1], atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.betas, known[2], atol=1e-5, rtol=0)
-    assert found.flipped is flipped
-    assert (found.joints_spread_px < 1e-3).all()
-    assert (found.rotation_spread < 1e-3).all()
+    predicted = predictor.predict([clip], [flipped])[0]
+    torch.testing.assert_close(predicted.joints_px, known[0], atol=2e-4, rtol=0)
+    torch.testing.assert_close(predicted.rotations, known[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(predicted.betas, known[2], atol=1e-5, rtol=0)
+    assert predicted.flipped is flipped
+    assert (predicted.joints_spread_px < 1e-3).all()
+    assert (predicted.rotation_spread < 1e-3).all()
 
 
-def test_the_hand_is_made_from_the_averages_and_the_pose_is_the_rotations(layer: Any) -> None:
+def test_joints_and_pose_follow_from_the_averaged_rotations(layer: Any) -> None:
     clip, known = blank_clip("7-h0", BOXES), truth(3)
-    found = oracle(layer, [clip], [known])[0].predict([clip], [False])[0]
-    again = layer(found.pose, found.betas)
-    torch.testing.assert_close(again.vertices, found.vertices, atol=1e-5, rtol=0)
-    torch.testing.assert_close(again.joints, found.joints, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.joints[:, 0], torch.zeros(3, 3))
+    predicted = oracle(layer, [clip], [known])[0].predict([clip], [False])[0]
+    again = layer(predicted.pose, predicted.betas)
+    torch.testing.assert_close(again.vertices, predicted.vertices, atol=1e-5, rtol=0)
+    torch.testing.assert_close(again.joints, predicted.joints, atol=1e-5, rtol=0)
+    torch.testing.assert_close(predicted.joints[:, 0], torch.zeros(3, 3))
 
 
 def test_views_are_turned_by_equal_steps_about_the_hand(layer: Any) -> None:
     clip = blank_clip("7-h0", BOXES)
     predictor = predictor_of(OracleNetwork(), layer)
     views = predictor.views(clip, False, np.arange(3), np.arange(3))
-    angles = views.angle_N.reshape(3, 8).double()
+    angles = views.angles.reshape(3, 8).double()
     steps = torch.remainder(angles.diff(dim=1), 2 * math.pi)
     torch.testing.assert_close(steps, torch.full_like(steps, math.pi / 4), atol=1e-5, rtol=0)
-    scale = torch.linalg.det(views.affine_N23[..., :2]).sqrt().reshape(3, 8)
+    scale = torch.linalg.det(views.affines[..., :2]).sqrt().reshape(3, 8)
     sides = torch.tensor([60.0, 95.0, 70.0])[:, None]
     ratio = scale * 2.0 * sides / 64  # 1 where the crop of hand_context 2 fills the input exactly
     assert ((ratio > 0.89) & (ratio < 1.12)).all()
     centre = geometry.apply_affine(
-        views.affine_N23, torch.tensor(BOXES)[views.frame_N].reshape(-1, 2, 2).mean(1)[:, None]
+        views.affines, torch.tensor(BOXES)[views.frame_rows].reshape(-1, 2, 2).mean(1)[:, None]
     )
     assert ((centre - 31.5).abs() < 0.05 * 64 * 1.2 + 1).all()
 
@@ -104,14 +103,14 @@ def test_views_turn_no_further_than_they_may() -> None:
     assert np.abs(angles).max() <= math.radians(45)
 
 
-def test_the_order_of_the_views_does_not_show(layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_the_views_does_not_matter(layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clip, known = blank_clip("7-h0", BOXES), truth(3)
 
-    def noise(joints: Tensor, rotations: Tensor, shape: Tensor) -> tuple[Tensor, ...]:
-        # a different error in every view, which follows the view and not its place in the batch
+    def noise(joints: Tensor, rotations: Tensor, betas: Tensor) -> tuple[Tensor, ...]:
+        # a different error in every view, which follows the view and not its row in the batch
         key = (joints[:, 3, 0] * 997).frac()[:, None]
         turn = geometry.rotation_z(0.3 * key[:, 0])[:, None]
-        return joints + 0.05 * key[..., None], turn @ rotations, shape + key
+        return joints + 0.05 * key[..., None], turn @ rotations, betas + key
 
     straight, network = oracle(layer, [clip], [known])
     network.noise = noise
@@ -124,32 +123,32 @@ def test_the_order_of_the_views_does_not_show(layer: Any, monkeypatch: pytest.Mo
     assert (first.joints_spread_px > 0.5).all()
 
 
-def test_the_spread_is_the_rms_distance_of_the_views_from_their_mean(layer: Any) -> None:
+def test_the_spread_is_the_rms_distance_from_the_views_mean(layer: Any) -> None:
     clip, known = blank_clip("7-h0", BOXES[:1]), truth(1)
     predictor, network = oracle(layer, [clip], [known])
     views = predictor.views(clip, False, np.arange(1), np.arange(1))
     sign = torch.tensor([1.0, -1.0]).repeat(4)
 
-    def noise(joints: Tensor, rotations: Tensor, shape: Tensor) -> tuple[Tensor, ...]:
+    def noise(joints: Tensor, rotations: Tensor, betas: Tensor) -> tuple[Tensor, ...]:
         # 3 px of the native frame to the right or left; half the views turn every joint by +0.2 and half by -0.2 rad
-        moved = (views.affine_N23[..., :2] @ torch.tensor([3.0, 0.0])) * sign[:, None]
-        size = views.hand_N4[:, 2:] - views.hand_N4[:, :2]
+        moved = (views.affines[..., :2] @ torch.tensor([3.0, 0.0])) * sign[:, None]
+        size = views.hand_boxes[:, 2:] - views.hand_boxes[:, :2]
         turn = geometry.rotation_z(0.2 * sign)[:, None]
-        return joints + (moved / size)[:, None], turn @ rotations, shape
+        return joints + (moved / size)[:, None], turn @ rotations, betas
 
     network.noise = noise
-    found = predictor.predict([clip], [False])[0]
-    torch.testing.assert_close(found.joints_px, known[0], atol=1e-3, rtol=0)
-    assert found.joints_spread_px.item() == pytest.approx(3.0, abs=1e-3)
-    assert found.rotation_spread.item() == pytest.approx(0.2, abs=1e-4)
-    torch.testing.assert_close(found.rotations, known[1], atol=1e-5, rtol=0)
+    predicted = predictor.predict([clip], [False])[0]
+    torch.testing.assert_close(predicted.joints_px, known[0], atol=1e-3, rtol=0)
+    assert predicted.joints_spread_px.item() == pytest.approx(3.0, abs=1e-3)
+    assert predicted.rotation_spread.item() == pytest.approx(0.2, abs=1e-4)
+    torch.testing.assert_close(predicted.rotations, known[1], atol=1e-5, rtol=0)
 
 
 def test_a_rotation_near_pi_is_averaged_without_a_wrap(layer: Any) -> None:
     clip = blank_clip("7-h0", BOXES[:1])
-    joints, rotations, shape = truth(1)
+    joints, rotations, betas = truth(1)
     rotations[0, 3] = geometry.axis_angle_to_matrix(torch.tensor([math.pi, 0.0, 0.0]))
-    predictor, network = oracle(layer, [clip], [(joints, rotations, shape)])
+    predictor, network = oracle(layer, [clip], [(joints, rotations, betas)])
     sign = torch.tensor([1.0, -1.0]).repeat(4)
 
     def noise(j: Tensor, r: Tensor, s: Tensor) -> tuple[Tensor, ...]:
@@ -160,23 +159,23 @@ def test_a_rotation_near_pi_is_averaged_without_a_wrap(layer: Any) -> None:
         return j, r, s
 
     network.noise = noise
-    found = predictor.predict([clip], [False])[0]
-    assert geometry.geodesic(found.rotations[0, 3], rotations[0, 3]).item() < 1e-4
+    predicted = predictor.predict([clip], [False])[0]
+    assert geometry.geodesic(predicted.rotations[0, 3], rotations[0, 3]).item() < 1e-4
 
 
 def test_a_view_that_is_not_finite_spoils_its_frame_and_no_other(layer: Any) -> None:
     clip, known = blank_clip("7-h0", BOXES), truth(3)
     predictor, network = oracle(layer, [clip], [known], batch_views=24)
 
-    def noise(joints: Tensor, rotations: Tensor, shape: Tensor) -> tuple[Tensor, ...]:
+    def noise(joints: Tensor, rotations: Tensor, betas: Tensor) -> tuple[Tensor, ...]:
         rotations = rotations.clone()
         rotations[9] = torch.nan  # the second view of the second frame
-        return joints, rotations, shape
+        return joints, rotations, betas
 
     network.noise = noise
-    found = predictor.predict([clip], [False])[0]
-    assert found.pose.isnan().any(1).tolist() == [False, True, False]
-    assert found.vertices.isnan().any(2).any(1).tolist() == [False, True, False]
+    predicted = predictor.predict([clip], [False])[0]
+    assert predicted.pose.isnan().any(1).tolist() == [False, True, False]
+    assert predicted.vertices.isnan().any(2).any(1).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("batch_views", [1, 7, 8, 100])
@@ -184,8 +183,8 @@ def test_clips_that_share_batches_keep_their_own_answers(layer: Any, batch_views
     clips = [blank_clip("a", BOXES), blank_clip("b", BOXES[:1]), blank_clip("c", BOXES[1:], size=(200, 140))]
     truths = [truth(3, 1), truth(1, 2), truth(2, 3)]
     predictor, network = oracle(layer, clips, truths, batch_views=batch_views)
-    found = predictor.predict(clips, [False, True, False])
-    for prediction, known in zip(found, truths, strict=True):
+    predicted = predictor.predict(clips, [False, True, False])
+    for prediction, known in zip(predicted, truths, strict=True):
         torch.testing.assert_close(prediction.joints_px, known[0], atol=5e-4, rtol=0)
         torch.testing.assert_close(prediction.rotations, known[1], atol=1e-5, rtol=0)
     assert sum(network.asked) == 8 * 6
@@ -195,8 +194,8 @@ def test_clips_that_share_batches_keep_their_own_answers(layer: Any, batch_views
 def test_some_rows_are_predicted_as_they_are_among_all(layer: Any) -> None:
     clip, known = blank_clip("a", BOXES), truth(3)
     predictor, network = oracle(layer, [clip], [known])
-    found = predictor.predict([clip], [False], rows=[np.array([2, 0])])[0]
-    torch.testing.assert_close(found.joints_px, known[0][[2, 0]], atol=5e-4, rtol=0)
+    predicted = predictor.predict([clip], [False], rows=[np.array([2, 0])])[0]
+    torch.testing.assert_close(predicted.joints_px, known[0][[2, 0]], atol=5e-4, rtol=0)
     assert network.asked == [16]
 
 
@@ -229,7 +228,7 @@ def test_a_frames_result_does_not_depend_on_its_batch(layer: Any) -> None:
     torch.testing.assert_close(single.joints_px[0], alone[0].joints_px[1], atol=1e-2, rtol=0)
 
 
-def test_a_left_hand_is_predicted_as_the_right_hand_of_the_mirrored_video(layer: Any) -> None:
+def test_a_left_hand_is_the_right_hand_of_the_mirrored_video(layer: Any) -> None:
     predictor = predictor_of(tiny_network(), layer)
     clip = noisy_clip("a", 3, 4)
     width = clip.rgb.shape[2]
@@ -244,7 +243,7 @@ def test_a_left_hand_is_predicted_as_the_right_hand_of_the_mirrored_video(layer:
     torch.testing.assert_close(left.rotations, right.rotations, atol=2e-3, rtol=0)
 
 
-def test_object_boxes_travel_with_the_views_for_the_variants_whose_hand_needs_them(layer: Any) -> None:
+def test_object_boxes_turn_with_their_views(layer: Any) -> None:
     objects = [[50, 40, 110, 100], [np.nan] * 4, [60, 60, 120, 120]]
     clip, known = blank_clip("a", BOXES, objects=objects), truth(3)
     predictor, network = oracle(layer, [clip], [known])
@@ -253,38 +252,12 @@ def test_object_boxes_travel_with_the_views_for_the_variants_whose_hand_needs_th
     assert seen[1].isnan().all()
     # a square box keeps its side, up to the view's scale, whatever the turn
     views = predictor.views(clip, False, np.arange(3), np.arange(3))
-    scale = torch.linalg.det(views.affine_N23[..., :2]).sqrt().reshape(3, 8)
+    scale = torch.linalg.det(views.affines[..., :2]).sqrt().reshape(3, 8)
     torch.testing.assert_close((seen[..., 2] - seen[..., 0])[[0, 2]], 60 * scale[[0, 2]], atol=1e-3, rtol=0)
 
 
-class Eyes(torch.nn.Module):
-    """A network that looks: finds a red and a green spot in the crop, and says where they are and how turned."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.config = SimpleNamespace(input_px=256, reasoning="o+")
-
-    def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool) -> Any:
-        rows, columns = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
-        spots = []
-        for channel in (0, 1):
-            weight = images[:, channel] / images[:, channel].sum((1, 2), keepdim=True)
-            spots.append(torch.stack([(weight * columns).sum((1, 2)), (weight * rows).sum((1, 2))], 1))
-        red, green = spots
-        joints = torch.where((torch.arange(21) % 2 == 0)[:, None], red[:, None], green[:, None])
-        corner, size = hand_boxes[:, None, :2], hand_boxes[:, None, 2:] - hand_boxes[:, None, :2]
-        towards = green - red
-        turn = geometry.rotation_z(torch.atan2(towards[:, 1], towards[:, 0]))
-        rotations = torch.eye(3).repeat(len(images), 16, 1, 1)
-        rotations[:, 0] = turn
-        hand = SimpleNamespace(
-            joints_box=(joints - corner) / size, rotations=rotations, betas=torch.zeros(len(images), 10)
-        )
-        return SimpleNamespace(hand=hand)
-
-
 @pytest.mark.parametrize("flipped", [False, True])
-def test_what_is_seen_in_turned_crops_lands_where_it_is_in_the_frame(layer: Any, flipped: bool) -> None:
+def test_joints_seen_in_turned_crops_return_to_the_frame(layer: Any, flipped: bool) -> None:
     width, height = 160, 120
     red, green = (70, 50), (95, 70)
     image = np.zeros((height, width, 3), np.float32)
@@ -293,14 +266,14 @@ def test_what_is_seen_in_turned_crops_lands_where_it_is_in_the_frame(layer: Any,
         image[..., channel] = 255 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 18)
     boxes = np.float32([[50, 30, 120, 90]])
     clip = Frames("a", image.round().astype(np.uint8)[None], boxes, np.full_like(boxes, np.nan))
-    found = predictor_of(Eyes(), layer, crop=CropConfig(context=1.6)).predict([clip], [flipped])[0]
-    torch.testing.assert_close(found.joints_px[0, 0], torch.tensor([70.0, 50.0]), atol=0.05, rtol=0)
-    torch.testing.assert_close(found.joints_px[0, 1], torch.tensor([95.0, 70.0]), atol=0.05, rtol=0)
-    assert found.joints_spread_px.item() < 0.2
+    predicted = predictor_of(Eyes(), layer, crop=CropConfig(context=1.6)).predict([clip], [flipped])[0]
+    torch.testing.assert_close(predicted.joints_px[0, 0], torch.tensor([70.0, 50.0]), atol=0.05, rtol=0)
+    torch.testing.assert_close(predicted.joints_px[0, 1], torch.tensor([95.0, 70.0]), atol=0.05, rtol=0)
+    assert predicted.joints_spread_px.item() < 0.2
     # the scene's own angle: of the mirrored scene for a left hand
     angle = math.atan2(20, -25 if flipped else 25)
     torch.testing.assert_close(
-        found.rotations[0, 0], geometry.rotation_z(torch.tensor(angle)), atol=0.01, rtol=0
+        predicted.rotations[0, 0], geometry.rotation_z(torch.tensor(angle)), atol=0.01, rtol=0
     )  # fmt: skip
 
 
@@ -309,12 +282,12 @@ def test_what_is_seen_in_turned_crops_lands_where_it_is_in_the_frame(layer: Any,
 def test_a_gpu_predicts_what_the_cpu_predicts() -> None:
     clips = [noisy_clip("a", 3, 1), noisy_clip("b", 2, 2, (200, 100))]
     crop, settings = CropConfig(), TtaConfig()
-    found = [
+    predicted = [
         HandPredictor(tiny_network(), hand_layer(ManoConfig()), crop, settings, device, 20).predict(
             clips, [False, True]
         )
         for device in ("cpu", "cuda")
     ]
-    for a, b in zip(*found, strict=True):
+    for a, b in zip(*predicted, strict=True):
         assert b.joints_px.device.type == "cpu"
         assert_same(a, b, px=0.5, other=0.02)  # TF32 convolutions

@@ -1,4 +1,4 @@
-"""Videos and containers: what comes out of good files, and what is said of bad ones."""
+"""Videos and containers: good files are decoded, bad ones refused with their kind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def kind_of(path: Path, **options) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".webm", ".mp4"])
-def test_every_frame_comes_out_in_its_place(tmp_path: Path, suffix: str) -> None:
+def test_every_frame_is_decoded_under_its_number(tmp_path: Path, suffix: str) -> None:
     decoded = decode(str(write_video(tmp_path / f"a{suffix}")))
     assert decoded.rgb.shape == (20, HEIGHT, WIDTH, 3)
     assert decoded.count == 20
@@ -36,31 +36,31 @@ def test_every_frame_comes_out_in_its_place(tmp_path: Path, suffix: str) -> None
         assert int(np.argmin(errors)) == number
 
 
-def test_chosen_frames_are_those_of_the_whole(good_video: Path) -> None:
-    whole = decode(str(good_video))
+def test_chosen_frames_are_those_of_the_complete_video(good_video: Path) -> None:
+    complete = decode(str(good_video))
     some = decode(str(good_video), [7, 3, 19, 3])
     assert some.numbers.tolist() == [3, 7, 19]
-    np.testing.assert_array_equal(some.rgb, whole.rgb[[3, 7, 19]])
+    np.testing.assert_array_equal(some.rgb, complete.rgb[[3, 7, 19]])
 
 
-def test_a_video_may_hold_one_frame_less_than_annotated_and_the_answer_says_which_it_holds(good_video: Path) -> None:
+def test_a_video_may_hold_one_frame_less_than_annotated(good_video: Path) -> None:
     decoded = decode(str(good_video), range(21), annotated_frames=21)
     assert decoded.numbers.tolist() == list(range(20))
     assert kind_of(good_video, annotated_frames=22) == "truncated"
 
 
-def test_a_container_may_promise_one_frame_more_than_it_holds_and_not_two(monkeypatch, good_video: Path) -> None:
-    true = containers.promise(good_video)
-    for more, kept in ((1, True), (2, False)):
-        longer = containers.Promise(true.width, true.height, true.seconds + more / FPS, None, False)
-        monkeypatch.setattr(containers, "promise", lambda path, longer=longer: longer)
-        if kept:
+def test_a_header_may_list_one_frame_more_than_the_file_holds(monkeypatch, good_video: Path) -> None:
+    true = containers.read_header(good_video)
+    for more, accepted in ((1, True), (2, False)):
+        longer = containers.Header(true.width, true.height, true.seconds + more / FPS, None, False)
+        monkeypatch.setattr(containers, "read_header", lambda path, longer=longer: longer)
+        if accepted:
             assert decode(str(good_video)).count == 20
         else:
             assert kind_of(good_video) == "truncated"
 
 
-def test_each_broken_file_is_refused_with_its_class(tmp_path: Path, good_video: Path) -> None:
+def test_broken_files_are_refused_with_their_kind(tmp_path: Path, good_video: Path) -> None:
     broken = write_broken(tmp_path, good_video)
     del broken["hang"]  # that is the guard's to end, see test_decoding
     for name, kind in broken.items():
@@ -96,18 +96,18 @@ def test_too_many_frames_are_refused(good_video: Path) -> None:
 
 
 def test_the_header_says_what_was_written(tmp_path: Path) -> None:
-    short = containers.promise(write_video(tmp_path / "a.webm", 24, width=120, height=80))
+    short = containers.read_header(write_video(tmp_path / "a.webm", 24, width=120, height=80))
     assert (short.width, short.height, short.frames, short.cut) == (120, 80, None, False)
     assert short.seconds == pytest.approx(24 / FPS, abs=0.01)
-    indexed = containers.promise(write_video(tmp_path / "a.mp4", 24, width=120, height=80))
+    indexed = containers.read_header(write_video(tmp_path / "a.mp4", 24, width=120, height=80))
     assert (indexed.width, indexed.height, indexed.frames, indexed.cut) == (120, 80, 24, False)
     assert indexed.seconds == pytest.approx(24 / FPS, abs=0.01)
 
 
-def test_a_video_that_starts_late_promises_its_length_from_its_first_frame(tmp_path: Path) -> None:
+def test_the_length_of_a_late_video_counts_from_its_first_frame(tmp_path: Path) -> None:
     late = tmp_path / "late.webm"
     late.write_bytes(webm(ticks=4833.0, first=83))
-    assert containers.promise(late).seconds == pytest.approx(4.75)
+    assert containers.read_header(late).seconds == pytest.approx(4.75)
 
 
 def test_a_header_with_wild_sizes_ends(tmp_path: Path) -> None:
@@ -116,11 +116,11 @@ def test_a_header_with_wild_sizes_ends(tmp_path: Path) -> None:
     good = webm()
     for _ in range(300):
         broken = bytearray(good)
-        for place in random.integers(4, len(good), 5):
-            broken[place] = random.integers(256)
+        for position in random.integers(4, len(good), 5):
+            broken[position] = random.integers(256)
         wild.write_bytes(broken)
         with contextlib.suppress(containers.NotAVideo, containers.BrokenHeader):
-            containers.promise(wild)
+            containers.read_header(wild)
 
 
 def test_an_element_that_claims_gigabytes_is_not_read(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_an_element_that_claims_gigabytes_is_not_read(tmp_path: Path) -> None:
     size[-9:-1] = (1 << 56 | 2**40).to_bytes(8, "big")
     claims.write_bytes(element(0x1A45DFA3, b"") + element(0x18538067, bytes(size)))
     with pytest.raises((containers.BrokenHeader, containers.NotAVideo)):
-        containers.promise(claims)
+        containers.read_header(claims)
 
 
 def test_the_child_answers_over_pipes_and_imports_no_torch(good_video: Path) -> None:

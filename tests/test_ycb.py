@@ -54,7 +54,6 @@ def test_a_mesh_with_colours_and_every_kind_of_face_is_read(tmp_path, file):
     model = ycb.load_models(tmp_path)["pyramid"]
     np.testing.assert_array_equal(model.vertices[4], [0.05, 0.05, 0.1])
     assert model.faces.tolist() == [[0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4], [0, 1, 2], [0, 2, 3]]
-    assert ycb.load_models(tmp_path, meshes=False)["pyramid"].faces is None
 
 
 def test_a_flat_object_has_a_diameter_too():
@@ -72,7 +71,7 @@ def test_a_flat_object_has_a_diameter_too():
         ("0 0 0\n100 0 0\n0 100 0\n0 0 190\n", "spans 190 m: it must be in metres"),
     ],
 )
-def test_a_points_file_that_is_none_is_refused(tmp_path, text, message):
+def test_a_damaged_points_file_is_refused(tmp_path, text, message):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "points.xyz").write_text(text)
     with pytest.raises(InputError, match=message):
@@ -80,12 +79,12 @@ def test_a_points_file_that_is_none_is_refused(tmp_path, text, message):
 
 
 @pytest.mark.parametrize("text", ["v 0 0 0\nf 1 2 3\n", "v 0 0\nf 1 1 1\n", "v 0 0 0\nf a b c\n", "solid ascii\n"])
-def test_a_mesh_that_is_none_is_refused(tmp_path, text):
+def test_a_damaged_mesh_is_refused(tmp_path, text):
     write(tmp_path, "x", np.eye(4, 3), text)
     with pytest.raises(InputError, match="textured_simple"):
         ycb.load_models(tmp_path)
 
 
-def test_a_folder_without_models_says_what_is_wanted(tmp_path):
+def test_a_folder_without_models_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no object models under .*points\.xyz"):
         ycb.load_models(tmp_path / "none")

@@ -1,1 +1,1 @@
-"""Readers: each data set becomes a list of Sample records; every convention is converted at its door."""
+"""Readers: each data set becomes a list of Sample records; every convention is converted on reading."""

@@ -35,7 +35,7 @@ class VideoBoxes:
     """All boxes of one video, flat: K hand boxes and M object boxes, each with its 0-based frame number."""
 
     video_id: str
-    annotated_frames: int  # frames that the list speaks of; the video may be longer
+    annotated_frames: int  # frames that the list covers; the video may be longer
     hand_frames: np.ndarray  # (K,) int32, ascending
     hand_boxes: np.ndarray  # (K, 4) float32 xyxy px
     object_frames: np.ndarray  # (M,) int32, ascending
@@ -51,10 +51,10 @@ def read_boxes(
 
     Args:
         path: file or folder.
-        progress: called with (characters read so far, bytes in all), now and then.
+        progress: called after each video with (characters read so far, bytes in all).
 
     Raises:
-        InputError: nothing to read, not JSON, of another shape, or one video in two parts.
+        InputError: no file to read, not JSON, of another shape, or one video in two parts.
     """
     parts = _parts(Path(path))
     total = sum(part.stat().st_size for part in parts)
@@ -83,8 +83,8 @@ def _parts(path: Path) -> list[Path]:
         raise InputError(f"no box annotation at {path}; set videos.boxes to a Something-Else JSON file or its folder")
     parts = sorted(path.glob(PARTS)) or sorted(path.glob("*.json"))
     if not parts:
-        found = ", ".join(sorted(os.listdir(path))[:3]) or "nothing"
-        raise InputError(f"the folder {path} holds no {PARTS} and no other *.json (found: {found}); set videos.boxes")
+        names = ", ".join(sorted(os.listdir(path))[:3]) or "nothing"
+        raise InputError(f"the folder {path} holds no {PARTS} and no other *.json (found: {names}); set videos.boxes")
     return parts
 
 
@@ -104,8 +104,8 @@ def _stream_entries(path: Path, stream: _Stream) -> Iterator[tuple[str, Any, int
         key = stream.value("a video id")
         if not isinstance(key, str) or not VIDEO_ID.fullmatch(key):
             raise InputError(
-                f"{path}: a video id has 1 to 64 letters, digits, '_' or '-'; found {key!r:.80}. "
-                "Ids become file names, so others are refused"
+                f"{path}: expected a video id of 1 to 64 letters, digits, '_' or '-', found {key!r:.80}. "
+                "Ids become file names; rename the video"
             )
         stream.expect(":", f"':' after the video id {key!r}")
         yield key, stream.value(f"the frames of video {key}"), stream.read
@@ -132,35 +132,35 @@ class _Stream:
             if self.at < len(self.text) or not self._more():
                 return self.text[self.at : self.at + 1]
 
-    def expect(self, character: str, wanted: str) -> None:
-        found = self.peek()
-        if found != character:
-            raise InputError(f"{self.path} is not a Something-Else file: wanted {wanted}, {self._found()}")
+    def expect(self, character: str, expected: str) -> None:
+        """Step over ``character``; ``expected`` describes it in the error."""
+        if self.peek() != character:
+            raise InputError(f"{self.path} is not a Something-Else file: expected {expected}, {self._found()}")
         self.at += 1
 
-    def value(self, wanted: str) -> Any:
-        """Decode the next value, reading on while it is cut off by the end of the window."""
+    def value(self, expected: str) -> Any:
+        """Decode the next value, reading further while the end of the window cuts it off."""
         self.peek()
         while True:
             try:
                 value, self.at = self.decoder.raw_decode(self.text, self.at)
                 return value
             except json.JSONDecodeError as error:
-                # A fault well before the window's end is in the file and no reading on will mend it.
+                # A fault well before the window's end is in the file; reading further does not help.
                 cut = error.pos > len(self.text) - 64 or error.msg.startswith("Unterminated string")
                 if not cut or len(self.text) - self.at > LONGEST_ENTRY or not self._more():
                     self.at = min(error.pos, len(self.text))
-                    raise InputError(f"{self.path} is not JSON: in {wanted}, {error.msg}; {self._found()}") from None
+                    raise InputError(f"{self.path} is not JSON: in {expected}, {error.msg}; {self._found()}") from None
             except ValueError as error:  # Python refuses to read an integer of thousands of digits
-                raise InputError(f"{self.path}: {wanted} hold a number that cannot be one: {error}") from None
+                raise InputError(f"{self.path}: {expected} hold a number that is too long: {error}") from None
             except RecursionError:
-                raise InputError(f"{self.path}: {wanted} are nested too deeply to be box annotations") from None
+                raise InputError(f"{self.path}: {expected} are nested too deeply to be box annotations") from None
 
     def _more(self) -> bool:
         try:
             chunk = self.file.read(CHUNK)
         except UnicodeDecodeError as error:
-            raise InputError(f"{self.path} is not UTF-8 text ({error.reason}); wanted Something-Else JSON") from None
+            raise InputError(f"{self.path} is not UTF-8 text ({error.reason}); expected Something-Else JSON") from None
         if not chunk:
             return False
         self.text, self.at = self.text[self.at :] + chunk, 0
@@ -175,7 +175,7 @@ class _Stream:
 
 def _video(path: Path, video_id: str, frames: Any) -> VideoBoxes:
     if not isinstance(frames, list):
-        raise InputError(f"{path}: video {video_id}: wanted a list of frames, found {_show(frames)}")
+        raise InputError(f"{path}: video {video_id}: expected a list of frames, found {_show(frames)}")
     hands: list[tuple[int, list[float]]] = []
     objects: list[tuple[int, str, list[float]]] = []
     numbers: set[int] = set()
@@ -183,7 +183,7 @@ def _video(path: Path, video_id: str, frames: Any) -> VideoBoxes:
         where = f"{path}: video {video_id}, frame {index + 1}"
         number = _frame_number(where, index, frame)
         if number in numbers:
-            raise InputError(f"{where}: its number, {number + 1}, is given to two frames")
+            raise InputError(f"{where}: two frames have the number {number + 1}; remove one")
         numbers.add(number)
         for category, box in _labels(where, frame):
             if category.startswith("hand"):
@@ -191,7 +191,7 @@ def _video(path: Path, video_id: str, frames: Any) -> VideoBoxes:
             else:
                 objects.append((number, category, box))
     hands.sort(key=lambda hand: hand[0])
-    objects.sort(key=lambda thing: thing[:2])
+    objects.sort(key=lambda item: item[:2])
     names = tuple(sorted({name for _, name, _ in objects}))
     code = {name: index for index, name in enumerate(names)}
     return VideoBoxes(
@@ -207,39 +207,39 @@ def _video(path: Path, video_id: str, frames: Any) -> VideoBoxes:
 
 
 def _frame_number(where: str, index: int, frame: Any) -> int:
-    """0-based: the number in ``name`` (which counts from 1) less one, or the place in the list where there is none."""
+    """0-based: the number in ``name`` (which counts from 1) less one, or the position in the list without one."""
     if not isinstance(frame, dict):
-        raise InputError(f"{where}: wanted an object with 'labels', found {_show(frame)}")
+        raise InputError(f"{where}: expected an object with 'labels', found {_show(frame)}")
     name = frame.get("name")
     if name is None:
         return index
     match = re.search(r"(\d{1,9})\.\w+$", name) if isinstance(name, str) else None
     if match is None or not 1 <= int(match[1]) <= LATEST_FRAME:
-        raise InputError(f"{where}: wanted a name like '4/0021.jpg' that counts from 0001, found {_show(name)}")
+        raise InputError(f"{where}: expected a name like '4/0021.jpg' that counts from 0001, found {_show(name)}")
     return int(match[1]) - 1
 
 
 def _labels(where: str, frame: dict[str, Any]) -> Iterator[tuple[str, list[float]]]:
     labels = frame.get("labels")
     if not isinstance(labels, list):
-        raise InputError(f"{where}: wanted a list 'labels' (it may be empty), found {_show(labels)}")
+        raise InputError(f"{where}: expected a list 'labels' (it may be empty), found {_show(labels)}")
     for label in labels:
         category = label.get("standard_category") if isinstance(label, dict) else None
         if not isinstance(category, str):
             raise InputError(
-                f"{where}: wanted a label with 'standard_category' (\"hand\", \"0000\", ...) and 'box2d', "
+                f"{where}: expected a label with 'standard_category' (\"hand\", \"0000\", ...) and 'box2d', "
                 f"found {_show(label)}"
             )
         box = label.get("box2d")
         if not isinstance(box, dict):
-            raise InputError(f"{where}: wanted 'box2d' of {category!r} as an object, found {_show(box)}")
+            raise InputError(f"{where}: expected 'box2d' of {category!r} as an object, found {_show(box)}")
         yield category, [_coordinate(where, category, side, box.get(side)) for side in SIDES]
 
 
 def _coordinate(where: str, category: str, side: str, value: Any) -> float:
     # bool is an int to Python, and JSON text may hold NaN, Infinity and numbers beyond float32
     if type(value) not in (int, float) or abs(value) > 1e6 or not math.isfinite(value):
-        raise InputError(f"{where}: wanted {side} of {category!r} as pixels, found {_show(value)}")
+        raise InputError(f"{where}: expected {side} of {category!r} as pixels, found {_show(value)}")
     return float(value)
 
 

@@ -17,29 +17,29 @@ from hojoint.records import Sample
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a loader hands to the device."""
+    """What a loader hands to the device; fields as in ``records.Sample``."""
 
     names: tuple[str, ...]
     object_names: tuple[str, ...]  # '' without object labels
     keys: tuple[tuple[int, int], ...]  # (pass over the data, number of the sample); seeds of the augmentation
     images: Tensor  # (B, H, W, 3) uint8, zeros to the right and below
     object_masks: Tensor  # (B, H, W) uint8
-    sizes: Tensor  # (B, 2) width, height before padding
-    hand_box: Tensor  # (B, 4)
-    object_box: Tensor  # (B, 4) NaN where none
-    camera: Tensor  # (B, 3, 3) NaN where unknown
+    sizes: Tensor  # (B, 2) width, height before padding, px
+    hand_box: Tensor  # (B, 4) xyxy px
+    object_box: Tensor  # (B, 4) xyxy px, NaN where none
+    camera: Tensor  # (B, 3, 3) px, NaN where unknown
     joints_px: Tensor  # (B, 21, 2)
-    pose: Tensor  # (B, 48)
+    pose: Tensor  # (B, 48) rad
     betas: Tensor  # (B, 10)
     has_object: Tensor  # (B,) bool
     control_px: Tensor  # (B, 21, 2)
-    object_pose: Tensor  # (B, 3, 4)
+    object_pose: Tensor  # (B, 3, 4) model to camera, m
 
     def __len__(self) -> int:
         return len(self.names)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same on a device."""
+        """The same batch with its tensors on a device."""
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
@@ -47,7 +47,7 @@ class Batch:
 
 
 def collate(samples: Sequence[Sample], keys: Sequence[tuple[int, int]] | None = None) -> Batch:
-    """The batch of some samples; without ``keys`` they are numbered from zero."""
+    """Make one Batch of samples; None for ``keys`` means that they are numbered from zero."""
     assert samples, "a batch needs at least one sample"
     height = max(sample.image.shape[0] for sample in samples)
     width = max(sample.image.shape[1] for sample in samples)

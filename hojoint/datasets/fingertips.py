@@ -1,8 +1,8 @@
 """Which vertices of the hand stand for the fingertips of an HO-3D copy: its releases differ, and no file says which.
 
-The labelled tips of a few frames are held against every known set; another set than ``mano.fingertips`` that fits
-better is worth a word before hours of training, for it moves five joints of every hand by millimetres. Nothing here
-changes a setting.
+The labelled tips of a few frames are compared with every known set; another set than ``mano.fingertips`` that fits
+better is worth a note before hours of training, for it moves five joints of every hand by millimetres. No setting is
+changed here.
 """
 
 from __future__ import annotations
@@ -17,26 +17,30 @@ from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.model import fingertip_errors, fingertip_ids
 
-SAMPLES = 8
-WORSE_MM = 1.0
-STRANGE_MM = 10.0
+SAMPLES = 8  # frames compared
+WORSE_MM = 1.0  # a configured set this much worse than the best one is reported
+STRANGE_MM = 10.0  # where even the best set is farther off, the labels are another hand's
 
 
 def advice(dataset: HO3D, config: ManoConfig) -> str | None:
-    """A sentence for the user where the configured set does not fit the labels; nothing where it does.
+    """A sentence for the user where the configured set does not fit the labels; None where it does.
+
+    Args:
+        dataset: either split of HO-3D.
+        config: the hand model in use and its fingertips.
 
     Raises:
-        InputError: no set fits, so the labels are poses of another hand model.
+        InputError: no set fits, so the labels are poses of another hand model, or the configured set is unknown.
     """
     joints, vertices = _labelled(dataset, config) if dataset.split == "train" else _truth(dataset)
     errors = {name: 1000 * error for name, error in fingertip_errors(joints, vertices).items()}
     best, used = min(errors, key=errors.__getitem__), config.fingertips
-    fingertip_ids(used)
+    fingertip_ids(used)  # InputError where unknown
     if errors[best] > STRANGE_MM:
         hand = config.path or "the stand-in hand"
         raise InputError(
             f"no known fingertip set fits the labels of {dataset.root}: the best, {best}, is {errors[best]:.1f} mm "
-            f"off, so they were made with another hand model than {hand}. Give theirs (mano.path, mano.flat_hand_mean)"
+            f"off, so another hand model than {hand} made them. Set mano.path and mano.flat_hand_mean to theirs"
         )
     if errors[used] <= errors[best] + WORSE_MM:
         return None
@@ -47,7 +51,7 @@ def advice(dataset: HO3D, config: ManoConfig) -> str | None:
 
 
 def _labelled(dataset: HO3D, config: ManoConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Joints as labelled and vertices of the posed hand, both relative to the wrist."""
+    """Joints as labelled (N, 21, 3) and vertices of the posed hand (N, 778, 3); m, relative to the wrist."""
     rows = range(0, len(dataset), max(1, len(dataset) // SAMPLES))[:SAMPLES]
     metas = [(dataset.meta(row), dataset.names[row]) for row in rows]
     joints = np.stack([ho3d.joints_cv(meta, name) for meta, name in metas])

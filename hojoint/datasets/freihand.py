@@ -1,7 +1,7 @@
 """FreiHAND v2: hands without objects; its evaluation set is the out-of-domain test, its training set
 can join the labelled images.
 
-Camera frame and joint order are ours already. Poses are relative to the mean hand, which is added at this door, and
+Camera frame and joint order are ours already. Poses are relative to the mean hand, which is added on reading, and
 images have no box: the hand's is that of its projected joints. Each labelled image exists in up to four versions.
 """
 
@@ -23,7 +23,7 @@ WHERE = "FreiHAND comes from its authors' page (search 'FreiHAND dataset'); set 
 
 
 def evaluation_root(config: FreiHANDConfig) -> Path | None:
-    """Folder of the evaluation set: it is a download of its own, FreiHAND_pub_v2_eval beside FreiHAND_pub_v2.
+    """Folder of the evaluation set: a separate download, FreiHAND_pub_v2_eval beside FreiHAND_pub_v2.
 
     The training set's folder has evaluation images too, yet not their truth.
     """
@@ -35,15 +35,15 @@ def evaluation_root(config: FreiHANDConfig) -> Path | None:
 
 
 def advice(config: FreiHANDConfig) -> str | None:
-    """A sentence for the user where the settings name a training set alone, on which nothing can be measured."""
+    """A sentence for the user where the settings name a training set alone, which cannot be measured; else None."""
     root = evaluation_root(config)
     if root is None or config.evaluation_root is not None or (root / "evaluation_xyz.json").is_file():
         return None
     if not (root / "training_xyz.json").is_file():
-        return None  # no FreiHAND at all: the reader says so
+        return None  # no FreiHAND at all: the reader raises
     return (
-        f"{root} is FreiHAND's training set: it has no evaluation_xyz.json, so nothing is measured on FreiHAND. The "
-        "evaluation set is a download of its own; set data.freihand.evaluation_root"
+        f"{root} is FreiHAND's training set: it has no evaluation_xyz.json, so FreiHAND is not measured. The "
+        "evaluation set is a separate download; set data.freihand.evaluation_root"
     )
 
 
@@ -58,7 +58,18 @@ class FreiHAND:
         region_px: int | None = None,
         mean_pose: np.ndarray | None = None,
     ) -> None:
-        """``mean_pose``: (45,) rad of the hand model in use (``HandModel.hands_mean``); nothing means a flat hand."""
+        """Read the label files of one split.
+
+        Args:
+            config: where the data are.
+            split: whose evaluation set may be a separate download, see ``evaluation_root``.
+            crop: how the network crops; None means the defaults.
+            region_px: largest side of a sample's image, px; None means the native size.
+            mean_pose: (45,) rad of the hand model in use (``HandModel.hands_mean``); None means a flat hand.
+
+        Raises:
+            InputError: no folder is set, or a label file is missing, damaged or of another length.
+        """
         root = config.root if split == "train" else evaluation_root(config)
         if root is None:
             raise InputError(f"the setting 'data.freihand.root' is needed. {WHERE}")
@@ -70,7 +81,10 @@ class FreiHAND:
         self.joints = self._read("xyz", (21, 3))
         self.mano = self._read("mano", (61,)) if split == "train" or self._path("mano").is_file() else None
         if not len(self.cameras) == len(self.joints) > 0:
-            raise InputError(f"{self._path('K')} and {self._path('xyz')} must be of one length and not empty")
+            raise InputError(
+                f"{self._path('K')} and {self._path('xyz')} must be of one length and not empty, "
+                f"found {len(self.cameras)} and {len(self.joints)}; fetch FreiHAND again"
+            )
         versions = 4 if split == "train" and (self.folder / f"{len(self.cameras):08d}.jpg").is_file() else 1
         self.names = [f"{index:08d}" for index in range(versions * len(self.cameras))]
 
@@ -78,6 +92,13 @@ class FreiHAND:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
+        """Read one image and its labels, in pixels of the cut region.
+
+        Pose (48,) rad with the mean added, and betas (10,), where the split has them; no object.
+
+        Raises:
+            InputError: the image is missing or damaged.
+        """
         label = index % len(self.cameras)  # the versions of an image share its label
         camera = self.cameras[label]
         joints_px = regions.project(self.joints[label], camera)
@@ -99,15 +120,15 @@ class FreiHAND:
         )
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
-        """Joints (N, 21, 3) and vertices (N, 778, 3), CV frame, simple order, metres."""
+        """Joints (N, 21, 3) and vertices (N, 778, 3) float32, camera frame, our joint order, metres."""
         return self.joints.astype(np.float32), self._read("verts", (778, 3)).astype(np.float32)
 
     def roots(self) -> np.ndarray:
-        """The annotated wrist, (N, 3) m."""
+        """The annotated wrist, (N, 3) m, camera frame."""
         return self.joints[:, 0]
 
     def fingerprint(self) -> str:
-        """Tells this data from another: its labels, and the content of sixteen images."""
+        """Twelve hex digits that tell this data from other data: its labels and the content of sixteen images."""
         some = self.names[:: max(1, len(self) // 16)]
         labels = [self._path(key) for key in (("K", "xyz") if self.mano is None else ("K", "xyz", "mano"))]
         return regions.fingerprint(self.names, [*labels, *(self.folder / f"{name}.jpg" for name in some)])
@@ -118,9 +139,11 @@ class FreiHAND:
     def _read(self, key: str, shape: tuple[int, ...]) -> np.ndarray:
         path = self._path(key)
         if not path.is_file():
-            raise InputError(f"no {path}: wanted FreiHAND v2 with its label files. {WHERE}")
+            raise InputError(f"no {path}: expected FreiHAND v2 with its label files. {WHERE}")
         try:
             values: Any = json.loads(path.read_text())
             return np.array(values, dtype=np.float64).reshape(len(values), *shape)
         except (ValueError, TypeError):
-            raise InputError(f"{path} must hold {shape} numbers per image; is it FreiHAND v2?") from None
+            raise InputError(
+                f"{path} must hold {shape} numbers per image, found others; fetch FreiHAND v2 again"
+            ) from None

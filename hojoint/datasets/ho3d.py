@@ -1,8 +1,8 @@
 """HO-3D v2 and v3: labelled images for training, and the evaluation set with its public truth.
 
-HO-3D speaks OpenGL (y up, looking along -z) and MANO's joint order; both end here. Only frames in ``train.txt`` and
-``evaluation.txt`` count, in their order, for the score files are aligned to it. Metas are read one by one as they are
-asked for: there are 66,034. In training the hand's box is that of its projected joints, in evaluation the annotated
+HO-3D uses OpenGL's camera frame (y up, looking along -z) and MANO's joint order; both are converted here. Only frames
+in ``train.txt`` and ``evaluation.txt`` count, in their order, for the score files are aligned to it. The 66,034 metas
+are read one by one, on demand. In training the hand's box is that of its projected joints, in evaluation the annotated
 one; the object's box is that of its projected control points in both, as in the released code (an oracle box).
 """
 
@@ -41,6 +41,17 @@ class HO3D:
         crop: CropConfig | None = None,
         region_px: int | None = None,
     ) -> None:
+        """Read the list of one split; images and metas are read on demand.
+
+        Args:
+            config: where data, segmentations and object models are.
+            split: of the data set.
+            crop: how the network crops; None means the defaults.
+            region_px: largest side of a sample's image, px; None means the native size.
+
+        Raises:
+            InputError: the folder is not set or has no list, or segmentations are configured but missing.
+        """
         if config.root is None:
             raise InputError(f"the setting 'data.ho3d.root' is needed: a folder with {split}.txt and {split}/. {WHERE}")
         self.root, self.split = Path(config.root), split
@@ -51,13 +62,20 @@ class HO3D:
         if split == "train" and config.segmentations is not None and not self.has_segmentations:
             raise InputError(
                 f"data.ho3d.segmentations={config.segmentations} must be the folder of HO-3D's rendered segmentations "
-                f"with {split}/ in it, found none; mend it, or leave it out to have the models' outlines drawn instead"
+                f"with {split}/ in it, found none; correct it, or leave it out to have the models' outlines drawn"
             )
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
+        """Read one frame with its labels, in pixels of the cut region and the CV camera frame.
+
+        Evaluation frames have boxes, intrinsics and the object's pose; hand joints, pose and betas are NaN.
+
+        Raises:
+            InputError: image, meta, segmentation or object model is missing or damaged, or the frame is not annotated.
+        """
         name = self.names[index]
         meta = self.meta(index)
         camera = _array(meta, "camMat", (3, 3), name)
@@ -90,21 +108,21 @@ class HO3D:
 
     @cached_property
     def has_segmentations(self) -> bool:
-        """The folder is there; single masks that it lacks are drawn all the same."""
+        """Whether the folder exists; single masks that it lacks are drawn from the model."""
         return (self.segmentations / self.split).is_dir()
 
     def advice(self) -> str | None:
-        """A sentence for the user where the masks of training are not HO-3D's own."""
+        """A sentence for the user where the masks of training are drawn (reading A6); None where they are HO-3D's."""
         if self.split != "train" or self.has_segmentations:
             return None
         return (
-            f"there is no {self.segmentations}/{self.split}, so object masks are outlines of the models, which know no "
-            "hand in front of them (A6); the segmentations are a download of their own (data.ho3d.segmentations)"
+            f"found no {self.segmentations}/{self.split}, so object masks are outlines of the models, without the "
+            "hand in front of them (A6); the segmentations are a separate download (data.ho3d.segmentations)"
         )
 
     @cached_property
     def models(self) -> dict[str, ycb.ObjectModel]:
-        """The objects' models by name."""
+        """The objects' models by name; InputError where none can be read."""
         return ycb.load_models(self.object_folder)
 
     def meta(self, index: int) -> dict[str, Any]:
@@ -120,30 +138,34 @@ class HO3D:
         if not isinstance(meta, dict) or meta.get("objRot") is None or meta.get("handJoints3D") is None:
             raise InputError(
                 f"{path} holds no annotation (objRot or handJoints3D is None), yet {self.split}.txt lists {name}; "
-                "the list belongs to another version of the data, or remove the line"
+                "take the list of this version of the data, or remove the line"
             )
         return meta
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
-        """Joints (N, 21, 3) and vertices (N, 778, 3) of the evaluation frames, CV frame, simple order, metres."""
-        found = []
+        """Joints (N, 21, 3) and vertices (N, 778, 3) float32 of the evaluation frames, CV frame, our joint order, m.
+
+        Raises:
+            InputError: a truth file is missing, damaged or of another length than ``evaluation.txt``.
+        """
+        arrays = []
         for key, count in (("xyz", 21), ("verts", 778)):
             path = self.root / f"evaluation_{key}.json"
             if not path.is_file():
                 raise InputError(
-                    f"no {path}: the truth of HO-3D's evaluation set is public since November 2024 and is a download "
-                    "of its own; put it beside evaluation.txt"
+                    f"no {path}: the truth of HO-3D's evaluation set is public since November 2024 and is a separate "
+                    "download; put it beside evaluation.txt"
                 )
             try:
                 values = np.array(json.loads(path.read_text()), dtype=np.float32)
             except (ValueError, TypeError):
-                raise InputError(f"{path} is not whole: wanted {count} x 3 numbers per image; fetch it again") from None
+                raise InputError(f"{path} is damaged: expected {count} x 3 numbers per image; fetch it again") from None
             if values.shape != (len(self), count, 3):
                 raise InputError(
-                    f"{path} has the shape {values.shape}, wanted {(len(self), count, 3)} for evaluation.txt"
+                    f"{path}: expected the shape {(len(self), count, 3)} for evaluation.txt, found {values.shape}"
                 )
-            found.append(values @ GL_TO_CV.astype(np.float32))
-        return found[0][:, MANO_TO_SIMPLE], found[1]
+            arrays.append(values @ GL_TO_CV.astype(np.float32))
+        return arrays[0][:, MANO_TO_SIMPLE], arrays[1]
 
     def roots(self) -> np.ndarray:
         """The annotated wrist of each frame, (N, 3) m, CV frame: what the released code adds to its predictions."""
@@ -153,7 +175,10 @@ class HO3D:
         return np.stack(wrists) @ GL_TO_CV
 
     def fingerprint(self) -> str:
-        """Tells this data from another: all names, where masks come from, and the content of sixteen frames."""
+        """Twelve hex digits that tell this data from other data.
+
+        They cover all names, where masks come from, and the content of sixteen frames.
+        """
         some = self.names[:: max(1, len(self) // 16)]
         files = [self.root / self.split / name.replace("/", "/meta/") for name in some]
         masks = [f"masks {'given' if self.has_segmentations else 'drawn'}"] if self.split == "train" else []
@@ -177,7 +202,7 @@ class HO3D:
     def _mask(
         self, name: str, size: tuple[int, ...], model: ycb.ObjectModel, pose: np.ndarray, camera: np.ndarray
     ) -> np.ndarray:
-        """Where the object is seen, (H, W) of 0 and 1: the rendered segmentation, else the drawn model (reading A6)."""
+        """Where the object is visible, (H, W) of 0 and 1: the rendered segmentation, else the drawn model (A6)."""
         path = self.segmentations / self.split / f"{name.replace('/', '/seg/')}.jpg"
         if not path.is_file():
             return silhouette(model, pose, camera, size)
@@ -187,15 +212,15 @@ class HO3D:
 
 
 def joints_cv(meta: dict[str, Any], name: str) -> np.ndarray:
-    """Joints (21, 3) m, CV frame, simple order."""
+    """Joints (21, 3) m, CV frame, our joint order; InputError where the meta lacks them."""
     return (_array(meta, "handJoints3D", (21, 3), name) @ GL_TO_CV)[MANO_TO_SIMPLE]
 
 
 def hand_pose(meta: dict[str, Any], name: str) -> np.ndarray:
-    """Pose (48,) rad with the root in the CV frame.
+    """Pose (48,) rad, global orientation in the CV frame; InputError where the meta lacks it.
 
-    Turning the camera's axes turns the root rotation alone. MANO turns about its wrist, not its origin, so a handTrans
-    would change too; nothing here needs one, for all targets are wrist-centred.
+    Turning the camera's axes turns the global orientation alone. MANO turns about its wrist, not its origin, so a
+    handTrans would change too; it is not needed here, for all targets are wrist-centred.
     """
     pose = _array(meta, "handPose", (48,), name).copy()
     root, _ = cv2.Rodrigues(pose[:3])
@@ -204,12 +229,12 @@ def hand_pose(meta: dict[str, Any], name: str) -> np.ndarray:
 
 
 def hand_betas(meta: dict[str, Any], name: str) -> np.ndarray:
-    """Shape coefficients (10,)."""
+    """Betas (10,); InputError where the meta lacks them."""
     return _array(meta, "handBeta", (10,), name)
 
 
 def object_pose(meta: dict[str, Any], name: str) -> np.ndarray:
-    """Model to CV camera, (3, 4) m; the model's own frame stays as it is."""
+    """Object model to CV camera, (3, 4) m; InputError where the meta lacks it."""
     rotation, _ = cv2.Rodrigues(_array(meta, "objRot", (3,), name))
     return GL_TO_CV @ np.column_stack([rotation, _array(meta, "objTrans", (3,), name)])
 
@@ -217,7 +242,14 @@ def object_pose(meta: dict[str, Any], name: str) -> np.ndarray:
 def silhouette(
     model: ycb.ObjectModel, pose: np.ndarray, camera: np.ndarray, size: Sequence[int]
 ) -> np.ndarray:  # fmt: skip
-    """The model's outline filled, (H, W) of 0 and 1; without a mesh, its points' convex hull. Knows no occlusion."""
+    """The model's outline filled, (H, W) of 0 and 1; without a mesh, its points' convex hull. Ignores occlusion.
+
+    Args:
+        model: of the object.
+        pose: (3, 4) model to camera, m.
+        camera: (3, 3) intrinsics, px.
+        size: height and width of the mask.
+    """
     vertices = model.vertices if model.faces is not None else model.points
     px = np.rint(regions.project(vertices @ pose[:, :3].T + pose[:, 3], camera)).astype(np.int32)
     mask = np.zeros((size[0], size[1]), np.uint8)
@@ -232,12 +264,9 @@ def silhouette(
 def _read_list(root: Path, split: str) -> list[str]:
     path = root / f"{split}.txt"
     if not path.is_file():
-        found = (
-            f"found {', '.join(sorted(p.name for p in root.iterdir())[:8]) or 'nothing'}"
-            if root.is_dir()
-            else "no such folder"
-        )
-        raise InputError(f"no {path}: wanted HO-3D's folder with {split}.txt and {split}/, {found}. {WHERE}")
+        inner = sorted(entry.name for entry in root.iterdir())[:8] if root.is_dir() else []
+        content = f"found {', '.join(inner) or 'nothing'}" if root.is_dir() else "no such folder"
+        raise InputError(f"no {path}: expected HO-3D's folder with {split}.txt and {split}/, {content}. {WHERE}")
     names = path.read_text().split()
     wrong = next((name for name in names if name.count("/") != 1 or ".." in name), None)
     if not names or wrong is not None:
@@ -246,11 +275,12 @@ def _read_list(root: Path, split: str) -> list[str]:
 
 
 def _array(meta: dict[str, Any], key: str, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """One field as float64 of the wanted shape; v2 and v3 differ in type and in flat or column form."""
+    """One field as float64 of ``shape``; v2 and v3 differ in type and in flat or column form."""
     value = meta.get(key)
     array = np.asarray([] if value is None else value, dtype=np.float64)
     if array.size != np.prod(shape):
         raise InputError(
-            f"{name}: '{key}' must hold {shape} numbers, found {array.shape if value is not None else None}"
+            f"{name}: '{key}' must hold {shape} numbers, found {None if value is None else array.shape}; "
+            "fetch HO-3D again"
         )
     return array.reshape(shape)

@@ -1,8 +1,8 @@
-"""Pseudo-labelled frames as training samples (Sec. 5.2): the ``pseudo_labels`` table and nothing else.
+"""Pseudo-labelled frames as training samples (Sec. 5.2), from the ``pseudo_labels`` table alone.
 
 A row holds the JPEG of a region and labels in pixels of the true frame. The network sees right hands only, so a left
 hand's region is mirrored, and with it every pixel x; its pose is the right-hand model's already. There are no object
-labels: B of Eq. 8 is zero. The images stay compressed in memory, some 20 kB each, in the table's own chunks: sorting
+labels: B of Eq. 8 is zero. The images stay compressed in memory, some 20 kB each, in the table's chunks: sorting
 them would copy them all, and beyond 2 GiB no single Arrow array of them exists.
 """
 
@@ -22,9 +22,16 @@ from hojoint.records import Sample
 
 
 class PseudoLabelled:
-    """Rows of ``tables.PSEUDO_LABELS_SCHEMA`` as Samples; which files are committed is the caller's knowledge."""
+    """Rows of ``tables.PSEUDO_LABELS_SCHEMA`` as Samples; the caller knows which files are committed."""
 
     def __init__(self, table: pa.Table, crop: CropConfig | None = None, region_px: int | None = None) -> None:
+        """Sort the rows by clip and frame.
+
+        Args:
+            table: of the schema, in any order.
+            crop: how the network crops; None means the defaults.
+            region_px: largest side of a sample's image, px; None means the stored size.
+        """
         # A fixed order whatever the order of the files, so that a run does not depend on who committed first.
         order = np.lexsort((tables.array_of(table, "frame"), np.asarray(table["clip_id"].to_pylist(), dtype=str)))
         self.images, self.order = table["image"], order
@@ -40,6 +47,11 @@ class PseudoLabelled:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
+        """One frame as a right hand's sample, in pixels of the cut region; no camera, no object labels.
+
+        Raises:
+            InputError: the stored image is damaged.
+        """
         row = {name: values[index] for name, values in self.columns.items()}
         image = _decoded(self.images[int(self.order[index])].as_py(), self.names[index])
         corner = np.tile(row["image_box"][:2], 2)
@@ -66,7 +78,7 @@ class PseudoLabelled:
         )
 
     def fingerprint(self) -> str:
-        """Tells these labels from others: all names and numbers."""
+        """Twelve hex digits that tell these labels from others; they cover all names and numbers."""
         digest = hashlib.sha256("\n".join(self.names).encode())
         for name in sorted(self.columns):
             digest.update(np.ascontiguousarray(self.columns[name], dtype=np.float32).tobytes())
@@ -74,7 +86,7 @@ class PseudoLabelled:
 
 
 def mirrored(px: np.ndarray, last: int) -> np.ndarray:
-    """Points (N, 2) of an image mirrored left to right; ``last`` is the number of its last column."""
+    """Points (N, 2) px of an image mirrored left to right; ``last`` is the number of its last column."""
     return np.stack([last - px[:, 0], px[:, 1]], axis=1)
 
 

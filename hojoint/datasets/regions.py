@@ -1,6 +1,6 @@
 """From an annotated image to a Sample: cut the region around hand and object and bring every pixel number along.
 
-Shared by the readers; what an annotation says, and in which convention, is each reader's own matter.
+Shared by the readers. Not here: what an annotation says and in which convention, which each reader knows.
 """
 
 from __future__ import annotations
@@ -43,23 +43,12 @@ def cut_sample(
     object_name: str = "",
     object_pose: np.ndarray = NO_POSE,
 ) -> Sample:
-    """The Sample of one annotated image.
+    """The Sample of one annotated image; labels as in ``Sample``, but in px of ``image``, NaN or None where unknown.
 
-    Args:
-        factor: the region's side in crops: 1 is the crop alone, ``crops.REGION_FACTOR`` leaves room to augment.
-        object_mask: (H, W) of the whole image; nothing means none.
-        object_name: '' says that the object is unlabelled; its box, if given, then only widens the crop.
+    ``region_px`` bounds the region's longer side, ``factor`` is its side in crops: 1 is the crop alone,
+    ``crops.REGION_FACTOR`` leaves room to augment. Without an ``object_name`` the object's box only widens the crop.
     """
-    context = crop.context if np.isfinite(object_box).all() else crop.hand_context
-    around = crops.union_box(crops.grow(hand_box, context), crops.grow(object_box, context))
-    height, width = image.shape[:2]
-    if crop.clip:  # as the crop will be, or part of its square would lie outside the region and turn black
-        around = np.clip(around, 0, [width, height, width, height])
-    region, affine = crops.cut_region(image, around, factor, region_px)
-    mask: np.ndarray = np.zeros(region.shape[:2], np.uint8)
-    if object_mask is not None:
-        x0, y0, x1, y1 = crops.whole_pixels(around, factor, width, height)
-        mask = cv2.resize(object_mask[y0:y1, x0:x1], region.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    region, mask, affine = _cut(image, object_mask, hand_box, object_box, crop, region_px, factor)
     return Sample(
         name=name,
         image=region,
@@ -71,19 +60,42 @@ def cut_sample(
         betas=_real(np.full(10, np.nan) if betas is None else betas),
         has_object=object_name != "",
         control_px=_real(crops.map_points(affine, control_px)),
-        object_mask=np.ascontiguousarray(mask),
+        object_mask=mask,
         object_name=object_name,
         object_pose=_real(object_pose),
     )
 
 
+def _cut(
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    hand_box: np.ndarray,
+    object_box: np.ndarray,
+    crop: CropConfig,
+    region_px: int | None,
+    factor: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The region, its object mask, and the affine (2, 3) from px of the image to px of the region."""
+    context = crop.context if np.isfinite(object_box).all() else crop.hand_context
+    around = crops.union_box(crops.grow(hand_box, context), crops.grow(object_box, context))
+    height, width = image.shape[:2]
+    if crop.clip:  # as the crop will be, or part of its square would lie outside the region and turn black
+        around = np.clip(around, 0, [width, height, width, height])
+    region, affine = crops.cut_region(image, around, factor, region_px)
+    if mask is None:
+        return region, np.zeros(region.shape[:2], np.uint8), affine
+    x0, y0, x1, y1 = crops.whole_pixels(around, factor, width, height)
+    region_mask = cv2.resize(mask[y0:y1, x0:x1], region.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return region, np.ascontiguousarray(region_mask), affine
+
+
 def box_of(px: np.ndarray) -> np.ndarray:
-    """Tight box (4,) of points (N, 2)."""
+    """Tight box (4,) xyxy px of points (N, 2) px."""
     return np.concatenate([px.min(0), px.max(0)])
 
 
 def project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
-    """Points of the camera frame (N, 3) m to pixels (N, 2)."""
+    """Points of the camera frame (N, 3) m to pixels (N, 2), by intrinsics (3, 3) px."""
     homogeneous = points @ camera.T
     return homogeneous[:, :2] / homogeneous[:, 2:]
 
@@ -92,19 +104,19 @@ def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB.
 
     Raises:
-        InputError: there is no such image, or it is damaged.
+        InputError: the image is missing or damaged.
     """
     if not path.is_file():
         raise InputError(f"{path} is missing; fetch the data set again")
     image = decoded(path.read_bytes())
     if image is None:
-        raise InputError(f"{path} is not a whole image; fetch the data set again")
+        raise InputError(f"{path} is not a complete image; fetch the data set again")
     return image
 
 
 def decoded(data: bytes) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB of a file's bytes; nothing where they are no whole image."""
-    # libjpeg fills what is missing of a JPEG with grey and is content, so its end is looked for here.
+    """(H, W, 3) uint8 RGB of a file's bytes; None where they are no complete image."""
+    # libjpeg fills what is missing of a JPEG with grey and no error, so its end is checked here.
     if data.startswith(JPEG_START) and JPEG_END not in data.rstrip(b"\0")[-JPEG_TAIL:]:
         return None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None

@@ -2,7 +2,7 @@
 
 The rules of labelling can only be measured where the hand is known. Each sequence is thinned to about the rate of
 Something-Something and cut into clips; a clip's frames are numbered one after the other, for they are neighbours in
-time. What comes out is what labelling takes, and a table of truth in the columns of ``label_quality``. Hand boxes are
+time. The output is what labelling takes, and a table of truth in the columns of ``label_quality``. Hand boxes are
 the annotated ones in the evaluation split and those of the projected joints in the training split, as in ``ho3d``.
 """
 
@@ -33,8 +33,12 @@ class SequenceClip:
 
 
 def sequence_clips(dataset: HO3D, config: CalibrateConfig) -> list[SequenceClip]:
-    """Cut the data set's list into clips; a frame that the list leaves out ends a clip, the next begins another."""
-    found = []
+    """Cut the data set's list into clips; a frame that the list leaves out ends a clip.
+
+    Raises:
+        InputError: ``calibrate.sequences`` names a sequence that the list lacks.
+    """
+    clips = []
     names = [name.split("/") for name in dataset.names]
     for sequence, members in groupby(_chosen(names, config), key=lambda index: names[index][0]):
         thinned = list(members)[:: config.stride]
@@ -42,21 +46,27 @@ def sequence_clips(dataset: HO3D, config: CalibrateConfig) -> list[SequenceClip]
         for run in np.split(np.array(thinned), np.flatnonzero(np.diff(numbers) != config.stride) + 1):
             for start in range(0, len(run), config.clip_frames):
                 part = tuple(int(index) for index in run[start : start + config.clip_frames])
-                found.append(SequenceClip(f"{sequence}-{names[part[0]][1]}", part))
+                clips.append(SequenceClip(f"{sequence}-{names[part[0]][1]}", part))
     if config.limit is not None:
         most = max(1, config.limit // config.clip_frames)
-        keep = np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int))
-        found = [found[place] for place in keep]
-    return found
+        keep = np.unique(np.linspace(0, len(clips) - 1, min(most, len(clips))).round().astype(int))
+        clips = [clips[index] for index in keep]
+    return clips
 
 
 def recording_of(clip_id: str) -> str:
-    """What a clip shows a piece of: the last digit of a sequence's name counts the cameras that saw one recording."""
+    """The recording that a clip is cut from: a sequence's name, without the last digit, which counts the cameras."""
     return re.sub(r"\d?-\w+$", "", clip_id)
 
 
 def load(dataset: HO3D, clips: list[SequenceClip]) -> Iterator[tuple[Clip, Frames, pa.Table]]:
-    """Clip by clip: what labelling takes, and the truth of its frames."""
+    """Clip by clip: what labelling takes, and a table with the truth of its frames.
+
+    The table holds ``joints_px`` (42,) px and ``joints`` (63,) m, CV frame, our joint order, per frame.
+
+    Raises:
+        InputError: an image, an annotation or the truth of the evaluation set is missing or damaged.
+    """
     truth_file = dataset.truth()[0] if dataset.split == "evaluation" else None  # training metas hold all joints
     for clip in clips:
         metas = [dataset.meta(index) for index in clip.indices]
@@ -69,9 +79,9 @@ def load(dataset: HO3D, clips: list[SequenceClip]) -> Iterator[tuple[Clip, Frame
         around = [regions.box_of(points) for points in px] if truth_file is None else _annotated_boxes(clip, metas)
         numbers = np.arange(len(metas), dtype=np.int32)
         boxes = np.stack(around).astype(np.float32)
-        nothing = np.full_like(boxes, np.nan)
+        no_objects = np.full_like(boxes, np.nan)
         rgb = np.stack([regions.read_image(dataset.image_path(dataset.names[index])) for index in clip.indices])
-        record = Clip(clip.clip_id, clip.clip_id, str(dataset.root), numbers, boxes, nothing, len(numbers))
+        record = Clip(clip.clip_id, clip.clip_id, str(dataset.root), numbers, boxes, no_objects, len(numbers))
         truth = pa.table(
             {
                 "video_id": [clip.clip_id] * len(numbers),
@@ -81,20 +91,20 @@ def load(dataset: HO3D, clips: list[SequenceClip]) -> Iterator[tuple[Clip, Frame
                 "joints": list(np.stack(known).reshape(len(px), 63)),
             }
         )
-        yield record, Frames(clip.clip_id, rgb, boxes, nothing), truth
+        yield record, Frames(clip.clip_id, rgb, boxes, no_objects), truth
 
 
 def _chosen(names: list[list[str]], config: CalibrateConfig) -> list[int]:
-    """Indices of the frames of the wanted sequences, in order of time whatever the order of the list."""
+    """Indices of the frames of the chosen sequences, in order of time whatever the order of the list."""
     listed = {sequence for sequence, _ in names}
-    wanted = listed if config.sequences is None else set(config.sequences)
-    if unknown := wanted - listed:
+    chosen = listed if config.sequences is None else set(config.sequences)
+    if unknown := chosen - listed:
         raise InputError(
             f"calibrate.sequences names {', '.join(sorted(unknown))}, which HO-3D's {config.split}.txt does not "
-            f"list; give some of {', '.join(sorted(listed))}"
+            f"list; choose among {', '.join(sorted(listed))}"
         )
     return sorted(
-        (index for index, (sequence, _) in enumerate(names) if sequence in wanted),
+        (index for index, (sequence, _) in enumerate(names) if sequence in chosen),
         key=lambda index: (names[index][0], int(names[index][1])),
     )
 

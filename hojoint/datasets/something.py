@@ -6,9 +6,9 @@ fits no track begins a new one, and a track ends when the hand is away for more 
 back as the other hand). Gaps up to that length stay in the clip.
 
 The object of a clip is the one whose box lies most inside the hand's box, summed over the clip, and stays the same
-for the whole clip: a constant choice keeps the crop steady. Objects that never meet the hand's box are none.
+for the complete clip: a constant choice keeps the crop steady. Objects that never meet the hand's box do not count.
 
-Nothing is decoded here: a video that is broken, or shorter than its list, is found by the decoder.
+Not here: decoding, which finds the videos that are broken or shorter than their list.
 """
 
 from __future__ import annotations
@@ -34,11 +34,8 @@ SUFFIXES = (".mp4", ".webm")  # where both exist the later one is taken
 
 @dataclass(frozen=True)
 class Selection:
-    """What was found in the folder and the annotation, and what came of it; ``listed`` = with a clip + ``empty``."""
+    """What made no clip."""
 
-    listed: int  # videos that have both a file and boxes, within the limit
-    empty: tuple[str, ...]  # of them: no hand long enough to follow, so nothing to label
-    boxes_without_video: int
     videos_without_boxes: int
     short_tracks: int  # hands seen in fewer frames than a clip needs
     short_frames: int  # hand boxes in them
@@ -53,8 +50,11 @@ def clips(
     Args:
         root: folder with ``<id>.webm`` or ``<id>.mp4``.
         boxes: from ``read_boxes``.
-        limit: take only this many videos with boxes, the first ones by id; those beyond it are not missed.
+        limit: take only this many videos with boxes, the first ones by id.
         min_frames: a hand seen in fewer frames makes no clip.
+
+    Returns:
+        The clips, boxes (T, 4) xyxy px as annotated, and the counts and warnings.
 
     Raises:
         InputError: the folder is missing or empty, or no video has boxes.
@@ -66,32 +66,30 @@ def clips(
             f"ones ({_some(boxes)}); videos.root must hold <id>.webm or .mp4 with the ids of videos.boxes"
         )
     taken = [video_id for video_id in sorted(boxes)[:limit] if video_id in videos]
-    found: list[Clip] = []
-    empty: list[str] = []
-    short_tracks = short_frames = 0
-    for video_id in taken:
-        tracks = _tracks(boxes[video_id])
-        long = [(hand, rows) for hand, rows in enumerate(tracks) if len(rows) >= min_frames]
-        short_tracks += len(tracks) - len(long)
-        short_frames += sum(len(rows) for rows in tracks if len(rows) < min_frames)
-        found.extend(_clip(videos[video_id], boxes[video_id], hand, rows) for hand, rows in long)
-        if not long:
-            empty.append(video_id)
-    lonely_boxes, lonely_videos = boxes.keys() - videos.keys(), videos.keys() - boxes.keys()
+    tracks = {video_id: _tracks(boxes[video_id]) for video_id in taken}
+    chosen = [
+        _clip(videos[video_id], boxes[video_id], hand, rows)
+        for video_id, hands in tracks.items()
+        for hand, rows in enumerate(hands)
+        if len(rows) >= min_frames
+    ]
+    short = [len(rows) for hands in tracks.values() for rows in hands if len(rows) < min_frames]
+    boxes_alone, videos_alone = boxes.keys() - videos.keys(), videos.keys() - boxes.keys()
     selection = Selection(
-        listed=len(taken),
-        empty=tuple(empty),
-        boxes_without_video=len(lonely_boxes),
-        videos_without_boxes=len(lonely_videos),
-        short_tracks=short_tracks,
-        short_frames=short_frames,
-        warnings=_warnings(root, sorted(lonely_boxes), sorted(lonely_videos), short_tracks, short_frames, min_frames),
+        videos_without_boxes=len(videos_alone),
+        short_tracks=len(short),
+        short_frames=sum(short),
+        warnings=_warnings(root, sorted(boxes_alone), sorted(videos_alone), short, min_frames),
     )
-    return sorted(found, key=lambda clip: clip.clip_id), selection
+    return sorted(chosen, key=lambda clip: clip.clip_id), selection
 
 
 def find_videos(root: str | Path) -> dict[str, str]:
-    """Video id to path, from one listing of the folder (no look at each of 200 thousand files)."""
+    """Video id to path, from one listing of the folder (no system call for each of 200 thousand files).
+
+    Raises:
+        InputError: the folder cannot be listed or holds no video.
+    """
     paths: dict[str, str] = {}
     try:
         with os.scandir(root) as entries:
@@ -131,16 +129,16 @@ def _tracks(boxes: VideoBoxes) -> list[list[int]]:
 def _joined(alive: list[list[int]], rows: list[int], boxes: list[list[float]]) -> list[tuple[list[int], int]]:
     """Pair tracks with this frame's boxes: largest overlap first, then the nearest; one box to one track."""
     pairs = []
-    for place, track in enumerate(alive):
+    for number, track in enumerate(alive):
         for row in rows:
             overlap, distance = _nearness(boxes[track[-1]], boxes[row])
             if overlap > 0 or distance <= 1:
-                pairs.append((-overlap, distance, place, row))
+                pairs.append((-overlap, distance, number, row))
     joined: dict[int, int] = {}
-    for _, _, place, row in sorted(pairs):
-        if place not in joined and row not in joined.values():
-            joined[place] = row
-    return [(alive[place], row) for place, row in joined.items()]
+    for _, _, number, row in sorted(pairs):
+        if number not in joined and row not in joined.values():
+            joined[number] = row
+    return [(alive[number], row) for number, row in joined.items()]
 
 
 def _nearness(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
@@ -171,16 +169,16 @@ def _object_of(boxes: VideoBoxes, frames: np.ndarray, hand_boxes: np.ndarray) ->
     chosen = np.full((len(frames), 4), np.nan, np.float32)
     times = np.minimum(np.searchsorted(frames, boxes.object_frames), len(frames) - 1)
     known = np.flatnonzero(frames[times] == boxes.object_frames)
-    times, things, found = times[known], boxes.object_ids[known], boxes.object_boxes[known]
-    inside = _intersection(found, hand_boxes[times]) / np.maximum(_area(found), 1e-6)
+    times, object_ids, object_boxes = times[known], boxes.object_ids[known], boxes.object_boxes[known]
+    inside = _intersection(object_boxes, hand_boxes[times]) / np.maximum(_area(object_boxes), 1e-6)
     if not inside.any():
         return chosen
     # share[k, t] of object k's box that lies inside the hand's box; where a name occurs twice, of the better one
     share = np.zeros((len(boxes.object_names), len(frames)))
-    np.maximum.at(share, (things, times), inside)
-    rows = np.flatnonzero(things == share.sum(axis=1).argmax())
+    np.maximum.at(share, (object_ids, times), inside)
+    rows = np.flatnonzero(object_ids == share.sum(axis=1).argmax())
     rows = rows[np.argsort(inside[rows], kind="stable")]
-    chosen[times[rows]] = found[rows]  # of two rows for one frame the last one, the better, stays
+    chosen[times[rows]] = object_boxes[rows]  # of two rows for one frame the last one, the better, stays
     return chosen
 
 
@@ -193,16 +191,16 @@ def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _warnings(
-    root: str | Path, boxes: list[str], videos: list[str], short_tracks: int, short_frames: int, min_frames: int
+    root: str | Path, boxes: list[str], videos: list[str], short: list[int], min_frames: int
 ) -> tuple[str, ...]:  # fmt: skip
-    said = []
+    warnings = []
     if boxes:
-        said.append(f"{len(boxes)} annotated videos have no file in {root}: {_some(boxes)}")
+        warnings.append(f"{len(boxes)} annotated videos have no file in {root}: {_some(boxes)}")
     if videos:
-        said.append(f"{len(videos)} videos in {root} have no boxes and are left alone: {_some(videos)}")
-    if short_tracks:
-        said.append(f"{short_tracks} hands seen in fewer than {min_frames} frames ({short_frames} boxes) make no clip")
-    return tuple(said)
+        warnings.append(f"{len(videos)} videos in {root} have no boxes and are left out: {_some(videos)}")
+    if short:
+        warnings.append(f"{len(short)} hands seen in fewer than {min_frames} frames ({sum(short)} boxes) make no clip")
+    return tuple(warnings)
 
 
 def _some(names: Mapping[str, object] | list[str]) -> str:

@@ -1,6 +1,6 @@
 """YCB object models as HO-3D's users keep them: ``object_models/<NAME>/{points.xyz, textured_simple.obj}``, metres.
 
-The points give the 21 control points (Sec. 4.3) and the object metrics; the mesh, where there is one, is for drawing.
+The points give the 21 control points (Sec. 4.3) and the object metrics; the mesh, where one exists, is for drawing.
 The frame is that of the PoseCNN / YCB-Video package, not of the original scans and not of BOP (millimetres).
 """
 
@@ -23,38 +23,36 @@ _LARGEST = 2.0  # metres; a model beyond it was written in millimetres
 
 @dataclass(frozen=True, eq=False)
 class ObjectModel:
-    """One object, in its own frame, metres."""
+    """One object, in the frame of its model, metres."""
 
     points: np.ndarray  # (P, 3) of points.xyz
     faces: np.ndarray | None  # (F, 3) int64 into vertices; None without a mesh
     vertices: np.ndarray  # (V, 3) of the mesh; the points without one
     lo: np.ndarray  # (3,) smallest coordinates of the points
-    hi: np.ndarray  # (3,)
+    hi: np.ndarray  # (3,) largest
     diameter_box: float  # diagonal of the box lo..hi: the diameter of the paper's ADD-0.1D
     diameter_true: float  # largest distance of two points: the usual diameter, up to a fifth smaller
 
 
-def load_models(root: str | Path, *, meshes: bool = True) -> dict[str, ObjectModel]:
-    """All models under ``root`` by name; ``meshes=False`` reads the points alone.
+def load_models(root: str | Path) -> dict[str, ObjectModel]:
+    """All models under ``root`` by name.
 
     Raises:
-        InputError: there are none, or a file is not what it should be; the message names it.
+        InputError: no model exists, or a file is damaged or in millimetres; the message names it.
     """
     folder = Path(root)
-    found = sorted(path.parent for path in folder.glob("*/points.xyz"))
-    if not found:
+    models = sorted(path.parent for path in folder.glob("*/points.xyz"))
+    if not models:
         raise InputError(
-            f"no object models under {folder}: wanted <name>/points.xyz (of the YCB-Video models), as in "
+            f"no object models under {folder}: expected <name>/points.xyz (of the YCB-Video models), as in "
             f"{folder / '006_mustard_bottle' / 'points.xyz'}; set data.ho3d.object_models"
         )
-    return {path.name: load_model(path, mesh=meshes) for path in found}
+    return {path.name: _load_model(path) for path in models}
 
 
-def load_model(folder: str | Path, *, mesh: bool = True) -> ObjectModel:
-    """The model of one folder; see ``load_models``."""
-    folder = Path(folder)
+def _load_model(folder: Path) -> ObjectModel:
     points = _read_points(folder / "points.xyz")
-    files = [folder / name for name in _MESHES if mesh and (folder / name).is_file()]
+    files = [folder / name for name in _MESHES if (folder / name).is_file()]
     vertices, faces = read_obj(files[0]) if files else (points, None)
     return object_model(points, vertices, faces)
 
@@ -62,7 +60,7 @@ def load_model(folder: str | Path, *, mesh: bool = True) -> ObjectModel:
 def object_model(
     points: np.ndarray, vertices: np.ndarray | None = None, faces: np.ndarray | None = None
 ) -> ObjectModel:
-    """A model from arrays; box and diameters are those of ``points``."""
+    """A model from points (P, 3), vertices (V, 3) m and faces (F, 3); box and diameters are those of ``points``."""
     low, high = points.min(0), points.max(0)
     return ObjectModel(
         points=points,
@@ -76,7 +74,11 @@ def object_model(
 
 
 def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (V, 3) and triangles (F, 3) of a Wavefront file; colours, normals and textures are passed over."""
+    """Vertices (V, 3) and triangles (F, 3) of a Wavefront file; colours, normals and textures are ignored.
+
+    Raises:
+        InputError: the file cannot be read, or its faces do not fit its vertices.
+    """
     vertices: list[list[float]] = []
     faces: list[tuple[int, int, int]] = []
     try:
@@ -106,7 +108,7 @@ def _read_points(path: Path) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} must hold one 'x y z' per line: {error}") from None
     if points.ndim != 2 or points.shape[1] != 3 or len(points) < 4 or not np.isfinite(points).all():
-        raise InputError(f"{path} must hold at least four lines 'x y z' of numbers; found shape {points.shape}")
+        raise InputError(f"{path} must hold at least four lines 'x y z' of numbers, found shape {points.shape}")
     if np.ptp(points, axis=0).max() > _LARGEST:
         raise InputError(f"{path} spans {np.ptp(points, axis=0).max():.0f} m: it must be in metres, not millimetres")
     return points

@@ -1,9 +1,8 @@
-"""What a video file promises of itself: the few header fields needed before and after decoding it.
+"""The header of a video file: the few fields needed before and after decoding it.
 
-decord gives as many frames of a WebM file cut in half as it finds, without an error, and allocates whatever size a
+decord returns as many frames of a WebM file cut in half as it finds, without an error, and allocates whatever size a
 header asks for. So the header is read here first, in Python: type, picture size, duration, frame count, and whether the
-file is shorter than its container says. WebM/Matroska (EBML) and MP4 (ISO boxes) only; nothing here decodes or needs a
-library.
+file is shorter than its header says. WebM/Matroska (EBML) and MP4 (ISO boxes) only; no decoding, no library.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,14 +26,14 @@ MAX_FIELD = 16 * 2**20  # bytes of one header element; real ones have hundreds
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What the header says; ``None`` where it does not say."""
+class Header:
+    """What the header says of the file; ``None`` where it says nothing."""
 
     width: int  # px; 0 without a picture track
-    height: int
+    height: int  # px
     seconds: float | None  # from the first frame to the end of the last
     frames: int | None
-    cut: bool  # the file ends before its container does
+    cut: bool  # the file is shorter than its header says
 
 
 class NotAVideo(ValueError):
@@ -45,7 +44,7 @@ class BrokenHeader(ValueError):
     """The right kind of file, with a header that does not parse."""
 
 
-def promise(path: str | Path) -> Promise:
+def read_header(path: str | Path) -> Header:
     """Read the header of a video file.
 
     Raises:
@@ -59,22 +58,22 @@ def promise(path: str | Path) -> Promise:
         if not magic:
             raise NotAVideo("the file is empty")
         if magic[:4] != EBML_MAGIC and magic[4:8] != b"ftyp":
-            raise NotAVideo(f"neither WebM nor MP4: it begins with {magic[:8].hex(' ')}")
+            raise NotAVideo(f"expected a WebM or MP4 file, found one that begins with {magic[:8].hex(' ')}")
         file.seek(0)
         try:
-            found = _webm(file, size) if magic[:4] == EBML_MAGIC else _mp4(file, size)
+            header = _webm(file, size) if magic[:4] == EBML_MAGIC else _mp4(file, size)
         except (struct.error, IndexError, OverflowError, ZeroDivisionError) as error:
             raise BrokenHeader(f"the header does not parse ({error})") from None
-    if found.width == 0 and not found.cut:
+    if header.width == 0 and not header.cut:
         raise NotAVideo("the file holds no picture track (audio only?)")
-    return found
+    return header
 
 
 # EBML: id, size, content; sizes and ids carry their own length in the leading zero bits.
 
 
 def _vint(file: BinaryIO, *, keep_marker: bool) -> int | None:
-    """A variable-length integer; nothing at the end of the file or for the reserved 'unknown size'."""
+    """A variable-length integer; None at the end of the file and for the reserved 'unknown size'."""
     first = file.read(1)
     if not first or first[0] == 0:
         return None
@@ -115,7 +114,7 @@ def _number(file: BinaryIO, start: int, stop: int) -> int:
     return int.from_bytes(_content(file, start, stop), "big")
 
 
-def _webm(file: BinaryIO, size: int) -> Promise:
+def _webm(file: BinaryIO, size: int) -> Header:
     width = height = 0
     scale, duration, first = 1_000_000, None, 0  # ns per tick, ticks, ticks
     cut = True  # until a Segment is found
@@ -137,7 +136,7 @@ def _webm(file: BinaryIO, size: int) -> Promise:
                 break
         break
     seconds = None if duration is None else max(0.0, (duration - first) * scale * 1e-9)
-    return Promise(width, height, seconds, None, cut)
+    return Header(width, height, seconds, None, cut)
 
 
 def _webm_picture_size(file: BinaryIO, end: int) -> tuple[int, int]:
@@ -177,23 +176,23 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
         at = stop
 
 
-def _mp4(file: BinaryIO, size: int) -> Promise:
-    found, index, cut = Promise(0, 0, None, None, False), False, False
+def _mp4(file: BinaryIO, size: int) -> Header:
+    track, index, cut = Header(0, 0, None, None, False), False, False
     for name, start, stop in _boxes(file, 0, size):
         cut = cut or stop > size
         if name == b"moov":
             index = True
             for inner, a, b in _boxes(file, start, min(stop, size)):
-                if inner == b"trak" and found.width == 0:
-                    found = _mp4_track(file, a, b)
-    return Promise(found.width, found.height, found.seconds, found.frames, cut or not index)
+                if inner == b"trak" and track.width == 0:
+                    track = _mp4_track(file, a, b)
+    return replace(track, cut=cut or not index)
 
 
-def _mp4_track(file: BinaryIO, start: int, end: int) -> Promise:
+def _mp4_track(file: BinaryIO, start: int, end: int) -> Header:
     """One track; width 0 unless it is a picture track."""
     fields = dict(_leaves(file, start, end))
     if fields.get(b"hdlr", b"")[8:12] != b"vide" or b"tkhd" not in fields:
-        return Promise(0, 0, None, None, False)
+        return Header(0, 0, None, None, False)
     width, height = struct.unpack(">II", fields[b"tkhd"][-8:])  # 16.16 fixed point
     seconds = frames = None
     if b"mdhd" in fields:
@@ -205,7 +204,7 @@ def _mp4_track(file: BinaryIO, start: int, end: int) -> Promise:
         (entries,) = struct.unpack_from(">I", fields[b"stts"], 4)
         runs = struct.unpack_from(f">{2 * min(entries, MAX_FIELD // 8)}I", fields[b"stts"], 8)
         frames = sum(runs[::2]) or None  # a fragmented file has an empty table
-    return Promise(max(1, width >> 16), max(1, height >> 16), seconds, frames, False)
+    return Header(max(1, width >> 16), max(1, height >> 16), seconds, frames, False)
 
 
 def _leaves(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:

@@ -1,11 +1,11 @@
 """Pseudo-label filters: which predicted frames are trusted enough to train on (Sec. 5.1.1, 5.1.2; readings A11-A20).
 
-Each rule is a pure function of a clip's predictions that gives one number per frame, NaN where a frame cannot be
+Each rule is a pure function of a clip's predictions that returns one number per frame, NaN where a frame cannot be
 judged; the thresholds are settings, a NaN never passes, and ``verdicts`` names the first rule that a frame broke. A
 prediction that is not finite, or whose camera did not fit, is never kept, whichever rules are enabled. The rules are
 order-free: a rule's score does not depend on which other rules rejected the frame, with two exceptions that are part of
-their definition: the shape of the hand is learnt from frames that pass all other rules, and the optional
-``neighbour: valid`` compares with frames that pass the spatial ones. What is not finite is nobody's neighbour.
+their definition: the clip's betas are learnt from frames that pass all other rules, and the optional
+``neighbour: valid`` compares with frames that pass the spatial ones. A prediction that is not finite is no neighbour.
 
 | rule | score | unit | passes |
 |---|---|---|---|
@@ -15,9 +15,9 @@ their definition: the shape of the hand is learnt from frames that pass all othe
 | joint_angle | how far the worst finger joint bends outside its range | degrees | <= angle_tolerance_deg |
 | joint_step | 2D joints against the neighbouring frame | box sides | <= |
 | pose_step | joint rotations against the neighbouring frame | rad^2 | <= |
-| shape_spread | hand shape against the clip's | sigmas | <= |
+| shape_spread | betas against the clip's | sigmas | <= |
 
-Nothing here knows videos, files or Ray.
+Not here: videos, files, Ray.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from hojoint.labelling import camera as cameras
 from hojoint.labelling import spatial_rules, temporal_rules
 from hojoint.records import HandPrediction
 
-# T frames.
+# Suffix of locals: T frames.
 
 RULES: tuple[Rule, ...] = get_args(Rule)  # in the order of the verdicts
 SPATIAL_RULES = RULES[:4]
@@ -48,88 +48,110 @@ THRESHOLDS: dict[str, str] = {
     "pose_step": "max_pose_step",
     "shape_spread": "shape_sigmas",
 }
-"""The setting of FilterConfig that each rule's score is held against."""
+"""Rule to the setting of FilterConfig that its score is compared with."""
 HIGHER_IS_BETTER: frozenset[str] = frozenset({"box_iou", "bone_length"})
 
 
 def scores(
     prediction: HandPrediction,
-    camera_T3: Tensor,
-    hand_boxes_T4: Tensor,
-    frames_T: Tensor,
+    camera: Tensor,
+    hand_boxes: Tensor,
+    frames: Tensor,
     *,
     size: tuple[int, int],
-    axes_F33: Tensor,
+    axes: Tensor,
     config: FilterConfig,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """One score per rule and frame.
+    """Rule to its scores (T,) of a clip's frames (Sec. 5.1.1, 5.1.2); order and units as in the table above.
 
     Args:
-        prediction: of one clip.
-        camera_T3: from ``camera.fit``.
-        hand_boxes_T4: given hand boxes, px of the true image; clipped to it here.
-        frames_T: ascending frame numbers.
+        prediction: of one clip of T frames.
+        camera: (T, 3) from ``camera.fit``.
+        hand_boxes: (T, 4) given hand boxes, xyxy px of the true image; clipped to it here.
+        frames: (T,) ascending frame numbers.
         size: width and height of the image, px.
-        axes_F33: from ``spatial_rules.finger_axes``.
-        config: readings, and the thresholds that decide which frames teach the hand's shape.
+        axes: (15, 3, 3) from ``spatial_rules.finger_axes``.
+        config: readings, and the thresholds that decide which frames teach the clip's betas.
     """
-    boxes_T4 = geometry.clip_box(hand_boxes_T4, *size)
-    vertices_px = cameras.project(prediction.vertices, camera_T3, flipped=prediction.flipped)
-    projected = cameras.project(prediction.joints, camera_T3, flipped=prediction.flipped)
+    boxes_T4 = geometry.clip_box(hand_boxes, *size)
+    return with_temporal(
+        _spatial(prediction, camera, boxes_T4, size, axes, config),
+        joints_px=prediction.joints_px,
+        rotations=prediction.rotations,
+        pose=prediction.pose,
+        betas=prediction.betas,
+        boxes=boxes_T4,
+        frames=frames,
+        config=config,
+    )
+
+
+def _spatial(
+    prediction: HandPrediction,
+    camera: Tensor,
+    boxes: Tensor,
+    size: tuple[int, int],
+    axes: Tensor,
+    config: FilterConfig,
+) -> dict[str, Tensor]:
+    vertices_px = cameras.project(prediction.vertices, camera, flipped=prediction.flipped)
+    projected = cameras.project(prediction.joints, camera, flipped=prediction.flipped)
     if config.joint_angle == "flexion":
-        angles = spatial_rules.flexion_deg(prediction.rotations, axes_F33)
+        angles = spatial_rules.flexion_deg(prediction.rotations, axes)
     else:
         angles = spatial_rules.bone_angle_deg(prediction.joints)
-    spatial = {
-        "box_iou": spatial_rules.box_iou(vertices_px, boxes_T4, size),
+    return {
+        "box_iou": spatial_rules.box_iou(vertices_px, boxes, size),
         "reprojection": spatial_rules.reprojection(
-            prediction.joints_px, projected, camera_T3[:, 0], boxes_T4, norm=config.reprojection_norm
+            prediction.joints_px, projected, camera[:, 0], boxes, norm=config.reprojection_norm
         ),
         "bone_length": spatial_rules.bone_length(prediction.joints, reference=config.bone_reference),
         "joint_angle": spatial_rules.angle_excess_deg(angles, config.min_angle_deg, config.max_angle_deg),
     }
-    return with_temporal(
-        spatial,
-        joints_px_TJ2=prediction.joints_px,
-        rotations_T1633=prediction.rotations,
-        pose_T48=prediction.pose,
-        betas_T10=prediction.betas,
-        boxes_T4=boxes_T4,
-        frames_T=frames_T,
-        config=config,
-    )
 
 
 def with_temporal(
     spatial: Mapping[str, Tensor],
     *,
-    joints_px_TJ2: Tensor,
-    rotations_T1633: Tensor,
-    pose_T48: Tensor,
-    betas_T10: Tensor,
-    boxes_T4: Tensor,
-    frames_T: Tensor,
+    joints_px: Tensor,
+    rotations: Tensor,
+    pose: Tensor,
+    betas: Tensor,
+    boxes: Tensor,
+    frames: Tensor,
     config: FilterConfig,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """All scores from the spatial ones and what a table of predictions holds: no network, no hand model."""
-    frames_T = frames_T.to(joints_px_TJ2.device)
-    valid_T = _finite(joints_px_TJ2, pose_T48, betas_T10)  # no step leads from or to what is not a number
+    """All scores from the spatial ones and what a table of predictions holds: no network, no hand model.
+
+    Args:
+        spatial: each rule of ``SPATIAL_RULES`` to its scores (T,).
+        joints_px: (T, 21, 2) px of the true image.
+        rotations: (T, 16, 3, 3) joint rotations, root first.
+        pose: (T, 48) rad, the same as axis-angle.
+        betas: (T, 10).
+        boxes: (T, 4) hand boxes, xyxy px, clipped to the image.
+        frames: (T,) ascending frame numbers.
+        config: readings and thresholds.
+    """
+    frames = frames.to(joints_px.device)
+    valid_T = _finite(joints_px, pose, betas)  # no step leads from or to what is not a number
     if config.neighbour == "valid":
         valid_T = valid_T & _all_passed(passed(spatial, config), config, SPATIAL_RULES)
-    found = dict(spatial)
-    found["joint_step"] = temporal_rules.joint_step(joints_px_TJ2, boxes_T4, frames_T, valid_T)
-    found["pose_step"] = temporal_rules.pose_step(
-        rotations_T1633, pose_T48, frames_T, valid_T, reading=config.pose_step
-    )  # fmt: skip
-    confident_T = _all_passed(passed(found, config), config, RULES[:-1])
-    found["shape_spread"] = temporal_rules.shape_spread(
-        betas_T10, confident_T, rule=config.shape_rule, min_frames=config.shape_min_frames
+    scores = dict(spatial)
+    scores["joint_step"] = temporal_rules.joint_step(joints_px, boxes, frames, valid_T)
+    scores["pose_step"] = temporal_rules.pose_step(rotations, pose, frames, valid_T, reading=config.pose_step)
+    confident_T = _all_passed(passed(scores, config), config, RULES[:-1])
+    scores["shape_spread"] = temporal_rules.shape_spread(
+        betas, confident_T, rule=config.shape_rule, min_frames=config.shape_min_frames
     )
-    return found
+    return scores
 
 
 def passed(scores: Mapping[str, Tensor], config: FilterConfig) -> dict[str, Tensor]:
-    """(T,) per rule, whatever rules are enabled; thresholds themselves pass, NaN does not."""
+    """Whether each frame passes each rule, (T,) bool per rule; a score on the threshold passes, NaN does not.
+
+    Which rules are enabled does not matter here.
+    """
     limits = {rule: getattr(config, setting) for rule, setting in THRESHOLDS.items()}
     return {
         rule: score >= limits[rule] if rule in HIGHER_IS_BETTER else score <= limits[rule]
@@ -138,33 +160,43 @@ def passed(scores: Mapping[str, Tensor], config: FilterConfig) -> dict[str, Tens
 
 
 def sound(
-    joints_px_TJ2: Tensor, pose_T48: Tensor, betas_T10: Tensor, camera_T3: Tensor, config: FilterConfig
+    joints_px: Tensor, pose: Tensor, betas: Tensor, camera: Tensor, config: FilterConfig
 ) -> Tensor:  # fmt: skip
-    """(T,) whether a prediction may be kept at all, by what a table of predictions holds of it.
+    """Whether a prediction may be kept at all, (T,) bool, by what a table of predictions holds of it.
 
-    It must be numbers throughout, and its camera must not mirror it or have failed (scale <= 0; reading A11), which
-    the reprojection rule says itself where it judges.
+    All its numbers must be finite, and its camera must not mirror it or have failed (s <= 0; reading A11). The
+    reprojection rule, where it is enabled, checks the camera itself.
+
+    Args:
+        joints_px: (T, 21, 2) px.
+        pose: (T, 48) rad.
+        betas: (T, 10).
+        camera: (T, 3) s, tx, ty.
+        config: which rules are enabled.
     """
-    finite_T = _finite(joints_px_TJ2, pose_T48, betas_T10)
+    finite_T = _finite(joints_px, pose, betas)
     if "reprojection" in config.enabled:
         return finite_T
-    return finite_T & _finite(camera_T3) & (camera_T3[:, 0] > 0)
+    return finite_T & _finite(camera) & (camera[:, 0] > 0)
 
 
 def verdicts(
-    scores: Mapping[str, Tensor], config: FilterConfig, sound_T: Tensor | None = None
+    scores: Mapping[str, Tensor], config: FilterConfig, sound: Tensor | None = None
 ) -> tuple[str, ...]:  # fmt: skip
     """One word per frame: 'kept', or the first enabled rule it broke in the order of ``RULES``.
 
-    Frames that are False in ``sound_T`` (nothing: all are sound) are rejected whatever is enabled, under the first
-    rule of all: a hand that is not finite has no box, and one that the camera does not see lies in none.
+    Args:
+        scores: rule to its scores (T,).
+        config: thresholds, and which rules are enabled.
+        sound: (T,) bool from ``sound``; None means all True. A False frame is rejected whatever is enabled, under
+            ``box_iou``: a hand that is not finite has no box, and one that the camera does not see lies in none.
     """
     passes = passed(scores, config)
     broken = {rule: (~passes[rule]).tolist() for rule in RULES if rule in config.enabled}
     count = len(next(iter(scores.values())))
     words = [next((rule for rule, faults in broken.items() if faults[row]), KEPT) for row in range(count)]
-    whole = [True] * count if sound_T is None else sound_T.tolist()
-    return tuple(word if good else RULES[0] for word, good in zip(words, whole, strict=True))
+    usable = [True] * count if sound is None else sound.tolist()
+    return tuple(word if good else RULES[0] for word, good in zip(words, usable, strict=True))
 
 
 def _finite(*parts: Tensor) -> Tensor:
@@ -174,5 +206,5 @@ def _finite(*parts: Tensor) -> Tensor:
 
 def _all_passed(passes: Mapping[str, Tensor], config: FilterConfig, rules: Sequence[str]) -> Tensor:
     judges = [passes[rule] for rule in rules if rule in config.enabled]
-    everything = torch.ones_like(next(iter(passes.values())))
-    return torch.stack([everything, *judges]).all(0)
+    every_frame = torch.ones_like(next(iter(passes.values())))
+    return torch.stack([every_frame, *judges]).all(0)

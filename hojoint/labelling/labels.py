@@ -1,7 +1,7 @@
 """From decoded clips to pseudo-labels: prediction, camera, scores, verdicts, and which hand it is (Sec. 5.1).
 
 The annotation has no sides and the model is a right hand, so a clip is tried both ways (reading A20): a few frames are
-predicted as they are and mirrored, each frame votes, and the side with more votes holds for the whole clip.
+predicted as they are and mirrored, each frame votes, and the side with more votes holds for the complete clip.
 Not here: videos, files, Ray.
 """
 
@@ -22,15 +22,13 @@ from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.labelling.tta import HandPredictor
 from hojoint.records import Clip, Frames, HandPrediction, PseudoLabels
 
-# T frames.
-
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """A clip as it is predicted: boxes clipped to the frame, none of them empty."""
+    """A clip as it is predicted: boxes clipped to the frame, no hand box empty."""
 
     clip: Clip  # boxes clipped
-    frames: Frames  # the same, but a degenerate hand box is grown to SMALLEST_BOX_PX
+    frames: Frames  # the same, except that a degenerate hand box is grown to SMALLEST_BOX_PX
 
 
 def label_clips(
@@ -42,26 +40,29 @@ def label_clips(
     labelling: LabellingConfig,
     teacher: str,
 ) -> list[PseudoLabels]:
-    """Label whole clips; views of all of them share the network's batches.
+    """Label complete clips (Sec. 5.1); views of all of them share the network's batches.
 
     Args:
         predictor: the teacher.
-        clips: what is followed through which frames.
-        frames: their pixels, one record per clip, in the same order and of the same length.
+        clips: T frame numbers and boxes (T, 4) xyxy px of each clip.
+        frames: their pixels (T, H, W, 3), one record per clip, in the same order and of the same length.
         filter_config, labelling: settings.
         teacher: checksum of the teacher's weights, kept with every row.
+
+    Returns:
+        One PseudoLabels per clip, with all T frames, kept or not; its boxes are clipped to the frame.
     """
-    work = [_work(clip, pixels) for clip, pixels in zip(clips, frames, strict=True)]
-    predictions = _predictions(predictor, work, labelling)
+    works = [_work(clip, pixels) for clip, pixels in zip(clips, frames, strict=True)]
+    predictions = _predictions(predictor, works, labelling)
     axes = finger_axes(predictor)
     return [
-        _labels(each, prediction, axes, filter_config, teacher)
-        for each, prediction in zip(work, predictions, strict=True)
+        _labels(work, prediction, axes, filter_config, teacher)
+        for work, prediction in zip(works, predictions, strict=True)
     ]
 
 
 def finger_axes(predictor: HandPredictor) -> Tensor:
-    """The anatomical axes of the predictor's hand model, on the CPU."""
+    """The anatomical axes of the predictor's hand model, (15, 3, 3), on the CPU."""
     flat = torch.eye(3, device=predictor.device).expand(1, 16, 3, 3)
     rest = predictor.mano_layer.from_rotations(flat, torch.zeros(1, 10, device=predictor.device))
     return spatial_rules.finger_axes(rest.joints[0].float().cpu())
@@ -89,21 +90,21 @@ def _grown(boxes: np.ndarray) -> np.ndarray:
 
 
 def _predictions(
-    predictor: HandPredictor, work: Sequence[_Work], labelling: LabellingConfig
+    predictor: HandPredictor, works: Sequence[_Work], labelling: LabellingConfig
 ) -> list[HandPrediction]:  # fmt: skip
-    everything = [np.arange(len(each.clip.frames)) for each in work]
+    all_rows = [np.arange(len(work.clip.frames)) for work in works]
     if labelling.side != "both":
-        return _predict(predictor, work, everything, [labelling.side == "left"] * len(work))
-    probes = [_evenly(len(each.clip.frames), labelling.side_probe_frames) for each in work]
-    both = _predict(predictor, [*work, *work], [*probes, *probes], [False] * len(work) + [True] * len(work))
-    right, mirrored = both[: len(work)], both[len(work) :]
-    flipped = [_is_left(*each) for each in zip(work, probes, right, mirrored, strict=True)]
+        return _predict(predictor, works, all_rows, [labelling.side == "left"] * len(works))
+    probes = [_evenly(len(work.clip.frames), labelling.side_probe_frames) for work in works]
+    both = _predict(predictor, [*works, *works], [*probes, *probes], [False] * len(works) + [True] * len(works))
+    right, mirrored = both[: len(works)], both[len(works) :]
+    flipped = [_is_left(*clip) for clip in zip(works, probes, right, mirrored, strict=True)]
     predictions = [m if left else r for r, m, left in zip(right, mirrored, flipped, strict=True)]
-    # A prediction depends on (clip, frame, side) alone, so the probed frames need no second look.
-    rest = [np.setdiff1d(rows, probe) for rows, probe in zip(everything, probes, strict=True)]
+    # A prediction depends on (clip, frame, side) alone, so the probed frames are not predicted again.
+    rest = [np.setdiff1d(rows, probe) for rows, probe in zip(all_rows, probes, strict=True)]
     unfinished = [index for index, rows in enumerate(rest) if len(rows)]
     others = _predict(
-        predictor, [work[i] for i in unfinished], [rest[i] for i in unfinished], [flipped[i] for i in unfinished]
+        predictor, [works[i] for i in unfinished], [rest[i] for i in unfinished], [flipped[i] for i in unfinished]
     )
     for index, other in zip(unfinished, others, strict=True):
         predictions[index] = _merged(probes[index], predictions[index], rest[index], other)
@@ -111,10 +112,10 @@ def _predictions(
 
 
 def _predict(
-    predictor: HandPredictor, work: Sequence[_Work], rows: Sequence[np.ndarray], flipped: Sequence[bool]
+    predictor: HandPredictor, works: Sequence[_Work], rows: Sequence[np.ndarray], flipped: Sequence[bool]
 ) -> list[HandPrediction]:  # fmt: skip
     return predictor.predict(
-        [each.frames for each in work], flipped, numbers=[each.clip.frames for each in work], rows=rows
+        [work.frames for work in works], flipped, numbers=[work.clip.frames for work in works], rows=rows
     )
 
 
@@ -124,10 +125,10 @@ def _evenly(length: int, most: int) -> np.ndarray:
 
 
 def _is_left(work: _Work, rows: np.ndarray, right: HandPrediction, mirrored: HandPrediction) -> bool:
-    """Whether more frames speak for a left hand by a higher IoU; a tie goes to the lower reprojection error.
+    """Whether more frames have a higher IoU as a left hand; a tie goes to the lower reprojection error.
 
-    Where the sides are known, in the synthetic world, the IoU tells three clips of four and the reprojection error
-    little more than half: a network that is wrong about the side is wrong in 2D and 3D alike.
+    In the synthetic world, where the sides are known, the IoU is right for three clips of four and the reprojection
+    error for little more than half: a network that is wrong about the side is wrong in 2D and 3D alike.
     """
     fits = [_fit(work, rows, prediction) for prediction in (right, mirrored)]
     # A frame that cannot be judged either way does not vote; one that only one side fails votes for the other.
@@ -173,7 +174,7 @@ def _labels(
         torch.from_numpy(work.clip.hand_boxes),
         torch.from_numpy(work.clip.frames.astype(np.int64)),
         size=(width, height),
-        axes_F33=axes,
+        axes=axes,
         config=config,
     )
     return PseudoLabels(

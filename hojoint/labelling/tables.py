@@ -69,12 +69,15 @@ PSEUDO_LABELS_SCHEMA = pa.schema(
 
 
 def predictions_table(labels: Sequence[PseudoLabels]) -> pa.Table:
-    """Every frame of every clip, in the order given."""
+    """Every frame of every clip, in the order given, with the columns of ``PREDICTIONS_SCHEMA``."""
     return pa.concat_tables([PREDICTIONS_SCHEMA.empty_table(), *(_clip_table(label) for label in labels)])
 
 
 def pseudo_labels_table(labels: Sequence[PseudoLabels], frames: Sequence[Frames], config: Config) -> pa.Table:
-    """The kept frames with their images; ``frames`` holds the pixels of ``labels``, clip by clip."""
+    """The kept frames with their images, with the columns of ``PSEUDO_LABELS_SCHEMA``.
+
+    ``frames`` holds the pixels of ``labels``, clip by clip.
+    """
     tables = [PSEUDO_LABELS_SCHEMA.empty_table()]
     for label, pixels in zip(labels, frames, strict=True):
         assert label.clip.clip_id == pixels.clip_id, (label.clip.clip_id, pixels.clip_id)
@@ -84,12 +87,17 @@ def pseudo_labels_table(labels: Sequence[PseudoLabels], frames: Sequence[Frames]
 
 
 def with_images(rows: pa.Table, frames: Sequence[np.ndarray], config: Config) -> pa.Table:
-    """Rows of ``predictions`` as rows of ``pseudo_labels``: ``frames`` holds the whole frame (H, W, 3) of each."""
+    """Rows of ``predictions`` as rows of ``pseudo_labels``.
+
+    Args:
+        rows: with the columns of ``PREDICTIONS_SCHEMA``.
+        frames: the native frame (H, W, 3) uint8 RGB of each row; the image is cut from it here.
+        config: what is cut and how it is compressed.
+    """
     hands, objects = array_of(rows, "hand_box"), array_of(rows, "object_box")
-    sizes = [frame.shape[:2] for frame in frames]
     boxes = [
-        _region(hand[None], thing[None], size, config)[0]
-        for hand, thing, size in zip(hands, objects, sizes, strict=True)
+        _image_box(hand_box, object_box, frame.shape[:2], config)
+        for hand_box, object_box, frame in zip(hands, objects, frames, strict=True)
     ]
     images = [_jpeg(frame, box, config) for frame, box in zip(frames, boxes, strict=True)]
     rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("image"), pa.array(images, pa.binary()))
@@ -97,27 +105,23 @@ def with_images(rows: pa.Table, frames: Sequence[np.ndarray], config: Config) ->
     return rows.append_column(PSEUDO_LABELS_SCHEMA.field("image_box"), column).cast(PSEUDO_LABELS_SCHEMA)
 
 
-def image_boxes(label: PseudoLabels, pixels: Frames, config: Config) -> np.ndarray:
-    """(T, 4) int: what is cut out for training, xyxy px of the frame, whole pixels inside it.
+def _image_box(hand_box: np.ndarray, object_box: np.ndarray, size: tuple[int, ...], config: Config) -> np.ndarray:
+    """What is cut out for training, (4,) int xyxy px, inside a frame of ``size`` (height, width).
 
     A square ``labelling.image_context`` times the hand's box (or its union with the object's, where the crop settings
-    take that), so that training's augmentation finds pixels beyond its own crop.
+    take that), so that training's augmentation finds pixels beyond its crop.
     """
-    return _region(label.clip.hand_boxes, label.clip.object_boxes, pixels.rgb.shape[1:3], config)
-
-
-def _region(hand_boxes: np.ndarray, object_boxes: np.ndarray, size: tuple[int, ...], config: Config) -> np.ndarray:
     height, width = size
-    low, high = hand_boxes[:, :2], hand_boxes[:, 2:]
+    low, high = hand_box[:2], hand_box[2:]
     if config.crop.unlabelled_region == "union":
-        low = np.fmin(low, object_boxes[:, :2])  # fmin: a NaN object box does not count
-        high = np.fmax(high, object_boxes[:, 2:])
-    middle, half = (low + high) / 2, (high - low).max(axis=1, keepdims=True) / 2 * config.labelling.image_context
+        low = np.fmin(low, object_box[:2])  # fmin: a NaN object box does not count
+        high = np.fmax(high, object_box[2:])
+    middle, half = (low + high) / 2, (high - low).max() / 2 * config.labelling.image_context
     limit = np.array([width, height])
     # At least one pixel, even of a box that lies beyond the border.
     first = np.clip(np.floor(middle - half), 0, limit - 1)
     last = np.clip(np.ceil(middle + half), first + 1, limit)
-    return np.concatenate([first, last], axis=1).astype(np.int32)
+    return np.concatenate([first, last]).astype(np.int32)
 
 
 def read(
@@ -126,7 +130,7 @@ def read(
     """Read committed files as one table of ``schema``.
 
     Raises:
-        InputError: a file is no parquet file, has another schema version or lacks a column.
+        InputError: a file cannot be read, has another schema version or lacks a column.
     """
 
     def one(path: str) -> pa.Table:
@@ -136,7 +140,7 @@ def read(
             raise InputError(f"cannot read the table {path}: {str(error).splitlines()[0]}") from None
         return checked(table, path, schema)
 
-    with ThreadPoolExecutor(READERS) as pool:  # object storage answers in its own time: thousands of files, one by one
+    with ThreadPoolExecutor(READERS) as pool:  # object storage is slow to answer: thousands of files, one by one
         return pa.concat_tables([schema.empty_table(), *pool.map(one, paths)])
 
 
@@ -145,7 +149,7 @@ def checked(table: pa.Table, name: str, schema: pa.Schema = PREDICTIONS_SCHEMA) 
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
     if version != str(SCHEMA_VERSION):
         raise InputError(
-            f"{name} has schema version {version}, wanted {SCHEMA_VERSION}; label the videos again with this release"
+            f"{name} has schema version {version}, expected {SCHEMA_VERSION}; label the videos again with this release"
         )
     missing = [column for column in schema.names if column not in table.column_names]
     if missing:
@@ -174,8 +178,8 @@ def clips_of(table: pa.Table) -> list[np.ndarray]:
 def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
     """The predictions judged by other thresholds, rules or temporal readings: no network, no hand model, no pixels.
 
-    The temporal scores are computed again from the columns; the spatial ones are taken as they stand, so the readings
-    that need the 3D hand (``reprojection_norm``, ``bone_reference``, ``joint_angle``) stay those of the labelling run.
+    The temporal scores are computed again from the columns; the spatial ones are copied, so the readings that need the
+    3D hand (``reprojection_norm``, ``bone_reference``, ``joint_angle``) stay those of the labelling run.
     """
     parts = [PREDICTIONS_SCHEMA.empty_table()]
     table = table.combine_chunks()  # or every take below would search all chunks
@@ -184,12 +188,12 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
         tensors = {name: torch.from_numpy(array_of(clip, name).copy()) for name in _RESCORED_FROM}
         scores = filters.with_temporal(
             {rule: torch.from_numpy(array_of(clip, f"score_{rule}").copy()) for rule in filters.SPATIAL_RULES},
-            joints_px_TJ2=tensors["joints_px"].reshape(-1, 21, 2),
-            rotations_T1633=geometry.axis_angle_to_matrix(tensors["mano_pose"].reshape(-1, 16, 3)),
-            pose_T48=tensors["mano_pose"],
-            betas_T10=tensors["mano_shape"],
-            boxes_T4=tensors["hand_box"],
-            frames_T=tensors["frame"],
+            joints_px=tensors["joints_px"].reshape(-1, 21, 2),
+            rotations=geometry.axis_angle_to_matrix(tensors["mano_pose"].reshape(-1, 16, 3)),
+            pose=tensors["mano_pose"],
+            betas=tensors["mano_shape"],
+            boxes=tensors["hand_box"],
+            frames=tensors["frame"],
             config=config,
         )
         columns = {f"score_{rule}": _floats(score) for rule, score in scores.items()}
@@ -198,8 +202,8 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
         )  # fmt: skip
         columns["verdict"] = pa.array(filters.verdicts(scores, config, sound))
         for name, column in columns.items():
-            place = clip.schema.get_field_index(name)
-            clip = clip.set_column(place, clip.schema.field(place), column)
+            position = clip.schema.get_field_index(name)
+            clip = clip.set_column(position, clip.schema.field(position), column)
         parts.append(clip)
     return pa.concat_tables(parts)
 

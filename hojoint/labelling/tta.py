@@ -1,9 +1,9 @@
 """Test-time augmentation: a hand seen in eight turned views, undone one by one and averaged (Sec. 5.1, reading A10).
 
-The network was trained under rotations of 180 degrees, so the views are rotations, with a mild scale and shift. What
-each undoing is: 2D joints return through the view's box and its affine to pixels of the native frame; the root turns
-back by Rz(-a); finger rotations, shape and root-relative size do not depend on the view. Rotations are averaged on
-SO(3), never as axis-angle, and joints and vertices are made from the averages, so that they are always one valid hand.
+The network was trained under rotations of 180 degrees, so the views are rotations, with a mild scale and shift. A view
+is undone so: 2D joints return through its box and its affine to pixels of the native frame; the global orientation
+turns back by Rz(-a); finger rotations, betas and root-relative size do not depend on the view. Rotations are averaged
+on SO(3), never as axis-angle, and joints and vertices are made from the averages, so they are always one valid hand.
 
 A view derives from (clip id, frame number, view) alone, and each result is written under its own index: which frames
 share a batch changes a result by float noise at most. Left hands are seen mirrored; see ``records.HandPrediction``.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -26,28 +26,28 @@ from hojoint.hand.layer import HandLayer
 from hojoint.model.network import HOJoint
 from hojoint.records import Frames, HandPrediction
 
-# Suffixes: T frames of a clip, V views, N = T * V, B views of one batch.
+# Suffixes of locals: T frames of a clip, V views, N = T * V, B views of one batch.
 
 
 @dataclass(frozen=True, eq=False)
 class Views:
     """How the views of one clip are cut, frame by frame and view by view: N = T * V rows."""
 
-    frame_N: Tensor  # row of the clip's frames
-    affine_N23: Tensor  # true frame px -> input px; mirrors for a left hand
-    angle_N: Tensor  # rad, of the (mirrored) scene
-    hand_N4: Tensor  # RoI, input px
-    object_N4: Tensor  # RoI, input px; NaN where there is none
+    frame_rows: Tensor  # (N,) row of the clip's frames
+    affines: Tensor  # (N, 2, 3) true frame px -> input px; mirrors for a left hand
+    angles: Tensor  # (N,) rad, of the (mirrored) scene
+    hand_boxes: Tensor  # (N, 4) RoI, xyxy input px
+    object_boxes: Tensor  # (N, 4) RoI, xyxy input px; NaN where no object is known
 
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """What the network said of each view of a clip, undone."""
+    """The network's answer to each view of a clip, undone."""
 
-    joints_px_N212: Tensor
-    rotations_N1633: Tensor
-    betas_N10: Tensor
-    written_N: Tensor  # bool
+    joints_px: Tensor  # (N, 21, 2) px of the true frame
+    rotations: Tensor  # (N, 16, 3, 3) root first, in the camera frame
+    betas: Tensor  # (N, 10)
+    written: Tensor  # (N,) bool
 
 
 class HandPredictor:
@@ -62,6 +62,16 @@ class HandPredictor:
         device: torch.device | str = "cpu",
         batch_views: int = 128,
     ) -> None:
+        """Move network and hand layer to ``device``; the network goes to eval mode.
+
+        Args:
+            network: trained.
+            mano_layer: the hand that turns averaged rotations and betas into joints and vertices.
+            crop: as in the network's training.
+            tta: how many views, and how far they turn, scale and shift.
+            device: where crops, network and hand layer run.
+            batch_views: views per call of the network; bounds the memory.
+        """
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
         self.mano_layer: HandLayer = mano_layer.to(self.device)
@@ -76,28 +86,34 @@ class HandPredictor:
         numbers: Sequence[np.ndarray] | None = None,
         rows: Sequence[np.ndarray] | None = None,
     ) -> list[HandPrediction]:
-        """One prediction per clip.
+        """Predict the hand in each frame of each clip (Sec. 5.1).
 
         Args:
-            clips: pixels and boxes; the hand boxes must have an area.
-            flipped: whether the clip shows a left hand.
-            numbers: the frames' numbers in the video, (T,) per clip; nothing means 0, 1, 2, ...
-            rows: which frames of each clip to predict, at least one; nothing means all.
+            clips: pixels (T, H, W, 3) and boxes (T, 4) xyxy px of each clip; the hand boxes must have an area.
+            flipped: per clip, whether it shows a left hand.
+            numbers: per clip, the frames' numbers in the video, (T,); None means 0, 1, 2, ...
+            rows: per clip, which of its T frames to predict, at least one; None means all.
+
+        Returns:
+            One HandPrediction per clip, one row per predicted frame, on the CPU.
+
+        Raises:
+            ValueError: the lists differ in length.
         """
         if numbers is None:
             numbers = [np.arange(len(clip.rgb)) for clip in clips]
         if rows is None:
             rows = [np.arange(len(clip.rgb)) for clip in clips]
         views = [self.views(*clip) for clip in zip(clips, flipped, numbers, rows, strict=True)]
-        answers = [_blank(len(view.frame_N), self.device) for view in views]
+        answers = [_blank(len(view.frame_rows), self.device) for view in views]
         # (clip, row) of every view of every clip, cut into batches wherever they fall
-        plan = [(clip, row) for clip, view in enumerate(views) for row in range(len(view.frame_N))]
+        plan = [(clip, row) for clip, view in enumerate(views) for row in range(len(view.frame_rows))]
         for start in range(0, len(plan), self.batch_views):
             self._answer(clips, views, plan[start : start + self.batch_views], answers)
         return [self._average(*clip) for clip in zip(answers, flipped, strict=True)]
 
     def views(self, clip: Frames, flipped: bool, numbers: np.ndarray, rows: np.ndarray) -> Views:
-        """Where each view of the frames in ``rows`` is cut."""
+        """Where each view of the frames in ``rows`` is cut; arguments as in ``predict``, of one clip."""
         count, side = self.tta.views, self.network.config.input_px
         draws_TV4 = torch.from_numpy(np.stack([_draws(clip.clip_id, int(n), self.tta) for n in numbers[rows]]))
         draws_N4 = draws_TV4.reshape(-1, 4).float()
@@ -127,49 +143,49 @@ class HandPredictor:
         )
         affine_N23 = _compose(turn_N23, mirror_N23)
         return Views(
-            frame_N=frame_N,
-            affine_N23=affine_N23,
-            # read off the affine itself, so that no convention of the crop's can differ from ours
-            angle_N=torch.atan2(turn_N23[:, 1, 0], turn_N23[:, 0, 0]),
-            hand_N4=geometry.scale_box(geometry.rotate_box(hand_N4, affine_N23), self.crop.hand_roi_scale),
-            object_N4=geometry.scale_box(geometry.rotate_box(object_N4, affine_N23), self.crop.object_roi_scale),
+            frame_rows=frame_N,
+            affines=affine_N23,
+            # read off the affine itself, so that its sign cannot differ from the crop's
+            angles=torch.atan2(turn_N23[:, 1, 0], turn_N23[:, 0, 0]),
+            hand_boxes=geometry.scale_box(geometry.rotate_box(hand_N4, affine_N23), self.crop.hand_roi_scale),
+            object_boxes=geometry.scale_box(geometry.rotate_box(object_N4, affine_N23), self.crop.object_roi_scale),
         )
 
     def _answer(
         self, clips: Sequence[Frames], views: Sequence[Views], batch: list[tuple[int, int]], answers: list[_Answers]
     ) -> None:  # fmt: skip
-        """Run one batch of (clip, row) pairs and write each answer, undone, under its own index."""
+        """Run one batch of (clip, row) pairs and write each answer, undone, under its index."""
         present = sorted({clip for clip, _ in batch})
         rows = {clip: torch.tensor([row for c, row in batch if c == clip]) for clip in present}
         images = torch.cat([self._warp(clips[clip], views[clip], rows[clip]) for clip in present])
         taken = [Views(*(getattr(views[c], name)[rows[c]] for name in _VIEW_FIELDS)) for c in present]
-        hand_B4 = torch.cat([view.hand_N4 for view in taken]).to(self.device)
-        object_B4 = torch.cat([view.object_N4 for view in taken]).to(self.device)
+        hand_B4 = torch.cat([view.hand_boxes for view in taken]).to(self.device)
+        object_B4 = torch.cat([view.object_boxes for view in taken]).to(self.device)
         output = self.network(images, hand_B4, object_B4, with_object=False).hand
-        assert len(output.betas) == len(batch), "the network answered another number of views than it was asked"
+        assert len(output.betas) == len(batch), "the network answered another number of views than it was given"
         corner_B12, size_B12 = hand_B4[:, None, :2], (hand_B4[:, None, 2:] - hand_B4[:, None, :2])
         joints_B212 = corner_B12 + output.joints_box.float() * size_B12
         start = 0
         for clip, view in zip(present, taken, strict=True):
-            own = slice(start, start + len(view.frame_N))
-            to_frame = geometry.invert_affine(view.affine_N23).to(self.device)
-            back = geometry.rotation_z(-view.angle_N).to(self.device)
-            rotations = output.rotations[own].float().clone()
+            part = slice(start, start + len(view.frame_rows))  # this clip's views in the batch
+            to_frame = geometry.invert_affine(view.affines).to(self.device)
+            back = geometry.rotation_z(-view.angles).to(self.device)
+            rotations = output.rotations[part].float().clone()
             rotations[:, 0] = back @ rotations[:, 0]
-            place, answer = rows[clip].to(self.device), answers[clip]
-            assert not answer.written_N[place].any(), "a view was answered twice"
-            answer.joints_px_N212[place] = geometry.apply_affine(to_frame, joints_B212[own])
-            answer.rotations_N1633[place] = rotations
-            answer.betas_N10[place] = output.betas[own].float()
-            answer.written_N[place] = True
-            start += len(view.frame_N)
+            index, answer = rows[clip].to(self.device), answers[clip]
+            assert not answer.written[index].any(), "a view was answered twice"
+            answer.joints_px[index] = geometry.apply_affine(to_frame, joints_B212[part])
+            answer.rotations[index] = rotations
+            answer.betas[index] = output.betas[part].float()
+            answer.written[index] = True
+            start += len(view.frame_rows)
 
     def _warp(self, clip: Frames, views: Views, rows: Tensor) -> Tensor:
         """Input images of some rows; only the frames they need travel to the device."""
-        frames, index = np.unique(views.frame_N[rows].numpy(), return_inverse=True)
+        frames, index = np.unique(views.frame_rows[rows].numpy(), return_inverse=True)
         return crops.warp(
             torch.from_numpy(clip.rgb[frames]).to(self.device),
-            views.affine_N23[rows].to(self.device),
+            views.affines[rows].to(self.device),
             torch.from_numpy(index).to(self.device),
             self.network.config.input_px,
             resample=self.crop.resample,
@@ -177,13 +193,13 @@ class HandPredictor:
         )
 
     def _average(self, answers: _Answers, flipped: bool) -> HandPrediction:
-        assert bool(answers.written_N.all()), "a view was not answered"
+        assert bool(answers.written.all()), "a view was not answered"
         count = self.tta.views
-        joints = answers.joints_px_N212.reshape(-1, count, 21, 2)
-        rotations = answers.rotations_N1633.reshape(-1, count, 16, 3, 3)
-        # Summed in double: the order of the views must not show.
+        joints = answers.joints_px.reshape(-1, count, 21, 2)
+        rotations = answers.rotations.reshape(-1, count, 16, 3, 3)
+        # Summed in double: the result must not depend on the order of the views.
         joints_px = joints.double().mean(1).float()
-        betas = answers.betas_N10.reshape(-1, count, 10).double().mean(1).float()
+        betas = answers.betas.reshape(-1, count, 10).double().mean(1).float()
         mean = _mean_rotation(rotations)
         hand = self.mano_layer.from_rotations(mean, betas)
         apart_px = (joints - joints_px[:, None]).square().sum(-1).mean((1, 2)).sqrt()
@@ -202,11 +218,11 @@ class HandPredictor:
 
 
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
-_VIEW_FIELDS = ("frame_N", "affine_N23", "angle_N", "hand_N4", "object_N4")
+_VIEW_FIELDS = tuple(field.name for field in fields(Views))
 
 
 def _draws(clip_id: str, number: int, tta: TtaConfig) -> np.ndarray:
-    """(V, 4) angle (rad), and scale and shifts in [-1, 1]; equally spaced turns with an offset of the frame's own."""
+    """(V, 4) angle (rad), and scale and shifts in [-1, 1]; equally spaced turns, offset per frame."""
     views, furthest = tta.views, math.radians(tta.rotation_deg)
     seed = int.from_bytes(hashlib.blake2b(f"{clip_id}/{number}".encode(), digest_size=8).digest(), "big")
     random = np.random.default_rng(seed)
@@ -214,25 +230,23 @@ def _draws(clip_id: str, number: int, tta: TtaConfig) -> np.ndarray:
     return np.concatenate([angle[:, None], random.uniform(-1, 1, (views, 3))], axis=1)
 
 
-def _compose(outer_N23: Tensor, inner_N23: Tensor) -> Tensor:
-    """The affine that applies ``inner`` first."""
-    linear = outer_N23[..., :2]
-    return torch.cat([linear @ inner_N23[..., :2], linear @ inner_N23[..., 2:] + outer_N23[..., 2:]], dim=-1)
+def _compose(outer: Tensor, inner: Tensor) -> Tensor:
+    """The affine (N, 2, 3) that applies ``inner`` first."""
+    linear = outer[..., :2]
+    return torch.cat([linear @ inner[..., :2], linear @ inner[..., 2:] + outer[..., 2:]], dim=-1)
 
 
-def _mean_rotation(rotations_TV1633: Tensor) -> Tensor:
-    """Chordal mean over the views; NaN where a view is not finite, which every rule rejects (an SVD would raise)."""
-    finite_T = rotations_TV1633.isfinite().flatten(1).all(1)[:, None, None, None]
-    mean = geometry.mean_rotation(
-        torch.where(finite_T[:, None], rotations_TV1633, torch.eye(3).to(rotations_TV1633)), 1
-    )
-    return torch.where(finite_T, mean, torch.nan)
+def _mean_rotation(rotations: Tensor) -> Tensor:
+    """Chordal mean over the views of (T, V, 16, 3, 3); NaN where a view is not finite (an SVD would raise)."""
+    finite = rotations.isfinite().flatten(1).all(1)[:, None, None, None]
+    mean = geometry.mean_rotation(torch.where(finite[:, None], rotations, torch.eye(3).to(rotations)), 1)
+    return torch.where(finite, mean, torch.nan)
 
 
 def _blank(count: int, device: torch.device) -> _Answers:
     return _Answers(
-        joints_px_N212=torch.full((count, 21, 2), torch.nan, device=device),
-        rotations_N1633=torch.full((count, 16, 3, 3), torch.nan, device=device),
-        betas_N10=torch.full((count, 10), torch.nan, device=device),
-        written_N=torch.zeros(count, dtype=torch.bool, device=device),
+        joints_px=torch.full((count, 21, 2), torch.nan, device=device),
+        rotations=torch.full((count, 16, 3, 3), torch.nan, device=device),
+        betas=torch.full((count, 10), torch.nan, device=device),
+        written=torch.zeros(count, dtype=torch.bool, device=device),
     )

@@ -1,10 +1,10 @@
-"""Video files to frames, guarded against what broken and hostile files do (the first arrow of the route).
+"""Video files to frames, guarded against broken and hostile files (the first arrow of the route).
 
 ``decode`` checks kind, size and frame count around a decoder that stands behind one small function, ``open_reader``.
 ``python -m hojoint.labelling.video`` is the child process that cluster.labelling.decoding keeps beside a network.
 Requests come in on stdin and answers leave on stdout, each a length, a JSON header and, for an answer, raw pixels; so a
-decoder that hangs or crashes takes nothing else with it. The child imports no torch. Not here: boxes, clips, who
-restarts a child.
+decoder that hangs or crashes harms no other process. The child imports no torch. Not here: boxes, clips, who restarts
+a child.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import numpy as np
 from hojoint.labelling import containers
 
 KINDS = ("missing", "not_video", "unreadable", "truncated", "too_large", "timeout", "crashed")
-"""Every way in which a video can fail; 'timeout' and 'crashed' are seen from outside the child only."""
+"""Every way in which a video can fail; 'timeout' and 'crashed' are seen outside the child only."""
 HEADER = struct.Struct(">I")
-READY = b"ready"  # what a child says first
+READY = b"ready"  # what a child writes first
 GRACE_S = 2  # an orphaned child that hangs ends itself this long after its deadline
 
 
 class VideoError(Exception):
-    """A video that gives no frames: ``kind`` is one of ``KINDS``, the message says what was found."""
+    """A video without usable frames: ``kind`` is one of ``KINDS``, the message says what was found."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -54,12 +54,12 @@ class Decoded:
 
     rgb: np.ndarray  # (T, H, W, 3) uint8
     numbers: np.ndarray  # (T,) int32, the 0-based frame numbers of ``rgb``, ascending
-    count: int  # frames the whole video holds
+    count: int  # frames of the complete video
     fps: float
 
 
 class Reader(Protocol):
-    """What is asked of a decoder. Frame numbers are 0-based, in display order."""
+    """What a decoder must offer. Frame numbers are 0-based, in display order."""
 
     def __len__(self) -> int: ...
 
@@ -71,7 +71,7 @@ class Reader(Protocol):
 
 
 class DecordReader:
-    """decord, on one thread: there is a child per CPU share already."""
+    """decord, on one thread: each CPU share has a child already."""
 
     def __init__(self, path: str) -> None:
         import decord
@@ -90,77 +90,80 @@ class DecordReader:
 
 
 def open_reader(path: str) -> Reader:
-    """The one place that names a decoder: another one (torchcodec) takes decord's place here."""
+    """The one function that names a decoder: here another one (torchcodec) replaces decord."""
     return DecordReader(path)
 
 
 def decode(
     path: str, numbers: Sequence[int] | None = None, *, limits: Limits | None = None, annotated_frames: int = 0
 ) -> Decoded:
-    """Decode the frames ``numbers`` (all of them by default) of a video file.
+    """Decode frames of a video file.
 
-    ``annotated_frames`` is the length of the video's box list: the video must hold as many, less one. Numbers at and
-    beyond the last frame are left out of the answer, which names those it holds.
+    Args:
+        path: of the file.
+        numbers: 0-based frame numbers; None means all. Numbers beyond the last frame are left out of the answer.
+        limits: what the file may ask for; None means the defaults of ``Limits``.
+        annotated_frames: length of the video's box list; the video must hold at least this many, less one.
 
     Raises:
-        VideoError: no frames can be had, or fewer than the container or the annotation promise.
+        VideoError: no frame decodes, or fewer than the header or the annotation lists.
     """
     limits = limits or Limits()
-    promise = _checked_header(path, limits)
+    header = _checked_header(path, limits)
     try:
         reader = open_reader(path)
         count, fps = len(reader), reader.fps
-        _check_count(promise, count, fps, annotated_frames)
-        wanted = sorted({n for n in range(count) if numbers is None} | {n for n in numbers or () if 0 <= n < count})
-        _check_size(promise, len(wanted), limits)
-        shape = (0, promise.height, promise.width, 3)
-        rgb = reader.read(wanted) if wanted else np.zeros(shape, np.uint8)
+        _check_count(header, count, fps, annotated_frames)
+        chosen = sorted({n for n in range(count) if numbers is None} | {n for n in numbers or () if 0 <= n < count})
+        _check_size(header, len(chosen), limits)
+        shape = (0, header.height, header.width, 3)
+        rgb = reader.read(chosen) if chosen else np.zeros(shape, np.uint8)
     except VideoError:
         raise
     except MemoryError:
         raise VideoError("too_large", "decoding it needs more memory than labelling.decode_memory_mb allows") from None
-    except Exception as error:  # decord raises RuntimeError and DECORDError, which share no base of their own
+    except Exception as error:  # decord's RuntimeError and DECORDError share no narrower base
         raise VideoError("unreadable", _first_line(error)) from None
-    return Decoded(rgb, np.asarray(wanted, np.int32), count, fps)
+    return Decoded(rgb, np.asarray(chosen, np.int32), count, fps)
 
 
-def _checked_header(path: str, limits: Limits) -> containers.Promise:
+def _checked_header(path: str, limits: Limits) -> containers.Header:
     try:
-        promise = containers.promise(path)
+        header = containers.read_header(path)
     except FileNotFoundError:
-        raise VideoError("missing", "there is no such file") from None
+        raise VideoError("missing", "no such file") from None
     except containers.NotAVideo as error:
         raise VideoError("not_video", str(error)) from None
     except containers.BrokenHeader as error:
         raise VideoError("unreadable", str(error)) from None
     except OSError as error:
         raise VideoError("unreadable", error.strerror or str(error)) from None
-    if promise.cut:
-        raise VideoError("truncated", "the file ends before its container does")
-    _check_size(promise, promise.frames or 0, limits)
-    return promise
+    if header.cut:
+        raise VideoError("truncated", "the file is shorter than its header says")
+    _check_size(header, header.frames or 0, limits)
+    return header
 
 
-def _check_size(promise: containers.Promise, frames: int, limits: Limits) -> None:
-    pixels = promise.width * promise.height
+def _check_size(header: containers.Header, frames: int, limits: Limits) -> None:
+    pixels = header.width * header.height
     if pixels > limits.frame_px:
-        size = f"{promise.width} x {promise.height} px"
+        size = f"{header.width} x {header.height} px"
         raise VideoError("too_large", f"{size}; labelling.max_frame_px={limits.frame_px}")
     if frames > limits.frames:
         raise VideoError("too_large", f"{frames} frames; labelling.max_frames={limits.frames}")
     if frames * pixels * 3 > limits.decoded_bytes:
-        raise VideoError("too_large", f"{frames} frames of {promise.width} x {promise.height} px do not fit in memory")
+        raise VideoError("too_large", f"{frames} frames of {header.width} x {header.height} px do not fit in memory")
 
 
-def _check_count(promise: containers.Promise, count: int, fps: float, annotated_frames: int) -> None:
-    """A container may promise one frame more than it holds (real files do); two are missing frames."""
-    promised = promise.frames
-    if promised is None and promise.seconds is not None and fps > 0:
-        promised = round(promise.seconds * fps)
-    if promised is not None and count < promised - 1:
-        raise VideoError("truncated", f"{count} frames decode, the container promises {promised}")
+def _check_count(header: containers.Header, count: int, fps: float, annotated_frames: int) -> None:
+    """A header may list one frame more than the file holds (real files do); two are missing frames."""
+    listed = header.frames
+    if listed is None and header.seconds is not None and fps > 0:
+        listed = round(header.seconds * fps)
+    if listed is not None and count < listed - 1:
+        raise VideoError("truncated", f"expected {listed} frames by the file's header, found {count}")
     if count < annotated_frames - 1:
-        raise VideoError("truncated", f"{count} frames decode, {annotated_frames} are annotated")
+        raise VideoError("truncated", f"expected {annotated_frames} annotated frames, found {count}")
 
 
 def _first_line(error: Exception) -> str:
