@@ -60,8 +60,7 @@ def object_scores(
     Raises:
         InputError: a shape is wrong, a name is not in ``models``, or a true pose or camera is not finite.
     """
-    unknown = sorted(set(names) - set(models))
-    if unknown:
+    if unknown := sorted(set(names) - set(models)):
         raise InputError(f"names: expected objects among {', '.join(sorted(models))}; found {', '.join(unknown)}")
     pred_N34 = _matrices("pred_pose", pred_pose, (len(names), 3, 4), finite=False)
     true_N34 = _matrices("true_pose", true_pose, (len(names), 3, 4))
