@@ -24,6 +24,7 @@ from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.evaluation import metrics
 from hojoint.evaluation import scores as evaluation
+from hojoint.evaluation.examples import attention_cells, attention_tiles, example_rows, make_examples
 from hojoint.evaluation.metrics import HandErrors
 from hojoint.evaluation.scores import Domain
 from hojoint.hand.factory import hand_layer
@@ -69,7 +70,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
         try:
             for config in configs:
                 network, merged, sha256 = open_measured(config)
-                evaluation.attention_cells(merged)  # refuses cells that the network does not have, before the work
+                attention_cells(merged)  # refuses cells that the network does not have, before the work
                 results = {}
                 for domain in evaluation.domains_of(config):
                     dataset = evaluation.open_domain(domain, merged)
@@ -166,13 +167,13 @@ def _evaluate(
         for rows, answer in zip(ranges, answers, strict=True):  # in order
             parts.append(answer)
             bar.move(rows.stop)
-    predictions = evaluation.joined([predicted for predicted, _ in parts])
+    predictions = engine.joined([predicted for predicted, _ in parts])
     errors = metrics.merge([judged for _, judged in parts])
     models = dataset.models if isinstance(dataset, HO3D) else None
-    shown = evaluation.example_rows(len(dataset), config.evaluate.examples)
+    shown = example_rows(len(dataset), config.evaluate.examples)
     return Result(
         scores=evaluation.scores(predictions, errors, models, domain),
         predictions=predictions,
-        examples=evaluation.examples(dataset, shown, predictions, errors, models, config),
-        attention=evaluation.attention_tiles(network, dataset, shown[:ATTENTION], config) if models else [],
+        examples=make_examples(dataset, shown, predictions, errors, models, config),
+        attention=attention_tiles(network, dataset, shown[:ATTENTION], config) if models else [],
     )

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hojoint.config import FilterConfig
-    from hojoint.evaluation.metrics import freihand_scores, hand_scores, object_scores
+    from hojoint.evaluation.metrics import freihand_scores, hand_scores
+    from hojoint.evaluation.object_metrics import object_scores
     from hojoint.hand.layer import ManoLayer
     from hojoint.hand.model import load_mano
     from hojoint.labelling.clip_filter import filter_clip
@@ -52,7 +53,7 @@ _MODULES = {
     "load_mano": "hojoint.hand.model",
     "load_network": "hojoint.model.checkpoint",
     "load_released": "hojoint.model.released",
-    "object_scores": "hojoint.evaluation.metrics",
+    "object_scores": "hojoint.evaluation.object_metrics",
 }
 
 

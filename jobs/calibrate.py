@@ -40,7 +40,6 @@ from hojoint.evaluation import calibration, label_quality, sequence_labels
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import tables
 from hojoint.model import checkpoint
-from hojoint.report import album
 from hojoint.report import calibration as calibration_figure
 from jobs import command, printing
 
@@ -58,7 +57,7 @@ def job(config: Config, dry_run: bool) -> None:
         return
     predictions, truth, config = _labelled(config) if config.calibrate.predictions is None else _given(config)
     errors = label_quality.errors_of_tables(
-        predictions, truth, functools.partial(album.hand_joints, hand_layer(config.mano))
+        predictions, truth, functools.partial(label_quality.hand_joints, hand_layer(config.mano))
     )
     bounds = config.calibrate
     when = label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)

@@ -26,6 +26,7 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import scores as evaluation
 from hojoint.evaluation import submission_files
+from hojoint.evaluation.examples import pack_examples
 from hojoint.hand.factory import hand_model
 from hojoint.model import checkpoint
 from hojoint.report import album, draw
@@ -91,7 +92,7 @@ def _write(
 ) -> None:
     faces = hand_model(config.mano).faces
     for domain, result in results.items():
-        store.put(f"{config.name}_{domain}_examples.npz", evaluation.pack_examples(result.examples))
+        store.put(f"{config.name}_{domain}_examples.npz", pack_examples(result.examples))
         for number, tile in enumerate(result.attention):
             store.put(f"{config.name}_{domain}_attention_{number}.jpg", draw.jpeg(tile))
         store.put(f"{config.name}_{domain}_pck.png", album.pck_picture(result.scores["pck"]).data)

@@ -57,7 +57,7 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     errors = None
     if truth is not None and len(predictions):
         errors = label_quality.errors_of_tables(
-            predictions, pyarrow.parquet.read_table(truth), functools.partial(album.hand_joints, layer)
+            predictions, pyarrow.parquet.read_table(truth), functools.partial(label_quality.hand_joints, layer)
         )
     bounds = config.calibrate
     when = label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)

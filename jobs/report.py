@@ -19,7 +19,7 @@ from cluster.store import Store, open_store
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
-from hojoint.evaluation import scores as evaluation
+from hojoint.evaluation.examples import unpack_examples
 from hojoint.hand.factory import hand_model
 from hojoint.labelling import filters
 from hojoint.report import draw, figures
@@ -185,7 +185,7 @@ def example_galleries(config: Config, found: Found) -> list[Gallery]:
         key = f"evaluation/{name}_{domain}_examples.npz"
         if not found.store.exists(key):
             continue
-        shown = evaluation.unpack_examples(found.store.get(key))
+        shown = unpack_examples(found.store.get(key))
         pictures = [example_picture(example, faces) for example in shown]
         pictures += [error_picture(example, faces) for example in shown[:4]]
         text = (

@@ -19,7 +19,7 @@ def keys(count, seed=0, number=3):
     return [(seed, number, index) for index in range(count)]
 
 
-def test_a_draw_depends_on_seed_pass_and_sample_and_not_on_its_batch():
+def test_a_draw_depends_on_seed_pass_and_sample_alone():
     together = augment.augment_draws(CONFIG, keys(6))
     alone = augment.augment_draws(CONFIG, keys(6)[4:5])
     for name, values in vars(together).items():
@@ -28,14 +28,14 @@ def test_a_draw_depends_on_seed_pass_and_sample_and_not_on_its_batch():
         assert not torch.equal(together.angle, augment.augment_draws(CONFIG, other).angle)
 
 
-def test_draws_stay_in_the_paper_s_ranges_and_a_third_of_the_clipped_scales_lies_on_the_ends():
+def test_draws_stay_in_the_papers_ranges():
     draws = augment.augment_draws(AugmentConfig(), keys(4000))
     assert draws.angle.abs().max() <= math.pi
     assert draws.angle.std() > 1.7
     assert draws.scale.min() >= 0.8 - 1e-6
     assert draws.scale.max() <= 1.2 + 1e-6
-    on_the_ends = ((draws.scale - 1).abs() > 0.2 - 1e-5).float().mean()
-    assert abs(on_the_ends - 0.3173) < 0.03
+    at_limits = ((draws.scale - 1).abs() > 0.2 - 1e-5).float().mean()
+    assert abs(at_limits - 0.3173) < 0.03
     assert draws.shift.abs().max() <= 0.1
     assert draws.blur.min() >= 0
     assert draws.blur.max() <= 0.5
@@ -89,7 +89,7 @@ def test_blur_is_a_gaussian_of_its_sigma_for_each_image():
     out = augment.blur(images, sigma)
     torch.testing.assert_close(out[0], images[0], atol=1e-6, rtol=0)
     offset = torch.arange(41.0) - 20
-    for row, wanted in ((1, 1.0), (2, 2.0)):
+    for row, expected in ((1, 1.0), (2, 2.0)):
         variance = (out[row, 0].sum(0) * offset**2).sum()
-        assert abs(variance.sqrt() - wanted) < 0.02
+        assert abs(variance.sqrt() - expected) < 0.02
         assert abs(out[row, 0].sum() - 1) < 1e-4

@@ -1,4 +1,4 @@
-"""batches: pixels, 2D labels, 3D labels and camera stay one scene under augmentation; labels are never worn away."""
+"""batches: pixels, 2D labels, 3D labels and camera stay consistent under augmentation; labels are never changed."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_augmented_3d_projects_onto_the_augmented_2d(world, reader, batch, layer
     targets = targets_of(batch, prepared, layer, world)
     wrist = torch.tensor(np.stack([ho3d.joints_cv(reader.meta(i), "")[:1] for i in range(4)]), dtype=torch.float32)
     turned = targets.joints + wrist @ geometry.rotation_z(draws.angle).transpose(1, 2)
-    seen = geometry.project(turned.double(), prepared.camera.double())
+    projected = geometry.project(turned.double(), prepared.camera.double())
     mapped = geometry.apply_affine(prepared.affine.double(), batch.joints_px.double())
     camera = batch.camera[0]
     assert abs(camera[0, 0] - camera[1, 1]) < 1e-3
     # the labelled pose reproduces the labelled joints to the rounding of float32 files, 0.03 mm
-    assert (seen - mapped).abs().max() < 0.05
+    assert (projected - mapped).abs().max() < 0.05
     exact = geometry.project(
         torch.tensor(np.stack([ho3d.joints_cv(reader.meta(i), "") for i in range(4)]))
         @ geometry.rotation_z(draws.angle.double()).transpose(1, 2),
@@ -65,7 +65,7 @@ def test_augmented_3d_projects_onto_the_augmented_2d(world, reader, batch, layer
     assert (exact - mapped).abs().max() < 1e-3
 
 
-def test_targets_lie_in_their_boxes_which_are_the_mapped_points_with_their_margins(world, batch, layer):
+def test_boxes_are_those_of_the_mapped_points_with_a_margin(world, batch, layer):
     prepared = prepare(batch, world, draws_of(batch), "cpu")
     targets = targets_of(batch, prepared, layer, world)
     margin = 0.5 * (1 - 1 / world.crop.hand_roi_scale)
@@ -74,7 +74,7 @@ def test_targets_lie_in_their_boxes_which_are_the_mapped_points_with_their_margi
         torch.testing.assert_close(points.amax(1), torch.full((4, 2), 1 - low), atol=1e-4, rtol=0)
 
 
-def test_the_mask_is_the_object_s_share_of_its_box(world, batch, layer):
+def test_the_mask_is_the_objects_share_of_its_box(world, batch, layer):
     prepared = prepare(batch, world, None, "cpu")
     targets = targets_of(batch, prepared, layer, world)
     for row in range(4):
@@ -83,7 +83,7 @@ def test_the_mask_is_the_object_s_share_of_its_box(world, batch, layer):
         assert abs(float(targets.object_mask[row].mean() - inside)) < 0.1
 
 
-def test_preparing_twice_gives_the_same_and_leaves_the_batch_alone(world, batch, layer):
+def test_preparing_twice_is_the_same_and_keeps_the_batch(world, batch, layer):
     before = batch.pose.clone()
     first, second = (
         targets_of(batch, prepare(batch, world, draws_of(batch), "cpu"), layer, world) for _ in range(2)
@@ -95,7 +95,7 @@ def test_preparing_twice_gives_the_same_and_leaves_the_batch_alone(world, batch,
     torch.testing.assert_close(plain.rotations[:, 0], roots, atol=1e-6, rtol=0)
 
 
-def test_only_the_root_turns_and_by_the_picture_s_angle(world, batch, layer):
+def test_only_the_root_rotates_and_by_the_images_angle(world, batch, layer):
     draws = draws_of(batch)
     plain = targets_of(batch, prepare(batch, world, None, "cpu"), layer, world)
     turned = targets_of(batch, prepare(batch, world, draws, "cpu"), layer, world)
@@ -115,7 +115,7 @@ def test_padding_changes_no_sample(world, reader, batch):
     torch.testing.assert_close(together.hand_boxes[2:3], alone.hand_boxes)
 
 
-def test_a_shrunk_region_gives_nearly_the_same_input(world, batch, reader):
+def test_a_reduced_region_makes_nearly_the_same_input(world, batch, reader):
     small = HO3D(world.data.ho3d, "train", world.crop, region_px=122)
     first = prepare(batch, world, None, "cpu")
     second = prepare(collate([small[i] for i in range(4)]), world, None, "cpu")
@@ -123,7 +123,7 @@ def test_a_shrunk_region_gives_nearly_the_same_input(world, batch, reader):
     assert (first.images - second.images).abs().mean() < 0.02
 
 
-def test_rows_without_objects_have_no_object_box_and_finite_losses_elsewhere(world, batch, layer):
+def test_rows_without_objects_have_no_object_box(world, batch, layer):
     from dataclasses import replace
 
     mixed = replace(batch, has_object=torch.tensor([True, False, True, False]))
@@ -163,22 +163,22 @@ def test_clipping_the_crop_to_the_image_is_a_setting(world, batch):
     assert (sides[0] > sides[1] + 100).all()
 
 
-def test_the_union_numbers_sets_one_after_the_other_and_the_cache_reads_each_sample_once(world, reader):
+def test_sets_are_numbered_in_turn_and_cached_samples_read_once(world, reader):
     read = []
     cached = Cached(reader, 2, read.append)
-    union = ConcatSamples([cached, cached])
-    assert len(union) == 2 * len(reader)
-    sample, pick = union[(3, len(reader) + 1)]
+    samples = ConcatSamples([cached, cached])
+    assert len(samples) == 2 * len(reader)
+    sample, pick = samples[(3, len(reader) + 1)]
     assert sample.name == reader.names[1]
     assert pick == (3, len(reader) + 1)
     assert sorted(read) == list(range(len(reader)))
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_the_loader_gives_the_plan_s_batches_from_any_step_on(world, reader, processes):
+def test_the_loader_follows_the_schedule_from_any_step(world, reader, processes):
     schedule = Schedule(world.train, labelled=len(reader), pseudo=0, seed=5)
-    found = [batch.keys for batch in loader(ConcatSamples([reader]), schedule, start=2, processes=processes)]
-    assert found == [tuple(schedule.picks(step)) for step in range(2, schedule.steps)]
+    keys = [batch.keys for batch in loader(ConcatSamples([reader]), schedule, start=2, processes=processes)]
+    assert keys == [tuple(schedule.picks(step)) for step in range(2, schedule.steps)]
 
 
 class Damaged:
@@ -192,23 +192,23 @@ class Damaged:
 
     def __getitem__(self, index):
         if index == 7:
-            raise InputError("0007.png is not a whole image")
+            raise InputError("0007.png is not a complete image")
         return self.reader[index]
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_a_sample_that_cannot_be_read_is_told_in_its_own_words(world, reader, processes):
+def test_an_unreadable_sample_raises_its_own_message(world, reader, processes):
     schedule = Schedule(world.train, labelled=8, pseudo=0, seed=5)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         list(loader(ConcatSamples([Damaged(reader)]), schedule, start=0, processes=processes))
-    assert str(told.value) == "0007.png is not a whole image"
+    assert str(error.value) == "0007.png is not a complete image"
 
 
-def test_a_long_run_s_picks_are_drawn_as_they_are_needed(world, reader, monkeypatch):
+def test_the_picks_of_a_long_run_are_drawn_when_needed(world, reader, monkeypatch):
     schedule = Schedule(world.train.model_copy(update={"steps": 10**6}), labelled=len(reader), pseudo=0, seed=5)
-    asked, share = [], schedule.share
-    monkeypatch.setattr(schedule, "share", lambda step, *where: asked.append(step) or share(step, *where))
+    drawn, share = [], schedule.share
+    monkeypatch.setattr(schedule, "share", lambda step, *worker: drawn.append(step) or share(step, *worker))
     batches = loader(ConcatSamples([reader]), schedule, start=0, processes=1)
     assert next(batches).keys == tuple(schedule.picks(0))
-    assert len(asked) < 10
+    assert len(drawn) < 10
     batches.close()

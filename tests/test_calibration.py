@@ -19,12 +19,11 @@ from hojoint.config import CalibrateConfig, Config, FilterConfig, ManoConfig, fr
 from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
-from hojoint.evaluation import calibration
+from hojoint.evaluation import calibration, label_quality
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import filters, tables
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
-from hojoint.report import album
 from hojoint.report import calibration as calibration_figure
 
 RULES = ("box_iou", "reprojection", "bone_length", "joint_angle")
@@ -282,7 +281,7 @@ def test_training_frames_have_the_truth_and_the_boxes_that_training_gives_them(t
     in_box = (sample.joints_px - sample.hand_box[:2]) / (sample.hand_box[2:] - sample.hand_box[:2])
     np.testing.assert_allclose((px - low) / (high - low), in_box, atol=1e-4)
     joints = np.array(truth["joints"].to_pylist())[0].reshape(21, 3)
-    posed = album.hand_joints(hand_layer(config.mano), sample.pose[None], sample.betas[None])[0]
+    posed = label_quality.hand_joints(hand_layer(config.mano), sample.pose[None], sample.betas[None])[0]
     np.testing.assert_allclose(joints - joints[0], posed, atol=1e-4)
 
 
@@ -332,7 +331,7 @@ def test_the_job_reads_a_labelling_run_and_its_truth_and_writes_settings_that_lo
         store, "u0", "a0", {name: table if name == "predictions" else table.slice(0, 0) for name in commits.TABLES},
         counts=commits.Counts(), started=0.0, seconds={},
     )  # fmt: skip
-    joints = album.hand_joints(
+    joints = label_quality.hand_joints(
         hand_layer(ManoConfig()), tables.array_of(table, "mano_pose"), tables.array_of(table, "mano_shape")
     )
     joints[20:] = np.random.default_rng(0).normal(size=(20, 21, 3)) * 0.1  # the latter half is labelled wrongly

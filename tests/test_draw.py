@@ -1,4 +1,4 @@
-"""Pictures: what is drawn stands where the numbers say, hides what is behind it, and can be read back."""
+"""Pictures: drawings are where the numbers say, hide what is behind them, and can be read back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_mesh_covers_its_polygon_and_leaves_the_rest_alone():
     np.testing.assert_array_equal(out[outside], GREY[outside])
 
 
-def test_the_nearer_of_two_faces_is_seen_whatever_their_order_in_the_list():
+def test_the_nearer_of_two_faces_hides_the_other_in_any_order():
     points = np.concatenate([SQUARE, SQUARE])
     vertices = np.concatenate([flat(SQUARE, 1.0), flat(SQUARE, 2.0)])
     colours = np.array([[255, 0, 0]] * 4 + [[0, 0, 255]] * 4)
@@ -48,14 +48,14 @@ def test_the_winding_of_a_face_does_not_change_its_light():
     np.testing.assert_array_equal(one[40:70, 30:50], other[40:70, 30:50])
 
 
-def test_a_mesh_with_a_vertex_nowhere_is_refused():
+def test_a_mesh_with_a_pixel_that_is_not_finite_is_refused():
     points = SQUARE.copy()
     points[0, 0] = np.nan
-    with pytest.raises(InputError, match="finite pixel per vertex"):
+    with pytest.raises(InputError, match="finite pixel per vertex; found 3 for 4"):
         draw.mesh(GREY, points, flat(SQUARE, 1.0), QUAD)
 
 
-def test_a_closeup_puts_the_boxs_centre_in_its_middle_and_its_affine_says_so():
+def test_a_closeup_and_its_affine_centre_the_box():
     image = GREY.copy()
     image[38:43, 98:103] = (0, 255, 0)
     tile, affine = draw.closeup(image, np.array([90.0, 30, 110, 50]), 101, context=1.0)
@@ -64,12 +64,12 @@ def test_a_closeup_puts_the_boxs_centre_in_its_middle_and_its_affine_says_so():
     assert tile[5, 5].tolist() == [128, 128, 128]
 
 
-def test_a_box_beyond_the_image_is_filled_with_grey_and_not_refused():
+def test_a_closeup_beyond_the_image_is_grey():
     tile, _ = draw.closeup(GREY, np.array([-40.0, -40, 0, 0]), 64)
     assert tile.shape == (64, 64, 3)
 
 
-def test_a_wireframe_of_a_cube_touches_its_corners_and_not_its_middle():
+def test_a_wireframe_touches_the_corners_and_not_the_middle():
     x, y = np.meshgrid([40.0, 100.0], [20.0, 80.0])
     near = np.stack([x.ravel(), y.ravel()], axis=1)
     out = draw.wireframe(GREY, np.concatenate([near, near + 20]), (255, 0, 0))
@@ -78,7 +78,7 @@ def test_a_wireframe_of_a_cube_touches_its_corners_and_not_its_middle():
     assert out[60, 80].tolist() == [128, 128, 128]
 
 
-def test_axes_start_where_the_objects_origin_projects_and_are_not_drawn_behind_the_camera():
+def test_axes_start_at_the_origin_and_need_to_be_in_front():
     camera = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
     pose = np.concatenate([np.eye(3), [[0.0], [0], [1]]], axis=1)
     out = draw.axes(GREY, pose, camera, 0.3)
@@ -88,20 +88,11 @@ def test_axes_start_where_the_objects_origin_projects_and_are_not_drawn_behind_t
     np.testing.assert_array_equal(draw.axes(GREY, pose, camera, 0.3), GREY)
 
 
-def test_points_that_are_not_finite_leave_no_mark():
-    joints = np.full((21, 2), np.nan)
-    np.testing.assert_array_equal(draw.skeleton(GREY, joints), GREY)
+def test_a_box_that_is_not_finite_leaves_no_mark():
     np.testing.assert_array_equal(draw.box(GREY, np.full(4, np.nan)), GREY)
 
 
-def test_a_skeleton_has_a_colour_per_finger():
-    fingers = [[20.0 + 30 * finger, 90 - 25 * k] for finger in range(5) for k in range(4)]
-    out = draw.skeleton(GREY, np.array([[80.0, 115], *fingers]))
-    for finger, colour in enumerate(draw.FINGERS):
-        assert out[40, 20 + 30 * finger].tolist() == list(colour)
-
-
-def test_heat_is_strongest_in_the_hottest_cell_and_stays_within_its_box():
+def test_heat_peaks_in_the_hottest_cell_and_stays_in_its_box():
     values = np.zeros((4, 4))
     values[0, 3] = 1.0
     out = draw.heat(GREY, values, np.array([40.0, 20, 80, 60]))
@@ -126,20 +117,14 @@ def test_a_sheet_holds_every_tile_in_reading_order():
         draw.sheet([], columns=2)
 
 
-def test_a_caption_adds_a_strip_below_and_leaves_the_picture():
-    out = draw.captioned(GREY, ["kept", "box_iou 0.8"], draw.KEPT)
-    np.testing.assert_array_equal(out[:120], GREY)
-    assert out[121, 2].tolist() == list(draw.KEPT)
-
-
-def test_a_jpeg_reads_back_nearly_as_it_was_and_junk_is_refused():
+def test_a_jpeg_reads_back_and_other_bytes_are_refused():
     ramp = np.broadcast_to(np.arange(160, dtype=np.uint8)[None, :, None], (120, 160, 3))
     assert np.abs(draw.open_jpeg(draw.jpeg(ramp, 95)).astype(int) - ramp).mean() < 1.5
     with pytest.raises(InputError, match="neither"):
         draw.open_jpeg(b"not an image")
 
 
-def test_a_curve_is_the_same_svg_each_time_and_names_its_area():
+def test_equal_curves_are_equal_svg_files():
     thresholds = np.linspace(0, 50, 100)
     curves = {"student": (thresholds, thresholds / 50)}  # a straight line: area one half
     one, two = figures.pck(curves), figures.pck(curves)
@@ -148,7 +133,7 @@ def test_a_curve_is_the_same_svg_each_time_and_names_its_area():
     assert figures.pck(curves, kind="png").startswith(b"\x89PNG")
 
 
-def test_attention_marks_the_cells_asked_for_side_by_side():
+def test_attention_shows_the_given_cells_side_by_side():
     weights = np.zeros((16, 16))
     weights[:, 5] = 1.0
     tile = figures.attention(
@@ -166,3 +151,9 @@ def test_errors_in_space_is_a_png():
     vertices = np.concatenate([flat(SQUARE / 1000, 0.0), flat(SQUARE / 1000, 0.05)])
     faces = np.array([[0, 1, 2], [4, 5, 6]])
     assert figures.errors_in_space(vertices, np.full(8, 10.0), faces).startswith(b"\x89PNG")
+
+
+def test_a_caption_adds_a_strip_below_and_leaves_the_picture():
+    out = draw.captioned(GREY, ["kept", "box_iou 0.8"], draw.KEPT)
+    np.testing.assert_array_equal(out[:120], GREY)
+    assert out[121, 2].tolist() == list(draw.KEPT)

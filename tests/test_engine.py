@@ -1,4 +1,4 @@
-"""engine: training lowers the loss, resumes as if it had not stopped, and predictions are what the parts give."""
+"""engine: training lowers the loss, a resumed run equals an unbroken one, predictions are in the order of the data."""
 
 from __future__ import annotations
 
@@ -59,25 +59,25 @@ def test_training_lowers_the_loss_and_notes_every_epoch(world, data):
 
 
 @pytest.mark.parametrize("stop", [5, 6])
-def test_a_run_that_was_stopped_ends_in_the_very_same_weights(world, data, stop):
+def test_a_resumed_run_ends_with_the_same_weights(world, data, stop):
     unbroken = run(new_training(world, data), data)
     halves = run(new_training(world, data), data, until=stop)
-    halves.recent()  # asking for the progress must not change what is noted
+    halves.recent()  # reading the progress must not change the history
     saved = halves.save({"teacher": "x"})
     resumed = new_training(world, data)
     resumed.restore(checkpoint.load(saved))
     assert resumed.steps == stop
     run(resumed, data)
-    wanted, found = (each.network.state_dict() for each in (unbroken, resumed))
-    for name in wanted:
-        torch.testing.assert_close(found[name], wanted[name], atol=0, rtol=0)
+    expected, weights = unbroken.network.state_dict(), resumed.network.state_dict()
+    for name in expected:
+        torch.testing.assert_close(weights[name], expected[name], atol=0, rtol=0)
     for one, other in zip(unbroken.history, resumed.history, strict=True):
         assert one == pytest.approx(other, rel=1e-6)
     assert checkpoint.load(saved).parents == {"teacher": "x"}
 
 
-def whole_loss(world, batch):
-    """Of a network at rest, whose rows know nothing of each other."""
+def loss_of(world, batch):
+    """Terms of the loss of a network in eval mode, whose rows do not influence each other."""
     training = new_training(world, range(len(batch)))
     training.network.eval()
     return {name: float(value.detach()) for name, value in training.losses(batch).items()}
@@ -86,15 +86,15 @@ def whole_loss(world, batch):
 def one_worker(rank, workers, world, batches, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=workers)
-    (folder / f"{rank}.json").write_text(json.dumps([whole_loss(world, batch) for batch in batches]))
+    (folder / f"{rank}.json").write_text(json.dumps([loss_of(world, batch) for batch in batches]))
     torch.distributed.destroy_process_group()
 
 
-def test_the_mean_of_two_workers_losses_is_the_batch_s_however_its_object_rows_fall(world, data, tmp_path):
-    keys, wholes, shares = [(0, row) for row in range(4)], [], [[], []]
+def test_the_mean_loss_of_two_workers_is_that_of_the_batch(world, data, tmp_path):
+    keys, expected, shares = [(0, row) for row in range(4)], [], [[], []]
     for has_object in ([True, True, True, False], [True, False, True, False], [False] * 4):
         samples = [replace(data[row], has_object=has) for row, has in enumerate(has_object)]
-        wholes.append(whole_loss(world, collate(samples, keys)))
+        expected.append(loss_of(world, collate(samples, keys)))
         for rank in range(2):
             shares[rank].append(collate(samples[rank::2], keys[rank::2]))
     context = torch.multiprocessing.get_context("spawn")
@@ -103,13 +103,13 @@ def test_the_mean_of_two_workers_losses_is_the_batch_s_however_its_object_rows_f
         worker.start()
     for worker in workers:
         worker.join()
-    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    for whole, *parts in zip(wholes, *found, strict=True):
-        for name, value in whole.items():
+    losses = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for terms, *parts in zip(expected, *losses, strict=True):
+        for name, value in terms.items():
             assert np.mean([part[name] for part in parts]) == pytest.approx(value, rel=1e-4), name
 
 
-def test_a_loss_that_is_no_number_is_told_with_its_step(world, data):
+def test_a_loss_that_is_not_finite_is_reported_with_its_step(world, data):
     training = new_training(world, data)
     with torch.no_grad():
         training.network.mesh_decoder.pose.bias.fill_(torch.nan)
@@ -117,17 +117,17 @@ def test_a_loss_that_is_no_number_is_told_with_its_step(world, data):
         run(training, data, until=2)
 
 
-def test_predictions_are_the_network_s_answers_in_the_order_of_the_data(world):
+def test_predictions_are_in_the_order_of_the_data(world):
     reader = HO3D(world.data.ho3d, "evaluation", world.crop)
     network, layer = HOJoint(world.model).eval(), hand_layer(world.mano)
-    found = engine.predict(network, reader, world, layer, models=reader.models, batch_size=1)
+    predictions = engine.predict(network, reader, world, layer, models=reader.models, batch_size=1)
     both = engine.predict(network, reader, world, layer, models=reader.models, batch_size=8)
     part = engine.predict(network, reader, world, layer, rows=range(1, 2))
-    assert found.names == tuple(reader.names)
-    np.testing.assert_allclose(found.vertices, both.vertices, atol=1e-5)
+    assert predictions.names == tuple(reader.names)
+    np.testing.assert_allclose(predictions.vertices, both.vertices, atol=1e-5)
     np.testing.assert_allclose(part.joints, both.joints[1:2], atol=1e-5)
-    assert np.abs(found.joints[:, 0]).max() < 1e-6  # wrist-centred
-    assert np.isfinite(found.object_pose).all()
+    assert np.abs(predictions.joints[:, 0]).max() < 1e-6  # wrist-centred
+    assert np.isfinite(predictions.object_pose).all()
     assert np.isnan(part.object_pose).all()
     np.testing.assert_allclose(both.true_object_pose[1], reader[1].object_pose)
     joints, _ = reader.truth()
@@ -141,11 +141,11 @@ def test_predictions_are_the_network_s_answers_in_the_order_of_the_data(world):
 def test_hands_without_objects_are_predicted_too(world):
     reader = FreiHAND(world.data.freihand, "evaluation", world.crop)
     network, layer = HOJoint(world.model).eval(), hand_layer(world.mano)
-    found = engine.predict(network, reader, world, layer, models={})
-    assert found.joints.shape == (3, 21, 3)
-    assert np.isfinite(found.joints_error_px).all()
-    assert np.isnan(found.object_pose).all()
-    assert not found.object_solved.any()
+    predictions = engine.predict(network, reader, world, layer, models={})
+    assert predictions.joints.shape == (3, 21, 3)
+    assert np.isfinite(predictions.joints_error_px).all()
+    assert np.isnan(predictions.object_pose).all()
+    assert not predictions.object_solved.any()
 
 
 def test_mixed_precision_is_for_gpus_alone(world):

@@ -12,7 +12,7 @@ import torch
 from cluster.scoring import Examiner
 from hojoint import config as settings
 from hojoint.errors import InputError
-from hojoint.evaluation import metrics, submission_files
+from hojoint.evaluation import examples, metrics, submission_files
 from hojoint.evaluation import scores as evaluation
 from hojoint.hand.factory import hand_layer, hand_model
 from hojoint.hand.model import SIMPLE_TO_MANO
@@ -187,7 +187,7 @@ def test_an_examiner_says_the_same_in_one_stretch_and_in_two(world):
     examiner = Examiner(world.cluster)
     whole, errors = examiner.examine(own, "ho3d", range(3), *truth)
     parts = [examiner.examine(own, "ho3d", rows, *truth) for rows in (range(2), range(2, 3))]
-    joined, merged = evaluation.joined([part for part, _ in parts]), metrics.merge([part for _, part in parts])
+    joined, merged = engine.joined([part for part, _ in parts]), metrics.merge([part for _, part in parts])
     assert joined.names == whole.names
     np.testing.assert_allclose(joined.joints, whole.joints, atol=1e-5)
     np.testing.assert_allclose(merged.joints_procrustes, errors.joints_procrustes, atol=1e-5)
@@ -198,8 +198,8 @@ def test_examples_survive_their_file_and_their_mesh_lies_where_the_joints_do(wor
     placed = evaluation.placed(found, dataset.roots(), "ho3d", world)
     errors = metrics.hand_errors(placed.joints, placed.vertices, *dataset.truth())
     _, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
-    shown = evaluation.examples(dataset, np.array([0, 2]), placed, errors, dataset.models, own)
-    again = evaluation.unpack_examples(evaluation.pack_examples(shown))
+    shown = examples.make_examples(dataset, np.array([0, 2]), placed, errors, dataset.models, own)
+    again = examples.unpack_examples(examples.pack_examples(shown))
     assert [example.name for example in again] == [dataset.names[0], dataset.names[2]]
     for before, after in zip(shown, again, strict=True):
         np.testing.assert_allclose(after.vertices_px, before.vertices_px, rtol=1e-5)
@@ -217,7 +217,7 @@ def test_an_examples_object_lies_from_the_wrist_where_its_pose_puts_it(world, pr
     posed = evaluation.placed(posed, dataset.roots(), "ho3d", world)
     errors = metrics.hand_errors(posed.joints, posed.vertices, *dataset.truth())
     _, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
-    (example,) = evaluation.examples(dataset, np.array([1]), posed, errors, dataset.models, own)
+    (example,) = examples.make_examples(dataset, np.array([1]), posed, errors, dataset.models, own)
     pose, points = dataset[1].object_pose, dataset.models[found.object_names[1]].points
     centre = pose[:, :3] @ points.mean(axis=0) + pose[:, 3] - dataset.truth()[0][1, 0]
     np.testing.assert_allclose(example.object_points.mean(axis=0), centre, atol=0.01)
@@ -228,20 +228,20 @@ def test_an_examples_object_lies_from_the_wrist_where_its_pose_puts_it(world, pr
 
 def test_attention_is_drawn_for_the_cells_asked_for_and_others_are_refused(world):
     network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
-    assert evaluation.attention_cells(own) == [(2, 2), (4, 4), (6, 6)]
+    assert examples.attention_cells(own) == [(2, 2), (4, 4), (6, 6)]
     asked = settings.changed(own, evaluate={"attention_cells": [[0, 7]]})
     dataset = evaluation.open_domain("ho3d", own)
     rows = np.arange(3)
-    one, three = (evaluation.attention_tiles(network, dataset, rows, config) for config in (asked, own))
-    assert [tile.shape[1] for tile in one] == [evaluation.ATTENTION_PX] * len(three)
-    with pytest.raises(InputError, match=r"\[0, 8\] is beyond the network's 8 x 8"):
-        evaluation.attention_cells(settings.changed(own, evaluate={"attention_cells": [[0, 8]]}))
+    one, three = (examples.attention_tiles(network, dataset, rows, config) for config in (asked, own))
+    assert [tile.shape[1] for tile in one] == [examples.ATTENTION_PX] * len(three)
+    with pytest.raises(InputError, match=r"found \[0, 8\], which is beyond the network's 8 x 8"):
+        examples.attention_cells(settings.changed(own, evaluate={"attention_cells": [[0, 8]]}))
 
 
 def test_examples_are_evenly_spaced_and_never_chosen():
-    assert evaluation.example_rows(10, 4).tolist() == [0, 3, 6, 9]
-    assert evaluation.example_rows(2, 5).tolist() == [0, 1]
-    assert evaluation.example_rows(5, 0).tolist() == []
+    assert examples.example_rows(10, 4).tolist() == [0, 3, 6, 9]
+    assert examples.example_rows(2, 5).tolist() == [0, 1]
+    assert examples.example_rows(5, 0).tolist() == []
 
 
 @pytest.mark.ray

@@ -1,4 +1,4 @@
-"""What labels are worth: errors worked out by hand, counts that add up, sides and frames that match."""
+"""Quality of labels: errors computed by hand, counts that add up, sides and frames that match."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_a_turned_scaled_moved_hand_has_no_aligned_error(hand):
     np.testing.assert_allclose(errors, 0, atol=1e-12)
 
 
-def test_a_mirrored_hand_is_an_error_though_the_official_score_forgives_it(hand):
+def test_a_mirrored_hand_has_an_error(hand):
     assert quality.aligned_errors((hand * [-1, 1, 1])[None], hand[None]).mean() > 0.01
 
 
-def test_the_alignment_is_the_best_one_that_a_general_optimiser_finds(hand):
+def test_the_alignment_is_what_a_general_optimiser_finds(hand):
     from scipy.optimize import minimize
     from scipy.spatial.transform import Rotation
 
@@ -67,16 +67,16 @@ def test_errors_in_the_image_are_in_longer_sides_of_the_box(hand):
 
 
 def test_a_left_hand_is_compared_through_the_mirror(hand):
-    told = compare(hand, flipped=True, left=True)  # both are the right-hand model's, of the mirrored picture
-    np.testing.assert_allclose(told.aligned_mm, 0, atol=1e-6)
-    assert told.right().tolist() == [True]
+    correct = compare(hand, flipped=True, left=True)  # both are the right-hand model's, of the mirrored image
+    np.testing.assert_allclose(correct.aligned_mm, 0, atol=1e-6)
+    assert correct.right().tolist() == [True]
     missed = compare(hand, flipped=False, left=True)
     assert missed.aligned_mm[0] > 10
     assert missed.side_right.tolist() == [False]
     assert missed.right().tolist() == [False]
 
 
-def test_a_wrong_orientation_shows_with_the_wrists_together_and_not_when_aligned(hand):
+def test_a_wrong_orientation_shows_root_aligned_and_not_in_pa(hand):
     errors = compare(turned(hand, 90), true=hand)
     assert errors.aligned_mm[0] == pytest.approx(0, abs=1e-6)
     expected = np.linalg.norm(turned(hand, 90) - hand, axis=1).mean() * 1000
@@ -99,7 +99,7 @@ def predictions_table(frames, boxes, verdicts):
     )
 
 
-def test_a_prediction_that_is_not_finite_is_wrong_and_spoils_no_mean(hand):
+def test_nan_is_wrong_and_in_no_mean(hand):
     both = quality.errors_between(
         np.stack([np.full_like(hand, np.nan), hand]),
         np.zeros((2, 21, 2)),
@@ -109,12 +109,12 @@ def test_a_prediction_that_is_not_finite_is_wrong_and_spoils_no_mean(hand):
         np.zeros((2, 21, 2)),
         np.zeros(2, bool),
     )
-    found = quality.group(both, np.ones(2, bool))
-    assert (found["frames"], found["right"], found["precision"]) == (2, 1, 0.5)
-    assert found["aligned_mm_mean"] == pytest.approx(0, abs=1e-6)
+    group = quality.group(both, np.ones(2, bool))
+    assert (group["frames"], group["right"], group["precision"]) == (2, 1, 0.5)
+    assert group["aligned_mm_mean"] == pytest.approx(0, abs=1e-6)
 
 
-def test_frames_are_matched_by_video_and_number_and_by_the_nearer_of_two_hands(hand):
+def test_a_frame_is_matched_to_the_nearer_of_its_true_hands(hand):
     truth = pa.table(
         {
             "video_id": ["7", "7", "8"],
@@ -132,7 +132,7 @@ def test_frames_are_matched_by_video_and_number_and_by_the_nearer_of_two_hands(h
     np.testing.assert_allclose(errors.joints_2d[:2], [np.hypot(10, 10) / 20] * 2)
 
 
-def test_groups_add_up_and_a_label_without_a_hand_counts_against_precision(hand):
+def test_groups_add_up_and_a_label_without_a_hand_is_wrong(hand):
     errors = quality.errors_between(
         np.repeat(hand[None], 4, 0),
         np.zeros((4, 21, 2)),
@@ -153,9 +153,9 @@ def test_groups_add_up_and_a_label_without_a_hand_counts_against_precision(hand)
     assert out["sides"]["left_all"]["share"] is None
 
 
-def test_an_empty_table_has_no_numbers_rather_than_wrong_ones():
-    nothing = np.zeros(0)
-    empty = quality.LabelErrors(nothing.astype(bool), nothing, nothing, nothing, nothing.astype(bool), nothing > 0)
+def test_an_empty_table_has_none_for_its_numbers():
+    numbers, masks = np.zeros(0), np.zeros(0, bool)
+    empty = quality.LabelErrors(masks, numbers, numbers, numbers, masks, masks)
     out = quality.summary(empty, [], RULES)
     assert out["kept"]["precision"] is None
     assert out["all"]["frames"] == 0

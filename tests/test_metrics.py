@@ -1,4 +1,4 @@
-"""Scores against a second implementation, written as loops from the published description, and against hand counts."""
+"""Scores against a second implementation, loops from the published description, and against counts by hand."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from hojoint.datasets.ycb import object_model
 from hojoint.errors import InputError
-from hojoint.evaluation import metrics
+from hojoint.evaluation import metrics, object_metrics
 from hojoint.hand.model import SIMPLE_TO_MANO
 
 
@@ -95,9 +95,9 @@ KEYS = [
 @pytest.mark.parametrize(("vertices", "noise"), [(60, 0.0005), (60, 0.006), (60, 0.03), (778, 0.006)])
 def test_all_fourteen_scores_match_the_second_implementation(noise, vertices):
     sample = hands(vertices=vertices, noise=noise, seed=1)
-    found, wanted = metrics.hand_scores(*sample), reference_scores(*sample)
-    assert list(found) == KEYS
-    assert {k: round(v, 6) for k, v in found.items()} == {k: round(float(wanted[k]), 6) for k in KEYS}
+    scores, expected = metrics.hand_scores(*sample), reference_scores(*sample)
+    assert list(scores) == KEYS
+    assert {k: round(v, 6) for k, v in scores.items()} == {k: round(float(expected[k]), 6) for k in KEYS}
 
 
 def test_the_raw_order_takes_joint_four_for_the_middle_finger():
@@ -111,20 +111,20 @@ def test_the_raw_order_takes_joint_four_for_the_middle_finger():
     assert abs(wrong["xyz_scale_trans_al_mean3d"] - simple["xyz_scale_trans_al_mean3d"]) > 1e-3
 
 
-def test_another_vertex_count_borrows_the_joints_alignment_and_has_no_mesh_scores():
+def test_with_other_vertices_the_joints_align_the_mesh():
     pred_joints, pred_vertices, true_joints, true_vertices = hands(noise=0.001, seed=3)
     sample = (pred_joints, pred_vertices[:, :50], true_joints, true_vertices)
-    found, wanted = metrics.hand_scores(*sample), reference_scores(*sample)
-    assert found == pytest.approx({k: float(wanted[k]) for k in KEYS}, abs=1e-9)
-    assert (found["mesh_mean3d"], found["mesh_al_auc3d"]) == (-100.0, -1.0)
+    scores, expected = metrics.hand_scores(*sample), reference_scores(*sample)
+    assert scores == pytest.approx({k: float(expected[k]) for k in KEYS}, abs=1e-9)
+    assert (scores["mesh_mean3d"], scores["mesh_al_auc3d"]) == (-100.0, -1.0)
 
 
-def test_freihand_names_its_aligned_scores_differently_and_has_no_scale_translation():
+def test_freihand_scores_are_ho3ds_under_freihands_keys():
     sample = hands(seed=4)
-    found, official = metrics.freihand_scores(*sample), metrics.hand_scores(*sample)
+    freihand, official = metrics.freihand_scores(*sample), metrics.hand_scores(*sample)
     renamed = {k.replace("procrustes_", ""): v for k, v in official.items() if "scale_trans" not in k}
-    assert found == renamed
-    assert len(found) == 12
+    assert freihand == renamed
+    assert len(freihand) == 12
 
 
 def test_a_mirrored_prediction_has_no_aligned_error():
@@ -164,7 +164,7 @@ def test_a_threshold_counts_in_the_curve_and_not_in_the_f_score():
     np.testing.assert_array_equal(metrics.f_scores(true, pred), [[0.5, 1.0]])
 
 
-def test_the_area_is_one_for_perfect_and_half_for_errors_spread_evenly_to_50_mm():
+def test_the_area_is_one_for_no_error_and_half_for_even_errors():
     assert metrics.area_under(metrics.pck_curve(np.zeros((3, 21)))) == pytest.approx(1)
     assert metrics.area_under(metrics.pck_curve(np.linspace(0, 0.05, 100_001))) == pytest.approx(0.5, abs=1e-4)
     assert metrics.area_under(metrics.pck_curve(np.full(5, 0.06))) == 0
@@ -172,28 +172,36 @@ def test_the_area_is_one_for_perfect_and_half_for_errors_spread_evenly_to_50_mm(
 
 def test_chunks_and_shares_of_the_work_give_the_numbers_of_one(monkeypatch):
     sample = hands(count=11, seed=8)
-    whole = metrics.hand_scores(*sample)
+    scores = metrics.hand_scores(*sample)
     monkeypatch.setattr(metrics, "_CHUNK", 4)
-    assert metrics.hand_scores(*sample) == whole
+    assert metrics.hand_scores(*sample) == scores
     parts = [metrics.hand_errors(*(a[rows] for a in sample)) for rows in (slice(0, 3), slice(3, 11))]
-    assert metrics.hand_scores_of(metrics.merge(parts)) == whole
+    assert metrics.hand_scores_of(metrics.merge(parts)) == scores
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda j, v, tj, tv: (j[:, :20], v, tj, tv), r"joints must be \(N, 21, 3\); found \(7, 20, 3\)"),
-        (lambda j, v, tj, tv: (j, v[:5], tj, tv), "5 samples of predicted vertices for 7"),
-        (lambda j, v, tj, tv: (j[:0], v[:0], tj[:0], tv[:0]), "0 samples"),
+        (
+            lambda j, v, tj, tv: (j[:, :20], v, tj, tv),
+            r"predicted joints: expected \(N, 21, 3\) in metres; found \(7, 20, 3\)",
+        ),
+        (
+            lambda j, v, tj, tv: (j, v[:5], tj, tv),
+            "found 5 of predicted vertices, 7 of true vertices and 7 of true joints",
+        ),
+        (lambda j, v, tj, tv: (j[:0], v[:0], tj[:0], tv[:0]), "at least one; found 0 of predicted joints"),
         (
             lambda j, v, tj, tv: (np.where(np.arange(7)[:, None, None] > 4, np.nan, j), v, tj, tv),
-            "predicted joints hold .* in 2 samples, first 5",
+            "predicted joints: .* in 2 samples, first 5",
         ),
         (
             lambda j, v, tj, tv: (j, v, tj, np.where(np.arange(7)[:, None, None] == 3, np.inf, tv)),
-            "true vertices hold NaN or infinity in 1 samples, first 3",
+            "true vertices: expected finite numbers; found NaN or infinity in 1 samples, first 3",
         ),
-        (lambda j, v, tj, tv: (j, v, np.full_like(tj, np.nan), tv), "true joints hold .* in 7 samples"),
+        (lambda j, v, tj, tv: ([[[0.0, 1.0], [2.0]]], v, tj, tv), "predicted joints: expected numbers of one shape"),
+        (lambda j, v, tj, tv: (j, v, tj, tv, "smpl"), "order: expected 'simple' or 'mano'; found 'smpl'"),
+        (lambda j, v, tj, tv: (j, v, np.full_like(tj, np.nan), tv), "true joints: .* in 7 samples"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(change, message):
@@ -201,10 +209,12 @@ def test_what_cannot_be_scored_is_refused(change, message):
         metrics.hand_scores(*change(*hands()))
 
 
-def test_tensors_fresh_from_a_network_score_as_their_numbers_do():
+def test_tensors_and_lists_score_as_arrays_do():
     sample = hands()
     tensors = [torch.tensor(array, requires_grad=True) for array in sample]
-    assert metrics.hand_scores(*tensors) == metrics.hand_scores(*sample)
+    lists = [array.tolist() for array in sample]
+    for score in (metrics.hand_scores, metrics.freihand_scores):
+        assert score(*tensors) == score(*lists) == score(*sample)
 
 
 # ------------------------------------------------------------------------------------------------------- objects
@@ -225,17 +235,17 @@ CAMERA = np.array([[500.0, 0, 256], [0, 500, 256], [0, 0, 1]])
 def test_a_shifted_object_has_the_shift_for_add():
     model = cube()
     pred, true = pose(shift=(0.03, 0, 1))[None], pose()[None]
-    np.testing.assert_allclose(metrics.add_errors(model.points, pred, true), [0.03])
-    np.testing.assert_allclose(metrics.adds_errors(model.points, pred, true), [0.03])
-    wanted = np.mean([500 * 0.03 / (1 + z + 1e-5) for z in model.points[:, 2]])
-    np.testing.assert_allclose(metrics.reprojection_errors(model.points, pred, true, CAMERA[None]), [wanted])
+    np.testing.assert_allclose(object_metrics.add_errors(model.points, pred, true), [0.03])
+    np.testing.assert_allclose(object_metrics.adds_errors(model.points, pred, true), [0.03])
+    expected = np.mean([500 * 0.03 / (1 + z + 1e-5) for z in model.points[:, 2]])
+    np.testing.assert_allclose(object_metrics.reprojection_errors(model.points, pred, true, CAMERA[None]), [expected])
 
 
 def test_a_cube_turned_by_a_quarter_is_right_for_add_s_alone():
     model = cube()
     pred, true = pose((0, 0, np.pi / 2))[None], pose()[None]
-    np.testing.assert_allclose(metrics.add_errors(model.points, pred, true), [0.2])
-    np.testing.assert_allclose(metrics.adds_errors(model.points, pred, true), [0], atol=1e-12)
+    np.testing.assert_allclose(object_metrics.add_errors(model.points, pred, true), [0.2])
+    np.testing.assert_allclose(object_metrics.adds_errors(model.points, pred, true), [0], atol=1e-12)
 
 
 def test_object_scores_count_per_object_and_average_over_objects():
@@ -245,13 +255,13 @@ def test_object_scores_count_per_object_and_average_over_objects():
     shifts = [0.03, 0.04, 0.01, 0.03, 0.5]  # limits: 0.0346 for the cube, 0.0173 for the small one
     pred, true = np.stack([pose(shift=(s, 0, 1)) for s in shifts]), np.stack([pose()] * 5)
     cameras = np.stack([CAMERA] * 5)
-    scores = metrics.object_scores(models, names, pred, true, cameras, averaged=("cube", "small"))
+    scores = object_metrics.object_scores(models, names, pred, true, cameras, averaged=("cube", "small"))
     assert [scores[n]["add_0.1d"] for n in ("cube", "small", "unseen", "mean")] == [0.5, 0.5, 0, 0.5]
     assert scores["small"]["rep_5"] == 0.0  # 0.01 m at 1 m is 5.01 px: the near face counts for more
     assert scores["mean"]["samples"] == 4
     assert [scores[n]["add_median_mm"] for n in ("cube", "small")] == pytest.approx([35, 20])
     assert scores["mean"]["add_median_mm"] == pytest.approx(30)  # of 10, 30, 30 and 40; the unseen one is left out
-    assert metrics.object_scores(models, names, pred, true, cameras)["mean"]["add_0.1d"] == pytest.approx(1 / 3)
+    assert object_metrics.object_scores(models, names, pred, true, cameras)["mean"]["add_0.1d"] == pytest.approx(1 / 3)
 
 
 def test_the_true_diameter_is_the_stricter_limit():
@@ -262,12 +272,36 @@ def test_the_true_diameter_is_the_stricter_limit():
     assert ball.diameter_box == pytest.approx(0.2 * np.sqrt(3), rel=0.01)
     assert ball.diameter_true == pytest.approx(0.2, rel=0.01)
     pred, true = pose(shift=(0.03, 0, 1))[None], pose()[None]
-    scores = metrics.object_scores({"ball": ball}, ["ball"], pred, true, CAMERA[None])["ball"]
+    scores = object_metrics.object_scores({"ball": ball}, ["ball"], pred, true, CAMERA[None])["ball"]
     assert (scores["add_0.1d"], scores["add_0.1d_true_diameter"]) == (1.0, 0.0)
 
 
 def test_an_unsolved_pose_of_nan_counts_as_wrong():
     model = cube()
     pred = np.full((1, 3, 4), np.nan)
-    scores = metrics.object_scores({"cube": model}, ["cube"], pred, pose()[None], CAMERA[None])
+    scores = object_metrics.object_scores({"cube": model}, ["cube"], pred, pose()[None], CAMERA[None])
     assert (scores["cube"]["add_0.1d"], scores["cube"]["adds_0.1d_true_diameter"], scores["cube"]["rep_5"]) == (0, 0, 0)
+
+
+def test_object_scores_take_tensors_and_lists():
+    pred, true = pose(shift=(0.03, 0, 1))[None], pose()[None]
+    scores = object_metrics.object_scores({"cube": cube()}, ["cube"], pred, true, CAMERA[None])
+    tensors = [torch.tensor(array, requires_grad=True) for array in (pred, true, CAMERA[None])]
+    assert object_metrics.object_scores({"cube": cube()}, ["cube"], *tensors) == scores
+    lists = [array.tolist() for array in (pred, true, CAMERA[None])]
+    assert object_metrics.object_scores({"cube": cube()}, ["cube"], *lists) == scores
+
+
+@pytest.mark.parametrize(
+    ("names", "pred", "true", "camera", "message"),
+    [
+        (["ball"], pose()[None], pose()[None], CAMERA[None], "names: expected objects among cube; found ball"),
+        (["cube"], np.eye(4)[None], pose()[None], CAMERA[None], r"pred_pose: expected \(1, 3, 4\).*found \(1, 4, 4\)"),
+        (["cube"] * 2, pose()[None], pose()[None], CAMERA[None], r"pred_pose: expected \(2, 3, 4\), one per name"),
+        (["cube"], pose()[None], pose()[None], CAMERA, r"camera: expected \(1, 3, 3\).*found \(3, 3\)"),
+        (["cube"], pose()[None], pose()[None] * np.nan, CAMERA[None], "true_pose: expected finite numbers"),
+    ],
+)
+def test_object_scores_name_the_argument_that_is_wrong(names, pred, true, camera, message):
+    with pytest.raises(InputError, match=message):
+        object_metrics.object_scores({"cube": cube()}, names, pred, true, camera)

@@ -80,7 +80,7 @@ def fake_facts(**changes):
 
 def fake_gallery():
     rng = np.random.default_rng(0)
-    image = draw.captioned(rng.integers(0, 255, (228, 228, 3), dtype=np.uint8), ["a frame"])
+    image = rng.integers(0, 255, (228, 228, 3), dtype=np.uint8)
     pictures = [report.Picture(draw.jpeg(image), f"video {number}", "kept", "kept") for number in range(5)]
     return report.Gallery("Frames", "Some frames.", pictures, [{"colour": "#2e86de", "text": "hand box"}])
 
@@ -122,7 +122,7 @@ def test_every_part_may_be_missing_and_then_its_section_is():
     html = report.render(fake_facts(labelling=None, quality=None, evaluation={}, training={}))
     assert "Before and after" not in html
     assert "Pseudo-labels" not in html
-    assert "Where this comes from" in html
+    assert "How this was made" in html
 
 
 def test_without_true_poses_the_report_says_that_worth_cannot_be_measured():

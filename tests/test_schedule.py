@@ -1,4 +1,4 @@
-"""schedule: every sample once a pass, exact shares, workers that split a batch, and the paper's steps of the rate."""
+"""schedule: every sample once per pass, exact shares, workers that split a batch, the paper's learning rate."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ def schedule(labelled=10, pseudo=0, seed=0, **changes):
     )
 
 
-def test_each_pass_shows_every_sample_once_in_an_order_of_its_own():
+def test_each_pass_shows_every_sample_once_in_a_new_order():
     stream = [pick for step in range(15) for pick in schedule().picks(step)]
     passes = [[index for number, index in stream if number == k] for k in range(6)]
-    assert all(sorted(each) == list(range(10)) for each in passes)
-    assert len({tuple(each) for each in passes}) == 6
+    assert all(sorted(order) == list(range(10)) for order in passes)
+    assert len({tuple(order) for order in passes}) == 6
     assert [number for number, _ in stream] == sorted(number for number, _ in stream)
 
 
-def test_a_step_s_batch_depends_on_seed_and_step_alone():
+def test_a_batch_depends_on_seed_and_step_alone():
     assert schedule().picks(7) == schedule().picks(7)
     assert schedule().picks(7) != schedule(seed=1).picks(7)
     shared = schedule()
     assert sorted(shared.share(7, 0, 3) + shared.share(7, 1, 3) + shared.share(7, 2, 3)) == sorted(shared.picks(7))
 
 
-def test_an_epoch_is_the_union_rounded_up_and_given_steps_replace_epochs():
+def test_an_epoch_is_rounded_up_and_steps_replace_epochs():
     assert schedule(labelled=10, pseudo=3).steps_per_epoch == 4
     assert schedule(labelled=10, pseudo=3).steps == 24
     assert schedule(steps=7).steps == 7
 
 
-def test_the_union_is_uniform_without_a_share():
+def test_without_a_share_all_samples_are_equally_frequent():
     counts = Counter(index for step in range(13) for _, index in schedule(labelled=10, pseudo=3).picks(step))
     assert set(counts.values()) == {4}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
-def test_a_share_is_exact_over_the_run_and_nearly_so_in_each_batch(share):
+def test_a_share_is_exact_over_the_run_and_near_in_each_batch(share):
     mixed = schedule(labelled=10, pseudo=5, pseudo_share=share)
     counts = [sum(index >= 10 for _, index in mixed.picks(step)) for step in range(50)]
     assert sum(counts) == round(200 * share)
@@ -53,7 +53,7 @@ def test_a_share_is_exact_over_the_run_and_nearly_so_in_each_batch(share):
     assert all(len(mixed.picks(step)) == 4 for step in range(50))
 
 
-def test_both_kinds_are_shown_evenly_under_a_share():
+def test_with_a_share_each_kind_is_shown_evenly():
     mixed = schedule(labelled=10, pseudo=5, pseudo_share=0.5)
     counts = Counter(index for step in range(25) for _, index in mixed.picks(step))
     assert {counts[index] for index in range(10)} == {5}
@@ -67,7 +67,7 @@ def test_a_share_needs_both_kinds_and_a_run_needs_samples():
         schedule(labelled=0)
 
 
-def test_the_rate_falls_by_0_7_every_ten_of_sixty_epochs_also_when_steps_are_given():
+def test_the_rate_falls_by_0_7_every_ten_of_sixty_epochs():
     paper = Schedule(TrainConfig(batch_size=1, epochs=60), labelled=5, pseudo=0, seed=0)
     factors = [paper.learning_rate(5 * epoch) for epoch in (0, 9, 10, 59)]
     assert factors == pytest.approx([1, 1, 0.7, 0.7**5])

@@ -1,4 +1,4 @@
-"""Submission files: written and read back, scored, and refused with the place of the mistake."""
+"""Submission files: written and read back, scored, and refused with the position of the mistake."""
 
 import json
 import zipfile
@@ -52,23 +52,23 @@ def test_a_zip_holds_pred_json_at_its_root_and_reads_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["pred.zip"]
 
 
-@pytest.mark.parametrize("place", ["", "evaluation", "ref"])
+@pytest.mark.parametrize("subfolder", ["", "evaluation", "ref"])
 @pytest.mark.parametrize("layout", ["ho3d", "freihand"])
-def test_scores_of_files_are_the_scores_of_the_arrays(tmp_path, layout, place):
+def test_scores_of_files_are_the_scores_of_the_arrays(tmp_path, layout, subfolder):
     (joints, vertices), (true_joints, true_vertices) = hands(seed=1), hands(seed=2)
     submission_files.write_submission(tmp_path / "pred.json", joints, vertices, layout)
     frame, order = (GL, SIMPLE_TO_MANO) if layout == "ho3d" else (1, list(range(21)))
-    write_truth(tmp_path / place, true_joints[:, order] * frame, true_vertices * frame)
-    found = submission_files.score_submission(tmp_path / "pred.json", tmp_path, layout)
-    score = metrics.hand_scores if layout == "ho3d" else metrics.freihand_scores
-    wanted = score(np.round(joints, 5), np.round(vertices, 5), true_joints, true_vertices)
-    assert found == pytest.approx(wanted, abs=1e-9)
+    write_truth(tmp_path / subfolder, true_joints[:, order] * frame, true_vertices * frame)
+    scores = submission_files.score_submission(tmp_path / "pred.json", tmp_path, layout)
+    of_arrays = metrics.hand_scores if layout == "ho3d" else metrics.freihand_scores
+    expected = of_arrays(np.round(joints, 5), np.round(vertices, 5), true_joints, true_vertices)
+    assert scores == pytest.approx(expected, abs=1e-9)
 
 
 def test_hands_behind_the_camera_are_not_written_for_ho3d(tmp_path):
     joints, vertices = hands()
     joints[1:], vertices[1:] = joints[1:] * GL, vertices[1:] * GL
-    with pytest.raises(InputError, match="2 hands lie wholly behind the camera, first 1"):
+    with pytest.raises(InputError, match="2 hands are completely behind the camera, first 1"):
         submission_files.write_submission(tmp_path / "pred.json", joints, vertices, "ho3d")
     assert not list(tmp_path.iterdir())
 
@@ -86,20 +86,20 @@ def test_hands_behind_the_camera_are_not_written_for_ho3d(tmp_path):
         (json.dumps([[[[0, 0, 0]] * 21] * 2, [[[0, 0, 0]] * 778]]), "2 samples of joints but 1 of vertices"),
     ],
 )
-def test_a_file_that_is_no_submission_is_refused_where_it_errs(tmp_path, text, message):
+def test_a_wrong_file_is_refused_with_the_first_wrong_sample(tmp_path, text, message):
     (tmp_path / "pred.json").write_text(text)
     with pytest.raises(InputError, match=message):
         submission_files.load_submission(tmp_path / "pred.json")
 
 
-def test_another_number_of_samples_than_the_truth_has_is_refused(tmp_path):
+def test_another_number_of_samples_than_in_the_truth_is_refused(tmp_path):
     submission_files.write_submission(tmp_path / "pred.json", *hands(2), "freihand")
     write_truth(tmp_path, *hands(3))
     with pytest.raises(InputError, match=r"holds 2 samples for 3 samples"):
         submission_files.score_submission(tmp_path / "pred.json", tmp_path, "freihand")
 
 
-def test_missing_files_say_what_is_wanted(tmp_path):
+def test_missing_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"no evaluation_xyz\.json under"):
         submission_files.load_truth(tmp_path)
     (tmp_path / "evaluation_xyz.json").write_text(json.dumps(hands()[0].tolist()))

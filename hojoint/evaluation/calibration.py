@@ -1,10 +1,10 @@
-"""Which thresholds the rules deserve: precision and yield of each and of all together, where truth is known (Sec. 5.1).
+"""Thresholds for the rules: precision and yield of each rule and of all together, where truth is known (Sec. 5.1).
 
-The paper's thresholds are bare numbers. Given scored frames and whether each label is right (``label_quality``), a
+The paper prints thresholds without a reason. Given scored frames and whether each label is right (``label_quality``), a
 rule's *precision* is the share of right labels among those it keeps and its *yield* the share of frames it keeps; both
-follow its threshold. ``propose`` looks for thresholds of all rules that reach a wanted precision with as many right
-labels as it can find. What is fitted on some recordings is measured on others, or it would praise itself.
-Not here: what is right (``label_quality``), the figure (``calibration_figure``).
+depend on its threshold. ``propose`` searches thresholds of all rules that reach a given precision with many right
+labels. ``calibrate`` also fits on one half of the recordings and measures on the other, for an unbiased number.
+Not here: what is right (``label_quality``), the figure (``report.calibration``).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from hojoint.labelling import filters, tables
 
 LEVELS = 60
 CURVE_POINTS = 80
-FEWEST = 20  # kept frames; the precision of fewer says nothing
-ATTEMPTS, AIM_STEP = 8, 0.01  # at thresholds that reach the aim when frames are judged anew; how it rises each time
+FEWEST = 20  # kept frames; the precision of fewer means nothing
+ATTEMPTS, AIM_STEP = 8, 0.01  # to find thresholds that reach the aim when frames are judged anew; its rise each time
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +36,21 @@ class Judged:
 
     table: pa.Table  # of predictions, N rows
     right: np.ndarray  # (N,) bool
-    recordings: np.ndarray | None = None  # (N,) str, what shows one moment from all sides; nothing means the video
+    recordings: np.ndarray | None = None  # (N,) str, one for all cameras of a scene; None means the video is one
 
     def score(self, rule: Rule) -> np.ndarray:
-        """(N,) with larger meaning stricter met: negated where small scores are good, -inf where there is none."""
+        """(N,) where larger is better: the score, negated if small scores are good; -inf where it is NaN."""
         score = tables.array_of(self.table, f"score_{rule}").astype(np.float64)
         signed = score if rule in filters.HIGHER_IS_BETTER else -score
         return np.where(np.isnan(signed), -np.inf, signed)
 
     def take(self, rows: np.ndarray) -> Judged:
+        """The frames of a mask (N,) bool."""
         recordings = None if self.recordings is None else self.recordings[rows]
         return Judged(self.table.take(np.flatnonzero(rows)), self.right[rows], recordings)
 
     def recording(self) -> np.ndarray:
-        """(N,) str: frames of one recording are too alike to be on both sides of a split."""
+        """(N,) str: a split keeps frames of one recording together, as they are too alike."""
         return np.array(self.table["video_id"].to_pylist()) if self.recordings is None else self.recordings
 
 
@@ -57,13 +58,13 @@ class Judged:
 class Curve:
     """Precision and yield from the strictest to the loosest threshold."""
 
-    thresholds: np.ndarray  # in the rule's own unit; a level in (0, 1] for all rules together
-    precision: np.ndarray
-    share: np.ndarray  # yield
+    thresholds: np.ndarray  # (K,) in the rule's unit; a level in (0, 1] for all rules together
+    precision: np.ndarray  # (K,)
+    share: np.ndarray  # (K,) yield
 
 
 def worth(kept: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Plain numbers: frames kept, their precision, their yield and the recall of right labels."""
+    """Plain numbers from masks (N,) bool: frames kept, their precision, their yield and the recall of right labels."""
     good = int((kept & right).sum())
     return {
         "frames": len(right),
@@ -75,19 +76,19 @@ def worth(kept: np.ndarray, right: np.ndarray) -> dict[str, Any]:
 
 
 def curve(judged: Judged, rule: Rule) -> Curve:
-    """One rule alone, at every threshold that changes anything."""
+    """The curve of one rule alone, at every threshold that changes what it keeps."""
     score = judged.score(rule)
     order = np.argsort(-score, kind="stable")
     order = order[np.isfinite(score[order])]
     last = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)  # the last frame of each group of equal scores
     kept, good = last + 1, np.cumsum(judged.right[order])[last]
-    return Curve(_own_unit(rule, score[order[last]]), good / kept, kept / len(score))
+    return Curve(_in_unit_of(rule, score[order[last]]), good / kept, kept / len(score))
 
 
 def curve_together(judged: Judged, rules: Sequence[Rule]) -> Curve:
-    """All rules tightened together: at level q each keeps the share q of the frames that it can judge."""
+    """The curve of all rules together: at level q each keeps the share q of the frames for which it has a score."""
     levels = np.linspace(1, 0.02, LEVELS)
-    found = []
+    points = []
     for level in levels[::-1]:
         kept = np.ones(len(judged.right), bool)
         for rule in rules:
@@ -95,43 +96,43 @@ def curve_together(judged: Judged, rules: Sequence[Rule]) -> Curve:
             finite = score[np.isfinite(score)]
             kept &= score >= (np.quantile(finite, 1 - level) if len(finite) else np.inf)
         if kept.any():
-            found.append((level, judged.right[kept].mean(), kept.mean()))
-    return Curve(*np.array(found).reshape(-1, 3).T)
+            points.append((level, judged.right[kept].mean(), kept.mean()))
+    return Curve(*np.array(points).reshape(-1, 3).T)
 
 
 def alone(judged: Judged, rule: Rule, precision: float) -> float | None:
-    """The loosest threshold with which the rule alone reaches the precision; nothing where none does."""
+    """The loosest threshold with which the rule alone reaches the precision; None where none does."""
     line = curve(judged, rule)
-    reached = np.flatnonzero((line.precision >= precision) & (line.share * len(judged.right) > FEWEST - 0.5))
-    return float(line.thresholds[reached[-1]]) if len(reached) else None
+    enough = np.flatnonzero((line.precision >= precision) & (line.share * len(judged.right) > FEWEST - 0.5))
+    return float(line.thresholds[enough[-1]]) if len(enough) else None
 
 
 def propose(judged: Judged, config: FilterConfig, precision: float) -> FilterConfig | None:
-    """Settings whose enabled rules together reach the precision and keep many right labels; nothing where none do.
+    """Settings whose enabled rules together reach the precision and keep many right labels; None where none do.
 
-    The search takes scores as they stand, but the shape rule learns from what the others keep. So what it finds is
-    judged anew; where that falls short, it searches among the new scores with a higher aim. Where no aim is high enough
-    the most precise settings found are returned; ``calibrate`` says what they reach.
+    The search takes the scores as they are, but the shape rule depends on what the others keep. So the frames are
+    judged anew with its result; if that falls short, the search continues on the new scores with a higher aim. If no
+    aim is high enough, the most precise settings are returned; ``calibrate`` reports what they reach.
     """
-    seen, best, most = judged, None, -1.0
+    rescored, best, highest = judged, None, -1.0
     for attempt in range(ATTEMPTS):
-        found = _search(seen, config, min(1.0, precision + attempt * AIM_STEP))
-        if found is None:
+        candidate = _search(rescored, config, min(1.0, precision + attempt * AIM_STEP))
+        if candidate is None:
             break
-        seen, kept = _anew(judged, found)
-        if reaches(kept, seen.right, precision):
-            return found
-        reached = float(seen.right[kept].mean()) if kept.any() else 0.0
-        if reached > most:
-            best, most = found, reached
+        rescored, kept = _anew(judged, candidate)
+        if reaches(kept, rescored.right, precision):
+            return candidate
+        reached = float(rescored.right[kept].mean()) if kept.any() else 0.0
+        if reached > highest:
+            best, highest = candidate, reached
     return best
 
 
 def _search(judged: Judged, config: FilterConfig, precision: float) -> FilterConfig | None:
-    """Settings that reach the precision by the scores as they stand.
+    """Settings that reach the precision by the scores as they are.
 
-    From the loosest thresholds on, the tightening that removes most wrong labels per right one is taken until the
-    precision is reached; then each rule is loosened again as far as the precision allows.
+    It starts at the loosest thresholds and takes the tightening that removes most wrong labels per right one, until the
+    precision is reached. Then it loosens each rule again as far as the precision allows.
     """
     rules = [rule for rule in filters.RULES if rule in config.enabled]
     ladders = {rule: _ladder(judged, rule) for rule in rules}
@@ -159,16 +160,20 @@ def _search(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
 
 
 def kept_by(judged: Judged, config: FilterConfig) -> np.ndarray:
-    """(N,) bool: the frames that the settings keep, judged anew, for the shape rule learns from what others keep."""
+    """(N,) bool: the frames that the settings keep, judged anew, as the shape rule depends on what others keep."""
     kept = np.zeros(len(judged.right), bool)
     kept[_clip_by_clip(judged)] = _anew(judged, config)[1]
     return kept
 
 
 def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[str, Any]:
-    """Everything that the report shows, as plain numbers; ``proposed`` is None where none come near the aim."""
+    """All numbers of ``jobs.calibrate``, plain, for JSON; ``proposed`` is None where no settings come near the aim.
+
+    Raises:
+        InputError: no label is right.
+    """
     if not judged.right.any():
-        raise InputError(f"none of the {len(judged.right)} predicted frames is right; the teacher must learn first")
+        raise InputError(f"none of the {len(judged.right)} predicted frames is right; train the teacher longer")
     rules = [rule for rule in filters.RULES if rule in config.enabled]
     proposed = propose(judged, config, precision)
     kept = None if proposed is None else kept_by(judged, proposed)
@@ -191,7 +196,7 @@ def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[st
 
 
 def _anew(judged: Judged, config: FilterConfig) -> tuple[Judged, np.ndarray]:
-    """The frames with the scores that they have under the settings, clip by clip, and (N,) bool: which are kept."""
+    """The frames with the scores that the settings lead to, clip by clip, and which of them are kept (N,) bool."""
     order = _clip_by_clip(judged)
     recordings = None if judged.recordings is None else judged.recordings[order]
     table = tables.rescored(judged.table, config)
@@ -200,7 +205,7 @@ def _anew(judged: Judged, config: FilterConfig) -> tuple[Judged, np.ndarray]:
 
 
 def _clip_by_clip(judged: Judged) -> np.ndarray:
-    """Row numbers in the order in which frames are judged."""
+    """(N,) row numbers in the order in which frames are judged."""
     return np.concatenate([np.zeros(0, int), *tables.clips_of(judged.table)])
 
 
@@ -221,38 +226,38 @@ def _of_rule(
 
 
 def _held_out(judged: Judged, config: FilterConfig, precision: float) -> dict[str, Any] | None:
-    """What thresholds from one half are worth on the other; nothing where there is no other, or no such thresholds."""
+    """``worth`` on the second half of thresholds from the first; None without a second half or such thresholds."""
     first = _first_half(judged.recording())
     fitted = None if first.all() else propose(judged.take(first), config, precision)
-    other = judged.take(~first)
-    return None if fitted is None else worth(kept_by(other, fitted), other.right)
+    second = judged.take(~first)
+    return None if fitted is None else worth(kept_by(second, fitted), second.right)
 
 
 def _first_half(recordings: np.ndarray) -> np.ndarray:
-    """(N,) bool, constant over a recording: each goes where fewer frames are so far, in an order that names fix."""
-    names, place, counts = np.unique(recordings, return_inverse=True, return_counts=True)
+    """(N,) bool, constant over a recording: each joins the smaller half so far, in an order fixed by their names."""
+    names, index, counts = np.unique(recordings, return_inverse=True, return_counts=True)
     first, frames = np.zeros(len(names), bool), {True: 0, False: 0}
     for number in sorted(range(len(names)), key=lambda number: hashlib.sha256(str(names[number]).encode()).digest()):
         first[number] = frames[True] <= frames[False]
         frames[bool(first[number])] += int(counts[number])
-    return first[place]
+    return first[index]
 
 
 def _ladder(judged: Judged, rule: Rule) -> np.ndarray:
-    """(L,) thresholds to choose from, loosest first, in the sense of ``Judged.score`` and rounded as they are written;
-    what a setting may not be is left out (a tolerance below zero)."""
+    """(L,) thresholds to choose from, loosest first, with the sign of ``Judged.score`` and rounded as they are written;
+    values that the setting does not allow are left out (a tolerance below zero)."""
     score = judged.score(rule)
     finite = score[np.isfinite(score)]
     if len(finite) == 0:
         return finite
     steps = np.unique(np.quantile(finite, np.linspace(0, 0.98, LEVELS), method="lower"))
     allowed = steps[steps >= 0] if rule in filters.HIGHER_IS_BETTER else steps[steps <= 0]
-    limits = [_rounded(rule, float(_own_unit(rule, step))) for step in (allowed if len(allowed) else [0.0])]
-    return np.unique(_own_unit(rule, np.array(limits)))
+    limits = [_rounded(rule, float(_in_unit_of(rule, step))) for step in (allowed if len(allowed) else [0.0])]
+    return np.unique(_in_unit_of(rule, np.array(limits)))
 
 
 def _gains(passes: np.ndarray, kept: np.ndarray, right: np.ndarray) -> list[tuple[int, float]]:
-    """(level, wrong labels removed per right one) of every tightening that removes wrong ones and leaves right ones."""
+    """(level, wrong labels removed per right one) of each tightening that removes wrong labels and keeps right ones."""
     stays = passes & kept
     wrong_gone = (kept & ~right).sum() - (stays & ~right).sum(1)
     right_left = (stays & right).sum(1)
@@ -269,31 +274,32 @@ def reaches(kept: np.ndarray, right: np.ndarray, precision: float) -> bool:
     return int(kept.sum()) >= FEWEST and float(right[kept].mean()) >= precision
 
 
-def _own_unit(rule: Rule, score: Any) -> Any:
+def _in_unit_of(rule: Rule, score: Any) -> Any:
+    """From the sign of ``Judged.score`` to the rule's unit, and back."""
     return score if rule in filters.HIGHER_IS_BETTER else -score
 
 
 def _limit(rule: Rule, ladder: np.ndarray, level: int, config: FilterConfig) -> float:
-    """The threshold of a level; a rule that need not reject anything keeps its present threshold if that is looser."""
-    limit = float(_own_unit(rule, ladder[level]))
-    present = float(getattr(config, filters.THRESHOLDS[rule]))
+    """The threshold of a level; a rule that need not reject anything keeps its current threshold if that is looser."""
+    limit = float(_in_unit_of(rule, ladder[level]))
+    current = float(getattr(config, filters.THRESHOLDS[rule]))
     looser = min if rule in filters.HIGHER_IS_BETTER else max
-    return looser(limit, present) if level == 0 else limit
+    return looser(limit, current) if level == 0 else limit
 
 
 def _rounded(rule: Rule, limit: float) -> float:
-    """Three digits, never stricter than the threshold found, and never zero where a setting must be positive."""
+    """Rounded to three digits, never stricter than ``limit``, and never zero where a setting must be positive."""
     if limit == 0:
         return 0.0 if rule in ("joint_angle", *filters.HIGHER_IS_BETTER) else 1e-6
     unit = 10.0 ** (math.floor(math.log10(abs(limit))) - 2)
-    whole = math.floor(limit / unit) if rule in filters.HIGHER_IS_BETTER else math.ceil(limit / unit)
-    return float(f"{whole * unit:.3g}")
+    digits = math.floor(limit / unit) if rule in filters.HIGHER_IS_BETTER else math.ceil(limit / unit)
+    return float(f"{digits * unit:.3g}")
 
 
 def _points(line: Curve) -> list[list[float]]:
     """At most CURVE_POINTS of [threshold, precision, yield]."""
-    some = np.unique(np.linspace(0, len(line.share) - 1, min(CURVE_POINTS, len(line.share))).round().astype(int))
-    return [[float(v) for v in row] for row in np.stack([line.thresholds, line.precision, line.share], 1)[some]]
+    rows = np.unique(np.linspace(0, len(line.share) - 1, min(CURVE_POINTS, len(line.share))).round().astype(int))
+    return [[float(v) for v in row] for row in np.stack([line.thresholds, line.precision, line.share], 1)[rows]]
 
 
 def _limits(config: FilterConfig, rules: Sequence[Rule]) -> dict[str, float]:

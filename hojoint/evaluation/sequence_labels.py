@@ -1,7 +1,7 @@
-"""The labelling of Sec. 5.1 run on HO-3D's own sequences, where the truth is known: predictions and their truth.
+"""The labelling of Sec. 5.1 run on HO-3D's sequences, where the truth is known: predictions and their truth.
 
-Exactly what unlabelled videos go through (views, camera, rules, the vote on the side), so that what is measured here
-holds there. One process, clip after clip; the job that fans out over a cluster is another (``cluster``).
+The steps are exactly those of unlabelled videos (views, camera, rules, the vote on the side), so what is measured here
+holds for them. One process, clip after clip; ``cluster.labelling`` spreads the labelling of videos over a cluster.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from hojoint.model import checkpoint
 def label_sequences(
     config: Config, teacher: bytes, progress: Callable[[int], None]
 ) -> tuple[pa.Table, pa.Table, Config]:  # fmt: skip
-    """Predictions table, truth table (columns of ``label_quality``), and the config with the teacher's own settings.
+    """Predictions table, truth table (columns of ``label_quality``), and the config with the checkpoint's settings.
 
     Args:
-        config: ``data.ho3d`` and ``calibration`` say what is labelled; ``cluster.teacher_gpus`` above 0 takes the GPU.
+        config: ``data.ho3d`` and ``calibrate`` select the frames; ``cluster.teacher_gpus`` above 0 takes the GPU.
         teacher: content of a checkpoint.
-        progress: told the number of frames of every finished clip.
+        progress: called with the number of frames of each finished clip.
     """
     network, config, sha256 = checkpoint.open_teacher(teacher, config)
     torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.teacher_cpus)))
@@ -40,12 +40,12 @@ def label_sequences(
         config.labelling.batch_views,
     )
     dataset = HO3D(config.data.ho3d, config.calibrate.split, config.crop)
-    predicted, known = [], []
+    predictions, truths = [], []
     for clip, frames, truth in sequences.load(dataset, sequences.sequence_clips(dataset, config.calibrate)):
-        found = labels.label_clips(
+        labelled = labels.label_clips(
             predictor, [clip], [frames], filter_config=config.filters, labelling=config.labelling, teacher=sha256
         )
-        predicted.append(tables.predictions_table(found))
-        known.append(truth)
+        predictions.append(tables.predictions_table(labelled))
+        truths.append(truth)
         progress(len(clip.frames))
-    return pa.concat_tables(predicted), pa.concat_tables(known), config
+    return pa.concat_tables(predictions), pa.concat_tables(truths), config

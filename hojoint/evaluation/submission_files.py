@@ -2,7 +2,7 @@
 
 A submission is ``[[N x 21 x 3], [N x 778 x 3]]`` in metres. HO-3D's is in the OpenGL camera frame (x right, y up, looks
 along -z) and raw MANO joint order, FreiHAND's in the camera frame and joint order of this project. Writing converts;
-reading keeps the file's frame and order, since truth and submission share them and the scores ask for no other.
+reading keeps the file's frame and order: truth and submission share them, and the scores do not depend on them.
 """
 
 from __future__ import annotations
@@ -30,28 +30,32 @@ _DIGITS = 5  # after the point: 10 micrometres
 
 @dataclass(frozen=True, eq=False)
 class HandPoints:
-    """Joints and vertices as a file has them: its frame, its joint order, metres."""
+    """Joints and vertices in the frame and joint order of their file, metres."""
 
     joints: np.ndarray  # (N, 21, 3)
     vertices: np.ndarray  # (N, V, 3)
 
 
 def score_submission(predictions: str | Path, truth: str | Path, layout: Layout) -> dict[str, float]:
-    """The official numbers of a submission file against a folder of truth."""
+    """The official numbers of a submission file against a folder of truth; keys and units as in ``metrics``.
+
+    Raises:
+        InputError: a file is missing, is no submission, or lists another number of images than the truth.
+    """
     true = load_truth(truth)
-    found = load_submission(predictions)
-    if len(found.joints) != len(true.joints):
+    pred = load_submission(predictions)
+    if len(pred.joints) != len(true.joints):
         raise InputError(
-            f"{predictions} holds {_size(len(found.joints))} for {_size(len(true.joints))} under {truth}; "
+            f"{predictions} holds {_size(len(pred.joints))} for {_size(len(true.joints))} under {truth}; "
             "both must list the same images in the same order"
         )
     if layout == "freihand":
-        return metrics.freihand_scores(found.joints, found.vertices, true.joints, true.vertices)
-    return metrics.hand_scores(found.joints, found.vertices, true.joints, true.vertices, order="mano")
+        return metrics.freihand_scores(pred.joints, pred.vertices, true.joints, true.vertices)
+    return metrics.hand_scores(pred.joints, pred.vertices, true.joints, true.vertices, order="mano")
 
 
 def load_submission(path: str | Path) -> HandPoints:
-    """Read ``pred.json``; a folder that holds it, or the zip file that is sent in, will do too."""
+    """Read ``pred.json``, the folder that holds it, or the zip file that is uploaded."""
     file = Path(path)
     if file.is_dir():
         file = _in_folder(file)
@@ -71,8 +75,8 @@ def load_truth(root: str | Path) -> HandPoints:
     folder = next((f for f in folders if (f / "evaluation_xyz.json").is_file()), None)
     if folder is None:
         raise InputError(
-            f"no evaluation_xyz.json under {root}; the truth of HO-3D and FreiHAND is a separate download, "
-            "evaluation_xyz.json and evaluation_verts.json, and belongs into one folder"
+            f"no evaluation_xyz.json under {root}; the truth of HO-3D and FreiHAND is a separate download: put "
+            "evaluation_xyz.json and evaluation_verts.json into one folder"
         )
     joints_file, vertices_file = folder / "evaluation_xyz.json", folder / "evaluation_verts.json"
     joints = _points(joints_file, "joints", _read_json(joints_file), 21)
@@ -83,18 +87,18 @@ def load_truth(root: str | Path) -> HandPoints:
 
 
 def write_submission(path: str | Path, joints: np.ndarray, vertices: np.ndarray, layout: Layout) -> None:
-    """Write joints (N, 21, 3) and vertices (N, 778, 3), in the project's frame and order, as ``layout`` wants them.
+    """Write joints (N, 21, 3) m and vertices (N, 778, 3) m, in the project's frame and order, in the given layout.
 
-    A path that ends in '.zip' gets the zip file that is sent in, with pred.json at its root.
+    A path that ends in '.zip' gets the zip file to upload, with pred.json at its root.
 
     Raises:
-        InputError: HO-3D's server would refuse the file, because a hand lies wholly behind the camera.
+        InputError: HO-3D's server would refuse the file, because a hand is completely behind the camera.
     """
     if layout == "ho3d":
         behind = (joints[..., 2] < 0).all(1) | (vertices[..., 2] < 0).all(1)
         if behind.any():
             raise InputError(
-                f"{behind.sum()} hands lie wholly behind the camera, first {behind.argmax()}: HO-3D refuses them. "
+                f"{behind.sum()} hands are completely behind the camera, first {behind.argmax()}; HO-3D refuses them. "
                 "Predictions must be in the camera frame, with z forward"
             )
         joints, vertices = joints[:, SIMPLE_TO_MANO] * _CV_TO_GL, vertices * _CV_TO_GL
@@ -108,7 +112,7 @@ def write_submission(path: str | Path, joints: np.ndarray, vertices: np.ndarray,
     else:
         with partial.open("w") as stream:
             stream.writelines(_pieces(joints, vertices))
-    os.replace(partial, file)  # a file of that name is always whole
+    os.replace(partial, file)  # a file of that name is always complete
 
 
 def _pieces(joints: np.ndarray, vertices: np.ndarray) -> Iterator[str]:
@@ -125,7 +129,7 @@ def _pieces(joints: np.ndarray, vertices: np.ndarray) -> Iterator[str]:
 def _in_folder(folder: Path) -> Path:
     files = [folder / "pred.json"] if (folder / "pred.json").is_file() else sorted(folder.glob("*.json"))
     if len(files) != 1:
-        raise InputError(f"wanted pred.json in {folder}, found {len(files)} json files; name the file")
+        raise InputError(f"expected pred.json in {folder}, found {len(files)} .json files; name the file")
     return files[0]
 
 
@@ -144,20 +148,20 @@ def _read_json(file: Path) -> Any:
 
 
 def _points(file: Path, name: str, content: Any, count: int | None) -> np.ndarray:
-    """(N, count, 3) from nested lists; the message names the first sample that is different."""
-    wanted = f"{count or 'V'} x 3"
+    """(N, count, 3) from nested lists; the message names the first sample that differs."""
+    expected = f"{count or 'V'} x 3"
     if not isinstance(content, list) or not content:
-        raise InputError(f"{file}: {name} must be a list of samples, {wanted} each; found {_describe(content)}")
+        raise InputError(f"{file}: {name} must be a list of samples, {expected} each; found {_describe(content)}")
     samples = []
     for row, sample in enumerate(content):
         try:
             samples.append(np.array(sample, dtype=np.float64))
         except (ValueError, TypeError):
-            raise InputError(f"{file}: {name} of sample {row} are not {wanted} numbers") from None
+            raise InputError(f"{file}: {name} of sample {row} are not {expected} numbers") from None
         content[row] = None  # lists take four times the memory of the array
         shape = samples[-1].shape
         if len(shape) != 2 or shape[1] != 3 or shape[0] != (count or samples[0].shape[0]):
-            raise InputError(f"{file}: {name} of sample {row} must be {wanted}; found {' x '.join(map(str, shape))}")
+            raise InputError(f"{file}: {name} of sample {row} must be {expected}; found {' x '.join(map(str, shape))}")
     return np.stack(samples)
 
 

@@ -1,7 +1,7 @@
 """Which frames and test images a report shows, and how each is drawn (the paper's Figs. 4 and 6).
 
-Choices are by rule and spread over videos, never by how good a picture looks: a report that picks its best frames says
-nothing. Drawing itself is in ``draw``; where rows and pixels come from is the caller's matter.
+A fixed rule chooses them, spread over videos, never their quality: a report of the best frames proves nothing. Drawing
+itself is in ``draw`` and ``figures``; the caller reads rows and pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from hojoint import crops, geometry
-from hojoint.hand.layer import HandLayer, ManoOutput
+from hojoint.hand.layer import HandLayer
 from hojoint.records import Example
 from hojoint.report import draw, figures
 from hojoint.report.page import Picture
@@ -25,13 +25,18 @@ REACH_M = 0.4  # an object further from the hand than this is not drawn beside i
 
 
 def spread_rows(videos: Sequence[str], rows: np.ndarray, count: int) -> np.ndarray:
-    """Up to ``count`` of some rows, evenly over the videos they belong to, the middle row of each video first."""
+    """Up to ``count`` of ``rows``, evenly over their videos, the middle row of each video first.
+
+    Args:
+        videos: the video of every row of the table.
+        rows: (R,) numbers of the rows to choose from.
+    """
     by_video: dict[str, list[int]] = {}
     for row in rows.tolist():
         by_video.setdefault(videos[row], []).append(row)
     queues = [_middle_out(by_video[video]) for video in sorted(by_video)]
     if len(queues) > count:
-        queues = [queues[int(place)] for place in np.linspace(0, len(queues) - 1, count).round()]
+        queues = [queues[int(number)] for number in np.linspace(0, len(queues) - 1, count).round()]
     chosen: list[int] = []
     depth = 0
     while len(chosen) < count and any(depth < len(queue) for queue in queues):
@@ -53,7 +58,15 @@ def label_picture(
     faces: np.ndarray,
     error_mm: float | None = None,
 ) -> Picture:
-    """A predicted frame with its mesh and the given box; ``origin``: where the image's corner is in the video frame."""
+    """A predicted frame with its mesh and the given box.
+
+    Args:
+        row: of a predictions table.
+        image: (H, W, 3) RGB, the video frame or a part of it.
+        origin: (2,) px of the video frame, the image's top-left corner.
+        faces: (F, 3) vertex indices.
+        error_mm: PA-MPJPE, where the truth is known.
+    """
     vertices = mesh_of(row, layer)
     s, tx, ty = (float(value) for value in row["camera"])
     points = vertices[:, :2] * s + np.array([tx, ty]) - origin
@@ -68,39 +81,26 @@ def label_picture(
     if verdict != KEPT:
         caption += f"; {verdict} {row[f'score_{verdict}']:.2f}"
     if error_mm is not None and np.isfinite(error_mm):
-        caption += f"; true error {error_mm:.1f} mm"
+        caption += f"; PA-MPJPE {error_mm:.1f} mm"
     return Picture(draw.jpeg(tile), caption, verdict, "kept" if verdict == KEPT else "rejected")
 
 
 def mesh_of(row: Mapping[str, Any], layer: HandLayer) -> np.ndarray:
-    """(778, 3) wrist-centred vertices of a labelled frame, in the true image's camera frame."""
+    """(778, 3) m wrist-centred vertices of a labelled frame, in the camera frame of the true (not mirrored) image."""
     pose, betas = (torch.tensor([row[name]], dtype=torch.float32) for name in ("mano_pose", "mano_shape"))
     with torch.no_grad():
-        vertices: np.ndarray = _posed(layer, pose, betas).vertices[0].double().numpy()
+        # The tables hold complete rotations, to which no layer adds the mean hand.
+        rotations = geometry.axis_angle_to_matrix(pose.reshape(-1, 16, 3))
+        vertices: np.ndarray = layer.from_rotations(rotations, betas).vertices[0].double().numpy()
     return vertices * [-1.0, 1, 1] if row["flipped"] else vertices
-
-
-def hand_joints(layer: HandLayer, pose: np.ndarray, betas: np.ndarray, chunk: int = 512) -> np.ndarray:
-    """(N, 21, 3) joints of the right-hand model, for ``label_quality``."""
-    out = [np.zeros((0, 21, 3))]
-    for start in range(0, len(pose), chunk):
-        some = (torch.from_numpy(array[start : start + chunk]).float() for array in (pose, betas))
-        with torch.no_grad():
-            out.append(_posed(layer, *some).joints.double().numpy())
-    return np.concatenate(out)
-
-
-def _posed(layer: HandLayer, pose: torch.Tensor, betas: torch.Tensor) -> ManoOutput:
-    """The tables' poses are whole rotations: a layer whose zero is the mean hand must not add that again."""
-    return layer.from_rotations(geometry.axis_angle_to_matrix(pose.reshape(-1, 16, 3)), betas)
 
 
 def example_picture(example: Example, faces: np.ndarray) -> Picture:
     """A test image with the estimated hand mesh and the object's box and axes."""
-    whole = crops.union_box(example.hand_box, example.object_box)
-    tile, affine = draw.closeup(example.image, whole, TILE_PX, context=1.25)
+    both = crops.union_box(example.hand_box, example.object_box)
+    tile, affine = draw.closeup(example.image, both, TILE_PX, context=1.25)
     tile = draw.mesh(tile, draw.mapped(affine, example.vertices_px), example.vertices, faces, alpha=0.75)
-    caption = f"{example.name}; hand {float(np.mean(example.error_mm)):.1f} mm"
+    caption = f"{example.name}; hand {float(np.mean(example.error_mm)):.1f} mm (PA-MPVPE)"
     if np.isfinite(example.corners_px).all():
         tile = draw.wireframe(tile, draw.mapped(affine, example.corners_px))
         zoomed = np.vstack([affine, [0, 0, 1]]) @ example.camera
@@ -112,39 +112,39 @@ def example_picture(example: Example, faces: np.ndarray) -> Picture:
 
 
 def error_picture(example: Example, faces: np.ndarray, worst_mm: float = 25.0) -> Picture:
-    """The same hand coloured by its error (Fig. 6)."""
+    """The same hand, each vertex coloured by its error after Procrustes alignment (Fig. 6)."""
     tile, affine = draw.closeup(example.image, example.hand_box, TILE_PX, context=1.4)
     colours = draw.error_colours(example.error_mm, worst_mm)
     points = draw.mapped(affine, example.vertices_px)
     tile = draw.mesh(tile, points, example.vertices, faces, colours=colours, alpha=0.95)
-    return Picture(draw.jpeg(tile), f"{example.name}; blue 0, red {worst_mm:.0f} mm and more")
+    return Picture(draw.jpeg(tile), f"{example.name}; aligned vertex error, blue 0, red {worst_mm:.0f} mm and more")
 
 
 def space_picture(example: Example, faces: np.ndarray, worst_mm: float = 25.0) -> Picture:
-    """The same in 3D, with the estimated object where its pose puts it (Fig. 6), unless that is nowhere near."""
+    """The same in 3D, with the object under its estimated pose (Fig. 6) if that is within ``REACH_M`` of the hand."""
     away_m = float(np.linalg.norm(example.object_points.mean(axis=0) - example.vertices.mean(axis=0)))
     points = example.object_points if away_m <= REACH_M else None
     image = figures.errors_in_space(example.vertices, example.error_mm, faces, worst_mm=worst_mm, object_points=points)
     caption = f"{example.name}; from the camera and from the side"
-    if away_m > REACH_M:  # it would shrink the hand to a dot
+    if away_m > REACH_M:  # the hand would shrink to a dot
         caption += f"; the estimated object is {100 * away_m:.0f} cm away and left out"
     return Picture(image, caption)
 
 
 def pck_picture(pck: Mapping[str, Any]) -> Picture:
-    """PCK of joints and, where known, of the mesh, with their AUC (Fig. 8).
+    """PCK of joints and, where known, of the mesh after Procrustes alignment, with their AUC (Fig. 8).
 
     Args:
-        pck: as ``evaluation.scores`` gives it.
+        pck: as in the result of ``evaluation.scores.scores``.
     """
     thresholds = np.asarray(pck["thresholds_mm"])
     shares = {"joints": pck["share"], "mesh": pck.get("mesh_share")}
     curves = {name: (thresholds, np.asarray(share)) for name, share in shares.items() if share is not None}
-    return Picture(figures.pck(curves, "after Procrustes", kind="png"), "PCK curves")
+    return Picture(figures.pck(curves, "joints and mesh", kind="png"), "PCK curves after Procrustes alignment")
 
 
 def chosen_rows(table: pa.Table, rules: Sequence[str], kept: int, per_rule: int) -> np.ndarray:
-    """Rows of a predictions table to show: kept ones, then some that each rule rejected."""
+    """(R,) rows of a predictions table to show: up to ``kept`` kept ones, then up to ``per_rule`` rejected by each."""
     verdicts = np.array(table["verdict"].to_pylist(), dtype=object)
     videos = table["video_id"].to_pylist()
     groups = [spread_rows(videos, np.flatnonzero(verdicts == KEPT), kept)]

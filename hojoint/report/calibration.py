@@ -1,4 +1,4 @@
-"""The picture of a calibration: precision against yield, a frame for each rule and one for all together (PNG)."""
+"""The figure of a calibration: precision against yield, a panel for each rule and one for all together (PNG)."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-CURVE, NOW, PROPOSED, WANTED = "#0f766e", "#be123c", "#1d4ed8", "#9ca3af"
+CURVE, NOW, PROPOSED, AIM = "#0f766e", "#be123c", "#1d4ed8", "#9ca3af"
 
 
-def draw(found: Mapping[str, Any]) -> bytes:
-    """From the result of ``calibration.calibrate``."""
+def draw(result: Mapping[str, Any]) -> bytes:
+    """The PNG of a result of ``evaluation.calibration.calibrate``."""
     figure = Figure(figsize=(13, 6.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
-    for axes, (name, rule) in zip(panels, found["rules"].items(), strict=False):
-        _frame(axes, name if rule["enabled"] else f"{name} (off)", rule["curve"], found)
+    for axes, (name, rule) in zip(panels, result["rules"].items(), strict=False):
+        _panel(axes, name if rule["enabled"] else f"{name} (off)", rule["curve"], result)
         _dot(axes, rule["alone"], NOW, f"now: {rule['current']:g}")
         _legend(axes)
-    together = found["together"]
-    _frame(panels[-1], "all together", together["curve"], found)
+    together = result["together"]
+    _panel(panels[-1], "all together", together["curve"], result)
     _dot(panels[-1], together["current"], NOW, "now")
     _dot(panels[-1], together["proposed"], PROPOSED, "proposed")
-    _dot(panels[-1], together["held_out"], PROPOSED, "fitted on half, seen on the other", marker="D", hollow=True)
+    _dot(
+        panels[-1], together["held_out"], PROPOSED, "fitted on one half, measured on the other", marker="D", hollow=True
+    )
     _legend(panels[-1])
     figure.supxlabel("yield: share of the predicted frames that is kept", fontsize=10)
     figure.supylabel("precision: share of right labels among the kept", fontsize=10)
     figure.suptitle(
-        f"{found['frames']:,} predicted frames, {found['base_precision']:.0%} of them right; dashed: the wanted "
-        f"{found['wanted_precision']:.0%}",
+        f"{result['frames']:,} predicted frames, {result['base_precision']:.0%} of them right (dotted); dashed: "
+        f"calibrate.precision={result['wanted_precision']:g}",
         fontsize=11,
     )
     out = io.BytesIO()
@@ -40,10 +42,10 @@ def draw(found: Mapping[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def _frame(axes: Axes, title: str, points: list[list[float]], found: Mapping[str, Any]) -> None:
+def _panel(axes: Axes, title: str, points: list[list[float]], result: Mapping[str, Any]) -> None:
     axes.plot([point[2] for point in points], [point[1] for point in points], color=CURVE, linewidth=1.6)
-    axes.axhline(found["wanted_precision"], color=WANTED, linestyle="--", linewidth=1)
-    axes.axhline(found["base_precision"], color=WANTED, linestyle=":", linewidth=1)
+    axes.axhline(result["wanted_precision"], color=AIM, linestyle="--", linewidth=1)
+    axes.axhline(result["base_precision"], color=AIM, linestyle=":", linewidth=1)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.set_title(title, fontsize=10, loc="left")
     axes.tick_params(labelsize=8, length=3)
@@ -64,5 +66,5 @@ def _dot(
 
 
 def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[0]:  # a rule that keeps nothing has no dot to name
+    if axes.get_legend_handles_labels()[0]:  # a rule that keeps no frame has no dot
         axes.legend(frameon=False, fontsize=8, loc="lower left")

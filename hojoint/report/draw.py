@@ -1,14 +1,13 @@
-"""Pictures of hands and objects over images (the paper's Figs. 4 and 6): meshes, skeletons, boxes, axes, sheets.
+"""Pictures of hands and objects over images (the paper's Figs. 4 and 6): meshes, boxes, axes, sheets.
 
-Every function takes an RGB uint8 image and returns a new one. Points are pixels of that image, (0, 0) being the centre
-of its top-left pixel; depth grows away from the camera. Nothing here knows a network, a data set or a report; curves
-and figures with axes are in ``figures``.
+Every function takes an RGB uint8 image (H, W, 3) and returns a new one. Points are pixels of that image, (0, 0) is the
+centre of its top-left pixel; depth grows away from the camera. Nothing here knows a network, a data set or a report;
+curves and figures with axes are in ``figures``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -16,15 +15,14 @@ import numpy as np
 from hojoint.errors import InputError
 
 MESH = (150, 196, 240)
-"""Colour of a hand mesh, RGB: one that no skin and few objects have."""
+"""Colour of a hand mesh, RGB: no skin and few objects have it."""
 KEPT, REJECTED, NEUTRAL = (40, 140, 80), (196, 62, 48), (70, 78, 90)
+"""Colours of verdicts, and of a frame without one."""
 HAND, OBJECT, SHARED = (46, 134, 222), (240, 140, 30), (150, 80, 200)
 """Colours of the hand box, the object box and their intersection, as in all pictures."""
-FINGERS = ((228, 78, 62), (242, 166, 40), (72, 168, 88), (52, 128, 214), (150, 88, 190))
-"""One colour per finger, thumb to pinky."""
 AXES = ((214, 48, 49), (38, 160, 78), (36, 98, 214))
 BOX_EDGES = ((0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7))
-"""Edges between the first eight control points, whose bits are (x, y, z)."""
+"""Edges between the corners, the first eight control points; the bits of a corner's number are (x, y, z)."""
 
 _SUBPIXEL = 4  # bits of fraction that OpenCV's drawing functions take
 
@@ -32,9 +30,9 @@ Colour = tuple[int, int, int]
 
 
 def closeup(image: np.ndarray, box: np.ndarray, size: int, context: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
-    """A square of ``size`` px around a box, and the affine (2, 3) that maps pixels of ``image`` into it.
+    """A square of ``size`` px around a box (4,) xyxy px, and the affine (2, 3) that maps pixels of ``image`` into it.
 
-    The square's side is the box's longer side times ``context``; what lies beyond the image is a calm grey.
+    The square's side is the box's longer side times ``context``; beyond the image it is grey.
     """
     x0, y0, x1, y1 = (float(value) for value in box)
     side = max(x1 - x0, y1 - y0, 1.0) * context
@@ -65,14 +63,18 @@ def mesh(
     """A shaded mesh over an image: far faces first, each lit by how squarely it faces the camera.
 
     Args:
-        points_px: (V, 2) where each vertex lands.
-        vertices: (V, 3) camera frame, any unit and offset: gives depth and light.
+        points_px: (V, 2) px of the projected vertices.
+        vertices: (V, 3) camera frame, any unit and offset; for depth and light.
         faces: (F, 3) vertex indices.
         colours: one RGB, or one per vertex (V, 3).
         alpha: share of the mesh in the blend.
+
+    Raises:
+        InputError: a pixel is not finite, or there is not one per vertex.
     """
     if len(points_px) != len(vertices) or not np.isfinite(points_px).all():
-        raise InputError(f"a mesh needs a finite pixel per vertex; found {len(points_px)} for {len(vertices)} vertices")
+        finite = int(np.isfinite(points_px).all(axis=-1).sum())
+        raise InputError(f"a mesh needs a finite pixel per vertex; found {finite} for {len(vertices)} vertices")
     shade = _light(vertices, faces)
     paint = np.broadcast_to(np.asarray(colours, dtype=np.float64), (len(vertices), 3))[faces].mean(axis=1)
     paint = np.clip(paint * shade[:, None], 0, 255)
@@ -86,13 +88,13 @@ def mesh(
 
 
 def _light(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Brightness per face (F,): a lamp above and to the left of the camera, and some light from everywhere.
+    """Brightness per face (F,): a lamp above and to the left of the camera, and ambient light.
 
     Normals are averaged over neighbouring faces, so that a coarse mesh looks round.
     """
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     flat = np.cross(b - a, c - a)  # its length is twice the area: large faces weigh more
-    # A mirrored hand keeps its faces' winding, so all normals point inwards; turn them by what the whole mesh says.
+    # A mirrored hand keeps its faces' winding, so all normals point inwards; the complete mesh shows it.
     outwards = np.sum(flat * ((a + b + c) / 3 - vertices.mean(axis=0)))
     flat = flat if outwards >= 0 else -flat
     smooth = np.zeros_like(vertices, dtype=np.float64)
@@ -105,21 +107,8 @@ def _light(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return 0.42 + 0.72 * np.clip(normals @ lamp, 0, 1)
 
 
-def skeleton(image: np.ndarray, joints_px: np.ndarray, *, thickness: int = 2) -> np.ndarray:
-    """The 21 joints (simple order) and their bones, a colour per finger."""
-    out = image.copy()
-    for finger, colour in enumerate(FINGERS):
-        chain = np.concatenate([joints_px[:1], joints_px[1 + 4 * finger : 5 + 4 * finger]])
-        for start, end in pairwise(chain):
-            _line(out, start, end, colour, thickness)
-        for joint in chain[1:]:
-            _dot(out, joint, colour, thickness + 1)
-    _dot(out, joints_px[0], NEUTRAL, thickness + 2)
-    return out
-
-
 def wireframe(image: np.ndarray, corners_px: np.ndarray, colour: Colour = OBJECT, *, thickness: int = 2) -> np.ndarray:
-    """The edges of an object's 3D box; the first eight of its control points are the corners."""
+    """The edges of an object's 3D box (8, 2) px; the corners are the first eight of its control points."""
     out = image.copy()
     for start, end in BOX_EDGES:
         _line(out, corners_px[start], corners_px[end], colour, thickness)
@@ -127,11 +116,17 @@ def wireframe(image: np.ndarray, corners_px: np.ndarray, colour: Colour = OBJECT
 
 
 def axes(image: np.ndarray, pose: np.ndarray, camera: np.ndarray, length: float, *, thickness: int = 3) -> np.ndarray:
-    """An object's axes, x red, y green, z blue; pose (3, 4) model to camera, ``length`` in metres."""
+    """An object's axes, x red, y green, z blue.
+
+    Args:
+        pose: (3, 4) model to camera, metres.
+        camera: (3, 3) intrinsics of the image, px.
+        length: metres.
+    """
     tips = np.concatenate([np.zeros((1, 3)), np.eye(3) * length])
     cam = tips @ pose[:, :3].T + pose[:, 3]
     out = image.copy()
-    if (cam[:, 2] <= 0).any():  # behind the camera there is nothing to draw
+    if (cam[:, 2] <= 0).any():  # behind the camera
         return out
     px = (cam @ camera.T)[:, :2] / cam[:, 2:]
     for axis, colour in enumerate(AXES):
@@ -140,7 +135,7 @@ def axes(image: np.ndarray, pose: np.ndarray, camera: np.ndarray, length: float,
 
 
 def box(image: np.ndarray, xyxy: np.ndarray, colour: Colour = HAND, *, thickness: int = 2) -> np.ndarray:
-    """A box; nothing where it is not finite."""
+    """A box (4,) xyxy px; one that is not finite is left out."""
     out = image.copy()
     if np.isfinite(xyxy).all():
         x0, y0, x1, y1 = (float(value) for value in xyxy)
@@ -153,7 +148,7 @@ def box(image: np.ndarray, xyxy: np.ndarray, colour: Colour = HAND, *, thickness
 def heat(
     image: np.ndarray, values: np.ndarray, xyxy: np.ndarray, *, colour: Colour = (255, 60, 0), alpha: float = 0.75
 ) -> np.ndarray:
-    """A grid of weights laid over a box of the image; the strongest cell is the most opaque."""
+    """A grid of weights (R, R) over a box (4,) xyxy px of the image; the strongest cell is the most opaque."""
     out = image.astype(np.float64)
     x0, y0, x1, y1 = np.round(xyxy).astype(int)
     if x1 <= x0 or y1 <= y0:
@@ -170,7 +165,7 @@ def heat(
 
 
 def error_colours(errors: np.ndarray, worst: float) -> np.ndarray:
-    """(V,) errors to RGB (V, 3): blue where right, through white, red at ``worst`` and beyond."""
+    """(V,) errors to RGB (V, 3): blue at zero, through white, red at ``worst`` and beyond."""
     share = np.clip(np.asarray(errors) / worst, 0, 1)[:, None]
     cold, middle, hot = np.array([58, 110, 200.0]), np.array([240, 240, 240.0]), np.array([205, 45, 35.0])
     return np.where(share < 0.5, cold + (middle - cold) * 2 * share, middle + (hot - middle) * (2 * share - 1))
@@ -189,9 +184,9 @@ def captioned(image: np.ndarray, lines: Sequence[str], colour: Colour = NEUTRAL,
 
 
 def sheet(tiles: Sequence[np.ndarray], columns: int, gap: int = 8) -> np.ndarray:
-    """Tiles of one size in rows, on white."""
+    """Tiles (H, W, 3) of one size in rows of ``columns``, ``gap`` px apart, on white."""
     if not tiles:
-        raise InputError("a contact sheet needs at least one picture; found none")
+        raise InputError("a sheet needs at least one tile; found none")
     height, width = tiles[0].shape[:2]
     rows = -(-len(tiles) // columns)
     out = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
@@ -207,7 +202,11 @@ def jpeg(image: np.ndarray, quality: int = 88) -> bytes:
 
 
 def open_jpeg(data: bytes) -> np.ndarray:
-    """JPEG or PNG bytes to RGB; an InputError if they are neither."""
+    """JPEG or PNG bytes to RGB (H, W, 3).
+
+    Raises:
+        InputError: they are neither.
+    """
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise InputError(f"expected a JPEG or PNG image, found {len(data)} bytes that are neither")
@@ -218,9 +217,3 @@ def _line(image: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour,
     if np.isfinite(start).all() and np.isfinite(end).all():
         a, b = (tuple(np.round(np.clip(p, -1e5, 1e5) * (1 << _SUBPIXEL)).astype(int).tolist()) for p in (start, end))
         cv2.line(image, a, b, colour, thickness, cv2.LINE_AA, _SUBPIXEL)
-
-
-def _dot(image: np.ndarray, at: np.ndarray, colour: Colour, radius: int) -> None:
-    if np.isfinite(at).all():
-        x, y = np.round(np.clip(at, -1e5, 1e5) * (1 << _SUBPIXEL)).astype(int).tolist()
-        cv2.circle(image, (x, y), radius << _SUBPIXEL, colour, -1, cv2.LINE_AA, _SUBPIXEL)

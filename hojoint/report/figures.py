@@ -1,7 +1,7 @@
 """Curves and figures of the paper drawn with matplotlib: PCK (Fig. 8), attention (Fig. 7), errors in 3D (Fig. 6).
 
-Each function returns an SVG or PNG as bytes and leaves no state behind: figures are made without pyplot, so nothing
-opens a window and nothing leaks. Pictures that are pixels over an image are in ``draw``.
+Functions return an SVG or PNG as bytes (attention: RGB pixels) and leave no state behind: they do not use pyplot, so no
+window opens and no figure leaks. Drawing over the pixels of an image is in ``draw``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ OTHERS = ("#1d4ed8", "#be123c", "#7c3aed", "#4d7c0f", "#0891b2", "#a16207", "#33
 def pck(
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str = "", *, kind: Literal["svg", "png"] = "svg"
 ) -> bytes:
-    """Share of points within a distance (Fig. 8): name -> (thresholds in mm, share in [0, 1]); the legend shows AUC."""
-    figure, axes = _plot(title, "error threshold (mm)", "share of points within")
+    """PCK after Procrustes alignment (Fig. 8), one curve per name; the legend shows the AUC.
+
+    Args:
+        curves: name -> (thresholds (T,) mm, share of points within each (T,) in [0, 1]).
+    """
+    figure, axes = _plot(title, "threshold of the error after Procrustes alignment, PA (mm)", "PCK (share of points)")
     for number, (name, (thresholds, share)) in enumerate(curves.items()):
         area = float(np.trapezoid(share, thresholds) / (thresholds[-1] - thresholds[0]))
         axes.plot(thresholds, share, label=f"{name}   AUC {area:.3f}", color=colour_of(name, number), linewidth=1.8)
@@ -44,12 +48,11 @@ def lines(
     across: str,
     up: str,
     log: bool = False,
-    markers: bool = False,
 ) -> bytes:
-    """Named curves (x, y) in one frame; training curves and the precision-yield curve of a calibration."""
+    """Training curves: name -> (x, y), in one SVG; ``across`` and ``up`` are the titles of the axes."""
     figure, axes = _plot(title, across, up)
     for number, (name, (x, y)) in enumerate(series.items()):
-        axes.plot(x, y, label=name, color=colour_of(name, number), linewidth=1.6, marker="o" if markers else None)
+        axes.plot(x, y, label=name, color=colour_of(name, number), linewidth=1.6)
     if log:
         axes.set_yscale("log")
     if len(series) > 1:
@@ -65,19 +68,20 @@ def attention(
     hand_box: np.ndarray,
     object_box: np.ndarray,
 ) -> np.ndarray:
-    """Where object cells look (Fig. 7): one RGB tile per cell, side by side.
+    """Attention of object cells (Fig. 7), (S, W, 3) RGB: one tile per cell, side by side.
 
     Args:
-        image: (S, S, 3) the network's input.
+        image: (S, S, 3) RGB, the network's input.
         weights: (R * R, R * R) attention of object cells (rows) over cells of the intersection box, row-major.
         cells: (row, column) of the object grid, marked by a dot.
+        hand_box, object_box: (4,) xyxy px of ``image``.
     """
     side = round(np.sqrt(weights.shape[1]))
     shared = np.concatenate([np.maximum(hand_box[:2], object_box[:2]), np.minimum(hand_box[2:], object_box[2:])])
     tiles = []
     for row, column in cells:
-        looked = weights[row * side + column].reshape(side, side)
-        tile = draw.heat(image, looked - looked.min(), shared)  # a cell that looks everywhere alike looks nowhere
+        attended = weights[row * side + column].reshape(side, side)
+        tile = draw.heat(image, attended - attended.min(), shared)  # uniform attention shows as none
         for xyxy, colour in ((hand_box, draw.HAND), (object_box, draw.OBJECT), (shared, draw.SHARED)):
             tile = draw.box(tile, xyxy, colour)
         at = object_box[:2] + (np.array([column, row]) + 0.5) / side * (object_box[2:] - object_box[:2])
@@ -97,31 +101,32 @@ def errors_in_space(
     """A mesh seen from the camera and from the side, coloured by its distance to the truth (Fig. 6); PNG.
 
     Args:
-        vertices: (778, 3) m, CV camera frame.
-        errors_mm: (778,) distance of each to the truth, aligned as the reader wants it.
+        vertices: (V, 3) m, camera frame.
+        errors_mm: (V,) distance of each to the truth after Procrustes alignment.
+        faces: (F, 3) vertex indices.
         object_points: (P, 3) m in the same frame, drawn as dots.
     """
     paint = draw.error_colours(errors_mm, worst_mm)[faces].mean(axis=1) / 255
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
-    for place, (elevation, turn) in enumerate(((-90, -90), (0, 0))):
-        axes: Any = figure.add_subplot(1, 2, place + 1, projection="3d")
+    for column, (elevation, azimuth, title) in enumerate(((-90, -90, "from the camera"), (0, 0, "from the side"))):
+        axes: Any = figure.add_subplot(1, 2, column + 1, projection="3d")
         axes.add_collection3d(Poly3DCollection(vertices[faces], facecolors=paint, edgecolors="none"))
-        everything = vertices
+        points = vertices
         if object_points is not None:
             axes.scatter(*object_points.T, s=1, color="#f08c1e", alpha=0.3)
-            everything = np.concatenate([vertices, object_points])
-        middle, reach = everything.mean(axis=0), np.ptp(everything, axis=0).max() / 2
+            points = np.concatenate([vertices, object_points])
+        middle, reach = points.mean(axis=0), np.ptp(points, axis=0).max() / 2
         axes.set(**{f"{name}lim": (m - reach, m + reach) for name, m in zip("xyz", middle, strict=True)})
-        axes.view_init(elevation, turn)
+        axes.view_init(elevation, azimuth)
         axes.set_axis_off()
-        axes.set_title(("from the camera", "from the side")[place], fontsize=9)
-    figure.suptitle(f"hand: mean error {errors_mm.mean():.1f} mm (blue 0, red {worst_mm:.0f} mm and more)", fontsize=9)
+        axes.set_title(title, fontsize=9)
+    figure.suptitle(f"hand: PA-MPVPE {errors_mm.mean():.1f} mm (blue 0, red {worst_mm:.0f} mm and more)", fontsize=9)
     return _png(figure)
 
 
 def colour_of(name: str, number: int) -> str:
-    """The colour of a series: fixed for teacher, control and student, else by its place."""
+    """The colour of a series: fixed for teacher, control and student, else by its number."""
     return SERIES.get(name, OTHERS[number % len(OTHERS)])
 
 
@@ -147,6 +152,6 @@ def _png(figure: Figure) -> bytes:
 
 def _svg(figure: Figure) -> bytes:
     out = io.BytesIO()
-    with rc_context({"svg.hashsalt": "hojoint"}):  # the same data give the same bytes
+    with rc_context({"svg.hashsalt": "hojoint"}):  # equal data make equal bytes
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()

@@ -1,8 +1,8 @@
 """The report of a run as one self-contained HTML page: facts (plain numbers) and pictures in, text out.
 
-Readable by someone who has never seen the project; nothing is fetched, no script runs, every value is escaped. What is
-said about numbers is worked out in ``report_tables``. Not here: where the facts come from (``jobs.report``) and how
-pictures are drawn (``draw``, ``figures``).
+Readers need not know the project. The page fetches nothing, runs no script and escapes every value. Its tables and
+sentences come from ``tables``. Not here: where the facts come from (``jobs.report``) and how pictures are drawn
+(``draw``, ``figures``).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ TEMPLATE = "report.html.jinja"
 
 @dataclass(frozen=True)
 class Picture:
-    """An image with what stands under it."""
+    """An image with its caption."""
 
     data: bytes  # JPEG, PNG or SVG
     caption: str = ""
-    tag: str = ""  # a word in a coloured lozenge before the caption
+    tag: str = ""  # a word on a coloured label before the caption
     tone: str = ""  # 'kept', 'rejected' or ''
 
     @property
@@ -42,7 +42,7 @@ class Picture:
 
     @property
     def alt(self) -> str:
-        """The caption, for those who do not see the image."""
+        """The caption, for readers who do not see the image."""
         return f"{self.tag} {self.caption}".strip()
 
 
@@ -53,29 +53,29 @@ class Gallery:
     title: str
     text: str
     pictures: Sequence[Picture]
-    keys: Sequence[Mapping[str, str]] = ()  # colour and text of a legend
+    keys: Sequence[Mapping[str, str]] = ()  # a legend: 'colour' (CSS) and 'text' of each entry
     wide: bool = False  # pictures that are several tiles side by side
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the report says in numbers; each part may be missing, and then its section is."""
+    """All numbers of the report; a part may be missing, and the page then has no section of it."""
 
     title: str
-    stages: Sequence[Mapping[str, Any]]  # name, what, seconds (None: was whole already)
+    stages: Sequence[Mapping[str, Any]]  # name, what, seconds (None: was complete already)
     provenance: Mapping[str, str]
     labelling: Mapping[str, Any] | None = None  # report.json of the labelling job
     quality: Mapping[str, Any] | None = None  # label_quality.summary
     evaluation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # network -> domain -> scores
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # network -> steps, samples, ...
-    rules: Sequence[str] = tuple(tables.RULES)  # of labelling that were on
-    views: int = 8  # of each frame that was labelled
+    rules: Sequence[str] = tuple(tables.RULES)  # enabled in labelling
+    views: int = 8  # of each labelled frame
 
 
 def render(
     facts: Facts, *, galleries: Sequence[Gallery] = (), pck: Sequence[Picture] = (), curves: Sequence[Picture] = ()
 ) -> str:
-    """The page."""
+    """The page as HTML; ``pck`` and ``curves`` are figures of the evaluation and of the training."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )  # autoescape: ids and messages come from data, and a file name may hold a tag
@@ -89,12 +89,12 @@ def render(
         "pck": pck,
         "labelling": tables.labelling(facts.labelling, facts.rules) if facts.labelling else None,
         "quality": tables.quality(facts.quality) if facts.quality else None,
-        "no_quality": "These videos have no kept-aside true poses, so what the labels are worth cannot be measured.",
+        "no_quality": "The true poses of these videos are unknown, so the quality of the labels cannot be measured.",
         "galleries": [gallery for gallery in galleries if gallery.pictures],
         "curves": curves,
         "training_text": tables.training_text(facts.training),
         "stages": [
-            {**stage, "seconds": tables.seconds(stage["seconds"]) if stage["seconds"] is not None else "was whole"}
+            {**stage, "seconds": tables.seconds(stage["seconds"]) if stage["seconds"] is not None else "was complete"}
             for stage in facts.stages
         ],
         "provenance": list(facts.provenance.items()),

@@ -1,7 +1,6 @@
-"""The words and tables of a report, worked out from plain numbers: before/after, counts that add up, label worth.
+"""The sentences and tables of a report from plain numbers: before and after, counts that add up, quality of labels.
 
-Hand errors are in mm, scores in per cent, as in the paper's Tables 1-5. Nothing here knows HTML,
-pictures or files.
+Hand errors are in mm, scores in per cent, as in the paper's Tables 1-5. Nothing here knows HTML, pictures or files.
 """
 
 from __future__ import annotations
@@ -70,13 +69,14 @@ def comparison(evaluation: Scores) -> list[dict[str, Any]]:
     names = [name for name in NETWORKS if name in evaluation] + [name for name in evaluation if name not in NETWORKS]
     out = []
     for domain, title in DOMAINS.items():
-        there = [name for name in names if domain in evaluation[name]]
-        if not there:
+        columns = [name for name in names if domain in evaluation[name]]
+        if not columns:
             continue
-        rows = [row for metric in METRICS if (row := _row(metric, [evaluation[name][domain] for name in there], there))]
-        images = evaluation[there[0]][domain]["images"]
-        change = "teacher → student" if {"teacher", "student"} <= set(there) else ""
-        out.append({"title": title, "note": f"{images:,} images", "columns": there, "change": change, "rows": rows})
+        scores = [evaluation[name][domain] for name in columns]
+        rows = [row for metric in METRICS if (row := _row(metric, scores, columns))]
+        change = "teacher → student" if {"teacher", "student"} <= set(columns) else ""
+        note = f"{scores[0]['images']:,} images"
+        out.append({"title": title, "note": note, "columns": columns, "change": change, "rows": rows})
     return out
 
 
@@ -84,14 +84,14 @@ def _row(metric: Metric, scores: Sequence[Mapping[str, Any]], names: Sequence[st
     exact = [(score.get(metric.part) or {}).get(metric.key) for score in scores]
     if all(value is None for value in exact):
         return None
-    # As shown: a reader who sees the same number twice must not be told that one is better.
+    # Rounded as shown: of two equal numbers on the page none is better.
     values = [None if value is None else round(value * metric.scale, metric.digits) for value in exact]
-    known = [value for value in values if value is not None]
-    best = (min if metric.lower_is_better else max)(known)
+    numbers = [value for value in values if value is not None]
+    best = (min if metric.lower_is_better else max)(numbers)
     cells = [
         {
             "text": "–" if value is None else f"{value:.{metric.digits}f}",
-            "best": value == best and min(known) < max(known),
+            "best": value == best and min(numbers) < max(numbers),
         }
         for value in values
     ]
@@ -121,16 +121,16 @@ def summary(
     training: Mapping[str, Mapping[str, Any]],
     rules: Sequence[str] = tuple(RULES),
 ) -> str:
-    """What was done, in one paragraph for someone who has never seen the project. ``rules``: those that were on."""
+    """What was done, in one paragraph for readers who do not know the project; ``rules`` are the enabled ones."""
     parts = [
-        "A network that sees one colour image and tells the 3D pose and shape of a hand and the pose of the object it "
-        "holds was first trained on labelled images (the teacher)."
+        "A network that estimates the 3D pose and shape of a hand and the pose of the object it holds from one colour "
+        "image was first trained on labelled images (the teacher)."
     ]
     if labels:
         videos, frames = labels["videos"], labels["frames"]
         parts.append(
-            f"The teacher then labelled {videos['listed']:,} videos that nobody had annotated; of "
-            f"{frames['predicted']:,} frames, {frames['kept']:,} passed {_checks_said(rules)} and were kept as "
+            f"The teacher then labelled {videos['listed']:,} videos without annotations; of "
+            f"{frames['predicted']:,} frames, {frames['kept']:,} passed {_checks_of(rules)} and were kept as "
             "pseudo-labels."
         )
     if "student" in training or "student" in evaluation:
@@ -141,7 +141,7 @@ def summary(
     return " ".join(parts)
 
 
-def _checks_said(rules: Sequence[str]) -> str:
+def _checks_of(rules: Sequence[str]) -> str:
     if not rules:
         return "all checks (none was on)"
     return "the one check that was on" if len(rules) == 1 else f"{len(rules)} checks of space and time"
@@ -153,13 +153,15 @@ def cards(
     evaluation: Scores,
     stages: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, str]]:
-    """The few numbers that a reader in a hurry wants."""
+    """The most important numbers, for the top of the page."""
     out = []
-    for domain, label in (("freihand", "hand error out of domain"), ("ho3d", "hand error, labelled domain")):
-        there = {name: scores[domain]["hand"] for name, scores in evaluation.items() if domain in scores}
-        errors = {name: hand["joints_wrist_mm"] for name, hand in there.items()}
+    for domain, where in (("freihand", "out of domain"), ("ho3d", "labelled domain")):
+        label = f"hand error, {where}: MPJPE (root-aligned)"
+        errors = {
+            name: scores[domain]["hand"]["joints_wrist_mm"] for name, scores in evaluation.items() if domain in scores
+        }
         if {"teacher", "student"} <= set(errors):
-            change = round(errors["student"], 1) - round(errors["teacher"], 1)  # of the numbers shown
+            change = round(errors["student"], 1) - round(errors["teacher"], 1)  # rounded as shown
             note = f"teacher → student: {change:+.1f} mm ({change / errors['teacher']:+.0%})"
             tone = "soft" if change == 0 else "good" if change < 0 else "bad"
             value = f"{errors['teacher']:.1f} → {errors['student']:.1f} mm"
@@ -170,7 +172,7 @@ def cards(
         out.append({"label": "pseudo-labels kept", "value": share(kept, predicted), "note": note, "tone": "soft"})
     if worth:
         kept_right, lost_right = worth["kept"]["precision"], worth["rejected"]["precision"]
-        note = f"of the rejected ones, {percent(lost_right)} would have been right"
+        note = f"{percent(lost_right)} of the rejected ones are right"
         out.append({"label": "kept labels that are right", "value": percent(kept_right), "note": note, "tone": "soft"})
     spent = [stage["seconds"] for stage in stages if stage["seconds"] is not None]
     if spent and len(out) < 4:
@@ -179,7 +181,7 @@ def cards(
 
 
 def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) -> dict[str, Any]:
-    """Bars per verdict, and the sums that must hold. ``rules``: those that were on."""
+    """Bars per verdict, and the sums that must hold; ``rules`` are the enabled ones."""
     frames, videos = report["frames"], report["videos"]
     most = max([frames["kept"], *frames["rejected"].values(), 1])
     bars = [_bar("kept", "kept", frames["kept"], most, frames["predicted"])]
@@ -187,16 +189,16 @@ def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) ->
         if rule not in rules and count == 0:
             continue
         bars.append(_bar(f"{rule}: {RULES.get(rule, rule)}", "rejected", count, most, frames["predicted"]))
-    return {"bars": bars, "checks": checks(videos, frames), "passed": _checks_said(rules)}
+    return {"bars": bars, "checks": checks(videos, frames), "passed": _checks_of(rules)}
 
 
-def _bar(label: str, tone: str, count: int, most: int, whole: int) -> dict[str, Any]:
-    text = f"{count:,} ({share(count, whole)})"
+def _bar(label: str, tone: str, count: int, most: int, total: int) -> dict[str, Any]:
+    text = f"{count:,} ({share(count, total)})"
     return {"label": label, "tone": tone, "width": round(100 * count / most, 2), "text": text}
 
 
 def checks(videos: Mapping[str, int], frames: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Nothing is dropped without a count: both sums, said and checked."""
+    """No video and no frame is dropped without a count: both sums as sentences, and whether they hold."""
     rejected = sum(frames["rejected"].values())
     return [
         {
@@ -212,24 +214,22 @@ def checks(videos: Mapping[str, int], frames: Mapping[str, Any]) -> list[dict[st
 
 
 def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
-    """Kept against rejected, and each rule, against the kept-aside truth."""
+    """Kept frames, rejected frames and those of each rule against the truth; ``worth`` of ``label_quality.summary``."""
     when = worth["right_when"]
     rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
     rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
-    sides = worth["sides"]
-    told = "; ".join(
-        f"{side} hands {sides[f'{side}_{which}']['told']:,} of {sides[f'{side}_{which}']['frames']:,} "
-        f"({percent(sides[f'{side}_{which}']['share'])})"
-        for which in ("all",)
+    sides = " and ".join(
+        f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
         for side in ("left", "right")
+        for group in [worth["sides"][f"{side}_all"]]
     )
     text = (
-        "These videos come with true poses that neither the teacher nor the rules have seen. A label is right when its "
-        f"side is, its aligned joint error is at most {when['aligned_mm']:g} mm, and its 2D joints lie within "
-        f"{when['joints_2d']:g} hand-box sides of the truth on average. Good rules keep a larger share of right labels "
-        "than they reject."
+        "These videos have true poses that neither the teacher nor the rules have seen. A label is right when its side "
+        f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, and its 2D joints are on average within "
+        f"{when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a larger "
+        "share of right labels than they reject."
     )
-    return {"text": text, "rows": rows, "sides": f"The side of the hand was told rightly for {told}."}
+    return {"text": text, "rows": rows, "sides": f"The predicted side is the true one for {sides}."}
 
 
 def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:
@@ -252,12 +252,12 @@ def training_text(training: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A part of a whole in per cent, '–' of nothing."""
+    """A part of a whole in per cent; '–' where the whole is zero."""
     return percent(part / whole) if whole else "–"
 
 
 def percent(value: float | None) -> str:
-    """0.123 -> '12 %', with a digit more below ten."""
+    """0.123 -> '12 %', with one more digit below ten."""
     if value is None:
         return "–"
     return f"{100 * value:.1f} %" if abs(value) < 0.0995 else f"{100 * value:.0f} %"

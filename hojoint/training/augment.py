@@ -1,8 +1,7 @@
 """Training augmentation (Sec. 6.1): draws of scale, rotation, translation, colour, blur; and colour on the device.
 
-A draw depends on (seed, pass over the data, number of the sample) and on nothing else: not on the worker, the batch or
-what was drawn before. So a resumed run sees what an unbroken one would have seen. How a draw becomes an affine and new
-labels is in ``engine``.
+A draw depends on (seed, pass over the data, number of the sample) alone: not on the worker, the batch or earlier draws.
+A resumed run sees what an unbroken one sees. ``batches`` makes affines and new labels from the draws.
 """
 
 from __future__ import annotations
@@ -21,12 +20,14 @@ from hojoint.config import AugmentConfig
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in PIL's greyscale
 COLUMNS = 15
 
+# B samples, S input side, K taps of the blur; 33 is a matrix.
+
 
 @dataclass(frozen=True, eq=False)
 class Draws:
     """One row per sample."""
 
-    angle: Tensor  # (B,) rad, of the picture
+    angle: Tensor  # (B,) rad, in-plane rotation of the image
     scale: Tensor  # (B,) times the crop's side
     shift: Tensor  # (B, 2) of the crop, in sides
     brightness: Tensor  # (B,) factor
@@ -42,11 +43,11 @@ class Draws:
 
 
 def augment_draws(config: AugmentConfig, keys: Iterable[tuple[int, int, int]]) -> Draws:
-    """Draws for samples given as (seed, pass, number)."""
+    """Draws for samples given as (seed, pass over the data, number)."""
     rows = [np.random.default_rng(key).random(COLUMNS) for key in keys]
     unit = torch.from_numpy(np.stack(rows)).float() * 2 - 1  # (B, COLUMNS) in [-1, 1)
     if config.scale_draw == "clipped_normal":
-        # N(1, s) cut at one sigma, through the inverse distribution: a third of the draws lie on the two ends.
+        # N(1, s) clipped at one sigma, by the inverse distribution: a third of the draws lie on the two limits.
         scale = (math.sqrt(2) * torch.erfinv(unit[:, 1].clamp(-0.999999, 0.999999))).clamp(-1, 1)
     else:
         scale = unit[:, 1]
@@ -70,14 +71,14 @@ def recolour(images: Tensor, draws: Draws) -> Tensor:
     grey_B = (images.mean(dim=(2, 3)) @ luma) * draws.brightness
     matrix_B33 = _hue(draws.hue, luma) @ _saturation(draws.saturation, luma)
     matrix_B33 = matrix_B33 * (draws.brightness * draws.contrast)[:, None, None]
-    # Contrast is about the image's mean grey, which saturation and hue leave in place.
+    # Contrast is about the image's mean grey, which saturation and hue keep.
     offset_B = grey_B * (1 - draws.contrast)
     mixed = torch.baddbmm(offset_B[:, None, None], matrix_B33, images.flatten(2))
     return blur(mixed.view_as(images).clamp_(0, 1), draws.blur)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian of ``sigma`` (B,) px; a sigma of zero changes nothing."""
+    """Gaussian blur of images (B, 3, S, S) by ``sigma`` (B,) px; a sigma of zero changes nothing."""
     widest = float(sigma.max()) if len(sigma) else 0.0
     if widest == 0:
         return images
@@ -92,12 +93,13 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _saturation(factor: Tensor, luma: Tensor) -> Tensor:
+    """(B, 3, 3) colour matrices."""
     identity = torch.eye(3, device=factor.device)
     return factor[:, None, None] * identity + (1 - factor)[:, None, None] * luma.expand(3, 3)
 
 
 def _hue(turns: Tensor, luma: Tensor) -> Tensor:
-    """Rotation of the chroma plane (YIQ), which keeps grey and luma as they are."""
+    """(B, 3, 3) rotations of the chroma plane (YIQ), which keep grey and luma."""
     yiq = torch.stack((luma, luma.new_tensor((0.596, -0.274, -0.322)), luma.new_tensor((0.211, -0.523, 0.312))))
     angle = 2 * math.pi * turns
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)

@@ -1,9 +1,9 @@
-"""From a Batch to what the network is given and what it should answer, on the device (Sec. 5.2, 6.1).
+"""From a Batch to the network's input and its targets, on the device (Sec. 5.2, 6.1).
 
-One affine per sample takes the pixels, points and boxes of its region to the network's input. An in-plane turn of the
-picture is a turn of the hand about the camera's axis: only the root rotation changes, R' = Rz(a) R (released code), and
-it is a new tensor each time. The RoI boxes are made after the affine: the hand's from its mapped joints, the object's
-from its mapped control points.
+One affine per sample maps the pixels, points and boxes of its region to the network's input. An in-plane rotation of
+the image rotates the hand about the camera's axis: only the global orientation changes, R' = Rz(a) R (released code),
+and it is a new tensor each time. The RoI boxes are made after the affine: the hand's from its mapped joints, the
+object's from its mapped control points.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from hojoint.training import augment
 from hojoint.training.augment import Draws
 from hojoint.training.schedule import Pick, Schedule
 
-# B samples, R RoI cells a side, S input side.
+# B samples, S input side; 4 is a box xyxy in px of the input.
 
 
 class Samples(Protocol):
-    """What every reader offers."""
+    """The interface of every reader of a data set."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...
@@ -44,13 +44,13 @@ class Prepared:
 
     images: Tensor  # (B, 3, S, S) in [0, 1]
     hand_boxes: Tensor  # (B, 4) RoIs, px of the input
-    object_boxes: Tensor  # (B, 4) NaN where no object is labelled
+    object_boxes: Tensor  # (B, 4) RoIs, px of the input; NaN where no object is labelled
     affine: Tensor  # (B, 2, 3) region px to input px
     camera: Tensor  # (B, 3, 3) intrinsics of the input, NaN where unknown
 
 
 def prepare(batch: Batch, config: Config, draws: Draws | None, device: torch.device | str) -> Prepared:
-    """Images and boxes of a batch, augmented by ``draws`` or plain."""
+    """Images and boxes of a batch, augmented by ``draws``; None means no augmentation."""
     batch = batch.to(device)
     draws = None if draws is None else draws.to(device)
     affine, angle = _affine(batch, config, draws)
@@ -66,17 +66,17 @@ def prepare(batch: Batch, config: Config, draws: Draws | None, device: torch.dev
     object_B4 = geometry.rotate_box(batch.object_box, affine)
     if draws is not None:
         images = augment.recolour(images, draws)
-        # A turned box would be larger than the turned hand's; without joints there is nothing better.
+        # The box of a rotated box is larger than that of the rotated joints; it serves where there are no joints.
         hand_B4 = _box_of(geometry.apply_affine(affine, batch.joints_px), hand_B4)
         object_B4 = _box_of(geometry.apply_affine(affine, batch.control_px), object_B4)
         hand_B4 = _jittered(hand_B4, draws.box_jitter[:, 0], draws.box_scale[:, 0])
         object_B4 = _jittered(object_B4, draws.box_jitter[:, 1], draws.box_scale[:, 1])
-    nothing = torch.full_like(object_B4, torch.nan)
+    no_box = torch.full_like(object_B4, torch.nan)
     return Prepared(
         images=images,
         hand_boxes=geometry.scale_box(hand_B4, config.crop.hand_roi_scale),
         object_boxes=torch.where(
-            batch.has_object[:, None], geometry.scale_box(object_B4, config.crop.object_roi_scale), nothing
+            batch.has_object[:, None], geometry.scale_box(object_B4, config.crop.object_roi_scale), no_box
         ),
         affine=affine,
         camera=crops.turned_camera(batch.camera, affine, angle),
@@ -85,10 +85,10 @@ def prepare(batch: Batch, config: Config, draws: Draws | None, device: torch.dev
 
 @torch.no_grad()
 def targets_of(batch: Batch, prepared: Prepared, mano_layer: HandLayer, config: Config) -> Targets:
-    """What the network should answer; joints and vertices are made from the labelled pose by the hand model."""
+    """The targets of the losses (Eq. 5, 6, 8); the hand model makes joints and vertices from the labelled pose."""
     batch = batch.to(prepared.images.device)
     rotations = geometry.axis_angle_to_matrix(batch.pose.reshape(-1, 16, 3))
-    # The affine's linear part is a turn times a zoom; read the turn off it, so that both can never differ.
+    # The affine's linear part is a rotation times a scale. The angle is read from it, so that the two never differ.
     angle = torch.atan2(prepared.affine[:, 1, 0], prepared.affine[:, 0, 0])
     root = geometry.rotation_z(angle) @ rotations[:, 0]
     rotations = torch.cat((root[:, None], rotations[:, 1:]), dim=1)
@@ -108,7 +108,7 @@ def targets_of(batch: Batch, prepared: Prepared, mano_layer: HandLayer, config: 
 
 
 class ConcatSamples(Dataset[tuple[Sample, Pick]]):
-    """Several data sets under one numbering; an item is asked for by (pass, number)."""
+    """Several data sets one after the other under one numbering; an item's index is (pass over the data, number)."""
 
     def __init__(self, datasets: Sequence[Samples]) -> None:
         self.datasets = list(datasets)
@@ -143,9 +143,9 @@ class Cached:
 
 
 def loader(
-    union: ConcatSamples, schedule: Schedule, *, start: int, rank: int = 0, workers: int = 1, processes: int = 0
+    samples: ConcatSamples, schedule: Schedule, *, start: int, rank: int = 0, workers: int = 1, processes: int = 0
 ) -> Iterator[Batch]:  # fmt: skip
-    """One worker's batches from step ``start`` to the last, in order.
+    """One worker's batches from step ``start`` to the last, in order; ``processes`` read ahead, 0 reads in this one.
 
     Raises:
         InputError: a sample cannot be read.
@@ -153,45 +153,49 @@ def loader(
     shares = _Shares(schedule, start, rank, workers)
     if processes == 0:
         for picks in shares:
-            yield _collate([union[pick] for pick in picks])
+            yield _collate([samples[pick] for pick in picks])
         return
-    found: Iterator[Batch | InputError] = iter(
+    batches: Iterator[Batch | InputError] = iter(
         DataLoader(
-            _Told(union),
+            _ErrorsAsValues(samples),
             batch_sampler=shares,
             num_workers=processes,
-            collate_fn=_collate_told,
+            collate_fn=_collate_or_error,
             pin_memory=torch.cuda.is_available(),
         )
     )
-    for batch in found:
+    for batch in batches:
         if isinstance(batch, InputError):
             raise batch
         yield batch
 
 
 class _Shares(Sampler[list[Pick]]):
-    """A worker's picks, step by step, made when they are asked for: those of a long run would fill gigabytes."""
+    """A worker's picks, step by step, made when they are needed: those of a long run would fill gigabytes."""
 
     def __init__(self, schedule: Schedule, start: int, rank: int, workers: int) -> None:
-        self._plan, self._steps, self._rank, self._workers = schedule, range(start, schedule.steps), rank, workers
+        self._schedule, self._steps = schedule, range(start, schedule.steps)
+        self._rank, self._workers = rank, workers
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __iter__(self) -> Iterator[list[Pick]]:
-        return (self._plan.share(step, self._rank, self._workers) for step in self._steps)
+        return (self._schedule.share(step, self._rank, self._workers) for step in self._steps)
 
 
-class _Told(Dataset[tuple[Sample, Pick] | InputError]):
-    """A union that gives InputErrors as values: what a loader's process raises arrives with a traceback for a text."""
+class _ErrorsAsValues(Dataset[tuple[Sample, Pick] | InputError]):
+    """Samples that return an InputError instead of raising it.
 
-    def __init__(self, union: ConcatSamples) -> None:
-        self._union = union
+    DataLoader would replace the message of an error raised in its process by a traceback.
+    """
+
+    def __init__(self, samples: ConcatSamples) -> None:
+        self._samples = samples
 
     def __getitem__(self, pick: Pick) -> tuple[Sample, Pick] | InputError:
         try:
-            return self._union[pick]
+            return self._samples[pick]
         except InputError as error:
             return error
 
@@ -200,12 +204,14 @@ def _collate(items: Sequence[tuple[Sample, Pick]]) -> Batch:
     return collate([sample for sample, _ in items], [pick for _, pick in items])
 
 
-def _collate_told(items: Sequence[tuple[Sample, Pick] | InputError]) -> Batch | InputError:
+def _collate_or_error(items: Sequence[tuple[Sample, Pick] | InputError]) -> Batch | InputError:
+    """The batch, or the first error among its samples."""
     read = [item for item in items if not isinstance(item, InputError)]
     return _collate(read) if len(read) == len(items) else next(item for item in items if isinstance(item, InputError))
 
 
 def _affine(batch: Batch, config: Config, draws: Draws | None) -> tuple[Tensor, Tensor]:
+    """Affine (B, 2, 3) from region px to input px, and its in-plane rotation (B,) rad."""
     limit = batch.sizes.float() if config.crop.clip else None
     centre, side = crops.square_of(
         batch.hand_box, batch.object_box, config.crop.context, limit, hand_context=config.crop.hand_context
@@ -217,6 +223,7 @@ def _affine(batch: Batch, config: Config, draws: Draws | None) -> tuple[Tensor, 
 
 
 def _box_of(px: Tensor, otherwise: Tensor) -> Tensor:
+    """(B, 4) boxes of points (B, P, 2); a box of ``otherwise`` (B, 4) where a point is not finite."""
     box = geometry.box_of_points(px)
     return torch.where(torch.isfinite(box), box, otherwise)
 
@@ -231,6 +238,6 @@ def _in_box(px: Tensor, box: Tensor) -> Tensor:
 
 
 def _unit(batch: Batch) -> Tensor:
-    """A box of one pixel where there is no object, so that its (unread) mask has finite cells."""
+    """(B, 4): a box of one pixel where there is no object, so that its unused mask has finite cells; else zeros."""
     empty = (~batch.has_object).float()[:, None]
     return empty * batch.hand_box.new_tensor([0.0, 0.0, 1.0, 1.0])

@@ -1,13 +1,13 @@
-"""Training and prediction on one process, without Ray: optimiser, one step, resuming, and predictions to be scored.
+"""Training and prediction in one process, without Ray: optimiser, one step, resuming, and predictions to be scored.
 
-``cluster.training`` runs ``Training`` on as many workers as there are; tests run it alone. The schedule is in
-``schedule``, batches in ``batches``, terms of the loss in ``losses``.
+``cluster.training`` runs ``Training`` on every worker; tests run it alone. The schedule is in ``schedule``, batches are
+in ``batches``, terms of the loss in ``losses``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ PUBLISHED_INPUT_PX = 512  # Sec. 6.1
 
 
 class Training:
-    """A network being trained: everything that a checkpoint must hold, and the step."""
+    """A network in training: everything that a checkpoint must hold, and the step."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Training:
         mano_layer: HandLayer,
         device: torch.device | str = "cpu",
     ) -> None:
-        """``network`` may be wrapped for distributed training; it and the layer are on ``device``."""
+        """``network`` and ``mano_layer`` are on ``device``; the network may be wrapped for distributed training."""
         self.config, self.schedule, self.device = config, schedule, torch.device(device)
         self.network, self.mano_layer = network, mano_layer
         self.optimizer = torch.optim.Adam(
@@ -73,7 +73,7 @@ class Training:
             self._close_epoch()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Terms of the loss of one batch, augmented by the draws of its samples."""
+        """Terms of the loss (scalars on the device; their sum is 'total') of one batch, augmented by its draws."""
         draws = None
         if self.config.augment.enabled:
             draws = augment.augment_draws(self.config.augment, [(self.config.seed, *key) for key in batch.keys])
@@ -89,7 +89,7 @@ class Training:
         """Means of the terms since the last call or the last epoch.
 
         Raises:
-            FloatingPointError: the loss is no number any more.
+            FloatingPointError: the loss is not finite.
         """
         if self._recent_steps:
             for name, value in self._recent.items():
@@ -142,23 +142,26 @@ class Training:
 
 
 def object_factor(has_object: Tensor) -> Tensor | float:
-    """What makes the mean over workers of their object terms the mean over all rows with objects: K_own * workers / K.
+    """Factor of a worker's object terms: its rows with objects, times the workers, over all workers' rows with objects.
 
-    Each worker's term is a mean over its own rows, and gradients are averaged over workers: without this the object
-    would count for less wherever its rows are few and fall on some workers only. Exactly 1 on one process; every worker
-    of a step must call it.
+    Each worker's term is a mean over its rows, and gradients are averaged over workers. With this factor that average
+    is the mean over all rows with objects, however they fall on the workers. Exactly 1 in one process; every worker of
+    a step must call it.
+
+    Args:
+        has_object: (B,) bool, of this worker's batch.
     """
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return 1.0
-    own = has_object.sum().float()
-    everybody_s = own.clone()
-    distributed.all_reduce(everybody_s)
-    return own * distributed.get_world_size() / everybody_s.clamp(min=1)
+    here = has_object.sum().float()
+    everywhere = here.clone()
+    distributed.all_reduce(everywhere)
+    return here * distributed.get_world_size() / everywhere.clamp(min=1)
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a network says of a data set, in its order."""
+    """A network's predictions for N images of a data set, in its order."""
 
     names: tuple[str, ...]
     joints: np.ndarray  # (N, 21, 3) m, wrist-centred, CV frame, simple order
@@ -167,10 +170,10 @@ class Predictions:
     joints_error_px: np.ndarray  # (N,) mean distance to the labelled joints, px of the input; NaN without labels
     object_names: tuple[str, ...]  # '' where there is no object
     object_pose: np.ndarray  # (N, 3, 4) model to camera; NaN where there is no object
-    object_pose_refined: np.ndarray  # (N, 3, 4) the same after refinement; NaN also where none is wanted
+    object_pose_refined: np.ndarray  # (N, 3, 4) the same after refinement; NaN also without refinement
     object_solved: np.ndarray  # (N,) bool
     true_object_pose: np.ndarray  # (N, 3, 4)
-    camera: np.ndarray  # (N, 3, 3) intrinsics of the crop at 512 px, whatever the input: of reprojection errors
+    camera: np.ndarray  # (N, 3, 3) intrinsics of the crop at 512 px, whatever the input; for reprojection errors
 
 
 @torch.inference_mode()
@@ -185,9 +188,11 @@ def predict(
     batch_size: int = 32,
     rows: range | None = None,
 ) -> Predictions:
-    """Predict a data set, one plain view per image; ``rows`` takes a part of it.
+    """Predict a data set, one view without augmentation per image (Sec. 6.2).
 
-    ``models`` are the objects' by name (``datasets.ycb``), needed for poses; without them objects are left out.
+    Args:
+        models: the objects by name (``datasets.ycb``), needed for their poses; None leaves objects out.
+        rows: the part of the data set to predict; None means all.
     """
     network.eval()
     rows = range(len(dataset)) if rows is None else rows
@@ -199,56 +204,59 @@ def predict(
             output = network(
                 prepared.images, prepared.hand_boxes, prepared.object_boxes, with_object=models is not None
             )
-        parts.append(_answers(batch, prepared, output, mano_layer, models, config))
-    joined: dict[str, Any] = {
-        name: sum((part[name] for part in parts), start=())
-        if isinstance(value, tuple)
-        else np.concatenate([part[name] for part in parts])
-        for name, value in parts[0].items()
-    }
-    return Predictions(**joined)
+        parts.append(_predictions_of(batch, prepared, output, mano_layer, models, config))
+    return joined(parts)
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """Predictions of consecutive rows as those of all."""
+    values: dict[str, Any] = {}
+    for field in fields(Predictions):
+        pieces = [getattr(part, field.name) for part in parts]
+        values[field.name] = sum(pieces, start=()) if isinstance(pieces[0], tuple) else np.concatenate(pieces)
+    return Predictions(**values)
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:
-    """bfloat16 on a GPU where the settings want it; never on a CPU."""
+    """bfloat16 on a GPU where ``train.mixed_precision`` asks for it; never on a CPU."""
     return torch.autocast(device.type, torch.bfloat16, enabled=config.train.mixed_precision and device.type == "cuda")
 
 
-def _answers(
+def _predictions_of(
     batch: Batch,
     prepared: Prepared,
     output: HOJointOutput,
     mano_layer: HandLayer,
     models: Mapping[str, Any] | None,
     config: Config,
-) -> dict[str, Any]:
+) -> Predictions:
     hand = mano_layer.from_rotations(output.hand.rotations.float(), output.hand.betas.float())
     low, high = prepared.hand_boxes[:, None, :2], prepared.hand_boxes[:, None, 2:]
     joints_px = low + output.hand.joints_box.float() * (high - low)
     true_px = batch.joints_px.to(joints_px) @ prepared.affine[:, :, :2].transpose(1, 2) + prepared.affine[:, None, :, 2]
-    # RANSAC's 8 px and REP-5's 5 px are pixels of a 512-px crop: a smaller input is measured by the same ruler.
-    ruler = PUBLISHED_INPUT_PX / prepared.images.shape[-1]
-    camera = prepared.camera * prepared.camera.new_tensor([ruler, ruler, 1.0])[:, None]
+    # RANSAC's 8 px and REP-5's 5 px are pixels of a 512 px crop: a smaller input is scaled to it.
+    scale = PUBLISHED_INPUT_PX / prepared.images.shape[-1]
+    camera = prepared.camera * prepared.camera.new_tensor([scale, scale, 1.0])[:, None]
     objects = _no_objects(len(batch))
     if models is not None and any(batch.object_names):
-        objects = _objects(batch.object_names, output, prepared.object_boxes * ruler, camera, models, config)
-    return {
-        "names": batch.names,
-        "joints": hand.joints.float().cpu().numpy(),
-        "vertices": hand.vertices.float().cpu().numpy(),
-        "joints_px": joints_px.cpu().numpy(),
-        "joints_error_px": (joints_px - true_px).norm(dim=-1).mean(1).cpu().numpy(),
-        "object_names": batch.object_names,
+        objects = _objects(batch.object_names, output, prepared.object_boxes * scale, camera, models, config)
+    return Predictions(
+        names=batch.names,
+        joints=hand.joints.float().cpu().numpy(),
+        vertices=hand.vertices.float().cpu().numpy(),
+        joints_px=joints_px.cpu().numpy(),
+        joints_error_px=(joints_px - true_px).norm(dim=-1).mean(1).cpu().numpy(),
+        object_names=batch.object_names,
         **objects,
-        "true_object_pose": batch.object_pose.numpy(),
-        "camera": camera.cpu().numpy(),
-    }
+        true_object_pose=batch.object_pose.numpy(),
+        camera=camera.cpu().numpy(),
+    )
 
 
 def _no_objects(count: int) -> dict[str, np.ndarray]:
-    nowhere = np.full((count, 3, 4), np.nan)
+    unknown = np.full((count, 3, 4), np.nan)
     solved = np.zeros(count, dtype=bool)
-    return {"object_pose": nowhere, "object_pose_refined": nowhere.copy(), "object_solved": solved}
+    return {"object_pose": unknown, "object_pose_refined": unknown.copy(), "object_solved": solved}
 
 
 def _objects(
@@ -265,7 +273,7 @@ def _objects(
         else torch.full((21, 3), torch.nan, dtype=torch.float64)
         for name in names
     ]
-    answer = object_pose.solve(
+    solution = object_pose.solve(
         output.object.control_box,
         output.object.confidence,
         boxes_px,
@@ -274,8 +282,11 @@ def _objects(
         refine=config.evaluate.pnp_refine,
         proposals=config.evaluate.pnp_proposals,
     )
-    found, there = _no_objects(len(names)), np.array([bool(name) for name in names])
-    found["object_pose"][there], found["object_solved"][there] = answer.pose[there], answer.solved[there]
-    if answer.refined is not None:
-        found["object_pose_refined"][there] = answer.refined[there]
-    return found
+    poses, labelled = _no_objects(len(names)), np.array([bool(name) for name in names])
+    poses["object_pose"][labelled], poses["object_solved"][labelled] = (
+        solution.pose[labelled],
+        solution.solved[labelled],
+    )
+    if solution.refined is not None:
+        poses["object_pose_refined"][labelled] = solution.refined[labelled]
+    return poses
