@@ -98,7 +98,7 @@ def _open(name: str, config: Config) -> Any:
             "an s3:// URI"
         )
     store = open_store(uri)
-    run, found = commits.read_whole(store)
+    run, found = commits.read_complete(store)
     units.check_hand(run, config, store.root)  # the poses mean nothing to another hand
     filesystem, root = store.filesystem()
     paths = [f"{root}/{each.files['pseudo_labels']}" for each in found]
