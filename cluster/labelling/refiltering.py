@@ -227,7 +227,7 @@ def describe(config: Config, source: Source, pending: int) -> str:
             f"units      {len(source.commits) - pending} committed, {pending} to do",
             f"output     {config.output}",
             f"pictures   of frames not kept before: {new['pictures of frames not kept before']}",
-            "rules      " + ("\n" + "\n".join(different) if different else "unchanged"),
+            "\n".join([f"rules      {len(different) or 'no'} settings differ", *different]),
             f"resources  {session.feasibility(config.cluster, _needs(config))}",
         ]
     )

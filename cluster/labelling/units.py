@@ -140,7 +140,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line per name whose value is not the same."""
     names = [*before, *(name for name in now if name not in before)]
     return [
-        f"{name}: {_short(before.get(name))} there, {_short(now.get(name))} now"
+        f"{name}: {_short(before.get(name))} before, {_short(now.get(name))} now"
         for name in names
         if before.get(name) != now.get(name)
     ]

@@ -18,7 +18,7 @@ from cluster.store.base import KEY, PARTIAL, WITHOUT_CONDITION, Store
 from cluster.store.local import LocalStore
 from hojoint.errors import InputError
 
-__all__ = ["LocalStore", "Store", "check_conditional", "check_writable", "open_store", "read_uri"]
+__all__ = ["Store", "check_conditional", "check_writable", "open_store", "read_uri"]
 
 PROBE = ".probe-"  # begins the names of the objects that check_conditional writes and removes
 RACERS = 8  # writers at once in check_conditional
