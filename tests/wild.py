@@ -121,21 +121,23 @@ FORMER = {
 }
 
 
-def write_former_names(output: Path) -> None:
+def write_former_names(output: Path, *, of_config: bool = True) -> None:
     """Rewrite ``run.json`` of an output with the former names of settings, as earlier versions wrote them."""
     run = json.loads((output / "run.json").read_text())
     tree, fingerprint = run["config"], run["fingerprint"]
     for group, names in FORMER.items():
         for now, former in names.items():
-            tree[group][former] = tree[group].pop(now)
+            if of_config:
+                tree[group][former] = tree[group].pop(now)
             if f"{group}.{now}" in fingerprint:
                 fingerprint[f"{group}.{former}"] = fingerprint.pop(f"{group}.{now}")
-    tree["evaluation"], tree["calibration"] = tree.pop("evaluate"), tree.pop("calibrate")
-    for name in ("checkpoint", "actors"):
-        del tree["evaluation"][name]
-    for group, names in {"submit": ["job"], "score": ["predictions", "truth", "layout"], "refilter": []}.items():
-        values = tree.pop(group)
-        tree |= {name: values[name] for name in names}
+    if of_config:
+        tree["evaluation"], tree["calibration"] = tree.pop("evaluate"), tree.pop("calibrate")
+        for name in ("checkpoint", "actors"):
+            del tree["evaluation"][name]
+        for group, names in {"submit": ["job"], "score": ["predictions", "truth", "layout"], "refilter": []}.items():
+            values = tree.pop(group)
+            tree |= {name: values[name] for name in names}
     (output / "run.json").write_text(json.dumps(run))
 
 

@@ -227,7 +227,7 @@ def describe(config: Config, source: Source, pending: int) -> str:
             f"units      {len(source.commits) - pending} committed, {pending} to do",
             f"output     {config.output}",
             f"pictures   of frames not kept before: {new['pictures of frames not kept before']}",
-            "\n".join([f"rules      {len(different) or 'no'} settings differ", *different]),
+            "\n".join([f"rules      {len(different) or 'none'} changed", *different]),
             f"resources  {session.feasibility(config.cluster, _needs(config))}",
         ]
     )
