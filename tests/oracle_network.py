@@ -1,4 +1,4 @@
-"""A network that answers from a known truth: it knows each view by its boxes and says exactly what is seen there."""
+"""A network that answers from a known truth: it recognises a view by its boxes and returns exactly its truth."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hojoint.records import Frames
 
 
 class OracleNetwork(torch.nn.Module):
-    """Stands in for HOJoint. ``truths``: clip id -> (joints_px (T, 21, 2), rotations (T, 16, 3, 3), shape (T, 10)).
+    """Stands in for HOJoint. ``truths``: clip id -> (joints_px (T, 21, 2), rotations (T, 16, 3, 3), betas (T, 10)).
 
     Rotations are those of the right-hand model in the scene that the network sees, mirrored or not. On the side listed
-    in ``lost`` it sees the right 2D joints but has no idea of the pose.
+    in ``lost`` it sees the right 2D joints but does not know the pose.
     """
 
     def __init__(self, *, input_px: int = 64, lost: dict[str, bool] | None = None) -> None:
@@ -29,25 +29,25 @@ class OracleNetwork(torch.nn.Module):
         self.known: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
         self.asked: list[int] = []
         self.object_boxes: list[Tensor] = []
-        self.noise: Any = None  # (joints_box, rotations, shape) -> the same, disturbed
+        self.noise: Any = None  # (joints_box, rotations, betas) -> the same, disturbed
 
     def learn(self, predictor: HandPredictor, clip: Frames, numbers: np.ndarray, truth: tuple[Tensor, ...]) -> None:
         for flipped in (False, True):
             rows = np.arange(len(clip.rgb))
             views = predictor.views(clip, flipped, numbers, rows)
-            joints, rotations, shape = (values[views.frame_N] for values in truth)
+            joints, rotations, betas = (values[views.frame_N] for values in truth)
             linear = views.affine_N23[..., :2].double()
-            if flipped:  # the turn of the scene after it was mirrored
+            if flipped:  # rotation of the scene after mirroring
                 linear = linear @ torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64))
             turn = geometry.rotation_z(torch.atan2(linear[:, 1, 0], linear[:, 0, 0])).float()
-            seen = rotations.clone()
-            seen[:, 0] = turn @ seen[:, 0]
+            answer = rotations.clone()
+            answer[:, 0] = turn @ answer[:, 0]
             if self.lost.get(clip.clip_id) is flipped:
-                seen = geometry.axis_angle_to_matrix(torch.full((*seen.shape[:2], 3), 0.9))
+                answer = geometry.axis_angle_to_matrix(torch.full((*answer.shape[:2], 3), 0.9))
             px = geometry.apply_affine(views.affine_N23, joints)
             for n, box in enumerate(views.hand_N4):
                 box_units = (px[n] - box[:2]) / (box[2:] - box[:2])
-                self.known[_key(box, views.object_N4[n])] = (box_units, seen[n], shape[n])
+                self.known[_key(box, views.object_N4[n])] = (box_units, answer[n], betas[n])
 
     def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool = True) -> Any:
         assert not with_object
@@ -55,10 +55,10 @@ class OracleNetwork(torch.nn.Module):
         self.asked.append(len(images))
         self.object_boxes.append(object_boxes)
         answers = [self.known[_key(*boxes)] for boxes in zip(hand_boxes, object_boxes, strict=True)]
-        joints, rotations, shape = (torch.stack(values) for values in zip(*answers, strict=True))
+        joints, rotations, betas = (torch.stack(values) for values in zip(*answers, strict=True))
         if self.noise is not None:
-            joints, rotations, shape = self.noise(joints, rotations, shape)
-        return SimpleNamespace(hand=SimpleNamespace(joints_box=joints, rotations=rotations, betas=shape))
+            joints, rotations, betas = self.noise(joints, rotations, betas)
+        return SimpleNamespace(hand=SimpleNamespace(joints_box=joints, rotations=rotations, betas=betas))
 
 
 def _key(hand_box: Tensor, object_box: Tensor) -> bytes:
@@ -71,6 +71,6 @@ def predictor_of(network: Any, layer: Any, *, batch_views: int = 24, crop: Any =
 
 def blank_clip(clip_id: str, boxes: Any, *, size: tuple[int, int] = (160, 120), objects: Any = None) -> Frames:
     boxes = np.asarray(boxes, np.float32)
-    # beside the hand, so that a mirrored view differs from a plain one in the place of its object
-    things = boxes + np.float32([20, 5, 20, 5]) if objects is None else np.asarray(objects, np.float32)
-    return Frames(clip_id, np.zeros((len(boxes), size[1], size[0], 3), np.uint8), boxes, things)
+    # beside the hand, so that a mirrored view differs from a plain one in its object box
+    object_boxes = boxes + np.float32([20, 5, 20, 5]) if objects is None else np.asarray(objects, np.float32)
+    return Frames(clip_id, np.zeros((len(boxes), size[1], size[0], 3), np.uint8), boxes, object_boxes)

@@ -45,7 +45,7 @@ def report_adds_up(report: dict) -> None:
     assert list(frames["rejected"]) == list(filters.RULES)
 
 
-def seen(predictions: pa.Table) -> list[bool]:
+def unmirrored(predictions: pa.Table) -> list[bool]:
     """Rows whose camera does not mirror: no others are kept, even with all rules off; random weights have some."""
     return [scale > 0 for scale, _, _ in predictions["camera"].to_pylist()]
 
@@ -61,7 +61,7 @@ def test_a_folder_with_every_fault_is_labelled_and_counts_add_up(made: Path, tmp
     assert [report[name] for name in (*labelling.ASIDE, "short_clips")] == [0] * 5
     predictions = wild.rows_of(tmp_path / "out", "predictions")
     assert Counter(predictions["video_id"].to_pylist()) == {**{f"{100 + n}": 6 for n in range(8)}, "two": 12}
-    assert report["frames"]["kept"] == sum(seen(predictions)) > 30
+    assert report["frames"]["kept"] == sum(unmirrored(predictions)) > 30
     quarantine = {row["video_id"]: row for row in wild.rows_of(tmp_path / "out", "quarantine").to_pylist()}
     classes = {video_id: row["class"] for video_id, row in quarantine.items()}
     assert classes == {
@@ -105,13 +105,13 @@ def test_a_kept_frame_carries_the_picture_of_that_frame(made: Path, tmp_path: Pa
 
     label(wild.config_of(made, tmp_path / "out"))
     rows = wild.rows_of(tmp_path / "out", "pseudo_labels").to_pylist()
-    assert len(rows) == sum(seen(wild.rows_of(tmp_path / "out", "predictions"))) > 30
+    assert len(rows) == sum(unmirrored(wild.rows_of(tmp_path / "out", "predictions"))) > 30
     for row in rows[::5]:
         image = cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
         x0, y0, x1, y1 = map(int, row["image_box"])
         assert image.shape == (y1 - y0, x1 - x0, 3)
-        whole = decode(str(made / "videos" / f"{row['video_id']}.webm")).rgb
-        errors = [np.abs(frame[y0:y1, x0:x1].astype(int) - image).mean() for frame in whole]
+        rgb = decode(str(made / "videos" / f"{row['video_id']}.webm")).rgb
+        errors = [np.abs(frame[y0:y1, x0:x1].astype(int) - image).mean() for frame in rgb]
         assert int(np.argmin(errors)) == row["frame"]
         assert errors[row["frame"]] < 6  # JPEG
 
@@ -130,14 +130,14 @@ def test_run_again_it_does_nothing_and_reports_the_same(made: Path, tmp_path: Pa
     config = wild.config_of(made, tmp_path / "out")
     report = label(config)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.parquet")}
-    monkeypatch.setattr(labelling, "_route", lambda *arguments: pytest.fail("there is nothing to do"))
+    monkeypatch.setattr(labelling, "_route", lambda *arguments: pytest.fail("no unit is pending"))
     assert label(config) == report
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.parquet")} == before
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_resumes_to_an_unbroken_ones_rows(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
-    label(wild.config_of(made, tmp_path / "whole"))
+    label(wild.config_of(made, tmp_path / "unbroken"))
     config = wild.config_of(made, tmp_path / "out")
     real = Teacher.work
     begun = []
@@ -154,7 +154,7 @@ def test_an_interrupted_run_resumes_to_an_unbroken_ones_rows(made: Path, tmp_pat
     report_adds_up(label(config))
     assert begun == ["u000000", "u000001", "u000002", "u000002", "u000003", "u000004", "u000005"]
     for table in commits.TABLES:
-        wild.assert_same_rows(wild.rows_of(tmp_path / "whole", table), wild.rows_of(tmp_path / "out", table))
+        wild.assert_same_rows(wild.rows_of(tmp_path / "unbroken", table), wild.rows_of(tmp_path / "out", table))
 
 
 def test_a_limit_takes_the_first_videos_by_id(made: Path, tmp_path: Path, no_ray) -> None:
@@ -176,15 +176,15 @@ def test_boxes_one_frame_beyond_the_video_lose_one_counted_frame(tmp_path: Path,
 
 def test_the_report_counts_short_hands_and_videos_without_boxes(tmp_path: Path, no_ray) -> None:
     wild.write_wild(tmp_path, good=2, frames=6)
-    # The second hand is seen in the last frame of six and in one beyond; in the other video in one frame of all.
+    # The second hand: in the last of six frames and in one beyond; in the other video in one frame only.
     late = [wild.frame("100", n, hands=1 + (n >= 5)) for n in range(7)]
     once = [wild.frame("101", n, hands=1 + (n == 2)) for n in range(6)]
     write_video(tmp_path / "videos" / "alone.webm", 6)
     wild.write_boxes(tmp_path, {"100": late, "101": once})
     wild.write_teacher(tmp_path / "teacher.pt")
     report = label(wild.config_of(tmp_path, tmp_path / "out"))
-    wanted = {"left_out": 0, "videos_without_boxes": 1, "short_tracks": 1, "short_boxes": 1, "short_clips": 1}
-    assert {name: report[name] for name in wanted} == wanted
+    expected = {"left_out": 0, "videos_without_boxes": 1, "short_tracks": 1, "short_boxes": 1, "short_clips": 1}
+    assert {name: report[name] for name in expected} == expected
     assert (report["frames"]["predicted"], report["frames"]["absent"]) == (12, 1 + 2)
 
 
@@ -261,7 +261,7 @@ def test_too_many_quarantined_videos_end_a_run_that_can_resume(made: Path, tmp_p
     with pytest.raises(BudgetExceeded, match="4 of 12 videos so far are quarantined") as caught:
         label(wild.config_of(made, tmp_path / "out", labelling=strict))
     assert "error_budget_count=2" in str(caught.value)
-    with pytest.raises(BudgetExceeded):  # nothing has changed, so it says so before any work
+    with pytest.raises(BudgetExceeded):  # unchanged, so it fails before any work
         label(wild.config_of(made, tmp_path / "out", labelling=strict))
     report_adds_up(label(wild.config_of(made, tmp_path / "out")))
 
@@ -292,7 +292,7 @@ def test_other_settings_or_another_teacher_need_another_output(made: Path, tmp_p
     moved.mkdir()
     for name in ("videos", "boxes.json", "teacher.pt"):
         os.symlink(made / name, moved / name)
-    label(wild.config_of(moved, tmp_path / "out", labelling=base))  # the same things in another place
+    label(wild.config_of(moved, tmp_path / "out", labelling=base))  # the same inputs under another path
 
 
 def test_a_pinned_checksum_is_that_of_the_file_or_its_weights(made: Path, tmp_path: Path, no_ray) -> None:
@@ -315,7 +315,7 @@ def test_a_dry_run_prints_the_work_and_writes_nothing(made: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("broken", "wanted"),
+    ("broken", "expected"),
     [
         ({"videos": {"root": "/nowhere"}}, "/nowhere"),
         ({"videos": {"boxes": "/nowhere.json"}}, "/nowhere.json"),
@@ -323,8 +323,8 @@ def test_a_dry_run_prints_the_work_and_writes_nothing(made: Path, tmp_path: Path
         ({"cluster": {"teacher_cpus": 64}}, "cannot hold"),
     ],
 )
-def test_a_wrong_input_is_an_input_error(made: Path, tmp_path: Path, broken: dict, wanted: str) -> None:
-    with pytest.raises(InputError, match=wanted):
+def test_a_wrong_input_is_an_input_error(made: Path, tmp_path: Path, broken: dict, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
         pseudo_label.job(wild.config_of(made, tmp_path / "out", **broken), dry_run=True)
 
 

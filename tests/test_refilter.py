@@ -67,15 +67,15 @@ def test_the_two_sets_of_thresholds_differ(made: Path) -> None:
     assert 0 < len(kept(made / "strict")) < len(kept(made / "loose"))
 
 
-@pytest.mark.parametrize(("source", "rules", "wanted"), [("loose", STRICT, "strict"), ("strict", LOOSE, "loose")])
+@pytest.mark.parametrize(("source", "rules", "target"), [("loose", STRICT, "strict"), ("strict", LOOSE, "loose")])
 def test_refiltering_equals_labelling_with_those_thresholds(
-    made: Path, tmp_path: Path, no_ray, source: str, rules: dict, wanted: str
+    made: Path, tmp_path: Path, no_ray, source: str, rules: dict, target: str
 ) -> None:
     report = refilter(config_to(made, tmp_path / "out", source, rules))
     for table in commits.TABLES:
-        wild.assert_same_rows(wild.rows_of(tmp_path / "out", table), wild.rows_of(made / wanted, table))
+        wild.assert_same_rows(wild.rows_of(tmp_path / "out", table), wild.rows_of(made / target, table))
     assert report["frames"]["without_image"] == 0
-    expected = commits.report_of(commits.read_commits(LocalStore(made / wanted)), filters.RULES)
+    expected = commits.report_of(commits.read_commits(LocalStore(made / target)), filters.RULES)
     assert report["videos"] == expected["videos"]
     assert report["frames"] == expected["frames"]
 
@@ -93,7 +93,7 @@ def test_run_again_does_nothing_and_other_thresholds_are_refused(
 ) -> None:
     config = config_to(made, tmp_path / "out", "loose", STRICT)
     report = refilter(config)
-    monkeypatch.setattr(Refilter, "work", lambda self, unit: pytest.fail("there is nothing to do"))
+    monkeypatch.setattr(Refilter, "work", lambda self, unit: pytest.fail("no unit is pending"))
     assert refilter(config) == report
     assert "nothing to do" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"filters.max_pose_step: 0.015 before, 0.02 now"):
@@ -144,7 +144,7 @@ def test_labels_with_former_names_of_settings_are_refiltered(made: Path, tmp_pat
     refiltering.dry_run(config)
     refilter(config)
     wild.assert_same_rows(wild.rows_of(output, "pseudo_labels"), wild.rows_of(made / "strict", "pseudo_labels"))
-    wild.write_former_names(output, of_config=False)  # copied with the labels' own
+    wild.write_former_names(output, of_config=False)  # the config is the source's
     again = wild.config_of(made, tmp_path / "again", data={"pseudo": {"labels": str(output)}}, filters=STRICT)
     assert refilter(again)["videos"] == refilter(config)["videos"]  # the second is resumed
 

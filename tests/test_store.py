@@ -267,7 +267,7 @@ def test_a_folder_without_hard_links_is_refused(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_repeated_link_whose_first_answer_was_lost_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As NFS does it: the link is made, the answer is lost, and the second request finds it there."""
+    """As NFS does it: the link is made, the answer is lost, and the second request finds it."""
     real = os.link
 
     def twice(partial: Path, path: Path) -> None:

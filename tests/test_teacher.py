@@ -93,10 +93,10 @@ def test_a_video_that_prediction_fails_on_is_quarantined_alone(made: Path, tmp_p
 
 
 def test_running_out_of_device_memory_halves_the_batch_once(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
-    real, seen = labels.label_clips, []
+    real, batches = labels.label_clips, []
 
     def full(predictor, clips, frames, **options):
-        seen.append(predictor.batch_views)
+        batches.append(predictor.batch_views)
         if predictor.batch_views > 4:
             raise torch.cuda.OutOfMemoryError("full")
         return real(predictor, clips, frames, **options)
@@ -104,7 +104,7 @@ def test_running_out_of_device_memory_halves_the_batch_once(made: Path, tmp_path
     monkeypatch.setattr(labels, "label_clips", full)
     report = label(wild.config_of(made, tmp_path / "out", labelling={"limit": 3, "batch_views": 8}))
     assert report["videos"]["labelled"] == 3
-    assert seen == [8, 4, 4, 4]
+    assert batches == [8, 4, 4, 4]
 
 
 @pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError, RuntimeError])

@@ -176,7 +176,7 @@ def read_commits(store: Store, units: Iterable[str] | None = None) -> list[Commi
 
 
 def committed_files(store: Store, table: str) -> list[str]:
-    """Keys of the parquet files of ``table`` that commits name; nothing else under the output may be read."""
+    """Keys of the parquet files of ``table`` that commits name; readers read nothing else under the output."""
     return [commit.files[table] for commit in read_commits(store)]
 
 

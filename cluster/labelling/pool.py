@@ -66,7 +66,7 @@ def commit_all(
     """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its faults come as exceptions; no need to log them too
     smallest, largest = (min(count, len(rows)) for count in actors)
-    # One row per block, so that a finished unit is seen at once; from_items has no read tasks that could wait for the
+    # One row per block, so that a finished unit arrives at once; from_items has no read tasks that could wait for the
     # CPUs that the actors hold.
     dataset = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map(
         UnitActor,  # type: ignore[arg-type]  # Ray's hints know functions only
@@ -77,7 +77,7 @@ def commit_all(
         num_gpus=gpus,
     )
     dataset.context.execution_no_progress_timeout_s = STALL_S
-    dataset.context.enable_progress_bars = False  # the drivers draw their own
+    dataset.context.enable_progress_bars = False  # the drivers draw them
     for row in dataset.iter_rows():
         if row["refused"]:
             raise InputError(row["refused"])

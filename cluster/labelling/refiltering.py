@@ -77,7 +77,7 @@ def refilter(config: Config) -> dict[str, Any]:
     """
     source, store = open_source(config), labelling.open_output(config)
     pending = _pending(source, store)
-    if pending:  # before run.json is written: a run that cannot be leaves nothing
+    if pending:  # before run.json is written: a run that cannot start leaves nothing
         session.feasibility(config.cluster, _needs(config))
     if config.labelling.require_conditional_writes:
         check_conditional(store)

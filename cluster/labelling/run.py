@@ -70,7 +70,7 @@ def label(config: Config) -> dict[str, Any]:
     plan = make_plan(config, store)
     for warning in plan.warnings:
         print(f"note: {warning}")
-    if plan.pending:  # before run.json is written: a run that cannot be leaves nothing
+    if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
         session.feasibility(config.cluster, _needs(config))
     facts = {"units": len(plan.units), "videos": plan.videos, **plan.aside, "config": to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)

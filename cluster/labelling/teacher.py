@@ -47,7 +47,7 @@ BROKEN_DEVICE = ("CUDA error", "device-side assert")
 class LabellingJob:
     """What every Teacher of a run receives."""
 
-    config: Config  # as the user gave it; the checkpoint's own settings replace model, mano and crop
+    config: Config  # as the user set it; the checkpoint's settings replace model, mano and crop
     output: str
     teacher_sha256: str  # of the weights; a file that changes during a run is refused
     driver: str  # names this driver in the attempt ledger
