@@ -1,8 +1,8 @@
-"""How fast the parts are and how fast the whole: decoding, the teacher, labelling, training; repeated and interleaved.
+"""How fast the parts are and how fast the complete job: decoding, the teacher, labelling, training.
 
-A part is measured in this process without Ray, on the very frames that the whole job then labels; the repetitions take
-turns, so that a slow minute of the machine falls on all alike. Ratios of medians are what to compare, not speeds.
-Not here: printing (``jobs.bench``).
+A part is measured in this process without Ray, on the same frames that the complete job then labels. The repetitions
+take turns, so that a slow minute of the machine slows all alike. Compare ratios of medians, not speeds. Not here:
+printing (``jobs.bench``).
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from cluster.labelling.decoding import Failure, GuardedDecoder
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import Video
 from cluster.memory import PeakMemory
-from cluster.store import open_store
+from cluster.store import open_store, read_uri
 from cluster.training import run as training
 from hojoint.config import Config, changed
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import video
-from hojoint.labelling.video import Decoded
+from hojoint.labelling.video import Decoded, VideoError, decode
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.training.batches import ConcatSamples, loader
@@ -54,19 +53,19 @@ class Speeds:
 
 
 def random_teacher(config: Config, folder: Path) -> str:
-    """A checkpoint of random weights: as slow as a trained one."""
+    """Write a checkpoint of random weights, which is as slow as a trained one; its path."""
     torch.manual_seed(config.seed)
     path = folder / "teacher.pt"
     model = config.model.model_copy(update={"pretrained": None})
-    own = config.model_copy(update={"model": model})
-    path.write_bytes(checkpoint.save(HOJoint(model), own, progress={}, parents={}))
+    config = config.model_copy(update={"model": model})
+    path.write_bytes(checkpoint.save(HOJoint(model), config, progress={}, parents={}))
     return str(path)
 
 
 def labelling_speeds(config: Config) -> Speeds:
-    """Decoding alone, the teacher alone, and the whole job, in frames per second of annotated frames.
+    """Decoding alone, the teacher alone, and the complete job, in annotated frames per second.
 
-    The whole job has one Teacher, as the part alone is one: only so does their ratio say what the way around it costs.
+    The complete job has one Teacher too, so that the ratio shows the cost of everything around the Teacher.
     """
     config = changed(config, cluster={"teachers": (1, 1)})
     with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
@@ -107,7 +106,7 @@ def decode_speeds(config: Config) -> Speeds:
 
 
 def scale_speeds(config: Config) -> Speeds:
-    """The whole labelling job with one Teacher and with two."""
+    """The complete labelling job with one Teacher and with two."""
     parts: dict[str, Callable[[], float]] = {}
     with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
         videos = len(_videos(config, folder))
@@ -121,22 +120,22 @@ def scale_speeds(config: Config) -> Speeds:
 
 
 def training_speeds(config: Config) -> Speeds:
-    """One step repeated on a batch in memory, and the whole loop on Ray Train, in samples per second.
+    """One step repeated on a batch in memory, and the complete loop on Ray Train, in samples per second.
 
-    The loop's speed comes from the difference of a long and a short run, so that starting workers does not count.
+    The loop's speed comes from the difference of a long and a short run, so that the start of workers does not count.
     """
     with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
         config = changed(config, train={"datasets": ("ho3d",), "init_checkpoint": None}, model={"pretrained": None})
         job = training.plan_job(config)
         batch = next(loader(ConcatSamples(job.data.sets), job.schedule, start=0))
         alone = _training(config, job.schedule)
-        alone.step(batch)  # allocations, not speed
+        alone.step(batch)  # the first step allocates memory
 
         def step_alone() -> float:
             started = time.perf_counter()
             for _ in range(config.bench.steps):
                 alone.step(batch)
-            alone.recent()  # a GPU is waited for here
+            alone.recent()  # waits for the GPU
             return config.bench.steps * config.train.batch_size / (time.perf_counter() - started)
 
         def whole_loop() -> float:
@@ -152,12 +151,12 @@ def training_speeds(config: Config) -> Speeds:
     return Speeds("samples/s", speeds, facts)
 
 
-def _training(config: Config, plan: Schedule) -> Training:
+def _training(config: Config, schedule: Schedule) -> Training:
     torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.worker_cpus)))
     device = "cuda" if config.cluster.worker_gpus > 0 else "cpu"
     torch.manual_seed(config.seed)
     network = HOJoint(config.model).to(device)
-    return Training(config, plan, network, hand_layer(config.mano).to(device), device)
+    return Training(config, schedule, network, hand_layer(config.mano).to(device), device)
 
 
 def _fit_seconds(config: Config, folder: str, steps: int) -> float:
@@ -169,38 +168,36 @@ class _Alone:
     """The parts of labelling without Ray, on the frames of all videos."""
 
     def __init__(self, config: Config, folder: str, listed: list[Video]) -> None:
-        self._videos = [found for found in listed if found.clips]
-        _, _, sha256 = checkpoint.open_teacher(Path(str(config.teacher.checkpoint)).read_bytes(), config)
+        _, _, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
         job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex)
         self._teacher = Teacher(job)
         self._decoder = GuardedDecoder.of(config.labelling, ahead=config.labelling.decode_children + 1)
-        self._config = config
         self._pixels = []
-        for each in self._videos:
-            decoded = _decoded(each)
+        for video in listed:
+            decoded = _decoded(video) if video.clips else None
             if decoded is not None:
-                self._pixels.append(teacher._with_pixels(each, decoded, config))
+                self._pixels.append(teacher.with_pixels(video, decoded, config))
         self._videos = [pixels.video for pixels in self._pixels]
         self.frames = sum(len(clip.frames) for pixels in self._pixels for clip in pixels.clips)
-        self._teacher._labelled(self._pixels[:WARM_UP])
+        self._teacher.labelled(self._pixels[:WARM_UP])
 
     def decode(self) -> float:
         started = time.perf_counter()
-        for each in self._videos:
-            _decoded(each)
+        for video in self._videos:
+            _decoded(video)
         return self.frames / (time.perf_counter() - started)
 
     def decode_guarded(self) -> float:
         started = time.perf_counter()
-        for _, answer in self._decoder.decode(teacher._request(each) for each in self._videos):
+        for _, answer in self._decoder.decode(teacher.request_of(video) for video in self._videos):
             assert not isinstance(answer, Failure), answer
         return self.frames / (time.perf_counter() - started)
 
     def teach(self) -> float:
-        groups = teacher._groups(self._pixels, self._teacher._group)  # type: ignore[arg-type]
+        groups = teacher.groups_of(self._pixels, self._teacher.group_size)
         started = time.perf_counter()
         for group in groups:
-            self._teacher._labelled(group)  # type: ignore[arg-type]
+            self._teacher.labelled(group)
         return self.frames / (time.perf_counter() - started)
 
     def close(self) -> None:
@@ -208,29 +205,30 @@ class _Alone:
         self._teacher.close()
 
 
-def _decoded(each: Video) -> Decoded | None:
-    request = teacher._request(each)
+def _decoded(video: Video) -> Decoded | None:
+    """The video's frames, decoded in this process; None for one of the world's broken videos."""
+    request = teacher.request_of(video)
     numbers = None if request.numbers is None else [int(number) for number in request.numbers]
     try:
-        return video.decode(each.path, numbers, annotated_frames=request.annotated_frames)
-    except video.VideoError:
-        return None  # one of the world's broken videos
+        return decode(video.path, numbers, annotated_frames=request.annotated_frames)
+    except VideoError:
+        return None
 
 
 def _videos(config: Config, folder: str) -> list[Video]:
     plan = labelling.make_plan(config, open_store(str(Path(folder) / "plan")))
-    return [each for unit in plan.units for each in unit.videos]
+    return [video for unit in plan.units for video in unit.videos]
 
 
 def _whole(config: Config, folder: str) -> float:
-    """Frames per second from the first unit's start to the last commit, on an output of its own."""
+    """Frames per second from the first unit's start to the last commit, on a new output."""
     report = labelling.label(changed(config, output=str(Path(folder) / uuid.uuid4().hex)))
     return float(report["frames_per_second"])
 
 
 def _take_turns(parts: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {name: [] for name in parts}
+    speeds: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(repeats):
         for name, measure in parts.items():
-            found[name].append(measure())
-    return found
+            speeds[name].append(measure())
+    return speeds

@@ -1,8 +1,8 @@
-"""Peak memory of this process and of the processes it started, by name, read from /proc while something runs.
+"""Peak memory of this process and of its descendants, by name, read from /proc while work is in progress.
 
-Ray's workers are grandchildren of the driver and carry their class in their title (``ray::TeacherActor...``). What is
-counted is resident memory without shared pages, for the object store is mapped by everyone. Linux only; elsewhere there
-are no numbers.
+Ray's workers are grandchildren of the driver and carry their class in their title (``ray::MapWorker...``). Counted
+is resident memory without shared pages, because every process maps the object store. Linux only; other systems have no
+numbers.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def family(root: int) -> dict[int, tuple[str, float]]:
     children: dict[int, list[int]] = defaultdict(list)
     for pid, parent in parents.items():
         children[parent].append(pid)
-    out, waiting = {}, [root]
+    sizes, waiting = {}, [root]
     while waiting:
         pid = waiting.pop()
         waiting += children[pid]
         size = _private_mb(pid)
         if size is not None:
-            out[pid] = ("driver" if pid == root else _name(pid), size)
-    return out
+            sizes[pid] = ("driver" if pid == root else _name(pid), size)
+    return sizes
 
 
 def _processes() -> list[int]:
@@ -71,7 +71,7 @@ def _processes() -> list[int]:
 
 def _parent(pid: int) -> int | None:
     text = _read(pid, "stat")
-    return int(text.rpartition(")")[2].split()[1]) if text else None  # the name before it may hold anything
+    return int(text.rpartition(")")[2].split()[1]) if text else None  # a name before it may hold spaces and brackets
 
 
 def _private_mb(pid: int) -> float | None:
@@ -82,7 +82,7 @@ def _private_mb(pid: int) -> float | None:
 def _name(pid: int) -> str:
     """'teacher' for an actor, 'decoder' for its child, 'ray' for Ray's own processes, else 'other'."""
     line = _read(pid, "cmdline").replace("\0", " ")
-    if line.startswith("ray::TeacherActor") or line.startswith("ray::MapWorker"):
+    if line.startswith("ray::MapWorker"):
         return "teacher"
     if "hojoint.labelling.video" in line:
         return "decoder"
@@ -94,5 +94,5 @@ def _name(pid: int) -> str:
 def _read(pid: int, name: str) -> str:
     try:
         return (PROC / str(pid) / name).read_text(errors="replace")
-    except OSError:  # it ended meanwhile
+    except OSError:  # the process has ended
         return ""

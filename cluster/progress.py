@@ -1,7 +1,8 @@
-"""Progress from actors to whoever watches: a board that Teachers write on and a driver reads (and Ray's metrics).
+"""How far a run is: a board that actors write on, and a bar that the driver draws from it.
 
-A unit may take minutes, so its commit alone would make a jumpy bar. What stands on the board is for the eye only:
-nothing counts until it is committed. Not here: the counts of a report (cluster.labelling.commits).
+A unit of labelling or an epoch of training takes minutes, so results alone would make a jumpy bar. What stands on the
+board is for display only: nothing counts until it is committed. Not here: the counts of a report
+(``cluster.labelling.commits``).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -16,27 +18,36 @@ import ray
 from ray.util.metrics import Counter
 from tqdm import tqdm
 
-LINE_EVERY_S = 30.0  # where stderr is a file, a line now and then instead of a bar
+LINE_EVERY_S = 30.0  # between two lines where stderr is a file
 POLL_S = 0.5
+ANSWER_S = 10.0  # for the board's answer; a busy cluster costs one look, not the run
+
+State = Mapping[str, Any]
+"""What stands on a board, by name; ``done`` counts what the bar counts."""
 
 
 @ray.remote(num_cpus=0)
 class Board:
-    """Sums of what Teachers report."""
+    """Values by name, written by actors and read by the driver."""
 
     def __init__(self) -> None:
-        self._videos = self._frames = 0
+        self._state: dict[str, Any] = {}
 
-    def add(self, videos: int, frames: int) -> None:
-        self._videos += videos
-        self._frames += frames
+    def add(self, **counts: int) -> None:
+        """Add to counts, which start at zero."""
+        for name, count in counts.items():
+            self._state[name] = self._state.get(name, 0) + count
 
-    def read(self) -> tuple[int, int]:
-        return self._videos, self._frames
+    def put(self, **values: Any) -> None:
+        """Replace values."""
+        self._state.update(values)
+
+    def read(self) -> dict[str, Any]:
+        return dict(self._state)
 
 
 class Reporter:
-    """A Teacher's hand: writes on the board and counts for Prometheus (``ray_hojoint_labelling_*``)."""
+    """A Teacher's pen: writes on the board and counts for Prometheus (``ray_hojoint_labelling_*``)."""
 
     def __init__(self, board: Any) -> None:
         self._board = board
@@ -48,19 +59,62 @@ class Reporter:
             for word, count in counts.items():
                 if count:
                     counter.inc(count, {name: word})
-        self._board.add.remote(sum(videos.values()), sum(frames.values()))
+        self._board.add.remote(done=sum(videos.values()), frames=sum(frames.values()))
+
+
+class FrameRate:
+    """The text of labelling's bar. The time that actors take to start is no part of the rate."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, state: State) -> str:
+        frames, now = state.get("frames", 0), time.monotonic()
+        if frames == 0:
+            self._began = now
+        return f"{frames / max(now - self._began, POLL_S):.1f} frames/s"
+
+
+class Bar:
+    """A bar on a terminal; elsewhere a line on stderr now and then."""
+
+    def __init__(self, name: str, unit: str, *, total: int, done: int = 0, shown: bool = True) -> None:
+        self.total, self.done = total, done
+        self._name, self._unit, self._shown = name, unit, shown
+        self._last_line = time.monotonic()
+        self._bar = tqdm(
+            total=total, initial=done, unit=unit, desc=name, smoothing=0.05, dynamic_ncols=True,
+            disable=not (shown and sys.stderr.isatty()),
+        )  # fmt: skip
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def move(self, done: int, text: str = "") -> None:
+        """Show that ``done`` of the total are done, with a text behind the numbers."""
+        self.done = done
+        if not self._bar.disable:
+            self._bar.update(done - self._bar.n)
+            self._bar.set_postfix_str(text)
+        elif self._shown and time.monotonic() - self._last_line > LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            line = ", ".join(filter(None, [f"{self._name}: {done} of {self.total} {self._unit}s", text]))
+            print(line, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """A bar over videos in the driver, moved by the board from a thread of its own."""
+    """A bar that a thread of the driver moves as the board says. ``text`` makes its text from the board's state."""
 
-    def __init__(self, board: Any, *, total: int, done: int) -> None:
-        self._board, self._done = board, done
-        self._began = self._last_line = time.monotonic()
-        self._bar = tqdm(
-            total=total, initial=done, unit="video", desc="labelling", smoothing=0.05,
-            disable=not sys.stderr.isatty(), dynamic_ncols=True,
-        )  # fmt: skip
+    def __init__(
+        self, board: Any, name: str, unit: str, *, total: int, done: int = 0, text: Callable[[State], str]
+    ) -> None:
+        self._board, self._text, self._done = board, text, done
+        self._bar = Bar(name, unit, total=total, done=done)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -74,27 +128,19 @@ class Progress:
         self._stop.set()
         self._thread.join()
         if error is None:
-            self._look()  # what came after the last time
-            self._bar.n = self._bar.total
-        self._bar.close()
+            self._look(at_end=True)
+        self._bar.__exit__(kind, error, trace)
 
     def _follow(self) -> None:
         while not self._stop.wait(POLL_S):
             self._look()
 
-    def _look(self) -> None:
+    def _look(self, *, at_end: bool = False) -> None:
+        """Move the bar; at the end to its total, with the text of what was reported last."""
         try:
-            videos, frames = ray.get(self._board.read.remote(), timeout=10)
+            state = ray.get(self._board.read.remote(), timeout=ANSWER_S)
         except ray.exceptions.RayError:
-            return  # the board is for the eye only
-        now = time.monotonic()
-        if frames == 0:
-            self._began = now  # actors that start are no part of a rate
-        rate = f"{frames / max(now - self._began, POLL_S):.1f} frames/s"
-        seen = min(self._done + videos, self._bar.total)  # a unit begun again reports its videos again
-        if not self._bar.disable:
-            self._bar.n = seen
-            self._bar.set_postfix_str(rate)
-        elif now - self._last_line > LINE_EVERY_S:
-            self._last_line = now
-            print(f"labelling: {seen} of {self._bar.total} videos, {rate}", file=sys.stderr, flush=True)
+            return  # the board is for display only
+        done = self._done + state.get("done", 0)
+        # A unit that another attempt begins again reports its videos again: never beyond the total.
+        self._bar.move(self._bar.total if at_end else min(done, self._bar.total), self._text(state))

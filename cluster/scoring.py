@@ -1,7 +1,7 @@
-"""Evaluation spread over a cluster: actors that hold one network each predict and judge stretches of a data set.
+"""Evaluation on a cluster: actors that hold one network each predict and judge ranges of rows of a data set.
 
-The truth is put into the object store once, each stretch's errors are computed where it was predicted, and the numbers
-are made of all of them here, so they are those of one process. Not here: what the numbers are (hojoint.evaluation).
+The truth is put into the object store once. The errors of a range are computed where it was predicted, and the scores
+from all errors here, so they are equal to those of one process. Not here: what the scores are (hojoint.evaluation).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import ray
 import torch
 from ray.util import ActorPool
-from tqdm import tqdm
 
 from cluster import session
+from cluster.progress import Bar
 from cluster.session import Need
 from cluster.store import read_uri
 from hojoint.config import ClusterConfig, Config
@@ -34,30 +34,30 @@ from hojoint.training import engine
 from hojoint.training.engine import Predictions
 
 ATTENTION = 4  # examples whose attention is drawn
-RETRIES = 3  # of an actor that dies, and of the stretch it had in hand
+RETRIES = 3  # of an actor that dies, and of the rows it was working on
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A network on one data set."""
+    """The scores and predictions of a network on one data set."""
 
     scores: dict[str, Any]
-    predictions: Predictions  # at the true wrists, with the data set's own key points
+    predictions: Predictions  # at the true wrists, with the key points that the data set defines
     examples: list[Example]
-    attention: list[np.ndarray]  # RGB, of the first examples
+    attention: list[np.ndarray]  # (H, W, 3) uint8 RGB, of the first examples
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A network on every data set that its settings name."""
+    """The results of a network on every data set that its settings name."""
 
-    config: Config  # as given
+    config: Config  # as passed to ``evaluate``
     sha256: str  # of the weights
     results: dict[Domain, Result]
 
 
 def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Judged]:
-    """Measure each ``evaluate.checkpoint`` in turn; actors and truth serve all of them. Resources are the first's."""
+    """Measure each ``evaluate.checkpoint`` in turn, with the same actors and truth; the first names the resources."""
     first = configs[0]
     with session.start(first.cluster):
         session.feasibility(first.cluster, needs(first))
@@ -68,14 +68,14 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
         truth: dict[Domain, list[Any]] = {}
         try:
             for config in configs:
-                network, own, sha256 = open_measured(config)
-                evaluation.attention_cells(own)  # refuses cells that the network has not, before the work
+                network, merged, sha256 = open_measured(config)
+                evaluation.attention_cells(merged)  # refuses cells that the network does not have, before the work
                 results = {}
                 for domain in evaluation.domains_of(config):
-                    dataset = evaluation.open_domain(domain, own)
+                    dataset = evaluation.open_domain(domain, merged)
                     if domain not in truth:
                         truth[domain] = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
-                    results[domain] = _evaluate(own, network, domain, dataset, truth[domain], examiners, progress)
+                    results[domain] = _evaluate(merged, network, domain, dataset, truth[domain], examiners, progress)
                 yield Judged(config, sha256, results)
         finally:
             for examiner in examiners:
@@ -83,7 +83,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
 
 
 def open_measured(config: Config) -> tuple[HOJoint, Config, str]:
-    """The network of ``evaluate.checkpoint``, the settings with its own, and the checksum of its weights."""
+    """The network of ``evaluate.checkpoint``, ``config`` with the checkpoint's settings, and the weights' checksum."""
     path = str(config.evaluate.checkpoint)
     return checkpoint.open_teacher(read_uri(path), config, path)
 
@@ -114,15 +114,15 @@ class Examiner:
     def examine(
         self, config: Config, domain: Domain, rows: range, roots: np.ndarray, joints: np.ndarray, vertices: np.ndarray
     ) -> tuple[Predictions, HandErrors]:
-        """Predict a stretch of a data set and judge it; the truth comes as whole arrays, of which rows are taken.
+        """Predict some rows of a data set and judge them; roots, joints and vertices are those of all rows.
 
-        ``config`` holds the checkpoint's own model, hand and crop.
+        ``config`` holds the model, hand and crop of the checkpoint.
         """
         self._open(config)
         if domain not in self._datasets:
             self._datasets[domain] = evaluation.open_domain(domain, config)
         dataset = self._datasets[domain]
-        found = engine.predict(
+        predictions = engine.predict(
             self._network,
             dataset,
             config,
@@ -133,8 +133,9 @@ class Examiner:
             rows=rows,
         )
         part = slice(rows.start, rows.stop)
-        found = evaluation.placed(found, roots[part], domain, config)
-        return found, metrics.hand_errors(found.joints, found.vertices, joints[part], vertices[part])
+        predictions = evaluation.placed(predictions, roots[part], domain, config)
+        errors = metrics.hand_errors(predictions.joints, predictions.vertices, joints[part], vertices[part])
+        return predictions, errors
 
 
 def _actors(config: Config) -> int:
@@ -157,16 +158,16 @@ def _evaluate(
     progress: bool,
 ) -> Result:
     step = config.evaluate.shard_images
-    stretches = [range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
+    ranges = [range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
     pool = ActorPool(examiners)
     parts = []
-    with tqdm(total=len(dataset), unit="image", desc=f"{config.name} on {domain}", disable=not progress) as bar:
-        answers = pool.map(lambda actor, rows: actor.examine.remote(config, domain, rows, *truth), stretches)
-        for rows, answer in zip(stretches, answers, strict=True):  # in order
+    with Bar(f"{config.name} on {domain}", "image", total=len(dataset), shown=progress) as bar:
+        answers = pool.map(lambda actor, rows: actor.examine.remote(config, domain, rows, *truth), ranges)
+        for rows, answer in zip(ranges, answers, strict=True):  # in order
             parts.append(answer)
-            bar.update(len(rows))
-    predictions = evaluation.joined([found for found, _ in parts])
-    errors = metrics.merge([found for _, found in parts])
+            bar.move(rows.stop)
+    predictions = evaluation.joined([predicted for predicted, _ in parts])
+    errors = metrics.merge([judged for _, judged in parts])
     models = dataset.models if isinstance(dataset, HO3D) else None
     shown = evaluation.example_rows(len(dataset), config.evaluate.examples)
     return Result(

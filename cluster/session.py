@@ -1,8 +1,8 @@
-"""One Ray session per driver: start a local cluster or attach to a running one, and say whether it can hold a job.
+"""One Ray session per driver: start a local cluster or attach to a running one, and check that it can hold a job.
 
-``start`` is a context manager that nests: the inner ones use what the outermost opened. ``feasibility`` does the
-arithmetic of CPUs and GPUs before any work, because Ray waits for ever for resources that never come. Not here: what
-runs on the cluster.
+``start`` is a context manager that nests: the inner ones use what the outermost opened. ``feasibility`` compares CPUs
+and GPUs before any work, because Ray waits without end for resources that never come. Not here: what runs on the
+cluster.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hojoint.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # a batch suite does not phone home
+    "RAY_USAGE_STATS_ENABLED": "0",  # no statistics to Ray's authors
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; unset, it warns on every start
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # the jobs print their own
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same to a training worker as to the driver
@@ -35,17 +35,17 @@ QUIET = {
     **CHECKSUMS,  # Ray Train's own uploads run in workers: they must inherit what our store sets
 }
 LOCAL = {
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody takes this machine away: an actor of 200 MB less
-    # glibc gives large blocks back to the kernel and faults them in again, every step: an eighth of a step on a CPU.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # this machine is not preempted: saves an actor of 200 MB
+    # glibc returns large blocks to the kernel and faults them in again, every step: an eighth of a step on a CPU.
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
 }
-SOCKET_PATH_LIMIT = 107  # bytes in a Unix socket address; Ray adds about 60 to the folder it is given
+SOCKET_PATH_LIMIT = 107  # bytes in a Unix socket address; Ray adds about 60 to the name of its folder
 
 
 @dataclass(frozen=True)
 class Need:
-    """So many processes at once, each with so many CPUs and GPUs."""
+    """This many processes at once, each with this many CPUs and GPUs."""
 
     what: str  # in words, as in 'training workers'
     processes: int
@@ -58,7 +58,7 @@ def start(config: ClusterConfig) -> Iterator[None]:
     """A Ray session for the time of the ``with`` block; inside another session it does nothing.
 
     Raises:
-        InputError: ``cluster.address`` is given and cannot be attached to.
+        InputError: the cluster at ``cluster.address`` cannot be reached or refuses.
     """
     if ray.is_initialized():
         yield
@@ -78,15 +78,15 @@ def capacity(config: ClusterConfig) -> dict[str, float]:
 
 
 def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
-    """The arithmetic in one line, for ``--dry-run``.
+    """What is needed and what the cluster has, in one line for ``--dry-run``.
 
     Raises:
         InputError: all of ``needs`` together do not fit into the cluster, or one process fits into none of its nodes.
     """
     with start(config) if config.address else contextlib.nullcontext():
-        there = capacity(config)
-        nodes = _nodes() if ray.is_initialized() else [there]
-    asked = {
+        total = capacity(config)
+        nodes = _nodes() if ray.is_initialized() else [total]
+    needed = {
         "CPU": sum(need.processes * need.cpus for need in needs),
         "GPU": sum(need.processes * need.gpus for need in needs),
     }
@@ -94,10 +94,10 @@ def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
         f"{need.processes} {need.what} x ({need.cpus:g} CPU, {need.gpus:g} GPU)" for need in needs
     )  # fmt: skip
     line = (
-        f"{words} = {asked['CPU']:g} CPU, {asked['GPU']:g} GPU; "
-        f"the cluster has {there.get('CPU', 0):g} CPU, {there.get('GPU', 0):g} GPU"
+        f"{words} = {needed['CPU']:g} CPU, {needed['GPU']:g} GPU; "
+        f"the cluster has {total.get('CPU', 0):g} CPU, {total.get('GPU', 0):g} GPU"
     )
-    if any(amount > there.get(kind, 0) + 1e-6 for kind, amount in asked.items()):
+    if any(amount > total.get(kind, 0) + 1e-6 for kind, amount in needed.items()):
         raise InputError(
             f"the cluster cannot hold this job: {line}. Lower cluster.workers, cluster.teachers or what each takes "
             "(cluster.worker_cpus, worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a larger cluster"
@@ -107,10 +107,10 @@ def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
 
 
 def _each_fits_a_node(needs: Sequence[Need], nodes: Sequence[Mapping[str, float]]) -> None:
-    """A process runs on one node: Ray would wait for ever for one that is large enough."""
+    """A process runs on one node: Ray would wait without end for one that is large enough."""
     for need in needs:
-        asked = {"CPU": need.cpus, "GPU": need.gpus}
-        if not any(all(amount <= node.get(kind, 0) + 1e-6 for kind, amount in asked.items()) for node in nodes):
+        needed = {"CPU": need.cpus, "GPU": need.gpus}
+        if not any(all(amount <= node.get(kind, 0) + 1e-6 for kind, amount in needed.items()) for node in nodes):
             kinds = sorted({f"({node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU)" for node in nodes})
             raise InputError(
                 f"the cluster cannot hold this job: each of the {need.what} needs ({need.cpus:g} CPU, {need.gpus:g} "
@@ -168,14 +168,14 @@ def _attached(config: ClusterConfig) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nothing listens: Ray itself would try for many minutes."""
+    """Raise OSError where nothing listens; Ray itself would try for many minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _worker_environment() -> dict[str, Any]:
-    """For the workers of a running cluster: our packages, unless a submitted job has brought them, and S3's manners."""
+    """For the workers of a running cluster: our packages, unless a submitted job brings them, and S3's settings."""
     environment: dict[str, Any] = {"env_vars": CHECKSUMS}
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         environment["py_modules"] = [str(ROOT / "hojoint"), str(ROOT / "cluster")]
@@ -184,8 +184,8 @@ def _worker_environment() -> dict[str, Any]:
 
 def _most_resources() -> dict[str, float]:
     """What the cluster has or, where an autoscaler runs, may grow to."""
-    there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    most = {kind: float(there.get(kind, 0)) for kind in ("CPU", "GPU")}
+    now: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    most = {kind: float(now.get(kind, 0)) for kind in ("CPU", "GPU")}
     limits = getattr(ray._private.state.state, "get_max_resources_from_cluster_config", lambda: None)()
     for kind, limit in (limits or {}).items():
         if kind in most:
@@ -195,16 +195,16 @@ def _most_resources() -> dict[str, float]:
 
 def _nodes() -> list[dict[str, float]]:
     """CPUs and GPUs of each node that runs or, where an autoscaler does, may be started."""
-    there = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     config = getattr(ray._private.state.state, "get_cluster_config", lambda: None)()
     groups = [] if config is None else config.node_group_configs
-    there += [dict(group.resources) for group in groups if group.max_count != 0]
-    return [{kind: float(node.get(kind, 0)) for kind in ("CPU", "GPU")} for node in there]
+    nodes += [dict(group.resources) for group in groups if group.max_count != 0]
+    return [{kind: float(node.get(kind, 0)) for kind in ("CPU", "GPU")} for node in nodes]
 
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the time of the block; a value the user has set stays, PYTHONPATH excepted."""
+    """Environment variables for the time of the block; a value that the user has set stays, PYTHONPATH excepted."""
     before = {name: os.environ.get(name) for name in values}
     for name, value in values.items():
         if before[name] is None or name == "PYTHONPATH":

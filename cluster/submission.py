@@ -1,22 +1,23 @@
-"""Send a job to a Ray cluster and follow it: one command line, one id, no shell to break out of.
+"""Send a job to a Ray cluster: one command line, one id, no shell to break out of.
 
-Ray's job server runs whatever it is sent, so a cluster beyond this machine must ask for a token (CVE-2023-48022); one
-that does not is refused unless the settings say otherwise. The id derives from the command and the code: sending the
-same again finds the job that is there. Not here: what the jobs do.
+Ray's job server runs whatever it receives, so a cluster beyond this machine must ask for a token (CVE-2023-48022); one
+that does not is refused unless cluster.insecure allows it. The id derives from the command and the code: the same
+command on the same code finds the job that was sent. Not here: what a job does, and following it (``following``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import logging
 import os
 import shlex
-import time
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -24,12 +25,12 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from hojoint.errors import InputError
 
-EXCLUDES = ["runs", "build", "dist", ".venv", ".git", "**/__pycache__", "**/*.egg-info"]
-"""Never shipped; what .gitignore names is not either."""
+PACKAGES = ("hojoint", "cluster", "jobs", "configs")
+"""All that is shipped: beside them lie runs and data in a checkout, and everybody's packages in an installation."""
 TOKEN_HELP = "set RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (or RAY_AUTH_TOKEN to the token itself)"
 OVERRIDING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-"""Ray lets these win over an address that is given; then a job would go where nobody looked."""
-logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)  # a line per ignored file
+"""Ray prefers these to the given address; then the job would go to an unexpected cluster."""
+logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)  # else a line per file
 FAILED_BEFORE = (JobStatus.FAILED, JobStatus.STOPPED)
 
 
@@ -39,33 +40,59 @@ class Submission:
 
     module: str  # as in 'jobs.pseudo_label'
     arguments: Sequence[str]  # of its command line
-    working_dir: Path  # shipped to the cluster
+    root: Path  # the folder of our packages, a checkout or site-packages
 
     @property
     def entrypoint(self) -> str:
-        """The command line, each word quoted: the job server gives it to a shell."""
+        """The command line, each word quoted: the job server passes it to a shell."""
         return shlex.join(["python", "-m", self.module, *self.arguments])
 
     @property
     def submission_id(self) -> str:
-        """The same for the same command on the same code."""
+        """Equal for the same command on the same code."""
         name = self.module.rpartition(".")[2].replace("_", "-")
-        text = f"{self.entrypoint}\n{code_version(self.working_dir)}"
+        text = f"{self.entrypoint}\n{code_version(self.root)}"
         return f"hojoint-{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def code_version(folder: Path) -> str:
-    """A digest of the Python and YAML files that are shipped: another version of the code is another job."""
+def shipped(root: Path) -> list[Path]:
+    """The files of our packages, relative to ``root``.
+
+    Raises:
+        InputError: a package is not there.
+    """
+    missing = [name for name in PACKAGES if not (root / name / "__init__.py").is_file()]
+    if missing:
+        raise InputError(
+            f"expected the packages {', '.join(PACKAGES)} side by side in {root}, and {', '.join(missing)} is missing; "
+            "install this project again, or submit from a checkout of it"
+        )
+    paths = (path for name in PACKAGES for path in (root / name).rglob("*") if path.is_file())
+    names = sorted(path.relative_to(root) for path in paths)
+    return [name for name in names if not any(part == "__pycache__" or part.startswith(".") for part in name.parts)]
+
+
+def code_version(root: Path) -> str:
+    """A digest of what is shipped: another version of the code is another job."""
     digest = hashlib.sha256()
-    for part in ("hojoint", "cluster", "jobs", "configs"):
-        for path in sorted((folder / part).rglob("*")):
-            if path.suffix in (".py", ".yaml", ".jinja") and path.is_file():
-                digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for name in shipped(root):
+        digest.update(name.as_posix().encode() + b"\0" + (root / name).read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
+@contextlib.contextmanager
+def working_dir(root: Path) -> Iterator[Path]:
+    """A temporary folder that holds our packages and nothing else; Ray ships a folder as it is."""
+    with tempfile.TemporaryDirectory(prefix="hojoint") as folder:
+        for name in shipped(root):
+            copy = Path(folder) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, copy)
+        yield Path(folder)
+
+
 def check_address(address: str) -> str:
-    """The host of a dashboard's address; InputError for what is none."""
+    """The host of a dashboard's address; InputError for anything else."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"cluster.address must be the dashboard's, as in http://127.0.0.1:8265; found {address!r}")
@@ -76,8 +103,8 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
     """A client of the job server at ``address``.
 
     Raises:
-        InputError: the address is not http(s), nobody answers, a token is missing, or none is asked for and the
-            cluster is not local.
+        InputError: the address is not http(s), nobody answers, a token is missing, or a cluster beyond this machine
+            asks for none.
     """
     host = check_address(address)
     for name in OVERRIDING:
@@ -101,10 +128,10 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
 
 
 def submit(client: JobSubmissionClient, job: Submission) -> tuple[str, bool]:
-    """Send a job unless it is there; its id, and whether it was sent now.
+    """Send a job unless the cluster has it; its id, and whether it was sent now.
 
-    A job that failed or was stopped is sent again under the next number, for its work resumes; one that runs or is done
-    is left alone.
+    A job that failed or was stopped is sent again under the next number, and its work resumes. A job that is waiting,
+    running or done is not sent again.
     """
     known = {info.submission_id: info.status for info in client.list_jobs()}
     name, attempt = job.submission_id, 1
@@ -113,27 +140,11 @@ def submit(client: JobSubmissionClient, job: Submission) -> tuple[str, bool]:
             return name, False
         attempt += 1
         name = f"{job.submission_id}-{attempt}"
-    runtime_env: dict[str, Any] = {"working_dir": str(job.working_dir), "excludes": EXCLUDES}
-    # Neither credentials nor tokens: a runtime_env can be read through the job server's API.
-    client.submit_job(entrypoint=job.entrypoint, submission_id=name, runtime_env=runtime_env)
+    with working_dir(job.root) as folder:
+        # Neither credentials nor tokens: a runtime_env can be read through the job server's API.
+        runtime_env = {"working_dir": str(folder)}
+        client.submit_job(entrypoint=job.entrypoint, submission_id=name, runtime_env=runtime_env)
     return name, True
-
-
-def follow(
-    client: JobSubmissionClient, submission_id: str, say: Callable[[str], None], *, every_s: float = 1.0
-) -> tuple[bool, str]:
-    """Hand on the job's output as it comes, until it ends; whether it succeeded, and its last message."""
-    said = 0
-    while True:
-        status = client.get_job_status(submission_id)  # before the logs: then nothing printed at the end is missed
-        logs = client.get_job_logs(submission_id)
-        if len(logs) > said:
-            say(logs[said:])
-            said = len(logs)
-        if status.is_terminal():
-            message = client.get_job_info(submission_id).message or ""
-            return status is JobStatus.SUCCEEDED, message
-        time.sleep(every_s)
 
 
 def _asks_for_token(address: str) -> bool:
@@ -153,22 +164,20 @@ def _asks_for_token(address: str) -> bool:
     try:
         mode = answer.json().get("authentication_mode")
     except (ValueError, AttributeError):
-        raise InputError(f"expected a Ray dashboard at {address}; it answered something else") from None
+        raise InputError(f"expected a Ray dashboard at {address}; it answered with something else") from None
     return mode == "token"
 
 
 def _token(address: str) -> str:
-    """The token, from where Ray itself looks for it; only ever put into the header of a request to ``address``."""
-    given = os.environ.get("RAY_AUTH_TOKEN")
-    if given:
-        return given.strip()
+    """The token, read where Ray itself looks for it; it goes only into the header of requests to ``address``."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    if token:
+        return token.strip()
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     try:
         return path.read_text().strip()
     except OSError:
-        raise InputError(
-            f"the cluster at {address} asks for a token and there is none at {path}; {TOKEN_HELP}"
-        ) from None
+        raise InputError(f"the cluster at {address} asks for a token and {path} does not exist; {TOKEN_HELP}") from None
 
 
 def _is_loopback(host: str) -> bool:

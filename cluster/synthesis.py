@@ -1,15 +1,15 @@
 """The synthetic world drawn in parallel: one Ray task per piece (a sequence, a video, a handful of test images).
 
-Every piece derives from the seed and its own number, so which worker draws it, and after how many attempts, cannot be
-seen in the result. What a piece is and how it is written: ``hojoint.synthetic.write``.
+A piece derives from the seed and its number, so the result does not depend on which worker draws it, or on how many
+attempts that takes. What a piece is and how it is written: ``hojoint.synthetic.write``.
 """
 
 from __future__ import annotations
 
 import ray
-from tqdm import tqdm
 
 from cluster import session
+from cluster.progress import Bar
 from hojoint.config import Config
 from hojoint.synthetic import write
 from hojoint.synthetic.write import Piece
@@ -18,7 +18,7 @@ ATTEMPTS = 3  # of a piece whose worker died
 
 
 def synthesize(config: Config, *, progress: bool = True) -> int:
-    """Write the world that ``config`` describes, or what is missing of it; returns the number of pieces drawn."""
+    """Write the world that ``config`` describes, or its missing pieces; returns the number of pieces drawn."""
     if write.is_whole(config):
         return 0
     todo = write.missing_pieces(config)
@@ -32,11 +32,11 @@ def synthesize(config: Config, *, progress: bool = True) -> int:
 def _draw(config: Config, todo: list[Piece], progress: bool) -> None:
     pending = {_piece.remote(piece, config): piece for piece in todo}
     total = sum(write.frames_of(piece, config) for piece in todo)
-    with tqdm(total=total, desc="drawing the world", unit="frame", disable=not progress) as bar:
+    with Bar("drawing the world", "frame", total=total, shown=progress) as bar:
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1)
             ray.get(done[0])  # raises what the piece raised
-            bar.update(write.frames_of(pending.pop(done[0]), config))
+            bar.move(bar.done + write.frames_of(pending.pop(done[0]), config))
 
 
 @ray.remote(num_cpus=1, max_retries=ATTEMPTS)
@@ -44,6 +44,6 @@ def _piece(piece: Piece, config: Config) -> None:
     import cv2
     import torch
 
-    cv2.setNumThreads(1)  # one CPU was asked for
+    cv2.setNumThreads(1)  # the task asks for one CPU
     torch.set_num_threads(1)
     write.write_piece(piece, config)

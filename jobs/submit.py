@@ -2,8 +2,9 @@
 
 Sends a job to a running Ray cluster, follows its output, and exits with its result. All other settings are passed to
 the job, so a command that works here works there with ``jobs.submit submit.job=NAME`` in front. The same command on
-the same code is sent once; given again, it follows the job that was sent. A cluster beyond this machine must ask for
-a token (RAY_AUTH_MODE=token on its side, RAY_AUTH_TOKEN_PATH here), unless cluster.insecure=true.
+the same code is sent once; given again, it follows the job that was sent. If this command ends early, the job continues
+on the cluster. A cluster beyond this machine must ask for a token (RAY_AUTH_MODE=token on its side, RAY_AUTH_TOKEN_PATH
+here), unless cluster.insecure=true.
 """
 
 from __future__ import annotations
@@ -20,54 +21,80 @@ from hojoint.errors import InputError
 from jobs import command, retyped
 
 ROOT = Path(__file__).resolve().parent.parent
-JOBS = (
-    "pipeline", "synthesize", "train", "pseudo_label", "refilter", "retrain", "evaluate", "calibrate", "report",
-    "status", "study",
-)  # fmt: skip
+STAY_HERE = {"submit", "bench", "demo"}
+"""Jobs that are not sent: this one, one that measures the machine it runs on, one that draws for a person in front."""
 
 
 def job(config: Config, dry_run: bool) -> None:
-    """Send one job, unless it is there already, and follow it to its end."""
+    """Send one job, unless the cluster has it already, and follow it to its end."""
     name = command.need(config.submit.job, "submit.job", "pseudo_label")
-    if name not in JOBS:
-        raise InputError(f"unknown job {name!r}; known: {', '.join(JOBS)}")
+    if name not in sendable_jobs():
+        raise InputError(
+            f"submit.job={name} is not a job that can be sent; expected one of {', '.join(sendable_jobs())}"
+        )
     address = command.need(config.cluster.address, "cluster.address", "http://127.0.0.1:8265")
-    submission = _import_submission()
+    submission, following = _import_client()
     submission.check_address(address)
     what = submission.Submission(f"jobs.{name}", arguments(config), ROOT)
     print(f"job      {what.submission_id}\naddress  {address}\ncommand  {what.entrypoint}", flush=True)
     if dry_run:
         return
     client = submission.connect(address, insecure=config.cluster.insecure)
-    submission_id, sent = submission.submit(client, what)
-    print(f"sent as {submission_id}" if sent else f"{submission_id} is there already; following it", flush=True)
-    good, message = submission.follow(client, submission_id, lambda text: print(text, end="", flush=True))
+    try:
+        submission_id, sent = submission.submit(client, what)
+    except InputError:
+        raise
+    except following.FAULTS as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        message = f"{what.submission_id} could not be sent ({reason}). Give the same command again"
+        raise command.RunFailed(message) from None
+    print(f"sent as {submission_id}" if sent else f"{submission_id} was sent before; following it", flush=True)
+    _follow(client, submission_id, following, address)
+
+
+def _follow(client: Any, submission_id: str, following: Any, address: str) -> None:
+    """Print the job's output to its end; RunFailed unless it succeeds."""
+    try:
+        good, message = following.follow(client, submission_id, lambda text: print(text, end="", flush=True))
+    except following.FollowingStopped as stopped:
+        raise command.RunFailed(str(stopped)) from None
+    except KeyboardInterrupt:
+        raise command.RunFailed(
+            f"interrupted; {submission_id} continues on the cluster. Give the same command again to follow it, or stop "
+            f"it with: ray job stop {submission_id} --address={address}"
+        ) from None
     if not good:
-        raise command.RunFailed(f"{submission_id} failed: {message}. Send the same command again to go on")
+        raise command.RunFailed(f"{submission_id} failed: {message}. Give the same command again to resume")
     print(f"{submission_id} is done")
 
 
-def arguments(config: Config) -> list[str]:
-    """The overrides that turn the shipped tiny.yaml into ``config`` on the other side, as key=JSON.
+def sendable_jobs() -> list[str]:
+    """Names of the files beside this one that have a ``main``, without those that stay here."""
+    files = Path(__file__).resolve().parent.glob("*.py")
+    return sorted({path.stem for path in files if "\ndef main(" in path.read_text()} - STAY_HERE)
 
-    Values rather than a file: the config file may lie outside the folder that is shipped.
+
+def arguments(config: Config) -> list[str]:
+    """The overrides that turn the shipped tiny.yaml into ``config`` on the cluster, as key=JSON.
+
+    Values rather than a file: a config file is not among the shipped packages.
     """
-    there = config.model_copy(
+    remote = config.model_copy(
         update={
             "submit": config.submit.model_copy(update={"job": None}),
             "cluster": config.cluster.model_copy(update={"address": "auto", "insecure": False}),
         }
     )
     shipped = settings.load(command.DEFAULT_CONFIG)
-    return [f"{key}={json.dumps(value)}" for key, value in retyped.differences(there, shipped)]
+    return [f"{key}={json.dumps(value)}" for key, value in retyped.differences(remote, shipped)]
 
 
-def _import_submission() -> Any:
+def _import_client() -> tuple[Any, Any]:
     try:
-        from cluster import submission
+        from cluster import following, submission
     except ImportError as error:
         raise InputError(f"jobs.submit needs Ray's job client ({error}): pip install -e '.[cluster]'") from None
-    return submission
+    return submission, following
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,14 +19,14 @@ TINY += ["synthetic.train_frames=6", "train.batch_size=4", "cluster.threads=1"]
 
 
 def test_repetitions_take_turns():
-    said = []
+    calls = []
 
     def part(name):
-        return lambda: (said.append(name), float(len(said)))[1]
+        return lambda: (calls.append(name), float(len(calls)))[1]
 
-    found = benchmarks._take_turns({"a": part("a"), "b": part("b")}, 3)
-    assert said == ["a", "b", "a", "b", "a", "b"]
-    assert found == {"a": [1.0, 3.0, 5.0], "b": [2.0, 4.0, 6.0]}
+    speeds = benchmarks._take_turns({"a": part("a"), "b": part("b")}, 3)
+    assert calls == ["a", "b", "a", "b", "a", "b"]
+    assert speeds == {"a": [1.0, 3.0, 5.0], "b": [2.0, 4.0, 6.0]}
 
 
 def test_the_median_ignores_one_slow_minute():
@@ -46,14 +46,14 @@ def test_peak_memory_sees_what_this_process_held_for_a_moment():
 def test_a_child_is_counted_and_a_stranger_is_not():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        found = memory.family(child.pid)
-        assert set(found) == {child.pid}
-        assert found[child.pid][1] > 1
+        processes = memory.family(child.pid)
+        assert set(processes) == {child.pid}
+        assert processes[child.pid][1] > 1
     finally:
         child.communicate(b"\n")
 
 
-def test_a_dry_run_says_what_would_be_measured_and_draws_nothing(capsys, tmp_path):
+def test_a_dry_run_prints_the_work_and_draws_nothing(capsys, tmp_path):
     assert bench.main(["labelling", *TINY, f"world={tmp_path / 'world'}", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "would measure labelling" in out
@@ -83,8 +83,8 @@ def world(tmp_path_factory):
 )
 def test_the_last_line_is_json_with_a_speed_for_each_part(word, parts, world, capsys):
     assert bench.main([word, *TINY, f"world={world}"]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["bench"] == word
-    assert set(found["per_second"]) == parts
-    assert all(value > 0 for values in found["per_second"].values() for value in values)
-    assert found["ratio"] > 0
+    speeds = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert speeds["bench"] == word
+    assert set(speeds["per_second"]) == parts
+    assert all(value > 0 for values in speeds["per_second"].values() for value in values)
+    assert speeds["ratio"] > 0

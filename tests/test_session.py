@@ -19,26 +19,26 @@ from hojoint.errors import InputError
 TWO = ClusterConfig(cpus=2, object_store_mb=100)
 
 
-def test_a_job_that_fits_is_told_its_arithmetic():
+def test_a_job_that_fits_is_described_in_one_line():
     line = session.feasibility(TWO, [Need("training workers", 2, 0.75), Need("loaders", 1, 0.5)])
     assert "2 training workers x (0.75 CPU, 0 GPU) + 1 loaders x (0.5 CPU, 0 GPU) = 2 CPU, 0 GPU" in line
     assert "the cluster has 2 CPU" in line
 
 
 @pytest.mark.parametrize("need", [Need("training workers", 3, 1.0), Need("teachers", 1, 1.0, gpus=99.0)])
-def test_a_job_that_does_not_fit_is_refused_with_what_was_asked_and_what_is_there(need):
+def test_a_job_that_does_not_fit_is_refused_with_both_numbers(need):
     with pytest.raises(InputError, match=re.escape(f"{need.processes} {need.what}") + ".*the cluster has 2 CPU"):
         session.feasibility(TWO, [need])
 
 
-def test_a_process_that_is_larger_than_every_node_is_refused_although_the_cluster_is_large_enough():
+def test_a_process_larger_than_every_node_is_refused():
     nodes = [{"CPU": 0.0, "GPU": 0.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 0.0}]
     session._each_fits_a_node([Need("training workers", 8, 4, 1), Need("loaders", 1, 16)], nodes)
     with pytest.raises(InputError, match=r"each of the training workers needs \(8 CPU, 1 GPU\).*\(4 CPU, 1 GPU\)"):
         session._each_fits_a_node([Need("training workers", 1, 8, 1)], nodes)
 
 
-def test_environment_changes_end_with_the_block_and_leave_the_users_values(monkeypatch):
+def test_environment_changes_end_with_the_block(monkeypatch):
     monkeypatch.setenv("HOJOINT_TEST_SET", "mine")
     monkeypatch.delenv("HOJOINT_TEST_UNSET", raising=False)
     with session._environment({"HOJOINT_TEST_SET": "ours", "HOJOINT_TEST_UNSET": "ours"}):
@@ -49,7 +49,7 @@ def test_environment_changes_end_with_the_block_and_leave_the_users_values(monke
 
 
 @pytest.mark.ray
-def test_an_address_where_nothing_listens_is_an_input_error_that_mentions_the_token():
+def test_a_dead_address_is_an_input_error_that_names_the_token():
     with pytest.raises(InputError, match=r"cannot attach.*127\.0\.0\.1:1.*RAY_AUTH_MODE"):  # noqa: SIM117
         with session.start(ClusterConfig(address="127.0.0.1:1")):
             pass
@@ -79,7 +79,7 @@ assert not ray.is_initialized()
 
 
 @pytest.mark.ray
-def test_workers_import_our_packages_and_inherit_credentials_wherever_the_driver_stands(tmp_path):
+def test_workers_import_our_packages_and_inherit_credentials(tmp_path):
     root = Path(session.ROOT)
     environment = {**os.environ, "AWS_REGION": "here-1", "RAY_AUTH_MODE": "disabled"}
     environment.pop("PYTHONPATH", None)

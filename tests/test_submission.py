@@ -1,4 +1,4 @@
-"""Sending jobs: quoting, ids, tokens, a real job server; and the cluster file against Ray's own schema."""
+"""Sending jobs: quoting, ids, tokens, what is shipped; and the cluster file against Ray's own schema."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from jobs import submit as submit_job
 
 pytest.importorskip("aiohttp", reason="Ray's job client is not installed (pip install -e '.[cluster]')")
 submission = pytest.importorskip("cluster.submission")
+following = pytest.importorskip("cluster.following")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,15 +46,58 @@ def test_a_shell_reads_the_entrypoint_back_as_the_same_words():
     assert shlex.split(job.entrypoint) == ["python", "-m", "jobs.pseudo_label", *nasty]
 
 
-def test_the_id_is_the_same_for_the_same_command_and_another_for_another():
+def test_another_command_has_another_id():
     one = submission.Submission("jobs.pseudo_label", ["seed=1"], ROOT)
     assert one.submission_id == submission.Submission("jobs.pseudo_label", ["seed=1"], ROOT).submission_id
     assert one.submission_id != submission.Submission("jobs.pseudo_label", ["seed=2"], ROOT).submission_id
     assert one.submission_id.startswith("hojoint-pseudo-label-")
 
 
+def layout(root):
+    """Our packages as an installation or a checkout has them, with strangers beside and between them."""
+    for name in (*submission.PACKAGES, "torch", "jobs/__pycache__", "configs/.cache", "hojoint/report"):
+        (root / name).mkdir(exist_ok=True, parents=True)
+        (root / name / "__init__.py").write_text("")
+    (root / "torch" / "weights.bin").write_bytes(b"large")
+    (root / "hojoint" / "report" / "page.html.jinja").write_text("")
+    (root / "hojoint" / "py.typed").write_text("")
+    (root / "configs" / "tiny.yaml").write_text("")
+
+
+OURS = {*(f"{name}/__init__.py" for name in ("hojoint", "hojoint/report", "cluster", "jobs", "configs"))}
+OURS |= {"hojoint/report/page.html.jinja", "hojoint/py.typed", "configs/tiny.yaml"}
+
+
+@pytest.mark.parametrize("beside", ["pyproject.toml", "numpy-2.0.dist-info"])
+def test_a_checkout_and_an_installation_ship_our_packages_only(tmp_path, beside):
+    layout(tmp_path)
+    (tmp_path / beside).write_text("")
+    jobs = Jobs()
+    submission.submit(jobs, submission.Submission("jobs.train", [], tmp_path))
+    assert jobs.sent[0][2] == OURS
+
+
+def test_this_checkout_ships_what_its_jobs_need(tmp_path):
+    with submission.working_dir(ROOT) as folder:
+        assert {path.name for path in folder.iterdir()} == set(submission.PACKAGES)
+        command = [sys.executable, "-I", "-c", "import sys; sys.path[:0] = ['.']; import jobs.train as job; job.main()"]
+        done = subprocess.run([*command, "--help"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "python -m jobs.train" in done.stdout
+
+
+def test_a_folder_without_our_packages_is_refused(tmp_path):
+    for name in ("hojoint", "cluster"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    with pytest.raises(
+        InputError, match=r"hojoint, cluster, jobs, configs side by side in .* jobs, configs is missing"
+    ):
+        submission.shipped(tmp_path)
+
+
 def test_changed_code_is_another_job(tmp_path):
-    (tmp_path / "jobs").mkdir()
+    layout(tmp_path)
     code = tmp_path / "jobs" / "train.py"
     code.write_text("a = 1\n")
     before = submission.code_version(tmp_path)
@@ -65,14 +109,21 @@ def test_the_arguments_rebuild_the_settings_on_the_other_side():
     config = config_of(
         "output=s3://bucket/run", "train.pseudo_share=0.5", "train.datasets=[ho3d,pseudo]", "cluster.address=http://h:1"
     )
-    there = config_of(*submit_job.arguments(config))
-    assert there.cluster.address == "auto"
-    assert there.model_copy(update={"cluster": config.cluster}) == config
+    remote = config_of(*submit_job.arguments(config))
+    assert remote.cluster.address == "auto"
+    assert remote.model_copy(update={"cluster": config.cluster}) == config
 
 
 def test_an_unknown_job_is_refused_with_the_known_ones(capsys):
     assert submit_job.main(["submit.job=format_disk", "cluster.address=http://127.0.0.1:1"]) == 2
-    assert "pseudo_label" in capsys.readouterr().err
+    assert "submit.job=format_disk" in (error := capsys.readouterr().err)
+    assert "pseudo_label" in error
+
+
+def test_every_job_can_be_sent_but_those_that_stay_here():
+    jobs = {path.stem for path in (ROOT / "jobs").glob("*.py") if "python -m jobs." in path.read_text()[:200]}
+    assert set(submit_job.sendable_jobs()) == jobs - submit_job.STAY_HERE - {"command"}
+    assert {"train", "pipeline", "status"} <= set(submit_job.sendable_jobs())
 
 
 def test_a_dry_run_shows_the_command_and_sends_nothing(capsys):
@@ -119,12 +170,12 @@ def test_an_address_that_is_no_dashboard_is_refused(address):
         submission.connect(address)
 
 
-def test_an_address_where_nobody_answers_is_the_users_to_mend():
+def test_an_address_where_nobody_answers_is_an_input_error():
     with pytest.raises(InputError, match="nobody answers"):
         submission.connect("http://127.0.0.1:9")
 
 
-def test_a_cluster_elsewhere_that_asks_for_no_token_is_refused_unless_told_otherwise(monkeypatch):
+def test_a_remote_cluster_without_a_token_is_refused(monkeypatch):
     monkeypatch.setattr(submission, "_is_loopback", lambda host: False)
     with dashboard("disabled") as (address, _):
         with pytest.raises(InputError, match="anybody who reaches it can run code"):
@@ -132,7 +183,7 @@ def test_a_cluster_elsewhere_that_asks_for_no_token_is_refused_unless_told_other
         submission.connect(address, insecure=True)
 
 
-def test_a_token_goes_only_to_a_cluster_that_asks_and_a_missing_one_is_named(monkeypatch, tmp_path):
+def test_a_token_goes_only_to_a_cluster_that_asks_for_it(monkeypatch, tmp_path):
     token = tmp_path / "token"
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     with dashboard("token") as (address, seen):
@@ -146,7 +197,7 @@ def test_a_token_goes_only_to_a_cluster_that_asks_and_a_missing_one_is_named(mon
         assert set(seen) == {None}
 
 
-def test_an_environment_variable_that_would_send_the_job_elsewhere_is_refused(monkeypatch):
+def test_a_variable_that_sends_the_job_elsewhere_is_refused(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://other:8265")
     with pytest.raises(InputError, match="RAY_ADDRESS"):
         submission.connect("http://127.0.0.1:8265")
@@ -161,7 +212,7 @@ def test_only_this_machine_is_local(host, local):
 
 
 class Jobs:
-    """Stands for the job server: what is there, and what was sent."""
+    """Stands for the job server: the jobs it knows, and those that were sent."""
 
     def __init__(self, **known):
         self.known = known
@@ -171,7 +222,9 @@ class Jobs:
         return [type("Info", (), {"submission_id": name, "status": status}) for name, status in self.known.items()]
 
     def submit_job(self, *, entrypoint, submission_id, runtime_env):
-        self.sent.append((submission_id, runtime_env))
+        folder = Path(runtime_env.pop("working_dir"))
+        files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        self.sent.append((submission_id, runtime_env, files))
 
 
 def test_a_job_is_sent_once_and_again_only_after_it_failed():
@@ -179,7 +232,7 @@ def test_a_job_is_sent_once_and_again_only_after_it_failed():
     name = job.submission_id
     fresh = Jobs()
     assert submission.submit(fresh, job) == (name, True)
-    assert "env_vars" not in fresh.sent[0][1]  # readable through the API: nothing secret may be there
+    assert fresh.sent[0][1] == {}  # readable through the API: no secret may stand in it
     assert submission.submit(Jobs(**{name: submission.JobStatus.RUNNING}), job) == (name, False)
     assert submission.submit(Jobs(**{name: submission.JobStatus.SUCCEEDED}), job) == (name, False)
     failed = {name: submission.JobStatus.FAILED}
@@ -197,7 +250,7 @@ def test_the_cluster_file_is_valid_for_rays_launcher():
     assert cluster["head_node_type"] in cluster["available_node_types"]
 
 
-def test_the_cluster_file_binds_the_dashboard_to_loopback_and_starts_every_node_with_the_token():
+def test_the_cluster_file_has_a_token_and_a_local_dashboard():
     cluster = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())
     starts = [
         line for part in ("head", "worker") for line in cluster[f"{part}_start_ray_commands"] if "ray start" in line
@@ -211,11 +264,11 @@ def test_the_cluster_file_binds_the_dashboard_to_loopback_and_starts_every_node_
 
 def free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
     return ports
 
 
@@ -250,7 +303,7 @@ def head(monkeypatch):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_real_job_server_runs_the_job_once_and_hands_back_its_output(head, capsys):
+def test_a_real_job_server_runs_the_job_once(head, capsys):
     deadline = time.monotonic() + 90
     while True:
         try:
@@ -262,13 +315,14 @@ def test_a_real_job_server_runs_the_job_once_and_hands_back_its_output(head, cap
     job = submission.Submission("no_such_module", [], ROOT)
     name, sent = submission.submit(client, job)
     assert sent
-    good, _ = submission.follow(client, name, lambda text: None)
+    good, _ = following.follow(client, name, lambda text: None)
     assert not good
     assert submit_job.main(["submit.job=status", f"cluster.address={head}", "--dry-run"]) == 0
     help_job = submission.Submission("jobs.report", ["--help"], ROOT)
     name, sent = submission.submit(client, help_job)
-    said: list[str] = []
-    good, message = submission.follow(client, name, said.append)
-    assert good, (message, said)
-    assert "python -m jobs.report" in "".join(said)
+    output: list[str] = []
+    good, message = following.follow(client, name, output.append)
+    assert good, (message, output)
+    assert "".join(output) == client.get_job_logs(name)
+    assert "python -m jobs.report" in "".join(output)
     assert submission.submit(client, help_job) == (name, False)

@@ -1,4 +1,4 @@
-"""The world through Ray: the same bytes as without, a part of a world is completed, a whole one is left alone."""
+"""The world through Ray: the same bytes as without; a part of a world is completed; a complete one stays."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.ray
-def test_ray_writes_the_bytes_that_one_process_writes_and_only_what_is_missing(tmp_path: Path) -> None:
+def test_ray_writes_missing_pieces_as_one_process_does(tmp_path: Path) -> None:
     alone, together = _config(tmp_path / "a"), _config(tmp_path / "b")
     for piece in write.pieces(alone):
         write.write_piece(piece, alone)
@@ -46,15 +46,13 @@ def test_ray_writes_the_bytes_that_one_process_writes_and_only_what_is_missing(t
     assert synthesis.synthesize(together, progress=False) == 0
 
 
-def test_a_dry_run_says_what_would_be_drawn_and_writes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_prints_the_work_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [f"world={tmp_path / 'w'}", *(f"synthetic.{key}={value}" for key, value in SIZE.items()), "--dry-run"]
     assert synthesize.main(arguments) == 0
     assert "would draw 6 of 6 pieces" in capsys.readouterr().out
     assert not (tmp_path / "w").exists()
 
 
-def test_without_a_folder_the_message_says_how_to_give_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_folder_the_message_names_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert synthesize.main([]) == 2
     assert "output=DIR" in capsys.readouterr().err

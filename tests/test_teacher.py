@@ -122,7 +122,7 @@ def test_a_failed_try_holds_no_memory_while_it_is_tried_again(
         return real(predictor, clips, frames, **options)
 
     monkeypatch.setattr(labels, "label_clips", full)
-    monkeypatch.setattr(teacher, "_groups", lambda videos, size: [videos])
+    monkeypatch.setattr(teacher, "groups_of", lambda videos, size: [videos])
     one, [unit, *_] = one_teacher(made, tmp_path / "out")
     done = one.work(unit)
     one.close()
@@ -171,9 +171,9 @@ def test_suspects_are_taken_last_and_alone_the_guilty_never(made: Path, tmp_path
 
 
 def test_groups_begin_small_and_grow() -> None:
-    assert [len(group) for group in teacher._groups(range(20), 8)] == [1, 2, 4, 8, 5]
-    assert [len(group) for group in teacher._groups(range(3), 1)] == [1, 1, 1]
-    assert list(teacher._groups([], 4)) == []
+    assert [len(group) for group in teacher.groups_of(range(20), 8)] == [1, 2, 4, 8, 5]
+    assert [len(group) for group in teacher.groups_of(range(3), 1)] == [1, 1, 1]
+    assert list(teacher.groups_of([], 4)) == []
 
 
 def test_frame_sizes_in_one_group_do_not_disturb_each_other(tmp_path: Path, no_ray) -> None:

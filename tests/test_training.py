@@ -1,4 +1,4 @@
-"""cluster.training: a run on Ray Train leaves its files, does nothing twice, and survives its processes' end."""
+"""cluster.training: a run on Ray Train leaves its files, does nothing twice, and survives a killed process."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from cluster.training.data import open_data
 from hojoint import config as settings
 from hojoint.errors import InputError
 from hojoint.model import checkpoint
+from hojoint.training.batches import loader
 from jobs import train as train_job
 
 
@@ -56,12 +57,12 @@ def changed(config, **groups):
 
 
 def descendants(pid: int) -> list[int]:
-    """Processes started by ``pid`` and by those; Linux keeps the list."""
-    found = []
-    for child in Path(f"/proc/{pid}").glob("task/*/children"):
-        for each in child.read_text().split():
-            found += [int(each), *descendants(int(each))]
-    return found
+    """All processes below ``pid``; Linux keeps the list."""
+    pids = []
+    for children in Path(f"/proc/{pid}").glob("task/*/children"):
+        for child in children.read_text().split():
+            pids += [int(child), *descendants(int(child))]
+    return pids
 
 
 def kill_worker_after_first_checkpoint(output: Path, killed: list[int]) -> None:
@@ -76,7 +77,7 @@ def kill_worker_after_first_checkpoint(output: Path, killed: list[int]) -> None:
         time.sleep(0.05)
 
 
-def test_a_plan_counts_and_names_the_run_by_what_makes_its_result(world):
+def test_a_run_is_named_by_what_makes_its_result(world):
     job = training.plan_job(world)
     assert (job.schedule.steps, job.schedule.steps_per_epoch, len(job.data)) == (160, 2, 8)
     same = changed(world, train={"loader_processes": 3, "cache": False}, cluster={"cpus": 4}, output="/elsewhere")
@@ -85,7 +86,7 @@ def test_a_plan_counts_and_names_the_run_by_what_makes_its_result(world):
         assert training.plan_job(other).name != job.name
 
 
-def test_inputs_that_are_wrong_are_told_before_anything_starts(world, tmp_path):
+def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
     with pytest.raises(InputError, match=r"no run\.json"):
         open_data(changed(world, train={"datasets": ["ho3d", "pseudo"]}, data={"pseudo": {"labels": str(tmp_path)}}))
     with pytest.raises(InputError, match=r"data\.pseudo\.labels"):
@@ -100,7 +101,7 @@ def test_inputs_that_are_wrong_are_told_before_anything_starts(world, tmp_path):
         training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path))
 
 
-def test_pretrained_weights_are_looked_at_before_anything_starts_and_never_fetched_for_it(world, monkeypatch):
+def test_pretrained_weights_are_checked_first_and_not_fetched(world, monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: pytest.fail("fetched"))
     with pytest.raises(InputError, match="there is no file /nowhere"):
         training.plan_job(changed(world, model={"pretrained": "/nowhere/resnet.pth"}))
@@ -111,34 +112,35 @@ def test_pretrained_weights_are_looked_at_before_anything_starts_and_never_fetch
 
 
 @pytest.mark.parametrize("filled", ["initial", "resumed"])
-def test_pretrained_weights_are_not_fetched_where_others_take_their_place(world, tmp_path, monkeypatch, filled):
+def test_pretrained_weights_that_are_replaced_are_not_fetched(world, tmp_path, monkeypatch, filled):
     worker = train_worker.ray.train
     monkeypatch.setattr(worker.torch, "get_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(worker.torch, "prepare_model", lambda network: network)
     monkeypatch.setattr(worker, "get_checkpoint", lambda: None)
-    plan = training.plan_job(world).schedule
-    before = train_worker._training(world, plan)
+    schedule = training.plan_job(world).schedule
+    before = train_worker._training(world, schedule)
     (tmp_path / train_worker.FILE).write_bytes(before.save({}))
     away = changed(world, model={"pretrained": "/nowhere/resnet.pth"}, seed=world.seed + 1)
     with pytest.raises(InputError, match="there is no file /nowhere"):
-        train_worker._training(away, plan)
+        train_worker._training(away, schedule)
     if filled == "initial":
         away = changed(away, train={"init_checkpoint": str(tmp_path / train_worker.FILE)})
     else:
         last = SimpleNamespace(as_directory=lambda: contextlib.nullcontext(str(tmp_path)))
         monkeypatch.setattr(worker, "get_checkpoint", lambda: last)
-    wanted, found = (each.network.state_dict() for each in (before, train_worker._training(away, plan)))
-    for name in wanted:
-        torch.testing.assert_close(found[name], wanted[name], atol=0, rtol=0)
+    expected = before.network.state_dict()
+    weights = train_worker._training(away, schedule).network.state_dict()
+    for name in expected:
+        torch.testing.assert_close(weights[name], expected[name], atol=0, rtol=0)
 
 
-def test_data_that_changed_since_the_run_began_stops_a_worker_with_what_differs(world, tmp_path, monkeypatch):
+def test_data_that_changed_stop_a_worker_with_what_differs(world, tmp_path, monkeypatch):
     class HereTrainer:
         def __init__(self, loop, *, train_loop_config, **_):
             self.fit = lambda: loop(train_loop_config)
 
     monkeypatch.setattr(training, "TorchTrainer", HereTrainer)
-    monkeypatch.setattr(training, "StepBoard", SimpleNamespace(remote=lambda: None))
+    monkeypatch.setattr(training, "Board", SimpleNamespace(remote=lambda: None))
     here = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
     monkeypatch.setattr(train_worker.ray.train, "get_context", lambda: here)
     copy = tmp_path / "HO3D"
@@ -150,23 +152,48 @@ def test_data_that_changed_since_the_run_began_stops_a_worker_with_what_differs(
 
 
 @pytest.mark.parametrize("order", [["ho3d", "freihand"], ["freihand", "ho3d"]])
-def test_sets_are_numbered_as_configured_whatever_python_s_hash_seed(world, monkeypatch, order):
+def test_sets_are_numbered_as_configured(world, monkeypatch, order):
     monkeypatch.setattr(training_data, "_open", lambda name, config: [name])
     config = changed(world, train={"datasets": ["pseudo", *order, order[0]]})
     assert open_data(config).names == (*order, "pseudo")
 
 
-def test_the_job_s_dry_run_says_what_would_run(world, capsys):
+def test_the_dry_run_prints_what_would_run(world, capsys):
     train_job.job(changed(world, output="/nowhere/teacher"), True)
-    said = capsys.readouterr().out
-    assert "data set ho3d: 8 samples" in said
-    assert "160 steps of 4 samples, 2 an epoch" in said
-    assert "the cluster has 2 CPU" in said
-    assert "would be trained" in said
+    out = capsys.readouterr().out
+    assert "data set ho3d: 8 samples" in out
+    assert "160 steps of 4 samples, 2 an epoch" in out
+    assert "the cluster has 2 CPU" in out
+    assert "would be trained" in out
+
+
+def test_a_finished_run_has_no_optimiser_and_resuming_has_one(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_worker.ray.train.torch, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(train_worker.ray.train.torch, "prepare_model", lambda network: network)
+    monkeypatch.setattr(train_worker.ray.train, "get_checkpoint", lambda: None)
+    job = training.plan_job(world)
+    trained = train_worker._training(world, job.schedule)
+    trained.step(next(iter(loader(job.data.union(cached=True, threads=1), job.schedule, start=0))))
+    folder = tmp_path / "last"
+    folder.mkdir()
+    (folder / "checkpoint.pt").write_bytes(trained.save(job.parents))
+    last = SimpleNamespace(checkpoint=SimpleNamespace(as_directory=lambda: contextlib.nullcontext(folder)))
+    monkeypatch.setattr(training, "_run", lambda *_, **__: last)
+    monkeypatch.setattr(session, "start", lambda config: contextlib.nullcontext())
+    training.fit(world, str(tmp_path / "out"), progress=False)
+    final, resumable = (checkpoint.load(path / "checkpoint.pt") for path in (tmp_path / "out", folder))
+    assert (final.optimizer, final.scheduler) == (None, None)
+    assert resumable.optimizer["state"]
+    assert final.sha256 == resumable.sha256
+    for name in ("config", "progress", "parents"):
+        assert getattr(final, name) == getattr(resumable, name)
+    weights_bytes = sum(value.nbytes for value in final.weights.values())
+    assert (tmp_path / "out" / "checkpoint.pt").stat().st_size < 1.1 * weights_bytes + 100_000
+    assert checkpoint.open_teacher((folder / "checkpoint.pt").read_bytes(), world)[2] == final.sha256  # the old form
 
 
 @pytest.mark.ray
-def test_a_run_leaves_a_checkpoint_and_its_facts_and_nothing_else(unbroken, world):
+def test_a_run_leaves_a_checkpoint_and_its_facts_only(unbroken, world):
     result, output = unbroken
     assert sorted(path.name for path in output.iterdir() if path.is_file()) == ["checkpoint.pt", "training.json"]
     assert not list(output.glob("runs/*"))
@@ -174,7 +201,9 @@ def test_a_run_leaves_a_checkpoint_and_its_facts_and_nothing_else(unbroken, worl
     facts = json.loads((output / "training.json").read_text())
     assert saved.sha256 == facts["sha256"] == result.sha256
     assert saved.parents == facts["parents"] == training.plan_job(world).parents
-    assert saved.optimizer is not None
+    weights_bytes = sum(value.nbytes for value in saved.weights.values())
+    assert (output / "checkpoint.pt").stat().st_size < 1.1 * weights_bytes + 200_000
+    assert saved.optimizer is None
     assert saved.config.train == world.train
     assert facts["steps"] == 160
     assert facts["samples"] == 8
@@ -184,14 +213,14 @@ def test_a_run_leaves_a_checkpoint_and_its_facts_and_nothing_else(unbroken, worl
 
 
 @pytest.mark.ray
-def test_the_same_job_again_does_nothing_and_another_is_refused(unbroken, world, capsys):
+def test_the_same_job_does_nothing_and_another_is_refused(unbroken, world, capsys):
     result, output = unbroken
     started = time.monotonic()
     again = training.fit(world, str(output), progress=False)
     assert again.reused
     assert again.sha256 == result.sha256
     assert time.monotonic() - started < 5
-    with pytest.raises(InputError, match=r"trained otherwise \(1 differences\):\s+loss\.shape"):
+    with pytest.raises(InputError, match=r"different settings or data \(1 differences\):\s+loss\.shape"):
         training.fit(changed(world, loss={"betas": 1.0}), str(output))
     (output / "checkpoint.pt").rename(output / "moved.pt")
     with pytest.raises(InputError, match=r"no checkpoint\.pt"):
@@ -200,7 +229,7 @@ def test_the_same_job_again_does_nothing_and_another_is_refused(unbroken, world,
 
 
 @pytest.mark.ray
-def test_a_worker_that_is_killed_costs_time_and_not_a_bit_of_the_weights(unbroken, world, tmp_path):
+def test_a_killed_worker_changes_no_bit_of_the_weights(unbroken, world, tmp_path):
     killed: list[int] = []
     killer = threading.Thread(target=kill_worker_after_first_checkpoint, args=(tmp_path, killed))
     killer.start()
@@ -218,7 +247,7 @@ def test_two_workers_share_every_batch(world, ray_session, tmp_path):
     assert result.steps == 6
     weights = checkpoint.load(tmp_path / "checkpoint.pt").weights
     assert all(torch.isfinite(value).all() for value in weights.values())
-    # started from another network's weights, a run goes on from them
+    # A run that starts from these weights stays near them.
     more = changed(
         config, train={"init_checkpoint": str(tmp_path / "checkpoint.pt"), "steps": 1, "learning_rate": 1e-9}
     )
@@ -230,7 +259,7 @@ def test_two_workers_share_every_batch(world, ray_session, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_driver_that_is_killed_goes_on_when_the_job_is_called_again(unbroken, world, tmp_path):
+def test_a_killed_driver_resumes_when_the_job_is_called_again(unbroken, world, tmp_path):
     config_file = tmp_path / "config.yaml"
     output = tmp_path / "out"
     config_file.write_text(json.dumps(settings.to_tree(changed(world, output=str(output)))))
@@ -246,6 +275,6 @@ def test_a_driver_that_is_killed_goes_on_when_the_job_is_called_again(unbroken, 
     assert not (output / "training.json").exists()
     done = subprocess.run(command, cwd=session.ROOT, env=os.environ, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    saved, wanted = (checkpoint.load(path / "checkpoint.pt").weights for path in (output, unbroken[1]))
-    for name in wanted:
-        torch.testing.assert_close(saved[name], wanted[name], atol=0, rtol=0)
+    saved, expected = (checkpoint.load(path / "checkpoint.pt").weights for path in (output, unbroken[1]))
+    for name in expected:
+        torch.testing.assert_close(saved[name], expected[name], atol=0, rtol=0)

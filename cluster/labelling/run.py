@@ -204,7 +204,8 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
         watched = board.Board.remote()  # type: ignore[attr-defined]
         job = LabellingJob(config, store.root, plan.teacher_sha256, driver=uuid.uuid4().hex)
         results = _route(config, store, plan.pending, job, watched)
-        with board.Progress(watched, total=plan.videos, done=total.listed):
+        rate = board.FrameRate()
+        with board.Progress(watched, "labelling", "video", total=plan.videos, done=total.listed, text=rate):
             for commit in results:
                 if commit is not None:
                     total.add(commit.counts)

@@ -18,7 +18,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,8 @@ from hojoint.records import Clip, Frames, PseudoLabels
 FRAMES_PER_VIDEO = 40  # about, in Something-Something; only sizes groups
 MAX_GROUP = 16  # videos decoded and held at once, about 14 MB each
 BROKEN_DEVICE = ("CUDA error", "device-side assert")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ class Teacher:
             labelling.batch_views,
         )
         group = -(-2 * labelling.batch_views // (job.config.tta.views * FRAMES_PER_VIDEO))
-        self._group = min(max(group, 1), MAX_GROUP)
-        self._decoder = GuardedDecoder.of(labelling, ahead=self._group + labelling.decode_children)
+        self.group_size = min(max(group, 1), MAX_GROUP)
+        self._decoder = GuardedDecoder.of(labelling, ahead=self.group_size + labelling.decode_children)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         commit = self.work(pickle.loads(row["unit"]))
@@ -109,7 +111,7 @@ class Teacher:
             elif not video.clips:
                 result.nothing_to_label(video)
         self._progress(*result.counts.since(Counts()))
-        self._label(_groups(trusted, self._group), ledger, result)
+        self._label(groups_of(trusted, self.group_size), ledger, result)
         for video in waiting:
             if video.video_id in suspicion.suspects:
                 self._label([[video]], ledger, result)  # alone: if it kills again, it is found
@@ -138,7 +140,7 @@ class Teacher:
             for group in todo:
                 in_progress.update(video.video_id for video in group)
                 ledger.note(in_progress)
-                yield from (_request(video) for video in group)
+                yield from (request_of(video) for video in group)
 
         answers = self._decoder.decode(requests())
         for group in todo:
@@ -154,18 +156,18 @@ class Teacher:
                     result.counts.decoded += len(answer.numbers)
                     decoded.append((video, answer))
             result.seconds["waiting_for_frames"] += time.perf_counter() - began
-            self._predict([_with_pixels(*pair, self._job.config) for pair in decoded], result)
+            self._predict([with_pixels(*pair, self._job.config) for pair in decoded], result)
             in_progress.difference_update(video.video_id for video in group)
             self._progress(*result.counts.since(before))
 
-    def _predict(self, videos: Sequence[_Pixels], result: _Result) -> None:
+    def _predict(self, videos: Sequence[Pixels], result: _Result) -> None:
         """Label the videos together; if that fails one by one, so that a fault costs one video."""
         if not videos:
             return
         began = time.perf_counter()
         failure = None
         try:
-            result.take(videos, self._labelled(videos))
+            result.take(videos, self.labelled(videos))
         except Exception as error:
             if any(sign in str(error) for sign in BROKEN_DEVICE):
                 os._exit(1)  # no later call on this device can succeed; the ledger names the videos
@@ -180,7 +182,8 @@ class Teacher:
         elif failure is not None:
             result.fail(failure)
 
-    def _labelled(self, videos: Sequence[_Pixels]) -> list[PseudoLabels]:
+    def labelled(self, videos: Sequence[Pixels]) -> list[PseudoLabels]:
+        """Labels of the clips of all videos, in order; with half the batch, now and later, where memory runs out."""
         clips = [clip for video in videos for clip in video.clips]
         frames = [pixels for video in videos for pixels in video.frames]
         if not clips:
@@ -207,7 +210,7 @@ class Teacher:
 
 
 @dataclass(frozen=True, eq=False)
-class _Pixels:
+class Pixels:
     """A decoded video: its clips, cut to the frames it holds, and their pixels."""
 
     video: Video
@@ -239,7 +242,7 @@ class _Result:
         self.counts.listed += 1
         self.counts.empty += 1
 
-    def take(self, videos: Sequence[_Pixels], clip_labels: Sequence[PseudoLabels]) -> None:
+    def take(self, videos: Sequence[Pixels], clip_labels: Sequence[PseudoLabels]) -> None:
         frames = [pixels for video in videos for pixels in video.frames]
         began = time.perf_counter()
         predictions = tables.predictions_table(clip_labels)
@@ -273,7 +276,7 @@ class _Result:
         assert counts.predicted == counts.kept + counts.rejected.total(), counts
 
 
-def _groups(videos: Sequence[Video], size: int) -> Iterator[Sequence[Video]]:
+def groups_of(videos: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Groups that grow to ``size``: the first is small, so that the network starts after one decoded video."""
     at, length = 0, 1
     while at < len(videos):
@@ -281,12 +284,14 @@ def _groups(videos: Sequence[Video], size: int) -> Iterator[Sequence[Video]]:
         at, length = at + length, min(2 * length, size)
 
 
-def _request(video: Video) -> Request:
+def request_of(video: Video) -> Request:
+    """What the decoder is asked for: every frame of the video that one of its clips holds."""
     numbers = np.unique(np.concatenate([clip.frames for clip in video.clips]))
     return Request(video.video_id, video.path, numbers, max(clip.annotated_frames for clip in video.clips))
 
 
-def _with_pixels(video: Video, decoded: Decoded, config: Config) -> _Pixels:
+def with_pixels(video: Video, decoded: Decoded, config: Config) -> Pixels:
+    """The video's clips, cut to the frames that were decoded, with their pixels."""
     clips, frames, absent = [], [], 0
     for clip in video.clips:
         present = np.isin(clip.frames, decoded.numbers)
@@ -305,4 +310,4 @@ def _with_pixels(video: Video, decoded: Decoded, config: Config) -> _Pixels:
         rgb = decoded.rgb if len(rows) == len(decoded.numbers) else decoded.rgb[rows]  # usually all of them: no copy
         clips.append(clip)
         frames.append(Frames(clip.clip_id, rgb, clip.hand_boxes, clip.object_boxes))
-    return _Pixels(video, clips, frames, absent, short=len(video.clips) - len(clips))
+    return Pixels(video, clips, frames, absent, short=len(video.clips) - len(clips))

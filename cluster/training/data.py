@@ -1,6 +1,6 @@
 """The data sets of a training run, opened the same way by the driver (sizes, digests) and by every worker (samples).
 
-Which pseudo-labels count is what the commits of a labelling output name; their table is read once by each process.
+The commits of a labelling output decide which pseudo-labels count. Each process reads their table once.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ class TrainingData:
         return len(self) - self.pseudo
 
     def __len__(self) -> int:
-        return sum(len(each) for each in self.sets)
+        return sum(len(samples) for samples in self.sets)
 
     def fingerprints(self) -> dict[str, str]:
-        """What tells this data from another, by name."""
+        """The size and digest of each set, by name: other data have others."""
         return {
-            name: f"{len(each)} samples {each.fingerprint()}" for name, each in zip(self.names, self.sets, strict=True)
+            name: f"{len(samples)} samples {samples.fingerprint()}"
+            for name, samples in zip(self.names, self.sets, strict=True)
         }
 
     def union(self, *, cached: bool, threads: int) -> ConcatSamples:
         """All samples under one numbering; ``cached`` reads them into memory now."""
-        sets: list[Samples] = [Cached(each, threads) if cached else each for each in self.sets]
+        sets: list[Samples] = [Cached(samples, threads) if cached else samples for samples in self.sets]
         return ConcatSamples(sets)
 
 
@@ -53,34 +54,34 @@ def open_data(config: Config) -> TrainingData:
     """The sets that ``train.datasets`` names.
 
     Raises:
-        InputError: one is missing, empty or not what it should be; its first sample is read to find out.
+        InputError: a set is missing, empty or wrong; its first sample is read as a check.
     """
-    # As configured, for numbers of samples follow from it; pseudo-labels last, where schedule.Schedule wants them.
+    # In the configured order, which numbers the samples; pseudo-labels last, as schedule.Schedule expects them.
     names = tuple(sorted(dict.fromkeys(config.train.datasets), key=lambda name: name == "pseudo"))
     sets = tuple(_open(name, config) for name in names)
-    for name, each in zip(names, sets, strict=True):
-        if len(each) == 0:
-            raise InputError(f"the data set '{name}' of train.datasets is empty: there is nothing to train on")
-        each[0]
+    for name, samples in zip(names, sets, strict=True):
+        if len(samples) == 0:
+            raise InputError(f"the data set '{name}' of train.datasets has no samples; check data.{name}")
+        samples[0]
     pseudo = len(sets[names.index("pseudo")]) if "pseudo" in names else 0
     return TrainingData(names, sets, pseudo)
 
 
 def labels_of(config: Config) -> dict[str, str]:
-    """The teacher's checksum, and a digest of all that decided the labels, as their run noted them."""
+    """The teacher's checksum, and a digest of everything that decided the labels, as stored in their run."""
     assert config.data.pseudo.labels is not None
     fingerprint = commits.read_run(open_store(config.data.pseudo.labels))["fingerprint"]
     return {"teacher": fingerprint.get("teacher", "unknown"), "labels": digest(fingerprint)}
 
 
-def check_same(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+def check_same(current: Mapping[str, str], at_start: Mapping[str, str]) -> None:
     """Raise InputError where fingerprints differ from those that a run began with."""
-    for name, facts in wanted.items():
-        if found.get(name) != facts:
+    for name, fingerprint in at_start.items():
+        if current.get(name) != fingerprint:
             raise InputError(
-                f"the data changed while training: the run began with {facts} of '{name}', and a worker finds "
-                f"{found.get(name, 'none')}. Give every node the same data, or call the job again to train on what is "
-                "there now"
+                f"the data changed while training: the run began with {fingerprint} of '{name}', and a worker finds "
+                f"{current.get(name, 'none')}. Give every node the same data, or start the job again to train on the "
+                "data as they are now"
             )
 
 
@@ -94,13 +95,13 @@ def _open(name: str, config: Config) -> Any:
     uri = config.data.pseudo.labels
     if uri is None:
         raise InputError(
-            "the setting 'data.pseudo.labels' is needed: the output of jobs.pseudo_label or jobs.refilter, a folder or "
-            "an s3:// URI"
+            "the setting 'data.pseudo.labels' is missing; give the output of jobs.pseudo_label or jobs.refilter, a "
+            "folder or an s3:// URI, as data.pseudo.labels=PATH"
         )
     store = open_store(uri)
-    run, found = commits.read_complete(store)
-    units.check_hand(run, config, store.root)  # the poses mean nothing to another hand
+    run, committed = commits.read_complete(store)
+    units.check_hand(run, config, store.root)  # the poses fit one hand model only
     filesystem, root = store.filesystem()
-    paths = [f"{root}/{each.files['pseudo_labels']}" for each in found]
+    paths = [f"{root}/{commit.files['pseudo_labels']}" for commit in committed]
     table = tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)
     return PseudoLabelled(table, config.crop, region_px)

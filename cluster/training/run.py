@@ -1,55 +1,53 @@
 """Supervised training and retraining on Ray Train (Sec. 5.2, 6.1): one function, whatever the data sets.
 
-A run's name holds a digest of its settings and of its data, so a run that was stopped goes on from its last checkpoint
-when the same job is called again, and never from another's. What is left at the end is ``checkpoint.pt`` and
-``training.json`` under the output. The loop of a worker is ``train_worker``; the step is ``hojoint.training.engine``.
+A run's name holds a digest of its settings and of its data. So a stopped run resumes from its last checkpoint when the
+same job is called again, and never from another run's. A finished run leaves ``checkpoint.pt`` (without the optimiser)
+and ``training.json`` under the output. A worker's loop is in ``worker``, a step in ``hojoint.training.engine``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
-import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs
-import ray
+import ray.train
 from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from tqdm import tqdm
 
 from cluster import session
 from cluster.labelling.units import differences
+from cluster.progress import Board, Progress, State
 from cluster.session import Need
 from cluster.store import Store, open_store
 from cluster.training.data import TrainingData, labels_of, open_data
-from cluster.training.worker import FILE, StepBoard, start_from, work
+from cluster.training.worker import FILE, start_from, work
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.model import checkpoint, encoder
+from hojoint.model.checkpoint import Checkpoint
 from hojoint.training.schedule import Schedule
 
-FACTS = "training.json"  # its presence says that the run is whole
+FACTS = "training.json"  # written last: where it exists, the run is complete
 RUNS = "runs"
-POLL_S = 0.5
-LINE_EVERY_S = 30.0  # where stderr is a file: a line now and then instead of a bar
 RESULT_SETTINGS = ("seed", "model", "mano", "crop", "augment", "loss")
 NOT_RESULT = {"loader_processes", "cache", "checkpoint_every_epochs"}  # of 'train': how, not what
 
 
 class TrainingStopped(RuntimeError):
-    """Workers failed more often than cluster.max_failures allows; the message is the last failure's."""
+    """Workers failed more often than cluster.max_failures allows; the message is that of the last failure."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run left behind."""
+    """What a finished run leaves."""
 
     checkpoint: str  # path or URI
     sha256: str  # of the weights
@@ -57,18 +55,18 @@ class TrainResult:
     samples: int
     history: list[dict[str, float]]  # one entry per epoch
     seconds: float  # of the call that finished it
-    reused: bool  # it was finished before this call
+    reused: bool  # the run was finished before this call
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingJob:
-    """A run before it starts: what it is made of and what it would take."""
+    """A run before it starts: its data, its schedule and its name."""
 
     config: Config
     data: TrainingData
     schedule: Schedule
     parents: dict[str, Any]  # for its checkpoints: data, and if it has any, teacher, labels, init_checkpoint
-    identity: dict[str, Any]  # flat; two runs of one identity give one result
+    identity: dict[str, Any]  # flat; two runs of one identity have one result
     name: str
 
 
@@ -76,7 +74,7 @@ def plan_job(config: Config) -> TrainingJob:
     """Open the data and count, without a cluster.
 
     Raises:
-        InputError: data or the weights to start from are missing or wrong, or a batch is too small for its workers.
+        InputError: the data or the initial weights are missing or wrong, or a batch is too small for its workers.
     """
     data = open_data(config)
     schedule = Schedule(config.train, labelled=data.labelled, pseudo=data.pseudo, seed=config.seed)
@@ -101,7 +99,7 @@ def plan_job(config: Config) -> TrainingJob:
 
 
 def _init_checksum(config: Config) -> str | None:
-    """Checksum of the checkpoint to start from, if there is one; else pretrained weights are looked at, not fetched."""
+    """Checksum of ``train.init_checkpoint``. Without one, pretrained weights are checked and not fetched."""
     if config.train.init_checkpoint is None:
         encoder.check_pretrained(config.model)
         return None
@@ -111,7 +109,7 @@ def _init_checksum(config: Config) -> str | None:
 
 
 def needs(config: Config) -> list[Need]:
-    """What the smallest number of workers takes of the cluster."""
+    """What the smallest number of workers needs from the cluster."""
     size = config.cluster
     return [Need("training workers", size.workers[0], size.worker_cpus, size.worker_gpus)]
 
@@ -129,8 +127,8 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
     if different:
         listed = "\n  ".join(different[:8])
         raise InputError(
-            f"{store.root} holds a network that was trained otherwise ({len(different)} differences):\n  {listed}\n"
-            "Give another output, or remove that one"
+            f"{store.root} holds a network that was trained with different settings or data ({len(different)} "
+            f"differences):\n  {listed}\nGive another output, or remove that one"
         )
     if not store.exists(FILE):
         raise InputError(f"{store.root} has {FACTS} but no {FILE}; remove {FACTS} to train again")
@@ -146,7 +144,7 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
 
 
 def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
-    """Train to the end, going on where an earlier call stopped; a finished run is returned as it is.
+    """Train to the end. A stopped run resumes; of a finished run the result is returned.
 
     Raises:
         InputError: see ``plan_job``, ``finished`` and ``session.feasibility``.
@@ -160,37 +158,64 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     started = time.monotonic()
     session.feasibility(config.cluster, needs(config))
     with session.start(config.cluster):
-        data = _checkpoint_bytes(_run(job, store, progress=progress))
-    saved = checkpoint.load(data)
-    facts = {
+        saved = _last_checkpoint(_run(job, store, progress=progress))
+    store.put(FILE, checkpoint.final(saved))
+    seconds = round(time.monotonic() - started, 2)
+    store.put(FACTS, json.dumps(_facts(job, saved, seconds), indent=1).encode())
+    filesystem, root = store.filesystem()
+    with contextlib.suppress(OSError):  # a finished run needs its folder no more
+        filesystem.delete_dir(f"{root}/{RUNS}/{job.name}")
+    result = finished(job, store)
+    assert result is not None
+    return dataclasses.replace(result, reused=False)
+
+
+def _facts(job: TrainingJob, saved: Checkpoint, seconds: float) -> dict[str, Any]:
+    """The content of ``training.json``."""
+    return {
         "name": job.name,
         "steps": saved.progress["steps"],
         "samples": len(job.data),
-        "datasets": {name: len(each) for name, each in zip(job.data.names, job.data.sets, strict=True)},
-        "seconds": round(time.monotonic() - started, 2),
+        "datasets": {name: len(samples) for name, samples in zip(job.data.names, job.data.sets, strict=True)},
+        "seconds": seconds,
         "sha256": saved.sha256,
         "parents": job.parents,
         "history": saved.progress["history"],
         "identity": job.identity,
     }
-    store.put(FILE, data)
-    store.put(FACTS, json.dumps(facts, indent=1).encode())
-    filesystem, root = store.filesystem()
-    with contextlib.suppress(OSError):  # what is left of a finished run is only in the way
-        filesystem.delete_dir(f"{root}/{RUNS}/{job.name}")
-    result = finished(job, store)
-    assert result is not None
-    return TrainResult(**{**vars(result), "reused": False})
 
 
 def _run(job: TrainingJob, store: Store, *, progress: bool) -> Result:
+    """Run the workers to the end, with a bar over their steps."""
+    board = Board.remote()  # type: ignore[attr-defined]
+    trainer = _trainer(job, store, board)
+    steps, per_epoch = job.schedule.steps, job.schedule.steps_per_epoch
+    bar = Progress(board, job.config.name, "step", total=steps, text=_position(per_epoch)) if progress else None
+    with bar or contextlib.nullcontext():
+        try:
+            return trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise _plain(error) from error
+
+
+def _position(steps_per_epoch: int) -> Callable[[State], str]:
+    """The text of the bar, from the board's state."""
+
+    def text(state: State) -> str:
+        if state.get("stage") != "training":
+            return str(state.get("stage", "starting"))
+        return f"epoch {state['done'] / steps_per_epoch:.1f}, loss {state['loss']:.2f}"
+
+    return text
+
+
+def _trainer(job: TrainingJob, store: Store, board: Any) -> TorchTrainer:
     size = job.config.cluster
     filesystem, root = store.filesystem()
     if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
         Path(root).mkdir(parents=True, exist_ok=True)
-    board = StepBoard.remote()  # type: ignore[attr-defined]
     resources = {"CPU": size.worker_cpus} | ({"GPU": size.worker_gpus} if size.worker_gpus else {})
-    trainer = TorchTrainer(
+    return TorchTrainer(
         work,
         train_loop_config={"config": settings.to_tree(job.config), "parents": job.parents, "board": board},
         scaling_config=ScalingConfig(
@@ -206,15 +231,10 @@ def _run(job: TrainingJob, store: Store, *, progress: bool) -> Result:
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    with _bar(board, job, shown=progress):
-        try:
-            return trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            raise _plain(error) from error
 
 
 def _plain(error: BaseException) -> Exception:
-    """The user's error if a worker met one, else ours with the first failure's last line."""
+    """The InputError that a worker raised; without one, TrainingStopped with the first failure's last line."""
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
     for failure in failures:
         cause: BaseException | None = failure
@@ -227,44 +247,7 @@ def _plain(error: BaseException) -> Exception:
     return TrainingStopped(f"training failed: {last[-1] if last else type(failures[0]).__name__}")
 
 
-def _checkpoint_bytes(result: Result) -> bytes:
-    assert result.checkpoint is not None, "a run that ended has reported its last checkpoint"
+def _last_checkpoint(result: Result) -> Checkpoint:
+    assert result.checkpoint is not None, "a run reports a checkpoint after its last step"
     with result.checkpoint.as_directory() as folder:
-        return (Path(folder) / FILE).read_bytes()
-
-
-@contextlib.contextmanager
-def _bar(board: Any, job: TrainingJob, *, shown: bool) -> Iterator[None]:
-    """A bar over steps in the driver, moved by the board from a thread of its own."""
-    stop = threading.Event()
-    thread = threading.Thread(target=_follow, args=(board, job, stop), daemon=True)
-    if shown:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        if shown:
-            thread.join()
-
-
-def _follow(board: Any, job: TrainingJob, stop: threading.Event) -> None:
-    on_terminal = sys.stderr.isatty()
-    last_line = time.monotonic()
-    with tqdm(
-        total=job.schedule.steps, desc=job.config.name, unit="step", smoothing=0.05, disable=not on_terminal,
-        dynamic_ncols=True,
-    ) as bar:  # fmt: skip
-        while not stop.wait(POLL_S):
-            try:
-                stage, steps, loss = ray.get(board.read.remote(), timeout=10)
-            except ray.exceptions.RayError:
-                continue  # the board is for the eye only
-            epoch = steps / job.schedule.steps_per_epoch
-            words = f"epoch {epoch:.1f}, loss {loss:.2f}" if stage == "training" else stage
-            if on_terminal:
-                bar.n = steps
-                bar.set_postfix_str(words)
-            elif time.monotonic() - last_line > LINE_EVERY_S:
-                last_line = time.monotonic()
-                print(f"{job.config.name}: step {steps} of {job.schedule.steps}, {words}", file=sys.stderr, flush=True)
+        return checkpoint.load(Path(folder) / FILE)

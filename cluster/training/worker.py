@@ -1,7 +1,7 @@
 """What each worker of a training run does: open the data, build the network, take its share of every step, report.
 
-A thin shell around ``hojoint.training.engine.Training``. Ray Train starts it, on one process or many, and again after
-a failure; then it resumes from the checkpoint that was reported last.
+A thin shell around ``hojoint.training.engine.Training``. Ray Train starts it in one process or in many. After a failure
+Ray Train starts it again, and it resumes from the last reported checkpoint, which holds the optimiser.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -30,21 +29,7 @@ from hojoint.training.engine import Training
 from hojoint.training.schedule import Schedule
 
 FILE = "checkpoint.pt"
-TELL_EVERY_S = 0.5
-
-
-@ray.remote(num_cpus=0)
-class StepBoard:
-    """Where rank 0 writes how far it is, and the driver reads it; for the eye only."""
-
-    def __init__(self) -> None:
-        self._state: tuple[str, int, float] = ("starting", 0, float("nan"))
-
-    def write(self, stage: str, steps: int, loss: float) -> None:
-        self._state = (stage, steps, loss)
-
-    def read(self) -> tuple[str, int, float]:
-        return self._state
+REPORT_EVERY_S = 0.5  # to the board
 
 
 def work(job: dict[str, Any]) -> None:
@@ -57,7 +42,7 @@ def work(job: dict[str, Any]) -> None:
     cv2.setNumThreads(1)
     board = job["board"] if rank == 0 else None
     if board is not None:
-        board.write.remote("reading images", 0, float("nan"))
+        board.put.remote(stage="reading images")
     data = open_data(config)
     check_same(data.fingerprints(), job["parents"]["data"])
     schedule = Schedule(config.train, labelled=data.labelled, pseudo=data.pseudo, seed=config.seed)
@@ -65,23 +50,24 @@ def work(job: dict[str, Any]) -> None:
     union = data.union(cached=config.train.cache, threads=threads + 1)
     processes = 0 if config.train.cache else config.train.loader_processes
     every = config.train.checkpoint_every_epochs * schedule.steps_per_epoch
-    told = 0.0
+    reported_at = 0.0
     for batch in loader(union, schedule, start=training.steps, rank=rank, workers=workers, processes=processes):
         training.step(batch)
-        if board is not None and time.monotonic() - told > TELL_EVERY_S:
-            told = time.monotonic()
-            board.write.remote("training", training.steps, training.recent().get("total", float("nan")))
+        if board is not None and time.monotonic() - reported_at > REPORT_EVERY_S:
+            reported_at = time.monotonic()
+            loss = training.recent().get("total", float("nan"))
+            board.put.remote(stage="training", done=training.steps, loss=loss)
         if training.steps % every == 0 or training.steps == schedule.steps:
             _report(training, job["parents"], rank)
 
 
 def _training(config: Config, schedule: Schedule) -> Training:
-    """A network at the start of its training, or where the last checkpoint left it."""
+    """A network at the start of its training, or as the last checkpoint left it."""
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     torch.manual_seed(config.seed)  # every worker starts from the same weights
     last = ray.train.get_checkpoint()
-    # Pretrained weights that are replaced at once must not be fetched: there may be no way to them.
+    # Pretrained weights that are replaced at once are not fetched: this machine may have no way to them.
     filled = config.train.init_checkpoint is not None or last is not None
     network = checkpoint.empty(config.model) if filled else HOJoint(config.model)
     network = network.to(memory_format=torch.channels_last)
@@ -99,24 +85,25 @@ def start_from(network: HOJoint, uri: str) -> None:
     """Load the weights of a checkpoint of the same network.
 
     Raises:
-        InputError: it cannot be read or is of another network.
+        InputError: the checkpoint cannot be read or holds another network.
     """
     try:
         saved = checkpoint.load(read_uri(uri))
     except InputError as error:
         raise InputError(f"train.init_checkpoint={uri}: {error}") from None
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in saved.weights.items()}
-    if wanted != found:
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    saved_shapes = {name: tuple(value.shape) for name, value in saved.weights.items()}
+    if saved_shapes != shapes:
+        wrong = sum(saved_shapes.get(name) != shapes.get(name) for name in shapes.keys() | saved_shapes.keys())
         raise InputError(
-            f"train.init_checkpoint={uri} holds another network ({len(found)} tensors, {len(wanted)} expected); its "
-            "'model' settings must be those of this run"
+            f"train.init_checkpoint={uri} holds another network ({wrong} of its tensors differ from this run's); give "
+            "the run the 'model' settings that are stored in the checkpoint, or give another checkpoint"
         )
     network.load_state_dict(saved.weights)
 
 
 def _report(training: Training, parents: dict[str, Any], rank: int) -> None:
-    """A checkpoint to the run's storage; a barrier for all workers."""
+    """Send a checkpoint to the run's storage; all workers wait for each other here."""
     metrics = {"steps": training.steps, "loss": training.recent().get("total", float("nan"))}
     if rank != 0:
         ray.train.report(metrics)

@@ -6,6 +6,7 @@ runs no code, and its weights are held to the checksum written with them. The au
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from hojoint.model.released import load_released, save_released
 __all__ = [
     "Checkpoint",
     "empty",
+    "final",
     "load",
     "load_released",
     "network_of",
@@ -41,7 +43,7 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a training run leaves behind, and what it needs to go on."""
+    """What a training run leaves behind, and what it needs to resume (a final one has no optimiser)."""
 
     config: Config
     weights: dict[str, Tensor]
@@ -66,16 +68,35 @@ def save(
     _refuse_unplain(parents, "parents")
     inner = getattr(network, "module", network)  # out of DistributedDataParallel, whose prefix nobody else knows
     weights = {name: value.detach().cpu() for name, value in inner.state_dict().items()}
+    return _to_bytes(
+        Checkpoint(
+            config,
+            weights,
+            None if optimizer is None else optimizer.state_dict(),
+            None if scheduler is None else scheduler.state_dict(),
+            dict(progress),
+            dict(parents),
+            weights_sha256(weights),
+        )
+    )
+
+
+def final(saved: Checkpoint) -> bytes:
+    """The same checkpoint without the optimiser, which has twice the bytes of the weights and only resuming needs."""
+    return _to_bytes(dataclasses.replace(saved, optimizer=None, scheduler=None))
+
+
+def _to_bytes(saved: Checkpoint) -> bytes:
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "config": settings.to_tree(config),
-        "weights": weights,
-        "optimizer": None if optimizer is None else optimizer.state_dict(),
-        "scheduler": None if scheduler is None else scheduler.state_dict(),
-        "progress": dict(progress),
-        "parents": dict(parents),
-        "sha256": weights_sha256(weights),
+        "config": settings.to_tree(saved.config),
+        "weights": saved.weights,
+        "optimizer": saved.optimizer,
+        "scheduler": saved.scheduler,
+        "progress": saved.progress,
+        "parents": saved.parents,
+        "sha256": saved.sha256,
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)

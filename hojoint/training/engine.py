@@ -105,13 +105,13 @@ class Training:
             return means
         return dict(self.history[-1]) if self.history else {}
 
-    def save(self, parents: Mapping[str, Any], *, final: bool = False) -> bytes:
-        """A checkpoint; a final one carries no optimiser, for nobody goes on from it."""
+    def save(self, parents: Mapping[str, Any]) -> bytes:
+        """A checkpoint from which training can resume."""
         return checkpoint.save(
             self.network,
             self.config,
-            optimizer=None if final else self.optimizer,
-            scheduler=None if final else self.scheduler,
+            optimizer=self.optimizer,
+            scheduler=self.scheduler,
             progress={
                 "steps": self.steps,
                 "history": self.history,

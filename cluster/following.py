@@ -1,0 +1,224 @@
+"""Follow a submitted job to its end: hand on its output as it comes, and survive connections that drop.
+
+The output comes over one connection that stays open (Ray's ``tail_job_logs``), so that its bytes are sent once. After a
+drop Ray sends a log from its beginning again, and the part that was handed on is skipped. Where no such connection can
+be made, complete logs are fetched, seldom. The status is asked for at growing intervals. Not here: sending
+(``submission``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ray.exceptions import AuthenticationError, RayError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+POLL_S = (1.0, 30.0)  # from the first interval between two questions for the status to the longest
+GROWTH = 1.5  # of the interval
+ANSWER_S = 30.0  # for one answer; Ray's client itself would wait without end
+LOG_S = 300.0  # for a complete log
+PATIENCE_S = 600.0  # of failed questions in a row: a laptop that changes networks, a tunnel that is opened again
+END_S = 15.0  # for the rest of the output after a job has ended
+STEADY_S = 10.0  # a connection that ends sooner without new output has failed
+TAIL_FAILURES = 3  # in a row; complete logs are fetched after that
+FAULTS = (OSError, RuntimeError, ValueError, RayError)  # of requests, of Ray's client, of a proxy that answers for it
+logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # a line per closed connection
+
+T = TypeVar("T")
+
+
+class FollowingStopped(Exception):
+    """The job cannot be followed any more; the message says why and what to do."""
+
+
+def follow(
+    client: JobSubmissionClient,
+    submission_id: str,
+    say: Callable[[str], None],
+    *,
+    poll_s: tuple[float, float] = POLL_S,
+    patience_s: float = PATIENCE_S,
+) -> tuple[bool, str]:
+    """Hand on the job's output as it comes, until it ends; whether it succeeded, and its last message.
+
+    Raises:
+        FollowingStopped: the cluster has not answered for ``patience_s``, refuses the token or does not know the job.
+    """
+    output = _Output(client, submission_id, say)
+    wait, failing_since = poll_s[0], None
+    try:
+        while True:
+            try:
+                info = _answer(lambda: client.get_job_info(submission_id), ANSWER_S)
+            except FAULTS as error:
+                if failing_since is None:
+                    wait, failing_since = poll_s[0], time.monotonic()
+                _stop_if_hopeless(client, submission_id, error, time.monotonic() - failing_since, patience_s)
+                output.disconnect()  # this connection may be dead too, and nothing would say so
+                time.sleep(wait)
+            else:
+                failing_since = None
+                if info.status.is_terminal():
+                    output.finish()
+                    return info.status is JobStatus.SUCCEEDED, info.message or ""
+                output.pump(wait)
+            wait = min(GROWTH * wait, poll_s[1])
+    finally:
+        output.disconnect()
+
+
+def _stop_if_hopeless(client: Any, submission_id: str, error: Exception, failing_s: float, patience_s: float) -> None:
+    """Raise FollowingStopped unless another try may succeed."""
+    address, reason = client.get_address(), f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    again = f"give the same command again, or run: ray job logs {submission_id} --follow --address={address}"
+    if isinstance(error, AuthenticationError):
+        raise FollowingStopped(
+            f"the cluster at {address} refuses the token ({reason}). {submission_id} continues on the cluster; set "
+            f"RAY_AUTH_TOKEN_PATH to the file of the cluster's token and {again}"
+        ) from error
+    if isinstance(error, RuntimeError) and "does not exist" in str(error):  # a proxy's own 404 says something else
+        raise FollowingStopped(
+            f"the cluster at {address} does not know {submission_id} any more: it was restarted, or the job was "
+            "deleted. Give the same command again to send it again"
+        ) from error
+    if failing_s > patience_s:
+        raise FollowingStopped(
+            f"the cluster at {address} has not answered for {failing_s:.0f} s ({reason}). {submission_id} continues on "
+            f"the cluster; to follow it again, {again}"
+        ) from error
+
+
+class _Output:
+    """What a job prints, handed on once and in order."""
+
+    def __init__(self, client: JobSubmissionClient, submission_id: str, say: Callable[[str], None]) -> None:
+        self._client, self._submission_id, self._say = client, submission_id, say
+        self._said = 0  # characters that were handed on
+        self._tail: _Tail | None = None
+        self._complete = False  # the last connection was closed by the server at the end of the output
+        self._failures = 0  # connections in a row
+
+    def pump(self, seconds: float) -> None:
+        """Hand on what comes within this time; returns at once where the server says that the output has ended."""
+        if self._complete:  # and yet the job has not ended: no other connection at once
+            self._complete = False
+            time.sleep(seconds)
+            return
+        end = time.monotonic() + seconds
+        if self._failures < TAIL_FAILURES:
+            self._tail = self._tail or _Tail(self._client, self._submission_id)
+            self._drain(self._tail, end)
+            if self._complete:
+                return
+        else:
+            with contextlib.suppress(*FAULTS):  # the questions for the status count failures
+                self._fetch()
+        time.sleep(max(0.0, end - time.monotonic()))
+
+    def finish(self) -> None:
+        """Hand on the rest, after the job has ended."""
+        if self._tail is not None:
+            self._drain(self._tail, time.monotonic() + END_S)
+        if self._complete:
+            return
+        try:
+            self._fetch()
+        except FAULTS as error:
+            self._say(f"\n(the end of the output is missing: {error}; see: ray job logs {self._submission_id})\n")
+
+    def disconnect(self) -> None:
+        """Close the connection; the next ``pump`` opens another."""
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
+
+    def _drain(self, tail: _Tail, end: float) -> None:
+        while (left := end - time.monotonic()) > 0:
+            try:
+                text = tail.chunks.get(timeout=left)
+            except queue.Empty:
+                return
+            if text is None:
+                good = tail.useful or tail.closed_well or time.monotonic() - tail.began > STEADY_S
+                self._failures = 0 if good else self._failures + 1
+                self._complete, self._tail = tail.closed_well, None
+                return
+            tail.seen += len(text)
+            tail.useful |= tail.seen > self._said
+            self._hand_on(text, tail.seen)
+
+    def _fetch(self) -> None:
+        text = _answer(lambda: self._client.get_job_logs(self._submission_id), LOG_S)
+        self._hand_on(text, len(text))
+
+    def _hand_on(self, text: str, end: int) -> None:
+        """``text`` ends at character ``end`` of the log; hand on what is new of it."""
+        new = end - self._said
+        if new > 0:
+            self._say(text[-new:])
+            self._said = end
+
+
+class _Tail:
+    """One connection over which a log comes from its beginning, read by a thread; ``chunks`` ends with None."""
+
+    def __init__(self, client: JobSubmissionClient, submission_id: str) -> None:
+        self.chunks: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.began = time.monotonic()
+        self.seen = 0  # characters that the reader of ``chunks`` took
+        self.useful = False  # some of them were new
+        self.closed_well = False  # by the server, which closes at the end of the output
+        self._closing = threading.Event()
+        self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        threading.Thread(target=lambda: asyncio.run(self._read(client, submission_id)), daemon=True).start()
+
+    def close(self) -> None:
+        """Stop reading; the thread ends by itself."""
+        self._closing.set()
+        if self._task is not None:
+            loop, task = self._task
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(task.cancel)
+
+    async def _read(self, client: JobSubmissionClient, submission_id: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = (asyncio.get_running_loop(), task)
+        try:
+            async with contextlib.aclosing(client.tail_job_logs(submission_id)) as chunks:  # type: ignore[type-var]
+                async for text in chunks:
+                    if self._closing.is_set():
+                        return
+                    self.chunks.put(text)
+            self.closed_well = True
+        except (Exception, asyncio.CancelledError):
+            pass  # the reader opens another connection; whether the cluster answers, the status shows
+        finally:
+            self.chunks.put(None)
+
+
+def _answer(call: Callable[[], T], limit_s: float) -> T:
+    """The result of a call that has no time limit itself; TimeoutError after ``limit_s``."""
+    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((call(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()  # daemon: an answer that never comes must not hold the exit
+    try:
+        value, error = answers.get(timeout=limit_s)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {limit_s:g} s") from None
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]

@@ -1,0 +1,77 @@
+"""The board and the bar: one of each for labelling and training, lines where stderr is a file."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from cluster import progress
+from cluster.training import run as training
+
+
+@pytest.fixture
+def board(monkeypatch):
+    """A board in this process, read without Ray."""
+    inner = progress.Board.__ray_metadata__.modified_class()
+    monkeypatch.setattr(progress.ray, "get", lambda value, timeout: value)
+    remote = {name: SimpleNamespace(remote=getattr(inner, name)) for name in ("add", "put", "read")}
+    return SimpleNamespace(**remote)
+
+
+def test_a_board_sums_counts_and_replaces_values(board):
+    board.add.remote(done=2, frames=80)
+    board.add.remote(done=1, frames=40)
+    board.put.remote(stage="training", loss=2.0)
+    board.put.remote(loss=1.0)
+    assert board.read.remote() == {"done": 3, "frames": 120, "stage": "training", "loss": 1.0}
+
+
+def test_a_file_gets_a_line_now_and_then_and_no_bar(capsys, monkeypatch):
+    monkeypatch.setattr(progress.time, "monotonic", iter([0.0, 10.0, 31.0, 31.0, 40.0, 70.0, 70.0]).__next__)
+    with progress.Bar("labelling", "video", total=100, done=10) as bar:
+        for done in (20, 30, 40, 50):
+            bar.move(done, "8.0 frames/s")
+    assert capsys.readouterr().err.splitlines() == [
+        "labelling: 30 of 100 videos, 8.0 frames/s",
+        "labelling: 50 of 100 videos, 8.0 frames/s",
+    ]
+
+
+def test_a_terminal_gets_a_bar_that_ends_at_its_total(board, capsys, monkeypatch):
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    text = training._position(2)
+    with progress.Progress(board, "teacher", "step", total=160, text=text) as bar:
+        board.put.remote(stage="training", done=5, loss=3.25)
+        bar._look()
+        assert bar._bar.done == 5
+    assert bar._bar.done == 160
+    err = capsys.readouterr().err
+    assert "teacher" in err
+    assert "epoch 2.5, loss 3.25" in err
+
+
+def test_a_bar_never_passes_its_total(board):
+    with progress.Progress(board, "labelling", "video", total=4, done=2, text=progress.FrameRate()) as bar:
+        board.add.remote(done=3, frames=9)  # one of them by an attempt that began again
+        bar._look()
+        assert bar._bar.done == 4
+
+
+def test_a_run_that_fails_leaves_the_bar_where_it_was(board):
+    with pytest.raises(RuntimeError), progress.Progress(board, "a", "step", total=9, text=lambda state: "") as bar:  # noqa: PT012
+        board.put.remote(done=3)
+        bar._look()
+        raise RuntimeError
+    assert bar._bar.done == 3
+
+
+def test_a_board_that_does_not_answer_costs_nothing(monkeypatch):
+    def no_answer(value, timeout):
+        raise progress.ray.exceptions.GetTimeoutError
+
+    monkeypatch.setattr(progress.ray, "get", no_answer)
+    silent = SimpleNamespace(read=SimpleNamespace(remote=lambda: None))
+    with progress.Progress(silent, "a", "step", total=9, text=lambda state: "") as bar:
+        bar._look()
+    assert bar._bar.done == 0
