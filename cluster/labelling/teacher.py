@@ -15,25 +15,24 @@ import math
 import os
 import pickle
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from cluster.labelling import commits, sharing
 from cluster.labelling.attempts import Ledger
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
+from cluster.labelling.results import Pixels, UnitResult
 from cluster.labelling.units import Unit, Video
 from cluster.store import open_store, read_uri
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, labels, tables, tta
+from hojoint.labelling import labels, tta
 from hojoint.labelling.video import Decoded
 from hojoint.model import checkpoint
 from hojoint.records import Clip, Frames, PseudoLabels
@@ -99,7 +98,7 @@ class Teacher:
             return None
         ledger = Ledger(self._store, unit.unit_id, self._job.driver)
         suspicion = ledger.suspicion(self._job.config.labelling.attempts)
-        result = _Result(self.config, started=time.time())
+        result = UnitResult(self.config, started=time.time())
         for video_id, deaths in sorted(suspicion.guilty.items()):
             message = f"the process that worked on it died, {deaths} times"
             result.fail(Failure(video_id, "process", "killed_worker", message, deaths))
@@ -131,7 +130,7 @@ class Teacher:
     def close(self) -> None:
         self._decoder.close()
 
-    def _label(self, groups: Iterable[Sequence[Video]], ledger: Ledger, result: _Result) -> None:
+    def _label(self, groups: Iterable[Sequence[Video]], ledger: Ledger, result: UnitResult) -> None:
         """Decode ahead, predict group by group, and note beforehand which videos are in progress."""
         todo = [with_clips for group in groups if (with_clips := [video for video in group if video.clips])]
         in_progress: set[str] = set()
@@ -160,7 +159,7 @@ class Teacher:
             in_progress.difference_update(video.video_id for video in group)
             self._progress(*result.counts.since(before))
 
-    def _predict(self, videos: Sequence[Pixels], result: _Result) -> None:
+    def _predict(self, videos: Sequence[Pixels], result: UnitResult) -> None:
         """Label the videos together; if that fails one by one, so that a fault costs one video."""
         if not videos:
             return
@@ -207,73 +206,6 @@ class Teacher:
         )
         assert [label.clip.clip_id for label in clip_labels] == [clip.clip_id for clip in clips]
         return clip_labels
-
-
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """A decoded video: its clips, cut to the frames it holds, and their pixels."""
-
-    video: Video
-    clips: list[Clip]
-    frames: list[Frames]
-    absent: int  # annotated frames beyond the end of the video, or in clips that became too short
-    short: int  # clips that became too short
-
-
-class _Result:
-    """What an attempt at a unit has so far. Pixels are dropped as soon as the kept ones are in a table."""
-
-    def __init__(self, config: Config, started: float) -> None:
-        self.config = config
-        self.started = started
-        self.counts = Counts()
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._failures: list[Failure] = []
-        self._tables: dict[str, list[pa.Table]] = {"predictions": [], "pseudo_labels": []}
-
-    def fail(self, failure: Failure) -> None:
-        self._failures.append(failure)
-        self.counts.listed += 1
-        self.counts.quarantined += 1
-        self.counts.quarantine[failure.kind] += 1
-
-    def nothing_to_label(self, video: Video) -> None:
-        assert not video.clips
-        self.counts.listed += 1
-        self.counts.empty += 1
-
-    def take(self, videos: Sequence[Pixels], clip_labels: Sequence[PseudoLabels]) -> None:
-        frames = [pixels for video in videos for pixels in video.frames]
-        began = time.perf_counter()
-        predictions = tables.predictions_table(clip_labels)
-        pseudo_labels = tables.pseudo_labels_table(clip_labels, frames, self.config)
-        self.seconds["tables"] += time.perf_counter() - began
-        self._tables["predictions"].append(predictions)
-        self._tables["pseudo_labels"].append(pseudo_labels)
-        verdicts = Counter(verdict for label in clip_labels for verdict in label.verdicts)
-        kept = verdicts.pop(filters.KEPT, 0)
-        labelled = {label.clip.video_id for label in clip_labels if filters.KEPT in label.verdicts}
-        counts = self.counts
-        counts.listed += len(videos)
-        counts.labelled += len(labelled)
-        counts.empty += len(videos) - len(labelled)
-        counts.clips += len(clip_labels)
-        counts.absent += sum(video.absent for video in videos)
-        counts.short_clips += sum(video.short for video in videos)
-        counts.kept += kept
-        counts.predicted += kept + verdicts.total()
-        counts.rejected += verdicts
-
-    def tables(self) -> dict[str, pa.Table]:
-        schemas = {"predictions": tables.PREDICTIONS_SCHEMA, "pseudo_labels": tables.PSEUDO_LABELS_SCHEMA}
-        joined = {name: pa.concat_tables([schemas[name].empty_table(), *parts]) for name, parts in self._tables.items()}
-        return joined | {"quarantine": commits.quarantine_table(self._failures)}
-
-    def check(self, unit: Unit) -> None:
-        """Assert that every video and every frame is counted."""
-        counts = self.counts
-        assert counts.listed == len(unit.videos) == counts.labelled + counts.empty + counts.quarantined, counts
-        assert counts.predicted == counts.kept + counts.rejected.total(), counts
 
 
 def groups_of(videos: Sequence[T], size: int) -> Iterator[Sequence[T]]:
