@@ -1,6 +1,6 @@
 """Peak memory of this process and of its descendants, by name, read from /proc while work is in progress.
 
-Ray's workers are grandchildren of the driver and carry their class in their title (``ray::TeacherActor...``). Counted
+Ray's workers are grandchildren of the driver and carry their class in their title (``ray::MapWorker...``). Counted
 is resident memory without shared pages, because every process maps the object store. Linux only; other systems have no
 numbers.
 """
@@ -82,7 +82,7 @@ def _private_mb(pid: int) -> float | None:
 def _name(pid: int) -> str:
     """'teacher' for an actor, 'decoder' for its child, 'ray' for Ray's own processes, else 'other'."""
     line = _read(pid, "cmdline").replace("\0", " ")
-    if line.startswith("ray::TeacherActor") or line.startswith("ray::MapWorker"):
+    if line.startswith("ray::MapWorker"):
         return "teacher"
     if "hojoint.labelling.video" in line:
         return "decoder"

@@ -21,7 +21,7 @@ from typing import Any
 import ray
 import torch
 
-from cluster.store.s3 import CHECKSUMS
+from cluster.store.base import CHECKSUMS
 from hojoint.config import ClusterConfig
 from hojoint.errors import InputError
 

@@ -24,7 +24,7 @@ def job(config: Config, dry_run: bool) -> None:
     if config.videos.root is not None:
         something.find_videos(config.videos.root)  # says now what a worker would find late
     if dry_run:
-        print(refiltering.describe(config))
+        refiltering.dry_run(config)
         return
     report = refiltering.refilter(config)
     print(pseudo_label.summary(report))

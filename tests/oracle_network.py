@@ -19,7 +19,7 @@ class OracleNetwork(torch.nn.Module):
     """Stands in for HOJoint. ``truths``: clip id -> (joints_px (T, 21, 2), rotations (T, 16, 3, 3), betas (T, 10)).
 
     Rotations are those of the right-hand model in the scene that the network sees, mirrored or not. On the side listed
-    in ``lost`` it sees the right 2D joints but has no idea of the pose.
+    in ``lost`` it sees the right 2D joints but does not know the pose.
     """
 
     def __init__(self, *, input_px: int = 64, lost: dict[str, bool] | None = None) -> None:
@@ -40,14 +40,14 @@ class OracleNetwork(torch.nn.Module):
             if flipped:  # the turn of the scene after it was mirrored
                 linear = linear @ torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64))
             turn = geometry.rotation_z(torch.atan2(linear[:, 1, 0], linear[:, 0, 0])).float()
-            seen = rotations.clone()
-            seen[:, 0] = turn @ seen[:, 0]
+            answer = rotations.clone()
+            answer[:, 0] = turn @ answer[:, 0]
             if self.lost.get(clip.clip_id) is flipped:
-                seen = geometry.axis_angle_to_matrix(torch.full((*seen.shape[:2], 3), 0.9))
+                answer = geometry.axis_angle_to_matrix(torch.full((*answer.shape[:2], 3), 0.9))
             px = geometry.apply_affine(views.affines, joints)
             for n, box in enumerate(views.hand_boxes):
                 box_units = (px[n] - box[:2]) / (box[2:] - box[:2])
-                self.known[_key(box, views.object_boxes[n])] = (box_units, seen[n], betas[n])
+                self.known[_key(box, views.object_boxes[n])] = (box_units, answer[n], betas[n])
 
     def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool = True) -> Any:
         assert not with_object

@@ -68,7 +68,7 @@ rgw_dns_name =
 
 @dataclass(frozen=True)
 class Server:
-    """Where a started server is."""
+    """Address of a started server."""
 
     endpoint: str
 
@@ -127,20 +127,20 @@ def _start(folder: Path) -> str:
         _run(folder, "ceph-authtool", keyring, "--gen-key", "-n", name, *pairs)
     mon_map = str(folder / "monmap")
     _run(folder, "monmaptool", "--create", "--fsid", fsid, "--addv", "a", f"v2:127.0.0.1:{mon}", mon_map, "--clobber")
-    own = ("-c", str(conf))
-    _run(folder, "ceph-mon", *own, "-i", "a", "--mkfs", "--monmap", mon_map, "--keyring", keyring)
-    _run(folder, "ceph-mon", *own, "-i", "a")
-    _run(folder, "ceph", *own, "auth", "import", "-i", keyring)
+    cluster = ("-c", str(conf))
+    _run(folder, "ceph-mon", *cluster, "-i", "a", "--mkfs", "--monmap", mon_map, "--keyring", keyring)
+    _run(folder, "ceph-mon", *cluster, "-i", "a")
+    _run(folder, "ceph", *cluster, "auth", "import", "-i", keyring)
     disk = str(uuid.uuid4())
-    _run(folder, "ceph", *own, "osd", "new", disk)
-    _run(folder, "ceph-osd", *own, "-i", "0", "--mkfs", "--osd-uuid", disk)
-    _run(folder, "ceph-osd", *own, "-i", "0")
-    _wait("the disk", lambda: "1 up" in _run(folder, "ceph", *own, "osd", "stat"))
-    _run(folder, "radosgw", *own, "-n", "client.rgw")
+    _run(folder, "ceph", *cluster, "osd", "new", disk)
+    _run(folder, "ceph-osd", *cluster, "-i", "0", "--mkfs", "--osd-uuid", disk)
+    _run(folder, "ceph-osd", *cluster, "-i", "0")
+    _wait("the disk", lambda: "1 up" in _run(folder, "ceph", *cluster, "osd", "stat"))
+    _run(folder, "radosgw", *cluster, "-n", "client.rgw")
     endpoint = f"http://127.0.0.1:{port}"
     _wait("the gateway", lambda: _answers(endpoint))
     user = ("user", "create", "--uid=t", "--display-name=t", f"--access-key={KEY}", f"--secret-key={SECRET}")
-    _run(folder, "radosgw-admin", *own, *user)
+    _run(folder, "radosgw-admin", *cluster, *user)
     return endpoint
 
 

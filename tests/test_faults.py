@@ -1,6 +1,6 @@
 """Labelling on real Ray, with real SIGKILLs: every row once, whatever dies, and the killer found.
 
-The rows that must come out are those of an unbroken run, made here once by a Teacher in this process.
+The expected rows are those of an unbroken run, made here once by a Teacher in this process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cluster import session
 from cluster.labelling import commits
 from cluster.labelling import run as labelling
 from cluster.labelling.teacher import LabellingJob, Teacher
-from cluster.store import LocalStore
+from cluster.store.local import LocalStore
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
 
@@ -46,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(made: Path) -> Path:
-    """The output of a run that nothing befell."""
+    """The output of a run without faults."""
     config = wild.config_of(made, made / "unbroken", **SLOW)
     store = LocalStore(made / "unbroken")
     plan = labelling.make_plan(config, store)
@@ -63,7 +63,7 @@ def ray_session(made: Path) -> Iterator[None]:
         yield
 
 
-def assert_whole(output: Path | str, unbroken: Path) -> None:
+def assert_complete(output: Path | str, unbroken: Path) -> None:
     for table in commits.TABLES:
         wild.assert_same_rows(wild.rows_of(output, table), wild.rows_of(unbroken, table))
     ids = [(row["clip_id"], row["frame"]) for row in wild.rows_of(output, "predictions").to_pylist()]
@@ -71,7 +71,7 @@ def assert_whole(output: Path | str, unbroken: Path) -> None:
 
 
 def start_job(config: Config, folder: Path, **environment: str) -> subprocess.Popen[str]:
-    """``python -m jobs.pseudo_label`` as a user runs it, in a process of its own."""
+    """``python -m jobs.pseudo_label`` as a user runs it, in a separate process."""
     path = folder / f"config-{time.monotonic_ns()}.yaml"
     path.write_text(yaml.safe_dump(to_tree(config)))
     return subprocess.Popen(
@@ -85,8 +85,8 @@ def start_job(config: Config, folder: Path, **environment: str) -> subprocess.Po
 
 
 def finished(job: subprocess.Popen[str]) -> tuple[int, str]:
-    said, _ = job.communicate(timeout=PATIENCE_S)
-    return job.returncode, said
+    printed, _ = job.communicate(timeout=PATIENCE_S)
+    return job.returncode, printed
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
@@ -101,7 +101,7 @@ def committed(output: Path) -> int:
 
 
 def teacher_pids(output: Path) -> set[int]:
-    """Processes that have videos in hand, as the ledger knows them."""
+    """Processes that work on videos, from the ledger."""
     pids = set()
     for path in (output / "attempts").glob("*/*.json"):
         try:
@@ -119,7 +119,7 @@ def runs(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_a_driver_killed_in_the_middle_is_started_again_and_every_row_is_there_once(
+def test_a_killed_driver_started_again_writes_every_row_once(
     made: Path, unbroken: Path, tmp_path: Path, ray_session: None
 ) -> None:
     output = tmp_path / "out"
@@ -135,7 +135,7 @@ def test_a_driver_killed_in_the_middle_is_started_again_and_every_row_is_there_o
     report = labelling.label(config)
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())  # nothing committed is done again
     assert report["videos"] == {"listed": VIDEOS, "labelled": VIDEOS, "empty": 0, "quarantined": 0}
-    assert_whole(output, unbroken)
+    assert_complete(output, unbroken)
     assert not teacher_pids(output)
     named = {key for table in commits.TABLES for key in commits.committed_files(LocalStore(output), table)}
     assert {path.relative_to(output).as_posix() for path in output.rglob("*.parquet")} == named
@@ -147,10 +147,10 @@ def test_a_worker_killed_in_the_middle_costs_nothing(
     output, killed = tmp_path / "out", []
     real = labelling._watch_budget
 
-    def kill_one(config, total):  # called at every commit that the driver hears of
+    def kill_one(config, total):  # called at every commit that the driver receives
         real(config, total)
         if committed(output) >= 2 and not killed:
-            wait_for(lambda: teacher_pids(output) or committed(output) == UNITS, "a unit in hand")
+            wait_for(lambda: teacher_pids(output) or committed(output) == UNITS, "a unit in progress")
             killed.extend(teacher_pids(output))
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
@@ -159,14 +159,11 @@ def test_a_worker_killed_in_the_middle_costs_nothing(
     report = labelling.label(wild.config_of(made, output, **SLOW))
     assert killed
     assert report["videos"]["quarantined"] == 0
-    assert_whole(output, unbroken)
+    assert_complete(output, unbroken)
 
 
 class Poisoned(Teacher):
-    """A video whose frames kill the process that looks at them, as a driver fault or a lack of memory would."""
-
-    def __init__(self, job: LabellingJob, watched: object) -> None:
-        super().__init__(job)
+    """A video whose frames kill the process that reads them, as a driver fault or a lack of memory would."""
 
     def _call(self, clips, frames):
         if any(clip.video_id == "105" for clip in clips):
@@ -178,8 +175,8 @@ def test_a_video_that_kills_its_process_is_found_and_quarantined(
     made: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(labelling, "TeacherActor", Poisoned)
-    options = {"labelling": {"unit_videos": 8, "limit": 8, "batch_views": 1000}}  # several videos in hand at once
+    monkeypatch.setattr(labelling, "reporting_teacher", lambda job, watched: Poisoned(job))
+    options = {"labelling": {"unit_videos": 8, "limit": 8, "batch_views": 1000}}  # several videos in progress at once
     report = labelling.label(wild.config_of(made, tmp_path / "out", **options))
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert report["videos"] == {"listed": 8, "labelled": 7, "empty": 0, "quarantined": 1}
@@ -187,14 +184,16 @@ def test_a_video_that_kills_its_process_is_found_and_quarantined(
     assert (row["video_id"], row["class"], row["attempts"]) == ("105", "killed_worker", 2)
 
 
-def test_what_a_teacher_refuses_in_its_constructor_reaches_the_driver_as_its_message_alone(
+def test_an_input_error_of_a_starting_actor_is_its_message_alone(
     made: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = labelling.make_plan
     monkeypatch.setattr(
         labelling, "make_plan", lambda *given: dataclasses.replace(real(*given), teacher_sha256="0" * 64)
     )
-    with pytest.raises(InputError, match=r"^teacher\.checkpoint changed while the run was under way \(now \w+\)$"):
+    with pytest.raises(
+        InputError, match=r"^teacher\.checkpoint changed during the run: expected 0+, found \w+\. Restore it.*output$"
+    ):
         labelling.label(wild.config_of(made, tmp_path / "out"))
 
 
@@ -205,33 +204,33 @@ def test_two_drivers_at_once_give_every_row_once(made: Path, unbroken: Path, tmp
     with start_job(config, tmp_path) as other:
         wait_for(lambda: (output / "run.json").exists() and teacher_pids(output), "the other driver's first unit")
         report = labelling.label(config)
-        code, said = finished(other)
-    assert code == 0, said
+        code, printed = finished(other)
+    assert code == 0, printed
     assert report["videos"]["labelled"] == VIDEOS
     assert committed(output) == UNITS
-    assert_whole(output, unbroken)
+    assert_complete(output, unbroken)
 
 
 @pytest.mark.s3
 @pytest.mark.slow
 def test_the_same_command_labels_into_a_real_s3_server(made: Path, unbroken: Path, tmp_path: Path, bucket: str) -> None:
     output = f"{bucket}/labels/of/today"
-    code, said = finished(start_job(wild.config_of(made, output, **SLOW), tmp_path))
-    assert code == 0, said
-    assert f"{VIDEOS} labelled" in said
-    assert_whole(output, unbroken)
-    code, said = finished(start_job(wild.config_of(made, output, **SLOW), tmp_path))
-    assert code == 0, said
-    assert "nothing to do" in said
+    code, printed = finished(start_job(wild.config_of(made, output, **SLOW), tmp_path))
+    assert code == 0, printed
+    assert f"{VIDEOS} labelled" in printed
+    assert_complete(output, unbroken)
+    code, printed = finished(start_job(wild.config_of(made, output, **SLOW), tmp_path))
+    assert code == 0, printed
+    assert "nothing to do" in printed
 
 
-def test_an_error_budget_that_is_used_up_ends_the_command_with_1_and_a_reason(tmp_path: Path) -> None:
+def test_an_exceeded_error_budget_ends_with_1_and_a_reason(tmp_path: Path) -> None:
     wild.write_wild(tmp_path, good=4)
     for video_id in ("100", "101", "102"):
         (tmp_path / "videos" / f"{video_id}.webm").write_bytes(b"no video")
     wild.write_teacher(tmp_path / "teacher.pt")
     options = {"labelling": {"unit_videos": 4, "error_budget_count": 1}}
-    code, said = finished(start_job(wild.config_of(tmp_path, tmp_path / "out", **options), tmp_path))
+    code, printed = finished(start_job(wild.config_of(tmp_path, tmp_path / "out", **options), tmp_path))
     assert code == 1
-    assert "failed: 3 of 4 videos so far are quarantined (3 not_video)" in said
-    assert "Traceback" not in said
+    assert "failed: 3 of 4 videos so far are quarantined (3 not_video)" in printed
+    assert "Traceback" not in printed

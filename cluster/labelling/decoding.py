@@ -1,9 +1,9 @@
 """Guarded decoding: videos are decoded ahead of inference in child processes that may hang or die.
 
-``GuardedDecoder.decode`` takes requests and gives answers in the same order, a few ahead of whoever consumes them. A
-child that misses its deadline is killed and replaced; one that crashes is replaced; either costs its own video, which
-is tried once more and then becomes a ``Failure``. Frames come through a pipe and never leave the machine. Not here:
-what a child checks (hojoint.labelling.video), who writes a failure down.
+``GuardedDecoder.decode`` takes requests and returns answers in the same order, a few ahead of the consumer. A child
+that misses its deadline is killed and replaced; one that crashes is replaced. Either costs one video, which is tried
+once more and then becomes a ``Failure``. Frames come through a pipe and never leave the machine. Not here: what a child
+checks (hojoint.labelling.video), who records a failure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -32,26 +31,26 @@ from hojoint.config import LabellingConfig
 from hojoint.labelling import video
 from hojoint.labelling.video import Decoded, Limits
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]  # holds the package that a child imports
 ATTEMPTS = 2
 RETRIED = ("crashed", "timeout", "unreadable")  # may be the machine's fault (its memory, its load, its disks)
-START_S = 60.0  # for a child to import its libraries on a busy machine; no video's fault
-PIPE_BYTES = 2**20  # Linux's limit for a user; 64 KB pipes cost a switch of process per 64 KB
+START_S = 60.0  # for a child to import its libraries on a busy machine; never a video's fault
+PIPE_BYTES = 2**20  # Linux's limit for a user; the default pipe costs a switch of process per 64 KB
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One video and the frames wanted of it."""
+    """One video and the frames to decode."""
 
     video_id: str
     path: str
-    numbers: np.ndarray | None  # (T,) frame numbers; nothing means all
+    numbers: np.ndarray | None  # (T,) frame numbers; None means all
     annotated_frames: int
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a video gave no labels; becomes a row of ``quarantine/``."""
+    """Why a video has no labels; becomes a row of ``quarantine/``."""
 
     video_id: str
     stage: str  # 'decode', 'predict' or 'process'
@@ -84,8 +83,8 @@ class GuardedDecoder:
 
     @classmethod
     def of(cls, config: LabellingConfig, *, ahead: int) -> GuardedDecoder:
-        """As the settings say."""
-        # A child holds the frames once as the decoder made them and once more for the way out.
+        """With the settings of labelling."""
+        # A child holds the frames twice: as the decoder made them, and on their way out.
         limits = Limits(config.max_frame_px, config.max_frames, config.decode_memory_mb * 2**20 // 2)
         return cls(
             children=config.decode_children,
@@ -96,7 +95,7 @@ class GuardedDecoder:
         )
 
     def decode(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Decoded | Failure]]:
-        """Answers in the order of the requests; at most ``ahead`` videos are decoded and not yet consumed."""
+        """Answers in the order of the requests; at most ``ahead`` videos are decoded but not yet consumed."""
         waiting: deque[tuple[Request, Future[Decoded | Failure]]] = deque()
         try:
             for request in requests:
@@ -112,18 +111,10 @@ class GuardedDecoder:
                 future.cancel()
 
     def close(self) -> None:
-        """End the children. A process that dies without this leaves none either: they end with their stdin."""
+        """End the children. They also end with their stdin, so a process that dies without this leaves none."""
         for child in self._children:
             child.kill(for_good=True)
         self._threads.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> GuardedDecoder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _one(self, request: Request) -> Decoded | Failure:
         child = self._free.get()
@@ -189,12 +180,12 @@ class _Child:
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 assert pipe is not None
-                with contextlib.suppress(BrokenPipeError):  # bytes that the child did not take
+                with contextlib.suppress(BrokenPipeError):  # bytes that the child did not read
                     pipe.close()
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is not None:
-            self.kill()  # it died between two videos: neither is to blame
+            self.kill()  # it died between two videos, so neither caused it
         with self._lock:
             if self._closed:
                 raise video.VideoError("crashed", "the decoder was closed")

@@ -1,7 +1,7 @@
-"""Folders that the nodes of a cluster do not share: found out where a file is missing, and said as what it is.
+"""Folders that the nodes of a cluster do not share: found where a file is missing, and reported as what they are.
 
-The driver lists files and reads commits, Teachers on other nodes read and write them; a path that means another folder
-there would otherwise look like broken videos, or like work that vanished. Not here: videos that are broken
+The driver lists files and reads commits, actors on other nodes read and write them. A path that means another folder
+on a node would otherwise look like broken videos, or like work that vanished. Not here: videos that are broken
 (cluster.labelling.decoding).
 """
 
@@ -17,19 +17,30 @@ from hojoint.errors import InputError
 
 
 def check_video(path: str, failure: Failure) -> None:
-    """Raise InputError where a file that the driver listed is not on this node: that is no fault of the video."""
-    if failure.kind == "missing" and not os.path.lexists(path):  # a link to nowhere is there
+    """Raise InputError if a file that the driver listed does not exist on this node: not the video's fault."""
+    if failure.kind == "missing" and not os.path.lexists(path):  # a broken link exists
         raise InputError(
-            f"{path} was listed by the driver and is not there on the node {socket.gethostname()}: the nodes do not "
-            f"share {os.path.dirname(path)}, or the file was removed meanwhile. Give a videos.root that all nodes see "
-            "under one path; the same command then goes on from here"
+            f"{path} was listed by the driver and does not exist on the node {socket.gethostname()}: the nodes do not "
+            f"share {os.path.dirname(path)}, or the file was removed meanwhile. Set videos.root to a folder that all "
+            "nodes see under one path; the same command then resumes"
+        )
+
+
+def check_source(store: Store, key: str) -> None:
+    """Raise InputError if a file that the driver has seen in ``store`` does not exist on this node."""
+    if not store.exists(key):
+        raise InputError(
+            f"{store.uri(key)} was listed by the driver and does not exist on the node {socket.gethostname()}: the "
+            f"nodes do not share {store.root}. Set data.pseudo.labels to a folder that all nodes see under one path, "
+            "or to s3://bucket/prefix; the same command then resumes"
         )
 
 
 def check_commits(store: Store, missing: Sequence[str]) -> None:
-    """Raise InputError where there are units that a Teacher has committed and the driver does not see."""
+    """Raise InputError if actors have committed units that the driver does not see."""
     if missing:
         raise InputError(
-            f"{len(missing)} units (as {missing[0]}) are done and not in {store.root}: the nodes that did them do not "
-            "share that folder with this one. Give an output that all nodes see under one path, or s3://bucket/prefix"
+            f"{len(missing)} units (the first: {missing[0]}) are done and not in {store.root}: the nodes that did them "
+            "do not share that folder with this one. Set output to a folder that all nodes see under one path, or to "
+            "s3://bucket/prefix"
         )

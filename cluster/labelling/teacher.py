@@ -1,9 +1,9 @@
 """The Teacher: an actor that holds one network on one device and labels unit after unit (Sec. 5.1).
 
 A unit goes in, its commit comes out; nothing large crosses the network. Children decode the next videos while the
-network works on these; a video that cannot be decoded or predicted becomes a quarantine row and takes nothing with it.
-The class is plain Python: Ray Data makes it an actor, a test or a benchmark calls it as it is. Not here: what a label
-is (hojoint.labelling.labels), which units there are (cluster.labelling).
+network works on these. A video that cannot be decoded or predicted becomes a quarantine row and costs no other video.
+The class is plain Python: Ray Data makes it an actor, a test or a benchmark calls it directly. Not here: what a label
+is (hojoint.labelling.labels), which units exist (cluster.labelling.units).
 """
 
 from __future__ import annotations
@@ -15,31 +15,30 @@ import math
 import os
 import pickle
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from cluster.labelling import commits, sharing
 from cluster.labelling.attempts import Ledger
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
+from cluster.labelling.results import Pixels, UnitResult
 from cluster.labelling.units import Unit, Video
 from cluster.store import open_store, read_uri
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, labels, tables, tta
+from hojoint.labelling import labels, tta
 from hojoint.labelling.video import Decoded
 from hojoint.model import checkpoint
 from hojoint.records import Clip, Frames, PseudoLabels
 
-FRAMES_PER_VIDEO = 40  # of Something-Something, about; sizes groups only
-MAX_GROUP = 16  # videos decoded and held at once, each some 14 MB
+FRAMES_PER_VIDEO = 40  # about, in Something-Something; only sizes groups
+MAX_GROUP = 16  # videos decoded and held at once, about 14 MB each
 BROKEN_DEVICE = ("CUDA error", "device-side assert")
 
 T = TypeVar("T")
@@ -47,32 +46,35 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LabellingJob:
-    """What every Teacher of a run is told."""
+    """What every Teacher of a run receives."""
 
-    config: Config  # as the user gave it; the checkpoint's own settings replace model, mano and crop
+    config: Config  # as the user set it; the checkpoint's settings replace model, mano and crop
     output: str
     teacher_sha256: str  # of the weights; a file that changes during a run is refused
     driver: str  # names this driver in the attempt ledger
 
 
 Progress = Callable[[dict[str, int], dict[str, int]], None]
-"""Told of every group that is finished: videos by outcome, frames by verdict."""
+"""Called with every finished group: videos by outcome, frames by verdict."""
 
 
 class Teacher:
-    """Callable on rows ``{"unit": pickled Unit}``; gives ``{"commit": JSON bytes, or empty if another was first}``."""
+    """Callable on rows ``{"unit": pickled Unit}``; returns ``{"commit": JSON bytes}``, empty if another was first."""
 
     def __init__(self, job: LabellingJob, progress: Progress | None = None) -> None:
         self._job = job
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
         self._progress = progress or (lambda videos, frames: None)
         cluster = job.config.cluster
-        # Never more threads than CPUs of its own: two Teachers on two cores with two threads each are slower than one.
-        own_cpus = max(1, math.ceil(cluster.teacher_cpus))
-        torch.set_num_threads(min(cluster.threads or own_cpus, own_cpus))
+        # Never more threads than this Teacher's CPUs: two Teachers on two cores, each with two threads, are slower.
+        cpus = max(1, math.ceil(cluster.teacher_cpus))
+        torch.set_num_threads(min(cluster.threads or cpus, cpus))
         network, self.config, sha256 = checkpoint.open_teacher(read_uri(str(job.config.teacher.checkpoint)), job.config)
         if sha256 != job.teacher_sha256:
-            raise InputError(f"teacher.checkpoint changed while the run was under way (now {sha256[:12]})")
+            raise InputError(
+                f"teacher.checkpoint changed during the run: expected {job.teacher_sha256[:12]}, found {sha256[:12]}. "
+                "Restore it, or label into another output"
+            )
         labelling = job.config.labelling
         self._predictor = tta.HandPredictor(
             network.to(memory_format=torch.channels_last),  # a quarter less time on a CPU
@@ -91,14 +93,14 @@ class Teacher:
         return {"commit": b"" if commit is None else commit.to_bytes()}
 
     def work(self, unit: Unit) -> Commit | None:
-        """Label one unit and commit it; nothing where another attempt has or was first."""
+        """Label one unit and commit it; None if another attempt has committed it."""
         if self._store.exists(commits.commit_key(unit.unit_id)):
             return None
         ledger = Ledger(self._store, unit.unit_id, self._job.driver)
         suspicion = ledger.suspicion(self._job.config.labelling.attempts)
-        result = _Result(self.config, started=time.time())
+        result = UnitResult(self.config, started=time.time())
         for video_id, deaths in sorted(suspicion.guilty.items()):
-            message = f"the process that had it in hand died, {deaths} times"
+            message = f"the process that worked on it died, {deaths} times"
             result.fail(Failure(video_id, "process", "killed_worker", message, deaths))
         waiting = [video for video in unit.videos if video.video_id not in suspicion.guilty]
         trusted = [video for video in waiting if video.video_id not in suspicion.suspects]
@@ -111,7 +113,7 @@ class Teacher:
         self._label(groups_of(trusted, self.group_size), ledger, result)
         for video in waiting:
             if video.video_id in suspicion.suspects:
-                self._label([[video]], ledger, result)  # alone: nothing else is in hand if it kills again
+                self._label([[video]], ledger, result)  # alone: if it kills again, it is found
         result.check(unit)
         commit = commits.commit(
             self._store,
@@ -128,15 +130,15 @@ class Teacher:
     def close(self) -> None:
         self._decoder.close()
 
-    def _label(self, groups: Iterable[Sequence[Video]], ledger: Ledger, result: _Result) -> None:
-        """Decode ahead, predict group by group, and note beforehand which videos are in hand."""
+    def _label(self, groups: Iterable[Sequence[Video]], ledger: Ledger, result: UnitResult) -> None:
+        """Decode ahead, predict group by group, and note beforehand which videos are in progress."""
         todo = [with_clips for group in groups if (with_clips := [video for video in group if video.clips])]
-        in_hand: dict[str, Video] = {}
+        in_progress: set[str] = set()
 
         def requests() -> Iterator[Request]:
             for group in todo:
-                in_hand.update({video.video_id: video for video in group})
-                ledger.note(in_hand)
+                in_progress.update(video.video_id for video in group)
+                ledger.note(in_progress)
                 yield from (request_of(video) for video in group)
 
         answers = self._decoder.decode(requests())
@@ -154,12 +156,11 @@ class Teacher:
                     decoded.append((video, answer))
             result.seconds["waiting_for_frames"] += time.perf_counter() - began
             self._predict([with_pixels(*pair, self._job.config) for pair in decoded], result)
-            for video in group:
-                del in_hand[video.video_id]
+            in_progress.difference_update(video.video_id for video in group)
             self._progress(*result.counts.since(before))
 
-    def _predict(self, videos: Sequence[Pixels], result: _Result) -> None:
-        """Label the videos together; where that fails one by one, so that a fault costs its own video."""
+    def _predict(self, videos: Sequence[Pixels], result: UnitResult) -> None:
+        """Label the videos together; if that fails one by one, so that a fault costs one video."""
         if not videos:
             return
         began = time.perf_counter()
@@ -168,12 +169,12 @@ class Teacher:
             result.take(videos, self.labelled(videos))
         except Exception as error:
             if any(sign in str(error) for sign in BROKEN_DEVICE):
-                os._exit(1)  # no later call on this device can succeed; the ledger says what was in hand
+                os._exit(1)  # no later call on this device can succeed; the ledger names the videos
             message = f"{error}".strip().splitlines() or ["no message"]
             failure = Failure(videos[0].video.video_id, "predict", type(error).__name__, message[0][:300])
         finally:
             result.seconds["predict"] += time.perf_counter() - began
-        # Out here the exception is gone, and with it the tensors of the failed try that its traceback held.
+        # Here the exception is gone, and with it the tensors of the failed try that its traceback held.
         if failure is not None and len(videos) > 1:
             for video in videos:
                 self._predict([video], result)
@@ -190,12 +191,12 @@ class Teacher:
             return self._call(clips, frames)
         # Not in an except block: there the exception's traceback holds the tensors of the failed try.
         torch.cuda.empty_cache()
-        # And from now on: the next group would run out as well.
+        # For good: the next group would run out of memory as well.
         self._predictor.batch_views = max(1, self._predictor.batch_views // 2)
         return self._call(clips, frames)
 
     def _call(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> list[PseudoLabels]:
-        found = labels.label_clips(
+        clip_labels = labels.label_clips(
             self._predictor,
             clips,
             frames,
@@ -203,79 +204,12 @@ class Teacher:
             labelling=self.config.labelling,
             teacher=self._job.teacher_sha256,
         )
-        assert [label.clip.clip_id for label in found] == [clip.clip_id for clip in clips]
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """A decoded video: its clips, cut to the frames it holds, and their pixels."""
-
-    video: Video
-    clips: list[Clip]
-    frames: list[Frames]
-    absent: int  # annotated frames beyond the end of the video, or in clips that became too short
-    short: int  # clips that became too short
-
-
-class _Result:
-    """What an attempt at a unit has so far. The pixels go as soon as the kept ones are in a table."""
-
-    def __init__(self, config: Config, started: float) -> None:
-        self.config = config
-        self.started = started
-        self.counts = Counts()
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._failures: list[Failure] = []
-        self._tables: dict[str, list[pa.Table]] = {"predictions": [], "pseudo_labels": []}
-
-    def fail(self, failure: Failure) -> None:
-        self._failures.append(failure)
-        self.counts.listed += 1
-        self.counts.quarantined += 1
-        self.counts.quarantine[failure.kind] += 1
-
-    def nothing_to_label(self, video: Video) -> None:
-        assert not video.clips
-        self.counts.listed += 1
-        self.counts.empty += 1
-
-    def take(self, videos: Sequence[Pixels], found: Sequence[PseudoLabels]) -> None:
-        frames = [pixels for video in videos for pixels in video.frames]
-        began = time.perf_counter()
-        predictions = tables.predictions_table(found)
-        pseudo_labels = tables.pseudo_labels_table(found, frames, self.config)
-        self.seconds["tables"] += time.perf_counter() - began
-        self._tables["predictions"].append(predictions)
-        self._tables["pseudo_labels"].append(pseudo_labels)
-        verdicts = Counter(verdict for label in found for verdict in label.verdicts)
-        kept = verdicts.pop(filters.KEPT, 0)
-        good = {label.clip.video_id for label in found if filters.KEPT in label.verdicts}
-        counts = self.counts
-        counts.listed += len(videos)
-        counts.labelled += len(good)
-        counts.empty += len(videos) - len(good)
-        counts.clips += len(found)
-        counts.absent += sum(video.absent for video in videos)
-        counts.short_clips += sum(video.short for video in videos)
-        counts.kept += kept
-        counts.predicted += kept + verdicts.total()
-        counts.rejected += verdicts
-
-    def tables(self) -> dict[str, pa.Table]:
-        schemas = {"predictions": tables.PREDICTIONS_SCHEMA, "pseudo_labels": tables.PSEUDO_LABELS_SCHEMA}
-        whole = {name: pa.concat_tables([schemas[name].empty_table(), *parts]) for name, parts in self._tables.items()}
-        return whole | {"quarantine": commits.quarantine_table(self._failures)}
-
-    def check(self, unit: Unit) -> None:
-        """Nothing is dropped without a count."""
-        counts = self.counts
-        assert counts.listed == len(unit.videos) == counts.labelled + counts.empty + counts.quarantined, counts
-        assert counts.predicted == counts.kept + counts.rejected.total(), counts
+        assert [label.clip.clip_id for label in clip_labels] == [clip.clip_id for clip in clips]
+        return clip_labels
 
 
 def groups_of(videos: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Groups that grow to ``size``: the first is small, so that the network need not wait for many to be decoded."""
+    """Groups that grow to ``size``: the first is small, so that the network starts after one decoded video."""
     at, length = 0, 1
     while at < len(videos):
         yield videos[at : at + length]
@@ -292,21 +226,20 @@ def with_pixels(video: Video, decoded: Decoded, config: Config) -> Pixels:
     """The video's clips, cut to the frames that were decoded, with their pixels."""
     clips, frames, absent = [], [], 0
     for clip in video.clips:
-        there = np.isin(clip.frames, decoded.numbers)
-        if there.sum() < config.labelling.min_clip_frames:
+        present = np.isin(clip.frames, decoded.numbers)
+        if present.sum() < config.labelling.min_clip_frames:
             absent += len(clip.frames)
             continue
-        absent += int((~there).sum())
-        if not there.all():
+        absent += int((~present).sum())
+        if not present.all():
             clip = dataclasses.replace(
                 clip,
-                frames=clip.frames[there],
-                hand_boxes=clip.hand_boxes[there],
-                object_boxes=clip.object_boxes[there],
+                frames=clip.frames[present],
+                hand_boxes=clip.hand_boxes[present],
+                object_boxes=clip.object_boxes[present],
             )
-        place = np.searchsorted(decoded.numbers, clip.frames)
-        whole = len(place) == len(decoded.numbers)
-        rgb = decoded.rgb if whole else decoded.rgb[place]  # the usual clip is the whole answer: no copy
+        rows = np.searchsorted(decoded.numbers, clip.frames)
+        rgb = decoded.rgb if len(rows) == len(decoded.numbers) else decoded.rgb[rows]  # usually all of them: no copy
         clips.append(clip)
         frames.append(Frames(clip.clip_id, rgb, clip.hand_boxes, clip.object_boxes))
     return Pixels(video, clips, frames, absent, short=len(video.clips) - len(clips))

@@ -2,8 +2,8 @@
 
 A unit is what is scheduled, retried, committed and resumed. The rule is: videos sorted by id, cut into runs of
 ``labelling.unit_videos``; so the same input always gives the same units, on any cluster. The fingerprint names
-everything that changes a result; an output made with another one is refused, and what differs is named. Not here: who
-works on a unit.
+everything that changes a result; an output with another fingerprint is refused, and the message names what differs. Not
+here: who works on a unit.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ LABELLING = (
 )
 
 BAKED_IN = ("reprojection_norm", "bone_reference", "joint_angle", "min_angle_deg", "max_angle_deg")
-"""Readings that the spatial scores of a run were computed with; they need the 3D hand, which is not kept."""
+"""Settings that a run's spatial scores were computed with; another value needs the 3D hand, which is not stored."""
 
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """A listed video with the clips that were found in its boxes, maybe none."""
+    """A listed video with the clips of its boxes, maybe none."""
 
     video_id: str
     path: str  # '' for boxes without a file
@@ -60,7 +60,7 @@ class Unit:
 
 
 def videos_of(boxes: Mapping[str, VideoBoxes], clips: Iterable[Clip], paths: Mapping[str, str]) -> list[Video]:
-    """Every video that has boxes, with its file, if there is one, and its clips."""
+    """Every video that has boxes, with its file, if it has one, and its clips."""
     by_video: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         by_video[clip.video_id].append(clip)
@@ -87,11 +87,11 @@ def videos_digest(videos: Iterable[Video]) -> str:
 
 
 def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, videos: Iterable[Video]) -> dict[str, Any]:
-    """Everything that changes a result, as flat names and plain values; ``config`` as ``open_teacher`` gave it."""
+    """Everything that changes a result, as flat names and plain values; ``config`` as ``open_teacher`` returns it."""
     settings: dict[str, Any] = {}
     for group in GROUPS:
         tree = to_tree(getattr(config, group))
-        tree.pop("path", None)  # of the hand model: its contents are what counts
+        tree.pop("path", None)  # the hand model counts by its contents
         settings |= {f"{group}.{name}": value for name, value in tree.items()}
     labelling = to_tree(config.labelling)
     settings |= {f"labelling.{name}": labelling[name] for name in LABELLING}
@@ -105,7 +105,7 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, videos: I
 
 
 def hand_digest(config: Config) -> str:
-    """Names the hand model by what is in it: its file may lie elsewhere tomorrow."""
+    """Names the hand model by its contents: its file may move."""
     model = hand_model(config.mano)
     state = hashlib.sha256()
     for array in (model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights):
@@ -113,26 +113,26 @@ def hand_digest(config: Config) -> str:
     return state.hexdigest()
 
 
-def check_hand(run: Mapping[str, Any], config: Config, place: str) -> None:
-    """Raise InputError where ``config`` names another hand model than the one a labelling run was made with."""
-    there = run["fingerprint"].get("hand_model")
-    if there is not None and there != hand_digest(config):
+def check_hand(run: Mapping[str, Any], config: Config, root: str) -> None:
+    """Raise InputError if ``config`` names another hand model than the labelling run at ``root`` used."""
+    used = run["fingerprint"].get("hand_model")
+    if used is not None and used != hand_digest(config):
         given = config.mano.path or "the stand-in hand"
         raise InputError(
-            f"the labels at {place} are poses of another hand model than {given}; set mano.path to the one of their run"
+            f"the labels at {root} are poses of another hand model than {given}; set mano.path to the one of their run"
         )
 
 
-def check_readings(run: Mapping[str, Any], config: Config, place: str) -> None:
-    """Raise InputError where ``config`` reads a rule otherwise than the scores of a labelling run were computed."""
+def check_readings(run: Mapping[str, Any], config: Config, root: str) -> None:
+    """Raise InputError if ``config`` reads a rule differently from the scores of the labelling run at ``root``."""
     for name in BAKED_IN:
-        wanted = getattr(config.filters, name)
-        there = run["fingerprint"].get(f"filters.{name}", wanted)
-        if there != wanted:
+        asked = getattr(config.filters, name)
+        used = run["fingerprint"].get(f"filters.{name}", asked)
+        if used != asked:
             raise InputError(
-                f"filters.{name}={wanted}: the scores in {place} were computed with {there}, and computing them again "
-                f"needs the 3D hand; give filters.{name}={there}, or run jobs.pseudo_label with {wanted} on an output "
-                "of its own"
+                f"filters.{name}={asked}: the scores in {root} were computed with {used}, and computing them again "
+                f"needs the 3D hand; set filters.{name}={used}, or run jobs.pseudo_label with filters.{name}={asked} "
+                "on another output"
             )
 
 
@@ -140,7 +140,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line per name whose value is not the same."""
     names = [*before, *(name for name in now if name not in before)]
     return [
-        f"{name}: {_short(before.get(name))} there, {_short(now.get(name))} now"
+        f"{name}: {_short(before.get(name))} before, {_short(now.get(name))} now"
         for name in names
         if before.get(name) != now.get(name)
     ]

@@ -9,12 +9,14 @@ from typing import Protocol
 import pyarrow.fs
 
 KEY = re.compile(r"[A-Za-z0-9_.=-]+(/[A-Za-z0-9_.=-]+)*")
-PROBE = ".probe-"  # begins the names of the objects that check_conditional writes and removes
 PARTIAL = ".partial"  # folder of local files that are being written
 WITHOUT_CONDITION = (
     "Without it, retries and two drivers at once can label a unit twice. Use a store that has it (AWS S3, Ceph, MinIO, "
     "a local disk), or set labelling.require_conditional_writes=false and never run two drivers on one output"
 )
+CHECKSUMS = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
+"""Environment of every process that talks to S3: servers before 2025 refuse the trailing checksums that newer clients
+send by default."""
 
 
 class Store(Protocol):
@@ -23,13 +25,13 @@ class Store(Protocol):
     root: str
 
     def put(self, key: str, data: bytes) -> None:
-        """Write, replacing what was there; readers see the old bytes or the new ones."""
+        """Write or replace; readers see the old bytes or the new ones."""
 
     def put_new(self, key: str, data: bytes) -> bool:
-        """Write unless the key exists; whether the key now holds ``data``. Make that unique to the caller."""
+        """Write unless the key exists; returns whether the key now holds ``data``. Make that unique to the caller."""
 
     def get(self, key: str) -> bytes:
-        """Raises KeyError where there is none."""
+        """Raises KeyError for a key that does not exist."""
 
     def exists(self, key: str) -> bool: ...
 
@@ -37,10 +39,10 @@ class Store(Protocol):
         """Keys in the folder ``prefix`` and below, in ascending order."""
 
     def delete(self, key: str) -> None:
-        """Remove; no error where there is none."""
+        """Remove; no error for a key that does not exist."""
 
     def tidy(self) -> int:
-        """Remove what writers that were killed left half written; how many objects that were."""
+        """Remove what killed writers left half written; returns how many objects."""
 
     def uri(self, key: str) -> str: ...
 

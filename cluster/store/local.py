@@ -15,9 +15,9 @@ import pyarrow.fs
 from cluster.store.base import PARTIAL, checked
 from hojoint.errors import InputError
 
-ABANDONED_S = 3600.0  # a file that is being written for so long has lost its writer
-NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # what file systems without hard links say
-MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # faults of the machine, not of what the user gave
+ABANDONED_S = 3600.0  # a partial file of this age has lost its writer
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # answers of file systems without hard links
+MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # faults of the machine, not caused by user input
 
 
 class LocalStore:
@@ -29,14 +29,14 @@ class LocalStore:
 
     def put(self, key: str, data: bytes) -> None:
         partial = self._partial(key, data)
-        with _users_fault(self._path(key)):
+        with _input_errors(self._path(key)):
             os.replace(partial, self._path(key))
         _sync(self._path(key).parent)
 
     def put_new(self, key: str, data: bytes) -> bool:
         partial, path = self._partial(key, data), self._path(key)
         try:
-            with _users_fault(path):
+            with _input_errors(path):
                 won = self._link(partial, path)
         finally:
             partial.unlink()
@@ -55,8 +55,8 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         top = self._folder / checked(prefix)
-        found = [Path(folder, name) for folder, _, names in os.walk(top) for name in names]
-        yield from sorted(path.relative_to(self._folder).as_posix() for path in found)
+        paths = [Path(folder, name) for folder, _, names in os.walk(top) for name in names]
+        yield from sorted(path.relative_to(self._folder).as_posix() for path in paths)
 
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
@@ -64,7 +64,7 @@ class LocalStore:
     def tidy(self) -> int:
         removed = 0
         for path in (self._folder / PARTIAL).glob("*"):
-            with contextlib.suppress(FileNotFoundError):  # another sweep was first
+            with contextlib.suppress(FileNotFoundError):  # another sweep removed it first
                 if time.time() - path.stat().st_mtime > ABANDONED_S:
                     path.unlink()
                     removed += 1
@@ -80,25 +80,25 @@ class LocalStore:
         return self._folder / checked(key)
 
     def _link(self, partial: Path, path: Path) -> bool:
-        """Give a finished file its name; whether it has it now."""
+        """Give a finished file its name; returns whether it has that name now."""
         try:
             os.link(partial, path)
         except FileExistsError:
-            # NFS repeats a request whose answer was lost: the file in the way may be ours.
+            # NFS repeats a request whose answer was lost: the existing file may be this one.
             return os.path.samefile(partial, path)
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
             raise InputError(
                 f"cannot create files exclusively under {self.root}: {error.strerror}. The output needs a file system "
-                "with hard links; choose another folder"
+                "with hard links; set output to another folder"
             ) from None
         return True
 
     def _partial(self, key: str, data: bytes) -> Path:
-        """The data in a finished file under another name, on disk."""
+        """Write the data to a finished file under another name, on disk."""
         partial = self._folder / PARTIAL / uuid.uuid4().hex
-        with _users_fault(self._path(key)):
+        with _input_errors(self._path(key)):
             self._path(key).parent.mkdir(parents=True, exist_ok=True)
             partial.parent.mkdir(exist_ok=True)
             try:
@@ -107,20 +107,20 @@ class LocalStore:
                     file.flush()
                     os.fsync(file.fileno())
             except OSError:
-                partial.unlink(missing_ok=True)  # a full disk needs no half file more
+                partial.unlink(missing_ok=True)  # leave no half file on a full disk
                 raise
         return partial
 
 
 @contextlib.contextmanager
-def _users_fault(path: Path) -> Iterator[None]:
-    """Within, an OSError means that the output cannot be what the user said; the machine's own faults stay theirs."""
+def _input_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError on the user's output into an InputError; faults of the machine stay OSErrors."""
     try:
         yield
     except OSError as error:
         if error.errno in MACHINE:
             raise
-        raise InputError(f"cannot write {path}: {error.strerror}; choose an output that can be written") from None
+        raise InputError(f"cannot write {path}: {error.strerror}; set output to a place that can be written") from None
 
 
 def _sync(folder: Path) -> None:

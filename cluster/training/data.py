@@ -99,7 +99,7 @@ def _open(name: str, config: Config) -> Any:
             "folder or an s3:// URI, as data.pseudo.labels=PATH"
         )
     store = open_store(uri)
-    run, committed = commits.read_whole(store)
+    run, committed = commits.read_complete(store)
     units.check_hand(run, config, store.root)  # the poses fit one hand model only
     filesystem, root = store.filesystem()
     paths = [f"{root}/{commit.files['pseudo_labels']}" for commit in committed]
