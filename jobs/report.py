@@ -28,7 +28,7 @@ from hojoint.report.album import error_picture, example_picture
 from hojoint.report.page import Facts, Gallery, Picture
 from hojoint.report.tables import DOMAINS, NETWORKS
 from jobs import command, labelled_frames, results, retyped
-from jobs.stages import world_of
+from jobs.inputs import world_of
 
 BEST_FIRST = ("student", "control", "teacher")
 PIPELINE = "python -m jobs.pipeline"

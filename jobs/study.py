@@ -20,7 +20,7 @@ from hojoint.config import Config, changed
 from hojoint.report.tables import DOMAINS, METRICS, NETWORKS
 from hojoint.synthetic import write
 from jobs import command, pipeline, printing, results
-from jobs.stages import world_of
+from jobs.inputs import world_of
 
 DIFFERENCES = (("student", "teacher"), ("student", "control"))
 QUALITY = ("precision", "aligned_mm_median", "joints_2d_median")
