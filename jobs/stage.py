@@ -124,8 +124,8 @@ class Stage(ABC):
 
     def _changes(self, marker: Mapping[str, Any], data: Mapping[str, str], store: Store) -> list[str]:
         """One line for each difference between a marker and what would be made now."""
-        before, wanted, now = marker["settings"], self.settings(), self._grouped()
-        lines = _differences({name: before.get(name) for name in wanted}, wanted)
+        before, after, now = marker["settings"], self.settings(), self._grouped()
+        lines = _differences({name: before.get(name) for name in after}, after)
         if "data" in marker or self.cheap:
             lines += [f"data of {line}" for line in _differences(marker.get("data", {}), data)]
         else:  # of an earlier version, which noted paths alone: its data are unknown, and the expensive result is kept

@@ -5,7 +5,7 @@ When a stage is complete: ``stage``. Which stages a pipeline has, and with which
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from cluster import scoring
 from cluster.session import Need
@@ -47,7 +47,7 @@ class Synthesize(Stage):
 class Training(Stage):
     """Trains one network; its name is that of its settings and of its folder."""
 
-    groups = ("seed", "model", "mano", "crop", "augment", "loss", "train")
+    groups: ClassVar[tuple[str, ...]] = ("seed", "model", "mano", "crop", "augment", "loss", "train")
 
     def run(self, store: Store) -> None:
         train.work(self.config, False)

@@ -85,6 +85,6 @@ def test_a_dry_run_refuses_what_is_missing(job, given, said, place, capsys):
         (bench, ["labelling"], "videos of"),
     ],
 )
-def test_a_dry_run_says_what_it_has_opened_where_all_is_there(job, given, said, place, capsys):
+def test_a_dry_run_lists_what_it_has_opened(job, given, said, place, capsys):
     assert dry(job, place, *given) == 0
     assert said in capsys.readouterr().out

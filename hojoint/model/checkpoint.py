@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from hojoint.errors import InputError
 from hojoint.model import released
 from hojoint.model.network import HOJoint
 from hojoint.model.released import load_released, save_released
+from hojoint.settings_file import shown
 
 __all__ = [
     "Checkpoint",
@@ -30,6 +31,7 @@ __all__ = [
     "load_released",
     "network_of",
     "open_teacher",
+    "overridden",
     "save",
     "save_released",
     "weights_sha256",
@@ -136,6 +138,22 @@ def open_teacher(data: bytes | str | Path, base: Config, name: str | None = None
         mano = mano.model_copy(update={"path": base.mano.path, "layer": base.mano.layer})
     config = base.model_copy(update={"model": own.model, "mano": mano, "crop": own.crop})
     return network_of(checkpoint), config, checkpoint.sha256
+
+
+def overridden(base: Config, own: Config, groups: Sequence[str] = ("model", "mano", "crop")) -> str | None:
+    """A note that names each setting given in ``base`` that the checkpoint replaced, with both values.
+
+    ``own`` is what ``open_teacher`` made of ``base``. None where they agree. ``model.pretrained`` is left out, because
+    the checkpoint's weights replace any others.
+    """
+    replaced = []
+    for group in groups:
+        given, used = getattr(base, group), getattr(own, group)
+        for name in sorted(given.model_fields_set - {"pretrained"}):
+            before, after = getattr(given, name), getattr(used, name)
+            if before != after and (group, name, before) != ("mano", "path", None):
+                replaced.append(f"{group}.{name}={shown(before)} (the checkpoint has {shown(after)})")
+    return f"settings of the checkpoint replace those given: {', '.join(replaced)}" if replaced else None
 
 
 def _refuse_another_world(base: Config, name: str) -> None:
