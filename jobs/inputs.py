@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from cluster.labelling import run as labelling
 from cluster.labelling import units
 from cluster.labelling.units import Video
@@ -29,7 +27,6 @@ from hojoint.config import Config
 from hojoint.datasets import freihand, regions
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
-from hojoint.datasets.ycb import ObjectModel
 from hojoint.errors import InputError
 from hojoint.evaluation import scores as evaluation
 from hojoint.synthetic import write
@@ -201,19 +198,13 @@ def _evaluation_digest(dataset: HO3D | FreiHAND) -> str:
 
 def _objects_digest(dataset: HO3D) -> str:
     """Names the object models and, of a training split, the segmentations that the reader's fingerprint leaves out."""
-    state = hashlib.sha256()
-    for name, model in sorted(dataset.models.items()):
-        state.update(f"model {name}\n".encode())
-        state.update(_points_of(model))
+    points = sorted(dataset.object_folder.glob("*/points.xyz"))
+    state = hashlib.sha256(regions.fingerprint([path.parent.name for path in points], points).encode())
     if dataset.split == "train" and dataset.has_segmentations:
         some = dataset.names[:: max(1, len(dataset) // 16)]
         files = [dataset.segmentations / dataset.split / f"{name.replace('/', '/seg/')}.jpg" for name in some]
         state.update(regions.fingerprint([], [file for file in files if file.is_file()]).encode())
     return state.hexdigest()[:DIGITS]
-
-
-def _points_of(model: ObjectModel) -> bytes:
-    return np.ascontiguousarray(model.points, dtype=np.float64).tobytes()
 
 
 def _videos_digest(videos: list[Video]) -> str:

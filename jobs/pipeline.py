@@ -34,7 +34,10 @@ def job(config: Config, dry_run: bool) -> None:
     if (note := plan.length_note(config)) is not None:
         print(f"note: {note}")
     stages = plan.stages(config)
-    todo = [stage.name for stage in stages if not stage.complete(store)]
+    todo: list[str] = []
+    for stage in stages:
+        if not stage.complete(store) or set(todo) & set(stage.needs):
+            todo.append(stage.name)
     if dry_run:
         _print_plan(config, stages, todo)
         return

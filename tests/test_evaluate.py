@@ -83,6 +83,7 @@ def test_a_shift_of_a_centimetre_is_one_and_none_when_aligned(tmp_path, capsys):
         (["score.predictions={0}/pred.json"], "score.truth=DIR"),
         ([], "evaluate.checkpoint="),
         (["evaluate.checkpoint=x.pt"], "nothing to measure on"),
+        (["teacher.checkpoint=x.pt"], "give evaluate.checkpoint=x.pt"),
     ],
 )
 def test_what_is_missing_is_asked_for(arguments, said, tmp_path, capsys):

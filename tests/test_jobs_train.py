@@ -97,6 +97,14 @@ def test_labels_of_another_hand_model_are_refused(world, labels, tmp_path, capsy
     assert "poses of another hand model" in capsys.readouterr().err
 
 
+def test_steps_in_the_place_of_epochs_are_noted(world, tmp_path, capsys):
+    path = config_file(tmp_path, world, output=str(tmp_path / "out"))
+    assert train.main(["--config", path, "train.steps=5", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "note: train.steps=5 sets the length of training; train.epochs=3 only sets how often" in said
+    assert "5 steps of 4 samples" in said
+
+
 def test_missing_segmentations_are_one_note_before_the_work(world, tmp_path, capsys):
     path = config_file(tmp_path, world, output=str(tmp_path / "out"))
     assert train.main(["--config", path, "--dry-run"]) == 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import types
 
 import pytest
 from labelled import draw_world
+from pipeline_jobs import hand, stand_in_jobs
 
 from cluster.labelling import commits
 from cluster.store import open_store
@@ -16,69 +15,11 @@ from hojoint.errors import InputError
 from jobs import command, inputs, pipeline, plan, results, stages, status, study
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
-REJECTED = {"box_iou": 3, "reprojection": 1}
-
-
-def hand(joints_mm):
-    errors = dict.fromkeys(("joints_mm", "joints_wrist_mm", "mesh_mm"), joints_mm)
-    return {**errors, "joints_auc": 0.7, "mesh_auc": 0.7, "f5": 0.5, "f15": 0.9}
-
-
-class Jobs:
-    """Stands for the jobs: notes every call and leaves what a job would leave."""
-
-    def __init__(self):
-        self.calls = []
-        self.fails_at = None
-        self.error_mm = {"teacher": 20.0, "control": 19.0, "student": 15.0}
-
-    def job(self, name):
-        def job(config, dry_run):
-            assert not dry_run
-            if self.fails_at == name:
-                raise RuntimeError(f"{name} died")
-            self.calls.append((name, config))
-            self.leave(name, config)
-
-        return job
-
-    def measure(self, configs):
-        for config in configs:
-            self.job("evaluate")(config, False)
-
-    def leave(self, name, config):
-        store = open_store(config.output)
-        if name == "train":
-            steps = config.train.steps or 7
-            steps = 2 * steps if config.name == "student" else steps
-            store.put("training.json", json.dumps({"steps": steps, "samples": 10}).encode())
-        elif name == "pseudo_label":
-            videos = {"listed": 4, "labelled": 3, "empty": 1, "quarantined": 0}
-            frames = {"decoded": 10, "predicted": 10, "kept": 6, "rejected": REJECTED}
-            store.put("report.json", json.dumps({"videos": videos, "frames": frames}).encode())
-        elif name == "evaluate":
-            error = self.error_mm[config.name] + config.seed
-            domains = {"freihand": {"images": 5, "hand": hand(error), "object": None}}
-            store.put(f"{config.name}.json", json.dumps({"domains": domains}).encode())
-        elif name == "report":
-            group = {"frames": 6, "precision": 0.5, "aligned_mm_median": 9.0, "joints_2d_median": 0.1}
-            store.put("report.json", json.dumps({"quality": {"kept": group, "rejected": group}}).encode())
-
-    @property
-    def names(self):
-        return [f"{name}:{config.name}" if name in ("train", "evaluate") else name for name, config in self.calls]
 
 
 @pytest.fixture
 def jobs(monkeypatch):
-    stand_ins = Jobs()
-    for name in ("synthesize", "pseudo_label", "report"):
-        monkeypatch.setattr(getattr(stages, name), "job", stand_ins.job(name))
-    monkeypatch.setattr(stages.train, "work", stand_ins.job("train"))
-    monkeypatch.setattr(stages.evaluate, "measure", stand_ins.measure)
-    for module in (pipeline, study):
-        monkeypatch.setattr(module.session, "start", lambda config: contextlib.nullcontext())
-    return stand_ins
+    return stand_in_jobs(monkeypatch)
 
 
 def run(output, *overrides):
@@ -197,12 +138,29 @@ def test_a_control_may_be_added_later_and_only_it_is_trained(jobs, tmp_path):
 
 
 def test_a_dry_run_writes_nothing_and_lists_the_stages(jobs, tmp_path, capsys):
-    assert run(tmp_path, "--dry-run") == 0
+    assert run(tmp_path, "cluster.cpus=4", "evaluate.actors=[3,4]", "--dry-run") == 0
     out = capsys.readouterr().out
     assert "6 of 6 stages would run" in out
-    assert "CPU" in out
+    for actors in ("1 training workers x", "2 Teacher actors x", "3 evaluation actors x"):
+        assert actors in out
     assert jobs.calls == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_counts_the_stages_that_follow_a_repeated_one(jobs, tmp_path, capsys):
+    run(tmp_path)
+    assert run(tmp_path, "evaluate.examples=3", "--dry-run") == 0
+    assert "2 of 6 stages would run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_steps_in_the_place_of_epochs_are_noted(jobs, tmp_path, capsys, dry):
+    assert run(tmp_path, *dry) == 0
+    note = capsys.readouterr().out.splitlines()[0]
+    assert note.startswith("note: train.steps=7 sets the length of training")
+    assert "student.epochs=18 has no effect" in note
+    assert pipeline.main([f"output={tmp_path / 'epochs'}", *dry]) == 0
+    assert "note: train.steps" not in capsys.readouterr().out
 
 
 def test_an_output_is_required(jobs, capsys):

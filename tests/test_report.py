@@ -174,6 +174,27 @@ def test_the_summary_names_the_data_kinds_and_counts_the_checks():
     assert "of the labelled kind and of a wider kind" in both
 
 
+@pytest.mark.parametrize(
+    ("facts", "origin"),
+    [
+        ({"parents": {"data": {}, "init_checkpoint": "abc"}}, "from the weights of the teacher"),
+        ({"parents": {"data": {}, "initial": "abc"}}, "from the weights of the teacher"),  # as older files have it
+        ({"parents": {"data": {}}, "identity": {"train.initial": "abc"}}, "from the weights of the teacher"),
+        ({"parents": {"data": {}, "init_checkpoint": "0123456789abcdef"}}, "from the weights 0123456789ab"),
+        ({"parents": {"data": {}}, "identity": {"model.pretrained": None}}, "from scratch"),
+        ({"parents": {}, "identity": {"model.pretrained": "imagenet"}}, "from scratch, with a backbone from imagenet"),
+    ],
+)
+def test_the_report_names_what_a_network_started_from(facts, origin):
+    training = {"teacher": {"steps": 600, "sha256": "abc"}, "student": {"steps": 900, **facts}}
+    html = report.render(fake_facts(training=training), curves=[report.Picture(b"<?xml?><svg/>")])
+    assert f"student: 900 steps, {origin}." in html
+    assert f"student: labelled images and pseudo-labels, {origin}." in html
+    assert f"trained on both together, starting {origin}." in html
+    assert "teacher: 600 steps;" in html  # whose facts do not tell
+    assert origin == "from scratch" or "from scratch." not in html
+
+
 def test_counts_that_do_not_add_up_are_shown_as_such():
     labels = dict(fake_facts().labelling)
     assert [check["holds"] for check in report_tables.labelling(labels)["checks"]] == [True, True]
