@@ -69,7 +69,7 @@ def test_the_same_data_elsewhere_are_the_same(jobs, data, tmp_path, capsys):
         (f"{VIDEOS}/*", "pseudo_label", "data of videos"),
     ],
 )
-def test_changed_contents_of_an_expensive_stage_are_refused(jobs, data, tmp_path, capsys, name, stage, what):
+def test_changed_data_of_an_expensive_stage_are_refused(jobs, data, tmp_path, capsys, name, stage, what):
     assert run(tmp_path / "out", data) == 0
     done = len(jobs.calls)
     change(data, name)
@@ -175,7 +175,7 @@ def test_weights_to_start_from_count_by_their_content(jobs, data, tmp_path, caps
     assert "data of train.init_checkpoint" in capsys.readouterr().err
 
 
-def test_a_run_made_before_data_were_noted_is_only_measured_again(jobs, data, tmp_path, capsys):
+def test_a_run_from_before_data_were_noted_is_measured_again(jobs, data, tmp_path, capsys):
     assert run(tmp_path / "out", data) == 0
     for path in (tmp_path / "out" / "stages").iterdir():
         marker = json.loads(path.read_text())
