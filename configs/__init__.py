@@ -1,1 +1,1 @@
-"""YAML files: each a whole run, with the paper's section beside every number."""
+"""YAML files: each holds all settings of a run, with the paper's section beside every number."""

@@ -1,1 +1,1 @@
-"""Entry points: each module is one job, read top to bottom, with main(argv)."""
+"""Entry points: each module with a main(argv) is one job; the others serve the pipeline and the report."""

@@ -1,14 +1,14 @@
 """python -m jobs.bench labelling|training|decode|scale [--config FILE] [key=value ...] [--dry-run]
 
-labelling  decoding alone, the teacher alone (frames in memory, no Ray), the whole job with one Teacher, and
-           whole / slowest part
-training   the step alone (one batch in memory) and the whole Ray Train loop
-decode     decoding in process and in a guarded child
-scale      the whole labelling job with one and with two Teachers
+labelling  decoding alone, the teacher alone (frames in memory, no Ray), the complete job with one Teacher, and the
+           ratio of the job to its slowest part
+training   the step alone (one batch in memory) and the complete Ray Train loop
+decode     decoding in the process and in a guarded child
+scale      the complete labelling job with one and with two Teachers
 
-Repeated and interleaved (bench.repeats); compare ratios, not speeds. Without videos.root, videos of the synthetic world
-are drawn first, outside the clock; without teacher.checkpoint, the network has random weights. Prints a table and, at
-the end, one line of JSON.
+The measurements are repeated and interleaved (bench.repeats); compare ratios, not speeds. Without videos.root, videos
+of the synthetic world are drawn first, outside the clock. Without teacher.checkpoint, the network has random weights.
+Prints a table and, at the end, one line of JSON.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ MEASURES = {
 
 
 def job(config: Config, dry_run: bool, word: str) -> None:
-    """Draw what is to be worked on, measure, print."""
+    """Prepare the data, measure, print."""
     config = prepared(config, word)
     if dry_run:
-        made = given(config, word) if config.world is None else drawn(config)
-        print(f"would measure {word} {config.bench.repeats} times on {made}")
+        data = given(config, word) if config.world is None else drawn(config)
+        print(f"would measure {word} {config.bench.repeats} times on {data}")
         print(session.feasibility(config.cluster, [need(config, word)]))
         return
     if config.world is not None:
@@ -59,7 +59,7 @@ def job(config: Config, dry_run: bool, word: str) -> None:
 
 
 def prepared(config: Config, word: str) -> Config:
-    """The settings with a small world to work on, unless data are given; it is kept for the next time."""
+    """The settings with a small world to work on, unless data are given. The world is kept for the next call."""
     if word == "training" and config.data.ho3d.root is not None:
         return changed(config, world=None)
     if word != "training" and (config.videos.root is not None or config.videos.boxes is not None):
@@ -74,12 +74,12 @@ def prepared(config: Config, word: str) -> Config:
 
 
 def drawn(config: Config) -> str:
-    """What is drawn before the clock runs."""
+    """What is drawn before the measurement."""
     return f"{config.bench.videos} videos of {config.bench.frames} frames"
 
 
 def given(config: Config, word: str) -> str:
-    """What the data that are given hold, opened to see."""
+    """What the given data hold; they are opened to find out."""
     if word == "training":
         return f"{len(training_data.open_data(changed(config, train={'datasets': ('ho3d',)})))} images"
     videos = labelling.list_videos(config)[0]

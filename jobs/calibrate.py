@@ -1,17 +1,17 @@
 """python -m jobs.calibrate data.ho3d.root=DIR teacher.checkpoint=FILE output=DIR [calibrate.precision=0.9]
 python -m jobs.calibrate calibrate.predictions=LABELS calibrate.truth=FILE.parquet output=DIR [calibrate.precision=0.9]
 
-Measures, where the hand is known, what each rule of labelling is worth (Sec. 5.1.1, 5.1.2): its precision and yield at
-every threshold, alone and with the others, and proposes thresholds for a wanted precision. The first form labels
-HO-3D's sequences with the teacher as if they were videos; the second takes the output of jobs.pseudo_label and a table
-of true poses (video_id, frame, side, joints_px, joints), such as the synthetic world keeps aside.
-Under the output: calibration.json, calibration.png, filters.yaml. Runs in one process, on a GPU where there is one and
-cluster.teacher_gpus asks for it.
+Measures what each rule of labelling is worth (Sec. 5.1.1, 5.1.2) where the true hand is known: its precision and yield
+at every threshold, alone and with the other rules. It proposes thresholds that reach calibrate.precision. The first
+form labels HO-3D's sequences with the teacher as if they were videos. The second form takes the output of
+jobs.pseudo_label and a table of true poses (video_id, frame, side, joints_px, joints), such as the synthetic world has.
+Under the output: calibration.json, calibration.png, filters.yaml. The job is one process; it uses a GPU if one exists
+and cluster.teacher_gpus is above 0.
 
 CAUTION: the first form takes HO-3D's evaluation split, which the teacher has not seen. Its truth is then in the
-thresholds, so scores on that split of a student trained with them must not be reported. To report there, give
-calibrate.split=train calibrate.sequences=[NAME,...] and a teacher that was trained without these recordings (all
-their cameras taken out of its train.txt); with one that has seen them, the precision found is too good to be true.
+thresholds, so do not report scores on that split of a student trained with them. To report there, give
+calibrate.split=train calibrate.sequences=[NAME,...] and a teacher trained without these recordings (remove all their
+cameras from its train.txt). With a teacher that has seen them, the measured precision is too good to be true.
 """
 
 from __future__ import annotations
@@ -47,45 +47,75 @@ from jobs import command, printing
 def job(config: Config, dry_run: bool) -> None:
     """Collect predictions and truth, measure, write and print."""
     output = command.output_of(config, "DIR_OR_S3_URI")
-    if config.calibrate.predictions is not None:
+    given = config.calibrate.predictions is not None
+    if given:
         command.need(config.calibrate.truth, "calibrate.truth", "FILE.parquet")
     else:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
-        command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
+        path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
+        _, own, _ = checkpoint.open_teacher(read_uri(path), config)
+        if (note := checkpoint.overridden(config, own)) is not None:
+            print(f"note: {note}")
     if dry_run:
         print(_plan(config))
         return
-    predictions, truth, config = _labelled(config) if config.calibrate.predictions is None else _given(config)
-    errors = label_quality.errors_of_tables(
-        predictions, truth, functools.partial(label_quality.hand_joints, hand_layer(config.mano))
+    predictions, truth, config = _given(config) if given else _labelled(config)
+    result = _measured(predictions, truth, config)
+    store = open_store(output)
+    store.put("calibration.json", json.dumps(result, indent=1).encode())
+    store.put("calibration.png", calibration_figure.draw(result))
+    if result["proposed"] is not None:
+        store.put("filters.yaml", proposal(result).encode())
+    print(summary(result))
+    print(
+        f"\nwrote {store.uri('calibration.json')}, calibration.png" + (", filters.yaml" if result["proposed"] else "")
     )
+
+
+def _measured(predictions: pa.Table, truth: pa.Table, config: Config) -> dict[str, Any]:
+    """Content of calibration.json."""
+    joints_of = functools.partial(label_quality.hand_joints, hand_layer(config.mano))
+    errors = label_quality.errors_of_tables(predictions, truth, joints_of)
     bounds = config.calibrate
     when = label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)
     judged = calibration.Judged(predictions, errors.right(when), _recordings(predictions, config))
-    found = {**calibration.calibrate(judged, config.filters, bounds.precision), "caution": _caution(config)}
-    store = open_store(output)
-    store.put("calibration.json", json.dumps(found, indent=1).encode())
-    store.put("calibration.png", calibration_figure.draw(found))
-    if found["proposed"] is not None:
-        store.put("filters.yaml", proposal(found).encode())
-    print(summary(found))
-    print(f"\nwrote {store.uri('calibration.json')}, calibration.png" + (", filters.yaml" if found["proposed"] else ""))
+    return {**calibration.calibrate(judged, config.filters, bounds.precision), "caution": _caution(config)}
 
 
-def proposal(found: Mapping[str, Any]) -> str:
-    """filters.yaml: the proposed thresholds, how to use them, and what is to be known before that."""
-    limits = found["proposed"]
+def proposal(result: Mapping[str, Any]) -> str:
+    """filters.yaml: the proposed thresholds, how to use them, and what to know before that."""
+    limits = result["proposed"]
     overrides = " ".join(f"filters.{name}={limit:g}" for name, limit in limits.items())
     return (
-        "".join(f"# {warning}\n" for warning in _warnings(found))
-        + "# Thresholds that jobs.calibrate proposes. Merge them into the 'filters:' of your own config, for --config\n"
-        "# takes whole files: with this one alone every other setting is its default. Or give them as overrides:\n"
+        "".join(f"# {warning}\n" for warning in _warnings(result))
+        + "# Thresholds that jobs.calibrate proposes. Merge them into the 'filters:' of your own config.\n"
+        "# --config takes complete files: with this one alone every other setting has its default. As overrides:\n"
         f"# {overrides}\n" + yaml.safe_dump({"filters": dict(limits)}, sort_keys=False)
     )
 
 
-def summary(found: Mapping[str, Any]) -> str:
-    """The result as a person reads it."""
+def summary(result: Mapping[str, Any]) -> str:
+    """The result as text for the terminal."""
+    precision = f"{result['wanted_precision']:.0%}"
+    frames, right, base = result["frames"], result["right"], result["base_precision"]
+    text = [
+        f"{frames} predicted frames, {right} right ({base:.0%} without any rule)",
+        "",
+        _rules_table(result, precision),
+        "",
+        _together_table(result),
+    ]
+    if result["proposed"] is None:
+        text.append(f"no thresholds reach {precision}; try a better teacher, or a lower calibrate.precision")
+    if result["recordings"] == 1:
+        text.append(
+            "all frames show one recording, so the proposed thresholds are measured on the frames that they come from"
+        )
+    return "\n".join([*text, *_warnings(result)])
+
+
+def _rules_table(result: Mapping[str, Any], precision: str) -> str:
+    """One row per rule: what it is worth now, and the threshold that it needs for ``precision``."""
     rows = [
         [
             rule if values["enabled"] else f"{rule} (off)",
@@ -95,37 +125,29 @@ def summary(found: Mapping[str, Any]) -> str:
             _number(values["alone_for_wanted"]),
             _number(values["proposed"]),
         ]
-        for rule, values in found["rules"].items()
+        for rule, values in result["rules"].items()
     ]
-    wanted = f"{found['wanted_precision']:.0%}"
-    headers = ["rule", "threshold", "precision", "yield", f"alone for {wanted}", "proposed"]
-    names = {"current": "now", "proposed": "proposed", "held_out": "proposed from half, seen on the other half"}
-    together = [
+    return printing.table(["rule", "threshold", "precision", "yield", f"alone for {precision}", "proposed"], rows)
+
+
+def _together_table(result: Mapping[str, Any]) -> str:
+    """All rules together: as they are, as proposed, and on recordings that were held out."""
+    names = {"current": "now", "proposed": "proposed", "held_out": "proposed from half, measured on the other half"}
+    rows = [
         [name, *(_share(worth[key]) for key in ("precision", "yield", "recall"))]
         for which, name in names.items()
-        if (worth := found["together"][which]) is not None
+        if (worth := result["together"][which]) is not None
     ]
-    text = [
-        f"{found['frames']} predicted frames, {found['right']} right ({found['base_precision']:.0%} without any rule)",
-        "",
-        printing.table(headers, rows),
-        "",
-        printing.table(["all rules together", "precision", "yield", "right labels kept"], together),
-    ]
-    if found["proposed"] is None:
-        text.append(f"no thresholds reach {wanted}; a better teacher, or a lower calibrate.precision")
-    if found["recordings"] == 1:
-        text.append("all frames show one recording: nothing could be held out, and what is proposed praises itself")
-    return "\n".join([*text, *_warnings(found)])
+    return printing.table(["all rules together", "precision", "yield", "right labels kept"], rows)
 
 
-def _warnings(found: Mapping[str, Any]) -> list[str]:
-    """What stands beside the proposed thresholds wherever they are written."""
-    warnings = [f"CAUTION: {found['caution']}"] if found["caution"] else []
-    worth = found["together"]["proposed"]
-    if worth is not None and not found["reached"]:
+def _warnings(result: Mapping[str, Any]) -> list[str]:
+    """What is printed and written beside the proposed thresholds."""
+    warnings = [f"CAUTION: {result['caution']}"] if result["caution"] else []
+    worth = result["together"]["proposed"]
+    if worth is not None and not result["reached"]:
         warnings.append(
-            f"CAUTION: the proposed thresholds do not reach {found['wanted_precision']:.1%} with at least "
+            f"CAUTION: the proposed thresholds do not reach {result['wanted_precision']:.1%} with at least "
             f"{calibration.FEWEST} frames: they keep {worth['kept']}, of which {_share(worth['precision'])} are right"
         )
     return warnings
@@ -140,8 +162,8 @@ def _caution(config: Config) -> str | None:
             "student trained with them"
         )
     return (
-        "these are frames of HO-3D's training split; with a teacher that was trained on them the precision found is "
-        "too good to be true"
+        "these are frames of HO-3D's training split; with a teacher that was trained on them the measured precision "
+        "is too good to be true"
     )
 
 
@@ -191,14 +213,11 @@ def _clips(config: Config) -> list[sequences.SequenceClip]:
 
 
 def _plan(config: Config) -> str:
-    aim = f"would look for thresholds with a precision of {config.calibrate.precision:.0%}"
+    aim = f"would search for thresholds with a precision of {config.calibrate.precision:.0%}"
     if config.calibrate.predictions is not None:
         store, truth = _run_and_truth(config)
-        units_there = len(commits.committed_units(store))
-        return (
-            f"would compare the predictions of {units_there} units in {store.root} with {len(truth)} true poses; {aim}"
-        )
-    checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)  # says what is wrong with it
+        committed = len(commits.committed_units(store))
+        return f"would compare the predictions of {committed} units in {store.root} with {len(truth)} true poses; {aim}"
     clips = _clips(config)
     frames = sum(len(clip.indices) for clip in clips)
     return (

@@ -1,11 +1,12 @@
-"""python -m jobs.evaluate teacher.checkpoint=FILE [data.ho3d.root=DIR] [data.freihand.root=DIR] [output=DIR_OR_S3_URI]
-python -m jobs.evaluate predictions=pred.json truth=DIR layout=ho3d|freihand [output=DIR]
+"""python -m jobs.evaluate evaluate.checkpoint=FILE [data.ho3d.root=DIR] [data.freihand.root=DIR] [output=DIR_OR_S3_URI]
+python -m jobs.evaluate score.predictions=pred.json score.truth=DIR score.layout=ho3d|freihand [output=DIR_OR_S3_URI]
 
-The first measures a network on the evaluation split of HO-3D (hand, object) and of FreiHAND (hand), in parallel, and
-writes <name>.json, the examples of the report, the submission files <name>_<data set>_pred.json and, after the paper's
-figures, <name>_<data set>_{pck.png (8), 3d_<k>.png (6), attention_<k>.jpg (7)}.
-The second scores a submission file as the official script does: it prints one 'key: value' per line, and with an
-output writes scores.txt and scores.json.
+The first form measures a network on the evaluation split of HO-3D (hand, object) and of FreiHAND (hand), on as many
+actors as evaluate.actors says. Under the output: <name>.json, the examples of the report, the submission files
+<name>_<data set>_pred.json and, after the paper's figures, <name>_<data set>_{pck.png (8), 3d_<k>.png (6),
+attention_<k>.jpg (7)}.
+The second form scores a submission file as the official script does: it prints one 'key: value' per line and, with an
+output, writes scores.txt and scores.json.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import scoring, session
-from cluster.store import Store, open_store, read_uri
+from cluster.store import Store, open_store
 from hojoint.config import Config
 from hojoint.datasets import fingertips, freihand
 from hojoint.datasets.ho3d import HO3D
@@ -43,27 +44,43 @@ def job(config: Config, dry_run: bool) -> None:
     if config.score.predictions is not None:
         _score_file(config, dry_run)
         return
-    teacher = command.need(config.evaluate.checkpoint, "evaluate.checkpoint", "runs/tiny/student/checkpoint.pt")
-    if (said := freihand.advice(config.data.freihand)) is not None:
-        print(f"note: {said}")
+    _refuse_teacher(config)
+    path = command.need(config.evaluate.checkpoint, "evaluate.checkpoint", "runs/tiny/student/checkpoint.pt")
+    if (note := freihand.advice(config.data.freihand)) is not None:
+        print(f"note: {note}")
     domains = evaluation.domains_of(config)
     if not domains:
         raise InputError(
             "nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or score.predictions=)"
         )
+    _, own, sha256 = scoring.open_measured(config)
+    if (note := checkpoint.overridden(config, own)) is not None:
+        print(f"note: {note}")
     if dry_run:
-        _, own, sha256 = checkpoint.open_teacher(read_uri(teacher), config, teacher)
-        print(f"{'network':<10} {teacher}, weights {sha256[:12]}")
-        for domain in domains:
-            dataset = evaluation.open_domain(domain, own)
-            print(f"{domain:<10} {len(dataset)} images")
-            if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, own.mano)) is not None:
-                print(f"note: {note}")
-        print(session.feasibility(config.cluster, scoring.needs(config)))
+        print(f"{'network':<10} {path}, weights {sha256[:12]}")
+        _describe(domains, own)
         return
     for table in report_tables.comparison(measure([config])):
         rows = [(row["label"], row["cells"][0]["text"]) for row in table["rows"]]
         print(f"{table['title']}, {table['note']}\n{printing.table(('', config.name), rows)}")
+
+
+def _refuse_teacher(config: Config) -> None:
+    if config.teacher.checkpoint is not None and config.evaluate.checkpoint is None:
+        raise InputError(
+            f"jobs.evaluate measures evaluate.checkpoint, found teacher.checkpoint={config.teacher.checkpoint}; give "
+            f"evaluate.checkpoint={config.teacher.checkpoint}"
+        )
+
+
+def _describe(domains: Sequence[evaluation.Domain], config: Config) -> None:
+    """Print the data sets and what the actors take of the cluster; ``config`` holds the checkpoint's own settings."""
+    for domain in domains:
+        dataset = evaluation.open_domain(domain, config)
+        print(f"{domain:<10} {len(dataset)} images")
+        if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, config.mano)) is not None:
+            print(f"note: {note}")
+    print(session.feasibility(config.cluster, scoring.needs(config)))
 
 
 def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:
@@ -101,21 +118,22 @@ def _write(
         if config.evaluate.write_predictions:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "pred.json"
-                found = result.predictions
-                submission_files.write_submission(path, found.joints, found.vertices, domain)
+                submission_files.write_submission(path, result.predictions.joints, result.predictions.vertices, domain)
                 store.put(f"{config.name}_{domain}_pred.json", path.read_bytes())
-    store.put(f"{config.name}.json", json.dumps(facts, indent=1).encode())  # last: it says that all is there
+    store.put(
+        f"{config.name}.json", json.dumps(facts, indent=1).encode()
+    )  # last: its presence says that the rest is complete
 
 
 def _score_file(config: Config, dry_run: bool) -> None:
     predictions = command.need(config.score.predictions, "score.predictions", "pred.json")
     truth = command.need(config.score.truth, "score.truth", "DIR")
     if dry_run:
-        found, count = (
-            len(load(place).joints)
-            for load, place in ((submission_files.load_submission, predictions), (submission_files.load_truth, truth))
+        hands = len(submission_files.load_submission(predictions).joints)
+        images = len(submission_files.load_truth(truth).joints)
+        print(
+            f"would score {hands} hands of {predictions} against {images} images under {truth} as {config.score.layout}"
         )
-        print(f"would score {found} of {predictions} against {count} images under {truth} as {config.score.layout}")
         return
     scores = submission_files.score_submission(predictions, truth, config.score.layout)
     lines = "".join(f"{key}: {value:f}\n" for key, value in scores.items())

@@ -1,7 +1,7 @@
-"""The labelled frames that a report shows and weighs: rows of the tables, their pixels, and their true poses if known.
+"""The labelled frames that a report shows and measures: rows of the tables, their pixels, their true poses if known.
 
-Of a large output only some units are read, evenly spaced, and the report says so. Used by ``jobs.report``; drawing is
-in ``hojoint.report.album``, the weighing in ``hojoint.evaluation.label_quality``.
+Of a large output only some units are read, evenly spaced, and the report notes it. Used by ``jobs.report``. Drawing is
+in ``hojoint.report.album``, measuring in ``hojoint.evaluation.label_quality``.
 """
 
 from __future__ import annotations
@@ -43,15 +43,13 @@ class LabelledFrames:
 
 
 def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
-    """Read, weigh and draw."""
+    """Read, measure and draw; ``truth`` is a parquet file of true poses, if they are known."""
     check_hand(commits.read_run(labels), config, labels.root)
     units = sorted(commits.committed_units(labels))
-    some = [
-        units[place] for place in np.unique(np.linspace(0, len(units) - 1, min(MOST_UNITS, len(units))).astype(int))
-    ]
-    found = commits.read_commits(labels, some)
+    rows = np.unique(np.linspace(0, len(units) - 1, min(MOST_UNITS, len(units))).astype(int))
+    some = [units[row] for row in rows]
     filesystem, root = labels.filesystem()
-    paths = [f"{root}/{each.files['predictions']}" for each in found]
+    paths = [f"{root}/{commit.files['predictions']}" for commit in commits.read_commits(labels, some)]
     predictions = tables.read(paths, filesystem)
     layer = hand_layer(config.mano)
     errors = None
@@ -86,7 +84,7 @@ def _galleries(kept: Sequence[Picture], rejected: Sequence[Picture], note: str) 
 def _pictures(
     config: Config, predictions: pa.Table, rows: np.ndarray, layer: HandLayer, errors_mm: np.ndarray | None
 ) -> list[Picture]:
-    """Drawn rows; frames whose video cannot be read (any more) are left out."""
+    """Drawn rows; frames whose video cannot be read any more are left out."""
     out = []
     files = something.find_videos(config.videos.root) if config.videos.root is not None else {}
     for number, row in zip(rows.tolist(), predictions.take(pa.array(rows)).to_pylist(), strict=True):

@@ -1,4 +1,4 @@
-"""Plain tables for the terminal: what the jobs print at the end. Nothing here knows what the numbers mean."""
+"""Plain tables for the terminal and for Markdown. Nothing here knows what the numbers mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns aligned, the first to the left and numbers to the right, a rule under the headers."""
+    """Aligned columns, the first one left and numbers right, with a rule under the headers."""
     text = [[str(cell) for cell in row] for row in (headers, *rows)]
     widths = [max(len(row[column]) for row in text) for column in range(len(headers))]
     left = [column == 0 or not all(_is_number(row[column]) for row in text[1:]) for column in range(len(headers))]
@@ -23,11 +23,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """The same as a Markdown table."""
+    """The same table as Markdown."""
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def _is_number(text: str) -> bool:
-    """A number, maybe with a unit, a spread or nothing at all: what stands to the right in its column."""
+    """Whether a cell is aligned right: a number, with or without a unit or a spread, or an empty cell."""
     return re.fullmatch(r"[-–]?|[+-]?[\d.,]+( ± [\d.,]+)?( ?[%a-z]{1,3})?( \d+ s)?", text) is not None

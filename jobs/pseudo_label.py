@@ -1,9 +1,9 @@
 """python -m jobs.pseudo_label videos.root=DIR videos.boxes=FILE_OR_DIR teacher.checkpoint=FILE output=DIR_OR_S3_URI
 
-Labels unlabelled videos with a trained teacher (Sec. 5.1): every frame with a hand box is predicted in eight views,
-judged by seven rules, and kept or rejected by name. videos.root holds <id>.webm or <id>.mp4, videos.boxes
-Something-Else JSON. Under the output: run.json, commits/, predictions/, pseudo_labels/, quarantine/, report.json. The
-same command again goes on where it stopped, whatever had stopped it.
+Labels videos with a trained teacher (Sec. 5.1). Every frame with a hand box is predicted in eight views; seven rules
+keep it or reject it. videos.root holds <id>.webm or <id>.mp4, videos.boxes Something-Else JSON. Under the output:
+run.json, commits/, predictions/, pseudo_labels/, quarantine/, report.json. The same command resumes a run that was
+stopped, whatever the cause. The number of Teacher actors is cluster.teachers.
 """
 
 from __future__ import annotations

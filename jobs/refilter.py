@@ -1,9 +1,10 @@
 """python -m jobs.refilter data.pseudo.labels=DIR_OR_S3_URI output=DIR_OR_S3_URI [filters.RULE=...] [videos.root=DIR]
 
-Other thresholds without the network (Sec. 5.1.1, 5.1.2): reads the predictions of a finished jobs.pseudo_label, judges
-every frame again by the given filters, and writes a label set of the same layout to the output. Frames that were kept
-before bring their pictures; those kept only now are decoded again from videos.root, and without it they are in
-predictions/ but not in pseudo_labels/, and counted as without_image.
+Applies other thresholds without the network (Sec. 5.1.1, 5.1.2). It reads the predictions of a finished
+jobs.pseudo_label, judges every frame again by the given filters, and writes labels of the same layout to the output.
+Frames that were kept before bring their pictures. Frames that are kept only now are decoded again from videos.root;
+without it they are in predictions/ but not in pseudo_labels/, and are counted as without_image. The
+number of actors is refilter.actors.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from cluster.labelling import refiltering
 from hojoint.config import Config
 from hojoint.datasets import something
+from hojoint.model import checkpoint
 from jobs import command, pseudo_label
 
 
@@ -22,7 +24,10 @@ def job(config: Config, dry_run: bool) -> None:
     command.need(config.data.pseudo.labels, "data.pseudo.labels", "DIR_OR_S3_URI")
     command.output_of(config, "DIR_OR_S3_URI")
     if config.videos.root is not None:
-        something.find_videos(config.videos.root)  # says now what a worker would find late
+        something.find_videos(config.videos.root)  # raises now what a worker would raise late
+    source = refiltering.open_source(config)
+    if (note := checkpoint.overridden(config, source.config, groups=("crop",))) is not None:
+        print(f"note: {note}")
     if dry_run:
         refiltering.dry_run(config)
         return

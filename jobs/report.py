@@ -1,8 +1,9 @@
 """python -m jobs.report output=DIR_OR_S3_URI [--config FILE] [key=value ...] [--dry-run]
 
-Writes report.html and report.json of a pipeline's output, or of a labelling job's alone: what was done, before and
-after, kept and rejected per rule, what the labels are worth where true poses are known, pictures of labelled frames and
-of test images, training curves, and where it all comes from. One self-contained page; nothing is fetched.
+Writes report.html and report.json for the output of a pipeline, or of a labelling job alone: the stages, the scores
+before and after, frames kept and rejected per rule, the worth of the labels where true poses are known, pictures of
+labelled frames and of test images, training curves, and the command, settings and checksums behind them. The page is
+self-contained; a browser fetches nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from hojoint.report.album import error_picture, example_picture
 from hojoint.report.page import Facts, Gallery, Picture
 from hojoint.report.tables import DOMAINS, NETWORKS
 from jobs import command, labelled_frames, results, retyped
-from jobs.stages import world_of
+from jobs.inputs import world_of
 
 BEST_FIRST = ("student", "control", "teacher")
 PIPELINE = "python -m jobs.pipeline"
@@ -36,8 +37,8 @@ STAGES = ("synthesize", "train", "pseudo_label", "retrain", "control", "evaluate
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies under an output."""
+class Outputs:
+    """What the jobs left under an output."""
 
     store: Store
     labels: Store | None  # where the labelling job wrote
@@ -48,48 +49,52 @@ class Found:
 
 def job(config: Config, dry_run: bool) -> None:
     """Gather, draw, write."""
-    found = gather(open_store(command.output_of(config, "runs/tiny")))
-    config = with_inputs(config, found)
+    outputs = gather(open_store(command.output_of(config, "runs/tiny")))
+    config = with_inputs(config, outputs)
     if dry_run:
-        print(f"would report on {found.store.root}: {', '.join(_parts(found)) or 'nothing'}")
+        print(f"would report on {outputs.store.root}: {', '.join(_parts(outputs)) or 'nothing'}")
         return
-    if not _parts(found):
-        raise InputError(f"nothing to report under {found.store.root}: wanted the output of jobs.pipeline or a job")
-    frames = labelled_frames.read(config, found.labels, _truth_path(config)) if found.labels is not None else None
-    made_with = {} if found.labels is None else commits.read_run(found.labels)["fingerprint"]
+    if not _parts(outputs):
+        raise InputError(
+            f"nothing to report under {outputs.store.root}: expected the output of jobs.pipeline, jobs.pseudo_label or "
+            "jobs.refilter; give output=DIR_OR_S3_URI"
+        )
+    frames = labelled_frames.read(config, outputs.labels, _truth_path(config)) if outputs.labels is not None else None
+    made_with = {} if outputs.labels is None else commits.read_run(outputs.labels)["fingerprint"]
     facts = Facts(
         title="Hand and object poses, taught by unlabelled video",
         stages=[
-            {"name": name, "what": done["what"], "seconds": done["seconds"]} for name, done in found.markers.items()
+            {"name": name, "what": marker["what"], "seconds": marker["seconds"]}
+            for name, marker in outputs.markers.items()
         ],
-        provenance=provenance(config, found),
-        labelling=None if found.labels is None else results.read_json(found.labels, commits.REPORT),
+        provenance=provenance(config, outputs),
+        labelling=None if outputs.labels is None else results.read_json(outputs.labels, commits.REPORT),
         quality=None if frames is None else frames.quality,
-        evaluation={name: facts["domains"] for name, facts in found.evaluation.items()},
-        training=found.training,
+        evaluation={name: facts["domains"] for name, facts in outputs.evaluation.items()},
+        training=outputs.training,
         rules=made_with.get("filters.enabled", filters.RULES),
         views=made_with.get("tta.views", config.tta.views),
     )
-    galleries = [*([] if frames is None else frames.galleries), *example_galleries(config, found)]
-    page = report.render(facts, galleries=galleries, pck=pck_pictures(found), curves=curve_pictures(found))
-    found.store.put("report.json", json.dumps(asdict(facts), indent=1).encode())
-    found.store.put("report.html", page.encode())
-    print(f"report: {found.store.uri('report.html')}")
+    galleries = [*([] if frames is None else frames.galleries), *example_galleries(config, outputs)]
+    page = report.render(facts, galleries=galleries, pck=pck_pictures(outputs), curves=curve_pictures(outputs))
+    outputs.store.put("report.json", json.dumps(asdict(facts), indent=1).encode())
+    outputs.store.put("report.html", page.encode())
+    print(f"report: {outputs.store.uri('report.html')}")
 
 
-def gather(store: Store) -> Found:
+def gather(store: Store) -> Outputs:
     """Read what the jobs left."""
     labels = results.labelling_run(store)
     if labels is not None and not labels.exists(commits.REPORT):
-        labels = None  # not at its end
-    markers = {name: done for name in STAGES if (done := results.marker(name, store)) is not None}
+        labels = None  # it is not finished
+    markers = {name: marker for name in STAGES if (marker := results.marker(name, store)) is not None}
     training = {name: facts for name in NETWORKS if (facts := results.training(name, store)) is not None}
-    return Found(store, labels, markers, training, results.evaluations(store))
+    return Outputs(store, labels, markers, training, results.evaluations(store))
 
 
-def with_inputs(config: Config, found: Found) -> Config:
-    """The settings with the videos, and the world, that were labelled, where none are given."""
-    run = {} if found.labels is None else commits.read_run(found.labels)
+def with_inputs(config: Config, outputs: Outputs) -> Config:
+    """The settings; where no videos are given, with the videos and the world that were labelled."""
+    run = {} if outputs.labels is None else commits.read_run(outputs.labels)
     if config.videos.root is not None or "config" not in run:
         return config
     labelled = settings.from_stored(run["config"])
@@ -97,36 +102,36 @@ def with_inputs(config: Config, found: Found) -> Config:
     return config.model_copy(update={"videos": labelled.videos, "world": world})
 
 
-def _parts(found: Found) -> list[str]:
-    labels = ["labels"] if found.labels is not None else []
-    return [*found.markers, *labels, *(f"evaluation of {name}" for name in found.evaluation)]
+def _parts(outputs: Outputs) -> list[str]:
+    labels = ["labels"] if outputs.labels is not None else []
+    return [*outputs.markers, *labels, *(f"evaluation of {name}" for name in outputs.evaluation)]
 
 
-def provenance(config: Config, found: Found) -> dict[str, str]:
-    """What made this, settings and checksums; of labels without a pipeline, those of their own run."""
-    run = None if found.labels is None else commits.read_run(found.labels)
-    made, out = results.pipeline_settings(found.store) or config, {}
-    if found.markers:
-        noted = made is not config  # older runs did not note what they were called with
+def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
+    """The command, settings and checksums behind the outputs; for labels without a pipeline, those of their run."""
+    run = None if outputs.labels is None else commits.read_run(outputs.labels)
+    made, out = results.pipeline_settings(outputs.store) or config, {}
+    if outputs.markers:
+        noted = made is not config  # older runs did not note their settings
         out["command"] = retyped.command_line("pipeline", made) if noted else f"{PIPELINE} output={config.output}"
-    elif found.labels is not None and run is not None:
+    elif outputs.labels is not None and run is not None:
         made = _settings_of(run, config)
-        out["command"] = _labelling_command(run, made, found.labels.root)
-    # else: jobs called one by one, and no command says it all
+        out["command"] = _labelling_command(run, made, outputs.labels.root)
+    # else the jobs were called one by one, and no single command made this
     out |= {"settings": settings.digest(made), "seed": str(made.seed)}
-    for name, facts in found.training.items():
+    for name, facts in outputs.training.items():
         out[f"weights of the {name}"] = facts["sha256"]
-    for name, facts in found.evaluation.items():
-        judged = facts["sha256"]
-        if judged != found.training.get(name, facts).get("sha256", judged):
-            out[f"evaluated as {name}"] = judged
+    for name, facts in outputs.evaluation.items():
+        measured = facts["sha256"]
+        if measured != outputs.training.get(name, facts).get("sha256", measured):
+            out[f"evaluated as {name}"] = measured
     if run is not None:
         out["labels"] = settings.digest(run["fingerprint"])
     return out
 
 
 def _settings_of(run: Mapping[str, Any], config: Config) -> Config:
-    """The settings of a labelling run, with the filters that judged it last; ``config`` where it noted none."""
+    """The settings of a labelling run, with the filters that judged it last; ``config`` where it has none."""
     if "config" not in run:
         return config
     rules = {
@@ -140,18 +145,19 @@ def _settings_of(run: Mapping[str, Any], config: Config) -> Config:
 def _labelling_command(run: Mapping[str, Any], made: Config, output: str) -> str:
     if "refiltered" not in run:
         return retyped.command_line("pseudo_label", made.model_copy(update={"output": output}))
-    places = {"output": output, "data": {"pseudo": {"labels": run["refiltered"]}}}
-    default = settings.load(command.DEFAULT_CONFIG)  # of the settings only the filters count
-    return retyped.command_line("refilter", settings.changed(default, filters=dict(made.filters), **places))
+    default = settings.load(command.DEFAULT_CONFIG)  # jobs.refilter reads no other settings than these
+    labels = {"pseudo": {"labels": run["refiltered"]}}
+    config = settings.changed(default, filters=dict(made.filters), output=output, data=labels)
+    return retyped.command_line("refilter", config)
 
 
-def pck_pictures(found: Found) -> list[Picture]:
+def pck_pictures(outputs: Outputs) -> list[Picture]:
     """Fig. 8: one frame per data set, a curve per network."""
     out = []
     for domain, title in DOMAINS.items():
         curves = {
             name: (facts["domains"][domain]["pck"]["thresholds_mm"], facts["domains"][domain]["pck"]["share"])
-            for name, facts in found.evaluation.items()
+            for name, facts in outputs.evaluation.items()
             if domain in facts["domains"]
         }
         if curves:
@@ -159,13 +165,13 @@ def pck_pictures(found: Found) -> list[Picture]:
     return out
 
 
-def curve_pictures(found: Found) -> list[Picture]:
+def curve_pictures(outputs: Outputs) -> list[Picture]:
     """Training curves: the total loss, and the hand's 3D joints."""
     out = []
     for term, title in (("total", "total loss"), ("joints_3d", "loss of the 3D joints"), ("joints_2d", "2D joints")):
         series = {
             name: ([row["steps"] for row in facts["history"]], [row[term] for row in facts["history"]])
-            for name, facts in found.training.items()
+            for name, facts in outputs.training.items()
             if facts["history"] and term in facts["history"][0]
         }
         if series:
@@ -174,37 +180,38 @@ def curve_pictures(found: Found) -> list[Picture]:
     return out
 
 
-def example_galleries(config: Config, found: Found) -> list[Gallery]:
-    """Fig. 6: test images with what the best network there says of them."""
-    name = next((name for name in BEST_FIRST if name in found.evaluation), None)
+def example_galleries(config: Config, outputs: Outputs) -> list[Gallery]:
+    """Fig. 6: test images with the predictions of the best network that was measured."""
+    name = next((name for name in BEST_FIRST if name in outputs.evaluation), None)
     if name is None:
         return []
     faces = hand_model(config.mano).faces
     out = []
     for domain, title in DOMAINS.items():
         key = f"evaluation/{name}_{domain}_examples.npz"
-        if not found.store.exists(key):
+        if not outputs.store.exists(key):
             continue
-        shown = unpack_examples(found.store.get(key))
-        pictures = [example_picture(example, faces) for example in shown]
-        pictures += [error_picture(example, faces) for example in shown[:4]]
+        examples = unpack_examples(outputs.store.get(key))
+        pictures = [example_picture(example, faces) for example in examples]
+        pictures += [error_picture(example, faces) for example in examples[:4]]
         text = (
-            f"What the {name} says of test images, evenly spaced over the set and not chosen: the estimated mesh, and "
-            "where an object is labelled its box (orange) and axes (x red, y green, z blue). The last ones show the "
-            "mesh coloured by its error."
+            f"Predictions of the {name} on test images, evenly spaced over the set and not chosen: the estimated mesh "
+            "and, where an object is labelled, its box (orange) and axes (x red, y green, z blue). The last pictures "
+            "show the mesh coloured by its error."
         )
         out.append(Gallery(title, text, pictures))
-    looked = [key for key in found.store.list("evaluation") if key.startswith(f"evaluation/{name}_ho3d_attention_")]
-    pictures = [Picture(found.store.get(key), "three cells of the object's box") for key in sorted(looked)]
+    prefix = f"evaluation/{name}_ho3d_attention_"
+    keys = sorted(key for key in outputs.store.list("evaluation") if key.startswith(prefix))
+    pictures = [Picture(outputs.store.get(key), "three cells of the object's box") for key in keys]
     text = (
-        "Contextual reasoning: three cells of the object's box (white dots) ask where hand and object meet, and the "
-        "red is what they attend to there."
+        "Contextual reasoning: three cells of the object's box (white dots) attend to the region where hand and object "
+        "meet. Red shows where."
     )
-    keys = [
+    legend = [
         {"colour": _hex(colour), "text": box}
         for box, colour in (("hand", draw.HAND), ("object", draw.OBJECT), ("their intersection", draw.SHARED))
     ]
-    return [*out, Gallery("Where the object looks", text, pictures, keys, wide=True)]
+    return [*out, Gallery("Attention of the object's cells", text, pictures, legend, wide=True)]
 
 
 def _hex(colour: tuple[int, int, int]) -> str:
@@ -214,7 +221,7 @@ def _hex(colour: tuple[int, int, int]) -> str:
 def _truth_path(config: Config) -> Path | None:
     world = world_of(config).absolute()
     if config.videos.root is not None and not Path(config.videos.root).absolute().is_relative_to(world):
-        return None  # the world's truth says nothing of other videos
+        return None  # the world's truth is not that of other videos
     path = world / "something_truth.parquet"
     return path if path.is_file() else None
 

@@ -1,8 +1,9 @@
-"""Retrain on the union: python -m jobs.retrain data.pseudo.labels=URI output=URI [key=value ...]
+"""python -m jobs.retrain data.pseudo.labels=DIR_OR_S3_URI output=DIR_OR_S3_URI [key=value ...] [--dry-run]
 
-Labelled images and pseudo-labels (Sec. 5.2), from scratch, with the schedule of the first phase; the object loss only
-where objects are labelled (Eq. 8). data.pseudo.labels is the output of jobs.pseudo_label or jobs.refilter. The mixture
-is train.pseudo_share; without one the union is sampled uniformly. The same function as jobs.train.
+Trains on labelled images and pseudo-labels together (Sec. 5.2), from scratch or from train.init_checkpoint, with the
+schedule of the first phase. Only images with object labels count in the object loss (Eq. 8). data.pseudo.labels is the
+output of jobs.pseudo_label or jobs.refilter. train.pseudo_share sets the mixture; without it all samples are drawn
+alike. The rest is as in jobs.train.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """python -m jobs.status output=DIR_OR_S3_URI
 
-How far a labelling run is, a pipeline's too, read from its commits: nothing is asked of the cluster, so it works while
-the run is under way, after it, and from another machine.
+Prints the progress of a labelling run, also that of a pipeline, from its commits. It asks nothing of the cluster, so it
+works during the run, after it, and from another machine.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from jobs import command, pseudo_label, results
 
 
 def job(config: Config, dry_run: bool) -> None:
-    """Read the commits and print; a dry run is the same, for nothing is changed."""
+    """Read the commits and print; a dry run does the same, because nothing is written."""
     store = open_store(command.need(config.output, "output", "DIR_OR_S3_URI"))
     store = results.labelling_run(store) or store
     run = commits.read_run(store)
-    found = commits.read_commits(store)
-    report = commits.report_of(found, filters.RULES)
+    committed = commits.read_commits(store)
+    report = commits.report_of(committed, filters.RULES)
     listed, done = run["videos"], report["videos"]["listed"]
+    part = done / max(listed, 1)
     print(f"output   {store.root}, begun {_ago(time.time() - run['begun'])} ago")
-    print(f"units    {len(found)} of {run['units']} committed, {done} of {listed} videos ({done / max(listed, 1):.0%})")
-    if found:
-        last = time.time() - max(each.finished for each in found)
+    print(f"units    {len(committed)} of {run['units']} committed, {done} of {listed} videos ({part:.0%})")
+    if committed:
+        last = time.time() - max(commit.finished for commit in committed)
         print(f"last     commit {_ago(last)} ago")
         print(pseudo_label.summary(report))
     if 0 < done < listed:
         print(f"left     about {_ago(report['seconds'] * (listed - done) / done)} at the rate so far")
     elif done == listed:
-        print("state    whole")
+        print("state    complete")
 
 
 def _ago(seconds: float) -> str:

@@ -1,9 +1,9 @@
 """python -m jobs.study output=DIR_OR_S3_URI [study.seeds=[0,1,2]] [study.own_worlds=true] [--config FILE] [--dry-run]
 
-The pipeline with its control, once per seed, and what the repetitions say together: mean and spread of teacher, control
-and student in both domains, the paired differences, and the precision of kept against rejected labels. All seeds share
-one world (the run's seed draws it), so that the spread is that of training; with study.own_worlds=true each draws its
-own. Under the output: world/ seed-N/ study.json study.md. The same command goes on where it stopped.
+Runs the pipeline with its control once per seed and summarises the runs: mean and spread of teacher, control and
+student in both domains, the paired differences, and the precision of kept and of rejected labels. All seeds share
+one world (the run's seed draws it), so the spread is that of training alone; with study.own_worlds=true each seed draws
+its own. Under the output: world/ seed-N/ study.json study.md. The same command resumes a study that was stopped.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 from cluster import session
 from cluster.store import open_store
 from hojoint.config import Config, changed
-from hojoint.report.tables import DOMAINS, METRICS, NETWORKS
+from hojoint.report.tables import DOMAINS, METRICS, NETWORKS, Metric
 from hojoint.synthetic import write
 from jobs import command, pipeline, printing, results
-from jobs.stages import world_of
+from jobs.inputs import world_of
 
 DIFFERENCES = (("student", "teacher"), ("student", "control"))
 QUALITY = ("precision", "aligned_mm_median", "joints_2d_median")
 
 
 def job(config: Config, dry_run: bool) -> None:
-    """Run or finish each seed, then put their numbers together."""
+    """Run or finish each seed, then summarise their numbers."""
     output = command.output_of(config, "runs/study").rstrip("/")
     config = config.model_copy(update={"output": output})
     runs = {seed: run_of(config, seed) for seed in config.study.seeds}
@@ -40,12 +40,12 @@ def job(config: Config, dry_run: bool) -> None:
         for number, (seed, run) in enumerate(runs.items(), start=1):
             print(f"=== seed {seed} ({number} of {len(runs)}) ===", flush=True)
             pipeline.job(run, False)
-    found = {seed: result_of(_output(run)) for seed, run in runs.items()}
-    together = summary(found)
+    finished = {seed: result_of(str(run.output)) for seed, run in runs.items()}
+    together = summary(finished)
     store = open_store(output)
-    store.put("study.json", json.dumps({"seeds": found, "summary": together}, indent=1).encode())
+    store.put("study.json", json.dumps({"seeds": finished, "summary": together}, indent=1).encode())
     text = "\n\n".join(f"{title}\n\n{printing.markdown(*rows)}" for title, rows in tables(together).items())
-    store.put("study.md", f"# {len(found)} seeds: {', '.join(map(str, found))}\n\n{text}\n".encode())
+    store.put("study.md", f"# {len(finished)} seeds: {', '.join(map(str, finished))}\n\n{text}\n".encode())
     for title, (headers, rows) in tables(together).items():
         print(f"\n{title}\n{printing.table(headers, rows)}")
     print(f"\nwritten: {store.uri('study.md')}")
@@ -53,7 +53,7 @@ def job(config: Config, dry_run: bool) -> None:
 
 def run_of(config: Config, seed: int) -> Config:
     """The pipeline of one seed."""
-    output = f"{_output(config)}/seed-{seed}"
+    output = f"{config.output}/seed-{seed}"
     if config.study.own_worlds:
         return changed(config, seed=seed, output=output, control=True, world=None, synthetic={"seed": None})
     drawn = {"seed": write.seed_of(config)}
@@ -80,7 +80,7 @@ def summary(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
             values = {name: _values(runs, name, domain, metric) for name in NETWORKS}
             if not any(values.values()):
                 continue
-            row = {name: spread(found) for name, found in values.items() if found}
+            row = {name: spread(numbers) for name, numbers in values.items() if numbers}
             for after, before in DIFFERENCES:
                 if values[after] and values[before]:
                     pairs = zip(values[after], values[before], strict=True)
@@ -96,14 +96,14 @@ def summary(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def _values(runs: Mapping[int, Mapping[str, Any]], name: str, domain: str, metric: Any) -> list[float]:
-    found = [run["evaluation"].get(name, {}).get(domain, {}).get(metric.part) for run in runs.values()]
-    values = [part[metric.key] * metric.scale for part in found if part and part.get(metric.key) is not None]
+def _values(runs: Mapping[int, Mapping[str, Any]], name: str, domain: str, metric: Metric) -> list[float]:
+    parts = [run["evaluation"].get(name, {}).get(domain, {}).get(metric.part) for run in runs.values()]
+    values = [part[metric.key] * metric.scale for part in parts if part and part.get(metric.key) is not None]
     return values if len(values) == len(runs) else []  # a pair needs both
 
 
 def spread(values: Sequence[float]) -> dict[str, float] | None:
-    """Mean, sample standard deviation and range; nothing of nothing."""
+    """Mean, sample standard deviation and range; None of no values."""
     if not values:
         return None
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
@@ -123,7 +123,10 @@ def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[
         out[DOMAINS[domain]] = (["", *columns], body)
     names = {"frames": 0, "precision": 3, "aligned_mm_median": 2, "joints_2d_median": 3}
     body = [[group, *(_cell(row[key], names[key], "") for key in names)] for group, row in together["labels"].items()]
-    out["Labels against the kept-aside truth"] = (["", "frames", "share right", "median mm", "median 2D"], body)
+    out["Labels against the kept-aside truth"] = (
+        ["", "frames", "share right", "PA-MPJPE, median (mm)", "2D error, median (box sides)"],
+        body,
+    )
     return out
 
 
@@ -132,11 +135,6 @@ def _cell(value: Mapping[str, float] | None, digits: int, column: str) -> str:
         return "-"
     sign = "+" if " - " in column else ""
     return f"{value['mean']:{sign}.{digits}f} ± {value['std']:.{digits}f}"
-
-
-def _output(config: Config) -> str:
-    assert config.output is not None
-    return config.output
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
-"""Draw the synthetic world: python -m jobs.synthesize output=DIR [key=value ...]
+"""python -m jobs.synthesize output=DIR [--config FILE] [key=value ...] [--dry-run]
 
-Writes, under DIR/world (or world=DIR), a labelled set as HO-3D, videos and boxes as Something-Something v2 and
-Something-Else, test images as FreiHAND's evaluation set, object models as YCB and the stand-in hand as a MANO file.
-Sizes: the settings under 'synthetic'. A world that is whole is left alone; a part of one is completed.
+Draws the synthetic world under DIR/world (or world=DIR): a labelled set in HO-3D's layout, videos and boxes in those of
+Something-Something v2 and Something-Else, test images in FreiHAND's, object models in YCB's, the stand-in hand as a
+MANO file. The settings under 'synthetic' are its sizes. A complete world is left as it is; a part of one is completed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jobs import command
 
 
 def job(config: Config, dry_run: bool) -> None:
-    """Say what is there, draw what is not."""
+    """Draw the pieces of the world that are missing."""
     world = write.world_of(config)
     check_writable(str(world))
     if write.is_complete(config):
-        print(f"{world} is whole; nothing to do")
+        print(f"{world} is complete; nothing to do")
         return
     todo = write.missing_pieces(config)
     frames = sum(write.frames_of(piece, config) for piece in todo)
@@ -44,6 +44,7 @@ def job(config: Config, dry_run: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
     return command.run(job, __doc__, argv)
 
 

@@ -1,8 +1,8 @@
-"""Train the network on labelled images: python -m jobs.train data.ho3d.root=DIR output=DIR_OR_S3_URI [key=value ...]
+"""python -m jobs.train data.ho3d.root=DIR output=DIR_OR_S3_URI [--config FILE] [key=value ...] [--dry-run]
 
-Supervised training (Sec. 6.1) on the sets that train.datasets names, on as many workers as cluster.workers says. Leaves
-checkpoint.pt and training.json under the output. A run that was stopped goes on when called again; a finished one is
-left alone. With --config configs/ho3d.yaml it is the paper's network.
+Trains the network on the labelled sets that train.datasets names (Sec. 6.1), on as many workers as cluster.workers
+says. Under the output: checkpoint.pt and training.json. The same command resumes a run that was stopped and leaves a
+finished one as it is. With --config configs/ho3d.yaml it is the paper's network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from jobs import command
 
 
 def job(config: Config, dry_run: bool) -> None:
-    """Train on ``train.datasets``, or say what would be trained; ``jobs.retrain`` adds pseudo-labels to them."""
+    """Train on ``train.datasets``, or print what would be trained; ``jobs.retrain`` adds pseudo-labels to them."""
+    train = config.train
+    if train.steps is not None and "epochs" in train.model_fields_set:
+        print(
+            f"note: train.steps={train.steps} sets the length of training; train.epochs={train.epochs} only sets how "
+            "often the learning rate decays"
+        )
+    work(config, dry_run)
+
+
+def work(config: Config, dry_run: bool) -> None:
+    """The job itself, which a pipeline runs once per network."""
     output = command.output_of(config, "runs/teacher")
     if "ho3d" in config.train.datasets:
         reader = HO3D(config.data.ho3d, "train", config.crop)
@@ -33,7 +44,7 @@ def job(config: Config, dry_run: bool) -> None:
     try:
         result = training.fit(config, output)
     except training.TrainingStopped as stopped:
-        raise command.RunFailed(f"{stopped}. Call the same command again to go on") from stopped
+        raise command.RunFailed(f"{stopped}. Run the same command again to resume") from stopped
     if result.reused:
         print(f"{result.checkpoint} is finished ({result.steps} steps); nothing to do")
         return
@@ -54,8 +65,8 @@ def _describe(config: Config, output: str) -> None:
     steps, size = planned.schedule.steps, config.train.batch_size
     print(f"{steps} steps of {size} samples, {planned.schedule.steps_per_epoch} an epoch; run {planned.name}")
     print(session.feasibility(config.cluster, training.needs(config)))
-    whole = training.finished(planned, open_store(output)) is not None
-    print(f"dry run: {output} {'is finished' if whole else 'would be trained'}")
+    finished = training.finished(planned, open_store(output)) is not None
+    print(f"dry run: {output} {'is finished' if finished else 'would be trained'}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

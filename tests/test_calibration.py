@@ -51,7 +51,7 @@ def test_a_curve_counts_what_each_threshold_keeps() -> None:
     np.testing.assert_allclose(line.share, [1 / 5, 3 / 5, 4 / 5])
 
 
-def test_small_is_good_for_distances_and_their_thresholds_keep_their_sign() -> None:
+def test_small_is_good_for_distances() -> None:
     frames = judged([1, 0, 1, 0], reprojection=[0.1, 0.4, 0.2, np.inf])
     line = calibration.curve(frames, "reprojection")
     np.testing.assert_allclose(line.thresholds, [0.1, 0.2, 0.4], rtol=1e-6)
@@ -78,7 +78,7 @@ def test_worth_is_counted_by_hand() -> None:
     assert nothing["recall"] is None
 
 
-def test_a_rule_that_tells_right_from_wrong_is_found_and_the_others_are_left_loose() -> None:
+def test_a_telling_rule_is_found_and_the_others_stay_loose() -> None:
     random = np.random.default_rng(0)
     right = random.random(400) < 0.4
     iou = np.where(right, random.uniform(0.6, 1, 400), random.uniform(0, 0.58, 400))
@@ -94,7 +94,7 @@ def test_a_rule_that_tells_right_from_wrong_is_found_and_the_others_are_left_loo
     assert kept[right].mean() > 0.95
 
 
-def test_two_rules_that_each_see_half_of_the_faults_are_needed_together() -> None:
+def test_two_rules_that_see_half_of_the_faults_are_both_needed() -> None:
     random = np.random.default_rng(1)
     fault = random.integers(0, 3, 600)  # 0 right, 1 seen by the IoU, 2 by the re-projection
     iou = np.where(fault == 1, random.uniform(0, 0.5, 600), random.uniform(0.5, 1, 600))
@@ -109,7 +109,7 @@ def test_two_rules_that_each_see_half_of_the_faults_are_needed_together() -> Non
     assert kept[fault == 0].mean() > 0.9
 
 
-def test_an_aim_that_is_met_already_loosens_every_rule_and_one_out_of_reach_proposes_nothing() -> None:
+def test_a_met_aim_loosens_all_rules_and_an_unmet_has_none() -> None:
     random = np.random.default_rng(2)
     easy = judged(np.ones(50, bool), box_iou=random.random(50))
     found = calibration.propose(easy, SPATIAL, 0.9)
@@ -145,7 +145,7 @@ def calibrated() -> dict[str, Any]:
     return calibration.calibrate(judged(right, box_iou=iou), FilterConfig(enabled=RULES), 0.9)
 
 
-def test_the_whole_report_is_json_and_its_held_out_half_was_not_seen() -> None:
+def test_the_report_is_json_and_its_held_out_half_unseen() -> None:
     found = json.loads(json.dumps(calibrated()))
     assert list(found["rules"]) == list(filters.RULES)
     assert found["together"]["proposed"]["precision"] >= 0.9
@@ -181,7 +181,7 @@ def test_cameras_and_pieces_of_one_recording_are_one() -> None:
     assert one.take(np.arange(90) < 10).recording().tolist() == ["AP1"] * 10
 
 
-def test_thresholds_that_fall_short_when_judged_anew_are_sought_among_the_new_scores() -> None:
+def test_thresholds_that_fall_short_are_sought_in_new_scores() -> None:
     random = np.random.default_rng(5)
     right = random.random(300) < 0.5
     iou = np.where(right, random.uniform(0.4, 1, 300), random.uniform(0, 0.7, 300))
@@ -211,7 +211,7 @@ def test_what_rounding_lets_in_is_seen_by_the_search() -> None:
     assert found.min_box_iou == calibration._rounded("box_iou", found.min_box_iou + 1e-9)
 
 
-def test_where_no_attempt_helps_what_is_reached_is_said_with_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thresholds_that_fall_short_come_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import calibrate
 
     short = FilterConfig(enabled=RULES, min_box_iou=0.5)
@@ -229,7 +229,7 @@ def test_a_teacher_that_is_never_right_cannot_be_calibrated() -> None:
         calibration.calibrate(judged(np.zeros(10, bool)), FilterConfig(), 0.9)
 
 
-def test_the_picture_is_a_png_even_where_nothing_could_be_proposed() -> None:
+def test_the_picture_is_a_png_even_without_a_proposal() -> None:
     found = calibrated()
     for changed in (found, {**found, "together": {**found["together"], "proposed": None, "held_out": None}}):
         image = cv2.imdecode(np.frombuffer(calibration_figure.draw(changed), np.uint8), cv2.IMREAD_COLOR)
@@ -259,7 +259,7 @@ def test_sequences_are_thinned_and_cut_where_frames_are_missing() -> None:
     assert [clip.clip_id for clip in few] == ["A-0000", "B-0000"]
 
 
-def test_named_sequences_are_taken_and_an_unsorted_list_is_put_in_order_of_time() -> None:
+def test_named_sequences_are_taken_in_order_of_time() -> None:
     listed = List("B/0002", "A/0001", "A/0000", "C/0000", "B/0001")
     config = CalibrateConfig(stride=1, sequences=("A", "B"))
     found = sequences.sequence_clips(listed, config)  # type: ignore[arg-type]
@@ -268,7 +268,7 @@ def test_named_sequences_are_taken_and_an_unsorted_list_is_put_in_order_of_time(
         sequences.sequence_clips(listed, CalibrateConfig(sequences=("A", "AP10")))  # type: ignore[arg-type]
 
 
-def test_training_frames_have_the_truth_and_the_boxes_that_training_gives_them(tmp_path: Path) -> None:
+def test_training_frames_have_the_truth_and_boxes_of_training(tmp_path: Path) -> None:
     config = draw_world(tmp_path, frames=2)
     dataset = HO3D(config.data.ho3d, "train", config.crop)
     clip = sequences.sequence_clips(dataset, CalibrateConfig(split="train", stride=1))[0]
@@ -286,7 +286,7 @@ def test_training_frames_have_the_truth_and_the_boxes_that_training_gives_them(t
 
 
 @pytest.mark.parametrize(("split", "frames"), [("evaluation", 2), ("train", 4)])
-def test_the_job_labels_the_split_of_ho3d_that_it_is_told_to(split: str, frames: int, tmp_path: Path) -> None:
+def test_the_job_labels_the_given_split_of_ho3d(split: str, frames: int, tmp_path: Path) -> None:
     from jobs import calibrate
 
     config = draw_world(tmp_path / "world", frames=2)
@@ -305,7 +305,7 @@ def test_the_job_labels_the_split_of_ho3d_that_it_is_told_to(split: str, frames:
 
 
 @pytest.mark.parametrize(("split", "words"), [("evaluation", "do not report scores"), ("train", "too good to be true")])
-def test_what_thresholds_from_a_split_of_ho3d_must_not_be_used_for_is_said(
+def test_thresholds_from_ho3d_come_with_a_caution(
     split: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from jobs import calibrate
@@ -317,7 +317,7 @@ def test_what_thresholds_from_a_split_of_ho3d_must_not_be_used_for_is_said(
     assert yaml.safe_load(calibrate.proposal(found)) == {"filters": found["proposed"]}
 
 
-def test_the_job_reads_a_labelling_run_and_its_truth_and_writes_settings_that_load(tmp_path: Path) -> None:
+def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) -> None:
     from cluster.labelling import commits
     from cluster.store import open_store
     from jobs import calibrate
@@ -371,7 +371,7 @@ def test_the_job_reads_a_labelling_run_and_its_truth_and_writes_settings_that_lo
         (["calibrate.predictions=/nowhere/labels", "calibrate.truth=x"], "no labels at"),
     ],
 )
-def test_what_is_missing_is_said_in_one_sentence(
+def test_what_is_missing_is_named_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     from jobs import calibrate
@@ -402,7 +402,7 @@ def test_readings_other_than_those_of_the_scores_are_refused(
     name = reading.partition("=")[0]
     there = getattr(FilterConfig(), name)
     error = capsys.readouterr().err
-    assert f"give filters.{name}={there}" in error
+    assert f"set filters.{name}={there}" in error
     assert not (tmp_path / "out").exists()
 
 

@@ -10,7 +10,8 @@ from labelled import draw_world, write_teacher
 from cluster.labelling import commits, units
 from cluster.store import open_store
 from hojoint import config as settings
-from jobs import bench, calibrate, evaluate, refilter, submit
+from hojoint.hand.stand_in.model import save_model, stand_in_model
+from jobs import bench, calibrate, evaluate, pseudo_label, refilter, submit
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,47 @@ def test_a_dry_run_refuses_what_is_missing(job, given, said, place, capsys):
         (bench, ["labelling"], "videos of"),
     ],
 )
-def test_a_dry_run_says_what_it_has_opened_where_all_is_there(job, given, said, place, capsys):
+def test_a_dry_run_lists_what_it_has_opened(job, given, said, place, capsys):
     assert dry(job, place, *given) == 0
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("job", "given"),
+    [
+        (evaluate, ["evaluate.checkpoint=PLACE/teacher.pt"]),
+        (calibrate, ["output=PLACE/c", "teacher.checkpoint=PLACE/teacher.pt"]),
+        (refilter, ["output=PLACE/r", "data.pseudo.labels=PLACE/labels"]),
+        (
+            pseudo_label,
+            [
+                *("output=PLACE/p", "teacher.checkpoint=PLACE/teacher.pt", "videos.boxes=PLACE/world/something/boxes"),
+                "videos.root=PLACE/world/something/20bn-something-something-v2",
+            ],
+        ),
+    ],
+)
+def test_settings_that_a_checkpoint_replaces_are_noted(job, given, place, capsys):
+    assert dry(job, place, *given) == 0
+    assert "replace those given" not in capsys.readouterr().out
+    assert dry(job, place, *given, "crop.context=1.7", "model.width=16") == 0
+    said = capsys.readouterr().out
+    assert "crop.context=1.7 (the checkpoint has 1.5)" in said
+    assert said.count("replace those given") == 1
+    assert job is refilter or "model.width=16 (the checkpoint has 8)" in said
+
+
+def test_a_hand_model_that_a_checkpoint_replaces_is_noted(place, capsys):
+    save_model(stand_in_model(), place / "MANO_RIGHT.pkl")
+    given = ["evaluate.checkpoint=PLACE/teacher.pt", "mano.path=PLACE/MANO_RIGHT.pkl"]
+    assert dry(evaluate, place, *given) == 0
+    assert "MANO_RIGHT.pkl (the checkpoint has null)" in capsys.readouterr().out
+
+
+def test_only_given_settings_count_as_replaced(place, capsys):
+    (place / "few.yaml").write_text("crop: {context: 1.7}\n")
+    world = [f"data.ho3d.root={place}/world/HO3D_v2", f"data.ho3d.object_models={place}/world/object_models"]
+    arguments = ["--config", str(place / "few.yaml"), f"evaluate.checkpoint={place}/teacher.pt", *world, "--dry-run"]
+    assert evaluate.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "those given: crop.context=1.7 (the checkpoint has 1.5)\n" in said

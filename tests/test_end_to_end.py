@@ -20,7 +20,7 @@ MINIATURE = [
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_route_runs_its_counts_add_up_and_a_second_run_does_nothing(tmp_path, capsys):
+def test_the_route_runs_and_a_second_run_does_nothing(tmp_path, capsys):
     arguments = [f"output={tmp_path}", *MINIATURE]
     assert pipeline.main(arguments) == 0
     first = capsys.readouterr().out

@@ -47,7 +47,7 @@ def write_truth(folder, joints, vertices):
         (folder / f"evaluation_{key}.json").write_text(json.dumps(values.tolist()))
 
 
-def test_a_submission_equal_to_the_truth_scores_zero_under_every_official_key(tmp_path, capsys):
+def test_a_submission_equal_to_the_truth_scores_zero(tmp_path, capsys):
     joints, vertices = hands(3)
     write_truth(tmp_path / "truth", joints, vertices)
     (tmp_path / "pred.json").write_text(json.dumps([joints.tolist(), vertices.tolist()]))
@@ -61,7 +61,7 @@ def test_a_submission_equal_to_the_truth_scores_zero_under_every_official_key(tm
     assert set(json.loads((tmp_path / "out" / "scores.json").read_text())) == set(KEYS)
 
 
-def test_a_shift_of_a_centimetre_is_one_and_alignment_takes_it_away(tmp_path, capsys):
+def test_a_shift_of_a_centimetre_is_one_and_none_when_aligned(tmp_path, capsys):
     joints, vertices = hands(2)
     write_truth(tmp_path, joints, vertices)
     moved = [(values + np.array([0.01, 0, 0])).tolist() for values in (joints, vertices)]
@@ -83,6 +83,7 @@ def test_a_shift_of_a_centimetre_is_one_and_alignment_takes_it_away(tmp_path, ca
         (["score.predictions={0}/pred.json"], "score.truth=DIR"),
         ([], "evaluate.checkpoint="),
         (["evaluate.checkpoint=x.pt"], "nothing to measure on"),
+        (["teacher.checkpoint=x.pt"], "give evaluate.checkpoint=x.pt"),
     ],
 )
 def test_what_is_missing_is_asked_for(arguments, said, tmp_path, capsys):
@@ -140,7 +141,7 @@ def test_the_truth_as_prediction_scores_perfectly(world, predictions):
     assert out["pck"]["mesh_share"][-1] == 1.0
 
 
-def test_the_refined_object_pose_is_scored_beside_the_plain_one_and_only_where_computed(world, predictions):
+def test_a_refined_object_pose_is_scored_beside_the_plain_one(world, predictions):
     dataset, found = predictions
     assert np.isfinite(found.object_pose_refined).all()
     joints, vertices = dataset.truth()
@@ -157,7 +158,7 @@ def test_the_refined_object_pose_is_scored_beside_the_plain_one_and_only_where_c
     assert not [key for key in evaluation.scores(plain, errors, dataset.models, "ho3d")["object"] if "refined" in key]
 
 
-def test_without_refinement_no_refined_pose_is_made_and_the_plain_one_is_the_same(world, predictions):
+def test_without_refinement_only_the_plain_pose_is_made(world, predictions):
     dataset, found = predictions
     network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
     off = settings.changed(own, evaluate={"pnp_refine": False})
@@ -193,7 +194,7 @@ def test_an_examiner_says_the_same_in_one_stretch_and_in_two(world):
     np.testing.assert_allclose(merged.joints_procrustes, errors.joints_procrustes, atol=1e-5)
 
 
-def test_examples_survive_their_file_and_their_mesh_lies_where_the_joints_do(world, predictions):
+def test_examples_survive_their_file_with_mesh_on_the_joints(world, predictions):
     dataset, found = predictions
     placed = evaluation.placed(found, dataset.roots(), "ho3d", world)
     errors = metrics.hand_errors(placed.joints, placed.vertices, *dataset.truth())
@@ -209,7 +210,7 @@ def test_examples_survive_their_file_and_their_mesh_lies_where_the_joints_do(wor
         assert np.linalg.norm(middle - before.joints_px.mean(axis=0)) <= reach
 
 
-def test_an_examples_object_lies_from_the_wrist_where_its_pose_puts_it(world, predictions):
+def test_an_examples_object_lies_where_its_pose_puts_it(world, predictions):
     dataset, found = predictions
     posed = dataclasses.replace(
         found, object_pose=found.true_object_pose.astype(np.float64), object_solved=np.ones(3, dtype=bool)
@@ -226,7 +227,7 @@ def test_an_examples_object_lies_from_the_wrist_where_its_pose_puts_it(world, pr
     assert "left out" in album.space_picture(far, hand_model(own.mano).faces).caption
 
 
-def test_attention_is_drawn_for_the_cells_asked_for_and_others_are_refused(world):
+def test_attention_is_drawn_for_cells_within_the_grid(world):
     network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
     assert examples.attention_cells(own) == [(2, 2), (4, 4), (6, 6)]
     asked = settings.changed(own, evaluate={"attention_cells": [[0, 7]]})
@@ -245,12 +246,12 @@ def test_examples_are_evenly_spaced_and_never_chosen():
 
 
 @pytest.mark.ray
-def test_the_job_measures_on_a_cluster_and_leaves_scores_examples_and_submissions(world, tmp_path, capsys):
+def test_the_job_measures_on_a_cluster_and_writes_its_files(world, tmp_path, capsys):
     output = tmp_path / "evaluation"
     arguments = [*TINY, "name=student", f"evaluate.checkpoint={world.evaluate.checkpoint}", f"output={output}"]
     arguments += [f"data.ho3d.root={world.data.ho3d.root}", f"data.freihand.root={world.data.freihand.root}"]
     assert evaluate.main([*arguments, "evaluate.shard_images=2", "evaluate.actors=[1,1]"]) == 0
-    assert "joint error, aligned (mm)" in capsys.readouterr().out
+    assert "PA-MPJPE, joints aligned (mm)" in capsys.readouterr().out
     facts = json.loads((output / "student.json").read_text())
     assert {domain: scores["images"] for domain, scores in facts["domains"].items()} == {"ho3d": 3, "freihand": 3}
     for picture in ("ho3d_pck", "ho3d_3d_0", "freihand_pck", "freihand_3d_2"):

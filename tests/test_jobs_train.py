@@ -52,7 +52,7 @@ def config_file(tmp_path, world, **changes):
     return str(path)
 
 
-def test_retraining_adds_what_the_commits_name_and_notes_its_parents(world, labels, tmp_path, capsys):
+def test_retraining_adds_the_committed_labels_to_its_parents(world, labels, tmp_path, capsys):
     path = config_file(tmp_path, world, output=str(tmp_path / "student"))
     assert retrain.main(["--config", path, f"data.pseudo.labels={labels}", "--dry-run"]) == 0
     said = capsys.readouterr().out
@@ -62,7 +62,7 @@ def test_retraining_adds_what_the_commits_name_and_notes_its_parents(world, labe
     assert "teacher: abc" in said
 
 
-def test_whatever_a_run_is_made_of_stands_among_its_parents(world, labels, tmp_path):
+def test_all_that_a_run_is_made_of_is_among_its_parents(world, labels, tmp_path):
     network = HOJoint(world.model)
     initial = tmp_path / "initial.pt"
     initial.write_bytes(checkpoint.save(network, world, progress={}, parents={}))
@@ -80,12 +80,12 @@ def test_whatever_a_run_is_made_of_stands_among_its_parents(world, labels, tmp_p
 
 
 @pytest.mark.parametrize(("facts", "job"), [({}, "jobs.pseudo_label"), ({"refiltered": "labels"}, "jobs.refilter")])
-def test_labels_that_are_not_whole_are_refused(world, labels, tmp_path, capsys, facts, job):
+def test_incomplete_labels_are_refused(world, labels, tmp_path, capsys, facts, job):
     store = open_store(labels)
     store.put(commits.RUN, json.dumps(commits.read_run(store) | {"units": 3} | facts).encode())
     path = config_file(tmp_path, world, output=str(tmp_path / "student"))
     assert retrain.main(["--config", path, f"data.pseudo.labels={labels}", "--dry-run"]) == 2
-    assert f"1 of 3 units are committed. Run {job} on it to its end first" in capsys.readouterr().err
+    assert f"1 of 3 units are committed. Finish {job} on that output first" in capsys.readouterr().err
 
 
 def test_labels_of_another_hand_model_are_refused(world, labels, tmp_path, capsys):
@@ -95,6 +95,14 @@ def test_labels_of_another_hand_model_are_refused(world, labels, tmp_path, capsy
     other = ["train.datasets=[pseudo]", f"mano.path={tmp_path / 'MANO_RIGHT.pkl'}"]
     assert retrain.main(["--config", path, f"data.pseudo.labels={labels}", *other, "--dry-run"]) == 2
     assert "poses of another hand model" in capsys.readouterr().err
+
+
+def test_steps_in_the_place_of_epochs_are_noted(world, tmp_path, capsys):
+    path = config_file(tmp_path, world, output=str(tmp_path / "out"))
+    assert train.main(["--config", path, "train.steps=5", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "note: train.steps=5 sets the length of training; train.epochs=3 only sets how often" in said
+    assert "5 steps of 4 samples" in said
 
 
 def test_missing_segmentations_are_one_note_before_the_work(world, tmp_path, capsys):
@@ -125,7 +133,7 @@ def test_wrong_input_is_one_message_and_exit_code_2(world, tmp_path, capsys, arg
     assert "Traceback" not in said
 
 
-def test_retraining_without_labels_says_how_to_give_them(world, tmp_path, capsys):
+def test_retraining_without_labels_asks_for_them(world, tmp_path, capsys):
     path = config_file(tmp_path, world, output=str(tmp_path / "out"))
     assert retrain.main(["--config", path]) == 2
     assert "data.pseudo.labels" in capsys.readouterr().err

@@ -315,7 +315,7 @@ def test_objects_are_scored_from_any_kind_of_array(kind: Any) -> None:
     found = hojoint.object_scores(models, ["box", "box"], kind(moved), kind(pose), kind(camera))
     assert found["mean"]["add_median_mm"] == pytest.approx(10 * 3**0.5)
     assert found["box"]["samples"] == 2
-    with pytest.raises(InputError, match="no object model of mug"):
+    with pytest.raises(InputError, match="names: expected objects among box; found mug"):
         hojoint.object_scores(models, ["box", "mug"], kind(moved), kind(pose), kind(camera))
     with pytest.raises(InputError, match=r"pred_pose must be \(2, 3, 4\)"):
         hojoint.object_scores(models, ["box", "box"], kind(moved[:, :2]), kind(pose), kind(camera))

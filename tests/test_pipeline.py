@@ -2,132 +2,79 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import types
 
 import pytest
 from labelled import draw_world
+from pipeline_jobs import hand, stand_in_jobs
 
 from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.errors import InputError
-from jobs import command, pipeline, results, stages, status, study
+from jobs import command, inputs, pipeline, plan, results, stages, status, study
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
-REJECTED = {"box_iou": 3, "reprojection": 1}
-
-
-def hand(joints_mm):
-    errors = dict.fromkeys(("joints_mm", "joints_wrist_mm", "mesh_mm"), joints_mm)
-    return {**errors, "joints_auc": 0.7, "mesh_auc": 0.7, "f5": 0.5, "f15": 0.9}
-
-
-class Jobs:
-    """Stands for the jobs' modules: notes every call and leaves what a job would leave."""
-
-    def __init__(self):
-        self.calls = []
-        self.fails_at = None
-        self.error_mm = {"teacher": 20.0, "control": 19.0, "student": 15.0}
-
-    def import_module(self, name):
-        module = name.removeprefix("jobs.")
-
-        def job(config, dry_run):
-            assert not dry_run
-            if self.fails_at == module:
-                raise RuntimeError(f"{module} died")
-            self.calls.append((module, config))
-            self.leave(module, config)
-
-        def measure(configs):
-            for config in configs:
-                job(config, False)
-
-        return types.SimpleNamespace(job=job, measure=measure)
-
-    def leave(self, module, config):
-        store = open_store(config.output)
-        if module in ("train", "retrain"):
-            steps = config.train.steps or 7
-            steps = 2 * steps if config.name == "student" else steps
-            store.put("training.json", json.dumps({"steps": steps, "samples": 10}).encode())
-        elif module == "pseudo_label":
-            videos = {"listed": 4, "labelled": 3, "empty": 1, "quarantined": 0}
-            frames = {"decoded": 10, "predicted": 10, "kept": 6, "rejected": REJECTED}
-            store.put("report.json", json.dumps({"videos": videos, "frames": frames}).encode())
-        elif module == "evaluate":
-            error = self.error_mm[config.name] + config.seed
-            domains = {"freihand": {"images": 5, "hand": hand(error), "object": None}}
-            store.put(f"{config.name}.json", json.dumps({"domains": domains}).encode())
-        elif module == "report":
-            group = {"frames": 6, "precision": 0.5, "aligned_mm_median": 9.0, "joints_2d_median": 0.1}
-            store.put("report.json", json.dumps({"quality": {"kept": group, "rejected": group}}).encode())
-
-    @property
-    def names(self):
-        return [f"{module}:{config.name}" if module == "evaluate" else module for module, config in self.calls]
 
 
 @pytest.fixture
 def jobs(monkeypatch):
-    found = Jobs()
-    monkeypatch.setattr(pipeline.importlib, "import_module", found.import_module)
-    for module in (pipeline, study):
-        monkeypatch.setattr(module.session, "start", lambda config: contextlib.nullcontext())
-    return found
+    return stand_in_jobs(monkeypatch)
 
 
 def run(output, *overrides):
     return pipeline.main([f"output={output}", *SMALL, *overrides])
 
 
-def test_the_stages_run_in_order_each_with_its_own_output_and_the_others_results(jobs, tmp_path, capsys):
+def test_stages_run_in_order_from_the_results_of_others(jobs, tmp_path, capsys):
     assert run(tmp_path) == 0
     assert jobs.names == [
-        "synthesize", "train", "pseudo_label", "retrain", "evaluate:teacher", "evaluate:student", "report",
+        *("synthesize", "train:teacher", "pseudo_label", "train:student"),
+        *("evaluate:teacher", "evaluate:student", "report"),
     ]  # fmt: skip
     by_name = {name: config for name, (_, config) in zip(jobs.names, jobs.calls, strict=True)}
     world = tmp_path / "world"
     assert by_name["synthesize"].output == str(world)
-    assert by_name["train"].train.datasets == ("ho3d",)
-    assert by_name["train"].data.ho3d.root == str(world / "HO3D_v2")
+    assert by_name["train:teacher"].train.datasets == ("ho3d",)
+    assert by_name["train:teacher"].data.ho3d.root == str(world / "HO3D_v2")
     assert by_name["pseudo_label"].teacher.checkpoint == f"{tmp_path}/teacher/checkpoint.pt"
-    assert by_name["pseudo_label"].output == by_name["retrain"].data.pseudo.labels == f"{tmp_path}/labels"
-    assert by_name["retrain"].train.datasets == ("ho3d", "pseudo")
-    assert by_name["retrain"].train.init_checkpoint == f"{tmp_path}/teacher/checkpoint.pt"  # tiny.yaml
+    assert by_name["pseudo_label"].output == by_name["train:student"].data.pseudo.labels == f"{tmp_path}/labels"
+    assert by_name["train:student"].train.datasets == ("ho3d", "pseudo")
+    assert by_name["train:student"].train.init_checkpoint == f"{tmp_path}/teacher/checkpoint.pt"  # tiny.yaml
     assert by_name["evaluate:student"].evaluate.checkpoint == f"{tmp_path}/student/checkpoint.pt"
     out = capsys.readouterr().out
     assert "10 = kept 6 + rejected (box_iou 3, reprojection 1)" in out
     assert "15.00" in out
 
 
-def test_by_default_both_phases_start_from_scratch_and_take_the_same_schedule():
-    plan = {stage.name: stage for stage in stages.stages(settings.changed(settings.Config(), output="o", control=True))}
-    first, second = (plan[name].configs[0].train for name in ("train", "retrain"))
-    assert second == first.model_copy(update={"datasets": ("ho3d", "pseudo")})
-    assert "train" not in plan["retrain"].needs
-
-
-def test_a_student_may_start_from_its_teacher_for_fewer_epochs_and_the_control_does_the_same():
-    own = {"from_teacher": True, "epochs": 18, "learning_rate": 0.5}
-    plan = {
-        stage.name: stage
-        for stage in stages.stages(settings.changed(settings.Config(), output="o", control=True, student=own))
+def test_by_default_both_phases_train_alike_from_scratch():
+    by_name = {
+        stage.name: stage for stage in plan.stages(settings.changed(settings.Config(), output="o", control=True))
     }
-    student, control = (plan[name].configs[0].train for name in ("retrain", "control"))
+    first, second = (by_name[name].config.train for name in ("train", "retrain"))
+    assert second == first.model_copy(update={"datasets": ("ho3d", "pseudo")})
+    assert "train" not in by_name["retrain"].needs
+
+
+def test_a_student_may_start_from_its_teacher_and_so_its_control():
+    own = {"from_teacher": True, "epochs": 18, "learning_rate": 0.5}
+    by_name = {
+        stage.name: stage
+        for stage in plan.stages(settings.changed(settings.Config(), output="o", control=True, student=own))
+    }
+    student, control = (by_name[name].config.train for name in ("retrain", "control"))
     assert (student.init_checkpoint, student.epochs, student.learning_rate) == ("o/teacher/checkpoint.pt", 18, 0.5)
     assert student.lr_decay_every_epochs == 3  # of 18, as 10 of 60
     assert control == student.model_copy(update={"datasets": ("ho3d",)})
-    assert plan["train"].configs[0].train == settings.Config().train
-    assert "train" in plan["retrain"].needs
-    assert plan["retrain"].settings()["student.from_teacher"] is True
-    assert "train.init_checkpoint" not in plan["retrain"].settings()  # a path; the teacher's making is among the inputs
+    assert by_name["train"].config.train == settings.Config().train
+    assert "train" in by_name["retrain"].needs
+    assert by_name["retrain"].settings()["student.from_teacher"] is True
+    assert (
+        "train.init_checkpoint" not in by_name["retrain"].settings()
+    )  # a path; the teacher's making is among the inputs
 
 
-def test_run_again_it_does_nothing_and_says_so(jobs, tmp_path, capsys):
+def test_a_second_run_does_nothing(jobs, tmp_path, capsys):
     run(tmp_path)
     done = len(jobs.calls)
     assert run(tmp_path) == 0
@@ -135,17 +82,17 @@ def test_run_again_it_does_nothing_and_says_so(jobs, tmp_path, capsys):
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_after_a_failure_it_goes_on_with_the_stage_that_failed(jobs, tmp_path):
+def test_after_a_failure_the_failed_stage_resumes(jobs, tmp_path):
     jobs.fails_at = "pseudo_label"
     assert run(tmp_path) == 1
-    assert jobs.names == ["synthesize", "train"]
+    assert jobs.names == ["synthesize", "train:teacher"]
     jobs.fails_at = None
     assert run(tmp_path) == 0
-    assert jobs.names.count("train") == 1
+    assert jobs.names.count("train:teacher") == 1
     assert jobs.names[-1] == "report"
 
 
-def test_other_settings_for_a_dear_stage_are_refused_and_named(jobs, tmp_path, capsys):
+def test_other_settings_of_an_expensive_stage_are_refused(jobs, tmp_path, capsys):
     run(tmp_path)
     assert run(tmp_path, "train.learning_rate=0.5") == 2
     error = capsys.readouterr().err
@@ -153,14 +100,14 @@ def test_other_settings_for_a_dear_stage_are_refused_and_named(jobs, tmp_path, c
     assert "0.5" in error
 
 
-def test_a_cheap_stage_is_done_again_with_other_settings_and_the_report_follows(jobs, tmp_path):
+def test_other_settings_repeat_a_cheap_stage_and_the_report(jobs, tmp_path):
     run(tmp_path)
     before = len(jobs.calls)
     assert run(tmp_path, "evaluate.examples=3") == 0
     assert jobs.names[before:] == ["evaluate:teacher", "evaluate:student", "report"]
 
 
-def test_resources_do_not_matter_to_what_is_whole(jobs, tmp_path):
+def test_resources_do_not_matter_to_what_is_complete(jobs, tmp_path):
     run(tmp_path)
     before = len(jobs.calls)
     how = ["cluster.workers=[2,2]", "cluster.threads=4", "train.cache=false", "labelling.decode_deadline_s=99"]
@@ -168,10 +115,10 @@ def test_resources_do_not_matter_to_what_is_whole(jobs, tmp_path):
     assert len(jobs.calls) == before
 
 
-def test_the_control_takes_as_many_steps_as_the_student_on_labelled_data_alone(jobs, tmp_path):
+def test_the_control_takes_the_students_steps_without_labels(jobs, tmp_path):
     assert run(tmp_path, "control=true") == 0
-    module, control = next(call for call in jobs.calls if call[1].name == "control")
-    assert module == "train"
+    name, control = next(call for call in jobs.calls if call[1].name == "control")
+    assert name == "train"
     assert control.train.steps == 14
     assert control.train.datasets == ("ho3d",)
     assert "evaluate:control" in jobs.names
@@ -181,19 +128,42 @@ def test_a_control_may_be_added_later_and_only_it_is_trained(jobs, tmp_path):
     run(tmp_path)
     before = len(jobs.calls)
     assert run(tmp_path, "control=true") == 0
-    assert jobs.names[before:] == ["train", "evaluate:teacher", "evaluate:student", "evaluate:control", "report"]
+    assert jobs.names[before:] == [
+        "train:control",
+        "evaluate:teacher",
+        "evaluate:student",
+        "evaluate:control",
+        "report",
+    ]
 
 
-def test_a_dry_run_writes_nothing_and_says_what_would_run(jobs, tmp_path, capsys):
-    assert run(tmp_path, "--dry-run") == 0
+def test_a_dry_run_writes_nothing_and_lists_the_stages(jobs, tmp_path, capsys):
+    assert run(tmp_path, "cluster.cpus=4", "evaluate.actors=[3,4]", "--dry-run") == 0
     out = capsys.readouterr().out
     assert "6 of 6 stages would run" in out
-    assert "CPU" in out
+    for actors in ("1 training workers x", "2 Teacher actors x", "3 evaluation actors x"):
+        assert actors in out
     assert jobs.calls == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_an_output_it_is_the_users_to_mend(jobs, capsys):
+def test_a_dry_run_counts_the_stages_that_follow_a_repeated_one(jobs, tmp_path, capsys):
+    run(tmp_path)
+    assert run(tmp_path, "evaluate.examples=3", "--dry-run") == 0
+    assert "2 of 6 stages would run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_steps_in_the_place_of_epochs_are_noted(jobs, tmp_path, capsys, dry):
+    assert run(tmp_path, *dry) == 0
+    note = capsys.readouterr().out.splitlines()[0]
+    assert note.startswith("note: train.steps=7 sets the length of training")
+    assert "student.epochs=18 has no effect" in note
+    assert pipeline.main([f"output={tmp_path / 'epochs'}", *dry]) == 0
+    assert "note: train.steps" not in capsys.readouterr().out
+
+
+def test_an_output_is_required(jobs, capsys):
     assert pipeline.main([]) == 2
     assert "output=" in capsys.readouterr().err
 
@@ -202,19 +172,19 @@ def config_of(*overrides):
     return settings.load(command.DEFAULT_CONFIG, [*SMALL, *overrides])
 
 
-def test_the_world_of_an_s3_output_is_a_local_folder_named_by_its_contents():
-    one, two = (stages.world_of(config_of("output=s3://b/run", f"seed={seed}")) for seed in (1, 2))
+def test_the_world_of_an_s3_output_is_a_local_folder():
+    one, two = (inputs.world_of(config_of("output=s3://b/run", f"seed={seed}")) for seed in (1, 2))
     assert one != two
     assert one.is_absolute()
-    assert stages.world_of(config_of("output=s3://other/run", "seed=1")) == one
+    assert inputs.world_of(config_of("output=s3://other/run", "seed=1")) == one
 
 
-def test_with_own_data_no_world_is_drawn():
+def test_with_given_data_no_world_is_drawn():
     config = config_of("output=o", "data.ho3d.root=/data/HO3D", "videos.root=/data/videos", "videos.boxes=/data/boxes")
-    plan = stages.stages(config)
-    assert [stage.name for stage in plan] == ["train", "pseudo_label", "retrain", "evaluate", "report"]
-    assert plan[0].configs[0].data.ho3d.root == "/data/HO3D"
-    assert plan[1].configs[0].videos.root == "/data/videos"
+    all_stages = plan.stages(config)
+    assert [stage.name for stage in all_stages] == ["train", "pseudo_label", "retrain", "evaluate", "report"]
+    assert all_stages[0].config.data.ho3d.root == "/data/HO3D"
+    assert all_stages[1].config.videos.root == "/data/videos"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +197,7 @@ def test_with_own_data_no_world_is_drawn():
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_half_of_ones_own_data_is_refused_and_the_other_half_named(jobs, tmp_path, capsys, given, missing, dry):
+def test_half_of_the_data_is_refused_and_the_other_half_named(jobs, tmp_path, capsys, given, missing, dry):
     assert run(tmp_path, *given, *dry) == 2
     assert missing in capsys.readouterr().err
     assert jobs.calls == []
@@ -247,10 +217,10 @@ def test_a_dry_run_counts_the_given_data(jobs, tmp_path, capsys):
     assert run(tmp_path / "out", given[0].replace("HO3D", "nowhere"), *given[1:], "--dry-run") == 2
     assert run(tmp_path / "out", *given, f"mano.path={tmp_path / 'none.pkl'}", "--dry-run") == 2
     assert run(tmp_path / "out", "--dry-run") == 0
-    assert f"the synthetic world stands in, under {tmp_path / 'out' / 'world'}" in capsys.readouterr().out
+    assert f"the synthetic world is drawn under {tmp_path / 'out' / 'world'}" in capsys.readouterr().out
 
 
-def test_a_pipeline_notes_what_it_was_called_with(jobs, tmp_path):
+def test_a_pipeline_notes_its_settings(jobs, tmp_path):
     run(tmp_path, "control=true", "synthetic.ho3d_version=v3")
     assert results.pipeline_settings(open_store(str(tmp_path))) == config_of(
         f"output={tmp_path}", "control=true", "synthetic.ho3d_version=v3"
@@ -258,14 +228,14 @@ def test_a_pipeline_notes_what_it_was_called_with(jobs, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["[ho3d,freihand]", "[pseudo,ho3d,freihand]"])
-def test_the_labelled_sets_are_those_given_and_only_the_student_sees_pseudo_labels_beside_them(given):
-    plan = stages.stages(config_of("output=o", "control=true", f"train.datasets={given}"))
-    sets = {stage.name: stage.configs[0].train.datasets for stage in plan if stage.name in stages.NETWORK}
+def test_only_the_student_sees_pseudo_labels_beside_given_sets(given):
+    all_stages = plan.stages(config_of("output=o", "control=true", f"train.datasets={given}"))
+    sets = {stage.name: stage.config.train.datasets for stage in all_stages if isinstance(stage, stages.Training)}
     labelled = ("ho3d", "freihand")
     assert sets == {"train": labelled, "retrain": (*labelled, "pseudo"), "control": labelled}
 
 
-def test_a_study_shares_one_world_and_gives_each_seed_its_own_folder(jobs, tmp_path, capsys):
+def test_a_study_shares_one_world_between_a_folder_per_seed(jobs, tmp_path, capsys):
     assert study.main([f"output={tmp_path}", *SMALL]) == 0
     trained = [config for _, config in jobs.calls if config.name == "teacher" and "teacher" in str(config.output)]
     assert [config.seed for config in trained] == [3, 4]
@@ -273,13 +243,13 @@ def test_a_study_shares_one_world_and_gives_each_seed_its_own_folder(jobs, tmp_p
     assert len({config.output for config in drawn}) == 1
     assert len({config.synthetic.seed for config in drawn}) == 1
     found = json.loads((tmp_path / "study.json").read_text())
-    joints = found["summary"]["domains"]["freihand"]["joint error, aligned (mm)"]
+    joints = found["summary"]["domains"]["freihand"]["PA-MPJPE, joints aligned (mm)"]
     assert joints["student"]["mean"] == 18.5  # 15 + 3 and 15 + 4
     assert joints["student - teacher"] == {"mean": -5.0, "std": 0.0, "low": -5.0, "high": -5.0}
     assert "-5.00 ± 0.00" in capsys.readouterr().out
 
 
-def test_a_study_with_its_own_worlds_draws_one_per_seed(jobs, tmp_path):
+def test_a_study_may_draw_a_world_per_seed(jobs, tmp_path):
     assert study.main([f"output={tmp_path}", *SMALL, "study.own_worlds=true"]) == 0
     drawn = [config for module, config in jobs.calls if module == "synthesize"]
     assert [config.synthetic.seed for config in drawn] == [3, 4]
@@ -299,9 +269,9 @@ def test_a_network_that_is_missing_in_one_seed_has_no_mean():
 
 def test_a_marker_of_another_world_is_refused(jobs, tmp_path):
     run(tmp_path)
-    plan = stages.stages(config_of(f"output={tmp_path}", "synthetic.wild_videos=9"))
+    drawn = plan.stages(config_of(f"output={tmp_path}", "synthetic.wild_videos=9"))[0]
     with pytest.raises(InputError, match=r"synthetic\.wild_videos"):
-        pipeline.whole(plan[0], open_store(str(tmp_path)))
+        drawn.complete(open_store(str(tmp_path)))
 
 
 def test_the_status_of_a_pipelines_output_is_that_of_its_labels(tmp_path, capsys):

@@ -44,7 +44,7 @@ def _value(config, name):
 
 
 @pytest.mark.parametrize("name", ["ho3d", "released"])
-def test_a_preset_names_every_setting_of_the_method_with_its_source(name):
+def test_a_preset_names_every_setting_with_its_source(name):
     text = (FOLDER / f"{name}.yaml").read_text()
     tree = yaml.safe_load(text)
     free = {"train.steps"}  # replaces epochs
@@ -68,13 +68,13 @@ def test_the_presets_differ_where_print_and_code_do(setting):
 
 
 @pytest.mark.parametrize("name", ["ho3d", "released"])
-def test_each_process_of_a_preset_fits_a_node_of_the_cluster_file(name):
+def test_each_process_of_a_preset_fits_a_cluster_node(name):
     nodes = [node["resources"] for node in yaml.safe_load(CLUSTER.read_text())["available_node_types"].values()]
     size = settings.load(FOLDER / f"{name}.yaml").cluster
     for cpus, gpus in ((size.worker_cpus, size.worker_gpus), (size.teacher_cpus, size.teacher_gpus)):
         assert any(cpus <= node["CPU"] and gpus <= node.get("GPU", 0) for node in nodes)
 
 
-def test_the_cluster_file_runs_no_setup_command_of_rays_own_defaults():
+def test_the_cluster_file_runs_none_of_rays_setup_commands():
     # Ray merges its AWS defaults where a key is missing; its head_setup_commands use the system's pip, which refuses.
     assert yaml.safe_load(CLUSTER.read_text())["head_setup_commands"] == []

@@ -125,13 +125,13 @@ def test_every_part_may_be_missing_and_then_its_section_is():
     assert "How this was made" in html
 
 
-def test_without_true_poses_the_report_says_that_worth_cannot_be_measured():
+def test_without_true_poses_the_worth_is_not_measured():
     assert "cannot be measured" in report.render(fake_facts(quality=None))
 
 
-def test_the_best_network_of_each_row_is_marked_and_the_change_has_its_sign():
+def test_the_best_network_of_a_row_is_marked():
     labelled, wide = report_tables.comparison(fake_facts().evaluation)
-    joints = next(row for row in wide["rows"] if row["label"] == "joint error, aligned (mm)")
+    joints = next(row for row in wide["rows"] if row["label"] == "PA-MPJPE, joints aligned (mm)")
     assert wide["columns"] == ["teacher", "control", "student"]
     assert [cell["text"] for cell in joints["cells"]] == ["24.00", "23.60", "19.80"]
     assert [cell["best"] for cell in joints["cells"]] == [False, False, True]
@@ -158,7 +158,7 @@ def test_what_looks_the_same_is_not_called_better_or_worse():
     assert "31.7 → 31.7 mm" in card["value"]
 
 
-def test_the_summary_names_the_kinds_that_were_measured_and_counts_the_checks_that_were_on():
+def test_the_summary_names_the_data_kinds_and_counts_the_checks():
     facts = fake_facts(evaluation={"teacher": {"freihand": scores(24.0)}}, rules=["box_iou", "joint_step"], views=5)
     said = report_tables.summary(facts.labelling, facts.evaluation, facts.training, facts.rules)
     assert "passed 2 checks of space and time" in said
@@ -172,6 +172,27 @@ def test_the_summary_names_the_kinds_that_were_measured_and_counts_the_checks_th
     assert "passed all checks (none was on) and were kept" in none_on
     both = report_tables.summary(None, fake_facts().evaluation, {})
     assert "of the labelled kind and of a wider kind" in both
+
+
+@pytest.mark.parametrize(
+    ("facts", "origin"),
+    [
+        ({"parents": {"data": {}, "init_checkpoint": "abc"}}, "from the weights of the teacher"),
+        ({"parents": {"data": {}, "initial": "abc"}}, "from the weights of the teacher"),  # as older files have it
+        ({"parents": {"data": {}}, "identity": {"train.initial": "abc"}}, "from the weights of the teacher"),
+        ({"parents": {"data": {}, "init_checkpoint": "0123456789abcdef"}}, "from the weights 0123456789ab"),
+        ({"parents": {"data": {}}, "identity": {"model.pretrained": None}}, "from scratch"),
+        ({"parents": {}, "identity": {"model.pretrained": "imagenet"}}, "from scratch, with a backbone from imagenet"),
+    ],
+)
+def test_the_report_names_what_a_network_started_from(facts, origin):
+    training = {"teacher": {"steps": 600, "sha256": "abc"}, "student": {"steps": 900, **facts}}
+    html = report.render(fake_facts(training=training), curves=[report.Picture(b"<?xml?><svg/>")])
+    assert f"student: 900 steps, {origin}." in html
+    assert f"student: labelled images and pseudo-labels, {origin}." in html
+    assert f"trained on both together, starting {origin}." in html
+    assert "teacher: 600 steps;" in html  # whose facts do not tell
+    assert origin == "from scratch" or "from scratch." not in html
 
 
 def test_counts_that_do_not_add_up_are_shown_as_such():
@@ -196,12 +217,12 @@ def test_a_picture_knows_its_kind():
 @pytest.mark.parametrize(
     ("value", "said"), [(12.34, "12.3 s"), (200, "3 min 20 s"), (3599.6, "1 h 00 min"), (7260, "2 h 01 min")]
 )
-def test_times_are_said_as_people_say_them(value, said):
+def test_times_read_as_people_write_them(value, said):
     assert report_tables.seconds(value) == said
 
 
 @pytest.mark.parametrize(("value", "said"), [(None, "–"), (0.5, "50 %"), (0.0123, "1.2 %"), (1.0, "100 %")])
-def test_shares_are_said_in_per_cent(value, said):
+def test_shares_are_written_in_per_cent(value, said):
     assert report_tables.percent(value) == said
 
 
@@ -236,7 +257,7 @@ def test_labels_alone_come_from_their_own_command_and_settings(tmp_path):
     assert "labels" in found
 
 
-def test_labels_judged_again_name_the_run_that_they_come_from_and_the_filters_that_judged(tmp_path):
+def test_refiltered_labels_name_their_run_and_their_filters(tmp_path):
     store = open_store(str(tmp_path))
     made = settings.changed(Config(), filters={"min_box_iou": 0.6})
     facts = {"config": settings.to_tree(made), "refiltered": "/labels"}
@@ -249,7 +270,7 @@ def test_labels_judged_again_name_the_run_that_they_come_from_and_the_filters_th
     assert found["settings"] == settings.digest(settings.changed(made, filters={"min_box_iou": 0.7}))
 
 
-def test_only_a_pipelines_output_is_said_to_be_a_pipelines(tmp_path):
+def test_only_a_pipelines_output_has_a_pipelines_command(tmp_path):
     labelled(tmp_path / "labels")
     assert "jobs.pseudo_label" in provenance(tmp_path)["command"]
     open_store(str(tmp_path)).put("stages/pseudo_label.json", b'{"what": "", "seconds": 1}')
@@ -262,7 +283,7 @@ def test_only_a_pipelines_output_is_said_to_be_a_pipelines(tmp_path):
     assert found["settings"] == settings.digest(called)
 
 
-def test_a_report_by_hand_finds_the_videos_and_the_world_that_were_labelled(tmp_path):
+def test_a_report_by_hand_finds_the_labelled_videos(tmp_path):
     made = settings.changed(Config(), videos={"root": "/w/videos", "boxes": "/w/boxes"}, world="/w")
     store = open_store(str(tmp_path / "labels"))
     commits.open_run(store, {}, {"config": settings.to_tree(made)})

@@ -24,7 +24,7 @@ def typed(line):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_command_made_from_a_shipped_file_and_overrides_is_that_file_and_those_overrides(path):
+def test_a_command_is_its_shipped_file_and_its_overrides(path):
     config = settings.load(path, ["output=runs/it's here", "train.epochs=3", "cluster.teachers=[1,3]"])
     line = retyped.command_line("pipeline", config)
     assert len(shlex.split(line)) == 3 + 3 + 2 * (path != command.DEFAULT_CONFIG)

@@ -109,7 +109,7 @@ def make_plan(config: Config, store: Store) -> Plan:
         pending=[unit for unit in all_units if unit.unit_id not in done],
         fingerprint=units.fingerprint(teacher_config, sha256, units.hand_digest(teacher_config), videos),
         teacher_sha256=sha256,
-        warnings=warnings,
+        warnings=(*warnings, *filter(None, [checkpoint.overridden(config, teacher_config)])),
         aside=aside,
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from hojoint.errors import InputError
 from hojoint.model import released
 from hojoint.model.network import HOJoint
 from hojoint.model.released import load_released
+from hojoint.settings_file import shown
 
 __all__ = [
     "Checkpoint",
@@ -34,6 +35,7 @@ __all__ = [
     "network_of",
     "open_network",
     "open_teacher",
+    "overridden",
     "save",
     "weights_sha256",
 ]
@@ -204,6 +206,22 @@ def open_teacher(data: bytes | str | Path, base: Config, name: str | None = None
         mano = mano.model_copy(update={"path": base.mano.path, "layer": base.mano.layer})
     config = base.model_copy(update={"model": checkpoint_config.model, "mano": mano, "crop": checkpoint_config.crop})
     return network_of(checkpoint), config, checkpoint.sha256
+
+
+def overridden(base: Config, own: Config, groups: Sequence[str] = ("model", "mano", "crop")) -> str | None:
+    """A note that names each setting given in ``base`` that the checkpoint replaced, with both values.
+
+    ``own`` is what ``open_teacher`` made of ``base``. None where they agree. ``model.pretrained`` is left out, because
+    the checkpoint's weights replace any others.
+    """
+    replaced = []
+    for group in groups:
+        given, used = getattr(base, group), getattr(own, group)
+        for name in sorted(given.model_fields_set - {"pretrained"}):
+            before, after = getattr(given, name), getattr(used, name)
+            if before != after and (group, name, before) != ("mano", "path", None):
+                replaced.append(f"{group}.{name}={shown(before)} (the checkpoint has {shown(after)})")
+    return f"settings of the checkpoint replace those given: {', '.join(replaced)}" if replaced else None
 
 
 def _refuse_other_inputs(base: Config, name: str) -> None:

@@ -85,7 +85,7 @@ def render(
         "views": facts.views,
         "cards": tables.cards(facts.labelling, facts.quality, facts.evaluation, facts.stages),
         "comparison": tables.comparison(facts.evaluation),
-        "comparison_text": tables.comparison_text(facts.evaluation),
+        "comparison_text": tables.comparison_text(facts.evaluation, facts.training),
         "pck": pck,
         "labelling": tables.labelling(facts.labelling, facts.rules) if facts.labelling else None,
         "quality": tables.quality(facts.quality) if facts.quality else None,

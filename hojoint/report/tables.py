@@ -17,7 +17,7 @@ KINDS = {"ho3d": "of the labelled kind", "freihand": "of a wider kind"}
 NETWORKS = {
     "teacher": "trained on labelled images alone",
     "control": "labelled images alone, for as many steps as the student",
-    "student": "labelled images and pseudo-labels, from scratch",
+    "student": "labelled images and pseudo-labels",
 }
 RULES = {
     "box_iou": "mesh box misses the hand box",
@@ -43,10 +43,10 @@ class Metric:
 
 
 METRICS = (
-    Metric("hand", "joints_wrist_mm", "joint error, wrist on wrist (mm)", 1, 1, True),
+    Metric("hand", "joints_wrist_mm", "MPJPE, root-aligned (mm)", 1, 1, True),
     Metric("hand", "joints_px", "2D joint error (px of the input)", 1, 2, True),
-    Metric("hand", "joints_mm", "joint error, aligned (mm)", 1, 2, True),
-    Metric("hand", "mesh_mm", "mesh error, aligned (mm)", 1, 2, True),
+    Metric("hand", "joints_mm", "PA-MPJPE, joints aligned (mm)", 1, 2, True),
+    Metric("hand", "mesh_mm", "PA-MPVPE, mesh aligned (mm)", 1, 2, True),
     Metric("hand", "joints_auc", "joint AUC, 0-50 mm (%)", 100, 1, False),
     Metric("hand", "mesh_auc", "mesh AUC, 0-50 mm (%)", 100, 1, False),
     Metric("hand", "f5", "F-score at 5 mm (%)", 100, 1, False),
@@ -105,12 +105,16 @@ def _row(metric: Metric, scores: Sequence[Mapping[str, Any]], names: Sequence[st
     return {"label": metric.label, "cells": cells, "change": change, "tone": tone}
 
 
-def comparison_text(evaluation: Scores) -> str:
-    """What the columns are."""
-    columns = "; ".join(f"{name}: {what}" for name, what in NETWORKS.items() if name in evaluation)
+def comparison_text(evaluation: Scores, training: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the columns are, and what each network started from where ``training`` tells."""
+    columns = "; ".join(
+        ", ".join(filter(None, [f"{name}: {what}", started_from(name, training)]))
+        for name, what in NETWORKS.items()
+        if name in evaluation
+    )
     return (
         f"{columns}. Aligned errors, AUC and F-scores are the official ones after Procrustes alignment, which forgives "
-        "a wrong turn of the whole hand; with wrist on wrist it counts. The best of each row is bold. One run each: "
+        "a wrong global orientation; root-aligned, it counts. The best of each row is bold. One run each: "
         "differences of a few tenths of a millimetre need several seeds (jobs.study)."
     )
 
@@ -134,7 +138,9 @@ def summary(
             "pseudo-labels."
         )
     if "student" in training or "student" in evaluation:
-        parts.append("A fresh network (the student) was trained on both together.")
+        origin = started_from("student", training)
+        start = f", starting {origin}" if origin else ""
+        parts.append(f"Another network (the student) was trained on both together{start}.")
     if evaluation:
         kinds = [kind for domain, kind in KINDS.items() if any(domain in scores for scores in evaluation.values())]
         parts.append(f"All were measured on images that none had seen, {' and '.join(kinds)}.")
@@ -242,13 +248,28 @@ def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) ->
 
 
 def training_text(training: Mapping[str, Mapping[str, Any]]) -> str:
-    """Steps and samples of each network."""
-    said = [
-        f"{name}: {facts['steps']:,} steps" + (f" on {facts['samples']:,} samples" if facts.get("samples") else "")
-        for name, facts in training.items()
-        if facts.get("steps") is not None
-    ]
-    return "Loss per step, smoothed by epoch. " + "; ".join(said) + ("." if said else "")
+    """Steps, samples and starting weights of each network."""
+    parts = []
+    for name, facts in training.items():
+        if facts.get("steps") is not None:
+            samples = f" on {facts['samples']:,} samples" if facts.get("samples") else ""
+            origin = started_from(name, training)
+            parts.append(f"{name}: {facts['steps']:,} steps{samples}" + (f", {origin}" if origin else ""))
+    return "Loss per step, smoothed by epoch. " + "; ".join(parts) + ("." if parts else "")
+
+
+def started_from(name: str, training: Mapping[str, Mapping[str, Any]]) -> str:
+    """'from scratch', or from which weights a network was trained; '' where its facts (training.json) do not tell."""
+    facts = training.get(name, {})
+    if "parents" not in facts:
+        return ""
+    parents, identity = facts["parents"], facts.get("identity", {})
+    sha256 = parents.get("init_checkpoint") or parents.get("initial") or identity.get("train.initial")  # or older files
+    if sha256 is not None:
+        known = [other for other, others in training.items() if other != name and others.get("sha256") == sha256]
+        return f"from the weights of the {known[0]}" if known else f"from the weights {str(sha256)[:12]}"
+    pretrained = identity.get("model.pretrained")
+    return "from scratch" if pretrained is None else f"from scratch, with a backbone from {pretrained}"
 
 
 def share(part: float, whole: float) -> str:

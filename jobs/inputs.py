@@ -1,0 +1,215 @@
+"""What a pipeline reads, and the digests that tell one input from another.
+
+The inputs are the synthetic world or the user's own data. A finished stage notes the digests of the data behind it, so
+that a change is noticed although no setting changed. A digest names content: data may be copied or mounted elsewhere,
+so paths and file times do not count. It must be cheap, so large files are not read through: a labelled set is its list,
+its labels and sixteen images, as in its reader's ``fingerprint``; a video is its name, its boxes and the size of its
+file. What the synthetic world draws is named by its settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from cluster.labelling import run as labelling
+from cluster.labelling import units
+from cluster.labelling.units import Video
+from cluster.store import read_uri
+from cluster.training import data as training_data
+from cluster.training.data import TrainingData
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.datasets import freihand, regions
+from hojoint.datasets.freihand import FreiHAND
+from hojoint.datasets.ho3d import HO3D
+from hojoint.errors import InputError
+from hojoint.evaluation import scores as evaluation
+from hojoint.synthetic import write
+
+DIGITS = 12
+TRUTH = ("evaluation_xyz.json", "evaluation_verts.json")
+
+
+def world_of(config: Config) -> Path:
+    """Where the synthetic world lies: a local folder, because decoders and readers need files.
+
+    It lies beside a local run; with a remote output, in the folder for temporary files under a name made of its
+    settings.
+    """
+    if config.world is not None:
+        return Path(config.world)
+    assert config.output is not None
+    if "://" not in config.output:
+        return Path(config.output) / "world"
+    return Path(tempfile.gettempdir()) / f"hojoint-world-{write.digest_of(config)}"
+
+
+def labelled_sets(config: Config) -> tuple[str, ...]:
+    """The labelled sets of ``train.datasets``; HO-3D where it names pseudo-labels alone."""
+    return tuple(name for name in config.train.datasets if name != "pseudo") or ("ho3d",)
+
+
+def has_own_data(config: Config) -> bool:
+    """Whether labelled images and videos are given, so that no world is drawn.
+
+    Raises:
+        InputError: some are given and some are not: synthetic data beside real data would teach about neither.
+    """
+    needed = {f"data.{name}.root": getattr(config.data, name).root for name in labelled_sets(config)}
+    needed |= {"videos.root": config.videos.root, "videos.boxes": config.videos.boxes}
+    missing = [name for name, value in needed.items() if value is None]
+    given = [name for name in needed if name not in missing]
+    if given and missing:
+        raise InputError(
+            f"{' and '.join(given)} given without {' and '.join(missing)}: a pipeline takes your labelled images and "
+            f"your videos together. Give {' '.join(f'{name}=...' for name in missing)} too, or none of them for the "
+            "synthetic world"
+        )
+    return not missing
+
+
+class Inputs:
+    """The data of one call of the pipeline. Each set is opened and digested once, when it is first asked for."""
+
+    def __init__(self, given: Config, teacher: Config) -> None:
+        """``given``: the user's settings; ``teacher``: those of the first phase, in which every data path is set."""
+        self.own = has_own_data(given)
+        self._given, self._config = given, teacher
+
+    @property
+    def world(self) -> str:
+        """Names the synthetic world by its settings."""
+        sizes = settings.to_tree(self._config.synthetic) | {"seed": write.seed_of(self._config)}
+        return f"synthetic {settings.digest(sizes)}"
+
+    @cached_property
+    def labelled(self) -> dict[str, str]:
+        """Labelled set -> digest.
+
+        Raises:
+            InputError: a set is missing or damaged.
+        """
+        if not self.own:
+            return dict.fromkeys(labelled_sets(self._given), self.world)
+        data = self._training_data
+        return data.fingerprints() | {
+            f"{name} objects": _objects_digest(dataset)
+            for name, dataset in zip(data.names, data.sets, strict=True)
+            if isinstance(dataset, HO3D)
+        }
+
+    @cached_property
+    def measured(self) -> dict[str, str]:
+        """Evaluation set -> digest, with its truth.
+
+        Raises:
+            InputError: a set is missing or damaged.
+        """
+        return {
+            domain: self.world if dataset is None else _evaluation_digest(dataset)
+            for domain, dataset in self._evaluation_sets.items()
+        }
+
+    @cached_property
+    def videos(self) -> dict[str, str]:
+        """Digest of the listed videos: names, boxes and file sizes, without reading the videos.
+
+        Raises:
+            InputError: videos or boxes are missing or damaged.
+        """
+        return {"videos": _videos_digest(self._listed[0]) if self.own else self.world}
+
+    @cached_property
+    def hand(self) -> dict[str, str]:
+        """Digest of the MANO file; empty for the stand-in hand.
+
+        Raises:
+            InputError: the file is missing or is no MANO model.
+        """
+        mano = self._config.mano
+        return {} if mano.path is None else {"mano.path": units.hand_digest(self._config)[:DIGITS]}
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Digests of the weights that training starts from, where the user gives some.
+
+        Raises:
+            InputError: a file is missing.
+        """
+        files = {
+            "model.pretrained": self._config.model.pretrained,
+            "train.init_checkpoint": self._config.train.init_checkpoint,
+        }
+        return {
+            name: path if path == "imagenet" else hashlib.sha256(read_uri(path)).hexdigest()[:DIGITS]
+            for name, path in files.items()
+            if path is not None
+        }
+
+    def describe(self) -> Iterator[str]:
+        """Lines for a dry run: what the given data hold, or where the synthetic world lies."""
+        if not self.own:
+            yield f"no labelled images and videos given: the synthetic world is drawn under {world_of(self._given)}"
+        else:
+            data = self._training_data
+            for name, dataset in zip(data.names, data.sets, strict=True):
+                yield f"labelled {name}: {len(dataset)} images"
+        for domain, evaluation_set in self._evaluation_sets.items():
+            if evaluation_set is not None:
+                yield f"measured on {domain}: {len(evaluation_set)} images"
+        if self.own:
+            videos, notes, _ = self._listed
+            yield f"videos: {len(videos)} with {sum(len(video.clips) for video in videos)} clips of a hand"
+            yield from (f"note: {note}" for note in notes)
+
+    @cached_property
+    def _training_data(self) -> TrainingData:
+        return training_data.open_data(self._config)
+
+    @cached_property
+    def _evaluation_sets(self) -> Mapping[str, HO3D | FreiHAND | None]:
+        """Data set -> its reader; None where the synthetic world has it, which may not be drawn yet."""
+        given = {"ho3d": self._given.data.ho3d.root, "freihand": freihand.evaluation_root(self._given.data.freihand)}
+        return {
+            domain: None if given[domain] is None else evaluation.open_domain(domain, self._config)
+            for domain in evaluation.domains_of(self._config)
+        }
+
+    @cached_property
+    def _listed(self) -> tuple[list[Video], tuple[str, ...], dict[str, int]]:
+        return labelling.list_videos(self._config)
+
+
+def _evaluation_digest(dataset: HO3D | FreiHAND) -> str:
+    truth = [_file_digest(dataset.root / name) for name in TRUTH]
+    objects = [_objects_digest(dataset)] if isinstance(dataset, HO3D) else []
+    return f"{len(dataset)} images {settings.digest(dataset.fingerprint(), truth, objects)}"
+
+
+def _objects_digest(dataset: HO3D) -> str:
+    """Names the object models and, of a training split, the segmentations that the reader's fingerprint leaves out."""
+    points = sorted(dataset.object_folder.glob("*/points.xyz"))
+    state = hashlib.sha256(regions.fingerprint([path.parent.name for path in points], points).encode())
+    if dataset.split == "train" and dataset.has_segmentations:
+        some = dataset.names[:: max(1, len(dataset) // 16)]
+        files = [dataset.segmentations / dataset.split / f"{name.replace('/', '/seg/')}.jpg" for name in some]
+        state.update(regions.fingerprint([], [file for file in files if file.is_file()]).encode())
+    return state.hexdigest()[:DIGITS]
+
+
+def _videos_digest(videos: list[Video]) -> str:
+    sizes = {video.video_id: os.path.getsize(video.path) if video.path else None for video in videos}
+    return f"{len(videos)} videos {settings.digest(units.videos_digest(videos), sizes)}"
+
+
+def _file_digest(path: Path) -> str | None:
+    """SHA-256 of a file's content; None where there is no such file, which its reader reports."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

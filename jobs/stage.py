@@ -1,0 +1,159 @@
+"""What all stages of a pipeline share: how a finished one is marked, and when its result still holds.
+
+The marker, ``stages/<name>.json``, holds the settings, the digests of the data, and which results of other stages were
+read. Only with all of these unchanged is a stage skipped. The stages themselves: ``stages``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from cluster.labelling.units import LABELLING
+from cluster.session import Need
+from cluster.store import Store
+from cluster.training.run import NOT_RESULT
+from hojoint import config as settings
+from hojoint.config import Config, LabellingConfig
+from hojoint.errors import InputError
+from jobs import results
+from jobs.inputs import Inputs
+
+HOW = {
+    "train": NOT_RESULT,
+    "labelling": set(LabellingConfig.model_fields) - {*LABELLING, "limit"},
+    "evaluate": {"checkpoint", "actors"},
+}
+"""Group -> its settings that say how a stage works and do not change its result."""
+FILES = ("mano.path", "model.pretrained", "train.init_checkpoint")
+"""Settings that name a file. Its content counts and not its path, so it is part of a stage's data."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage(ABC):
+    """One job of the pipeline with the settings it runs with."""
+
+    name: str
+    configs: tuple[Config, ...]  # one per network that is measured; one for every other job
+    needs: tuple[str, ...]  # stages whose results it reads
+    inputs: Inputs
+
+    groups: ClassVar[tuple[str, ...]] = ()
+    """Groups of settings that its result depends on; output folders and resources are not among them."""
+    cheap: ClassVar[bool] = False
+    """Whether it runs again when its settings or its data change; an expensive stage is refused instead."""
+
+    @property
+    def config(self) -> Config:
+        """The settings of its only job, or of its first."""
+        return self.configs[0]
+
+    @abstractmethod
+    def run(self, store: Store) -> None:
+        """Call the job. ``store`` is the pipeline's output."""
+
+    @abstractmethod
+    def planned(self) -> str:
+        """What it would work on, for a dry run."""
+
+    @abstractmethod
+    def result(self, store: Store) -> str:
+        """What it made, in a few words."""
+
+    def data(self) -> dict[str, str]:
+        """What -> digest of the data that it reads, other stages' results excepted."""
+        return {}
+
+    def resources(self) -> list[Need]:
+        """What must fit into the cluster."""
+        return []
+
+    def facts(self, store: Store) -> dict[str, Any]:
+        """What its marker holds besides, for the stages after it."""
+        return {}
+
+    def settings(self) -> dict[str, Any]:
+        """What its result depends on, flat: dotted name -> value as JSON holds it."""
+        names = {"runs": [config.name for config in self.configs]}
+        return names | {name: value for name, value in self._grouped().items() if name not in FILES}
+
+    def complete(self, store: Store) -> bool:
+        """Whether it is done, with these settings, from the data and the results that exist now.
+
+        Raises:
+            InputError: it was done from others and is too expensive to repeat without being asked; or data are missing.
+        """
+        data = self.data()  # before the marker is read, so that missing data are reported before any work
+        marker = results.marker(self.name, store)
+        if marker is None:
+            return False
+        changes = self._changes(marker, data, store)
+        if changes and not self.cheap:
+            listed = "\n  ".join(changes[:8])
+            raise InputError(
+                f"{store.root} holds a run whose stage '{self.name}' was made with different settings or data "
+                f"({len(changes)} differences):\n  {listed}\nGive another output, or remove that one"
+            )
+        return not changes
+
+    def mark(self, store: Store, seconds: float) -> None:
+        """Note that it is done."""
+        marker = {
+            "settings": self.settings(),
+            "data": self.data(),
+            "inputs": {name: made(name, store) for name in self.needs},
+            "seconds": round(seconds, 2),
+            "made": settings.digest(self.settings(), time.time()),
+            "what": self.result(store),
+            **self.facts(store),
+        }
+        store.put(f"stages/{self.name}.json", json.dumps(marker, indent=1).encode())
+
+    def _grouped(self) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        tree = settings.to_tree(self.config)
+        for group in self.groups:
+            _flatten(tree[group], group, out)
+            for name in HOW.get(group, ()):
+                del out[f"{group}.{name}"]
+        return out
+
+    def _changes(self, marker: Mapping[str, Any], data: Mapping[str, str], store: Store) -> list[str]:
+        """One line for each difference between a marker and what would be made now."""
+        before, after, now = marker["settings"], self.settings(), self._grouped()
+        lines = _differences({name: before.get(name) for name in after}, after)
+        if "data" in marker or self.cheap:
+            lines += [f"data of {line}" for line in _differences(marker.get("data", {}), data)]
+        else:  # of an earlier version, which noted paths alone: its data are unknown, and the expensive result is kept
+            files = [name for name in FILES if name in before and name in now]
+            lines += _differences({name: before[name] for name in files}, {name: now[name] for name in files})
+        inputs = {name: made(name, store) for name in self.needs}
+        changed = [name for name in {**marker["inputs"], **inputs} if marker["inputs"].get(name) != inputs.get(name)]
+        return lines + [f"result of {name}: made again since, or not used before" for name in changed]
+
+
+def made(name: str, store: Store) -> str | None:
+    """Names one making of a stage's result; None while there is none. Made again, it has another name."""
+    marker = results.marker(name, store)
+    return None if marker is None else marker["made"]
+
+
+def _flatten(value: Any, prefix: str, out: dict[str, Any]) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _flatten(inner, f"{prefix}.{key}", out)
+    else:
+        out[prefix] = value
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line per name with another value."""
+    return [
+        f"{name}: was {before.get(name)!r}, is now {now.get(name)!r}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
