@@ -78,6 +78,7 @@ def test_worth_is_counted_by_hand() -> None:
     assert nothing["precision"] is None
     assert nothing["recall"] is None
 
+@pytest.mark.slow
 
 def test_a_rule_that_tells_right_from_wrong_is_found_and_the_others_are_left_loose() -> None:
     random = np.random.default_rng(0)
@@ -94,6 +95,7 @@ def test_a_rule_that_tells_right_from_wrong_is_found_and_the_others_are_left_loo
     assert right[kept].mean() >= 0.97
     assert kept[right].mean() > 0.95
 
+@pytest.mark.slow
 
 def test_two_rules_that_each_see_half_of_the_faults_are_needed_together() -> None:
     random = np.random.default_rng(1)
@@ -145,6 +147,7 @@ def calibrated() -> dict[str, Any]:
     iou = np.clip(np.where(right, random.normal(0.8, 0.1, 200), random.normal(0.4, 0.15, 200)), 0, 1)
     return calibration.calibrate(judged(right, box_iou=iou), FilterConfig(enabled=RULES), 0.9)
 
+@pytest.mark.slow
 
 def test_the_whole_report_is_json_and_its_held_out_half_was_not_seen() -> None:
     found = json.loads(json.dumps(calibrated()))
@@ -170,6 +173,7 @@ def test_halves_never_part_a_recording_and_are_about_as_large() -> None:
     shuffled = np.random.default_rng(0).permutation(100)
     np.testing.assert_array_equal(calibration._first_half(recordings[shuffled]), half[shuffled])
 
+@pytest.mark.slow
 
 def test_cameras_and_pieces_of_one_recording_are_one() -> None:
     clips = ["AP10-0000", "AP11-0048", "AP14-0000", "SM1-0000", "SB11-0000", "SB13-0096"]
@@ -181,6 +185,7 @@ def test_cameras_and_pieces_of_one_recording_are_one() -> None:
     assert calibration.calibrate(frames, SPATIAL, 0.5)["together"]["held_out"] is not None
     assert one.take(np.arange(90) < 10).recording().tolist() == ["AP1"] * 10
 
+@pytest.mark.slow
 
 def test_thresholds_that_fall_short_when_judged_anew_are_sought_among_the_new_scores() -> None:
     random = np.random.default_rng(5)
@@ -211,6 +216,7 @@ def test_what_rounding_lets_in_is_seen_by_the_search() -> None:
     assert 0.618 < found.min_box_iou <= 0.8
     assert found.min_box_iou == calibration._rounded("box_iou", found.min_box_iou + 1e-9)
 
+@pytest.mark.slow
 
 def test_where_no_attempt_helps_what_is_reached_is_said_with_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import calibrate
@@ -229,6 +235,7 @@ def test_a_teacher_that_is_never_right_cannot_be_calibrated() -> None:
     with pytest.raises(InputError, match="none of the 10 predicted frames is right"):
         calibration.calibrate(judged(np.zeros(10, bool)), FilterConfig(), 0.9)
 
+@pytest.mark.slow
 
 def test_the_picture_is_a_png_even_where_nothing_could_be_proposed() -> None:
     found = calibrated()
@@ -286,6 +293,7 @@ def test_training_frames_have_the_truth_and_the_boxes_that_training_gives_them(t
     np.testing.assert_allclose(joints - joints[0], posed, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "frames"), [("evaluation", 2), ("train", 4)])
 def test_the_job_labels_the_split_of_ho3d_that_it_is_told_to(split: str, frames: int, tmp_path: Path) -> None:
     from jobs import calibrate

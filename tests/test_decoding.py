@@ -48,6 +48,7 @@ def test_no_more_videos_are_decoded_ahead_than_asked(tmp_path: Path) -> None:
         assert len(pulled) == 4
         answers.close()
 
+@pytest.mark.slow
 
 def test_bad_files_cost_themselves_and_a_hanging_one_its_deadline(tmp_path: Path) -> None:
     good = write_video(tmp_path / "good.webm", seed=0)
@@ -121,6 +122,7 @@ def test_a_child_that_died_between_two_videos_is_no_videos_fault(tmp_path: Path)
         [(_, answer)] = decoder.decode([request(path)])
     assert isinstance(answer, Decoded)
 
+@pytest.mark.slow
 
 def test_a_video_that_needs_more_memory_than_a_child_may_have_is_too_large_or_a_crash(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", 200, width=1024, height=768)

@@ -58,6 +58,7 @@ def test_training_lowers_the_loss_and_notes_every_epoch(world, data):
         assert sum(entry[name] for name in terms) == pytest.approx(entry["total"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [5, 6])
 def test_a_run_that_was_stopped_ends_in_the_very_same_weights(world, data, stop):
     unbroken = run(new_training(world, data), data)
@@ -89,6 +90,7 @@ def one_worker(rank, workers, world, batches, folder):
     (folder / f"{rank}.json").write_text(json.dumps([whole_loss(world, batch) for batch in batches]))
     torch.distributed.destroy_process_group()
 
+@pytest.mark.slow
 
 def test_the_mean_of_two_workers_losses_is_the_batch_s_however_its_object_rows_fall(world, data, tmp_path):
     keys, wholes, shares = [(0, row) for row in range(4)], [], [[], []]

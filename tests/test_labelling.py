@@ -107,6 +107,7 @@ def test_a_folder_with_every_fault_is_labelled_and_its_counts_add_up(made: Path,
     }  # fmt: skip
     assert all(row["message"] and row["stage"] == "decode" for row in quarantine.values())
 
+@pytest.mark.slow
 
 def test_a_video_that_hangs_costs_its_deadline_twice_and_not_its_neighbours(tmp_path: Path, no_ray) -> None:
     boxes = wild.write_wild(tmp_path, good=2)
@@ -151,6 +152,7 @@ def test_a_kept_frame_carries_the_picture_of_its_own_video_and_frame(made: Path,
         assert int(np.argmin(errors)) == row["frame"]
         assert errors[row["frame"]] < 6  # JPEG
 
+@pytest.mark.slow
 
 def test_which_videos_share_a_unit_or_a_batch_changes_no_row(made: Path, tmp_path: Path, no_ray) -> None:
     label(wild.config_of(made, tmp_path / "a"))
@@ -169,6 +171,7 @@ def test_run_again_it_does_nothing_and_reports_the_same(made: Path, tmp_path: Pa
     assert label(config) == report
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.parquet")} == before
 
+@pytest.mark.slow
 
 def test_an_interrupted_run_goes_on_and_ends_with_the_rows_of_an_unbroken_one(
     made: Path, tmp_path: Path, no_ray, monkeypatch
