@@ -27,7 +27,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS]
 FILE_ENDINGS = (".txt", ".json", ".py", ".yaml", ".parquet", ".html", ".obj", ".png", ".jpg", ".xyz", ".pkl", ".pt")
 PACKAGE = {path.stem for path in (ROOT / "hojoint").iterdir() if path.suffix == ".py" or path.is_dir()}
-DATA = re.compile(r"=\[?([A-Z][A-Za-z0-9_]+(\.\w+)?|runs/\S+\.pt|/\S+|s3://\S+|x1)")
+DATA = re.compile(r"=\[?([A-Z][A-Za-z0-9_]+(\.\w+)?|runs/\S+\.pt|/\S+|s3://\S+|x0)")
 """A value that names data of the reader's: DIR, MANO_RIGHT.pkl, a checkpoint, an address, a coordinate."""
 
 
@@ -88,12 +88,14 @@ def is_setting(name):
 def test_a_command_of_the_docs_does_what_they_say(words, tmp_path, monkeypatch, capsys):
     name, *arguments = words
     assert importlib.util.find_spec(f"jobs.{name}") is not None, f"there is no job {name}"
-    arguments = [word.replace("[x1,y1,x2,y2]", "[0,0,9,9]") for word in arguments]
+    arguments = [word.replace("[x0,y0,x1,y1]", "[0,0,9,9]") for word in arguments]
     arguments = [str(ROOT / word) if word.startswith("configs/") else word for word in arguments]
     overrides = [word for word in arguments if "=" in word]
+    if name == "demo":  # its own settings go without their group's name
+        overrides = [word if is_setting(word.partition("=")[0]) else f"demo.{word}" for word in overrides]
     path = arguments[arguments.index("--config") + 1] if "--config" in arguments else ROOT / "configs" / "tiny.yaml"
     settings.load(path, overrides)
-    if name == "status":  # asks the output itself; nothing else can be known
+    if name == "status":  # it asks the output itself
         return
     monkeypatch.chdir(tmp_path)
     code = importlib.import_module(f"jobs.{name}").main([*arguments, "--dry-run"])
