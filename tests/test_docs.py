@@ -18,8 +18,9 @@ import pytest
 import hojoint
 from hojoint import config as settings
 from hojoint import settings_file
-from hojoint.config import RENAMED, Config, FilterConfig
+from hojoint.config import Config, FilterConfig
 from hojoint.labelling import filters
+from hojoint.settings_renamed import RENAMED
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

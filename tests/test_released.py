@@ -183,7 +183,6 @@ def test_a_loaded_file_computes_what_its_tensors_say(file: Path, weights: dict[s
         error = (found[name] - value).abs().max() / value.abs().max()
         assert error < 1e-4, (name, error)
 
-@pytest.mark.slow
 
 def test_a_file_survives_the_round_trip_but_for_what_nothing_reads(
     file: Path, weights: dict[str, Tensor], tmp_path: Path
@@ -207,7 +206,6 @@ def test_bare_and_wrapped_state_dicts_are_read(prefix: str, weights: dict[str, T
     network = load_released(tmp_path / "bare.pth")
     assert torch.equal(network.object_decoder.out.weight, weights["obj_head.out_conv.weight"])
 
-@pytest.mark.slow
 
 def test_the_constant_sign_change_may_be_absent_but_not_misshapen(weights: dict[str, Tensor], tmp_path: Path) -> None:
     without = {name: value for name, value in weights.items() if name != SIGN_CHANGE}
@@ -247,7 +245,6 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no weights"):
         load_released(path)
 
-@pytest.mark.slow
 
 def test_a_network_of_another_size_cannot_be_written_as_released(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="this network does not have the layout"):
