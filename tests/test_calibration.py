@@ -275,6 +275,7 @@ def test_named_sequences_are_taken_and_an_unsorted_list_is_put_in_order_of_time(
     with pytest.raises(InputError, match=r"calibrate\.sequences names AP10, which .*give some of A, B, C"):
         sequences.sequence_clips(listed, CalibrateConfig(sequences=("A", "AP10")))  # type: ignore[arg-type]
 
+@pytest.mark.slow
 
 def test_training_frames_have_the_truth_and_the_boxes_that_training_gives_them(tmp_path: Path) -> None:
     config = draw_world(tmp_path, frames=2)
@@ -313,6 +314,7 @@ def test_the_job_labels_the_split_of_ho3d_that_it_is_told_to(split: str, frames:
     assert found["caution"] == calibrate._caution(from_tree({"calibrate": {"split": split}}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "words"), [("evaluation", "do not report scores"), ("train", "too good to be true")])
 def test_what_thresholds_from_a_split_of_ho3d_must_not_be_used_for_is_said(
     split: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -86,6 +86,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", [(501, "NotImplemented"), (400, "NotImplemented")])
 def test_a_server_that_knows_no_conditional_writes_is_refused_unless_the_settings_say_otherwise(
     refusal: tuple[int, str], server: Told
@@ -99,6 +100,7 @@ def test_a_server_that_knows_no_conditional_writes_is_refused_unless_the_setting
     assert store.get("commits/u.json") == b"first"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -116,6 +118,7 @@ def test_old_credentials_and_another_region_are_the_users_to_mend(
         with pytest.raises(InputError, match=said):
             request(open_store("s3://bucket"))
 
+@pytest.mark.slow
 
 def test_a_body_that_breaks_off_is_read_again(server: Told) -> None:
     store = open_store("s3://bucket")
