@@ -14,13 +14,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hojoint.settings_renamed import RENAMED
 
 import hojoint
 from hojoint import config as settings
 from hojoint import settings_file
 from hojoint.config import Config, FilterConfig
 from hojoint.labelling import filters
+from hojoint.settings_renamed import RENAMED
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
