@@ -77,6 +77,7 @@ def test_worth_is_counted_by_hand() -> None:
     assert nothing["precision"] is None
     assert nothing["recall"] is None
 
+@pytest.mark.slow
 
 def test_a_telling_rule_is_found_and_the_others_stay_loose() -> None:
     random = np.random.default_rng(0)
@@ -93,6 +94,7 @@ def test_a_telling_rule_is_found_and_the_others_stay_loose() -> None:
     assert right[kept].mean() >= 0.97
     assert kept[right].mean() > 0.95
 
+@pytest.mark.slow
 
 def test_two_rules_that_see_half_of_the_faults_are_both_needed() -> None:
     random = np.random.default_rng(1)
@@ -144,6 +146,7 @@ def calibrated() -> dict[str, Any]:
     iou = np.clip(np.where(right, random.normal(0.8, 0.1, 200), random.normal(0.4, 0.15, 200)), 0, 1)
     return calibration.calibrate(judged(right, box_iou=iou), FilterConfig(enabled=RULES), 0.9)
 
+@pytest.mark.slow
 
 def test_the_report_is_json_and_its_held_out_half_unseen() -> None:
     found = json.loads(json.dumps(calibrated()))
@@ -169,6 +172,7 @@ def test_halves_never_part_a_recording_and_are_about_as_large() -> None:
     shuffled = np.random.default_rng(0).permutation(100)
     np.testing.assert_array_equal(calibration._first_half(recordings[shuffled]), half[shuffled])
 
+@pytest.mark.slow
 
 def test_cameras_and_pieces_of_one_recording_are_one() -> None:
     clips = ["AP10-0000", "AP11-0048", "AP14-0000", "SM1-0000", "SB11-0000", "SB13-0096"]
@@ -180,6 +184,7 @@ def test_cameras_and_pieces_of_one_recording_are_one() -> None:
     assert calibration.calibrate(frames, SPATIAL, 0.5)["together"]["held_out"] is not None
     assert one.take(np.arange(90) < 10).recording().tolist() == ["AP1"] * 10
 
+@pytest.mark.slow
 
 def test_thresholds_that_fall_short_are_sought_in_new_scores() -> None:
     random = np.random.default_rng(5)
@@ -210,6 +215,7 @@ def test_what_rounding_lets_in_is_seen_by_the_search() -> None:
     assert 0.618 < found.min_box_iou <= 0.8
     assert found.min_box_iou == calibration._rounded("box_iou", found.min_box_iou + 1e-9)
 
+@pytest.mark.slow
 
 def test_thresholds_that_fall_short_come_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import calibrate
@@ -228,6 +234,7 @@ def test_a_teacher_that_is_never_right_cannot_be_calibrated() -> None:
     with pytest.raises(InputError, match="none of the 10 predicted frames is right"):
         calibration.calibrate(judged(np.zeros(10, bool)), FilterConfig(), 0.9)
 
+@pytest.mark.slow
 
 def test_the_picture_is_a_png_even_without_a_proposal() -> None:
     found = calibrated()
@@ -267,6 +274,7 @@ def test_named_sequences_are_taken_in_order_of_time() -> None:
     with pytest.raises(InputError, match=r"calibrate\.sequences names AP10, which .*choose among A, B, C"):
         sequences.sequence_clips(listed, CalibrateConfig(sequences=("A", "AP10")))  # type: ignore[arg-type]
 
+@pytest.mark.slow
 
 def test_training_frames_have_the_truth_and_boxes_of_training(tmp_path: Path) -> None:
     config = draw_world(tmp_path, frames=2)
@@ -285,6 +293,7 @@ def test_training_frames_have_the_truth_and_boxes_of_training(tmp_path: Path) ->
     np.testing.assert_allclose(joints - joints[0], posed, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "frames"), [("evaluation", 2), ("train", 4)])
 def test_the_job_labels_the_given_split_of_ho3d(split: str, frames: int, tmp_path: Path) -> None:
     from jobs import calibrate
@@ -304,6 +313,7 @@ def test_the_job_labels_the_given_split_of_ho3d(split: str, frames: int, tmp_pat
     assert found["caution"] == calibrate._caution(from_tree({"calibrate": {"split": split}}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "words"), [("evaluation", "do not report scores"), ("train", "too good to be true")])
 def test_thresholds_from_ho3d_come_with_a_caution(
     split: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

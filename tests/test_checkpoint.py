@@ -116,6 +116,7 @@ def test_a_file_cut_short_is_one_clear_error(share: float) -> None:
     with pytest.raises(InputError, match="is not a complete torch checkpoint"):
         checkpoint.load(data[: int(len(data) * share)])
 
+@pytest.mark.slow
 
 def test_every_flipped_byte_is_refused_or_harmless() -> None:
     network, data = _saved()
@@ -188,6 +189,7 @@ def _released() -> bytes:
     torch.save({"epoch": 1, "state_dict": state}, buffer)
     return buffer.getvalue()
 
+@pytest.mark.slow
 
 def test_a_released_teacher_gets_our_hand_and_crop() -> None:
     base = Config(model=TINY, crop=CropConfig(resample="nearest"), mano=ManoConfig(path="/here/MANO.pkl"))
@@ -198,6 +200,7 @@ def test_a_released_teacher_gets_our_hand_and_crop() -> None:
     with pytest.raises(InputError, match="can be given as"):
         checkpoint.load(_released())
 
+@pytest.mark.slow
 
 def test_a_released_teacher_with_another_hand_or_crop_is_refused() -> None:
     teacher = TeacherConfig(checkpoint="theirs.pth.tar")

@@ -58,6 +58,7 @@ def test_training_lowers_the_loss_and_notes_every_epoch(world, data):
         assert sum(entry[name] for name in terms) == pytest.approx(entry["total"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [5, 6])
 def test_a_resumed_run_ends_with_the_same_weights(world, data, stop):
     unbroken = run(new_training(world, data), data)
@@ -89,6 +90,7 @@ def one_worker(rank, workers, world, batches, folder):
     (folder / f"{rank}.json").write_text(json.dumps([loss_of(world, batch) for batch in batches]))
     torch.distributed.destroy_process_group()
 
+@pytest.mark.slow
 
 def test_the_mean_loss_of_two_workers_is_that_of_the_batch(world, data, tmp_path):
     keys, expected, shares = [(0, row) for row in range(4)], [], [[], []]

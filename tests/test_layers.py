@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def name(path):
     return str(path.relative_to(ROOT))
 
 
+@functools.cache
 def tree_of(path):
     return ast.parse(path.read_text(), filename=str(path))
 

@@ -86,6 +86,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", [(501, "NotImplemented"), (400, "NotImplemented")])
 def test_a_server_without_conditional_writes_needs_the_setting(
     refusal: tuple[int, str], server: ScriptedServer
@@ -99,6 +100,7 @@ def test_a_server_without_conditional_writes_needs_the_setting(
     assert store.get("commits/u.json") == b"first"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -116,6 +118,7 @@ def test_old_credentials_and_another_region_are_input_errors(
         with pytest.raises(InputError, match=message):
             request(open_store("s3://bucket"))
 
+@pytest.mark.slow
 
 def test_a_body_that_breaks_off_is_read_again(server: ScriptedServer) -> None:
     store = open_store("s3://bucket")

@@ -329,6 +329,7 @@ def _digests(folder: Path) -> dict[str, str]:
         if path.is_file()
     }
 
+@pytest.mark.slow
 
 def test_the_seed_alone_decides_the_bytes_in_any_order(tmp_path: Path) -> None:
     small = {"train_frames": 1, "evaluation_frames": 1, "wild_videos": 2, "wild_frames": 5, "test_images": 2}
