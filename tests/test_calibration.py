@@ -77,8 +77,8 @@ def test_worth_is_counted_by_hand() -> None:
     assert nothing["precision"] is None
     assert nothing["recall"] is None
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_a_telling_rule_is_found_and_the_others_stay_loose() -> None:
     random = np.random.default_rng(0)
     right = random.random(400) < 0.4
@@ -94,8 +94,8 @@ def test_a_telling_rule_is_found_and_the_others_stay_loose() -> None:
     assert right[kept].mean() >= 0.97
     assert kept[right].mean() > 0.95
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_two_rules_that_see_half_of_the_faults_are_both_needed() -> None:
     random = np.random.default_rng(1)
     fault = random.integers(0, 3, 600)  # 0 right, 1 seen by the IoU, 2 by the re-projection
@@ -146,8 +146,8 @@ def calibrated() -> dict[str, Any]:
     iou = np.clip(np.where(right, random.normal(0.8, 0.1, 200), random.normal(0.4, 0.15, 200)), 0, 1)
     return calibration.calibrate(judged(right, box_iou=iou), FilterConfig(enabled=RULES), 0.9)
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_the_report_is_json_and_its_held_out_half_unseen() -> None:
     found = json.loads(json.dumps(calibrated()))
     assert list(found["rules"]) == list(filters.RULES)
@@ -172,8 +172,8 @@ def test_halves_never_part_a_recording_and_are_about_as_large() -> None:
     shuffled = np.random.default_rng(0).permutation(100)
     np.testing.assert_array_equal(calibration._first_half(recordings[shuffled]), half[shuffled])
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_cameras_and_pieces_of_one_recording_are_one() -> None:
     clips = ["AP10-0000", "AP11-0048", "AP14-0000", "SM1-0000", "SB11-0000", "SB13-0096"]
     assert [sequences.recording_of(clip) for clip in clips] == ["AP1", "AP1", "AP1", "SM", "SB1", "SB1"]
@@ -184,8 +184,8 @@ def test_cameras_and_pieces_of_one_recording_are_one() -> None:
     assert calibration.calibrate(frames, SPATIAL, 0.5)["together"]["held_out"] is not None
     assert one.take(np.arange(90) < 10).recording().tolist() == ["AP1"] * 10
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_thresholds_that_fall_short_are_sought_in_new_scores() -> None:
     random = np.random.default_rng(5)
     right = random.random(300) < 0.5
@@ -215,8 +215,8 @@ def test_what_rounding_lets_in_is_seen_by_the_search() -> None:
     assert 0.618 < found.min_box_iou <= 0.8
     assert found.min_box_iou == calibration._rounded("box_iou", found.min_box_iou + 1e-9)
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_thresholds_that_fall_short_come_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import calibrate
 
@@ -234,8 +234,8 @@ def test_a_teacher_that_is_never_right_cannot_be_calibrated() -> None:
     with pytest.raises(InputError, match="none of the 10 predicted frames is right"):
         calibration.calibrate(judged(np.zeros(10, bool)), FilterConfig(), 0.9)
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_the_picture_is_a_png_even_without_a_proposal() -> None:
     found = calibrated()
     for changed in (found, {**found, "together": {**found["together"], "proposed": None, "held_out": None}}):
@@ -274,8 +274,8 @@ def test_named_sequences_are_taken_in_order_of_time() -> None:
     with pytest.raises(InputError, match=r"calibrate\.sequences names AP10, which .*choose among A, B, C"):
         sequences.sequence_clips(listed, CalibrateConfig(sequences=("A", "AP10")))  # type: ignore[arg-type]
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_training_frames_have_the_truth_and_boxes_of_training(tmp_path: Path) -> None:
     config = draw_world(tmp_path, frames=2)
     dataset = HO3D(config.data.ho3d, "train", config.crop)

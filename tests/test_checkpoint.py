@@ -116,8 +116,8 @@ def test_a_file_cut_short_is_one_clear_error(share: float) -> None:
     with pytest.raises(InputError, match="is not a complete torch checkpoint"):
         checkpoint.load(data[: int(len(data) * share)])
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_refused_or_harmless() -> None:
     network, data = _saved()
     expected = checkpoint.weights_sha256(network.state_dict())
@@ -189,8 +189,8 @@ def _released() -> bytes:
     torch.save({"epoch": 1, "state_dict": state}, buffer)
     return buffer.getvalue()
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_a_released_teacher_gets_our_hand_and_crop() -> None:
     base = Config(model=TINY, crop=CropConfig(resample="nearest"), mano=ManoConfig(path="/here/MANO.pkl"))
     network, config, sha256 = checkpoint.open_teacher(_released(), base)
@@ -200,8 +200,8 @@ def test_a_released_teacher_gets_our_hand_and_crop() -> None:
     with pytest.raises(InputError, match="can be given as"):
         checkpoint.load(_released())
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_a_released_teacher_with_another_hand_or_crop_is_refused() -> None:
     teacher = TeacherConfig(checkpoint="theirs.pth.tar")
     hand = ManoConfig(path="/here/MANO.pkl")

@@ -49,8 +49,8 @@ def test_no_more_videos_are_decoded_ahead_than_asked(tmp_path: Path) -> None:
         assert len(pulled) == 4
         answers.close()
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_bad_files_cost_one_answer_a_hanging_one_its_deadline(tmp_path: Path) -> None:
     good = write_video(tmp_path / "good.webm", seed=0)
@@ -120,8 +120,8 @@ def test_a_child_that_died_between_two_videos_is_no_videos_fault(tmp_path: Path)
         [(_, answer)] = decoder.decode([request(path)])
     assert isinstance(answer, Decoded)
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_video_beyond_a_childs_memory_is_a_failure(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", 200, width=1024, height=768)

@@ -90,8 +90,8 @@ def one_worker(rank, workers, world, batches, folder):
     (folder / f"{rank}.json").write_text(json.dumps([loss_of(world, batch) for batch in batches]))
     torch.distributed.destroy_process_group()
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_the_mean_loss_of_two_workers_is_that_of_the_batch(world, data, tmp_path):
     keys, expected, shares = [(0, row) for row in range(4)], [], [[], []]
     for has_object in ([True, True, True, False], [True, False, True, False], [False] * 4):

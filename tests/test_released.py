@@ -164,8 +164,8 @@ def test_the_layout_is_that_of_the_published_file() -> None:
     assert len(lines) == 875
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == PUBLISHED_LAYOUT
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_a_loaded_file_computes_what_its_tensors_say(file: Path, weights: dict[str, Tensor]) -> None:
     network = load_released(file)
     assert not network.training
@@ -205,8 +205,8 @@ def test_the_sign_change_may_be_absent_but_not_misshapen(weights: dict[str, Tens
     with pytest.raises(InputError, match=r"coord_change_mat \[4\] instead of \[3, 3\]"):
         load_released(tmp_path / "wrong.pth")
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_missing_extra_and_misshapen_tensors_are_named(weights: dict[str, Tensor], tmp_path: Path) -> None:
     broken = dict(weights)
     del broken["hand_head.score.0.bias"]

@@ -118,8 +118,8 @@ def test_old_credentials_and_another_region_are_input_errors(
         with pytest.raises(InputError, match=message):
             request(open_store("s3://bucket"))
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_a_body_that_breaks_off_is_read_again(server: ScriptedServer) -> None:
     store = open_store("s3://bucket")
     store.put("commits/u.json", b"bytes" * 100)

@@ -329,8 +329,8 @@ def _digests(folder: Path) -> dict[str, str]:
         if path.is_file()
     }
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_the_seed_alone_decides_the_bytes_in_any_order(tmp_path: Path) -> None:
     small = {"train_frames": 1, "evaluation_frames": 1, "wild_videos": 2, "wild_frames": 5, "test_images": 2}
     first, again, other = (_config(tmp_path / name, seed, **small) for name, seed in (("a", 5), ("b", 5), ("c", 6)))

@@ -203,8 +203,8 @@ def test_videos_that_died_only_in_company_are_never_guilty(tmp_path: Path) -> No
         dead_note(tmp_path, "u0", "driver", ["1", "2"])
     assert Ledger(LocalStore(tmp_path), "u0", "driver").suspicion(1).guilty == {}
 
-@pytest.mark.slow
 
+@pytest.mark.slow
 def test_a_death_with_its_driver_makes_suspects_and_no_guilt(tmp_path: Path) -> None:
     ledger = Ledger(LocalStore(tmp_path), "u0", "a later driver")
     for interruption in range(4):
