@@ -17,6 +17,8 @@ from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from hojoint.labelling import video
 from hojoint.labelling.video import Decoded, Limits, decode
 
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
+
 
 def request(path: Path, numbers: list[int] | None = None) -> Request:
     return Request(path.stem, str(path), None if numbers is None else np.array(numbers), 0)
@@ -50,8 +52,6 @@ def test_no_more_videos_are_decoded_ahead_than_asked(tmp_path: Path) -> None:
         answers.close()
 
 
-@pytest.mark.slow
-@pytest.mark.slow
 def test_bad_files_cost_one_answer_a_hanging_one_its_deadline(tmp_path: Path) -> None:
     good = write_video(tmp_path / "good.webm", seed=0)
     broken = write_broken(tmp_path, good)
@@ -121,8 +121,6 @@ def test_a_child_that_died_between_two_videos_is_no_videos_fault(tmp_path: Path)
     assert isinstance(answer, Decoded)
 
 
-@pytest.mark.slow
-@pytest.mark.slow
 def test_a_video_beyond_a_childs_memory_is_a_failure(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", 200, width=1024, height=768)
     with closing(GuardedDecoder(memory_mb=700, limits=Limits(decoded_bytes=2**31))) as decoder:

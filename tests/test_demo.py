@@ -23,6 +23,8 @@ from hojoint.evaluation import demo
 from hojoint.hand.factory import hand_layer
 from jobs import demo as job
 
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
+
 FRAMES = 6
 
 

@@ -23,6 +23,8 @@ from hojoint.synthetic import write
 from hojoint.training import engine
 from jobs import command, evaluate
 
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
+
 KEYS = [
     *("xyz_mean3d", "xyz_auc3d", "xyz_procrustes_al_mean3d", "xyz_procrustes_al_auc3d"),
     *("xyz_scale_trans_al_mean3d", "xyz_scale_trans_al_auc3d"),

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
+
 aiohttp_web = pytest.importorskip("aiohttp.web", reason="Ray's job client is not installed (pip install '.[cluster]')")
 following = pytest.importorskip("cluster.following")
 

@@ -24,6 +24,7 @@ def world(request, tmp_path_factory) -> Config:
     return draw_world(tmp_path_factory.mktemp("world"), version=request.param)
 
 
+@pytest.mark.slow
 def test_samples_are_the_annotation_in_pixels_of_their_region(world):
     """OpenCV's own projection: turning by pi about x takes OpenGL's camera frame to ours."""
     reader = HO3D(world.data.ho3d, "train", world.crop)

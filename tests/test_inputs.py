@@ -12,6 +12,8 @@ from pipeline_jobs import stand_in_jobs
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from jobs import pipeline
 
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
+
 VIDEOS = "something/20bn-something-something-v2"
 
 

@@ -20,6 +20,8 @@ from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from jobs import retrain, train
 
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):

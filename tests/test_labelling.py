@@ -27,6 +27,8 @@ from hojoint.errors import InputError
 from hojoint.labelling import filters, tables
 from jobs import pseudo_label, status
 
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -71,8 +73,6 @@ def test_a_folder_with_every_fault_is_labelled_and_counts_add_up(made: Path, tmp
     assert all(row["message"] and row["stage"] == "decode" for row in quarantine.values())
 
 
-@pytest.mark.slow
-@pytest.mark.slow
 def test_a_hanging_video_costs_two_deadlines_and_no_neighbour(tmp_path: Path, no_ray) -> None:
     boxes = wild.write_wild(tmp_path, good=2)
     os.mkfifo(tmp_path / "videos" / "100a.webm")  # between the two, by id
@@ -117,8 +117,6 @@ def test_a_kept_frame_carries_the_picture_of_that_frame(made: Path, tmp_path: Pa
         assert errors[row["frame"]] < 6  # JPEG
 
 
-@pytest.mark.slow
-@pytest.mark.slow
 def test_which_videos_share_a_unit_or_a_batch_changes_no_row(made: Path, tmp_path: Path, no_ray) -> None:
     label(wild.config_of(made, tmp_path / "a"))
     label(wild.config_of(made, tmp_path / "b", labelling={"unit_videos": 17, "batch_views": 7, "decode_children": 2}))
@@ -137,8 +135,6 @@ def test_run_again_it_does_nothing_and_reports_the_same(made: Path, tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.parquet")} == before
 
 
-@pytest.mark.slow
-@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_an_unbroken_ones_rows(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
     label(wild.config_of(made, tmp_path / "unbroken"))
     config = wild.config_of(made, tmp_path / "out")

@@ -59,6 +59,7 @@ def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
     assert (Path(hojoint.__file__).parent / "py.typed").is_file()
 
 
+@pytest.mark.slow
 def test_the_import_is_cheap_and_no_name_loads_ray() -> None:
     heavy = "{'torch', 'ray', 'numpy', 'cv2', 'pydantic', 'decord'}"
     assert python(f"import sys, hojoint; print({heavy} & set(sys.modules))").strip() == "set()"
@@ -104,6 +105,7 @@ def test_the_networks_call_is_the_contracts(ours: bytes) -> None:
     assert out.object.confidence.shape == (1, cells, cells, 21)
 
 
+@pytest.mark.slow
 def test_the_released_network_is_loaded_by_the_same_function(theirs: bytes) -> None:
     network = hojoint.load_network(theirs)
     assert (network.training, network.config) == (False, ModelConfig())
@@ -111,6 +113,7 @@ def test_the_released_network_is_loaded_by_the_same_function(theirs: bytes) -> N
         hojoint.HandPredictor.from_checkpoint(theirs)
 
 
+@pytest.mark.slow
 def test_a_released_network_is_cut_and_posed_as_its_preset_says(theirs: bytes, tmp_path: Path) -> None:
     save_model(stand_in_model(), tmp_path / "MANO_RIGHT.pkl")
     predictor = hojoint.HandPredictor.from_checkpoint(theirs, mano=tmp_path)
@@ -317,5 +320,5 @@ def test_objects_are_scored_from_any_kind_of_array(kind: Any) -> None:
     assert found["box"]["samples"] == 2
     with pytest.raises(InputError, match="names: expected objects among box; found mug"):
         hojoint.object_scores(models, ["box", "mug"], kind(moved), kind(pose), kind(camera))
-    with pytest.raises(InputError, match=r"pred_pose must be \(2, 3, 4\)"):
+    with pytest.raises(InputError, match=r"pred_pose: expected \(2, 3, 4\)"):
         hojoint.object_scores(models, ["box", "box"], kind(moved[:, :2]), kind(pose), kind(camera))

@@ -11,9 +11,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from labelled import SMALL, write_teacher
 
 from hojoint import config as settings
+
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "quickstart.py"

@@ -20,6 +20,8 @@ from hojoint.errors import InputError
 from hojoint.labelling import filters
 from jobs import refilter as command_of_refilter
 
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
+
 # Random weights: thresholds in the middle of what they score keep some frames and reject some.
 LOOSE = {"enabled": ["pose_step", "shape_spread"], "max_pose_step": 0.06}
 STRICT = LOOSE | {"max_pose_step": 0.015}

@@ -187,6 +187,7 @@ def test_a_loaded_file_computes_what_its_tensors_say(file: Path, weights: dict[s
         assert error < 1e-4, (name, error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_bare_and_wrapped_state_dicts_are_read(prefix: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
     mano = {f"{prefix}mano_branch.mano_layer.th_betas": torch.zeros(1, 10)}  # their own training adds the hand model
@@ -195,6 +196,7 @@ def test_bare_and_wrapped_state_dicts_are_read(prefix: str, weights: dict[str, T
     assert torch.equal(network.object_decoder.out.weight, weights["obj_head.out_conv.weight"])
 
 
+@pytest.mark.slow
 def test_the_sign_change_may_be_absent_but_not_misshapen(weights: dict[str, Tensor], tmp_path: Path) -> None:
     without = {name: value for name, value in weights.items() if name != SIGN_CHANGE}
     assert (len(weights), len(without)) == (875, 874)

@@ -99,6 +99,7 @@ def test_read_uri_reads_one_object_and_names_what_is_not_there(store: Store) -> 
         read_uri(store.uri("none.pt"))
 
 
+@pytest.mark.slow
 def test_a_session_without_s3_loads_no_boto3() -> None:
     code = "import sys, cluster.session; sys.exit('boto3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

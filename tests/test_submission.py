@@ -77,6 +77,7 @@ def test_a_checkout_and_an_installation_ship_our_packages_only(tmp_path, beside)
     assert jobs.sent[0][2] == OURS
 
 
+@pytest.mark.slow
 def test_this_checkout_ships_what_its_jobs_need(tmp_path):
     with submission.working_dir(ROOT) as folder:
         assert {path.name for path in folder.iterdir()} == set(submission.PACKAGES)

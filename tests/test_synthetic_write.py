@@ -24,6 +24,8 @@ from hojoint.synthetic import write
 from hojoint.synthetic.encode import encode
 from hojoint.synthetic.film import Film
 
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
+
 E = np.diag([1.0, -1.0, -1.0])
 SIZE = {
     "train_sequences": 2, "train_frames": 3, "evaluation_sequences": 1, "evaluation_frames": 3, "image_width": 320,
@@ -330,7 +332,6 @@ def _digests(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow
 def test_the_seed_alone_decides_the_bytes_in_any_order(tmp_path: Path) -> None:
     small = {"train_frames": 1, "evaluation_frames": 1, "wild_videos": 2, "wild_frames": 5, "test_images": 2}
     first, again, other = (_config(tmp_path / name, seed, **small) for name, seed in (("a", 5), ("b", 5), ("c", 6)))

@@ -22,6 +22,8 @@ from cluster.store.local import LocalStore
 from hojoint.errors import InputError
 from hojoint.labelling import labels
 
+pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
