@@ -53,8 +53,8 @@ def job(config: Config, dry_run: bool) -> None:
     else:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
         path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
-        _, own, _ = checkpoint.open_teacher(read_uri(path), config)
-        if (note := checkpoint.overridden(config, own)) is not None:
+        _, merged, _ = checkpoint.open_teacher(read_uri(path), config)
+        if (note := checkpoint.overridden(config, merged)) is not None:
             print(f"note: {note}")
     if dry_run:
         print(_plan(config))

@@ -53,12 +53,12 @@ def job(config: Config, dry_run: bool) -> None:
         raise InputError(
             "nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or score.predictions=)"
         )
-    _, own, sha256 = scoring.open_measured(config)
-    if (note := checkpoint.overridden(config, own)) is not None:
+    _, merged, sha256 = scoring.open_measured(config)
+    if (note := checkpoint.overridden(config, merged)) is not None:
         print(f"note: {note}")
     if dry_run:
         print(f"{'network':<10} {path}, weights {sha256[:12]}")
-        _describe(domains, own)
+        _describe(domains, merged)
         return
     for table in report_tables.comparison(measure([config])):
         rows = [(row["label"], row["cells"][0]["text"]) for row in table["rows"]]

@@ -21,8 +21,8 @@ def stages(config: Config) -> list[Stage]:
         InputError: some data are given and others are missing.
     """
     assert config.output is not None
-    out, own = config.output.rstrip("/"), has_own_data(config)
-    base = config if own else write.with_world(changed(config, world=str(world_of(config))))
+    out, given = config.output.rstrip("/"), has_own_data(config)
+    base = config if given else write.with_world(changed(config, world=str(world_of(config))))
     base = changed(base, data={"pseudo": {"labels": f"{out}/labels"}})
     labelled, weights = labelled_sets(config), f"{out}/teacher/checkpoint.pt"
     alone = {"datasets": labelled, "pseudo_share": None}  # the share is the student's: these see no pseudo-labels
@@ -36,7 +36,7 @@ def stages(config: Config) -> list[Stage]:
     # The control's steps are the student's, which are known only when that is trained.
     control = changed(base, name="control", output=f"{out}/control", train={**second, **alone, "steps": None})
     inputs = Inputs(config, teacher)
-    drawn = () if own else ("synthesize",)
+    drawn = () if given else ("synthesize",)
     begun = ("train",) if config.student.from_teacher else ()
     networks = [
         Training("train", (teacher,), drawn, inputs),
@@ -45,7 +45,7 @@ def stages(config: Config) -> list[Stage]:
     ]
     measured = tuple(_evaluation(base, stage.config.name) for stage in networks)
     return [
-        *([] if own else [Synthesize("synthesize", (world,), (), inputs)]),
+        *([] if given else [Synthesize("synthesize", (world,), (), inputs)]),
         networks[0],
         PseudoLabel("pseudo_label", (labels,), (*drawn, "train"), inputs),
         *networks[1:],

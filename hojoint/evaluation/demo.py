@@ -34,12 +34,13 @@ from hojoint.settings_file import shown
 Side = Literal["right", "left"]
 
 
-def open_predictor(data: bytes, config: Config, name: str) -> tuple[HandPredictor, str]:
-    """The predictor of a checkpoint and the checksum of its weights; on the GPU where there is one."""
+def open_predictor(data: bytes, config: Config, name: str) -> tuple[HandPredictor, str, str | None]:
+    """The predictor of a checkpoint, on the GPU where there is one; the checksum of its weights; ``overridden``'s note."""
     network, trained, sha256 = checkpoint.open_teacher(data, config, name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     layer = hand_layer(trained.mano)
-    return HandPredictor(network, layer, trained.crop, trained.tta, device, config.labelling.batch_views), sha256
+    predictor = HandPredictor(network, layer, trained.crop, trained.tta, device, config.labelling.batch_views)
+    return predictor, sha256, checkpoint.overridden(config, trained)
 
 
 def check_box(box: Sequence[float], rgb: np.ndarray, setting: str) -> np.ndarray:
@@ -64,9 +65,9 @@ def label_image(
 ) -> PseudoLabels:  # fmt: skip
     """One image (H, W, 3), hand box (4,) px, as a clip of one frame: prediction, camera and scores."""
     hand = hand_box[None]
-    thing = np.full_like(hand, np.nan) if object_box is None else object_box[None]
-    clip = Clip("image", "image", "", np.zeros(1, np.int32), hand, thing, 1)
-    return _label(predictor, [clip], [Frames("image", rgb[None], hand, thing)], side, config)[0]
+    held = np.full_like(hand, np.nan) if object_box is None else object_box[None]
+    clip = Clip("image", "image", "", np.zeros(1, np.int32), hand, held, 1)
+    return _label(predictor, [clip], [Frames("image", rgb[None], hand, held)], side, config)[0]
 
 
 def read_clips(path: str, boxes: str, config: Config) -> list[Clip]:

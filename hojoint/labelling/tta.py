@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +128,11 @@ class HandPredictor:
             raise InputError(f"expected an image (H, W, 3) of uint8 RGB, found {rgb.dtype} {rgb.shape}")
         nowhere = np.full((1, 4), np.nan, np.float32)
         object_boxes = nowhere if object_box is None else _one_box("object", object_box)
-        return self.predict([Frames("image", rgb[None], _one_box("hand", hand_box), object_boxes)], [flipped])[0]
+        frames = Frames("image", rgb[None], _one_box("hand", hand_box), object_boxes)
+        prediction = self.predict([frames], [flipped])[0]
+        # Copies made out here are ordinary tensors, which a notebook may change in place.
+        tensors = {name: value.clone() for name, value in vars(prediction).items() if isinstance(value, Tensor)}
+        return replace(prediction, **tensors)
 
     @torch.inference_mode()
     def predict(

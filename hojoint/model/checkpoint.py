@@ -208,15 +208,15 @@ def open_teacher(data: bytes | str | Path, base: Config, name: str | None = None
     return network_of(checkpoint), config, checkpoint.sha256
 
 
-def overridden(base: Config, own: Config, groups: Sequence[str] = ("model", "mano", "crop")) -> str | None:
+def overridden(base: Config, merged: Config, groups: Sequence[str] = ("model", "mano", "crop")) -> str | None:
     """A note that names each setting given in ``base`` that the checkpoint replaced, with both values.
 
-    ``own`` is what ``open_teacher`` made of ``base``. None where they agree. ``model.pretrained`` is left out, because
-    the checkpoint's weights replace any others.
+    ``merged`` is what ``open_teacher`` made of ``base``. None where they agree. ``model.pretrained`` is left out,
+    because the checkpoint's weights replace any others.
     """
     replaced = []
     for group in groups:
-        given, used = getattr(base, group), getattr(own, group)
+        given, used = getattr(base, group), getattr(merged, group)
         for name in sorted(given.model_fields_set - {"pretrained"}):
             before, after = getattr(given, name), getattr(used, name)
             if before != after and (group, name, before) != ("mano", "path", None):
