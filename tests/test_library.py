@@ -137,7 +137,7 @@ def test_one_image_is_predicted_from_plain_arrays(ours: bytes) -> None:
     held = predictor.predict_image(image, [20, 10, 60, 50], [30, 10, 70, 50], flipped=True)
     assert held.flipped
     assert not torch.equal(held.joints_px, one.joints_px)
-    one.joints_px += 1  # an ordinary tensor, which may be changed in place
+    one.joints_px.add_(1)  # an ordinary tensor, which may be changed in place
 
 
 @pytest.mark.parametrize(
