@@ -35,7 +35,7 @@ Side = Literal["right", "left"]
 
 
 def open_predictor(data: bytes, config: Config, name: str) -> tuple[HandPredictor, str, str | None]:
-    """The predictor of a checkpoint, on the GPU where there is one; its weights' checksum; the note of ``overridden``."""
+    """The predictor of a checkpoint, on the GPU where there is one; the weights' checksum; ``overridden``'s note."""
     network, trained, sha256 = checkpoint.open_teacher(data, config, name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     layer = hand_layer(trained.mano)
