@@ -1,4 +1,4 @@
-"""How fast the parts are and how fast the complete job: decoding, the teacher, labelling, training.
+"""Speed of the parts and of the complete job: decoding, the teacher, labelling, training.
 
 A part is measured in this process without Ray, on the same frames that the complete job then labels. The repetitions
 take turns, so that a slow minute of the machine slows all alike. Compare ratios of medians, not speeds. Not here:
@@ -78,7 +78,7 @@ def labelling_speeds(config: Config) -> Speeds:
                 {
                     "decode alone": alone.decode,
                     "teacher alone": alone.teach,
-                    "whole job": lambda: _whole(config, folder),
+                    "complete job": lambda: _complete_job(config, folder),
                 },
                 config.bench.repeats,
             )
@@ -88,7 +88,7 @@ def labelling_speeds(config: Config) -> Speeds:
         "videos": len(listed),
         "frames": alone.frames,
         "views": config.tta.views,
-        "ratio": round(statistics.median(speeds["whole job"]) / slowest, 3),
+        "ratio": round(statistics.median(speeds["complete job"]) / slowest, 3),
         "peak_mb": {name: round(size) for name, size in sorted(memory.peaks_mb.items())},
         "peak_total_mb": round(memory.total_mb),
     }
@@ -113,7 +113,7 @@ def scale_speeds(config: Config) -> Speeds:
         for count in (1, 2):
             units = {"unit_videos": max(1, -(-videos // (4 * count)))}
             sized = changed(config, cluster={"teachers": (count, count)}, labelling=units)
-            parts[f"{count} teacher{'s' * (count > 1)}"] = lambda sized=sized: _whole(sized, folder)  # type: ignore[misc]
+            parts[f"{count} teacher{'s' * (count > 1)}"] = lambda sized=sized: _complete_job(sized, folder)  # type: ignore[misc]
         speeds = _take_turns(parts, config.bench.repeats)
     ratio = statistics.median(speeds["2 teachers"]) / statistics.median(speeds["1 teacher"])
     return Speeds("frames/s", speeds, {"videos": videos, "ratio": round(ratio, 3)})
@@ -138,14 +138,14 @@ def training_speeds(config: Config) -> Speeds:
             alone.recent()  # waits for the GPU
             return config.bench.steps * config.train.batch_size / (time.perf_counter() - started)
 
-        def whole_loop() -> float:
+        def complete_loop() -> float:
             short, long = (_fit_seconds(config, folder, steps) for steps in (WARM_UP, WARM_UP + config.bench.steps))
             return config.bench.steps * config.train.batch_size / max(long - short, 1e-9)
 
         memory = PeakMemory()
         with memory:
-            speeds = _take_turns({"step alone": step_alone, "whole loop": whole_loop}, config.bench.repeats)
-    ratio = statistics.median(speeds["whole loop"]) / statistics.median(speeds["step alone"])
+            speeds = _take_turns({"step alone": step_alone, "complete loop": complete_loop}, config.bench.repeats)
+    ratio = statistics.median(speeds["complete loop"]) / statistics.median(speeds["step alone"])
     peaks = {name: round(size) for name, size in sorted(memory.peaks_mb.items())}
     facts = {"batch": config.train.batch_size, "steps": config.bench.steps, "ratio": round(ratio, 3), "peak_mb": peaks}
     return Speeds("samples/s", speeds, facts)
@@ -220,7 +220,7 @@ def _videos(config: Config, folder: str) -> list[Video]:
     return [video for unit in plan.units for video in unit.videos]
 
 
-def _whole(config: Config, folder: str) -> float:
+def _complete_job(config: Config, folder: str) -> float:
     """Frames per second from the first unit's start to the last commit, on a new output."""
     report = labelling.label(changed(config, output=str(Path(folder) / uuid.uuid4().hex)))
     return float(report["frames_per_second"])

@@ -2,7 +2,7 @@
 
 The output comes over one connection that stays open (Ray's ``tail_job_logs``), so that its bytes are sent once. After a
 drop Ray sends a log from its beginning again, and the part that was handed on is skipped. Where no such connection can
-be made, complete logs are fetched, seldom. The status is asked for at growing intervals. Not here: sending
+be made, the complete log is fetched at long intervals. The status is asked for at growing intervals. Not here: sending
 (``submission``).
 """
 
@@ -60,21 +60,24 @@ def follow(
             except FAULTS as error:
                 if failing_since is None:
                     wait, failing_since = poll_s[0], time.monotonic()
-                _stop_if_hopeless(client, submission_id, error, time.monotonic() - failing_since, patience_s)
+                _raise_unless_retryable(client, submission_id, error, time.monotonic() - failing_since, patience_s)
                 output.disconnect()  # this connection may be dead too, and nothing would say so
                 time.sleep(wait)
             else:
                 failing_since = None
                 if info.status.is_terminal():
-                    output.finish()
-                    return info.status is JobStatus.SUCCEEDED, info.message or ""
+                    good = info.status is JobStatus.SUCCEEDED
+                    output.finish(good=good)
+                    return good, info.message or ""
                 output.pump(wait)
             wait = min(GROWTH * wait, poll_s[1])
     finally:
         output.disconnect()
 
 
-def _stop_if_hopeless(client: Any, submission_id: str, error: Exception, failing_s: float, patience_s: float) -> None:
+def _raise_unless_retryable(
+    client: Any, submission_id: str, error: Exception, failing_s: float, patience_s: float
+) -> None:
     """Raise FollowingStopped unless another try may succeed."""
     address, reason = client.get_address(), f"{type(error).__name__}: {error}".strip().splitlines()[0]
     again = f"give the same command again, or run: ray job logs {submission_id} --follow --address={address}"
@@ -122,11 +125,15 @@ class _Output:
                 self._fetch()
         time.sleep(max(0.0, end - time.monotonic()))
 
-    def finish(self) -> None:
-        """Hand on the rest, after the job has ended."""
+    def finish(self, *, good: bool) -> None:
+        """Hand on the rest, after the job has ended.
+
+        Where it failed, the log is fetched even after a connection that was closed well: a head that loses the job's
+        node closes it in the same way.
+        """
         if self._tail is not None:
             self._drain(self._tail, time.monotonic() + END_S)
-        if self._complete:
+        if self._complete and good:
             return
         try:
             self._fetch()

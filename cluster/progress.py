@@ -1,7 +1,7 @@
 """How far a run is: a board that actors write on, and a bar that the driver draws from it.
 
-A unit of labelling or an epoch of training takes minutes, so results alone would make a jumpy bar. What stands on the
-board is for display only: nothing counts until it is committed. Not here: the counts of a report
+A unit of labelling or an epoch of training takes minutes, so results alone would make a jumpy bar. Values on the
+board are for display only: nothing counts until it is committed. Not here: the counts of a report
 (``cluster.labelling.commits``).
 """
 
@@ -47,7 +47,7 @@ class Board:
 
 
 class Reporter:
-    """A Teacher's pen: writes on the board and counts for Prometheus (``ray_hojoint_labelling_*``)."""
+    """Reports a Teacher's progress: on the board, and as counters for Prometheus (``ray_hojoint_labelling_*``)."""
 
     def __init__(self, board: Any) -> None:
         self._board = board

@@ -148,7 +148,7 @@ def _local(config: ClusterConfig) -> Iterator[None]:
 @contextlib.contextmanager
 def _attached(config: ClusterConfig) -> Iterator[None]:
     try:
-        _knock(str(config.address))
+        _check_reachable(str(config.address))
         ray.init(
             address=config.address,
             logging_level=logging.ERROR,
@@ -168,7 +168,7 @@ def _attached(config: ClusterConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise OSError where nothing listens; Ray itself would try for many minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():

@@ -1,7 +1,8 @@
 """Settings: frozen, typed, checked where they are declared; an unknown key is refused and its neighbour named.
 
-Every number of the paper stands in a file under ``configs/`` with its section beside it; the defaults here are the
-paper's where it prints one and the released code's where it does not (marked C). Former names: ``settings_renamed``.
+Every number of the paper is in a file under ``configs/`` with its section beside it. The defaults here are the paper's
+or the released code's; ``configs/ho3d.yaml`` is the paper as printed, ``configs/released.yaml`` the released code.
+Former names: ``settings_renamed``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-ImageSide = Annotated[int, Field(ge=64)]  # in a smaller synthetic image no hand has room
+ImageSide = Annotated[int, Field(ge=64)]  # a hand does not fit into a smaller synthetic image
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch's generators take no more
 
 
@@ -203,7 +204,7 @@ class StudentConfig(Settings):
     from_teacher: bool = False
     """Start from the teacher's weights."""
     epochs: Count | None = None
-    """None means ``train.epochs``; the learning rate decays as often in fewer."""
+    """None means ``train.epochs``; with fewer epochs the learning rate still decays as many times."""
     learning_rate: Positive | None = None
     """None means ``train.learning_rate``."""
 
@@ -214,7 +215,7 @@ class TtaConfig(Settings):
     views: Count = 8
     """Views of each frame whose predictions are averaged."""
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 180.0
-    """Views are turned by equal steps over this much to either side, degrees; no more than training turned."""
+    """Views are turned by equal steps over this much to either side, degrees; at most the rotation used in training."""
     scale: BelowOne = 0.1
     """Crop side times 1 +- this much."""
     shift: Share = 0.05
@@ -227,7 +228,7 @@ Rule = Literal[
 
 
 class FilterConfig(Settings):
-    """Spatial and temporal rules (Sec. 5.1.1, 5.1.2); readings A10-A20, each literal alternative a setting."""
+    """Spatial and temporal rules (Sec. 5.1.1, 5.1.2); readings A11-A20, each literal alternative a setting."""
 
     min_box_iou: Share = 0.6
     """IoU of the projected mesh's box with the given hand box (Sec. 5.1.1; reading A14)."""
@@ -260,7 +261,7 @@ class FilterConfig(Settings):
     shape_rule: Literal["sigma", "mad"] = "sigma"
     """Mean and standard deviation, or median and median absolute deviation (reading A18)."""
     shape_min_frames: Count = 6
-    """In fewer frames the betas are not judged: of five none can be beyond two sigmas (reading A18)."""
+    """In fewer frames the betas are not judged: among five no deviation can exceed two sigmas (reading A18)."""
     enabled: tuple[Rule, ...] = get_args(Rule)
 
     @model_validator(mode="after")
@@ -399,7 +400,7 @@ class SyntheticConfig(Settings):
     """Which format of HO-3D the labelled sequences are written in."""
     train_sequences: Count = 8
     train_frames: Count = 60
-    """Per sequence; likewise the evaluation's, and per video the wild ones."""
+    """Frames per sequence. ``evaluation_frames`` is also per sequence, ``wild_frames`` per video."""
     evaluation_sequences: Count = 4
     evaluation_frames: Count = 30
     image_width: ImageSide = 640
@@ -481,8 +482,8 @@ class CalibrateConfig(Settings):
     max_joints_2d: Positive = 0.15
     """A right label's largest mean 2D joint error, in sides of the hand box."""
     split: Literal["evaluation", "train"] = "evaluation"
-    """Split of HO-3D that is labelled. No student of thresholds from the evaluation split may be reported on it; what
-    the teacher was trained on makes its labels look better than they are."""
+    """Split of HO-3D that is labelled. Do not report a student on the evaluation split if its labels used thresholds
+    chosen there. The teacher's own training images make its labels look better than they are."""
     sequences: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Names of the split's sequences to use; None means all."""
     stride: Count = 2

@@ -134,12 +134,6 @@ def _quaternion(rotation: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------------ cameras
 
 
-def project(points_cam: Tensor, camera: Tensor) -> Tensor:
-    """Points (B, N, 3) m of the camera frame to (B, N, 2) px by intrinsics (B, 3, 3); z must be > 0."""
-    homogeneous_BN3 = (points_cam[..., None, :] * camera[..., None, :, :]).sum(-1)
-    return homogeneous_BN3[..., :2] / homogeneous_BN3[..., 2:]
-
-
 def weak_perspective(xyz: Tensor, px: Tensor) -> Tensor:
     """Least-squares camera of ``px = s * xy + t`` (Eq. 7, reading A11): closed form, per frame.
 

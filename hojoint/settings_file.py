@@ -1,6 +1,6 @@
 """Settings as people write them, a YAML file and ``key=value`` words, to a tree of plain values; and what is wrong.
 
-YAML without its surprises: no dates, and a key that stands twice is an error. Messages name the setting as the command
+A strict subset of YAML: no dates, and a duplicate key is an error. Messages name the setting as the command
 line writes it, what was expected and what was found. Not here: which settings exist (``config``).
 """
 

@@ -33,12 +33,10 @@ SHARED = {
     "truth": "'score.truth' for jobs.evaluate, 'calibrate.truth' for jobs.calibrate",
 }
 """Former names that became two settings, and what to say of them. Stored ones are those of jobs.evaluate."""
-ADDED = {"synthetic.ho3d_version": "v2"}
-"""Settings that older flat notes lack beside their group, with the value that those notes were made with."""
 
 
 def new_name(key: str) -> str:
-    """Today's name of a dotted key; the key itself where the name has not changed."""
+    """Current name of a dotted key; the key itself where the name has not changed."""
     group, _, rest = key.partition(".")
     if key not in RENAMED and rest and group in RENAMED:
         return f"{RENAMED[group]}.{rest}"
@@ -52,14 +50,12 @@ def advice(key: str) -> str | None:
 
 
 def current(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored settings with dotted keys, under today's names."""
-    named = {new_name(key): value for key, value in flat.items()}
-    groups = {key.partition(".")[0] for key in named}
-    return {key: value for key, value in ADDED.items() if key.partition(".")[0] in groups} | named
+    """Stored settings with dotted keys, under their current names."""
+    return {new_name(key): value for key, value in flat.items()}
 
 
 def current_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored tree of settings under today's names; a value that stands under today's name already wins."""
+    """A stored tree of settings under their current names; a value under the current name takes precedence."""
     out: dict[str, Any] = copy.deepcopy(dict(tree))
     for former, name in RENAMED.items():
         *groups, last = former.split(".")

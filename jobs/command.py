@@ -64,7 +64,7 @@ def _run(
     if word is None:  # argparse's own message would ask for key=value too
         parser.error(f"expected one of: {', '.join(words)}")
     try:
-        config = settings.load(arguments.config, [at_home(override) for override in arguments.overrides])
+        config = settings.load(arguments.config, [expand_home(override) for override in arguments.overrides])
         job(seen_by_workers(config), arguments.dry_run, word)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -81,28 +81,36 @@ def _run(
     return 0
 
 
-def at_home(override: str) -> str:
+def expand_home(override: str) -> str:
     """``key=~/x`` with the path of the home folder: a shell expands ``~/`` only at the start of a word."""
     key, equals, value = override.partition("=")
     return f"{key}{equals}{os.path.expanduser(value)}" if value.startswith("~/") else override
 
 
+def place_of(config: Config, name: str) -> str | None:
+    """The value of one of ``PLACES`` if it is a local path; None if it is not set or a URI."""
+    value = operator.attrgetter(name)(config)
+    local = isinstance(value, str) and "://" not in value and (name, value) != ("model.pretrained", "imagenet")
+    return os.path.expanduser(value) if local else None
+
+
 def seen_by_workers(config: Config) -> Config:
     """The settings with absolute paths where the job runs on a cluster: its workers run in other folders.
 
-    Paths of a job that is sent by jobs.submit stay relative: they mean the folder that is shipped with it.
+    Paths of a job that is sent by jobs.submit stay as they are; that job refuses relative ones.
     """
     if config.cluster.address is None or config.submit.job is not None:
         return config
     for name in PLACES:
-        value = operator.attrgetter(name)(config)
-        if isinstance(value, str) and "://" not in value and (name, value) != ("model.pretrained", "imagenet"):
-            *groups, last = name.split(".")
-            changes: dict[str, Any] = {last: str(Path(value).expanduser().absolute())}
-            for group in reversed(groups):
-                changes = {group: changes}
-            config = settings.changed(config, **changes)
+        if (value := place_of(config, name)) is not None:
+            config = _with(config, name.split("."), str(Path(value).absolute()))
     return config
+
+
+def _with(group: Any, names: Sequence[str], value: str) -> Any:
+    """A copy with one setting changed; which settings were given stays known, as ``settings.changed`` would not."""
+    first, *others = names
+    return group.model_copy(update={first: _with(getattr(group, first), others, value) if others else value})
 
 
 def output_of(config: Config, example: str) -> str:

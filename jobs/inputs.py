@@ -96,12 +96,7 @@ class Inputs:
         """
         if not self.own:
             return dict.fromkeys(labelled_sets(self._given), self.world)
-        data = self._training_data
-        return data.fingerprints() | {
-            f"{name} objects": _objects_digest(dataset)
-            for name, dataset in zip(data.names, data.sets, strict=True)
-            if isinstance(dataset, HO3D)
-        }
+        return self._training_data.fingerprints()
 
     @cached_property
     def measured(self) -> dict[str, str]:
@@ -187,29 +182,23 @@ class Inputs:
 
 def _evaluation_digest(dataset: HO3D | FreiHAND) -> str:
     truth = [_file_digest(dataset.root / name) for name in TRUTH]
-    objects = [_objects_digest(dataset)] if isinstance(dataset, HO3D) else []
+    objects = [dataset.objects_fingerprint()] if isinstance(dataset, HO3D) else []
     return f"{len(dataset)} images {settings.digest(dataset.fingerprint(), truth, objects)}"
 
 
-def _objects_digest(dataset: HO3D) -> str:
-    """Names the object models and, of a training split, the segmentations that the reader's fingerprint leaves out."""
-    points = sorted(dataset.object_folder.glob("*/points.xyz"))
-    state = hashlib.sha256(regions.fingerprint([path.parent.name for path in points], points).encode())
-    if dataset.split == "train" and dataset.has_segmentations:
-        some = dataset.names[:: max(1, len(dataset) // 16)]
-        files = [dataset.segmentations / dataset.split / f"{name.replace('/', '/seg/')}.jpg" for name in some]
-        state.update(regions.fingerprint([], [file for file in files if file.is_file()]).encode())
-    return state.hexdigest()[:DIGITS]
-
-
 def _videos_digest(videos: list[Video]) -> str:
-    sizes = {video.video_id: os.path.getsize(video.path) if video.path else None for video in videos}
+    sizes = {video.video_id: _size(video.path) for video in videos}
     return f"{len(videos)} videos {settings.digest(units.videos_digest(videos), sizes)}"
+
+
+def _size(path: str) -> int | None:
+    """Bytes of a video's file; None without one and for a broken link, which labelling puts into quarantine."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return None
 
 
 def _file_digest(path: Path) -> str | None:
     """SHA-256 of a file's content; None where there is no such file, which its reader reports."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return regions.fingerprint([], [path]) if path.is_file() else None

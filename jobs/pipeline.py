@@ -4,8 +4,8 @@ Runs the complete method: synthesize -> train (the teacher) -> pseudo_label -> r
 report. Stages that are complete are skipped, so the same command resumes after a failure and does nothing at the end.
 With other settings or data, the cheap stages (evaluate, report) run again and the expensive ones are refused.
 With control=true, a network of labelled images alone is trained for as many steps as the student, for comparison.
-Under the output: pipeline.json world/ teacher/ labels/ student/ control/ evaluation/ report.{html,json}. With an s3://
-output the world lies in a local folder (world=), because decoders read files.
+Under the output: pipeline.json stages/ world/ teacher/ labels/ student/ control/ evaluation/ report.{html,json}.
+With an s3:// output the world lies in a local folder (world=), because decoders read files.
 Actors: training takes cluster.workers, labelling cluster.teachers, evaluation evaluate.actors.
 """
 
@@ -33,11 +33,16 @@ def job(config: Config, dry_run: bool) -> None:
         check_writable(str(world_of(config)))
     if (note := plan.length_note(config)) is not None:
         print(f"note: {note}")
+    plan.refuse_replaced(config)
     stages = plan.stages(config)
     todo: list[str] = []
     for stage in stages:
         if not stage.complete(store) or set(todo) & set(stage.needs):
             todo.append(stage.name)
+    if unknown := [stage.name for stage in stages if stage.data_unknown(store)]:
+        print(
+            f"note: {', '.join(unknown)} ran under an earlier version, which did not note all data; these stay as made"
+        )
     if dry_run:
         _print_plan(config, stages, todo)
         return
@@ -58,6 +63,7 @@ def _run(stages: Sequence[Stage], store: Store) -> None:
             continue
         print(f"{head} ...", flush=True)
         started = time.perf_counter()
+        stage.unmark(store)
         stage.run(store)
         seconds = time.perf_counter() - started
         stage.mark(store, seconds)

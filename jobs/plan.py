@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hojoint.config import Config, changed
+from hojoint.errors import InputError
 from hojoint.synthetic import write
 from jobs.inputs import Inputs, has_own_data, labelled_sets, world_of
 from jobs.stage import Stage
@@ -52,6 +53,21 @@ def stages(config: Config) -> list[Stage]:
         Evaluate("evaluate", measured, (*drawn, *(stage.name for stage in networks)), inputs),
         Report("report", (base,), ("pseudo_label", "evaluate"), inputs),
     ]
+
+
+def refuse_replaced(config: Config) -> None:
+    """InputError for a setting that a pipeline sets itself: a value from the user would have no effect."""
+    given = {
+        "teacher.checkpoint": config.teacher.checkpoint,
+        "evaluate.checkpoint": config.evaluate.checkpoint,
+        "data.pseudo.labels": config.data.pseudo.labels,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{name}={value}: a pipeline trains its teacher, labels and measures under its output, and would not "
+                f"use it. Leave {name} out, or run jobs.pseudo_label, jobs.retrain and jobs.evaluate one by one"
+            )
 
 
 def length_note(config: Config) -> str | None:

@@ -26,7 +26,7 @@ def job(config: Config, dry_run: bool) -> None:
     if config.videos.root is not None:
         something.find_videos(config.videos.root)  # raises now what a worker would raise late
     source = refiltering.open_source(config)
-    if (note := checkpoint.overridden(config, source.config, groups=("crop",))) is not None:
+    if (note := checkpoint.overridden(config, source.config, groups=("crop",), owner="the labelling run")) is not None:
         print(f"note: {note}")
     if dry_run:
         refiltering.dry_run(config)

@@ -33,7 +33,6 @@ from jobs.inputs import world_of
 
 BEST_FIRST = ("student", "control", "teacher")
 PIPELINE = "python -m jobs.pipeline"
-STAGES = ("synthesize", "train", "pseudo_label", "retrain", "control", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,8 @@ def gather(store: Store) -> Outputs:
     labels = results.labelling_run(store)
     if labels is not None and not labels.exists(commits.REPORT):
         labels = None  # it is not finished
-    markers = {name: marker for name in STAGES if (marker := results.marker(name, store)) is not None}
+    markers = results.markers(store)
+    markers.pop("report", None)  # this one
     training = {name: facts for name in NETWORKS if (facts := results.training(name, store)) is not None}
     return Outputs(store, labels, markers, training, results.evaluations(store))
 
@@ -126,7 +126,7 @@ def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
         if measured != outputs.training.get(name, facts).get("sha256", measured):
             out[f"evaluated as {name}"] = measured
     if run is not None:
-        out["labels"] = settings.digest(run["fingerprint"])
+        out["labels"] = run["fingerprint_digest"]
     return out
 
 

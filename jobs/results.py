@@ -14,6 +14,7 @@ from hojoint.config import Config, from_stored, renamed
 from hojoint.report.tables import NETWORKS
 
 PIPELINE = "pipeline.json"  # the settings that a pipeline was called with
+ORDER = ("synthesize", "train", "pseudo_label", "retrain", "control", "evaluate", "report")  # of stages, in reports
 LABELS = "labels"  # where a pipeline has its labelling run
 
 
@@ -36,6 +37,13 @@ def marker(stage: str, store: Store) -> dict[str, Any] | None:
         return None
     content = read_json(store, key)
     return content | {"settings": renamed(content.get("settings", {}))}
+
+
+def markers(store: Store) -> dict[str, dict[str, Any]]:
+    """Stage -> its marker, in the order of ``ORDER``, and after them the stages that it does not name."""
+    names = [key.removeprefix("stages/").removesuffix(".json") for key in store.list("stages") if key.endswith(".json")]
+    ordered = sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    return {name: stage for name in ordered if (stage := marker(name, store)) is not None}
 
 
 def training(network: str, store: Store) -> dict[str, Any] | None:

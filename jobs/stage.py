@@ -33,6 +33,10 @@ FILES = ("mano.path", "model.pretrained", "train.init_checkpoint")
 """Settings that name a file. Its content counts and not its path, so it is part of a stage's data."""
 
 
+NOTED_SINCE = {"synthetic.ho3d_version"}
+"""Settings that markers of earlier versions lack. They are not compared then: the world's digest covers this one."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stage(ABC):
     """One job of the pipeline with the settings it runs with."""
@@ -67,6 +71,15 @@ class Stage(ABC):
     def data(self) -> dict[str, str]:
         """What -> digest of the data that it reads, other stages' results excepted."""
         return {}
+
+    def known_data(self, store: Store) -> dict[str, str]:
+        """What -> digest of the data behind its result, where its marker, of an earlier version, has none."""
+        return {}
+
+    def data_unknown(self, store: Store) -> bool:
+        """Whether it is an expensive stage of an earlier version, whose marker does not hold the data behind it."""
+        marker = results.marker(self.name, store)
+        return not self.cheap and marker is not None and "data" not in marker
 
     def resources(self) -> list[Need]:
         """What must fit into the cluster."""
@@ -113,6 +126,10 @@ class Stage(ABC):
         }
         store.put(f"stages/{self.name}.json", json.dumps(marker, indent=1).encode())
 
+    def unmark(self, store: Store) -> None:
+        """Note that it is not done: it runs again, and what it made before may go before the new result exists."""
+        store.delete(f"stages/{self.name}.json")
+
     def _grouped(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
         tree = settings.to_tree(self.config)
@@ -125,10 +142,13 @@ class Stage(ABC):
     def _changes(self, marker: Mapping[str, Any], data: Mapping[str, str], store: Store) -> list[str]:
         """One line for each difference between a marker and what would be made now."""
         before, after, now = marker["settings"], self.settings(), self._grouped()
-        lines = _differences({name: before.get(name) for name in after}, after)
+        compared = {name: value for name, value in after.items() if name in before or name not in NOTED_SINCE}
+        lines = _differences({name: before.get(name) for name in compared}, compared)
         if "data" in marker or self.cheap:
             lines += [f"data of {line}" for line in _differences(marker.get("data", {}), data)]
-        else:  # of an earlier version, which noted paths alone: its data are unknown, and the expensive result is kept
+        else:  # of an earlier version: what it did not note is unknown, and the expensive result is kept
+            known = self.known_data(store)
+            lines += [f"data of {line}" for line in _differences(known, {name: data.get(name) for name in known})]
             files = [name for name in FILES if name in before and name in now]
             lines += _differences({name: before[name] for name in files}, {name: now[name] for name in files})
         inputs = {name: made(name, store) for name in self.needs}
@@ -137,7 +157,7 @@ class Stage(ABC):
 
 
 def made(name: str, store: Store) -> str | None:
-    """Names one making of a stage's result; None while there is none. Made again, it has another name."""
+    """Id of a stage's result, None while there is none; it changes when the stage runs again."""
     marker = results.marker(name, store)
     return None if marker is None else marker["made"]
 

@@ -60,6 +60,12 @@ class Training(Stage):
             weights.pop("train.init_checkpoint", None)
         return {**self.inputs.labelled, **self.inputs.hand, **weights}
 
+    def known_data(self, store: Store) -> dict[str, str]:
+        facts = results.training(self.config.name, store)
+        if facts is None or not self.inputs.own:
+            return {}
+        return {name: digest for name, digest in facts.get("parents", {}).get("data", {}).items() if name != "pseudo"}
+
     def planned(self) -> str:
         train = self.config.train
         length = f"{train.steps} steps" if train.steps else f"{train.epochs} epochs"

@@ -123,7 +123,7 @@ def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[
         out[DOMAINS[domain]] = (["", *columns], body)
     names = {"frames": 0, "precision": 3, "aligned_mm_median": 2, "joints_2d_median": 3}
     body = [[group, *(_cell(row[key], names[key], "") for key in names)] for group, row in together["labels"].items()]
-    out["Labels against the kept-aside truth"] = (
+    out["Labels against the held-out truth"] = (
         ["", "frames", "share right", "PA-MPJPE, median (mm)", "2D error, median (box sides)"],
         body,
     )

@@ -19,6 +19,7 @@ from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
 from jobs import command, retyped
+from jobs.cli import JOBS
 
 ROOT = Path(__file__).resolve().parent.parent
 STAY_HERE = {"submit", "bench", "demo"}
@@ -35,6 +36,7 @@ def job(config: Config, dry_run: bool) -> None:
     address = command.need(config.cluster.address, "cluster.address", "http://127.0.0.1:8265")
     submission, following = _import_client()
     submission.check_address(address)
+    _refuse_relative_paths(config)
     what = submission.Submission(f"jobs.{name}", arguments(config), ROOT)
     print(f"job      {what.submission_id}\naddress  {address}\ncommand  {what.entrypoint}", flush=True)
     if dry_run:
@@ -68,10 +70,20 @@ def _follow(client: Any, submission_id: str, following: Any, address: str) -> No
     print(f"{submission_id} is done")
 
 
+def _refuse_relative_paths(config: Config) -> None:
+    """InputError for a path that means another folder where the job runs, one that Ray removes after the job."""
+    for name in command.PLACES:
+        value = command.place_of(config, name)
+        if value is not None and not Path(value).is_absolute():
+            raise InputError(
+                f"{name}={value} is a relative path, and a job on a cluster runs in another folder. Give an absolute "
+                "path that all nodes see, or an s3:// URI"
+            )
+
+
 def sendable_jobs() -> list[str]:
-    """Names of the files beside this one that have a ``main``, without those that stay here."""
-    files = Path(__file__).resolve().parent.glob("*.py")
-    return sorted({path.stem for path in files if "\ndef main(" in path.read_text()} - STAY_HERE)
+    """The jobs of ``cli.JOBS`` that run on a cluster."""
+    return sorted(JOBS.keys() - STAY_HERE)
 
 
 def arguments(config: Config) -> list[str]:

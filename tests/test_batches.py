@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from labelled import draw_world
+from projection import project
 
 from hojoint import geometry
 from hojoint.config import AugmentConfig, CropConfig
@@ -51,13 +52,13 @@ def test_augmented_3d_projects_onto_the_augmented_2d(world, reader, batch, layer
     targets = targets_of(batch, prepared, layer, world)
     wrist = torch.tensor(np.stack([ho3d.joints_cv(reader.meta(i), "")[:1] for i in range(4)]), dtype=torch.float32)
     turned = targets.joints + wrist @ geometry.rotation_z(draws.angle).transpose(1, 2)
-    projected = geometry.project(turned.double(), prepared.camera.double())
+    projected = project(turned.double(), prepared.camera.double())
     mapped = geometry.apply_affine(prepared.affine.double(), batch.joints_px.double())
     camera = batch.camera[0]
     assert abs(camera[0, 0] - camera[1, 1]) < 1e-3
     # the labelled pose reproduces the labelled joints to the rounding of float32 files, 0.03 mm
     assert (projected - mapped).abs().max() < 0.05
-    exact = geometry.project(
+    exact = project(
         torch.tensor(np.stack([ho3d.joints_cv(reader.meta(i), "") for i in range(4)]))
         @ geometry.rotation_z(draws.angle.double()).transpose(1, 2),
         prepared.camera.double(),

@@ -77,8 +77,8 @@ def world(tmp_path_factory):
     ("word", "parts"),
     [
         ("decode", {"in process", "guarded child"}),
-        ("labelling", {"decode alone", "teacher alone", "whole job"}),
-        pytest.param("training", {"step alone", "whole loop"}, marks=pytest.mark.slow),
+        ("labelling", {"decode alone", "teacher alone", "complete job"}),
+        pytest.param("training", {"step alone", "complete loop"}, marks=pytest.mark.slow),
     ],
 )
 def test_the_last_line_is_json_with_a_speed_for_each_part(word, parts, world, capsys):

@@ -113,6 +113,8 @@ def test_only_jobs_on_a_running_cluster_get_absolute_paths(tmp_path, monkeypatch
     assert (attached.teacher.checkpoint, attached.output) == ("/t.pt", "s3://b/x")
     assert (attached.model.pretrained, attached.mano.path) == ("imagenet", None)
     assert sent.videos.root == local.videos.root == "videos"
+    # which settings were given stays known: a note on replaced ones names no others
+    assert attached.videos.model_fields_set == local.videos.model_fields_set == {"root"}
 
 
 def test_a_missing_setting_is_named_with_an_example():
@@ -145,8 +147,12 @@ def test_a_missing_word_is_asked_for(capsys):
 
 def test_a_value_may_begin_with_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    assert command.at_home("output=~/runs/x") == "output=/home/me/runs/x"
-    assert [command.at_home(same) for same in ("output=~", "output=a~/b", "~/x")] == ["output=~", "output=a~/b", "~/x"]
+    assert command.expand_home("output=~/runs/x") == "output=/home/me/runs/x"
+    assert [command.expand_home(same) for same in ("output=~", "output=a~/b", "~/x")] == [
+        "output=~",
+        "output=a~/b",
+        "~/x",
+    ]
 
 
 def test_an_output_is_checked_before_any_work(tmp_path):

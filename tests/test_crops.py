@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from projection import project
 
 from hojoint import crops, geometry
 
@@ -157,8 +158,8 @@ def test_a_turned_camera_agrees_with_the_affine_on_turned_points():
         torch.tensor([[300.0, 250.0]]), torch.tensor([200.0]), 256, angle, torch.tensor([0.9]), torch.zeros(1, 2)
     )
     turned = points @ geometry.rotation_z(angle).transpose(1, 2)
-    seen = geometry.project(turned, crops.turned_camera(camera, affine, angle))
-    mapped = geometry.apply_affine(affine, geometry.project(points, camera))
+    seen = project(turned, crops.turned_camera(camera, affine, angle))
+    mapped = geometry.apply_affine(affine, project(points, camera))
     assert (seen - mapped).abs().max() < 1e-3
 
 

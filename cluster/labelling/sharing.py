@@ -1,4 +1,4 @@
-"""Folders that the nodes of a cluster do not share: found where a file is missing, and reported as what they are.
+"""Folders that the nodes of a cluster do not share: found where a file is missing, and named in the error.
 
 The driver lists files and reads commits, actors on other nodes read and write them. A path that means another folder
 on a node would otherwise look like broken videos, or like work that vanished. Not here: videos that are broken

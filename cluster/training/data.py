@@ -12,7 +12,7 @@ from typing import Any
 from cluster.labelling import commits, units
 from cluster.store import open_store
 from hojoint import crops
-from hojoint.config import Config, digest
+from hojoint.config import Config
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.pseudo import PseudoLabelled
@@ -20,6 +20,9 @@ from hojoint.errors import InputError
 from hojoint.hand.factory import hand_model
 from hojoint.labelling import tables
 from hojoint.training.batches import Cached, ConcatSamples, Samples
+
+OBJECTS = " objects"
+"""Ends the name of the digest of a set's object models and segmentations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +41,13 @@ class TrainingData:
         return sum(len(samples) for samples in self.sets)
 
     def fingerprints(self) -> dict[str, str]:
-        """The size and digest of each set, by name: other data have others."""
-        return {
-            name: f"{len(samples)} samples {samples.fingerprint()}"
-            for name, samples in zip(self.names, self.sets, strict=True)
-        }
+        """The size and digest of each set, by name, and of HO-3D's objects: other data have others."""
+        out = {}
+        for name, samples in zip(self.names, self.sets, strict=True):
+            out[name] = f"{len(samples)} samples {samples.fingerprint()}"
+            if isinstance(samples, HO3D):
+                out[f"{name}{OBJECTS}"] = samples.objects_fingerprint()
+        return out
 
     def union(self, *, cached: bool, threads: int) -> ConcatSamples:
         """All samples under one numbering; ``cached`` reads them into memory now."""
@@ -70,8 +75,8 @@ def open_data(config: Config) -> TrainingData:
 def labels_of(config: Config) -> dict[str, str]:
     """The teacher's checksum, and a digest of everything that decided the labels, as stored in their run."""
     assert config.data.pseudo.labels is not None
-    fingerprint = commits.read_run(open_store(config.data.pseudo.labels))["fingerprint"]
-    return {"teacher": fingerprint.get("teacher", "unknown"), "labels": digest(fingerprint)}
+    run = commits.read_run(open_store(config.data.pseudo.labels))
+    return {"teacher": run["fingerprint"].get("teacher", "unknown"), "labels": run["fingerprint_digest"]}
 
 
 def check_same(current: Mapping[str, str], at_start: Mapping[str, str]) -> None:

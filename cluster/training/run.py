@@ -26,7 +26,7 @@ from cluster.labelling.units import differences
 from cluster.progress import Board, Progress, State
 from cluster.session import Need
 from cluster.store import Store, open_store
-from cluster.training.data import TrainingData, labels_of, open_data
+from cluster.training.data import OBJECTS, TrainingData, labels_of, open_data
 from cluster.training.worker import FILE, start_from, work
 from hojoint import config as settings
 from hojoint.config import Config
@@ -98,6 +98,16 @@ def plan_job(config: Config) -> TrainingJob:
     return TrainingJob(config, data, schedule, parents, identity, f"{config.name}-{settings.digest(identity)}")
 
 
+def _note_other_runs(job: TrainingJob, store: Store) -> None:
+    """Print which unfinished runs of the same network lie in the output and are not resumed."""
+    names = {key.split("/")[1] for key in store.list(RUNS) if key.startswith(f"{RUNS}/{job.config.name}-")}
+    for name in sorted(names - {job.name}):
+        print(
+            f"note: {store.uri(RUNS)}/{name} is an unfinished run with other settings or data, or of an earlier "
+            "version; it is not resumed and can be removed"
+        )
+
+
 def _init_checksum(config: Config) -> str | None:
     """Checksum of ``train.init_checkpoint``. Without one, pretrained weights are checked and not fetched."""
     if config.train.init_checkpoint is None:
@@ -123,7 +133,10 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
     if not store.exists(FACTS):
         return None
     facts = json.loads(store.get(FACTS))
-    different = differences(settings.renamed(facts["identity"]), json.loads(json.dumps(job.identity)))
+    stored, identity = settings.renamed(facts["identity"]), json.loads(json.dumps(job.identity))
+    # Runs of earlier versions did not note the objects.
+    compared = {name: value for name, value in identity.items() if name in stored or not name.endswith(OBJECTS)}
+    different = differences(stored, compared)
     if different:
         listed = "\n  ".join(different[:8])
         raise InputError(
@@ -155,6 +168,7 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     done = finished(job, store)
     if done is not None:
         return done
+    _note_other_runs(job, store)
     started = time.monotonic()
     session.feasibility(config.cluster, needs(config))
     with session.start(config.cluster):

@@ -25,7 +25,7 @@ WHERE = "FreiHAND comes from its authors' page (search 'FreiHAND dataset'); set 
 def evaluation_root(config: FreiHANDConfig) -> Path | None:
     """Folder of the evaluation set: a separate download, FreiHAND_pub_v2_eval beside FreiHAND_pub_v2.
 
-    The training set's folder has evaluation images too, yet not their truth.
+    The training set's folder also holds the evaluation images, but not their truth.
     """
     if config.evaluation_root is not None or config.root is None:
         return None if config.evaluation_root is None else Path(config.evaluation_root)

@@ -185,6 +185,15 @@ class HO3D:
         names = [*self.names, *masks]
         return regions.fingerprint(names, [*(f.with_suffix(".pkl") for f in files), *map(self.image_path, some)])
 
+    def objects_fingerprint(self) -> str:
+        """Twelve hex digits of the object models' points and, of a training split, of sixteen segmentations."""
+        points = sorted(self.object_folder.glob("*/points.xyz"))
+        masks: list[Path] = []
+        if self.split == "train" and self.has_segmentations:
+            some = self.names[:: max(1, len(self) // 16)]
+            masks = [self.segmentations / self.split / f"{name.replace('/', '/seg/')}.jpg" for name in some]
+        return regions.fingerprint([path.parent.name for path in points], [*points, *filter(Path.is_file, masks)])
+
     def image_path(self, name: str) -> Path:
         """File of a listed frame's image."""
         stem = self.root / self.split / name.replace("/", "/rgb/")

@@ -124,10 +124,17 @@ def decoded(data: bytes) -> np.ndarray | None:
 
 
 def fingerprint(names: Iterable[str], files: Iterable[Path]) -> str:
-    """Twelve hex digits of names and the bytes of some files: tells one version of a data set from another."""
+    """Twelve hex digits of names and the bytes of some files: tells one version of a data set from another.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
     digest = hashlib.sha256("\n".join(names).encode())
     for file in files:
-        digest.update(file.read_bytes())
+        try:
+            digest.update(file.read_bytes())
+        except OSError as error:
+            raise InputError(f"cannot read {file}: {error.strerror}; fetch the data set again") from None
     return digest.hexdigest()[:12]
 
 

@@ -28,7 +28,7 @@ from hojoint.records import HandPrediction
 
 @dataclass(frozen=True, eq=False)
 class FilteredClip:
-    """What the rules say of one clip."""
+    """Scores and verdicts of one clip."""
 
     scores: dict[str, np.ndarray]  # rule -> (T,) float; NaN where the rule cannot judge a frame
     verdicts: tuple[str, ...]  # (T,) 'kept', or the first rule that the frame broke
@@ -54,14 +54,14 @@ def filter_clip(
     Args:
         pose: (T, 48) axis-angle in rad, MANO's joint order, root first and in the camera frame (x right, y down); or
             the same as rotation matrices (T, 16, 3, 3). MANO's mean pose is not added: zeros are a flat hand.
-        betas: (T, 10) MANO's shape.
+        betas: (T, 10) MANO's shape coefficients.
         joints_px: (T, 21, 2) px; wrist, thumb, index, middle, ring, pinky, from base to tip.
         hand_boxes: (T, 4) x0, y0, x1, y1 px of the annotation or a detector, independent of the prediction.
         image_size: width and height of the image, px.
         frames: (T,) frame numbers in the video, ascending; None means 0, 1, 2, ...
         flipped: a left hand. pose and betas are then those of the right hand in the mirrored image; joints_px and
             hand_boxes stay those of the true image. ``hojoint.hand.model.mirror_pose`` converts a left hand's pose.
-        config: thresholds and which rules are enabled; None means the paper's.
+        config: thresholds and which rules are enabled; None means the defaults of ``FilterConfig``.
         mano: the hand that pose and betas speak of: MANO_RIGHT.pkl or its folder, a model from ``load_mano``, or a
             layer. None means the stand-in hand, whose betas are not MANO's.
 

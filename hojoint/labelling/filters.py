@@ -211,11 +211,11 @@ def judged(
 ) -> tuple[Tensor, dict[str, Tensor], tuple[str, ...]]:
     """Camera (T, 3), scores and verdicts of one clip; arguments as for ``scores``."""
     camera_T3 = cameras.fit(prediction)
-    judged_by = scores(
+    clip_scores = scores(
         prediction, camera_T3, hand_boxes, frames, size=size, axes=axes, config=config
     )  # fmt: skip
     sound_T = sound(prediction.joints_px, prediction.pose, prediction.betas, camera_T3, config)
-    return camera_T3, judged_by, verdicts(judged_by, config, sound_T)
+    return camera_T3, clip_scores, verdicts(clip_scores, config, sound_T)
 
 
 def axes_of(layer: HandLayer, device: torch.device | str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Spatial rules: how well one frame's prediction agrees with itself, its box and a living hand (Sec. 5.1.1).
+"""Spatial rules: is a frame's prediction consistent with its 2D joints, its box and human anatomy? (Sec. 5.1.1)
 
 Pure functions over the T frames of a clip, one score per frame; NaN where a frame cannot be judged. Thresholds and
 verdicts live in ``filters``; rules that compare frames in ``temporal_rules``. A box smaller than ``SMALLEST_BOX_PX``
@@ -60,7 +60,7 @@ def reprojection(
     Args:
         joints_px: (T, 21, 2) predicted 2D joints, px of the true image.
         projected: (T, 21, 2) 3D joints through the fitted camera, px of the true image.
-        scale: (T,) s of that camera, px per metre; the score is infinite where s <= 0, for it did not fit.
+        scale: (T,) s of that camera, px per metre; the score is infinite where s <= 0, because the camera did not fit.
         boxes: (T, 4) hand boxes, xyxy px; the unit is their larger side.
         norm: ``stacked`` is the norm of all 42 numbers, as printed; ``mean`` is the mean distance per joint, which
             cannot exceed the spread of the joints and so hardly ever rejects.

@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,7 +132,9 @@ class HandPredictor:
         frames = Frames("image", rgb[None], _one_box("hand", hand_box), object_boxes)
         prediction = self.predict([frames], [flipped])[0]
         # Copies made out here are ordinary tensors, which a notebook may change in place.
-        tensors = {name: value.clone() for name, value in vars(prediction).items() if isinstance(value, Tensor)}
+        tensors: dict[str, Any] = {
+            name: value.clone() for name, value in vars(prediction).items() if isinstance(value, Tensor)
+        }
         return replace(prediction, **tensors)
 
     @torch.inference_mode()

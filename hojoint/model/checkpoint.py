@@ -208,11 +208,13 @@ def open_teacher(data: bytes | str | Path, base: Config, name: str | None = None
     return network_of(checkpoint), config, checkpoint.sha256
 
 
-def overridden(base: Config, merged: Config, groups: Sequence[str] = ("model", "mano", "crop")) -> str | None:
+def overridden(
+    base: Config, merged: Config, groups: Sequence[str] = ("model", "mano", "crop"), owner: str = "the checkpoint"
+) -> str | None:
     """A note that names each setting given in ``base`` that the checkpoint replaced, with both values.
 
     ``merged`` is what ``open_teacher`` made of ``base``. None where they agree. ``model.pretrained`` is left out,
-    because the checkpoint's weights replace any others.
+    because the checkpoint's weights replace any others. ``owner``: what else brought its settings.
     """
     replaced = []
     for group in groups:
@@ -220,8 +222,12 @@ def overridden(base: Config, merged: Config, groups: Sequence[str] = ("model", "
         for name in sorted(given.model_fields_set - {"pretrained"}):
             before, after = getattr(given, name), getattr(used, name)
             if before != after and (group, name, before) != ("mano", "path", None):
-                replaced.append(f"{group}.{name}={shown(before)} (the checkpoint has {shown(after)})")
-    return f"settings of the checkpoint replace those given: {', '.join(replaced)}" if replaced else None
+                replaced.append(f"{group}.{name}={shown(before)} ({owner} has {shown(after)})")
+    return (
+        f"settings of {owner} replace those of the command line and the config file: {', '.join(replaced)}"
+        if replaced
+        else None
+    )
 
 
 def _refuse_other_inputs(base: Config, name: str) -> None:
@@ -272,7 +278,7 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
     if not _is_ours(content):
         raise InputError(
             f"{name} is not a checkpoint of this program: expected one written by jobs.train or jobs.retrain. "
-            "The authors' released file can be given as teacher.checkpoint only"
+            "The authors' released file can be given as teacher.checkpoint or evaluate.checkpoint"
         )
     if content.get("version") != VERSION:
         raise InputError(f"{name} is a checkpoint of version {content.get('version')!r}; this program reads {VERSION}")

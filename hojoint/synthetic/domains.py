@@ -1,7 +1,7 @@
 """The two domains: what varies in the synthetic world, and how far.
 
 The labelled domain is narrow, the wild one wide; the test images come from the wild one with separate seeds.
-All knobs of the gap between them stand here, in ``LABELLED`` and ``WILD``.
+All settings of the domain gap are here, in ``LABELLED`` and ``WILD``.
 """
 
 from __future__ import annotations

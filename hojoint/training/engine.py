@@ -121,8 +121,8 @@ class Training:
         )
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on where a checkpoint was made."""
-        assert saved.optimizer is not None, "a final checkpoint cannot be gone on from"
+        """Resume from a checkpoint."""
+        assert saved.optimizer is not None, "a final checkpoint cannot be resumed"
         assert saved.scheduler is not None
         inner = getattr(self.network, "module", self.network)
         inner.load_state_dict(saved.weights)
