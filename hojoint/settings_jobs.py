@@ -1,0 +1,286 @@
+"""Settings of the jobs: videos and labelling, data sets, the cluster, the synthetic world, and a group for each job.
+
+The groups of the method are in ``settings_method``; all are put together in ``config``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hojoint import settings_file
+from hojoint.settings_method import (
+    Count,
+    Finite,
+    ImageSide,
+    NotNegative,
+    Positive,
+    Seed,
+    Settings,
+    Share,
+    refuse_descending,
+)
+
+
+class LabellingConfig(Settings):
+    """How videos become units, and what happens when one goes wrong."""
+
+    unit_videos: Count = 64
+    """Videos per unit: what is scheduled, retried and committed at once."""
+    limit: Count | None = None
+    """Only this many videos; None means all."""
+    min_clip_frames: Count = 2
+    side: Literal["both", "right", "left"] = "both"
+    """'both': each clip's side is guessed and left hands are mirrored (reading A20)."""
+    side_probe_frames: Count = 8
+    """Frames per clip that the guess uses."""
+    batch_views: Count = 128
+    """Views per forward pass."""
+    decode_children: Count = 1
+    """Processes per Teacher that decode videos."""
+    decode_deadline_s: Positive = 20.0
+    """Seconds per video, then the child is killed."""
+    decode_memory_mb: Count = 2048
+    """Memory limit of a decoding child, MB."""
+    max_frame_px: Count = 4_000_000
+    """A video of larger frames goes to quarantine; px, width times height."""
+    max_frames: Count = 2000
+    """A video of more frames goes to quarantine."""
+    attempts: Count = 2
+    """A video that was alone in progress when this many attempts died goes to quarantine."""
+    error_budget_share: Share = 0.05
+    """The run fails when more videos than this share and more than ``error_budget_count`` are in quarantine."""
+    error_budget_count: Count = 25
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95
+    """Of the image regions kept beside the pseudo-labels."""
+    image_context: Positive = 2.0
+    """Side of those regions, in boxes: room for training's crop, grown, turned and shifted."""
+    require_conditional_writes: bool = True
+    """Refuse a store on which two attempts could both commit a unit."""
+
+
+class VideosConfig(Settings):
+    """Something-Something videos and their Something-Else boxes."""
+
+    root: str | None = None
+    """Folder with <id>.webm or <id>.mp4."""
+    boxes: str | None = None
+    """A JSON file, or a folder of its parts."""
+    missing: Literal["quarantine", "leave_out"] = "quarantine"
+    """What becomes of boxes whose video is not under ``root``; either way they are counted."""
+
+
+class TeacherConfig(Settings):
+    """The network that labels videos."""
+
+    checkpoint: str | None = None
+    sha256: str | None = None
+    """Expected checksum of its weights; None means any."""
+
+
+class HO3DConfig(Settings):
+    """HO-3D; readers tell v2 and v3 apart by themselves."""
+
+    root: str | None = None
+    segmentations: str | None = None
+    """Rendered segmentations; None means the sibling '<root>_segmentations_rendered'."""
+    object_models: str | None = None
+    """YCB models; None means the sibling 'object_models'."""
+
+
+class FreiHANDConfig(Settings):
+    root: str | None = None
+    """The training set, the evaluation set, or both in one folder; FreiHAND's authors publish two."""
+    evaluation_root: str | None = None
+    """The evaluation set; None means ``root`` if it holds that set's truth, else the sibling '<root>_eval' if any."""
+
+
+class PseudoConfig(Settings):
+    labels: str | None = None
+    """Output of jobs.pseudo_label or jobs.refilter: a folder or an s3:// URI."""
+
+
+class DataConfig(Settings):
+    """Where data sets lie."""
+
+    ho3d: HO3DConfig = HO3DConfig()
+    freihand: FreiHANDConfig = FreiHANDConfig()
+    pseudo: PseudoConfig = PseudoConfig()
+
+
+class ClusterConfig(Settings):
+    """Resources. One shapes a result: batch norm sees each training worker's part of a batch, not the complete one."""
+
+    address: str | None = None
+    """A running cluster ('auto' or host:port); None starts a local one."""
+    cpus: Count | None = None
+    """CPUs of the local cluster; None means all."""
+    object_store_mb: Annotated[int, Field(ge=80)] | None = None
+    """Object store of the local cluster, MB; None means Ray's default."""
+    teachers: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of Teacher actors."""
+    teacher_cpus: Positive = 1.0
+    teacher_gpus: NotNegative = 0.0
+    workers: tuple[Count, Count] = (1, 1)
+    """Smallest and largest number of training workers; different numbers make the run elastic."""
+    worker_cpus: Positive = 1.0
+    worker_gpus: NotNegative = 0.0
+    max_failures: Annotated[int, Field(ge=-1)] = 3
+    """Restarts of a training run after a worker died; -1 means no limit."""
+    insecure: bool = False
+    """Submit jobs to a remote cluster that asks for no token (anybody who reaches it can run code there)."""
+    threads: Count | None = None
+    """torch threads per process; None means the process's share of CPUs."""
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> ClusterConfig:
+        refuse_descending("cluster.teachers", self.teachers)
+        refuse_descending("cluster.workers", self.workers)
+        return self
+
+
+class SyntheticConfig(Settings):
+    """Size of the synthetic world (its contents derive from the seed alone)."""
+
+    seed: Seed | None = None
+    """Draws another world; None means the run's seed."""
+    ho3d_version: Literal["v2", "v3"] = "v2"
+    """Which format of HO-3D the labelled sequences are written in."""
+    train_sequences: Count = 8
+    train_frames: Count = 60
+    """Frames per sequence. ``evaluation_frames`` is also per sequence, ``wild_frames`` per video."""
+    evaluation_sequences: Count = 4
+    evaluation_frames: Count = 30
+    image_width: ImageSide = 640
+    """Of the labelled sequences, px."""
+    image_height: ImageSide = 480
+    wild_videos: Count = 60
+    wild_frames: Count = 36
+    test_images: Count = 200
+    """Images of the wild domain in FreiHAND's format."""
+    broken_videos: Annotated[int, Field(ge=0)] = 2
+    """Videos that no decoder can read to the end."""
+
+
+class EvaluateConfig(Settings):
+    """jobs.evaluate: the network that is measured, test images per task, and how many of them a report shows."""
+
+    checkpoint: str | None = None
+    actors: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of evaluation actors; each takes ``cluster.teacher_cpus`` and ``teacher_gpus``."""
+    shard_images: Count = 64
+    """Test images per task."""
+    batch_size: Count = 16
+    examples: Annotated[int, Field(ge=0)] = 12
+    """Images per data set that the report shows."""
+    attention_cells: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...] | None = None
+    """Cells [row, column] of the object's RoI grid whose attention is drawn (Fig. 7); None means three, at a quarter, a
+    half and three quarters of its diagonal."""
+    write_predictions: bool = True
+    """Also write the submission file of the data set (pred.json)."""
+    pnp_proposals: Count = 10
+    """Most confident proposals of each control point that PnP sees (released code)."""
+    pnp_refine: bool = True
+    """Also measure the object's pose after refinement on PnP's inliers, beside the released code's plain one."""
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> EvaluateConfig:
+        refuse_descending("evaluate.actors", self.actors)
+        return self
+
+
+class ScoreConfig(Settings):
+    """jobs.evaluate on a submission file: the predictions, the folder of the truth, and the data set's layout."""
+
+    predictions: str | None = None
+    truth: str | None = None
+    layout: Literal["ho3d", "freihand"] = "ho3d"
+
+
+class RefilterConfig(Settings):
+    """jobs.refilter."""
+
+    actors: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of actors; each takes ``cluster.teacher_cpus``."""
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> RefilterConfig:
+        refuse_descending("refilter.actors", self.actors)
+        return self
+
+
+class SubmitConfig(Settings):
+    """jobs.submit."""
+
+    job: str | None = None
+    """Which job is sent to the cluster."""
+
+
+class CalibrateConfig(Settings):
+    """What jobs.calibrate calls a right label, what it looks for, and how it cuts sequences into clips."""
+
+    predictions: str | None = None
+    """Output of jobs.pseudo_label to judge, instead of sequences of HO-3D; needs ``truth``."""
+    truth: str | None = None
+    """Parquet file with the true poses of ``predictions``."""
+    precision: Share = 0.9
+    """Share of right labels that the kept ones must reach."""
+    max_aligned_mm: Positive = 15.0
+    """A right label's largest PA-MPJPE, mm."""
+    max_joints_2d: Positive = 0.15
+    """A right label's largest mean 2D joint error, in sides of the hand box."""
+    split: Literal["evaluation", "train"] = "evaluation"
+    """Split of HO-3D that is labelled. Do not report a student on the evaluation split if its labels used thresholds
+    chosen there. The teacher's own training images make its labels look better than they are."""
+    sequences: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Names of the split's sequences to use; None means all."""
+    stride: Count = 2
+    """Take every n-th frame of a labelled sequence: HO-3D has 30 a second, Something-Something 12."""
+    clip_frames: Count = 48
+    limit: Count | None = None
+    """At most this many frames, from evenly spaced clips; None means all."""
+
+
+class DemoConfig(Settings):
+    """jobs.demo: one image with its boxes, or one video with its box file."""
+
+    image: str | None = None
+    box: tuple[Finite, Finite, Finite, Finite] | None = None
+    """Hand box of ``image``: x0, y0, x1, y1 in px."""
+    object_box: tuple[Finite, Finite, Finite, Finite] | None = None
+    """Box of the object in the hand; None means no object."""
+    video: str | None = None
+    boxes: str | None = None
+    """Boxes of ``video``: Something-Else JSON, or a JSON list with [x0, y0, x1, y1] or null for each frame."""
+    side: Literal["right", "left"] | None = None
+    """None means right in an image, and in a video the side that labelling finds."""
+    limit: Count = 150
+    """At most this many frames of ``video``, from the first with a hand box."""
+
+
+class StudyConfig(Settings):
+    """Repetitions of the complete pipeline: differences of 0.2 mm need them."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    own_worlds: bool = False
+    """Draw a world for each seed; otherwise all seeds share one, and only training and its order differ."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> StudyConfig:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(
+                f"study.seeds={settings_file.shown(self.seeds)}: a seed that is given twice is one run, not two"
+            )
+        return self
+
+
+class BenchConfig(Settings):
+    """How much jobs.bench measures on, and how often."""
+
+    videos: Count = 40
+    frames: Count = 36
+    """Per video."""
+    steps: Count = 60
+    """Training steps per measurement."""
+    repeats: Count = 3
