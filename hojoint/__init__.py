@@ -5,7 +5,7 @@
     predictor = HandPredictor.from_checkpoint("checkpoint.pt")  # ours, or the authors' with mano="MANO_RIGHT.pkl"
     hand = predictor.predict_image(image, hand_box)  # (H, W, 3) uint8 RGB; x0, y0, x1, y1 px
     print(hand.joints_px, hand.pose, hand.betas, hand.vertices)  # of one frame; shapes in hojoint.records
-    clip = filter_clip(pose=pose, betas=betas, joints_px=joints_px, hand_boxes=boxes, image_size=(640, 480))
+    clip = filter_clip(pose=pose, betas=betas, joints_px=joints_px, hand_boxes=boxes, image_size=(640, 480), mano=...)
     print(clip.verdicts, clip.scores["box_iou"])
 
 The names in ``__all__`` are public. Each is loaded on its first use, so importing this package costs nothing.

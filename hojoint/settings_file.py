@@ -116,6 +116,10 @@ def refuse_unknown(
             for name in (f"{prefix}{key}{inner}", f"{prefix}{key}"):
                 if advice(name) is not None:
                     raise ConfigError(f"the setting '{name}' has a new name, use that one: {advice(name)}")
+            groups = [name for name, known in settings.model_fields.items() if str(key) in fields_of(known)]
+            if groups and not prefix:
+                names = " or ".join(f"'{group}.{key}'" for group in groups)
+                raise ConfigError(f"unknown setting '{key}'; did you mean {names}?")
             known = list(settings.model_fields)
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known here: {', '.join(known)}"
@@ -123,6 +127,12 @@ def refuse_unknown(
         group = group_of(field)
         if group is not None and isinstance(value, Mapping):
             refuse_unknown(value, group, advice, f"{prefix}{key}.")
+
+
+def fields_of(field: FieldInfo) -> set[str]:
+    """Names of the settings of the group that a field holds; none where it holds a value."""
+    group = group_of(field)
+    return set() if group is None else set(group.model_fields)
 
 
 def explained(error: ValidationError, settings: type[BaseModel]) -> str:

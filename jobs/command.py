@@ -30,6 +30,9 @@ PLACES = (
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"
 
 
+EPILOG = "Settings: docs/extending.md, by group; all of them: hojoint/settings_method.py and settings_jobs.py."
+
+
 class RunFailed(Exception):
     """The run failed for a known reason; the message says what failed and what to do."""
 
@@ -53,7 +56,9 @@ def run_word(
 def _run(
     job: Callable[[Config, bool, str], None], doc: str | None, argv: Sequence[str] | None, *, words: Sequence[str]
 ) -> int:
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=doc, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     if words:
         parser.add_argument("word", nargs="?", choices=words, metavar="|".join(words), help="what to do")
     parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="YAML file (default: configs/tiny.yaml)")

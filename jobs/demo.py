@@ -60,6 +60,8 @@ def _image(config: Config, path: str, dry_run: bool) -> None:
     labelled = demo.label_image(predictor, rgb, hand, held, side, config)
     scores = [f"{rule} {float(labelled.scores[rule][0]):.2f}" for rule in filters.SPATIAL_RULES]
     print(f"scores   {', '.join(scores)}")
+    if not (labelled.camera.isfinite().all() and labelled.camera[0, 0] > 0):
+        print("note: no hand is drawn: the prediction is not finite, or no camera fits it")
     picture = demo.draw_image(rgb, labelled, predictor.mano_layer.faces)
     data = cv2.imencode(Path(name).suffix, picture[..., ::-1])[1].tobytes()
     _write(folder, name, data)
@@ -104,6 +106,12 @@ def _target(config: Config, kind: str) -> tuple[str, str]:
     folder, _, name = output.rpartition("/")
     suffix = Path(name).suffix.lower()
     if suffix in ENDINGS[kind]:
+        if Path(output).is_dir():
+            raise InputError(f"output={output} is a folder; give a file name, or a folder without {suffix} in its name")
+        given = {"demo.image": config.demo.image, "demo.video": config.demo.video, "demo.boxes": config.demo.boxes}
+        for setting, path in given.items():
+            if path is not None and Path(output).exists() and Path(path).exists() and Path(output).samefile(path):
+                raise InputError(f"output={output} is the file of {setting}, which would be overwritten; give another")
         folder = folder or ("/" if output.startswith("/") else ".")
         check_writable(folder)
         return folder, name

@@ -59,6 +59,7 @@ def _run(stages: Sequence[Stage], store: Store) -> None:
     for number, stage in enumerate(stages, start=1):
         head = f"[{number}/{len(stages)}] {stage.name:<12}"
         if stage.complete(store):
+            stage.restore()  # something after it runs and may read it
             print(f"{head} is complete", flush=True)
             continue
         print(f"{head} ...", flush=True)

@@ -11,6 +11,7 @@ from typing import Any
 from cluster.labelling import commits
 from cluster.store import Store, open_store
 from hojoint.config import Config, from_stored, renamed
+from hojoint.errors import InputError
 from hojoint.report.tables import NETWORKS
 
 PIPELINE = "pipeline.json"  # the settings that a pipeline was called with
@@ -64,6 +65,15 @@ def scores(store: Store) -> dict[str, Any]:
 
 
 def read_json(store: Store, key: str) -> dict[str, Any]:
-    """One JSON object."""
-    content: dict[str, Any] = json.loads(store.get(key))
+    """One JSON object.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        content = json.loads(store.get(key))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{store.uri(key)} is damaged: expected a JSON object. Remove it and run that job again")
     return content

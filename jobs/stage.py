@@ -68,6 +68,10 @@ class Stage(ABC):
     def result(self, store: Store) -> str:
         """What it made, in a few words."""
 
+    def products(self) -> list[str]:
+        """Keys under the pipeline's output without which it is not complete."""
+        return []
+
     def data(self) -> dict[str, str]:
         """What -> digest of the data that it reads, other stages' results excepted."""
         return {}
@@ -111,7 +115,7 @@ class Stage(ABC):
                 f"{store.root} holds a run whose stage '{self.name}' was made with different settings or data "
                 f"({len(changes)} differences):\n  {listed}\nGive another output, or remove that one"
             )
-        return not changes
+        return not changes and all(store.exists(key) for key in self.products())
 
     def mark(self, store: Store, seconds: float) -> None:
         """Note that it is done."""
@@ -125,6 +129,9 @@ class Stage(ABC):
             **self.facts(store),
         }
         store.put(f"stages/{self.name}.json", json.dumps(marker, indent=1).encode())
+
+    def restore(self) -> None:  # noqa: B027  # most stages keep nothing on this machine alone
+        """Make again, in the same form, what a complete stage kept on this machine alone and lost."""
 
     def unmark(self, store: Store) -> None:
         """Note that it is not done: it runs again, and what it made before may go before the new result exists."""

@@ -5,6 +5,7 @@ When a stage is complete: ``stage``. Which stages a pipeline has, and with which
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from cluster import scoring
@@ -24,6 +25,10 @@ class Synthesize(Stage):
 
     def run(self, store: Store) -> None:
         synthesize.job(self.config, False)
+
+    def restore(self) -> None:
+        if not (Path(str(self.config.world)) / "world.json").is_file():
+            synthesize.job(self.config, False)
 
     def planned(self) -> str:
         size = self.config.synthetic
@@ -53,6 +58,9 @@ class Training(Stage):
     def from_stage(self) -> bool:
         """Whether it starts from the teacher's weights, which are another stage's result."""
         return "train" in self.needs
+
+    def products(self) -> list[str]:
+        return [f"{self.config.name}/checkpoint.pt", f"{self.config.name}/training.json"]
 
     def data(self) -> dict[str, str]:
         weights = dict(self.inputs.weights)
@@ -110,6 +118,9 @@ class PseudoLabel(Stage):
     def run(self, store: Store) -> None:
         pseudo_label.job(self.config, False)
 
+    def products(self) -> list[str]:
+        return ["labels/run.json", "labels/report.json"]
+
     def data(self) -> dict[str, str]:
         return {**self.inputs.videos, **self.inputs.hand}
 
@@ -145,6 +156,9 @@ class Evaluate(Stage):
                 store.delete(key)
         evaluate.measure(self.configs)
 
+    def products(self) -> list[str]:
+        return [f"evaluation/{config.name}.json" for config in self.configs]
+
     def data(self) -> dict[str, str]:
         return {**self.inputs.measured, **self.inputs.hand}
 
@@ -165,6 +179,9 @@ class Report(Stage):
 
     def run(self, store: Store) -> None:
         report.job(self.config, False)
+
+    def products(self) -> list[str]:
+        return ["report.html"]
 
     def planned(self) -> str:
         return ""

@@ -44,10 +44,14 @@ class Jobs:
             steps = config.train.steps or 7
             steps = 2 * steps if config.name == "student" else steps
             store.put("training.json", json.dumps({"steps": steps, "samples": 10}).encode())
+            store.put("checkpoint.pt", b"weights")
+        elif name == "synthesize":
+            store.put("world.json", b'{"labelled_frames": 1, "videos": 1, "test_images": 1}')
         elif name == "pseudo_label":
             videos = {"listed": 4, "labelled": 3, "empty": 1, "quarantined": 0}
             frames = {"decoded": 10, "predicted": 10, "kept": 6, "rejected": REJECTED}
             store.put("report.json", json.dumps({"videos": videos, "frames": frames}).encode())
+            store.put("run.json", b"{}")
         elif name == "evaluate":
             error = self.error_mm[config.name] + config.seed
             domains = {"freihand": {"images": 5, "hand": hand(error), "object": None}}
@@ -55,6 +59,7 @@ class Jobs:
         elif name == "report":
             group = {"frames": 6, "precision": 0.5, "aligned_mm_median": 9.0, "joints_2d_median": 0.1}
             store.put("report.json", json.dumps({"quality": {"kept": group, "rejected": group}}).encode())
+            store.put("report.html", b"<html></html>")
 
     @property
     def names(self):

@@ -148,7 +148,7 @@ def test_wrong_input_is_named_in_one_message(words: list[str], message: str, pla
         ("[[1,2,3]]", "entry 0 is"),
         ("[null]", "shows no hand"),
         ("[1", "is not JSON"),
-        ('[{"x":1}]', "or null for each"),
+        ('[{"x":1}]', "or null, for each"),
     ],
 )
 def test_a_list_of_other_things_is_refused(place: Path, tmp_path: Path, text: str, message: str, capsys: Any) -> None:

@@ -246,3 +246,27 @@ def test_data_that_an_earlier_version_noted_are_compared(jobs, data, tmp_path, c
     facts.write_text(json.dumps(json.loads(facts.read_text()) | {"parents": parents}))
     assert run(tmp_path / "out", data) == 2
     assert "data of ho3d: was '480 samples of another day'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lost", "again"),
+    [
+        ("teacher/checkpoint.pt", "train:teacher"),
+        ("evaluation/student.json", "evaluate:student"),
+        ("report.html", "report"),
+    ],
+)
+def test_a_stage_whose_product_is_gone_runs_again(jobs, data, tmp_path, lost, again):
+    assert run(tmp_path / "out", data) == 0
+    (tmp_path / "out" / lost).unlink()
+    done = len(jobs.calls)
+    run(tmp_path / "out", data)
+    assert again in jobs.names[done:]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_note_of_a_stage_is_one_message(jobs, data, tmp_path, capsys, content):
+    assert run(tmp_path / "out", data) == 0
+    (tmp_path / "out" / "stages" / "train.json").write_text(content)
+    assert run(tmp_path / "out", data, "--dry-run") == 2
+    assert "train.json is damaged" in capsys.readouterr().err

@@ -262,7 +262,7 @@ def test_gaps_in_the_frames_are_no_steps_and_order_is_checked() -> None:
     for wrong in ([0, 1, 1, 2, 3, 4, 5, 6], range(8, 0, -1)):
         with pytest.raises(InputError, match="frames must ascend"):
             hojoint.filter_clip(**plain(), frames=wrong)
-    with pytest.raises(InputError, match="8 whole numbers"):
+    with pytest.raises(InputError, match="8 integers"):
         hojoint.filter_clip(**plain(), frames=np.arange(8) + 0.5)
 
 
@@ -323,3 +323,31 @@ def test_objects_are_scored_from_any_kind_of_array(kind: Any) -> None:
         hojoint.object_scores(models, ["box", "mug"], kind(moved), kind(pose), kind(camera))
     with pytest.raises(InputError, match=r"pred_pose: expected \(2, 3, 4\)"):
         hojoint.object_scores(models, ["box", "box"], kind(moved[:, :2]), kind(pose), kind(camera))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"flipped": "right"}, "flipped must be True or False"),
+        ({"flipped": [False]}, "flipped must be True or False"),
+        ({"pose": torch.eye(3).expand(3, 16, 3, 3) * torch.tensor([1.0, 1.0, -1.0])}, "row 0, joint 0 is no rotation"),
+        ({"pose": 3 * torch.eye(3).expand(3, 16, 3, 3)}, "is no rotation"),
+        ({"frames": ["0", "1", "2"]}, "frames must be 3 integers"),
+        ({"config": {"enabled": []}}, "config must be a FilterConfig"),
+    ],
+)
+def test_a_clip_of_another_kind_is_refused(given: dict, message: str) -> None:
+    clip = {
+        "pose": torch.zeros(3, 48), "betas": torch.zeros(3, 10), "joints_px": torch.zeros(3, 21, 2),
+        "hand_boxes": torch.tensor([[10.0, 10, 50, 50]] * 3), "image_size": (64, 64),
+    }  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        hojoint.filter_clip(**{**clip, **given})
+    frames = np.array([0, 1, 2], dtype=object)  # as a column of pandas holds them
+    assert len(hojoint.filter_clip(**clip, frames=frames).verdicts) == 3
+
+
+def test_a_box_outside_the_image_is_refused(ours: bytes) -> None:
+    predictor = hojoint.HandPredictor.from_checkpoint(ours)
+    with pytest.raises(InputError, match="lies outside the image of 80 x 60 px"):
+        predictor.predict_image(np.zeros((60, 80, 3), np.uint8), [500, 500, 600, 600])

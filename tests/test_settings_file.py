@@ -109,3 +109,8 @@ def test_a_dotted_key_finds_its_declaration_through_groups():
     assert field_of("train.nothing", Config) is field_of("seed.deeper", Config) is None
     assert group_of(field_of("data.ho3d", Config)) is settings.HO3DConfig
     assert shown([1, None, True, "a"]) == "[1,null,true,a]"
+
+
+def test_a_setting_without_its_group_names_the_group():
+    with pytest.raises(ConfigError, match=r"unknown setting 'epochs'; did you mean 'train.epochs' or 'student.epochs'"):
+        settings.from_tree({"epochs": 3})

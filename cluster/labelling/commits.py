@@ -169,11 +169,20 @@ def committed_units(store: Store) -> set[str]:
 
 
 def read_commits(store: Store, units: Iterable[str] | None = None) -> list[Commit]:
-    """All commits, or those of ``units``, in the order of their ids."""
+    """All commits, or those of ``units``, in the order of their ids; InputError for a damaged one."""
     ids = sorted(committed_units(store) if units is None else units)
     with ThreadPoolExecutor(READERS) as pool:
         contents = list(pool.map(lambda unit: store.get(commit_key(unit)), ids))
-    return [Commit.from_bytes(content) for content in contents]
+    commits = []
+    for unit, content in zip(ids, contents, strict=True):
+        try:
+            commits.append(Commit.from_bytes(content))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(
+                f"{store.uri(commit_key(unit))} is damaged: expected the JSON of a commit. Remove it and run the "
+                "labelling job again; it labels that unit anew"
+            ) from None
+    return commits
 
 
 def committed_files(store: Store, table: str) -> list[str]:

@@ -7,7 +7,6 @@ Prediction, camera and rules are those of labelling (``labels.label_clips``). No
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from hojoint.report import draw
 from hojoint.settings_file import shown
 
 Side = Literal["right", "left"]
+LARGEST_PX = 1e6  # no picture reaches so far
 
 
 def open_predictor(data: bytes, config: Config, name: str) -> tuple[HandPredictor, str, str | None]:
@@ -187,12 +187,15 @@ def _box_list(path: Path) -> list[Any] | None:
             return None
     try:
         listed = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {str(error)[:200]}") from None
     for number, box in enumerate(listed):
-        numbers = isinstance(box, list) and [type(v) in (int, float) and math.isfinite(v) for v in box] == [True] * 4
-        if not (box is None or numbers):
-            raise InputError(f"{path}: expected [x0, y0, x1, y1] or null for each frame; entry {number} is {box!r:.60}")
+        numbers = isinstance(box, list) and [type(v) in (int, float) and abs(v) < LARGEST_PX for v in box] == [True] * 4
+        if not (box is None or (numbers and box[0] < box[2] and box[1] < box[3])):
+            raise InputError(
+                f"{path}: expected [x0, y0, x1, y1] px with x0 < x1 and y0 < y1, or null, for each frame; entry "
+                f"{number} is {box!r:.60}"
+            )
     return list(listed)
 
 

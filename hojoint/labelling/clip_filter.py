@@ -25,6 +25,8 @@ from hojoint.records import HandPrediction
 
 # T frames of the clip.
 
+ROTATION_TOLERANCE = 1e-2  # of R R^T against the identity: float16 and averaged matrices pass
+
 
 @dataclass(frozen=True, eq=False)
 class FilteredClip:
@@ -69,6 +71,10 @@ def filter_clip(
         InputError: an input has another shape, a box is not finite, or the frames do not ascend. A prediction that is
             not finite is no error: its frame is rejected.
     """
+    if not isinstance(flipped, bool | np.bool_):
+        raise InputError(f"flipped must be True or False, one hand per clip; found {flipped!r:.60}")
+    if config is not None and not isinstance(config, FilterConfig):
+        raise InputError(f"config must be a FilterConfig or None; found a {type(config).__name__}")
     layer, config = _layer(mano), config or FilterConfig()
     prediction = _prediction(layer, pose, betas, joints_px, flipped)
     count = len(prediction.pose)
@@ -104,7 +110,7 @@ def _prediction(layer: HandLayer, pose: Any, betas: Any, joints_px: Any, flipped
         vertices=vertices - joints[:, :1],
         joints_spread_px=torch.zeros(count),
         rotation_spread=torch.zeros(count),
-        flipped=flipped,
+        flipped=bool(flipped),
     )
 
 
@@ -130,10 +136,21 @@ def _rotations(pose: Tensor) -> tuple[Tensor, Tensor]:
     if pose.shape[1:] == (48,) and len(pose) > 0:
         return geometry.axis_angle_to_matrix(pose.reshape(-1, 16, 3)), pose
     if pose.shape[1:] == (16, 3, 3) and len(pose) > 0:
+        _refuse_other_matrices(pose)
         return pose, geometry.matrix_to_axis_angle(pose).reshape(-1, 48)
     raise InputError(
         f"pose must be (T, 48) axis-angle or (T, 16, 3, 3) rotations, T at least 1; found {tuple(pose.shape)}"
     )
+
+
+def _refuse_other_matrices(matrices: Tensor) -> None:
+    """InputError where a finite matrix is no rotation: scaled, sheared or a reflection."""
+    finite_T16 = matrices.isfinite().flatten(2).all(2)
+    off_T16 = (matrices @ matrices.transpose(-1, -2) - torch.eye(3)).abs().flatten(2).amax(2)
+    wrong_T16 = finite_T16 & ((off_T16 > ROTATION_TOLERANCE) | (torch.linalg.det(matrices.nan_to_num(0, 0, 0)) < 0))
+    if wrong_T16.any():
+        frame, joint = (int(index) for index in wrong_T16.nonzero()[0])
+        raise InputError(f"pose must hold rotation matrices; that of row {frame}, joint {joint} is no rotation")
 
 
 def _numbers(name: str, values: Any) -> Tensor:
@@ -167,9 +184,12 @@ def _boxes(boxes: Tensor) -> Tensor:
 def _frame_numbers(frames: Any, count: int) -> Tensor:
     if frames is None:
         return torch.arange(count)
-    numbers = torch.as_tensor(np.array(frames.detach().cpu() if isinstance(frames, Tensor) else frames))
-    if numbers.shape != (count,) or numbers.is_floating_point() or numbers.is_complex():
-        raise InputError(f"frames must be {count} whole numbers; found {numbers.dtype} {tuple(numbers.shape)}")
+    array = np.asarray(frames.detach().cpu() if isinstance(frames, Tensor) else frames)
+    if array.dtype == object and all(isinstance(number, int) for number in array.flat):
+        array = array.astype(np.int64)  # as pandas holds them
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise InputError(f"frames must be {count} integers; found {array.dtype} {array.shape}")
+    numbers = torch.from_numpy(array.astype(np.int64))
     if (numbers[1:].long() <= numbers[:-1].long()).any():
         raise InputError("frames must ascend, each number once: sort the clip by frame and filter each clip by itself")
     return numbers.long()

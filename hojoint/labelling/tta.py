@@ -127,6 +127,11 @@ class HandPredictor:
         rgb = np.asarray(image)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             raise InputError(f"expected an image (H, W, 3) of uint8 RGB, found {rgb.dtype} {rgb.shape}")
+        if not _meets(rgb, hand_box):
+            raise InputError(
+                f"the hand box {list(hand_box)} lies outside the image of {rgb.shape[1]} x {rgb.shape[0]} px; expected "
+                "[x0, y0, x1, y1] in px, x to the right and y down"
+            )
         nowhere = np.full((1, 4), np.nan, np.float32)
         object_boxes = nowhere if object_box is None else _one_box("object", object_box)
         frames = Frames("image", rgb[None], _one_box("hand", hand_box), object_boxes)
@@ -279,6 +284,16 @@ class HandPredictor:
 
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 _VIEW_FIELDS = tuple(field.name for field in fields(Views))
+
+
+def _meets(rgb: np.ndarray, box: Sequence[float] | np.ndarray) -> bool:
+    """Whether a box (4,) px shares an area with the image (H, W, 3)."""
+    height, width = rgb.shape[:2]
+    corners = np.asarray(box, np.float32)
+    if corners.shape != (4,) or not np.isfinite(corners).all():
+        return True  # reported as a wrong box
+    low, high = np.maximum(corners[:2], 0), np.minimum(corners[2:], [width, height])
+    return bool((high > low).all()) or not bool((corners[2:] > corners[:2]).all())
 
 
 def _one_box(name: str, box: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -207,7 +207,7 @@ def open_jpeg(data: bytes) -> np.ndarray:
     Raises:
         InputError: they are neither.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
         raise InputError(f"expected a JPEG or PNG image, found {len(data)} bytes that are neither")
     return np.ascontiguousarray(image[..., ::-1])
