@@ -68,8 +68,8 @@ def filter_clip(
             layer. None means the stand-in hand, whose betas are not MANO's.
 
     Raises:
-        InputError: an input has another shape, a box is not finite, or the frames do not ascend. A prediction that is
-            not finite is no error: its frame is rejected.
+        InputError: an input has another shape or kind, a matrix is no rotation, a box is not finite, or the frames do
+            not ascend. A prediction that is not finite is no error: its frame is rejected.
     """
     if not isinstance(flipped, bool | np.bool_):
         raise InputError(f"flipped must be True or False, one hand per clip; found {flipped!r:.60}")

@@ -122,7 +122,7 @@ class HandPredictor:
             flipped: the image shows a left hand.
 
         Raises:
-            InputError: the image is not of this kind, or a box has no area.
+            InputError: the image is not of this kind, or a box has no area or lies outside the image.
         """
         rgb = np.asarray(image)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
