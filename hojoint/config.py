@@ -23,6 +23,8 @@ from hojoint.settings_jobs import (
     ClusterConfig,
     DataConfig,
     DemoConfig,
+    DetectConfig,
+    DoctorConfig,
     EvaluateConfig,
     FreiHANDConfig,
     HO3DConfig,
@@ -61,6 +63,8 @@ __all__ = [
     "CropConfig",
     "DataConfig",
     "DemoConfig",
+    "DetectConfig",
+    "DoctorConfig",
     "EvaluateConfig",
     "FilterConfig",
     "FreiHANDConfig",
@@ -123,6 +127,8 @@ class Config(Settings):
     submit: SubmitConfig = SubmitConfig()
     study: StudyConfig = StudyConfig()
     demo: DemoConfig = DemoConfig()
+    detect: DetectConfig = DetectConfig()
+    doctor: DoctorConfig = DoctorConfig()
     bench: BenchConfig = BenchConfig()
     control: bool = False
     """jobs.pipeline also trains a compute-matched control on labelled data alone."""

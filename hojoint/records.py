@@ -9,6 +9,7 @@ pixel.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -27,6 +28,19 @@ class Clip:
     hand_boxes: np.ndarray  # (T, 4) float32 xyxy px of the native frame
     object_boxes: np.ndarray  # (T, 4) float32 xyxy px; a row of NaN where no object is annotated
     annotated_frames: int  # length of the video's box list: the video must hold at least this many (less one)
+    times_s: np.ndarray | None = None  # (T,) s of the display time at which the boxes hold; then ``frames`` are the
+    # numbers of the annotation until decoding replaces them by those of the pictures shown at these times
+    side: Literal["right", "left"] | None = None  # of the hand, where the annotation tells
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What is known of a video file once it was read; None where it is not known."""
+
+    pictures: int | None  # that a person sees; None where reading stopped before the end
+    fps: float | None  # mean rate
+    rotation_deg: int | None  # clockwise turn that the display matrix asks for: 0, 90, 180 or 270
+    codec: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +51,8 @@ class Frames:
     rgb: np.ndarray  # (T, H, W, 3) uint8
     hand_boxes: np.ndarray  # (T, 4) float32 xyxy px
     object_boxes: np.ndarray  # (T, 4) float32 xyxy px, NaN where none
+    times_s: np.ndarray | None = None  # (T,) float64 s, display time of each picture, the first of the video at 0
+    footage: Footage | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +94,8 @@ class PseudoLabels:
     scores: dict[str, Tensor]  # rule -> (T,) score; NaN where the rule cannot be evaluated
     verdicts: tuple[str, ...]  # (T,) 'kept', or the first rule the frame broke
     teacher: str  # checksum of the weights that predicted
+    times_s: np.ndarray | None = None  # (T,) float64 s, display time of each picture
+    footage: Footage | None = None  # of the video
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,6 +39,8 @@ class LabellingConfig(Settings):
     """Views per forward pass."""
     decode_children: Count = 1
     """Processes per Teacher that decode videos."""
+    decoder: Literal["pyav", "decord", "torchcodec"] = "pyav"
+    """Library that decodes; docs/data.md tells what each reads rightly. 'torchcodec' is installed separately."""
     decode_deadline_s: Positive = 20.0
     """Seconds per video, then the child is killed."""
     decode_memory_mb: Count = 2048
@@ -46,7 +48,11 @@ class LabellingConfig(Settings):
     max_frame_px: Count = 4_000_000
     """A video of larger frames goes to quarantine; px, width times height."""
     max_frames: Count = 2000
-    """A video of more frames goes to quarantine."""
+    """A video of which more frames are asked for goes to quarantine."""
+    max_file_mb: Count = 1024
+    """A larger video file goes to quarantine; bounds the temporary copy of one in object storage."""
+    fetch_deadline_s: Positive = 120.0
+    """Seconds to fetch one video from object storage, retries included."""
     attempts: Count = 2
     """A video that was alone in progress when this many attempts died goes to quarantine."""
     error_budget_share: Share = 0.05
@@ -61,12 +67,17 @@ class LabellingConfig(Settings):
 
 
 class VideosConfig(Settings):
-    """Something-Something videos and their Something-Else boxes."""
+    """Videos and the boxes of their hands and objects."""
 
     root: str | None = None
-    """Folder with <id>.webm or <id>.mp4."""
+    """A folder or s3://bucket/prefix with <id>.webm (.mp4 .mov .mkv .m4v .avi), folders <id>/000001.jpg, or tar shards
+    of such files."""
     boxes: str | None = None
-    """A JSON file, or a folder of its parts."""
+    """Something-Else JSON (a file, or a folder of its parts), a CSV or Parquet table, or 100DOH detections; also at
+    s3://bucket/key."""
+    boxes_fps: Positive | None = None
+    """Frames per second of the box list: its frame k lies at second k / boxes_fps. None means that the list counts the
+    video's own pictures."""
     missing: Literal["quarantine", "leave_out"] = "quarantine"
     """What becomes of boxes whose video is not under ``root``; either way they are counted."""
 
@@ -87,6 +98,8 @@ class HO3DConfig(Settings):
     """Rendered segmentations; None means the sibling '<root>_segmentations_rendered'."""
     object_models: str | None = None
     """YCB models; None means the sibling 'object_models'."""
+    missing: Literal["refuse", "leave_out"] = "refuse"
+    """What becomes of listed frames without image or annotation; 'leave_out' drops and counts them."""
 
 
 class FreiHANDConfig(Settings):
@@ -94,6 +107,8 @@ class FreiHANDConfig(Settings):
     """The training set, the evaluation set, or both in one folder; FreiHAND's authors publish two."""
     evaluation_root: str | None = None
     """The evaluation set; None means ``root`` if it holds that set's truth, else the sibling '<root>_eval' if any."""
+    missing: Literal["refuse", "leave_out"] = "refuse"
+    """What becomes of images that are missing; 'leave_out' drops and counts them."""
 
 
 class PseudoConfig(Settings):
@@ -130,6 +145,9 @@ class ClusterConfig(Settings):
     """Restarts of a training run after a worker died; -1 means no limit."""
     insecure: bool = False
     """Submit jobs to a remote cluster that asks for no token (anybody who reaches it can run code there)."""
+    cache: str | None = None
+    """Folder on each node for copies of what lies in object storage (hand model, labelled sets, weights); None means
+    'hojoint-cache' in the folder for temporary files."""
     threads: Count | None = None
     """torch threads per process; None means the process's share of CPUs."""
 
@@ -188,6 +206,33 @@ class EvaluateConfig(Settings):
     def _range_ascends(self) -> EvaluateConfig:
         refuse_descending("evaluate.actors", self.actors)
         return self
+
+
+class DetectConfig(Settings):
+    """jobs.detect: hands in videos without boxes."""
+
+    models: str | None = None
+    """Folder, wheel or installed package with MediaPipe's palm and hand-landmark tflite files; None looks for an
+    installed mediapipe."""
+    variant: Literal["full", "lite"] = "full"
+    """Size of both networks."""
+    min_palm_score: Share = 0.5
+    """A palm starts a track from this score on."""
+    min_hand_score: Share = 0.5
+    """A landmark's presence score that continues a track."""
+    hands: Count = 2
+    """At most this many hands in one picture."""
+    longest_gap: Annotated[int, Field(ge=0)] = 6
+    """Pictures without the hand that are filled by interpolation and flagged; a longer gap ends the track."""
+    min_track: Count = 3
+    """Found pictures that a track needs."""
+
+
+class DoctorConfig(Settings):
+    """jobs.doctor: what is looked at, besides the counts of everything."""
+
+    pictures: Count = 16
+    """Overlays on the contact sheet of each set."""
 
 
 class ScoreConfig(Settings):

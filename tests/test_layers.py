@@ -22,6 +22,7 @@ FORBIDDEN = {
 ROOMS = (
     (
         "errors",
+        "ids",
         "records",
         "geometry",
         "settings_file",
@@ -34,12 +35,13 @@ ROOMS = (
     ("hand",),
     ("model", "report", "synthetic"),
     ("labelling",),
+    ("detection",),
     ("datasets",),
     ("training",),
     ("evaluation",),
 )
 """The rooms of hojoint from the ground up. A room imports from its own files and from the rooms of earlier rows."""
-FLOORS = (("store", "session", "progress", "memory"), ("labelling",), ("training",))
+FLOORS = (("store", "session", "progress", "memory"), ("sources",), ("labelling",), ("detection", "training"))
 """The same for cluster; whatever is not named here stands on top."""
 LONGEST_FILE = 400
 """Lines; the aim is 80-300."""

@@ -1,0 +1,1 @@
+"""Hands found in videos without boxes: detectors, tracks, sides. Knows no Ray."""
