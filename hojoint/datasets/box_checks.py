@@ -119,8 +119,8 @@ class Census:
             )
         if self._beyond > MOST_BEYOND * self._boxes:
             raise InputError(
-                f"expected boxes in px from the picture's upper left corner, found {self._beyond} of {self._boxes} that "
-                f"lie in no picture (the first: {self._first['beyond']})" + REMEDY
+                f"expected boxes in px from the picture's upper left corner, found {self._beyond} of {self._boxes} "
+                f"that lie in no picture (the first: {self._first['beyond']})" + REMEDY
             )
         if not self._hands and not all(CODE.fullmatch(name) for name in self._categories):
             raise InputError(

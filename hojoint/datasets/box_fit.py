@@ -105,8 +105,8 @@ def _rate(clip: Clip, pictures: int, fps: float | None) -> str | None:
     if rate < LIST_FPS <= rate * LONGEST_RATIO:
         covering, rate = f"as Something-Else's, for {LIST_FPS:g}; {covering}", LIST_FPS
     return (
-        f"{text}: the list seems to be made for other frames per second ({covering}). Set videos.boxes_fps={rate:g}; if "
-        f"the list counts the video's own pictures and ends early, set videos.boxes_fps={fps:.6g}"
+        f"{text}: the list seems to be made for other frames per second ({covering}). Set videos.boxes_fps={rate:g}; "
+        f"if the list counts the video's own pictures and ends early, set videos.boxes_fps={fps:.6g}"
     )
 
 
@@ -139,6 +139,6 @@ def _beyond_the_end(last_s: float, pictures: int, fps: float | None) -> str | No
     if not fps or last_s <= 1.1 * pictures / fps + 0.5:
         return None
     return (
-        f"the boxes reach to second {last_s:.2f}, the video ends at {pictures / fps:.2f}; give times in seconds, and set "
-        "videos.boxes_fps to the frames per second that the list was made for"
+        f"the boxes reach to second {last_s:.2f}, the video ends at {pictures / fps:.2f}; give times in seconds, and "
+        "set videos.boxes_fps to the frames per second that the list was made for"
     )
