@@ -209,7 +209,7 @@ ROW = "7,0,1,1,9,9"
         (f"{HEADER},side\n{ROW},up\n", ["row 1, column 'side'", "'right', 'left'", "'up'"]),
         (f"{HEADER},side\n{ROW},1\n", ["row 1, column 'side'", "hand_side", "'1'"]),
         (f"{HEADER},track\n{ROW},-2\n", ["row 1, column 'track'", "'-2'"]),
-        (f"{HEADER},track\n{ROW},5\n{ROW},5\n", ["video '7'", "track 5 has 2 boxes in frame 0"]),
+        (f"{HEADER},track\n{ROW},5\n{ROW},5\n", ["video '7'", "track 5 has two boxes in frame 0"]),
         (f"{HEADER},category\n{ROW},\n", ["row 1, column 'category'", "'hand' or an object's name"]),
         ("video,time,x1,y1,x2,y2\n7,1.7e9,1,1,9,9\n", ["row 1, column 'time'", "seconds", "'1.7e9'"]),
     ],

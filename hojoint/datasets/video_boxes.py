@@ -68,12 +68,14 @@ def gathered(
     hands = rows[rows["name"] == HAND]
     hands = hands[np.argsort(hands["frame"], kind="stable")]
     objects = rows[rows["name"] >= 0]
-    used, codes = np.unique(objects["name"], return_inverse=True)
-    named = [names[code] for code in used]
-    rank = np.argsort(np.argsort(named)) if named else np.zeros(0, int)
-    ids = rank[codes]
-    order = np.lexsort((ids, objects["frame"]))
-    objects, ids = objects[order], ids[order]
+    named: list[str] = []
+    object_ids = np.zeros(len(objects), np.int16)
+    if len(objects):
+        used, codes = np.unique(objects["name"], return_inverse=True)
+        named = [names[code] for code in used]
+        object_ids = np.argsort(np.argsort(named)).astype(np.int16)[codes]
+        order = np.lexsort((object_ids, objects["frame"]))
+        objects, object_ids = objects[order], object_ids[order]
     timed = not np.isnan(rows["time_s"]).all()
     return VideoBoxes(
         video_id=video_id,
@@ -82,7 +84,7 @@ def gathered(
         hand_boxes=hands["box"].copy(),
         object_frames=objects["frame"].copy(),
         object_boxes=objects["box"].copy(),
-        object_ids=ids.astype(np.int16),
+        object_ids=object_ids,
         object_names=tuple(sorted(named)),
         hand_sides=hands["side"].copy(),
         hand_tracks=hands["track"].copy(),
