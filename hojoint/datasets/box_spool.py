@@ -96,7 +96,7 @@ class Spool:
             row = tracked[order][int(same.argmax())]
             at = f"frame {row['frame']} (counted from 0)" if np.isnan(row["time_s"]) else f"second {row['time_s']:g}"
             raise InputError(
-                f"{self._where}: video {list(self._videos)[row['video']]!r}: the track {row["track"]} has two boxes in "
+                f"{self._where}: video {list(self._videos)[row['video']]!r}: the track {row['track']} has two boxes in "
                 f"{at}; a track is one hand, so give each hand a number of its own"
             )
 
