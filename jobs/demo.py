@@ -3,7 +3,7 @@ python -m jobs.demo video=FILE boxes=FILE evaluate.checkpoint=FILE output=FILE_O
 
 Draws the hand mesh that a network predicts. The first form draws one image; box is the hand's and object_box=[...] the
 held object's, both in px. The second form draws each frame of a short video (mp4 or webm) and the verdict of the rules
-under it, and writes a webm; boxes is Something-Else JSON, or a JSON list with [x0,y0,x1,y1] or null for each frame.
+under it, and writes a webm; boxes is a file of docs/boxes.md, or a JSON list with [x0,y0,x1,y1] or null for each frame.
 The output is a folder, or a file that ends in .jpg, .png or .webm. Short keys stand for those of the group demo:
 image= is demo.image=. It runs in this process and on the GPU where there is one.
 """

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hojoint.datasets import box_tables, something
+from hojoint.datasets import box_spool, box_tables, something
 from hojoint.datasets.box_tables import BOXES_SCHEMA
 from hojoint.datasets.boxes import iterate_boxes, read_boxes
 from hojoint.datasets.video_boxes import LEFT, RIGHT, UNKNOWN, VideoBoxes
@@ -79,8 +79,12 @@ def test_encodings_separators_and_line_ends_do_not_matter(
     assert video.hand_boxes[1].tolist() == [1, 2, 3, 4.5]
 
 
-def test_scattered_rows_give_the_same_as_sorted_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [1, 70, 10_000])
+def test_scattered_rows_give_the_same_as_sorted_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     monkeypatch.setattr(box_tables, "BLOCK", 256)  # many batches
+    monkeypatch.setattr(box_spool, "AT_ONCE", at_once)  # a pass for each video, for two, and for all
     rng = np.random.default_rng(0)
     rows = [
         f"v{video},{frame},{video},{frame},{video + 50},{frame + 60},{track}"

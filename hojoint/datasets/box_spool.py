@@ -16,7 +16,7 @@ from hojoint import ids
 from hojoint.datasets.video_boxes import HAND, NO_TRACK, NOTHING, ROW, VideoBoxes, gathered
 from hojoint.errors import InputError
 
-AT_ONCE = 1 << 20  # rows in memory
+AT_ONCE = 1 << 18  # rows in memory
 WITHOUT_FRAME = -1
 """Frame of a row that says that a video was looked at; and of rows that count by time, until the video is complete."""
 
