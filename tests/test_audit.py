@@ -243,9 +243,15 @@ def test_a_model_that_a_frame_needs_is_named(world):
 def test_an_object_pose_in_another_camera_frame_is_found(world):
     edit_all(root_of(world), lambda meta: {**meta, "objTrans": meta["objTrans"] * GL.astype(meta["objTrans"].dtype)})
     found = faults(world)
-    assert set(found) == {"pose_differs", "object_outside"}
+    assert set(found) == {"pose_differs", "object_outside", "hand_object_apart"}
     assert all(fault.fatal for fault in found.values())
+    assert "apart in 8 of 8 compared frames" in found["hand_object_apart"].sentence
     assert "another camera frame" in found["pose_differs"].remedy
+
+
+def test_corners_in_our_camera_frame_are_only_noted(world):
+    edit_all(root_of(world), lambda meta: {**meta, "objCorners3D": meta["objCorners3D"] * GL})
+    assert not only_kind(world, "pose_differs").fatal
 
 
 def test_a_hand_in_another_camera_frame_is_found(world):

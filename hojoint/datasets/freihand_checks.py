@@ -21,9 +21,8 @@ ROOT = 9
 def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progress: Progress | None) -> Audit:
     """As ``audit.audit``, for a split of FreiHAND; labels are compared once for all versions of an image."""
     faults = _file_faults(dataset)
-    labels = np.arange(len(dataset.cameras))
-    if frames is not None:
-        labels = np.array(listing.evenly(labels, frames))
+    rows = range(len(dataset.cameras))
+    labels = np.array(rows if frames is None else listing.evenly(rows, frames))
     names = [f"{label:08d}" for label in labels]
     where = f"{dataset.root} {dataset.split}"
     px = [project(dataset.joints[label], dataset.cameras[label]) for label in labels]

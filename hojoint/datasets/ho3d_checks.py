@@ -26,6 +26,7 @@ from hojoint.hand.pickles import load_restricted
 REFUSED_SHARE = 0.05  # of the compared frames: single wrong labels exist, many are a mistake
 NOTED_IOU, REFUSED_IOU = 0.5, 0.3  # of the annotated hand box and that of the true joints, median
 NOTED_MM, REFUSED_MM = 5.0, 20.0  # between a wrist in the metas and in the truth file, median
+REACH_M = 0.6  # between a wrist and the origin of an object's model in that hand: both are smaller than 0.3 m
 EVERY = 500  # frames between two calls of ``progress``
 
 
@@ -93,10 +94,10 @@ def _read(dataset: HO3D, rows: list[int], progress: Progress | None) -> tuple[_R
     if progress is not None:
         progress(len(rows), len(rows))
     faults = []
-    for kind, found in wrong.items():
-        _, sentence, remedy = found[0]
-        others = f"; {len(found)} of {len(rows)} compared frames are like that" if len(found) > 1 else ""
-        faults.append(Fault(kind, str(dataset.root), len(found), f"{sentence}{others}", remedy))
+    for kind, those in wrong.items():
+        _, sentence, remedy = those[0]
+        others = f"; {len(those)} of {len(rows)} compared frames are like that" if len(those) > 1 else ""
+        faults.append(Fault(kind, str(dataset.root), len(those), f"{sentence}{others}", remedy))
     return read, faults
 
 
@@ -145,15 +146,33 @@ def _hand_faults(dataset: HO3D, read: _Read, mano: ManoConfig | None) -> list[Fa
     where = f"{dataset.root} {dataset.split}"
     if not read.names:
         return []
+    faults = _apart_faults(read, where)
     if dataset.split == "evaluation":
-        return _evaluation_faults(dataset, read, where)
+        return faults + _evaluation_faults(dataset, read, where)
     px = [project(points, camera) for points, camera in zip(read.joints, read.cameras, strict=True)]
-    faults = outside_faults("hand", read.names, px, read.sizes, where)
+    faults += outside_faults("hand", read.names, px, read.sizes, where)
     if mano is not None:
         labelled = hand_checks.Labelled(read.names, np.stack(read.joints), np.stack(read.poses), np.stack(read.betas))
         fault = hand_checks.fault(labelled, mano, where, hand_checks.kinematic)
         faults += [] if fault is None else [fault]
     return faults
+
+
+def _apart_faults(read: _Read, where: str) -> list[Fault]:
+    """Hands far from the object that they hold: one of the two is in another frame or unit."""
+    wrists = np.stack([joints[0] for joints in read.joints])
+    apart = np.linalg.norm(wrists - np.stack([posed.pose[:, 3] for posed in read.objects]), axis=1)
+    far = np.flatnonzero(apart > REACH_M)
+    if not len(far):
+        return []
+    sentence = (
+        f"{where}: wrist and object are more than {REACH_M} m apart in {len(far)} of {len(apart)} compared frames, "
+        f"first {read.names[far[0]]} with {apart[far[0]]:.2f} m"
+    )
+    fatal = len(far) > REFUSED_SHARE * len(apart)
+    cause = "handJoints3D and objTrans are probably in different camera frames or units"
+    remedy = f"{cause}; fetch the metas again" if fatal else "look at these frames with jobs.doctor"
+    return [Fault("hand_object_apart", where, len(far), sentence, remedy, fatal)]
 
 
 def project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
