@@ -100,6 +100,8 @@ class HO3DConfig(Settings):
     """YCB models; None means the sibling 'object_models'."""
     missing: Literal["refuse", "leave_out"] = "refuse"
     """What becomes of listed frames without image or annotation; 'leave_out' drops and counts them."""
+    checks: Literal["refuse", "note"] = "refuse"
+    """What follows where labels contradict each other, the object models or the hand model."""
 
 
 class FreiHANDConfig(Settings):
@@ -109,6 +111,8 @@ class FreiHANDConfig(Settings):
     """The evaluation set; None means ``root`` if it holds that set's truth, else the sibling '<root>_eval' if any."""
     missing: Literal["refuse", "leave_out"] = "refuse"
     """What becomes of images that are missing; 'leave_out' drops and counts them."""
+    checks: Literal["refuse", "note"] = "refuse"
+    """What follows where labels contradict each other or the hand model."""
 
 
 class PseudoConfig(Settings):

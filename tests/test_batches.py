@@ -10,7 +10,7 @@ from projection import project
 
 from hojoint import geometry
 from hojoint.config import AugmentConfig, CropConfig
-from hojoint.datasets import ho3d
+from hojoint.datasets import ho3d_meta
 from hojoint.datasets.collate import collate
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
@@ -50,7 +50,7 @@ def test_augmented_3d_projects_onto_the_augmented_2d(world, reader, batch, layer
     draws = draws_of(batch)
     prepared = prepare(batch, world, draws, "cpu")
     targets = targets_of(batch, prepared, layer, world)
-    wrist = torch.tensor(np.stack([ho3d.joints_cv(reader.meta(i), "")[:1] for i in range(4)]), dtype=torch.float32)
+    wrist = torch.tensor(np.stack([ho3d_meta.joints_cv(reader.meta(i), "")[:1] for i in range(4)]), dtype=torch.float32)
     turned = targets.joints + wrist @ geometry.rotation_z(draws.angle).transpose(1, 2)
     projected = project(turned.double(), prepared.camera.double())
     mapped = geometry.apply_affine(prepared.affine.double(), batch.joints_px.double())
@@ -59,7 +59,7 @@ def test_augmented_3d_projects_onto_the_augmented_2d(world, reader, batch, layer
     # the labelled pose reproduces the labelled joints to the rounding of float32 files, 0.03 mm
     assert (projected - mapped).abs().max() < 0.05
     exact = project(
-        torch.tensor(np.stack([ho3d.joints_cv(reader.meta(i), "") for i in range(4)]))
+        torch.tensor(np.stack([ho3d_meta.joints_cv(reader.meta(i), "") for i in range(4)]))
         @ geometry.rotation_z(draws.angle.double()).transpose(1, 2),
         prepared.camera.double(),
     )

@@ -12,7 +12,7 @@ import torch
 from labelled import draw_world
 
 from hojoint.config import Config, HO3DConfig
-from hojoint.datasets import ho3d, ycb
+from hojoint.datasets import ho3d_meta, ycb
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
@@ -53,7 +53,7 @@ def test_pose_and_shape_pose_the_hand_that_the_joints_show(world):
     for row in (0, len(reader) - 1):
         sample = reader[row]
         posed = layer(torch.from_numpy(sample.pose)[None], torch.from_numpy(sample.betas)[None]).joints[0].numpy()
-        joints = ho3d.joints_cv(reader.meta(row), reader.names[row])
+        joints = ho3d_meta.joints_cv(reader.meta(row), reader.names[row])
         np.testing.assert_allclose(posed, joints - joints[0], atol=3e-5)
 
 
@@ -107,7 +107,7 @@ def test_a_point_cloud_without_a_mesh_fills_its_hull():
     model = ycb.object_model(corners)
     camera = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
     pose = np.hstack([np.eye(3), [[0.0], [0], [1.1]]])
-    mask = ho3d.silhouette(model, pose, camera, (80, 100))
+    mask = ycb.silhouette(model, pose, camera, (80, 100))
     expected = np.zeros((80, 100), np.uint8)
     expected[30:51, 40:61] = 1  # the near face at 1 m: 10 px each way
     np.testing.assert_array_equal(mask, expected)

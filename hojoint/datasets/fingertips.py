@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hojoint.config import ManoConfig
-from hojoint.datasets import ho3d
+from hojoint.datasets import ho3d_meta
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
@@ -54,9 +54,9 @@ def _labelled(dataset: HO3D, config: ManoConfig) -> tuple[np.ndarray, np.ndarray
     """Joints as labelled (N, 21, 3) and vertices of the posed hand (N, 778, 3); m, relative to the wrist."""
     rows = range(0, len(dataset), max(1, len(dataset) // SAMPLES))[:SAMPLES]
     metas = [(dataset.meta(row), dataset.names[row]) for row in rows]
-    joints = np.stack([ho3d.joints_cv(meta, name) for meta, name in metas])
-    pose = np.stack([ho3d.hand_pose(meta, name) for meta, name in metas])
-    betas = np.stack([ho3d.hand_betas(meta, name) for meta, name in metas])
+    joints = np.stack([ho3d_meta.joints_cv(meta, name) for meta, name in metas])
+    pose = np.stack([ho3d_meta.hand_pose(meta, name) for meta, name in metas])
+    betas = np.stack([ho3d_meta.hand_betas(meta, name) for meta, name in metas])
     posed = hand_layer(config)(torch.from_numpy(pose).float(), torch.from_numpy(betas).float())
     return joints - joints[:, :1], posed.vertices.numpy().astype(np.float64)
 

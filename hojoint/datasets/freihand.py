@@ -7,7 +7,6 @@ images have no box: the hand's is that of its projected joints. Each labelled im
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +14,14 @@ import numpy as np
 
 from hojoint import crops
 from hojoint.config import CropConfig, FreiHANDConfig
-from hojoint.datasets import regions
+from hojoint.datasets import listing, regions
 from hojoint.errors import InputError
 from hojoint.records import Sample
 
 WHERE = "FreiHAND comes from its authors' page (search 'FreiHAND dataset'); set data.freihand.root"
+VERSIONS = ("green screen", "homogenised", "sample-based", "automatic")
+"""Of each training image, in the order of their numbers: image v * N + k is version v of label k of N."""
+SOME = 16  # images whose content a fingerprint covers
 
 
 def evaluation_root(config: FreiHANDConfig) -> Path | None:
@@ -68,7 +70,8 @@ class FreiHAND:
             mean_pose: (45,) rad of the hand model in use (``HandModel.hands_mean``); None means a flat hand.
 
         Raises:
-            InputError: no folder is set, or a label file is missing, damaged or of another length.
+            InputError: no folder is set, a label file is missing, damaged or of another length, or
+                ``data.freihand.missing=leave_out`` leaves no image.
         """
         root = config.root if split == "train" else evaluation_root(config)
         if root is None:
@@ -85,8 +88,22 @@ class FreiHAND:
                 f"{self._path('K')} and {self._path('xyz')} must be of one length and not empty, "
                 f"found {len(self.cameras)} and {len(self.joints)}; fetch FreiHAND again"
             )
-        versions = 4 if split == "train" and (self.folder / f"{len(self.cameras):08d}.jpg").is_file() else 1
-        self.names = [f"{index:08d}" for index in range(versions * len(self.cameras))]
+        there = listing.names_in(self.folder)
+        count = len(self.cameras)
+        numbers = {int(name[:8]) for name in there if name.endswith(".jpg") and name[:-4].isdecimal()}
+        known = range(len(VERSIONS) if split == "train" else 1)
+        self.versions = [version for version in known if any(n // count == version for n in numbers)] or [0]
+        self.listed = [f"{version * count + label:08d}" for version in self.versions for label in range(count)]
+        self._absent = [name for name in self.listed if f"{name}.jpg" not in there]
+        self.left_out = self._absent if config.missing == "leave_out" else []
+        dropped = set(self.left_out)
+        self.names = [name for name in self.listed if name not in dropped]
+        if not self.names:
+            raise InputError(
+                f"no images in {self.folder}, so that data.freihand.missing=leave_out leaves none; unpack FreiHAND v2. "
+                f"{WHERE}"
+            )
+        self.rows = [int(name) % count for name in self.names]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -99,7 +116,7 @@ class FreiHAND:
         Raises:
             InputError: the image is missing or damaged.
         """
-        label = index % len(self.cameras)  # the versions of an image share its label
+        label = self.rows[index]  # the versions of an image share its label
         camera = self.cameras[label]
         joints_px = regions.project(self.joints[label], camera)
         pose = betas = None
@@ -108,7 +125,7 @@ class FreiHAND:
             pose[3:] += self.mean_pose
         return regions.cut_sample(
             self.names[index],
-            regions.read_image(self.folder / f"{self.names[index]}.jpg"),
+            regions.read_image(self.image_path(self.names[index])),
             crop=self.crop,
             region_px=self.region_px,
             factor=crops.REGION_FACTOR if self.split == "train" else 1.0,
@@ -120,18 +137,76 @@ class FreiHAND:
         )
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
-        """Joints (N, 21, 3) and vertices (N, 778, 3) float32, camera frame, our joint order, metres."""
-        return self.joints.astype(np.float32), self._read("verts", (778, 3)).astype(np.float32)
+        """Joints (N, 21, 3) and vertices (N, 778, 3) float32, camera frame, our joint order, metres.
+
+        Rows are those of ``names``: an image that is left out has none.
+        """
+        vertices = self._read("verts", (778, 3))
+        if len(vertices) != len(self.joints):
+            raise InputError(
+                f"{self._path('verts')} and {self._path('xyz')} must be of one length, found {len(vertices)} and "
+                f"{len(self.joints)}; fetch FreiHAND again"
+            )
+        return self.joints[self.rows].astype(np.float32), vertices[self.rows].astype(np.float32)
 
     def roots(self) -> np.ndarray:
         """The annotated wrist, (N, 3) m, camera frame."""
-        return self.joints[:, 0]
+        return self.joints[self.rows, 0]
+
+    def advice(self) -> tuple[str, ...]:
+        """Sentences for the user: versions that do not exist, and images that are left out."""
+        note = self.versions_note()
+        left = (
+            f"{self.missing_text(self.left_out)}; they are left out (data.freihand.missing)" if self.left_out else None
+        )
+        return tuple(text for text in (note, left) if text is not None)
+
+    def versions_note(self) -> str | None:
+        """A sentence where the training images do not exist in all versions; None where they do."""
+        if self.split != "train" or len(self.versions) == len(VERSIONS):
+            return None
+        kinds = ", ".join(VERSIONS[version] for version in self.versions)
+        return (
+            f"{self.folder} holds {len(self.versions)} of FreiHAND's {len(VERSIONS)} versions of each image ({kinds}), "
+            f"{len(self.versions)} x {len(self.cameras)} images; these are used"
+        )
+
+    def missing_images(self) -> list[str]:
+        """Names of the images that do not exist and are not left out."""
+        return [] if self.left_out else list(self._absent)
+
+    def missing_text(self, names: list[str]) -> str:
+        """A sentence that counts missing images."""
+        return f"{len(names)} of {len(self.listed)} images are missing in {self.folder}, the first is {names[0]}.jpg"
+
+    def refuse_missing(self) -> None:
+        """Raise InputError where an image is missing and not left out."""
+        if names := self.missing_images():
+            raise InputError(
+                f"{self.missing_text(names)}. Fetch them again, or set data.freihand.missing=leave_out to drop and "
+                "count them"
+            )
+
+    def image_path(self, name: str) -> Path:
+        """File of an image."""
+        return self.folder / f"{name}.jpg"
 
     def fingerprint(self) -> str:
-        """Twelve hex digits that tell this data from other data: its labels and the content of sixteen images."""
-        some = self.names[:: max(1, len(self) // 16)]
+        """Twelve hex digits that tell this data from other data.
+
+        They cover the label files that are read, names and sizes of all images, those left out, and the content of
+        about sixteen images.
+
+        Raises:
+            InputError: an image is missing and not left out.
+        """
+        self.refuse_missing()
+        sizes = listing.sizes_in(self.folder)
+        images = [f"{name} {sizes.get(f'{name}.jpg')}" for name in self.names]
+        left_out = [f"left out {name}" for name in self.left_out]
         labels = [self._path(key) for key in (("K", "xyz") if self.mano is None else ("K", "xyz", "mano"))]
-        return regions.fingerprint(self.names, [*labels, *(self.folder / f"{name}.jpg" for name in some)])
+        some = [self.image_path(name) for name in listing.evenly(self.names, SOME)]
+        return regions.fingerprint([*images, *left_out], [*labels, *some])
 
     def _path(self, key: str) -> Path:
         return self.root / f"{'training' if self.split == 'train' else 'evaluation'}_{key}.json"
@@ -140,8 +215,8 @@ class FreiHAND:
         path = self._path(key)
         if not path.is_file():
             raise InputError(f"no {path}: expected FreiHAND v2 with its label files. {WHERE}")
+        values: Any = listing.read_json(path)
         try:
-            values: Any = json.loads(path.read_text())
             return np.array(values, dtype=np.float64).reshape(len(values), *shape)
         except (ValueError, TypeError):
             raise InputError(

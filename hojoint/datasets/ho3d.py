@@ -8,8 +8,6 @@ one; the object's box is that of its projected control points in both, as in the
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,13 +18,14 @@ import torch
 
 from hojoint import crops, geometry
 from hojoint.config import CropConfig, HO3DConfig
-from hojoint.datasets import regions, ycb
+from hojoint.datasets import ho3d_files, ho3d_meta, listing, regions, ycb
+from hojoint.datasets.ho3d_meta import GL_TO_CV, array, hand_betas, hand_pose, joints_cv, object_pose
 from hojoint.errors import InputError
 from hojoint.hand.model import MANO_TO_SIMPLE
 from hojoint.hand.pickles import load_restricted
 from hojoint.records import Sample
 
-GL_TO_CV = np.diag([1.0, -1.0, -1.0])
+SOME = 16  # images whose content a fingerprint covers
 MASK_BLUE, MASK_OTHER = 200, 80  # the rendered segmentation is a JPEG: object pixels are blue, about (0, 0, 255)
 WHERE = "HO-3D comes from its authors' page (search 'HO-3D v2 download'); set data.ho3d.root to the unpacked folder"
 
@@ -50,13 +49,18 @@ class HO3D:
             region_px: largest side of a sample's image, px; None means the native size.
 
         Raises:
-            InputError: the folder is not set or has no list, or segmentations are configured but missing.
+            InputError: the folder is not set or has no list, segmentations are configured but missing, or
+                ``data.ho3d.missing=leave_out`` leaves no frame.
         """
         if config.root is None:
             raise InputError(f"the setting 'data.ho3d.root' is needed: a folder with {split}.txt and {split}/. {WHERE}")
         self.root, self.split = Path(config.root), split
         self.crop, self.region_px = crop or CropConfig(), region_px
-        self.names = _read_list(self.root, split)
+        self.listed = tuple(_read_list(self.root, split))
+        self.missing = config.missing
+        self.left_out = self._left_out()
+        self.rows = [row for row, name in enumerate(self.listed) if name not in self.left_out]
+        self.names = [self.listed[row] for row in self.rows]
         self.segmentations = Path(config.segmentations or f"{self.root}_segmentations_rendered")
         self.object_folder = Path(config.object_models or self.root.parent / "object_models")
         if split == "train" and config.segmentations is not None and not self.has_segmentations:
@@ -78,7 +82,7 @@ class HO3D:
         """
         name = self.names[index]
         meta = self.meta(index)
-        camera = _array(meta, "camMat", (3, 3), name)
+        camera = array(meta, "camMat", (3, 3), name)
         image = regions.read_image(self.image_path(name))
         model = self._model(str(meta["objName"]), name)
         pose = object_pose(meta, name)
@@ -91,7 +95,7 @@ class HO3D:
             hand = {"hand_box": regions.box_of(joints_px), "joints_px": joints_px, "object_mask": mask}
             hand |= {"pose": hand_pose(meta, name), "betas": hand_betas(meta, name)}
         else:
-            hand = {"hand_box": _array(meta, "handBoundingBox", (4,), name)}
+            hand = {"hand_box": array(meta, "handBoundingBox", (4,), name)}
         return regions.cut_sample(
             name,
             image,
@@ -111,14 +115,32 @@ class HO3D:
         """Whether the folder exists; single masks that it lacks are drawn from the model."""
         return (self.segmentations / self.split).is_dir()
 
-    def advice(self) -> str | None:
-        """A sentence for the user where the masks of training are drawn (reading A6); None where they are HO-3D's."""
-        if self.split != "train" or self.has_segmentations:
-            return None
-        return (
-            f"found no {self.segmentations}/{self.split}, so object masks are outlines of the models, without the "
-            "hand in front of them (A6); the segmentations are a separate download (data.ho3d.segmentations)"
-        )
+    def advice(self) -> tuple[str, ...]:
+        """Sentences for the user: frames that are left out, and masks that are drawn (A6) and not HO-3D's."""
+        notes = []
+        if self.left_out:
+            listed, left = self.listed, self.left_out
+            notes.append(f"{ho3d_files.summary(left, listed, self.split)}; they are left out (data.ho3d.missing)")
+        if self.split == "train" and not self.has_segmentations:
+            notes.append(
+                f"found no {self.segmentations}/{self.split}, so object masks are outlines of the models, without the "
+                "hand in front of them (A6); the segmentations are a separate download (data.ho3d.segmentations)"
+            )
+        return tuple(notes)
+
+    @cached_property
+    def files(self) -> ho3d_files.Files:
+        """Which images and metas exist, as listed once."""
+        return ho3d_files.Files(self.root, self.split, self.listed)
+
+    def refuse_missing(self) -> None:
+        """Raise InputError where a listed frame lacks its image or meta and is not left out."""
+        missing = self.files.missing(self.names)
+        if missing:
+            raise InputError(
+                f"{self.root}: {ho3d_files.summary(missing, self.listed, self.split)}. Fetch them again, or set "
+                "data.ho3d.missing=leave_out to drop and count them"
+            )
 
     @cached_property
     def models(self) -> dict[str, ycb.ObjectModel]:
@@ -132,40 +154,52 @@ class HO3D:
             InputError: the file is missing, is not what it should be, or the frame is not annotated.
         """
         name = self.names[index]
-        sequence, frame = name.split("/")
-        path = self.root / self.split / sequence / "meta" / f"{frame}.pkl"
-        meta = load_restricted(path)
-        if not isinstance(meta, dict) or meta.get("objRot") is None or meta.get("handJoints3D") is None:
+        path = self.files.meta(name)[0]
+        if not path.is_file():
             raise InputError(
-                f"{path} holds no annotation (objRot or handJoints3D is None), yet {self.split}.txt lists {name}; "
-                "take the list of this version of the data, or remove the line"
+                f"{path} is missing, yet {self.split}.txt lists {name}; fetch the sequence again, or set "
+                "data.ho3d.missing=leave_out to drop and count such frames"
             )
+        meta = load_restricted(path)
+        if (fault := ho3d_meta.fault_of(meta, self.split)) is not None:
+            kind, found = fault
+            raise InputError(
+                f"{path} {found}, yet {self.split}.txt lists {name}; {ho3d_meta.remedy_of(kind, meta, self.split)}"
+            )
+        assert isinstance(meta, dict)
         return meta
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """Joints (N, 21, 3) and vertices (N, 778, 3) float32 of the evaluation frames, CV frame, our joint order, m.
 
+        Rows are those of ``names``: a frame that is left out has none.
+
         Raises:
             InputError: a truth file is missing, damaged or of another length than ``evaluation.txt``.
         """
-        arrays = []
-        for key, count in (("xyz", 21), ("verts", 778)):
-            path = self.root / f"evaluation_{key}.json"
-            if not path.is_file():
-                raise InputError(
-                    f"no {path}: the truth of HO-3D's evaluation set is public since November 2024 and is a separate "
-                    "download; put it beside evaluation.txt"
-                )
-            try:
-                values = np.array(json.loads(path.read_text()), dtype=np.float32)
-            except (ValueError, TypeError):
-                raise InputError(f"{path} is damaged: expected {count} x 3 numbers per image; fetch it again") from None
-            if values.shape != (len(self), count, 3):
-                raise InputError(
-                    f"{path}: expected the shape {(len(self), count, 3)} for evaluation.txt, found {values.shape}"
-                )
-            arrays.append(values @ GL_TO_CV.astype(np.float32))
-        return arrays[0][:, MANO_TO_SIMPLE], arrays[1]
+        return self.true_joints(), self._truth("verts", 778)
+
+    def true_joints(self) -> np.ndarray:
+        """The joints of ``truth`` alone: their file is a fortieth of the other's size."""
+        return self._truth("xyz", 21)[:, MANO_TO_SIMPLE]
+
+    def _truth(self, key: str, count: int) -> np.ndarray:
+        path = self.root / f"evaluation_{key}.json"
+        if not path.is_file():
+            raise InputError(
+                f"no {path}: the truth of HO-3D's evaluation set is public since November 2024 and is a separate "
+                "download; put it beside evaluation.txt"
+            )
+        try:
+            values = np.array(listing.read_json(path), dtype=np.float32)
+        except (ValueError, TypeError):
+            raise InputError(f"{path} is damaged: expected {count} x 3 numbers per image; fetch it again") from None
+        if values.shape != (len(self.listed), count, 3):
+            raise InputError(
+                f"{path}: expected the shape {(len(self.listed), count, 3)} for evaluation.txt, found {values.shape}; "
+                "take list and truth of one version of HO-3D"
+            )
+        return values[self.rows] @ GL_TO_CV.astype(np.float32)
 
     def roots(self) -> np.ndarray:
         """The annotated wrist of each frame, (N, 3) m, CV frame: what the released code adds to its predictions."""
@@ -177,28 +211,64 @@ class HO3D:
     def fingerprint(self) -> str:
         """Twelve hex digits that tell this data from other data.
 
-        They cover all names, where masks come from, and the content of sixteen frames.
+        They cover all names, those left out, the content of all metas, names and sizes of all images, the content of
+        about sixteen images, and where masks come from.
+
+        Raises:
+            InputError: a listed frame lacks a file and is not left out.
         """
-        some = self.names[:: max(1, len(self) // 16)]
-        files = [self.root / self.split / name.replace("/", "/meta/") for name in some]
+        self.refuse_missing()
         masks = [f"masks {'given' if self.has_segmentations else 'drawn'}"] if self.split == "train" else []
-        names = [*self.names, *masks]
-        return regions.fingerprint(names, [*(f.with_suffix(".pkl") for f in files), *map(self.image_path, some)])
+        left_out = [f"left out {name}" for name in self.left_out]
+        images = [f"{path.name} {size}" for path, size in map(self.files.image, self.names)]
+        metas = listing.digest_of_files([self.files.meta(name)[0] for name in self.names])
+        some = [self.image_path(name) for name in listing.evenly(self.names, SOME)]
+        return regions.fingerprint([*self.names, *left_out, *images, metas, *masks], some)
 
     def objects_fingerprint(self) -> str:
-        """Twelve hex digits of the object models' points and, of a training split, of sixteen segmentations."""
-        points = sorted(self.object_folder.glob("*/points.xyz"))
-        masks: list[Path] = []
+        """Twelve hex digits of the object models and, of a training split, of the segmentations.
+
+        They cover the complete content of points and meshes, names and sizes of all segmentations, and the content of
+        about sixteen of them.
+        """
+        models = ycb.files_of(self.object_folder)
+        names, masks = [f"{path.parent.name}/{path.name}" for path in models], []
         if self.split == "train" and self.has_segmentations:
-            some = self.names[:: max(1, len(self) // 16)]
-            masks = [self.segmentations / self.split / f"{name.replace('/', '/seg/')}.jpg" for name in some]
-        return regions.fingerprint([path.parent.name for path in points], [*points, *filter(Path.is_file, masks)])
+            sizes = self.mask_sizes
+            names += [f"{name} {sizes.get(name)}" for name in self.names]
+            masks = [self.mask_path(name) for name in listing.evenly([n for n in self.names if n in sizes], SOME)]
+        return regions.fingerprint(names, [*models, *masks])
+
+    @cached_property
+    def mask_sizes(self) -> dict[str, int]:
+        """Frame -> bytes of its rendered segmentation, of the frames that have one."""
+        folders = {name.partition("/")[0] for name in self.names}
+        sizes = {name: listing.sizes_in(self.segmentations / self.split / name / "seg") for name in folders}
+        pairs = ((name, name.split("/")) for name in self.names)
+        found = ((name, sizes[sequence].get(f"{frame}.jpg")) for name, (sequence, frame) in pairs)
+        return {name: size for name, size in found if size}
+
+    def mask_path(self, name: str) -> Path:
+        """File of a listed frame's rendered segmentation."""
+        return self.segmentations / self.split / f"{name.replace('/', '/seg/')}.jpg"
 
     def image_path(self, name: str) -> Path:
         """File of a listed frame's image."""
-        stem = self.root / self.split / name.replace("/", "/rgb/")
-        png = stem.with_suffix(".png")  # v2; v3 has jpg
-        return png if png.is_file() else stem.with_suffix(".jpg")
+        return self.files.image(name)[0]
+
+    def _left_out(self) -> dict[str, str]:
+        """Frame -> reason of what ``data.ho3d.missing=leave_out`` drops."""
+        if self.missing == "refuse":
+            return {}
+        without = self.files.missing(self.listed)
+        there = [name for name in self.listed if name not in without]
+        without |= self.files.unannotated(there)
+        if len(without) == len(self.listed):
+            raise InputError(
+                f"{self.root}: {ho3d_files.summary(without, self.listed, self.split)}, so that "
+                f"data.ho3d.missing=leave_out leaves none; unpack HO-3D as {self.split}/SEQUENCE/rgb and meta"
+            )
+        return {name: without[name] for name in self.listed if name in without}
 
     def _model(self, object_name: str, name: str) -> ycb.ObjectModel:
         if object_name not in self.models:
@@ -212,62 +282,12 @@ class HO3D:
         self, name: str, size: tuple[int, ...], model: ycb.ObjectModel, pose: np.ndarray, camera: np.ndarray
     ) -> np.ndarray:
         """Where the object is visible, (H, W) of 0 and 1: the rendered segmentation, else the drawn model (A6)."""
-        path = self.segmentations / self.split / f"{name.replace('/', '/seg/')}.jpg"
+        path = self.mask_path(name)
         if not path.is_file():
-            return silhouette(model, pose, camera, size)
+            return ycb.silhouette(model, pose, camera, size)
         red, green, blue = np.moveaxis(regions.read_image(path), 2, 0)
         mask = ((blue > MASK_BLUE) & (green < MASK_OTHER) & (red < MASK_OTHER)).astype(np.uint8)
         return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)  # they are a quarter of the image's size
-
-
-def joints_cv(meta: dict[str, Any], name: str) -> np.ndarray:
-    """Joints (21, 3) m, CV frame, our joint order; InputError where the meta lacks them."""
-    return (_array(meta, "handJoints3D", (21, 3), name) @ GL_TO_CV)[MANO_TO_SIMPLE]
-
-
-def hand_pose(meta: dict[str, Any], name: str) -> np.ndarray:
-    """Pose (48,) rad, global orientation in the CV frame; InputError where the meta lacks it.
-
-    Turning the camera's axes turns the global orientation alone. MANO turns about its wrist, not its origin, so a
-    handTrans would change too; it is not needed here, for all targets are wrist-centred.
-    """
-    pose = _array(meta, "handPose", (48,), name).copy()
-    root, _ = cv2.Rodrigues(pose[:3])
-    pose[:3] = cv2.Rodrigues(GL_TO_CV @ root)[0][:, 0]
-    return pose
-
-
-def hand_betas(meta: dict[str, Any], name: str) -> np.ndarray:
-    """Betas (10,); InputError where the meta lacks them."""
-    return _array(meta, "handBeta", (10,), name)
-
-
-def object_pose(meta: dict[str, Any], name: str) -> np.ndarray:
-    """Object model to CV camera, (3, 4) m; InputError where the meta lacks it."""
-    rotation, _ = cv2.Rodrigues(_array(meta, "objRot", (3,), name))
-    return GL_TO_CV @ np.column_stack([rotation, _array(meta, "objTrans", (3,), name)])
-
-
-def silhouette(
-    model: ycb.ObjectModel, pose: np.ndarray, camera: np.ndarray, size: Sequence[int]
-) -> np.ndarray:  # fmt: skip
-    """The model's outline filled, (H, W) of 0 and 1; without a mesh, its points' convex hull. Ignores occlusion.
-
-    Args:
-        model: of the object.
-        pose: (3, 4) model to camera, m.
-        camera: (3, 3) intrinsics, px.
-        size: height and width of the mask.
-    """
-    vertices = model.vertices if model.faces is not None else model.points
-    px = np.rint(regions.project(vertices @ pose[:, :3].T + pose[:, 3], camera)).astype(np.int32)
-    mask = np.zeros((size[0], size[1]), np.uint8)
-    if model.faces is None:
-        cv2.fillConvexPoly(mask, cv2.convexHull(px), 1)
-        return mask
-    for triangle in px[model.faces]:  # one by one: fillPoly of all at once lets overlaps cancel out
-        cv2.fillConvexPoly(mask, triangle, 1)
-    return mask
 
 
 def _read_list(root: Path, split: str) -> list[str]:
@@ -276,20 +296,4 @@ def _read_list(root: Path, split: str) -> list[str]:
         inner = sorted(entry.name for entry in root.iterdir())[:8] if root.is_dir() else []
         content = f"found {', '.join(inner) or 'nothing'}" if root.is_dir() else "no such folder"
         raise InputError(f"no {path}: expected HO-3D's folder with {split}.txt and {split}/, {content}. {WHERE}")
-    names = path.read_text().split()
-    wrong = next((name for name in names if name.count("/") != 1 or ".." in name), None)
-    if not names or wrong is not None:
-        raise InputError(f"{path} must list one SEQUENCE/FRAME per line, found {wrong or 'nothing'}")
-    return names
-
-
-def _array(meta: dict[str, Any], key: str, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """One field as float64 of ``shape``; v2 and v3 differ in type and in flat or column form."""
-    value = meta.get(key)
-    array = np.asarray([] if value is None else value, dtype=np.float64)
-    if array.size != np.prod(shape):
-        raise InputError(
-            f"{name}: '{key}' must hold {shape} numbers, found {None if value is None else array.shape}; "
-            "fetch HO-3D again"
-        )
-    return array.reshape(shape)
+    return listing.read_frames(path)

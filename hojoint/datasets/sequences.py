@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from hojoint.config import CalibrateConfig
 from hojoint.datasets import regions
-from hojoint.datasets.ho3d import HO3D, joints_cv
+from hojoint.datasets.ho3d import HO3D
+from hojoint.datasets.ho3d_meta import joints_cv
 from hojoint.errors import InputError
 from hojoint.records import Clip, Frames
 

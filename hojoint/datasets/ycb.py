@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
+from hojoint.datasets import listing, regions
 from hojoint.errors import InputError
 
 _MESHES = ("textured_simple.obj", "textured_simple_2000.obj")
@@ -41,18 +44,35 @@ def load_models(root: str | Path) -> dict[str, ObjectModel]:
         InputError: no model exists, or a file is damaged or in millimetres; the message names it.
     """
     folder = Path(root)
-    models = sorted(path.parent for path in folder.glob("*/points.xyz"))
-    if not models:
+    return {name: load_model(folder / name) for name in names_in(folder)}
+
+
+def names_in(root: str | Path) -> list[str]:
+    """Names of the models under ``root``; InputError where there is none."""
+    folder = Path(root)
+    names = sorted(path.parent.name for path in folder.glob("*/points.xyz"))
+    if not names:
         raise InputError(
             f"no object models under {folder}: expected <name>/points.xyz (of the YCB-Video models), as in "
             f"{folder / '006_mustard_bottle' / 'points.xyz'}; set data.ho3d.object_models"
         )
-    return {path.name: _load_model(path) for path in models}
+    return names
 
 
-def _load_model(folder: Path) -> ObjectModel:
+def files_of(root: str | Path) -> list[Path]:
+    """The files of all models that shape a result: points and, where there is one, the mesh that is read."""
+    folders = sorted(path.parent for path in Path(root).glob("*/points.xyz"))
+    return [file for folder in folders for file in (folder / "points.xyz", *_mesh(folder)[:1])]
+
+
+def _mesh(folder: Path) -> list[Path]:
+    return [folder / name for name in _MESHES if (folder / name).is_file()]
+
+
+def load_model(folder: Path) -> ObjectModel:
+    """One model; InputError where a file is damaged or in millimetres."""
     points = _read_points(folder / "points.xyz")
-    files = [folder / name for name in _MESHES if (folder / name).is_file()]
+    files = _mesh(folder)
     vertices, faces = read_obj(files[0]) if files else (points, None)
     return object_model(points, vertices, faces)
 
@@ -100,12 +120,34 @@ def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return vertex_array, face_array
 
 
+def silhouette(
+    model: ObjectModel, pose: np.ndarray, camera: np.ndarray, size: Sequence[int]
+) -> np.ndarray:  # fmt: skip
+    """The model's outline filled, (H, W) of 0 and 1; without a mesh, its points' convex hull. Ignores occlusion.
+
+    Args:
+        model: of the object.
+        pose: (3, 4) model to camera, m.
+        camera: (3, 3) intrinsics, px.
+        size: height and width of the mask.
+    """
+    vertices = model.vertices if model.faces is not None else model.points
+    px = np.rint(regions.project(vertices @ pose[:, :3].T + pose[:, 3], camera)).astype(np.int32)
+    mask = np.zeros((size[0], size[1]), np.uint8)
+    if model.faces is None:
+        cv2.fillConvexPoly(mask, cv2.convexHull(px), 1)
+        return mask
+    for triangle in px[model.faces]:  # one by one: fillPoly of all at once lets overlaps cancel out
+        cv2.fillConvexPoly(mask, triangle, 1)
+    return mask
+
+
 def _read_points(path: Path) -> np.ndarray:
     try:
         points = np.array(
-            [line.split()[:3] for line in path.read_text().splitlines() if line.strip()], dtype=np.float64
+            [line.split()[:3] for line in listing.read_text(path).splitlines() if line.strip()], dtype=np.float64
         )
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path} must hold one 'x y z' per line: {error}") from None
     if points.ndim != 2 or points.shape[1] != 3 or len(points) < 4 or not np.isfinite(points).all():
         raise InputError(f"{path} must hold at least four lines 'x y z' of numbers, found shape {points.shape}")

@@ -1,0 +1,121 @@
+"""FreiHAND's images and label files against each other and against the hand model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hojoint.config import ManoConfig
+from hojoint.datasets import hand_checks, listing, regions
+from hojoint.datasets.findings import Audit, Fault
+from hojoint.datasets.freihand import VERSIONS, FreiHAND
+from hojoint.datasets.ho3d_checks import outside_faults, project
+from hojoint.datasets.listing import Progress
+from hojoint.errors import InputError
+from hojoint.hand.factory import hand_model
+
+NOTED_PX, REFUSED_PX = 2.0, 10.0  # between the root in px that the mano file holds and the projected joint 9, median
+NOTED_MM, REFUSED_MM = 3.0, 10.0  # between joints and those regressed from the vertices, median
+ROOT = 9
+
+
+def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progress: Progress | None) -> Audit:
+    """As ``audit.audit``, for a split of FreiHAND; labels are compared once for all versions of an image."""
+    faults = _file_faults(dataset)
+    labels = np.arange(len(dataset.cameras))
+    if frames is not None:
+        labels = np.array(listing.evenly(labels, frames))
+    names = [f"{label:08d}" for label in labels]
+    where = f"{dataset.root} {dataset.split}"
+    px = [project(dataset.joints[label], dataset.cameras[label]) for label in labels]
+    size = _size(dataset)
+    if size is not None:
+        faults += outside_faults("hand", names, px, [size] * len(labels), where)
+    faults += _root_faults(dataset, labels, px, where)
+    if mano is not None and dataset.mano is not None:
+        pose, betas = dataset.mano[labels, :48].copy(), dataset.mano[labels, 48:58]
+        pose[:, 3:] += hand_model(mano).hands_mean
+        labelled = hand_checks.Labelled(names, dataset.joints[labels], pose, betas)
+        fault = hand_checks.fault(labelled, mano, where, hand_checks.regressed)
+        faults += [] if fault is None else [fault]
+    if mano is not None and dataset.split == "evaluation":
+        faults += _vertex_faults(dataset, labels, mano, where)
+    if progress is not None:
+        progress(len(labels), len(labels))
+    counts = {
+        "labels": len(dataset.cameras),
+        "versions": len(dataset.versions),
+        "listed": len(dataset.listed),
+        "left_out": len(dataset.left_out),
+        "missing": len(dataset.missing_images()),
+        "used": len(dataset.names),
+        "compared": len(labels),
+    }
+    return Audit(f"FreiHAND {dataset.split} ({dataset.root})", counts, tuple(faults))
+
+
+def _file_faults(dataset: FreiHAND) -> list[Fault]:
+    """Missing images by version, and versions that are missing completely."""
+    faults = []
+    if (note := dataset.versions_note()) is not None:
+        kind = "versions_missing"
+        faults.append(Fault(kind, str(dataset.folder), len(VERSIONS) - len(dataset.versions), note, "", fatal=False))
+    for names, left_out in ((dataset.left_out, True), (dataset.missing_images(), False)):
+        if not names:
+            continue
+        sentence = dataset.missing_text(names)
+        remedy = (
+            "they are left out"
+            if left_out
+            else "fetch them again, or set data.freihand.missing=leave_out to drop and count them"
+        )
+        faults.append(Fault("image_missing", str(dataset.folder), len(names), sentence, remedy, fatal=not left_out))
+    return faults
+
+
+def _size(dataset: FreiHAND) -> tuple[int, int] | None:
+    """Width and height of the first readable image, px."""
+    for name in listing.evenly(dataset.names, 8):
+        try:
+            height, width = regions.read_image(dataset.image_path(name)).shape[:2]
+        except InputError:
+            continue  # its reader names it
+        return width, height
+    return None
+
+
+def _root_faults(dataset: FreiHAND, labels: np.ndarray, px: list[np.ndarray], where: str) -> list[Fault]:
+    """The mano file's root in px against K and xyz: label files of one version in one order agree."""
+    if dataset.mano is None:
+        return []
+    apart = np.linalg.norm(dataset.mano[labels, 58:60] - np.stack(px)[:, ROOT], axis=1)
+    middle = float(np.median(apart))
+    if not middle > NOTED_PX:
+        return []
+    sentence = (
+        f"{where}: the root joint in px of the mano file and joint {ROOT} of the xyz file, projected by K, are "
+        f"{middle:.0f} px apart (median)"
+    )
+    remedy = "the label files are of different versions or orders; fetch FreiHAND v2 again"
+    count = int((apart > NOTED_PX).sum())
+    return [Fault("labels_differ", where, count, sentence, remedy, fatal=middle > REFUSED_PX)]
+
+
+def _vertex_faults(dataset: FreiHAND, labels: np.ndarray, mano: ManoConfig, where: str) -> list[Fault]:
+    """True joints against those that the hand model's regressor finds in the true vertices."""
+    try:
+        joints, vertices = dataset.truth()
+    except InputError as error:
+        return [Fault("truth", where, 1, str(error), "")]
+    rows = np.flatnonzero(np.isin(dataset.rows, labels))
+    found = vertices[rows].astype(np.float64).transpose(0, 2, 1) @ hand_model(mano).J_regressor.T
+    wrist = found[:, :, 0]  # the regressor's joint 0 is the wrist
+    apart = 1000 * np.linalg.norm(wrist - joints[rows, 0], axis=1)
+    if not len(rows) or not (middle := float(np.median(apart))) > NOTED_MM:
+        return []
+    sentence = (
+        f"{where}: the wrist of the xyz file and that of the hand model in the verts file are {middle:.0f} mm apart "
+        "(median)"
+    )
+    remedy = "the files are of different versions or orders, or mano.path is another hand model"
+    count = int((apart > NOTED_MM).sum())
+    return [Fault("truth_differs", where, count, sentence, remedy, fatal=middle > REFUSED_MM)]

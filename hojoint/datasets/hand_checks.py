@@ -1,0 +1,114 @@
+"""Whether labelled joints are those of the hand model posed by the labels beside them, and if not, why.
+
+The answer is found by trying: the model as it is given, its mirror image (a left hand's file), and its poses read
+from a flat or from the mean hand. Only the joints of the skeleton count; for the tips see ``fingertips``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from hojoint.config import ManoConfig
+from hojoint.datasets.findings import Fault
+from hojoint.hand.factory import hand_model
+from hojoint.hand.layer import ManoLayer
+from hojoint.hand.model import HandModel
+
+# N frames.
+
+SKELETON = [0, 1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18, 19]  # of our 21 joints, those that are no tips
+NOTED_MM, REFUSED_MM = 3.0, 10.0  # mean error; real labels fit their MANO to 0.1 mm, FreiHAND's first edition to 6 mm
+BATCH = 512  # hands posed at once
+EXPLAINS = 0.4  # another reading explains the labels if it leaves at most this share of the error
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Labels of N hands, in one frame, metres and radians."""
+
+    names: list[str]
+    joints: np.ndarray  # (N, 21, 3)
+    pose: np.ndarray  # (N, 48)
+    betas: np.ndarray  # (N, 10)
+
+
+Pose = Callable[[HandModel, bool, np.ndarray, np.ndarray], np.ndarray]
+"""(model, flat hand, pose (N, 48), betas (N, 10)) -> joints (N, 21, 3) m."""
+
+
+def kinematic(model: HandModel, flat: bool, pose: np.ndarray, betas: np.ndarray) -> np.ndarray:
+    """Joints of the skeleton, as HO-3D labels them; the tips are those of any set."""
+    layer = ManoLayer(model, flat_hand_mean=flat)
+    return layer(torch.from_numpy(pose).float(), torch.from_numpy(betas).float()).joints.numpy().astype(np.float64)
+
+
+def regressed(model: HandModel, flat: bool, pose: np.ndarray, betas: np.ndarray) -> np.ndarray:
+    """Joints regressed from posed vertices, as FreiHAND labels them; its poses are relative to the mean hand."""
+    layer = ManoLayer(model, flat_hand_mean=flat, fingertips="freihand")
+    vertices = layer(torch.from_numpy(pose).float(), torch.from_numpy(betas).float()).vertices
+    return layer.regressed_joints(vertices).numpy().astype(np.float64)
+
+
+def fault(labelled: Labelled, config: ManoConfig, where: str, pose: Pose) -> Fault | None:
+    """A fault where the hand model does not make the labelled joints; None where it does, or without labels.
+
+    Args:
+        labelled: the hands, with poses as training reads them.
+        config: names the hand model.
+        where: the data set's folder.
+        pose: which joints the set labels.
+    """
+    if not labelled.names:
+        return None
+    model, flat = hand_model(config), config.flat_hand_mean
+    errors = _errors_mm(labelled, model, flat, pose)
+    bad, mean = int((errors > NOTED_MM).sum()), float(errors.mean())
+    if not bad:
+        return None
+    many = f"{bad} of {len(errors)} frames"
+    hand = config.path or "the stand-in hand"
+    found = f"{where}: labelled joints differ from {hand}, posed by the labels, by {mean:.1f} mm on average ({many})"
+    if mean <= REFUSED_MM:
+        row = int(errors.argmax())
+        remedy = f"the worst is {labelled.names[row]} with {errors[row]:.1f} mm; look at it with jobs.doctor"
+        return Fault("hand_differs", where, bad, found, remedy, fatal=False)
+    mirrored = float(_errors_mm(labelled, _mirrored(model), flat, pose).mean())
+    other = float(_errors_mm(labelled, model, not flat, pose).mean())
+    if mirrored < EXPLAINS * mean and mirrored <= other:
+        cause = (
+            f"its mirror image fits to {mirrored:.1f} mm, so mano.path is a left hand's model, or these are labels of "
+            "left hands"
+        )
+        return Fault("hand_mirrored", where, bad, f"{found}; {cause}", "set mano.path to MANO_RIGHT.pkl")
+    if other < EXPLAINS * mean:
+        cause = f"with mano.flat_hand_mean={str(not flat).lower()} they fit to {other:.1f} mm"
+        return Fault("hand_mean", where, bad, f"{found}; {cause}", f"set mano.flat_hand_mean={str(not flat).lower()}")
+    remedy = "set mano.path to the MANO file that made the labels (MANO_RIGHT.pkl)"
+    return Fault("hand_other", where, bad, f"{found}, so another hand model made the labels", remedy)
+
+
+def _errors_mm(labelled: Labelled, model: HandModel, flat: bool, pose: Pose) -> np.ndarray:
+    """Mean distance of the skeleton's joints, wrist on wrist, (N,) mm."""
+    out = []
+    for start in range(0, len(labelled.names), BATCH):
+        part = slice(start, start + BATCH)
+        posed = pose(model, flat, labelled.pose[part], labelled.betas[part])[:, SKELETON]
+        known = labelled.joints[part][:, SKELETON]
+        difference = (posed - posed[:, :1]) - (known - known[:, :1])
+        out.append(1000 * np.linalg.norm(difference, axis=-1).mean(1))
+    return np.concatenate(out)
+
+
+def _mirrored(model: HandModel) -> HandModel:
+    """The other hand: every x is negated. Corrections by pose are left out; they do not move the skeleton."""
+    flip = np.array([-1.0, 1.0, 1.0])
+    return replace(
+        model,
+        v_template=model.v_template * flip,
+        shapedirs=model.shapedirs * flip[:, None],
+        posedirs=np.zeros_like(model.posedirs),
+    )

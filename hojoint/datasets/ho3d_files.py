@@ -1,0 +1,129 @@
+"""Which files of a listed HO-3D split exist: folders are listed once, no image is opened."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hojoint.datasets import ho3d_meta, listing
+from hojoint.datasets.findings import Fault
+from hojoint.errors import InputError
+from hojoint.hand.pickles import load_restricted
+
+SUFFIXES = (".png", ".jpg")  # v2, v3
+REASONS = {
+    "sequence_missing": "sequence that is missing completely",
+    "image_missing": "image missing or empty",
+    "meta_missing": "meta file missing or empty",
+    "meta_empty": "meta file without annotation",
+}
+"""Why a listed frame cannot be used."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence3D:
+    """The files of one sequence: name -> bytes."""
+
+    images: dict[str, int]
+    metas: dict[str, int]
+
+
+class Files:
+    """The files of a split, by sequence."""
+
+    def __init__(self, root: Path, split: str, names: Iterable[str]) -> None:
+        """List the folders of every sequence that ``names`` mention."""
+        self.root, self.split = root, split
+        sequences = dict.fromkeys(name.partition("/")[0] for name in names)
+        self.sequences = {name: self._sequence(root / split / name) for name in sequences}
+
+    def image(self, name: str) -> tuple[Path, int]:
+        """Path and bytes of a frame's image; v2's suffix and 0 where there is none."""
+        sequence, frame = name.split("/")
+        folder, there = self.root / self.split / sequence / "rgb", self.sequences[sequence].images
+        found = next((frame + suffix for suffix in SUFFIXES if there.get(frame + suffix)), frame + SUFFIXES[0])
+        return folder / found, there.get(found, 0)
+
+    def meta(self, name: str) -> tuple[Path, int]:
+        """Path and bytes of a frame's annotation; 0 where there is none."""
+        sequence, frame = name.split("/")
+        file = f"{frame}.pkl"
+        return self.root / self.split / sequence / "meta" / file, self.sequences[sequence].metas.get(file, 0)
+
+    def missing(self, names: Iterable[str]) -> dict[str, str]:
+        """Frame -> reason, of the frames that lack a file."""
+        out = {}
+        for name in names:
+            sequence = self.sequences[name.partition("/")[0]]
+            if not sequence.images and not sequence.metas:
+                out[name] = "sequence_missing"
+            elif not self.image(name)[1]:
+                out[name] = "image_missing"
+            elif not self.meta(name)[1]:
+                out[name] = "meta_missing"
+        return out
+
+    def unannotated(self, names: Sequence[str]) -> dict[str, str]:
+        """Frame -> reason, of the frames whose annotation is None. Every meta file is read, few are unpickled."""
+
+        def empty(data: bytes) -> bool:
+            if not ho3d_meta.may_lack_values(data, self.split):
+                return False
+            try:
+                fault = ho3d_meta.fault_of(load_restricted(data), self.split)
+            except InputError:  # damaged: its reader refuses it by name
+                return False
+            return fault is not None and fault[0] == "meta_empty"
+
+        answers = listing.read_all([self.meta(name)[0] for name in names], empty)
+        return {name: "meta_empty" for name, answer in zip(names, answers, strict=True) if answer}
+
+    @staticmethod
+    def _sequence(folder: Path) -> Sequence3D:
+        return Sequence3D(listing.sizes_in(folder / "rgb"), listing.sizes_in(folder / "meta"))
+
+
+def faults(missing: dict[str, str], listed: Sequence[str], split: str, *, left_out: bool) -> list[Fault]:
+    """One fault per reason and sequence; no cause to refuse where the frames are left out."""
+    sizes: dict[str, int] = defaultdict(int)
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in listed:
+        sequence = name.partition("/")[0]
+        sizes[sequence] += 1
+        if name in missing:
+            groups[missing[name], sequence].append(name)
+    out = []
+    for (kind, sequence), names in groups.items():
+        many = f"{len(names)} of {sizes[sequence]} listed frames"
+        if kind == "sequence_missing":
+            found = f"the sequence {sequence} is missing completely ({many} of {split}.txt)"
+        else:
+            found = f"{sequence}: {many} have no usable file ({REASONS[kind]}), the first is {names[0]}"
+        remedy = "they are left out" if left_out else _remedy(kind, split, sequence)
+        out.append(Fault(kind, sequence, len(names), found, remedy, fatal=not left_out))
+    return out
+
+
+def summary(missing: dict[str, str], listed: Sequence[str], split: str) -> str:
+    """One sentence with all numbers: how many frames, for which reasons, in which sequences."""
+    counts: dict[str, int] = defaultdict(int)
+    for reason in missing.values():
+        counts[reason] += 1
+    reasons = ", ".join(f"{count} {REASONS[reason]}" for reason, count in counts.items())
+    sequences = list(dict.fromkeys(name.partition("/")[0] for name in missing))
+    some = ", ".join(sequences[:6]) + (f" and {len(sequences) - 6} more" if len(sequences) > 6 else "")
+    return (
+        f"{len(missing)} of the {len(listed)} frames of {split}.txt cannot be used ({reasons}; in {some}; the first is "
+        f"{next(iter(missing))})"
+    )
+
+
+def _remedy(kind: str, split: str, sequence: str) -> str:
+    drop = "set data.ho3d.missing=leave_out to drop and count them"
+    if kind == "sequence_missing":
+        return f"unpack it as {split}/{sequence}, or {drop}"
+    if kind == "meta_empty":
+        return f"take the {split}.txt of this version of the data, or {drop}"
+    return f"fetch the sequence again, or {drop}"
