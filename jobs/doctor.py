@@ -1,0 +1,134 @@
+"""python -m jobs.doctor SET=PLACE [SET=PLACE ...] [output=DIR_OR_S3_URI] [key=value ...] [--dry-run]
+
+Checks data sets before anything runs on them. Sets:
+  ho3d=DIR        HO-3D v2 or v3 (data.ho3d.root)
+  freihand=DIR    FreiHAND v2 (data.freihand.root)
+  objects=DIR     object models (data.ho3d.object_models)
+  mano=FILE       MANO_RIGHT.pkl, .npz or their folder (mano.path)
+  videos=DIR      videos, a folder or s3://bucket/prefix (videos.root)
+  boxes=FILE      boxes of their hands and objects (videos.boxes)
+  pseudo=URI      output of jobs.pseudo_label or jobs.refilter (data.pseudo.labels)
+  checkpoint=FILE a network of this program or the authors' (evaluate.checkpoint)
+Prints a report per set: counts beside the published ones, faults with numbers and remedies. With an output it also
+writes doctor.html, doctor.json and <set>_sheet.jpg, overlays to look at. Exit code 0: each set is healthy, or
+incomplete but usable in the way that its report names. 2: a set is unusable.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from cluster import label_checks, video_checks
+from cluster.store import open_store, read_uri
+from hojoint.config import Config
+from hojoint.errors import InputError
+from hojoint.evaluation import set_checks
+from hojoint.report import health
+from hojoint.report.health import Checked
+from jobs import command
+
+SETS = {
+    "ho3d": "data.ho3d.root",
+    "freihand": "data.freihand.root",
+    "objects": "data.ho3d.object_models",
+    "mano": "mano.path",
+    "videos": "videos.root",
+    "boxes": "videos.boxes",
+    "pseudo": "data.pseudo.labels",
+    "checkpoint": "evaluate.checkpoint",
+}
+"""Word of the command line -> the setting that it stands for."""
+EVERY_S = 5.0  # between two lines of progress
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Check every set that the settings name."""
+    checks = checks_of(config)
+    if not checks:
+        raise InputError(f"nothing to check: give one or more of {', '.join(f'{name}=PLACE' for name in SETS)}")
+    if config.output is not None:
+        command.output_of(config, "DIR")
+    if dry_run:
+        print(f"would check {', '.join(checks)}")
+        return
+    results: list[Checked] = []
+    for check in checks.values():
+        for checked in check(Announced()):
+            print(health.text(checked), flush=True)
+            results.append(checked)
+    if config.output is not None:
+        _write(config.output, results)
+    unusable = [checked for checked in results if checked.verdict == health.UNUSABLE]
+    if unusable:
+        raise InputError("; ".join(f"{checked.name} is {checked.sentence}" for checked in unusable))
+
+
+def checks_of(config: Config) -> dict[str, Callable[[video_checks.Progress], list[Checked]]]:
+    """What the settings name -> the function that checks it."""
+    out: dict[str, Callable[[video_checks.Progress], list[Checked]]] = {}
+    if config.mano.path is not None:
+        out["mano"] = lambda progress: set_checks.mano(config, progress)
+    if config.data.ho3d.object_models is not None:
+        out["objects"] = lambda progress: set_checks.objects(config, progress)
+    if config.data.ho3d.root is not None:
+        out["ho3d"] = lambda progress: set_checks.ho3d(config, progress)
+    if config.data.freihand.root is not None or config.data.freihand.evaluation_root is not None:
+        out["freihand"] = lambda progress: set_checks.freihand_sets(config, progress)
+    if config.videos.root is not None or config.videos.boxes is not None:
+        out["videos"] = lambda progress: video_checks.check(config, progress)
+    if config.data.pseudo.labels is not None:
+        out["pseudo"] = lambda progress: [label_checks.check(config)]
+    if (place := config.evaluate.checkpoint) is not None:
+        out["checkpoint"] = lambda progress: [_network(config, place)]
+    return out
+
+
+def _network(config: Config, place: str) -> Checked:
+    try:
+        data = read_uri(place) if "://" in place else place
+    except InputError as error:
+        return health.failed("checkpoint", place, error)
+    return set_checks.network(config, data, place)
+
+
+class Announced:
+    """Prints how far a long check is, now and then, to stderr."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + EVERY_S
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + EVERY_S
+            print(f"{what}: {done:,}{f' of {total:,}' if total else ''}", file=sys.stderr, flush=True)
+
+
+def _write(output: str, results: Sequence[Checked]) -> None:
+    store = open_store(output)
+    for checked in results:
+        if checked.sheet is not None:
+            store.put(health.sheet_name(checked), checked.sheet)
+    store.put("doctor.json", json.dumps([health.as_json(checked) for checked in results], indent=1).encode())
+    store.put("doctor.html", health.render(results).encode())
+    print(f"report: {store.uri('doctor.html')}")
+
+
+def named(argv: Sequence[str]) -> list[str]:
+    """The command line with the words of ``SETS`` replaced by the settings that they stand for."""
+    out = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        out.append(f"{SETS[name]}={value}" if equals and name in SETS else word)
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run(job, __doc__, named(sys.argv[1:] if argv is None else argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
