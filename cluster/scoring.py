@@ -44,6 +44,7 @@ class Result:
 
     scores: dict[str, Any]
     predictions: Predictions  # at the true wrists, with the key points that the data set defines
+    listed: int  # images of the set; more than predictions where data.*.missing leaves some out
     examples: list[Example]
     attention: list[np.ndarray]  # (H, W, 3) uint8 RGB, of the first examples
 
@@ -74,6 +75,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
                 results = {}
                 for domain in evaluation.domains_of(config):
                     dataset = evaluation.open_domain(domain, merged)
+                    dataset.refuse_missing()
                     if domain not in truth:
                         truth[domain] = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
                     results[domain] = _evaluate(merged, network, domain, dataset, truth[domain], examiners, progress)
@@ -170,10 +172,12 @@ def _evaluate(
     predictions = engine.joined([predicted for predicted, _ in parts])
     errors = metrics.merge([judged for _, judged in parts])
     models = dataset.models if isinstance(dataset, HO3D) else None
+    judged_alone = {"left_out": len(dataset.left_out)} if dataset.left_out else {}
     shown = example_rows(len(dataset), config.evaluate.examples)
     return Result(
-        scores=evaluation.scores(predictions, errors, models, domain),
+        scores=evaluation.scores(predictions, errors, models, domain) | judged_alone,
         predictions=predictions,
+        listed=len(dataset.listed),
         examples=make_examples(dataset, shown, predictions, errors, models, config),
         attention=attention_tiles(network, dataset, shown[:ATTENTION], config) if models else [],
     )

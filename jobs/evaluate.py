@@ -33,7 +33,7 @@ from hojoint.hand.factory import hand_model
 from hojoint.model import checkpoint
 from hojoint.report import album, draw
 from hojoint.report import tables as report_tables
-from jobs import command, printing
+from jobs import command, printing, sets
 
 SPACE = 4  # examples drawn in 3D
 
@@ -61,6 +61,8 @@ def job(config: Config, dry_run: bool) -> None:
         print(f"{'network':<10} {path}, weights {sha256[:12]}")
         _describe(domains, merged)
         return
+    for domain in domains:
+        sets.check(evaluation.open_domain(domain, merged), merged)
     for table in report_tables.comparison(measure([config])):
         rows = [(row["label"], row["cells"][0]["text"]) for row in table["rows"]]
         print(f"{table['title']}, {table['note']}\n{printing.table(('', config.name), rows)}")
@@ -78,6 +80,7 @@ def _describe(domains: Sequence[evaluation.Domain], config: Config) -> None:
     """Print the data sets and what the actors take of the cluster; ``config`` holds the checkpoint's own settings."""
     for domain in domains:
         dataset = evaluation.open_domain(domain, config)
+        sets.check(dataset, config, complete=True)
         print(f"{domain:<10} {len(dataset)} images")
         if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, config.mano)) is not None:
             print(f"note: {note}")
@@ -116,7 +119,12 @@ def _write(
         store.put(f"{config.name}_{domain}_pck.png", album.pck_picture(result.scores["pck"]).data)
         for number, example in enumerate(result.examples[:SPACE]):
             store.put(f"{config.name}_{domain}_3d_{number}.png", album.space_picture(example, faces).data)
-        if config.evaluate.write_predictions:
+        if config.evaluate.write_predictions and len(result.predictions.names) < result.listed:
+            print(
+                f"note: no {config.name}_{domain}_pred.json is written: it needs an entry for each of {result.listed} "
+                f"listed images, and {result.listed - len(result.predictions.names)} are left out"
+            )
+        elif config.evaluate.write_predictions:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "pred.json"
                 submission_files.write_submission(path, result.predictions.joints, result.predictions.vertices, domain)

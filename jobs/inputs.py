@@ -3,8 +3,8 @@
 The inputs are the synthetic world or the user's own data. A finished stage notes the digests of the data behind it, so
 that a change is noticed although no setting changed. A digest names content: data may be copied or mounted elsewhere,
 so paths and file times do not count. It must be cheap, so large files are not read through: a labelled set is its list,
-its labels and sixteen images, as in its reader's ``fingerprint``; a video is its name, its boxes and the size of its
-file. What the synthetic world draws is named by its settings.
+its labels, its object models, names and sizes of all images, and sixteen images, as in its reader's ``fingerprint``; a
+video is its name, its boxes and the size of its file. What the synthetic world draws is named by its settings.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import scores as evaluation
 from hojoint.synthetic import write
+from jobs import sets
 
 DIGITS = 12
 TRUTH = ("evaluation_xyz.json", "evaluation_verts.json")
@@ -96,7 +97,8 @@ class Inputs:
         """
         if not self.own:
             return dict.fromkeys(labelled_sets(self._given), self.world)
-        return self._training_data.fingerprints()
+        digests = self._training_data.fingerprints()
+        return {name: digest for name, digest in digests.items() if name != training_data.HAND}  # see ``hand``
 
     @cached_property
     def measured(self) -> dict[str, str]:
@@ -145,6 +147,17 @@ class Inputs:
             for name, path in files.items()
             if path is not None
         }
+
+    def check(self, *, complete: bool) -> None:
+        """Check the given sets against themselves and print notes (``sets.check``); ``complete``: all of their labels.
+
+        Raises:
+            InputError: files are missing, or labels contradict each other.
+        """
+        given = self._training_data.sets if self.own else ()
+        measured = (dataset for dataset in self._evaluation_sets.values() if dataset is not None)
+        for dataset in (*given, *measured):
+            sets.check(dataset, self._config, complete=complete)
 
     def describe(self) -> Iterator[str]:
         """Lines for a dry run: what the given data hold, or where the synthetic world lies."""

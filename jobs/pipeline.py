@@ -43,6 +43,8 @@ def job(config: Config, dry_run: bool) -> None:
         print(
             f"note: {', '.join(unknown)} ran under an earlier version, which did not note all data; these stay as made"
         )
+    if todo:
+        stages[0].inputs.check(complete=dry_run)  # before hours of work, not when a stage reads them
     if dry_run:
         _print_plan(config, stages, todo)
         return

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from cluster.labelling.units import LABELLING
 from cluster.session import Need
 from cluster.store import Store
+from cluster.training.data import EDITION
 from cluster.training.run import NOT_RESULT
 from hojoint import config as settings
 from hojoint.config import Config, LabellingConfig
@@ -113,7 +114,7 @@ class Stage(ABC):
             listed = "\n  ".join(changes[:8])
             raise InputError(
                 f"{store.root} holds a run whose stage '{self.name}' was made with different settings or data "
-                f"({len(changes)} differences):\n  {listed}\nGive another output, or remove that one"
+                f"({len(changes)} differences):\n  {listed}\nGive another output, or remove that one{_age(marker)}"
             )
         return not changes and all(store.exists(key) for key in self.products())
 
@@ -122,6 +123,7 @@ class Stage(ABC):
         marker = {
             "settings": self.settings(),
             "data": self.data(),
+            "edition": EDITION,
             "inputs": {name: made(name, store) for name in self.needs},
             "seconds": round(seconds, 2),
             "made": settings.digest(self.settings(), time.time()),
@@ -161,6 +163,16 @@ class Stage(ABC):
         inputs = {name: made(name, store) for name in self.needs}
         changed = [name for name in {**marker["inputs"], **inputs} if marker["inputs"].get(name) != inputs.get(name)]
         return lines + [f"result of {name}: made again since, or not used before" for name in changed]
+
+
+def _age(marker: Mapping[str, Any]) -> str:
+    """A sentence about markers of earlier versions, whose digests of data are others for the same data."""
+    if "data" not in marker or marker.get("edition") == EDITION:
+        return ""
+    return (
+        ". It was made by an earlier version, whose digests of the data covered less: whether only the digests differ "
+        "cannot be told"
+    )
 
 
 def made(name: str, store: Store) -> str | None:

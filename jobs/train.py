@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from cluster import session
 from cluster.store import open_store
 from cluster.training import run as training
+from cluster.training.data import HAND
 from hojoint.config import Config
 from hojoint.datasets import fingertips
+from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
-from jobs import command
+from jobs import command, sets
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -35,9 +37,11 @@ def work(config: Config, dry_run: bool) -> None:
     output = command.output_of(config, "runs/teacher")
     if "ho3d" in config.train.datasets:
         reader = HO3D(config.data.ho3d, "train", config.crop)
-        for note in (fingertips.advice(reader, config.mano), reader.advice()):
-            if note is not None:
-                print(f"note: {note}")
+        sets.check(reader, config, complete=dry_run)
+        if (note := fingertips.advice(reader, config.mano)) is not None:
+            print(f"note: {note}")
+    if "freihand" in config.train.datasets:
+        sets.check(FreiHAND(config.data.freihand, "train", config.crop), config, complete=dry_run)
     if dry_run:
         _describe(config, output)
         return
@@ -58,7 +62,7 @@ def work(config: Config, dry_run: bool) -> None:
 def _describe(config: Config, output: str) -> None:
     planned = training.plan_job(config)
     for name, facts in planned.parents["data"].items():
-        print(f"data set {name}: {facts}")
+        print(f"{name}: {facts[:12]}" if name == HAND else f"data set {name}: {facts}")
     for name in ("teacher", "labels", "init_checkpoint"):
         if name in planned.parents:
             print(f"{name}: {planned.parents[name]}")

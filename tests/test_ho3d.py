@@ -85,8 +85,8 @@ def test_without_a_segmentation_the_model_is_drawn(world, tmp_path):
     assert (made & seen).sum() > 0.95 * seen.sum()
     assert (made != seen).any()
     assert reader.fingerprint() != given_reader.fingerprint()
-    assert given_reader.advice() is None
-    assert f"no {tmp_path}/HO3D_segmentations_rendered" in reader.advice()
+    assert given_reader.advice() == ()
+    assert f"no {tmp_path}/HO3D_segmentations_rendered" in reader.advice()[0]
 
 
 def test_configured_segmentations_must_exist_and_be_complete(world, tmp_path):

@@ -8,6 +8,7 @@ here: who works on a unit.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,10 +106,20 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, videos: I
 
 
 def hand_digest(config: Config) -> str:
-    """Names the hand model by its contents: its file may move."""
+    """Names the hand model by the contents of all its arrays: its file may move."""
     model = hand_model(config.mano)
+    return _digest([getattr(model, item.name) for item in dataclasses.fields(model)])
+
+
+def _digest_before(config: Config) -> str:
+    """The digest of earlier versions, by which stored labels are still known."""
+    model = hand_model(config.mano)
+    return _digest([model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights])
+
+
+def _digest(arrays: Iterable[np.ndarray]) -> str:
     state = hashlib.sha256()
-    for array in (model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights):
+    for array in arrays:
         state.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())
     return state.hexdigest()
 
@@ -116,7 +127,7 @@ def hand_digest(config: Config) -> str:
 def check_hand(run: Mapping[str, Any], config: Config, root: str) -> None:
     """Raise InputError if ``config`` names another hand model than the labelling run at ``root`` used."""
     used = run["fingerprint"].get("hand_model")
-    if used is not None and used != hand_digest(config):
+    if used is not None and used not in (hand_digest(config), _digest_before(config)):
         given = config.mano.path or "the stand-in hand"
         raise InputError(
             f"the labels at {root} are poses of another hand model than {given}; set mano.path to the one of their run"

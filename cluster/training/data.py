@@ -23,6 +23,10 @@ from hojoint.training.batches import Cached, ConcatSamples, Samples
 
 OBJECTS = " objects"
 """Ends the name of the digest of a set's object models and segmentations."""
+HAND = "hand model"
+"""Name of the digest of the hand model among those of a run."""
+EDITION = 2
+"""Of the digests: another number means that they cover other parts of the data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,7 @@ class TrainingData:
     names: tuple[str, ...]
     sets: tuple[Any, ...]  # batches.Samples with a fingerprint
     pseudo: int  # samples that are pseudo-labelled
+    hand: str  # digest of the hand model, which poses the labels and makes the loss
 
     @property
     def labelled(self) -> int:
@@ -41,13 +46,17 @@ class TrainingData:
         return sum(len(samples) for samples in self.sets)
 
     def fingerprints(self) -> dict[str, str]:
-        """The size and digest of each set, by name, and of HO-3D's objects: other data have others."""
-        out = {}
+        """The size and digest of each set, by name, of HO-3D's objects and of the hand: other data have others."""
+        out = {HAND: self.hand}
         for name, samples in zip(self.names, self.sets, strict=True):
             out[name] = f"{len(samples)} samples {samples.fingerprint()}"
             if isinstance(samples, HO3D):
                 out[f"{name}{OBJECTS}"] = samples.objects_fingerprint()
         return out
+
+    def notes(self) -> list[str]:
+        """What the user should know about the sets: what is left out, drawn or absent."""
+        return [note for samples in self.sets if hasattr(samples, "advice") for note in samples.advice()]
 
     def union(self, *, cached: bool, threads: int) -> ConcatSamples:
         """All samples under one numbering; ``cached`` reads them into memory now."""
@@ -67,9 +76,11 @@ def open_data(config: Config) -> TrainingData:
     for name, samples in zip(names, sets, strict=True):
         if len(samples) == 0:
             raise InputError(f"the data set '{name}' of train.datasets has no samples; check data.{name}")
+        if isinstance(samples, HO3D | FreiHAND):
+            samples.refuse_missing()
         samples[0]
     pseudo = len(sets[names.index("pseudo")]) if "pseudo" in names else 0
-    return TrainingData(names, sets, pseudo)
+    return TrainingData(names, sets, pseudo, units.hand_digest(config))
 
 
 def labels_of(config: Config) -> dict[str, str]:

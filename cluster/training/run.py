@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from cluster.labelling.units import differences
 from cluster.progress import Board, Progress, State
 from cluster.session import Need
 from cluster.store import Store, open_store
-from cluster.training.data import OBJECTS, TrainingData, labels_of, open_data
+from cluster.training.data import EDITION, TrainingData, labels_of, open_data
 from cluster.training.worker import FILE, start_from, work
 from hojoint import config as settings
 from hojoint.config import Config
@@ -38,6 +38,7 @@ from hojoint.training.schedule import Schedule
 FACTS = "training.json"  # written last: where it exists, the run is complete
 RUNS = "runs"
 RESULT_SETTINGS = ("seed", "model", "mano", "crop", "augment", "loss")
+EDITION_NAME = "data.edition"
 NOT_RESULT = {"loader_processes", "cache", "checkpoint_every_epochs"}  # of 'train': how, not what
 
 
@@ -86,8 +87,9 @@ def plan_job(config: Config) -> TrainingJob:
     parents: dict[str, Any] = labels_of(config) if data.pseudo else {}
     identity: dict[str, Any] = {f"parents.{name}": value for name, value in parents.items()}
     parents["data"] = data.fingerprints()
-    identity |= {f"data.{name}": value for name, value in parents["data"].items()}
+    identity |= {f"data.{name}": value for name, value in parents["data"].items()} | {EDITION_NAME: EDITION}
     tree = settings.to_tree(config)
+    del tree["mano"]["path"]  # the hand model counts by its content
     tree["train"] = {key: value for key, value in tree["train"].items() if key not in NOT_RESULT}
     tree["train"]["init_checkpoint"] = _init_checksum(config)
     if tree["train"]["init_checkpoint"] is not None:
@@ -134,14 +136,20 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         return None
     facts = json.loads(store.get(FACTS))
     stored, identity = settings.renamed(facts["identity"]), json.loads(json.dumps(job.identity))
-    # Runs of earlier versions did not note the objects.
-    compared = {name: value for name, value in identity.items() if name in stored or not name.endswith(OBJECTS)}
-    different = differences(stored, compared)
-    if different:
+    earlier = stored.get(EDITION_NAME) != EDITION
+    if earlier:
+        stored, identity = _without_data(stored), _without_data(identity)
+    if different := differences(stored, identity):
         listed = "\n  ".join(different[:8])
         raise InputError(
             f"{store.root} holds a network that was trained with different settings or data ({len(different)} "
             f"differences):\n  {listed}\nGive another output, or remove that one"
+        )
+    if earlier:
+        raise InputError(
+            f"{store.root} holds a network that an earlier version trained with these settings. Its digests of the "
+            "data covered less, so it cannot be told whether the data are the same. Use its checkpoint.pt as it is, "
+            "or give another output"
         )
     if not store.exists(FILE):
         raise InputError(f"{store.root} has {FACTS} but no {FILE}; remove {FACTS} to train again")
@@ -154,6 +162,11 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         seconds=facts["seconds"],
         reused=True,
     )
+
+
+def _without_data(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without what an earlier version noted of the data in another way."""
+    return {name: value for name, value in identity.items() if not name.startswith("data.") and name != "mano.path"}
 
 
 def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:

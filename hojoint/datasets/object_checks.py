@@ -20,7 +20,7 @@ from hojoint.errors import InputError
 
 NOTED_MM, REFUSED_MM = 3.0, 10.0  # of a box's side; a decimated mesh and its points differ by less than 1 mm
 REFUSED_SHARE = 0.05  # of an object's frames
-CENTRED_MM = 30.0  # between a model's origin and the centre of its box; those of YCB-Video have up to 20 mm
+CENTRED_MM = 50.0  # between a model's origin and the centre of its box; those of YCB-Video have up to 29 mm
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,8 +78,11 @@ class PseudoLabelled:
         )
 
     def fingerprint(self) -> str:
-        """Twelve hex digits that tell these labels from others; they cover all names and numbers."""
+        """Twelve hex digits that tell these labels from others; they cover all names, numbers and images."""
         digest = hashlib.sha256("\n".join(self.names).encode())
+        digest.update(self.flipped.tobytes())
+        for row in self.order:
+            digest.update(hashlib.sha256(self.images[int(row)].as_buffer()).digest())
         for name in sorted(self.columns):
             digest.update(np.ascontiguousarray(self.columns[name], dtype=np.float32).tobytes())
         return digest.hexdigest()[:12]
