@@ -1,9 +1,10 @@
 """python -m jobs.pseudo_label videos.root=DIR videos.boxes=FILE_OR_DIR teacher.checkpoint=FILE output=DIR_OR_S3_URI
 
 Labels videos with a trained teacher (Sec. 5.1). Every frame with a hand box is predicted in eight views; seven rules
-keep it or reject it. videos.root holds <id>.webm or <id>.mp4, videos.boxes Something-Else JSON. Under the output:
-run.json, commits/, predictions/, pseudo_labels/, quarantine/, report.json. The same command resumes a run that was
-stopped, whatever the cause. The number of Teacher actors is cluster.teachers.
+keep it or reject it. videos.root holds <id>.webm or <id>.mp4; videos.boxes is Something-Else JSON, a CSV or Parquet
+table, or 100DOH's JSON (docs/boxes.md). Under the output: run.json, commits/, predictions/, pseudo_labels/,
+quarantine/, report.json. The same command resumes a run that was stopped, whatever the cause. The number of Teacher
+actors is cluster.teachers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from cluster.labelling import run as labelling
 from hojoint.config import Config
-from jobs import command
+from jobs import command, nothing_kept
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -31,6 +32,9 @@ def job(config: Config, dry_run: bool) -> None:
     except labelling.BudgetExceeded as error:
         raise command.RunFailed(str(error)) from None
     print(summary(report))
+    note = nothing_kept.note(report, labelling.open_output(config), config)
+    if note is not None:
+        print(f"note: {note}")
 
 
 def summary(report: Mapping[str, Any]) -> str:

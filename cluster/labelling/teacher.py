@@ -30,12 +30,13 @@ from cluster.labelling.results import Pixels, UnitResult
 from cluster.labelling.units import Unit, Video
 from cluster.store import open_store, read_uri
 from hojoint.config import Config
+from hojoint.datasets.box_checks import misfit
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import labels, tta
 from hojoint.labelling.video import Decoded
 from hojoint.model import checkpoint
-from hojoint.records import Clip, Frames, PseudoLabels
+from hojoint.records import Clip, Footage, Frames, PseudoLabels
 
 FRAMES_PER_VIDEO = 40  # about, in Something-Something; only sizes groups
 MAX_GROUP = 16  # videos decoded and held at once, about 14 MB each
@@ -155,7 +156,7 @@ class Teacher:
                     result.counts.decoded += len(answer.numbers)
                     decoded.append((video, answer))
             result.seconds["waiting_for_frames"] += time.perf_counter() - began
-            self._predict([with_pixels(*pair, self._job.config) for pair in decoded], result)
+            self._predict([with_pixels(*pair, self._job.config) for pair in decoded if fits(*pair, result)], result)
             in_progress.difference_update(video.video_id for video in group)
             self._progress(*result.counts.since(before))
 
@@ -220,6 +221,15 @@ def request_of(video: Video) -> Request:
     """What the decoder is asked for: every frame of the video that one of its clips holds."""
     numbers = np.unique(np.concatenate([clip.frames for clip in video.clips]))
     return Request(video.video_id, video.path, numbers, max(clip.annotated_frames for clip in video.clips))
+
+
+def fits(video: Video, decoded: Decoded, result: UnitResult) -> bool:
+    """Whether the boxes belong to the decoded pictures; a video whose boxes do not is quarantined."""
+    height, width = decoded.rgb.shape[1:3]
+    fault = misfit(video.clips, (width, height), Footage(decoded.count, decoded.fps, None, None))
+    if fault is not None:
+        result.fail(Failure(video.video_id, "decode", *fault))
+    return fault is None
 
 
 def with_pixels(video: Video, decoded: Decoded, config: Config) -> Pixels:

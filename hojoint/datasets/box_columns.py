@@ -43,7 +43,7 @@ def roles_of(where: str, columns: Sequence[str]) -> dict[str, str]:
     """
     plain = [column.strip().lower().replace(" ", "_") for column in columns]
     found = f"found {', '.join(columns) or 'none'}"[:300]
-    doubled = sorted({name for name in plain if plain.count(name) > 1})
+    doubled = sorted({name for name in plain if name and plain.count(name) > 1})
     if doubled:
         raise InputError(f"{where}: two columns are called {doubled[0]!r}; {found}")
     roles: dict[str, str] = {}
