@@ -31,10 +31,9 @@ def label_here(config) -> None:
     """``labelling.label`` with a Teacher in this process."""
     store = LocalStore(config.output)
     plan = labelling.make_plan(config, store)
-    facts = {"units": len(plan.units), "videos": plan.videos, "config": refiltering.settings.to_tree(config)}
-    commits.open_run(store, plan.fingerprint, facts)
+    labelling.begin(config, store, plan)
     one = Teacher(LabellingJob(config, store.root, plan.teacher_sha256, "driver"))
-    for unit in plan.units:
+    for unit in plan.manifest:
         one.work(unit)
     one.close()
 
@@ -112,9 +111,7 @@ def test_an_incomplete_source_or_the_output_itself_is_refused(made: Path, tmp_pa
         refilter(config_to(made, made / "loose", "loose", STRICT))
     config = wild.config_of(made, tmp_path / "half", filters=LOOSE)
     store = LocalStore(tmp_path / "half")
-    plan = labelling.make_plan(config, store)
-    facts = {"units": 2, "videos": 5, "config": refiltering.settings.to_tree(config)}
-    commits.open_run(store, plan.fingerprint, facts)
+    labelling.begin(config, store, labelling.make_plan(config, store))
     with pytest.raises(InputError, match="0 of 2 units are committed"):
         refilter(config_to(tmp_path, tmp_path / "out", "half", STRICT))
 

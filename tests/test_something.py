@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hojoint.datasets import box_json
-from hojoint.datasets import something
+from hojoint.datasets import box_json, something
 from hojoint.errors import InputError
 
 LEFT = (0, 0, 60, 80)
