@@ -45,7 +45,8 @@ class LabelledFrames:
 
 def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     """Read, measure and draw; ``truth`` is a parquet file of true poses, if they are known."""
-    check_hand(commits.read_run(labels), config, labels.root)
+    run = commits.read_run(labels)
+    check_hand(run, config, labels.root)
     units = sorted(commits.committed_units(labels))
     rows = np.unique(np.linspace(0, len(units) - 1, min(MOST_UNITS, len(units))).astype(int))
     some = [units[row] for row in rows]
@@ -64,7 +65,7 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     quality = None if errors is None else label_quality.summary(errors, verdicts, filters.RULES, when)
     rows = album.chosen_rows(predictions, filters.RULES, KEPT_SHOWN, REJECTED_SHOWN)
     shown = set(predictions["video_id"].take(pa.array(rows)).to_pylist())
-    files = VideoFiles(labels, commits.read_run(labels), config.videos.root).of(some, shown)
+    files = VideoFiles(labels, run.get(commits.MANIFEST), config.videos.root).of(some, shown)
     limits = FetchLimits.of(config.labelling)
     places = _places(predictions, rows)
     pixels = {number: _picture(files.get(video_id), frame, limits) for number, video_id, frame in places}

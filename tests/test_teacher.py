@@ -66,7 +66,7 @@ def one_teacher(made: Path, output: Path) -> tuple[Teacher, list[units.Unit]]:
 def test_a_missing_file_ends_the_run_and_a_broken_link_does_not(made: Path, tmp_path: Path) -> None:
     one, [unit, *_] = one_teacher(made, tmp_path / "out")
     first, *others = unit.videos
-    gone = dataclasses.replace(first, path=str(tmp_path / "videos" / "100.webm"))
+    gone = dataclasses.replace(first, size=None, uri=str(tmp_path / "videos" / "100.webm"))
     with pytest.raises(InputError, match=r"the nodes do not share .*videos"):
         one.work(units.Unit("u000000", (gone, *others)))
     (tmp_path / "videos").mkdir()

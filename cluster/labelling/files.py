@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
-from cluster.labelling import commits
 from cluster.labelling.manifest import Reader
 from cluster.sources import Entry, list_videos
 from cluster.sources.listing import temporary_database
@@ -20,9 +18,9 @@ from cluster.store import Store
 class VideoFiles:
     """The files of a run's videos; without a manifest (runs of earlier versions) and another root, none."""
 
-    def __init__(self, store: Store, run: Mapping[str, Any], root: str | None) -> None:
-        """``run``: the run.json in ``store``; ``root``: ``videos.root``, which goes before the manifest."""
-        self._store, self._key, self._root = store, run.get(commits.MANIFEST), root
+    def __init__(self, store: Store, key: str | None, root: str | None) -> None:
+        """``key``: of the manifest in ``store``, as run.json has it; ``root``: ``videos.root``, which goes before it."""
+        self._store, self._key, self._root = store, key, root
 
     def __bool__(self) -> bool:
         return self._root is not None or self._key is not None

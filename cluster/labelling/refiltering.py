@@ -54,7 +54,7 @@ class Source:
 
     def files(self, config: Config) -> VideoFiles:
         """Where its videos lie."""
-        return VideoFiles(self.store, self.run, config.videos.root)
+        return VideoFiles(self.store, self.run.get(commits.MANIFEST), config.videos.root)
 
     @property
     def config(self) -> Config:
@@ -73,6 +73,7 @@ class RefilterJob:
     source: str
     output: str
     images: Config  # how the source cut its pictures
+    manifest: str | None  # its key in the source; None in runs of earlier versions
 
 
 def refilter(config: Config) -> dict[str, Any]:
@@ -96,7 +97,8 @@ def refilter(config: Config) -> dict[str, Any]:
     facts |= _copied_manifest(source, store)
     commits.open_run(store, fingerprint_of(source, config), facts)
     if pending:
-        _run(config, store, RefilterJob(config, source.store.root, store.root, source.config), pending)
+        manifest = source.run.get(commits.MANIFEST)
+        _run(config, store, RefilterJob(config, source.store.root, store.root, source.config, manifest), pending)
     else:
         print(f"all {len(source.commits)} units of {store.root} are committed already; nothing to do")
     report, _ = labelling.finish(store, [commit.unit for commit in source.commits], aside)
@@ -144,7 +146,7 @@ class Refilter:
         self._job = job
         self._source = open_store(job.source)
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
-        self._files = VideoFiles(self._source, commits.read_run(self._source), job.config.videos.root)
+        self._files = VideoFiles(self._source, job.manifest, job.config.videos.root)
         self._found: dict[str, Entry] = {}  # of the unit in progress, by URI
         labelling = job.config.labelling
         self._limits = FetchLimits.of(labelling)
