@@ -54,7 +54,7 @@ class Download:
         """Write ``size`` bytes from ``start`` on, of the object that had ``etag`` when it was listed.
 
         Raises:
-            VideoError: 'missing', 'changed', 'timeout' or 'unreachable'.
+            VideoError: 'missing', 'changed' or 'unreachable'.
             InputError: the credentials are refused.
         """
         with open(path, "wb") as file:
@@ -80,7 +80,7 @@ class Download:
                 file.write(chunk)
                 if time.monotonic() > self._until:
                     found = f"{file.tell()} of {size} bytes came within {self._deadline}"
-                    raise VideoError("timeout", f"{self._uri}: {found}")
+                    raise VideoError("unreachable", f"{self._uri}: {found}")
         finally:
             body.close()
         if file.tell() < size:

@@ -59,7 +59,7 @@ def fetched(uri: str, limits: FetchLimits, *, size: int | None = None, etag: str
         etag: as listed; '' means that it is not known.
 
     Raises:
-        VideoError: 'too_large', 'missing', 'changed', 'timeout' or 'unreachable'.
+        VideoError: 'too_large', 'missing', 'changed' or 'unreachable'.
         InputError: the credentials are refused.
     """
     member = member_of(uri)

@@ -37,7 +37,8 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
     bucket, (_, prefix) = Bucket(root, setting=SETTING), split(root)
     list_objects = functools.partial(bucket.call, "list_objects_v2")
     if prefix.lower().endswith(".tar"):
-        yield from tars.members(root, lambda: open_object(bucket, prefix, *head(bucket, prefix)))
+        size, etag = head(bucket, prefix)
+        yield from tars.members(root, functools.partial(open_object, bucket, prefix, size, etag), etag)
         return
     prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
     shards = []

@@ -27,6 +27,11 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
+def lasting_folder() -> Path:
+    """A folder that its caller removes, or else the end of this process."""
+    return Path(tempfile.mkdtemp(dir=_own(tempfile.gettempdir(), os.getpid())))
+
+
 @functools.cache
 def _own(parent: str, pid: int) -> str:
     """This process's folder; ``pid`` tells a forked process from its parent."""
