@@ -1,4 +1,4 @@
-"""The labels of videos checked: what a labelling run counted, whether its tables can be trained on, some rows to see."""
+"""The labels of videos checked: what a labelling run counted, whether its tables can be trained on, rows to look at."""
 
 from __future__ import annotations
 

@@ -7,20 +7,23 @@ guarded child process, and each fault keeps its quarantine class. Not here: draw
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
+from cluster.labelling.results import UnitResult
+from cluster.labelling.teacher import fits, request_of, with_pixels
+from cluster.labelling.units import Video
 from cluster.sources import Entry, FetchLimits, fetched, list_videos
 from hojoint.config import Config
 from hojoint.datasets import box_checks, boxes, listing, something
 from hojoint.datasets.video_boxes import VideoBoxes
 from hojoint.errors import InputError
-from hojoint.labelling.video import Decoded, VideoError
-from hojoint.records import Clip
+from hojoint.labelling.video import Decoded
 from hojoint.report import draw, health
 from hojoint.report.health import Checked, Count, Finding
 
@@ -28,7 +31,9 @@ Progress = Callable[[str, int, int], None]
 """Called with what is read, and how many of how many."""
 PUBLISHED_VIDEOS, PUBLISHED_BOXES = "220,847 in Something-Something v2", "180,049 in Something-Else"
 EVERY, FARTHEST = 30, 3000  # pictures asked for where no boxes say which
-LEGEND = "A picture of each of some videos with its hand boxes (blue) and object boxes (orange), if boxes are given."
+LEGEND = (
+    "A picture of each of some videos, with the boxes of its first hand (blue) and object (orange) if boxes are given."
+)
 
 
 @dataclass
@@ -53,6 +58,18 @@ class _Decoding:
     tiles: list[tuple[np.ndarray, list[str]]] = field(default_factory=list)
 
 
+class _Failures(UnitResult):
+    """What a unit of labelling would put into quarantine."""
+
+    def __init__(self, config: Config, started: float) -> None:
+        super().__init__(config, started)
+        self.found: list[Failure] = []
+
+    def fail(self, failure: Failure) -> None:
+        super().fail(failure)
+        self.found.append(failure)
+
+
 def check(config: Config, progress: Progress) -> list[Checked]:
     """Videos, boxes, or both, as the settings name them."""
     results = []
@@ -63,7 +80,7 @@ def check(config: Config, progress: Progress) -> list[Checked]:
         try:
             entries = list(list_videos(config.videos.root, lambda done: progress("videos listed", done, 0), notes))
         except InputError as error:
-            results.append(health.failed("videos", config.videos.root, error))
+            results.append(health.failed("videos", config.videos.root, error, "no_videos"))
         findings += [Finding("listing", 1, note) for note in notes]
     listed = None
     if config.videos.boxes is not None:
@@ -73,7 +90,7 @@ def check(config: Config, progress: Progress) -> list[Checked]:
             listed = _read_boxes(config.videos.boxes, some, progress)
             results.append(_boxes_result(config, listed, ids))
         except InputError as error:
-            results.append(health.failed("boxes", config.videos.boxes, error))
+            results.append(health.failed("boxes", config.videos.boxes, error, "boxes_refused"))
     if entries:
         results.append(_videos_result(config, entries, listed, findings, progress))
     return results
@@ -133,8 +150,8 @@ def _videos_result(
     failed = sum(map(len, found.failures.values()))
     counts = [
         Count("videos", len(entries), PUBLISHED_VIDEOS),
-        Count("with boxes", len(usable) if listed is not None else 0),
-        Count("megabytes", round(sum(entry.size or 0 for entry in entries) / 2**20)),
+        *([] if listed is None else [Count("with boxes", len(usable))]),
+        Count("kilobytes", round(sum(entry.size or 0 for entry in entries) / 1000)),
         Count("decoded", found.tried),
         Count("of these faulty", failed),
     ]
@@ -152,69 +169,67 @@ def _videos_result(
 
 
 def _decode(config: Config, chosen: Sequence[Entry], listed: _Listed | None, progress: Progress) -> _Decoding:
-    """Decode the chosen videos one after the other; evenly spaced ones of those that work get a tile."""
-    out = _Decoding()
+    """Decode the chosen videos as labelling does; evenly spaced ones get a tile."""
+    out, result = _Decoding(), _Failures(config, started=time.time())
     shown = {entry.video_id for entry in listing.evenly(chosen, config.doctor.pictures)[: config.doctor.pictures]}
-    with contextlib.closing(GuardedDecoder.of(config.labelling, ahead=1)) as decoder:
-        for number, entry in enumerate(chosen):
+    entries, limits = {entry.uri: entry for entry in chosen}, FetchLimits.of(config.labelling)
+
+    def fetch(uri: str) -> contextlib.AbstractContextManager[str]:
+        return fetched(uri, limits, size=entries[uri].size, etag=entries[uri].etag)
+
+    videos = [_video(entry, None if listed is None else listed.kept.get(entry.video_id), config) for entry in chosen]
+    with contextlib.closing(GuardedDecoder.of(config.labelling, ahead=2, fetch=fetch)) as decoder:
+        answers = decoder.decode(_request(video) for video in videos)
+        for number, (video, (_, answer)) in enumerate(zip(videos, answers, strict=True)):
             progress("videos decoded", number, len(chosen))
-            video = None if listed is None else listed.kept.get(entry.video_id)
-            clips = [] if video is None else something.tracks_of(entry.uri, video, boxes_fps=config.videos.boxes_fps)[0]
-            answer = _answer(decoder, entry, clips, config)
             out.tried += 1
+            before = len(result.found)
             if isinstance(answer, Failure):
-                out.failures[answer.kind].append(answer)
-            if entry.video_id in shown:
-                out.tiles.append(_tile(entry.video_id, answer, clips))
-    progress("videos decoded", len(chosen), len(chosen))
+                result.fail(answer)
+            elif video.clips:
+                fits(video, answer, result)
+            for failure in result.found[before:]:
+                out.failures[failure.kind].append(failure)
+            if video.video_id in shown:
+                failure = result.found[-1] if len(result.found) > before else None
+                out.tiles.append(_tile(video, answer, failure, config))
     return out
 
 
-def _answer(decoder: GuardedDecoder, entry: Entry, clips: Sequence[Clip], config: Config) -> Decoded | Failure:
-    annotated = max((clip.annotated_frames for clip in clips), default=0)
-    numbers = np.unique(np.concatenate([clip.frames for clip in clips])) if clips else np.arange(0, FARTHEST, EVERY)
-    limits = FetchLimits.of(config.labelling)
-    try:
-        with fetched(entry.uri, limits, size=entry.size, etag=entry.etag) as path:
-            request = Request(entry.video_id, path, numbers, annotated)
-            [(_, answer)] = list(decoder.decode([request]))
-    except VideoError as error:
-        return Failure(entry.video_id, "fetch", error.kind, str(error))
-    if isinstance(answer, Failure) or not clips:
-        return answer
-    if not len(answer.rgb):
-        return Failure(entry.video_id, "decode", "no_pictures", "none of the pictures that have boxes exists")
-    height, width = answer.rgb.shape[1:3]
-    misfit = box_checks.misfit(clips, (width, height), None)
-    return answer if misfit is None else Failure(entry.video_id, "boxes", *misfit)
+def _video(entry: Entry, boxes_of: VideoBoxes | None, config: Config) -> Video:
+    least, rate = config.labelling.min_clip_frames, config.videos.boxes_fps
+    clips = [] if boxes_of is None else something.clips_of(entry.uri, boxes_of, min_frames=least, boxes_fps=rate)
+    return Video(entry.video_id, entry.uri, tuple(clips), entry.size, entry.etag)
 
 
-def _tile(video_id: str, answer: Decoded | Failure, clips: Sequence[Clip]) -> tuple[np.ndarray, list[str]]:
-    """The middle picture of the video's first clip, with all boxes of that picture."""
+def _request(video: Video) -> Request:
+    if video.clips:
+        return request_of(video)
+    return Request(video.video_id, video.uri, np.arange(0, FARTHEST, EVERY), 0)
+
+
+def _tile(
+    video: Video, answer: Decoded | Failure, failure: Failure | None, config: Config
+) -> tuple[np.ndarray, list[str]]:
+    """The middle picture of the video's first clip with its boxes; also where the boxes do not fit it."""
     if isinstance(answer, Failure):
-        tile, _ = health.blank(video_id)
-        return tile, [video_id, answer.kind]
+        tile, _ = health.blank(video.video_id)
+        return tile, [video.video_id, answer.kind]
+    words = [] if failure is None else [failure.kind]
+    pixels = with_pixels(video, answer, config) if video.clips else None
+    if pixels is not None and pixels.clips:
+        clip, frames = pixels.clips[0], pixels.frames[0]
+        row = len(clip.frames) // 2
+        tile, affine = health.fitted(frames.rgb[row])
+        for box, colour in ((frames.object_boxes[row], draw.OBJECT), (frames.hand_boxes[row], draw.HAND)):
+            tile = draw.box(tile, draw.mapped(affine, box.astype(np.float64).reshape(2, 2)).reshape(4), colour)
+        about = f"picture {clip.frames[row]}, {len(clip.frames)} with boxes"
+        return tile, [video.video_id, " ".join([about, *words])]
     if not len(answer.rgb):
-        return health.blank(video_id)
-    middle = clips[0].frames[len(clips[0].frames) // 2] if clips else answer.numbers[len(answer.numbers) // 2]
-    row = int(np.abs(answer.numbers - middle).argmin())
-    tile, affine = health.fitted(answer.rgb[row])
-    for box, colour in _boxes_of(int(answer.numbers[row]), clips):
-        tile = draw.box(tile, draw.mapped(affine, box.reshape(2, 2)).reshape(4), colour)
-    return tile, [video_id, f"picture {answer.numbers[row]} of {answer.count}, {answer.fps:.3g} fps"]
-
-
-def _boxes_of(number: int, clips: Sequence[Clip]) -> Iterator[tuple[np.ndarray, draw.Colour]]:
-    for clip in clips:
-        for at in np.flatnonzero(clip.frames == number):
-            yield clip.object_boxes[at].astype(np.float64), draw.OBJECT
-            yield clip.hand_boxes[at].astype(np.float64), draw.HAND
+        return health.blank(video.video_id)
+    row = len(answer.rgb) // 2
+    return health.fitted(answer.rgb[row])[0], [video.video_id, " ".join([f"picture {answer.numbers[row]}", *words])]
 
 
 def _remedy(kind: str) -> str:
     return ""
-
-
-def kinds_of(failures: Sequence[Failure]) -> dict[str, int]:
-    """Class -> number of videos."""
-    return dict(Counter(failure.kind for failure in failures))

@@ -20,6 +20,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from cluster import label_checks, video_checks
 from cluster.store import open_store, read_uri
@@ -49,6 +50,7 @@ def job(config: Config, dry_run: bool) -> None:
     checks = checks_of(config)
     if not checks:
         raise InputError(f"nothing to check: give one or more of {', '.join(f'{name}=PLACE' for name in SETS)}")
+    _refuse_absent(config)
     if config.output is not None:
         command.output_of(config, "DIR")
     if dry_run:
@@ -64,6 +66,17 @@ def job(config: Config, dry_run: bool) -> None:
     unusable = [checked for checked in results if checked.verdict == health.UNUSABLE]
     if unusable:
         raise InputError("; ".join(f"{checked.name} is {checked.sentence}" for checked in unusable))
+
+
+def _refuse_absent(config: Config) -> None:
+    """Name every place that does not exist; what lies in object storage is seen when it is read."""
+    absent = [
+        f"{name}={place}"
+        for name, setting in SETS.items()
+        if (place := command.place_of(config, setting)) is not None and not Path(place).exists()
+    ]
+    if absent:
+        raise InputError(f"expected existing files or folders, found none at {', '.join(absent)}; correct the paths")
 
 
 def checks_of(config: Config) -> dict[str, Callable[[video_checks.Progress], list[Checked]]]:

@@ -91,7 +91,7 @@ def _overlay(
     tile, affine = draw.closeup(sample.image, both, health.TILE_PX, context=1.3)
     zoomed = np.vstack([affine, [0, 0, 1]]) @ sample.camera
     if vertices is not None and faces is not None and (vertices[:, 2] > 0).all():
-        tile = draw.mesh(tile, regions.project(vertices, zoomed), vertices, faces, alpha=0.55)
+        tile = draw.mesh(tile, regions.project(vertices, zoomed), vertices, faces, alpha=0.4)
     if joints is not None and (joints[:, 2] > 0).all():
         tile = draw.skeleton(tile, regions.project(joints, zoomed))
     elif joints is None:
@@ -156,7 +156,10 @@ def of_hand(model: HandModel, fingertips: str) -> list[Tile]:
         with torch.no_grad():
             out = layer(pose, torch.zeros(1, 10))
         vertices, joints = out.vertices[0].double().numpy(), out.joints[0].double().numpy()
-        for side, view in (("back", [[-1, 0, 0], [0, 0, -1], [0, -1, 0]]), ("palm", [[-1, 0, 0], [0, 0, 1], [0, 1, 0]])):
+        for side, view in (
+            ("back", [[-1, 0, 0], [0, 0, -1], [0, -1, 0]]),
+            ("palm", [[-1, 0, 0], [0, 0, 1], [0, 1, 0]]),
+        ):
             turned, bones = vertices @ np.array(view, float).T, joints @ np.array(view, float).T
             low, high = turned[:, :2].min(0), turned[:, :2].max(0)
             scale = 0.85 * health.TILE_PX / float((high - low).max())

@@ -30,7 +30,12 @@ Split = Literal["train", "evaluation"]
 Progress = Callable[[str, int, int], None]
 """Called with what is read, and how many of how many."""
 
-HO3D_FRAMES = {("v2", "train"): 66_034, ("v2", "evaluation"): 11_524, ("v3", "train"): 83_325, ("v3", "evaluation"): 20_137}
+HO3D_FRAMES = {
+    ("v2", "train"): 66_034,
+    ("v2", "evaluation"): 11_524,
+    ("v3", "train"): 83_325,
+    ("v3", "evaluation"): 20_137,
+}
 HO3D_SEQUENCES = {("v2", "train"): 55, ("v2", "evaluation"): 13}
 HO3D_OBJECTS = (
     *("003_cracker_box", "004_sugar_box", "006_mustard_bottle", "010_potted_meat_can", "011_banana"),
@@ -42,7 +47,6 @@ LEFT_OUT = {
     "truth": "jobs.train alone (jobs.evaluate needs the truth)",
 }
 """Kinds of faults that leave a use of the set."""
-PNG_START, PNG_END = b"\x89PNG", b"IEND"
 
 
 def ho3d(config: Config, progress: Progress) -> list[Checked]:
@@ -115,7 +119,7 @@ def objects(config: Config, progress: Progress) -> list[Checked]:
     try:
         found = audit_models(place)
     except InputError as error:
-        return [health.failed("object models", place, error)]
+        return [health.failed("object models", place, error, "no_models")]
     models = {}
     for number, name in enumerate(names := ycb.names_in(place)):
         progress("object models", number + 1, len(names))
@@ -137,7 +141,7 @@ def mano(config: Config, progress: Progress) -> list[Checked]:
     try:
         model = hand_model(config.mano)
     except InputError as error:
-        return [health.failed("MANO", place, error)]
+        return [health.failed("MANO", place, error, "hand_refused")]
     progress("MANO", 1, 1)
     counts = [Count("vertices", len(model.v_template), "778"), Count("faces", len(model.faces), "1,538")]
     sheet = health.sheet(contact_sheets.of_hand(model, config.mano.fingertips))
@@ -149,7 +153,7 @@ def network(config: Config, data: bytes | str, place: str) -> Checked:
     try:
         opened, own = checkpoint.open_network(data, config.mano.path or "MANO_RIGHT.pkl")
     except InputError as error:
-        return health.failed("checkpoint", place, error)
+        return health.failed("checkpoint", place, error, "checkpoint_refused")
     weights = opened.state_dict()
     counts = [Count("tensors", len(weights)), Count("numbers", sum(value.numel() for value in weights.values()))]
     hand = "the stand-in hand" if own.mano.path is None else f"MANO (named {own.mano.path})"
@@ -230,7 +234,9 @@ def _image_faults(
         if number % 100 == 0:
             progress(f"{title}: images", number, len(some))
         path = dataset.image_path(name)
-        if not _is_complete(path):
+        try:
+            regions.read_image(path)
+        except InputError:
             damaged[name.partition("/")[0] if "/" in name else ""].append(str(path))
     progress(f"{title}: images", len(some), len(some))
     return [
@@ -244,13 +250,3 @@ def _image_faults(
         )
         for sequence, paths in damaged.items()
     ]
-
-
-def _is_complete(path: Path) -> bool:
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return False
-    if data.startswith(PNG_START) and PNG_END not in data[-16:]:
-        return False  # a decoder returns what is there of a PNG that is cut
-    return regions.decoded(data) is not None

@@ -7,6 +7,7 @@ curves and figures with axes are in ``figures``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import cv2
@@ -114,7 +115,7 @@ def skeleton(image: np.ndarray, joints_px: np.ndarray, *, thickness: int = 2) ->
     out = image.copy()
     for finger, colour in enumerate(FINGERS):
         chain = [0, *range(4 * finger + 1, 4 * finger + 5)]
-        for start, end in zip(chain, chain[1:], strict=False):
+        for start, end in itertools.pairwise(chain):
             _line(out, joints_px[start], joints_px[end], colour, thickness)
     for joint, colour in zip(range(21), [(255, 255, 255), *(c for c in FINGERS for _ in range(4))], strict=True):
         _line(out, joints_px[joint], joints_px[joint], colour, 2 * thickness + 1)
