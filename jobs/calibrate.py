@@ -41,7 +41,7 @@ from hojoint.hand.factory import hand_layer
 from hojoint.labelling import tables
 from hojoint.model import checkpoint
 from hojoint.report import calibration as calibration_figure
-from jobs import command, printing
+from jobs import command, printing, sets
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -209,7 +209,9 @@ def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:
 
 
 def _clips(config: Config) -> list[sequences.SequenceClip]:
-    return sequences.sequence_clips(HO3D(config.data.ho3d, config.calibrate.split, config.crop), config.calibrate)
+    dataset = HO3D(config.data.ho3d, config.calibrate.split, config.crop)
+    sets.check(dataset, config, hand=False)
+    return sequences.sequence_clips(dataset, config.calibrate)
 
 
 def _plan(config: Config) -> str:

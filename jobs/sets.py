@@ -19,19 +19,29 @@ from hojoint.errors import InputError
 FILES = ("sequence_missing", "image_missing", "meta_missing", "meta_empty", "versions_missing")
 """Kinds of faults that the set's own ``advice`` says in one sentence where they are no cause to refuse."""
 CONTRADICTIONS = (
-    *("hand_differs", "hand_mirrored", "hand_mean", "hand_other", "hand_behind", "hand_outside", "hand_box"),
+    *(
+        "hand_differs",
+        "hand_mirrored",
+        "hand_mean",
+        "hand_flipped",
+        "hand_other",
+        "hand_behind",
+        "hand_outside",
+        "hand_box",
+    ),
     *("model_differs", "pose_differs", "object_outside", "truth_differs", "labels_differ"),
 )
 """Kinds that ``data.*.checks=note`` lets pass: every file can be read, and the labels look wrong."""
 
 
-def check(dataset: Any, config: Config, *, complete: bool = False) -> None:
+def check(dataset: Any, config: Config, *, complete: bool = False, hand: bool = True) -> None:
     """Check a set and print a line for each note; sets of pseudo-labels were checked when they were made.
 
     Args:
         dataset: opened as the job opens it.
         config: with the hand model, and what follows from contradictions (``data.ho3d.checks``).
         complete: compare the labels of all frames, with a bar, and print the counts.
+        hand: compare them with the hand model of ``config``; False where a checkpoint brings another.
 
     Raises:
         InputError: files are missing, or labels contradict each other, the models or the hand.
@@ -39,9 +49,8 @@ def check(dataset: Any, config: Config, *, complete: bool = False) -> None:
     if not isinstance(dataset, HO3D | FreiHAND):
         return
     with Bar("checking labels", "frame", total=len(dataset), shown=complete) as bar:
-        found = audit.audit(
-            dataset, config.mano, frames=None if complete else audit.QUICK, progress=lambda done, _: bar.move(done)
-        )
+        frames, mano = None if complete else audit.QUICK, config.mano if hand else None
+        found = audit.audit(dataset, mano, frames=frames, progress=lambda done, _: bar.move(done))
     if complete:
         counts = ", ".join(f"{key.replace('_', ' ')} {count}" for key, count in found.counts.items())
         print(f"checked {found.name}: {counts}")

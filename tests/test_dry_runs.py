@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
+from damage import edit_points, image_of, metas
 from labelled import draw_world, write_teacher
 
 from cluster.labelling import commits, units
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.hand.stand_in.model import save_model, stand_in_model
-from jobs import bench, calibrate, evaluate, pseudo_label, refilter, submit
+from jobs import bench, calibrate, evaluate, pipeline, pseudo_label, refilter, submit, train
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +133,62 @@ def test_only_given_settings_count_as_replaced(place, capsys):
     assert evaluate.main(arguments) == 0
     said = capsys.readouterr().out
     assert "config file: crop.context=1.7 (the checkpoint has 1.5)\n" in said
+
+
+@pytest.fixture
+def copy(place, tmp_path):
+    """The world of HO-3D, to be damaged, and the arguments that name it."""
+    shutil.copytree(place / "world", tmp_path / "world")
+    root = tmp_path / "world" / "HO3D_v2"
+    return root, [
+        f"output={tmp_path / 'out'}",
+        f"data.ho3d.root={root}",
+        f"data.ho3d.object_models={root.parent}/object_models",
+    ]
+
+
+def test_a_dry_run_looks_at_every_listed_file(copy, place, capsys):
+    root, arguments = copy
+    assert dry(train, place, *arguments) == 0
+    said = capsys.readouterr().out
+    assert "listed 4, sequences 2, left out 0, missing 0, used 4, compared 4, segmentations 4" in said
+    paths = metas(root)
+    image_of(paths[1]).unlink()
+    paths[3].unlink()
+    for job in (train, pipeline_of(root)):
+        assert dry(job, place, *arguments) == 2
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        assert "data.ho3d.missing=leave_out to drop and count them" in error
+        for path in (paths[1], paths[3]):
+            assert path.parent.parent.name in error
+    assert dry(train, place, *arguments, "data.ho3d.missing=leave_out") == 0
+    said = capsys.readouterr().out
+    assert "note: 2 of the 4 frames of train.txt cannot be used (1 without image, 1 without meta file" in said
+    assert "data set ho3d: 2 samples" in said
+
+
+def pipeline_of(root):
+    """jobs.pipeline with the videos beside the labelled set."""
+    folder = root.parent / "something"
+    videos = [f"videos.root={folder / '20bn-something-something-v2'}", f"videos.boxes={folder / 'boxes'}"]
+    return SimpleNamespace(main=lambda argv: pipeline.main([*argv[:-1], *videos, argv[-1]]))
+
+
+def test_a_job_stops_before_it_starts_on_wrong_labels(copy, place, capsys):
+    root, arguments = copy
+    edit_points(root.parent / "object_models", lambda points: 1.5 * points)
+    for job in (train, pipeline_of(root)):
+        assert dry(job, place, *arguments) == 2
+        error = capsys.readouterr().err
+        assert "another object's model or one of another scale" in error
+        assert error.rstrip().endswith("If the labels are right all the same, set data.ho3d.checks=note")
+    assert dry(train, place, *arguments, "data.ho3d.checks=note") == 0
+    assert "another scale" in capsys.readouterr().out
+
+
+def test_missing_files_are_refused_whatever_the_checks_say(copy, place, capsys):
+    root, arguments = copy
+    metas(root)[0].unlink()
+    assert dry(train, place, *arguments, "data.ho3d.checks=note") == 2
+    assert "data.ho3d.checks" not in capsys.readouterr().err

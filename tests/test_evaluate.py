@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from damage import metas
 
 from cluster.scoring import Examiner
 from hojoint import config as settings
@@ -268,6 +271,23 @@ def test_the_job_measures_on_a_cluster_and_writes_its_files(world, tmp_path, cap
     official = facts["domains"]["ho3d"]["official"]
     for key, value in said.items():
         assert float(value) == pytest.approx(official[key], abs=3e-3), key
+
+
+@pytest.mark.ray
+def test_an_incomplete_set_is_scored_and_not_submitted(world, tmp_path, capsys):
+    root = Path(shutil.copytree(world.data.ho3d.root, tmp_path / "HO3D"))
+    metas(root, "evaluation")[1].unlink()
+    arguments = [*TINY, "name=student", f"evaluate.checkpoint={world.evaluate.checkpoint}", f"output={tmp_path}/out"]
+    arguments += [f"data.ho3d.root={root}", f"data.ho3d.object_models={world.data.ho3d.object_models}"]
+    assert evaluate.main([*arguments, "--dry-run"]) == 2
+    assert "1 of 3 listed frames are without meta file" in capsys.readouterr().err
+    assert evaluate.main([*arguments, "data.ho3d.missing=leave_out", "evaluate.actors=[1,1]"]) == 0
+    said = capsys.readouterr().out
+    assert "note: 1 of the 3 frames of evaluation.txt cannot be used (1 without meta file" in said
+    assert "no student_ho3d_pred.json is written: it needs an entry for each of 3 listed images, and 1 are" in said
+    scores = json.loads((tmp_path / "out" / "student.json").read_text())["domains"]["ho3d"]
+    assert (scores["images"], scores["left_out"]) == (2, 1)
+    assert not (tmp_path / "out" / "student_ho3d_pred.json").exists()
 
 
 def test_the_submission_is_in_the_data_sets_own_order(world, predictions, tmp_path):

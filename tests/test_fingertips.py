@@ -32,7 +32,7 @@ def test_the_fingertips_that_made_the_labels_are_found(world, split):
 
 def test_labels_of_another_hand_model_are_refused(world, monkeypatch):
     reader = HO3D(world.data.ho3d, "train", world.crop)
-    monkeypatch.setattr(fingertips.ho3d, "hand_pose", lambda meta, name: 1.5 + 0 * meta["handPose"].astype(float))
+    monkeypatch.setattr(fingertips.ho3d_meta, "hand_pose", lambda meta, name: 1.5 + 0 * meta["handPose"].astype(float))
     with pytest.raises(InputError, match="another hand model than the stand-in hand"):
         fingertips.advice(reader, ManoConfig())
 

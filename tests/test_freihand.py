@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -65,6 +66,66 @@ def test_training_images_of_all_versions_share_the_labels(tmp_path):
     assert abs(float(again.image.mean()) - 140) < 2  # image 7 has label 7 % 2
     np.testing.assert_allclose(first.pose, [0.2] * 3 + [0.7] * 45, rtol=1e-6)
     np.testing.assert_allclose(first.betas, [0.2] * 10, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("kept", "kinds"), [((0, 1), "green screen, homogenised"), ((0, 2), "green screen, sample")])
+def test_the_versions_that_exist_are_used_and_said(tmp_path, kept, kinds):
+    config = write_training_set(tmp_path)
+    assert FreiHAND(config, "train").advice() == ()
+    for version in set(range(4)) - set(kept):
+        for label in range(2):
+            (tmp_path / "training" / "rgb" / f"{2 * version + label:08d}.jpg").unlink()
+    reader = FreiHAND(config, "train", mean_pose=np.zeros(45))
+    assert reader.names == [f"{2 * version + label:08d}" for version in kept for label in range(2)]
+    (note,) = reader.advice()
+    assert f"holds 2 of FreiHAND's 4 versions of each image ({kinds}" in note
+    assert "2 x 2 images; these are used" in note
+    for row, name in enumerate(reader.names):
+        sample = reader[row]
+        assert abs(float(sample.image.mean()) - 20 * int(name)) < 2
+        np.testing.assert_allclose(sample.betas, [0.1 * (int(name) % 2 + 1)] * 10, rtol=1e-6)
+    assert reader.fingerprint() == FreiHAND(config, "train").fingerprint()
+
+
+def test_missing_images_are_refused_or_left_out(tmp_path):
+    config = write_training_set(tmp_path)
+    full = FreiHAND(config, "train").fingerprint()
+    (tmp_path / "training" / "rgb" / "00000005.jpg").unlink()
+    reader = FreiHAND(config, "train")
+    with pytest.raises(InputError, match=r"1 of 8 images are missing in .*, the first is 00000005\.jpg\. Fetch them"):
+        reader.fingerprint()
+    left = FreiHAND(config.model_copy(update={"missing": "leave_out"}), "train")
+    assert (len(left), left.left_out) == (7, ["00000005"])
+    assert abs(float(left[5].image.mean()) - 120) < 2  # 00000006 follows 00000004
+    assert "they are left out (data.freihand.missing)" in left.advice()[0]
+    assert left.fingerprint() != full
+
+
+def test_truth_stays_aligned_where_images_are_left_out(world, tmp_path):
+    shutil.copytree(world.data.freihand.root, tmp_path / "eval")
+    joints, vertices = FreiHAND(world.data.freihand, "evaluation").truth()
+    (tmp_path / "eval" / "evaluation" / "rgb" / "00000001.jpg").unlink()
+    config = FreiHANDConfig(root=str(tmp_path / "eval"), missing="leave_out")
+    reader = FreiHAND(config, "evaluation")
+    np.testing.assert_array_equal(reader.truth()[0], joints[[0, 2]])
+    np.testing.assert_array_equal(reader.truth()[1], vertices[[0, 2]])
+    np.testing.assert_allclose(reader.roots(), joints[[0, 2], 0], atol=1e-6)
+    for path in (tmp_path / "eval" / "evaluation" / "rgb").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="leaves none; unpack FreiHAND v2"):
+        FreiHAND(config, "evaluation")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_label_files_are_read_in_other_encodings(tmp_path, encoding):
+    config = write_training_set(tmp_path)
+    joints = FreiHAND(config, "train").joints
+    path = tmp_path / "training_xyz.json"
+    path.write_bytes(path.read_text().encode(encoding))
+    np.testing.assert_array_equal(FreiHAND(config, "train").joints, joints)
+    (tmp_path / "training_mano.json").unlink()
+    with pytest.raises(InputError, match=r"no .*training_mano\.json: expected FreiHAND v2 with its label files"):
+        FreiHAND(config, "train")
 
 
 @pytest.mark.parametrize("key", ["K", "xyz", "mano"])

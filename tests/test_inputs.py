@@ -225,7 +225,11 @@ def test_a_listed_frame_without_its_file_is_refused_by_name(jobs, data, tmp_path
     sequence, frame = (data / "HO3D_v2" / "evaluation.txt").read_text().split()[0].split("/")
     (data / "HO3D_v2" / "evaluation" / sequence / "meta" / f"{frame}.pkl").unlink()
     assert run(tmp_path / "out", data) == 2
-    assert f"{frame}.pkl" in (error := capsys.readouterr().err)
+    error = capsys.readouterr().err
+    assert (
+        f"1 of the 2 frames of evaluation.txt cannot be used (1 without meta file; by sequence: {sequence} 1" in error
+    )
+    assert "set data.ho3d.missing=leave_out to drop and count them" in error
     assert "Traceback" not in error
 
 

@@ -77,7 +77,7 @@ def test_all_that_a_run_is_made_of_is_among_its_parents(world, labels, tmp_path)
         "data": job.data.fingerprints(),
         "init_checkpoint": checkpoint.weights_sha256(network.state_dict()),
     }
-    assert set(job.parents["data"]) == {"ho3d", "ho3d objects", "pseudo"}
+    assert set(job.parents["data"]) == {"hand model", "ho3d", "ho3d objects", "pseudo"}
     assert list(training.plan_job(world).parents) == ["data"]
 
 

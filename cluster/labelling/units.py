@@ -140,16 +140,17 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, digests: 
 def hand_digest(config: Config) -> str:
     """Names the hand model by the contents of all its arrays: its file may move."""
     model = hand_model(config.mano)
-    return _digest([getattr(model, item.name) for item in dataclasses.fields(model)])
+    return digest_of([getattr(model, item.name) for item in dataclasses.fields(model)])
 
 
 def _digest_before(config: Config) -> str:
     """The digest of earlier versions, by which stored labels are still known."""
     model = hand_model(config.mano)
-    return _digest([model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights])
+    return digest_of([model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights])
 
 
-def _digest(arrays: Iterable[np.ndarray]) -> str:
+def digest_of(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 of arrays as float32, in order."""
     state = hashlib.sha256()
     for array in arrays:
         state.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())

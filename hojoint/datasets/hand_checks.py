@@ -22,6 +22,7 @@ from hojoint.hand.model import HandModel
 
 SKELETON = [0, 1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18, 19]  # of our 21 joints, those that are no tips
 NOTED_MM, REFUSED_MM = 3.0, 10.0  # mean error; real labels fit their MANO to 0.1 mm, FreiHAND's first edition to 6 mm
+FLIP = np.array([-1.0, 1.0, 1.0])
 BATCH = 512  # hands posed at once
 EXPLAINS = 0.4  # another reading explains the labels if it leaves at most this share of the error
 
@@ -76,19 +77,30 @@ def fault(labelled: Labelled, config: ManoConfig, where: str, pose: Pose) -> Fau
         row = int(errors.argmax())
         remedy = f"the worst is {labelled.names[row]} with {errors[row]:.1f} mm; look at it with jobs.doctor"
         return Fault("hand_differs", where, bad, found, remedy, fatal=False)
-    mirrored = float(_errors_mm(labelled, _mirrored(model), flat, pose).mean())
-    other = float(_errors_mm(labelled, model, not flat, pose).mean())
-    if mirrored < EXPLAINS * mean and mirrored <= other:
-        cause = (
-            f"its mirror image fits to {mirrored:.1f} mm, so mano.path is a left hand's model, or these are labels of "
-            "left hands"
-        )
-        return Fault("hand_mirrored", where, bad, f"{found}; {cause}", "set mano.path to MANO_RIGHT.pkl")
-    if other < EXPLAINS * mean:
-        cause = f"with mano.flat_hand_mean={str(not flat).lower()} they fit to {other:.1f} mm"
-        return Fault("hand_mean", where, bad, f"{found}; {cause}", f"set mano.flat_hand_mean={str(not flat).lower()}")
-    remedy = "set mano.path to the MANO file that made the labels (MANO_RIGHT.pkl)"
-    return Fault("hand_other", where, bad, f"{found}, so another hand model made the labels", remedy)
+    kind, cause, remedy = _cause(labelled, model, flat, pose, mean)
+    return Fault(kind, where, bad, f"{found}; {cause}", remedy)
+
+
+def _cause(labelled: Labelled, model: HandModel, flat: bool, pose: Pose, mean: float) -> tuple[str, str, str]:
+    """The reading of hand and labels that explains them best, as kind, words and remedy."""
+    flipped = replace(labelled, joints=labelled.joints * FLIP)
+    errors = {
+        "hand_mirrored": float(_errors_mm(labelled, _mirrored(model), flat, pose).mean()),
+        "hand_mean": float(_errors_mm(labelled, model, not flat, pose).mean()),
+        "hand_flipped": float(_errors_mm(flipped, model, flat, pose).mean()),
+    }
+    best = min(errors, key=errors.__getitem__)
+    if errors[best] > EXPLAINS * mean:
+        remedy = "set mano.path to the MANO file that made the labels (MANO_RIGHT.pkl)"
+        return "hand_other", "another hand model made the labels", remedy
+    fits = f"to {errors[best]:.1f} mm"
+    if best == "hand_mirrored":
+        cause = f"its mirror image fits {fits}, so mano.path is a left hand's model, or these are left hands"
+        return best, cause, "set mano.path to MANO_RIGHT.pkl; only right hands are trained on"
+    if best == "hand_mean":
+        setting = f"mano.flat_hand_mean={str(not flat).lower()}"
+        return best, f"with {setting} they fit {fits}", f"set {setting}"
+    return best, f"mirrored joints fit {fits}, so joints and poses are of different sides", "fetch the labels again"
 
 
 def _errors_mm(labelled: Labelled, model: HandModel, flat: bool, pose: Pose) -> np.ndarray:
@@ -105,10 +117,9 @@ def _errors_mm(labelled: Labelled, model: HandModel, flat: bool, pose: Pose) -> 
 
 def _mirrored(model: HandModel) -> HandModel:
     """The other hand: every x is negated. Corrections by pose are left out; they do not move the skeleton."""
-    flip = np.array([-1.0, 1.0, 1.0])
     return replace(
         model,
-        v_template=model.v_template * flip,
-        shapedirs=model.shapedirs * flip[:, None],
+        v_template=model.v_template * FLIP,
+        shapedirs=model.shapedirs * FLIP[:, None],
         posedirs=np.zeros_like(model.posedirs),
     )

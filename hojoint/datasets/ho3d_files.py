@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,12 @@ from hojoint.errors import InputError
 from hojoint.hand.pickles import load_restricted
 
 SUFFIXES = (".png", ".jpg")  # v2, v3
+SHOWN = 6  # sequences in one sentence
 REASONS = {
-    "sequence_missing": "sequence that is missing completely",
-    "image_missing": "image missing or empty",
-    "meta_missing": "meta file missing or empty",
-    "meta_empty": "meta file without annotation",
+    "sequence_missing": "in a sequence that is missing completely",
+    "image_missing": "without image",
+    "meta_missing": "without meta file",
+    "meta_empty": "with a meta file that holds no annotation",
 }
 """Why a listed frame cannot be used."""
 
@@ -98,9 +99,9 @@ def faults(missing: dict[str, str], listed: Sequence[str], split: str, *, left_o
     for (kind, sequence), names in groups.items():
         many = f"{len(names)} of {sizes[sequence]} listed frames"
         if kind == "sequence_missing":
-            found = f"the sequence {sequence} is missing completely ({many} of {split}.txt)"
+            found = f"the sequence {sequence} is missing completely ({len(names)} frames of {split}.txt)"
         else:
-            found = f"{sequence}: {many} have no usable file ({REASONS[kind]}), the first is {names[0]}"
+            found = f"{sequence}: {many} are {REASONS[kind]}, the first is {names[0]}"
         remedy = "they are left out" if left_out else _remedy(kind, split, sequence)
         out.append(Fault(kind, sequence, len(names), found, remedy, fatal=not left_out))
     return out
@@ -108,15 +109,13 @@ def faults(missing: dict[str, str], listed: Sequence[str], split: str, *, left_o
 
 def summary(missing: dict[str, str], listed: Sequence[str], split: str) -> str:
     """One sentence with all numbers: how many frames, for which reasons, in which sequences."""
-    counts: dict[str, int] = defaultdict(int)
-    for reason in missing.values():
-        counts[reason] += 1
-    reasons = ", ".join(f"{count} {REASONS[reason]}" for reason, count in counts.items())
-    sequences = list(dict.fromkeys(name.partition("/")[0] for name in missing))
-    some = ", ".join(sequences[:6]) + (f" and {len(sequences) - 6} more" if len(sequences) > 6 else "")
+    reasons = ", ".join(f"{count} {REASONS[reason]}" for reason, count in Counter(missing.values()).items())
+    by_sequence = Counter(name.partition("/")[0] for name in missing)
+    some = ", ".join(f"{sequence} {count}" for sequence, count in list(by_sequence.items())[:SHOWN])
+    more = f", and {len(by_sequence) - SHOWN} more" if len(by_sequence) > SHOWN else ""
     return (
-        f"{len(missing)} of the {len(listed)} frames of {split}.txt cannot be used ({reasons}; in {some}; the first is "
-        f"{next(iter(missing))})"
+        f"{len(missing)} of the {len(listed)} frames of {split}.txt cannot be used ({reasons}; by sequence: "
+        f"{some}{more}; the first is {next(iter(missing))})"
     )
 
 

@@ -25,6 +25,7 @@ MARKS = (  # longest first: UTF-32's begins with UTF-16's
 )
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pkl")
 THREADS = 16  # readers of small files: they wait for the disk or the network, not for the processor
+CHUNK = 64  # files that one thread reads after each other
 Progress = Callable[[int, int], None]
 """Called with how many of how many are done."""
 
@@ -116,14 +117,19 @@ def names_in(folder: Path) -> set[str]:
 def read_all(paths: Sequence[Path], use: Callable[[bytes], Any]) -> list[Any]:
     """``use`` of the bytes of each file, in order; None for a file that cannot be read."""
 
+    def some(part: Sequence[Path]) -> list[Any]:
+        return [one(path) for path in part]
+
     def one(path: Path) -> Any:
         try:
-            return use(path.read_bytes())
+            with open(path, "rb", buffering=0) as file:
+                return use(file.read())
         except OSError:
             return None
 
+    parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(one, paths))
+        return [answer for part in pool.map(some, parts) for answer in part]
 
 
 def digest_of_files(paths: Sequence[Path]) -> str:
@@ -136,7 +142,7 @@ def digest_of_files(paths: Sequence[Path]) -> str:
 
 def evenly(items: Sequence[Any], count: int) -> list[Any]:
     """About ``count`` evenly spaced items, the first among them."""
-    return list(items[:: max(1, len(items) // count)]) if items else []
+    return list(items[:: max(1, len(items) // count)])
 
 
 def sizes_text(sizes: Iterable[tuple[str, int | None]]) -> list[str]:
