@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 
@@ -20,8 +22,12 @@ MOST_UNITS = 24  # whose images are read
 LEGEND = "Kept frames with the given hand box (blue) and the labelled hand."
 
 
-def check(config: Config) -> Checked:
-    """The output of jobs.pseudo_label or jobs.refilter."""
+def check(config: Config, progress: Callable[[str, int, int], None]) -> list[Checked]:
+    """The output of jobs.pseudo_label or jobs.refilter; ``progress`` is called with what is read, done and of all."""
+    return [_check(config, progress)]
+
+
+def _check(config: Config, progress: Callable[[str, int, int], None]) -> Checked:
     place = str(config.data.pseudo.labels)
     try:
         store = open_store(place)
@@ -47,20 +53,23 @@ def check(config: Config) -> Checked:
         return Checked("pseudo", place, counts, findings)
     try:
         units.check_hand(run, config, store.root)
-        sheet, wrong = _look(config, store, [commit.files["pseudo_labels"] for commit in done])
+        sheet, wrong = _look(config, store, [commit.files["pseudo_labels"] for commit in done], progress)
     except InputError as error:
         findings.append(Finding("labels_unread", 1, str(error), fatal=True))
         return Checked("pseudo", place, counts, findings)
     return Checked("pseudo", place, counts, [*findings, *wrong], sheet, LEGEND)
 
 
-def _look(config: Config, store: Store, files: list[str]) -> tuple[bytes | None, list[Finding]]:
+def _look(
+    config: Config, store: Store, files: list[str], progress: Callable[[str, int, int], None]
+) -> tuple[bytes | None, list[Finding]]:
     """The rows of some units: each image is opened, some are drawn."""
     filesystem, root = store.filesystem()
     paths = [f"{root}/{file}" for file in listing.evenly(files, MOST_UNITS)]
     table = tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)
     samples, damaged = PseudoLabelled(table, config.crop), []
     for row, name in enumerate(samples.names):
+        progress("labelled frames", row, len(samples))
         try:
             samples[row]
         except InputError as error:
@@ -69,9 +78,9 @@ def _look(config: Config, store: Store, files: list[str]) -> tuple[bytes | None,
     if damaged:
         text = f"{len(damaged)} of {len(samples)} rows cannot be read, first {damaged[0]}"
         findings.append(Finding("rows_damaged", len(damaged), text, "label these videos again", fatal=True))
-    rows = album.spread_rows(table["video_id"].to_pylist(), np.arange(len(table)), config.doctor.pictures)
+    chosen = album.spread_rows(table["video_id"].to_pylist(), np.arange(len(table)), config.doctor.pictures)
     layer, tiles = hand_layer(config.mano), []
-    for row in table.take(pa.array(rows)).to_pylist():
+    for row in table.take(pa.array(chosen)).to_pylist():
         try:
             image = draw.open_jpeg(row["image"])
         except InputError:

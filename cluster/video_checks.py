@@ -23,6 +23,7 @@ from hojoint.config import Config
 from hojoint.datasets import box_checks, boxes, listing, something
 from hojoint.datasets.video_boxes import VideoBoxes
 from hojoint.errors import InputError
+from hojoint.labelling import faults
 from hojoint.labelling.video import Decoded
 from hojoint.report import draw, health
 from hojoint.report.health import Checked, Count, Finding
@@ -188,10 +189,10 @@ def _decode(config: Config, chosen: Sequence[Entry], listed: _Listed | None, pro
                 result.fail(answer)
             elif video.clips:
                 fits(video, answer, result)
-            for failure in result.found[before:]:
+            failure = result.found[-1] if len(result.found) > before else None
+            if failure is not None:
                 out.failures[failure.kind].append(failure)
             if video.video_id in shown:
-                failure = result.found[-1] if len(result.found) > before else None
                 out.tiles.append(_tile(video, answer, failure, config))
     return out
 
@@ -232,4 +233,4 @@ def _tile(
 
 
 def _remedy(kind: str) -> str:
-    return ""
+    return faults.CLASSES[kind].remedy.rstrip(".") if kind in faults.CLASSES else ""

@@ -17,12 +17,15 @@ incomplete but usable in the way that its report names. 2: a set is unusable.
 from __future__ import annotations
 
 import json
+import operator
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cluster import label_checks, video_checks
+from cluster.sources import mirror
 from cluster.store import open_store, read_uri
 from hojoint.config import Config
 from hojoint.errors import InputError
@@ -42,6 +45,7 @@ SETS = {
     "checkpoint": "evaluate.checkpoint",
 }
 """Word of the command line -> the setting that it stands for."""
+Check = Callable[[Config, video_checks.Progress], list[Checked]]
 EVERY_S = 5.0  # between two lines of progress
 
 
@@ -81,30 +85,44 @@ def _refuse_absent(config: Config) -> None:
 
 def checks_of(config: Config) -> dict[str, Callable[[video_checks.Progress], list[Checked]]]:
     """What the settings name -> the function that checks it."""
+    data = config.data
     out: dict[str, Callable[[video_checks.Progress], list[Checked]]] = {}
-    if config.mano.path is not None:
-        out["mano"] = lambda progress: set_checks.mano(config, progress)
-    if config.data.ho3d.object_models is not None:
-        out["objects"] = lambda progress: set_checks.objects(config, progress)
-    if config.data.ho3d.root is not None:
-        out["ho3d"] = lambda progress: set_checks.ho3d(config, progress)
-    if config.data.freihand.root is not None or config.data.freihand.evaluation_root is not None:
-        out["freihand"] = lambda progress: set_checks.freihand_sets(config, progress)
-    if config.videos.root is not None or config.videos.boxes is not None:
-        out["videos"] = lambda progress: video_checks.check(config, progress)
-    if config.data.pseudo.labels is not None:
-        out["pseudo"] = lambda progress: [label_checks.check(config)]
-    if (place := config.evaluate.checkpoint) is not None:
-        out["checkpoint"] = lambda progress: [_network(config, place)]
+
+    def add(name: str, wanted: object, check: Check, *groups: str) -> None:
+        """``groups``: settings whose files are copied to this machine where they lie in object storage."""
+        if wanted is not None:
+            out[name] = lambda progress: _as_given(config, mirror.localised(config, *groups), check, progress)
+
+    add("mano", config.mano.path, set_checks.mano, "mano")
+    add("objects", data.ho3d.object_models, set_checks.objects, "data.ho3d.object_models")
+    add("ho3d", data.ho3d.root, set_checks.ho3d, "mano", "data.ho3d")
+    add(
+        "freihand",
+        data.freihand.root or data.freihand.evaluation_root,
+        set_checks.freihand_sets,
+        "mano",
+        "data.freihand",
+    )
+    add("videos", config.videos.root or config.videos.boxes, video_checks.check, "videos.boxes")
+    add("pseudo", data.pseudo.labels, label_checks.check, "mano")
+    add("checkpoint", config.evaluate.checkpoint, _network)
     return out
 
 
-def _network(config: Config, place: str) -> Checked:
+def _as_given(config: Config, near: Config, check: Check, progress: video_checks.Progress) -> list[Checked]:
+    """The results of a check on ``near``, whose copies of what lies in object storage keep the names of ``config``."""
+    names = {get(near): get(config) for get in map(operator.attrgetter, SETS.values())}
+    return [replace(checked, place=names.get(checked.place) or checked.place) for checked in check(near, progress)]
+
+
+def _network(config: Config, progress: video_checks.Progress) -> list[Checked]:
+    assert config.evaluate.checkpoint is not None
+    place = config.evaluate.checkpoint
     try:
         data = read_uri(place) if "://" in place else place
     except InputError as error:
-        return health.failed("checkpoint", place, error)
-    return set_checks.network(config, data, place)
+        return [health.failed("checkpoint", place, error)]
+    return [set_checks.network(config, data, place)]
 
 
 class Announced:

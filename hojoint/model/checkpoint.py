@@ -299,8 +299,8 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
         )
     if (odd := released.not_dense(weights)) is not None:
         raise InputError(f"{name} is a checkpoint whose weight {odd} is not a plain array by name; make it again")
-    kinds = {"progress": dict, "parents": dict, "optimizer": (dict, type(None)), "scheduler": (dict, type(None))}
-    wrong = [key for key, kind in kinds.items() if not isinstance(content[key], kind)]
+    wrong = [key for key in ("progress", "parents") if not isinstance(content[key], dict)]
+    wrong += [key for key in ("optimizer", "scheduler") if not isinstance(content[key], dict | None)]
     if wrong:
         raise InputError(
             f"{name} is a checkpoint whose {wrong[0]} is a {type(content[wrong[0]]).__name__}, expected a dictionary; "
