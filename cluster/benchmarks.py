@@ -7,6 +7,7 @@ printing (``jobs.bench``).
 
 from __future__ import annotations
 
+import functools
 import statistics
 import tempfile
 import time
@@ -25,6 +26,7 @@ from cluster.labelling.decoding import Failure, GuardedDecoder
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import Video
 from cluster.memory import PeakMemory
+from cluster.sources import FetchLimits, fetched
 from cluster.store import open_store, read_uri
 from cluster.training import run as training
 from hojoint.config import Config, changed
@@ -171,10 +173,15 @@ class _Alone:
         _, _, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
         job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex)
         self._teacher = Teacher(job)
-        self._decoder = GuardedDecoder.of(config.labelling, ahead=config.labelling.decode_children + 1)
+        self._limits = FetchLimits.of(config.labelling)
+        self._decoder = GuardedDecoder.of(
+            config.labelling,
+            ahead=config.labelling.decode_children + 1,
+            fetch=functools.partial(fetched, limits=self._limits),
+        )
         self._pixels = []
         for video in listed:
-            decoded = _decoded(video) if video.clips else None
+            decoded = self._decoded(video) if video.clips else None
             if decoded is not None:
                 self._pixels.append(teacher.with_pixels(video, decoded, config))
         self._videos = [pixels.video for pixels in self._pixels]
@@ -184,7 +191,7 @@ class _Alone:
     def decode(self) -> float:
         started = time.perf_counter()
         for video in self._videos:
-            _decoded(video)
+            self._decoded(video)
         return self.frames / (time.perf_counter() - started)
 
     def decode_guarded(self) -> float:
@@ -200,24 +207,24 @@ class _Alone:
             self._teacher.labelled(group)
         return self.frames / (time.perf_counter() - started)
 
+    def _decoded(self, video: Video) -> Decoded | None:
+        """The video's frames, decoded in this process; None for one of the world's broken videos."""
+        request = teacher.request_of(video)
+        numbers = None if request.numbers is None else [int(number) for number in request.numbers]
+        try:
+            with fetched(video.uri, self._limits) as path:
+                return decode(path, numbers, annotated_frames=request.annotated_frames)
+        except VideoError:
+            return None
+
     def close(self) -> None:
         self._decoder.close()
         self._teacher.close()
 
 
-def _decoded(video: Video) -> Decoded | None:
-    """The video's frames, decoded in this process; None for one of the world's broken videos."""
-    request = teacher.request_of(video)
-    numbers = None if request.numbers is None else [int(number) for number in request.numbers]
-    try:
-        return decode(video.path, numbers, annotated_frames=request.annotated_frames)
-    except VideoError:
-        return None
-
-
 def _videos(config: Config, folder: str) -> list[Video]:
     plan = labelling.make_plan(config, open_store(str(Path(folder) / "plan")))
-    return [video for unit in plan.units for video in unit.videos]
+    return [video for unit in plan.manifest for video in unit.videos]
 
 
 def _complete_job(config: Config, folder: str) -> float:

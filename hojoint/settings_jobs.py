@@ -237,6 +237,10 @@ class DoctorConfig(Settings):
 
     pictures: Count = 16
     """Overlays on the contact sheet of each set."""
+    videos: Count | None = 200
+    """Evenly spaced videos that are decoded; None means all."""
+    images: Count | None = 2000
+    """Evenly spaced images of each labelled split that are decoded; None means all."""
 
 
 class ScoreConfig(Settings):

@@ -85,7 +85,7 @@ class ManoConfig(Settings):
     """Which hand model."""
 
     path: str | None = None
-    """MANO_RIGHT.pkl or its folder; None means the project's stand-in hand, which has the same shapes."""
+    """MANO_RIGHT.pkl or .npz, or its folder; None means the project's stand-in hand, which has the same shapes."""
     layer: Literal["builtin", "manopth"] = "builtin"
     flat_hand_mean: bool = True
     """A pose of zeros is the flat hand; otherwise MANO's mean pose is added to every pose (C)."""

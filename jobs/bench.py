@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster import benchmarks, session, synthesis
-from cluster.labelling import run as labelling
+from cluster.labelling import listing
 from cluster.training import data as training_data
 from hojoint.config import Config, changed
 from hojoint.synthetic import write
@@ -82,8 +82,7 @@ def given(config: Config, word: str) -> str:
     """What the given data hold; they are opened to find out."""
     if word == "training":
         return f"{len(training_data.open_data(changed(config, train={'datasets': ('ho3d',)})))} images"
-    videos = labelling.list_videos(config)[0]
-    return f"{len(videos)} videos in {config.videos.root}"
+    return f"{listing.listed(config).manifest.videos} videos in {config.videos.root}"
 
 
 def need(config: Config, word: str) -> session.Need:

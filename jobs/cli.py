@@ -24,6 +24,7 @@ JOBS = {
     "report": "write the HTML report of a pipeline or a labelling run",
     "study": "run the pipeline for several seeds and compare them",
     "bench": "measure throughput: labelling, training, decode or scale",
+    "doctor": "check data sets: counts, faults, remedies and overlays to look at",
     "status": "show how far a labelling run is",
     "submit": "send a job to a running Ray cluster and follow it",
 }

@@ -6,7 +6,8 @@ actors as evaluate.actors says. Under the output: <name>.json, the examples of t
 <name>_<data set>_pred.json and, after the paper's figures, <name>_<data set>_{pck.png (8), 3d_<k>.png (6),
 attention_<k>.jpg (7)}.
 The second form scores a submission file as the official script does: it prints one 'key: value' per line and, with an
-output, writes scores.txt and scores.json.
+output, writes scores.txt and scores.json. A file in millimetres, in the other camera frame or joint order is converted,
+one of joints alone gets the scores of joints, and a note says so (also in notes.txt).
 """
 
 from __future__ import annotations
@@ -138,18 +139,22 @@ def _score_file(config: Config, dry_run: bool) -> None:
     truth = command.need(config.score.truth, "score.truth", "DIR")
     if dry_run:
         hands = len(submission_files.load_submission(predictions).joints)
-        images = len(submission_files.load_truth(truth).joints)
+        images = len(submission_files.load_truth(truth, vertices=False).joints)
         print(
             f"would score {hands} hands of {predictions} against {images} images under {truth} as {config.score.layout}"
         )
         return
-    scores = submission_files.score_submission(predictions, truth, config.score.layout)
-    lines = "".join(f"{key}: {value:f}\n" for key, value in scores.items())
+    scored = submission_files.score_submission(predictions, truth, config.score.layout)
+    lines = "".join(f"{key}: {value:f}\n" for key, value in scored.scores.items())
+    for note in scored.notes:
+        print(f"note: {note}")
     print(lines, end="")
     if config.output is not None:
         store = open_store(config.output)
         store.put("scores.txt", lines.encode())
-        store.put("scores.json", json.dumps(scores, indent=1).encode())
+        store.put("scores.json", json.dumps(scored.scores, indent=1).encode())
+        if scored.notes or store.exists("notes.txt"):  # of an earlier file
+            store.put("notes.txt", "".join(f"{note}\n" for note in scored.notes).encode())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,15 +10,14 @@ video is its name, its boxes and the size of its file. What the synthetic world 
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from cluster.labelling import run as labelling
-from cluster.labelling import units
-from cluster.labelling.units import Video
+from cluster.labelling import listing, units
+from cluster.labelling.listing import Listed
+from cluster.labelling.manifest import Manifest
 from cluster.store import read_uri
 from cluster.training import data as training_data
 from cluster.training.data import TrainingData
@@ -119,7 +118,7 @@ class Inputs:
         Raises:
             InputError: videos or boxes are missing or damaged.
         """
-        return {"videos": _videos_digest(self._listed[0]) if self.own else self.world}
+        return {"videos": _videos_digest(self._listed.manifest) if self.own else self.world}
 
     @cached_property
     def hand(self) -> dict[str, str]:
@@ -171,9 +170,8 @@ class Inputs:
             if evaluation_set is not None:
                 yield f"measured on {domain}: {len(evaluation_set)} images"
         if self.own:
-            videos, notes, _ = self._listed
-            yield f"videos: {len(videos)} with {sum(len(video.clips) for video in videos)} clips of a hand"
-            yield from (f"note: {note}" for note in notes)
+            yield f"videos: {self._listed.manifest.videos} with {self._listed.manifest.clips} clips of a hand"
+            yield from (f"note: {note}" for note in self._listed.notes)
 
     @cached_property
     def _training_data(self) -> TrainingData:
@@ -189,8 +187,8 @@ class Inputs:
         }
 
     @cached_property
-    def _listed(self) -> tuple[list[Video], tuple[str, ...], dict[str, int]]:
-        return labelling.list_videos(self._config)
+    def _listed(self) -> Listed:
+        return listing.listed(self._config)
 
 
 def _evaluation_digest(dataset: HO3D | FreiHAND) -> str:
@@ -199,17 +197,8 @@ def _evaluation_digest(dataset: HO3D | FreiHAND) -> str:
     return f"{len(dataset)} images {settings.digest(dataset.fingerprint(), truth, objects)}"
 
 
-def _videos_digest(videos: list[Video]) -> str:
-    sizes = {video.video_id: _size(video.path) for video in videos}
-    return f"{len(videos)} videos {settings.digest(units.videos_digest(videos), sizes)}"
-
-
-def _size(path: str) -> int | None:
-    """Bytes of a video's file; None without one and for a broken link, which labelling puts into quarantine."""
-    try:
-        return os.path.getsize(path)
-    except OSError:
-        return None
+def _videos_digest(made: Manifest) -> str:
+    return f"{made.videos} videos {settings.digest(made.digests.clips, made.digests.files)}"
 
 
 def _file_digest(path: Path) -> str | None:

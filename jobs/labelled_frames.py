@@ -7,7 +7,7 @@ in ``hojoint.report.album``, measuring in ``hojoint.evaluation.label_quality``.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from cluster.labelling import commits
+from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import check_hand
+from cluster.sources import Entry, FetchLimits, fetched
 from cluster.store import Store
 from hojoint.config import Config
-from hojoint.datasets import something
 from hojoint.evaluation import label_quality
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.layer import HandLayer
@@ -44,7 +45,8 @@ class LabelledFrames:
 
 def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     """Read, measure and draw; ``truth`` is a parquet file of true poses, if they are known."""
-    check_hand(commits.read_run(labels), config, labels.root)
+    run = commits.read_run(labels)
+    check_hand(run, config, labels.root)
     units = sorted(commits.committed_units(labels))
     rows = np.unique(np.linspace(0, len(units) - 1, min(MOST_UNITS, len(units))).astype(int))
     some = [units[row] for row in rows]
@@ -62,7 +64,12 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     verdicts = predictions["verdict"].to_pylist()
     quality = None if errors is None else label_quality.summary(errors, verdicts, filters.RULES, when)
     rows = album.chosen_rows(predictions, filters.RULES, KEPT_SHOWN, REJECTED_SHOWN)
-    pictures = _pictures(config, predictions, rows, layer, None if errors is None else errors.aligned_mm)
+    shown = set(predictions["video_id"].take(pa.array(rows)).to_pylist())
+    files = VideoFiles(labels, run.get(commits.MANIFEST), config.videos.root).of(some, shown)
+    limits = FetchLimits.of(config.labelling)
+    places = _places(predictions, rows)
+    pixels = {number: _picture(files.get(video_id), frame, limits) for number, video_id, frame in places}
+    pictures = _pictures(predictions, pixels, layer, None if errors is None else errors.aligned_mm)
     kept = [picture for picture in pictures if picture.tag == KEPT]
     rejected = [picture for picture in pictures if picture.tag != KEPT]
     note = "" if len(some) == len(units) else f" From {len(some)} of {len(units)} units."
@@ -81,20 +88,32 @@ def _galleries(kept: Sequence[Picture], rejected: Sequence[Picture], note: str) 
     ]
 
 
+def _places(predictions: pa.Table, rows: np.ndarray) -> Iterator[tuple[int, str, int]]:
+    """Row, video id and frame number of some rows."""
+    some = predictions.select(["video_id", "frame"]).take(pa.array(rows)).to_pylist()
+    yield from ((int(number), row["video_id"], row["frame"]) for number, row in zip(rows, some, strict=True))
+
+
+def _picture(entry: Entry | None, frame: int, limits: FetchLimits) -> np.ndarray | None:
+    """One frame (H, W, 3) of a video; None where it cannot be read any more."""
+    if entry is None:
+        return None
+    try:
+        with fetched(entry.uri, limits, size=entry.size, etag=entry.etag) as path:
+            rgb = video.decode(path, [frame]).rgb
+    except video.VideoError:
+        return None
+    return rgb[0] if len(rgb) else None
+
+
 def _pictures(
-    config: Config, predictions: pa.Table, rows: np.ndarray, layer: HandLayer, errors_mm: np.ndarray | None
+    predictions: pa.Table, pixels: Mapping[int, np.ndarray | None], layer: HandLayer, errors_mm: np.ndarray | None
 ) -> list[Picture]:
-    """Drawn rows; frames whose video cannot be read any more are left out."""
+    """Drawn rows; ``pixels`` holds the frame of each, None for one that is left out."""
     out = []
-    files = something.find_videos(config.videos.root) if config.videos.root is not None else {}
-    for number, row in zip(rows.tolist(), predictions.take(pa.array(rows)).to_pylist(), strict=True):
-        if row["video_id"] not in files:
-            continue
-        try:
-            decoded = video.decode(str(files[row["video_id"]]), [row["frame"]])
-        except video.VideoError:
-            continue
-        if len(decoded.rgb):
+    for number, row in zip(pixels, predictions.take(pa.array(list(pixels), pa.int64())).to_pylist(), strict=True):
+        rgb = pixels[number]
+        if rgb is not None:
             error = None if errors_mm is None else float(errors_mm[number])
-            out.append(album.label_picture(row, decoded.rgb[0], np.zeros(2), layer, layer.faces, error))
+            out.append(album.label_picture(row, rgb, np.zeros(2), layer, layer.faces, error))
     return out

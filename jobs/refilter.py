@@ -2,9 +2,9 @@
 
 Applies other thresholds without the network (Sec. 5.1.1, 5.1.2). It reads the predictions of a finished
 jobs.pseudo_label, judges every frame again by the given filters, and writes labels of the same layout to the output.
-Frames that were kept before bring their pictures. Frames that are kept only now are decoded again from videos.root;
-without it they are in predictions/ but not in pseudo_labels/, and are counted as without_image. The
-number of actors is refilter.actors.
+Frames that were kept before bring their pictures. Frames that are kept only now are decoded again from where the
+labelling run read them, or from videos.root (a folder or s3://bucket/prefix) if given; a frame whose video is not found
+is in predictions/ but not in pseudo_labels/, and is counted as without_image. The number of actors is refilter.actors.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from cluster.labelling import refiltering
+from cluster.sources import list_videos
 from hojoint.config import Config
-from hojoint.datasets import something
 from hojoint.model import checkpoint
 from jobs import command, pseudo_label
 
@@ -24,7 +24,7 @@ def job(config: Config, dry_run: bool) -> None:
     command.need(config.data.pseudo.labels, "data.pseudo.labels", "DIR_OR_S3_URI")
     command.output_of(config, "DIR_OR_S3_URI")
     if config.videos.root is not None:
-        something.find_videos(config.videos.root)  # raises now what a worker would raise late
+        next(iter(list_videos(config.videos.root)))  # raises now what a worker would raise late
     source = refiltering.open_source(config)
     if (note := checkpoint.overridden(config, source.config, groups=("crop",), owner="the labelling run")) is not None:
         print(f"note: {note}")
@@ -37,7 +37,7 @@ def job(config: Config, dry_run: bool) -> None:
     if missing:
         print(
             f"note: {missing} of {report['frames']['kept']} kept frames have no picture and are not in pseudo_labels/; "
-            "with videos.root=DIR and another output they are decoded again"
+            "with videos.root=DIR_OR_S3_URI of their videos and another output they are decoded again"
         )
 
 

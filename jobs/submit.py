@@ -22,8 +22,8 @@ from jobs import command, retyped
 from jobs.cli import JOBS
 
 ROOT = Path(__file__).resolve().parent.parent
-STAY_HERE = {"submit", "bench", "demo"}
-"""Jobs that are not sent: this one, one that measures the machine it runs on, one that draws for a person in front."""
+STAY_HERE = {"submit", "bench", "demo", "doctor"}
+"""Jobs that are not sent: this one, one that measures the machine it runs on, two that draw for a person in front."""
 
 
 def job(config: Config, dry_run: bool) -> None:

@@ -2,7 +2,9 @@
 
 import io
 import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,8 +138,58 @@ class _Harmful:
 
 def test_a_file_that_needs_code_is_refused_without_running_it(tmp_path: Path) -> None:
     torch.save({"format": checkpoint.FORMAT, "weights": _Harmful()}, tmp_path / "x.pt")
-    with pytest.raises(InputError, match="is not a complete torch checkpoint"):
+    with pytest.raises(InputError, match=r"holds Python objects beside its tensors \(\w+\.check_call\)"):
         checkpoint.load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
+def test_numpy_numbers_are_named_with_the_line_that_helps(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "released.pth.tar"
+    content = {"epoch": 3, "best": np.float64(1.5), "state_dict": {"a": torch.arange(3.0)}}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        InputError, match=r"holds NumPy numbers or arrays beside its tensors \(numpy\..*scalar"
+    ) as error:
+        checkpoint.load_network(path)
+    line = str(error.value).splitlines()[-1].strip()
+    program, flag, code = shlex.split(line)
+    assert (program, flag) == ("python", "-c")
+    subprocess.run([sys.executable, flag, code], check=True, cwd=tmp_path, timeout=120)
+    saved = torch.load(tmp_path / "weights.pt", weights_only=True)
+    assert torch.equal(saved["state_dict"]["a"], torch.arange(3.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"progress": 5}, "whose progress is a int, expected a dictionary"),
+        ({"parents": None}, "whose parents is a NoneType, expected"),
+        ({"optimizer": [1]}, "whose optimizer is a list, expected"),
+        ({"version": torch.ones(2)}, "version 'Tensor'"),
+        ({"sha256": torch.ones(2)}, "is damaged: .* expected Tensor"),
+        ({"weights": {1: torch.ones(2), "a": torch.ones(1)}}, "weight 1 is not a plain array by name"),
+        ({"weights": {"a": torch.eye(2).to_sparse()}}, "weight 'a' is not a plain array"),
+        ({"config": 5}, "settings of another program"),
+        ({"config": {"model": 5}}, "settings of another program"),
+        ({"config": {5: {}}}, "settings of another program"),
+        ({"format": torch.ones(2)}, "not a checkpoint of this program"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_odd_content_is_one_sentence(change: dict, message: str) -> None:
+    data = _with(_saved()[1], lambda content: content.update(change))
+    with pytest.raises(InputError, match=message):
+        checkpoint.load(data)
+    with pytest.raises(InputError):
+        checkpoint.load_network(data)
+
+
+@pytest.mark.parametrize("content", [5, None, {}, {"state_dict": None}, {"state_dict": {1: 2}}, {3: torch.ones(2)}])
+def test_a_file_without_weights_says_what_it_holds(content: object) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with pytest.raises(InputError, match=r"holds no weights.*found|not a plain array"):
+        checkpoint.load_network(buffer.getvalue())
 
 
 def test_files_of_other_programs_and_versions_are_refused() -> None:

@@ -51,7 +51,7 @@ def unbroken(made: Path) -> Path:
     store = LocalStore(made / "unbroken")
     plan = labelling.make_plan(config, store)
     one = Teacher(LabellingJob(config, store.root, plan.teacher_sha256, "driver"))
-    for unit in plan.units:
+    for unit in plan.manifest:
         one.work(unit)
     one.close()
     return made / "unbroken"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -18,10 +19,11 @@ import pytest
 import wild
 from video_files import write_video
 
-from cluster.labelling import commits, pool
+from cluster.labelling import commits, listing, pool
 from cluster.labelling import run as labelling
 from cluster.labelling.run import BudgetExceeded, label
 from cluster.labelling.teacher import Teacher
+from cluster.labelling.units import Video
 from cluster.store.local import LocalStore
 from hojoint.errors import InputError
 from hojoint.labelling import filters, tables
@@ -60,7 +62,7 @@ def test_a_folder_with_every_fault_is_labelled_and_counts_add_up(made: Path, tmp
     assert report["frames"]["predicted"] == 8 * 6 + 2 * 6
     assert report["frames"]["decoded"] == 9 * 6
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())
-    assert [report[name] for name in (*labelling.ASIDE, "short_clips")] == [0] * 5
+    assert [report[name] for name in (*listing.ASIDE, "short_clips")] == [0] * 5
     predictions = wild.rows_of(tmp_path / "out", "predictions")
     assert Counter(predictions["video_id"].to_pylist()) == {**{f"{100 + n}": 6 for n in range(8)}, "two": 12}
     assert report["frames"]["kept"] == sum(unmirrored(predictions)) > 30
@@ -88,7 +90,7 @@ def test_a_hanging_video_costs_two_deadlines_and_no_neighbour(tmp_path: Path, no
 def test_the_output_holds_exactly_what_the_contract_names(made: Path, tmp_path: Path, no_ray) -> None:
     label(wild.config_of(made, tmp_path / "out"))
     names = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
-    names -= {"attempts"}  # an empty folder
+    names -= {"attempts", json.loads((tmp_path / "out" / "run.json").read_text())["manifest"]}  # the first is empty
     assert names == {"run.json", "report.json", "commits", "predictions", "pseudo_labels", "quarantine"}
     assert not any(path.is_file() for path in (tmp_path / "out" / "attempts").rglob("*"))
     for table, schema in (
@@ -190,14 +192,19 @@ def test_the_report_counts_short_hands_and_videos_without_boxes(tmp_path: Path, 
 def test_a_limit_causes_no_notes_on_the_videos_beyond_it(tmp_path: Path) -> None:
     boxes = wild.write_wild(tmp_path, good=3)
     config = wild.config_of(tmp_path, "unused", labelling={"limit": 2})
-    assert labelling.list_videos(config)[1] == ()
+    assert listing.listed(config).notes == ()
     wild.write_boxes(tmp_path, wild.boxes_of(["0gone"]) | boxes)
-    videos, notes, _ = labelling.list_videos(config)
-    assert [(video.video_id, bool(video.path)) for video in videos] == [("0gone", False), ("100", True)]
+    listed = listing.listed(config)
+    videos, notes = videos_of(listed), listed.notes
+    assert [(video.video_id, bool(video.uri)) for video in videos] == [("0gone", False), ("100", True)]
     assert len(notes) == 1
     assert "1 annotated videos have no file" in notes[0]
     config = wild.config_of(tmp_path, "unused", labelling={"limit": 1})
-    assert [video.video_id for video in labelling.list_videos(config)[0]] == ["0gone"]
+    assert [video.video_id for video in videos_of(listing.listed(config))] == ["0gone"]
+
+
+def videos_of(listed: listing.Listed) -> list[Video]:
+    return [video for unit in listed.manifest for video in unit.videos]
 
 
 def test_a_job_too_large_for_the_cluster_writes_no_run(made: Path, tmp_path: Path) -> None:
@@ -215,7 +222,10 @@ def test_commits_in_a_folder_that_nodes_do_not_share_end_the_run(
     real = labelling._route
 
     def elsewhere(config, store, pending, job, watched):
-        return real(config, store, pending, dataclasses.replace(job, output=str(tmp_path / "a node's folder")), watched)
+        folder = tmp_path / "a node's folder"
+        folder.mkdir()
+        shutil.copy(tmp_path / "out" / job.manifest, folder)
+        return real(config, store, pending, dataclasses.replace(job, output=str(folder)), watched)
 
     monkeypatch.setattr(labelling, "_route", elsewhere)
     with pytest.raises(InputError, match=r"1 units \(the first: u000000\) are done and not in .*out"):

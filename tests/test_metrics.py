@@ -305,3 +305,21 @@ def test_object_scores_take_tensors_and_lists():
 def test_object_scores_name_the_argument_that_is_wrong(names, pred, true, camera, message):
     with pytest.raises(InputError, match=message):
         object_metrics.object_scores({"cube": cube()}, names, pred, true, camera)
+
+
+def test_no_vertices_are_no_mesh_and_no_warning():
+    rng = np.random.default_rng(0)
+    pred, true, none = *rng.normal(0, 0.05, (2, 4, 21, 3)), np.zeros((4, 0, 3))
+    mesh = rng.normal(0, 0.05, (4, 778, 3))
+    expected = metrics.hand_scores(pred, mesh, true, mesh)
+    for true_vertices in (none, mesh):
+        scores = metrics.hand_scores(pred, none, true, true_vertices)
+        assert {key: scores[key] for key in scores if key[0] == "x"} == {
+            k: expected[k] for k in expected if k[0] == "x"
+        }
+        assert [scores[key] for key in ("mesh_mean3d", "mesh_al_auc3d", "f_score_5", "f_al_score_15")] == [
+            -100,
+            -1,
+            0,
+            0,
+        ]

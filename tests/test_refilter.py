@@ -31,10 +31,9 @@ def label_here(config) -> None:
     """``labelling.label`` with a Teacher in this process."""
     store = LocalStore(config.output)
     plan = labelling.make_plan(config, store)
-    facts = {"units": len(plan.units), "videos": plan.videos, "config": refiltering.settings.to_tree(config)}
-    commits.open_run(store, plan.fingerprint, facts)
+    labelling.begin(config, store, plan)
     one = Teacher(LabellingJob(config, store.root, plan.teacher_sha256, "driver"))
-    for unit in plan.units:
+    for unit in plan.manifest:
         one.work(unit)
     one.close()
 
@@ -82,8 +81,22 @@ def test_refiltering_equals_labelling_with_those_thresholds(
     assert report["frames"] == expected["frames"]
 
 
-def test_without_videos_newly_kept_frames_have_no_picture(made: Path, tmp_path: Path, no_ray) -> None:
+def test_the_manifest_names_the_videos_of_newly_kept_frames(made: Path, tmp_path: Path, no_ray) -> None:
     report = refilter(config_to(made, tmp_path / "out", "strict", LOOSE, videos=False))
+    wild.assert_same_rows(wild.rows_of(tmp_path / "out", "pseudo_labels"), wild.rows_of(made / "loose", "pseudo_labels"))
+    assert report["frames"]["without_image"] == 0
+    again = refilter(config_to(tmp_path, tmp_path / "again", "out", STRICT, videos=False))  # has the manifest too
+    assert again["frames"] == json.loads((made / "strict" / "report.json").read_text())["frames"]
+
+
+def test_without_videos_newly_kept_frames_have_no_picture(made: Path, tmp_path: Path, no_ray) -> None:
+    shutil.copytree(made / "strict", tmp_path / "strict")
+    run = json.loads((tmp_path / "strict" / "run.json").read_text())
+    del run["manifest"]  # a run of an earlier version
+    (tmp_path / "strict" / "run.json").write_text(json.dumps(run))
+    config = config_to(made, tmp_path / "out", "strict", LOOSE, videos=False)
+    labels = {"pseudo": {"labels": str(tmp_path / "strict")}}
+    report = refilter(refiltering.settings.changed(config, data=labels))
     assert kept(tmp_path / "out") == kept(made / "loose")
     pictured = wild.rows_of(tmp_path / "out", "pseudo_labels")
     assert len(pictured) == len(kept(made / "strict"))
@@ -112,9 +125,7 @@ def test_an_incomplete_source_or_the_output_itself_is_refused(made: Path, tmp_pa
         refilter(config_to(made, made / "loose", "loose", STRICT))
     config = wild.config_of(made, tmp_path / "half", filters=LOOSE)
     store = LocalStore(tmp_path / "half")
-    plan = labelling.make_plan(config, store)
-    facts = {"units": 2, "videos": 5, "config": refiltering.settings.to_tree(config)}
-    commits.open_run(store, plan.fingerprint, facts)
+    labelling.begin(config, store, labelling.make_plan(config, store))
     with pytest.raises(InputError, match="0 of 2 units are committed"):
         refilter(config_to(tmp_path, tmp_path / "out", "half", STRICT))
 

@@ -1,14 +1,20 @@
 """Submission files: written and read back, scored, and refused with the position of the mistake."""
 
+import functools
 import json
+import re
 import zipfile
 
 import numpy as np
 import pytest
+import torch
+from mano_files import random_pose
 
 from hojoint.errors import InputError
-from hojoint.evaluation import metrics, submission_files
-from hojoint.hand.model import SIMPLE_TO_MANO
+from hojoint.evaluation import conventions, metrics, submission_files
+from hojoint.hand.layer import ManoLayer
+from hojoint.hand.model import MANO_TO_SIMPLE, SIMPLE_TO_MANO
+from hojoint.hand.stand_in.model import stand_in_model
 
 GL = np.array([1.0, -1, -1])
 
@@ -59,10 +65,116 @@ def test_scores_of_files_are_the_scores_of_the_arrays(tmp_path, layout, subfolde
     submission_files.write_submission(tmp_path / "pred.json", joints, vertices, layout)
     frame, order = (GL, SIMPLE_TO_MANO) if layout == "ho3d" else (1, list(range(21)))
     write_truth(tmp_path / subfolder, true_joints[:, order] * frame, true_vertices * frame)
-    scores = submission_files.score_submission(tmp_path / "pred.json", tmp_path, layout)
+    scored = submission_files.score_submission(tmp_path / "pred.json", tmp_path, layout)
     of_arrays = metrics.hand_scores if layout == "ho3d" else metrics.freihand_scores
     expected = of_arrays(np.round(joints, 5), np.round(vertices, 5), true_joints, true_vertices)
-    assert scores == pytest.approx(expected, abs=1e-9)
+    assert scored.scores == pytest.approx(expected, abs=1e-9)
+    assert scored.notes == ()
+
+
+def posed(count=40, seed=0):
+    """True hands in the camera frame and ours order, and predictions 8 mm off: joints, vertices, joints, vertices."""
+    pose, betas = random_pose(count, seed, torch.float32)
+    out = ManoLayer(stand_in_model())(pose * torch.tensor([3.0] * 3 + [0.6] * 45), betas * 0.5)
+    rng = np.random.default_rng(seed)
+    place = np.array([0.05, -0.1, 0.7])
+    true = [part.double().numpy() + place for part in (out.joints, out.vertices)]
+    noise = rng.normal(0, 0.005, (count, 1, 3))  # of the position
+    pred = [part + noise + rng.normal(0, 0.005, part.shape) for part in true]
+    return *true, *pred
+
+
+CHANGES = {
+    "millimetres": (lambda joints, vertices, _: (joints * 1000, vertices * 1000), "are in millimetres"),
+    "centimetres": (lambda joints, vertices, _: (joints * 100, vertices * 100), "are in centimetres"),
+    "frame": (lambda joints, vertices, _: (joints * GL, vertices * GL), "are in another camera frame"),
+    "axes": (lambda joints, vertices, _: (joints * [-1, -1, 1], vertices * [-1, -1, 1]), "with x and y turned round"),
+    "order": (lambda joints, vertices, other: (joints[:, other], vertices), "order, expected .*; reordered"),
+    "all": (
+        lambda joints, vertices, other: (joints[:, other] * GL * 1000, vertices * GL * 1000),
+        "another camera frame",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("layout", ["ho3d", "freihand"])
+def test_another_convention_is_converted_and_said(tmp_path, layout, change):
+    true_joints, true_vertices, joints, vertices = posed()
+    ours = list(range(21))
+    frame, order, other = (GL, SIMPLE_TO_MANO, MANO_TO_SIMPLE) if layout == "ho3d" else (1, ours, SIMPLE_TO_MANO)
+    truth = (true_joints[:, order] * frame, true_vertices * frame)
+    pred = (joints[:, order] * frame, vertices * frame)
+    write_truth(tmp_path, *truth)
+    apply, sentence = CHANGES[change]
+    changed = apply(*pred, other)
+    (tmp_path / "pred.json").write_text(json.dumps([part.tolist() for part in changed]))
+    scored = submission_files.score_submission(tmp_path / "pred.json", tmp_path, layout)
+    of_arrays = functools.partial(metrics.hand_scores, order="mano") if layout == "ho3d" else metrics.freihand_scores
+    assert scored.scores == pytest.approx(of_arrays(*pred, *truth), abs=1e-9)
+    assert re.search(sentence, " ".join(scored.notes))
+    official = of_arrays(*changed, *truth)["xyz_mean3d"]
+    assert f"for the file as it stands it prints xyz_mean3d {official:f}" in scored.notes[-1]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.03, 0.1])
+def test_right_files_are_never_converted(noise):
+    for seed in range(5):
+        joints, vertices, *_ = posed(seed=seed)
+        rng = np.random.default_rng(seed)
+        for pred in (
+            joints + rng.normal(0, noise, joints.shape),
+            joints[::-1],  # other hands
+            joints[:1].repeat(len(joints), 0),  # one pose for all
+            joints * [-1, 1, 1],  # mirrored hands
+            joints * 0.6,
+            np.zeros_like(joints),
+        ):
+            for layout in ("ho3d", "freihand"):
+                np.testing.assert_array_equal(conventions.joints_as_meant(pred, joints, layout)[0], pred)
+        np.testing.assert_array_equal(
+            conventions.vertices_as_meant(vertices[::-1], vertices, "ho3d")[0], vertices[::-1]
+        )
+
+
+def test_a_doubtful_file_stays_as_it_is_with_a_note():
+    joints, *_ = posed()
+    half = joints * GL
+    half[: len(half) // 3] = joints[: len(half) // 3]  # two frames in one file
+    as_meant, notes = conventions.joints_as_meant(half, joints, "freihand")
+    np.testing.assert_array_equal(as_meant, half)
+    assert re.search("y and z turned round, which is not clearly better; scored as they stand", notes[0])
+    as_meant, notes = conventions.joints_as_meant(joints * 9, joints, "freihand")
+    np.testing.assert_array_equal(as_meant, joints * 9)
+    assert "9 times the size of the true ones (joints), which is no unit" in notes[0]
+
+
+@pytest.mark.parametrize("shape", ["two lists", "one list", "samples"])
+def test_joints_alone_get_the_scores_of_joints(tmp_path, shape):
+    true_joints, true_vertices, joints, _ = posed(5)
+    write_truth(tmp_path, true_joints, true_vertices)
+    content = {"two lists": [joints.tolist(), []], "one list": [joints.tolist()], "samples": joints.tolist()}[shape]
+    (tmp_path / "pred.json").write_text(json.dumps(content))
+    scored = submission_files.score_submission(tmp_path / "pred.json", tmp_path, "freihand")
+    expected = metrics.freihand_scores(joints, true_vertices, true_joints, true_vertices)
+    assert scored.scores == pytest.approx({key: expected[key] for key in expected if key.startswith("xyz_")})
+    assert "holds joints alone" in scored.notes[-1]
+    (tmp_path / "evaluation_verts.json").unlink()  # not needed then
+    assert submission_files.score_submission(tmp_path / "pred.json", tmp_path, "freihand") == scored
+
+
+def test_zeros_are_named_and_numbers_that_are_none_refused(tmp_path):
+    joints, vertices, *_ = posed(4)
+    write_truth(tmp_path, joints, vertices)
+    zeros = [np.where(np.arange(4)[:, None, None] == 2, 0, part).tolist() for part in (joints, vertices)]
+    (tmp_path / "pred.json").write_text(json.dumps(zeros))
+    (note,) = submission_files.score_submission(tmp_path / "pred.json", tmp_path, "freihand").notes
+    assert "1 of 4 samples have all joints at one point (zeros), first sample 2" in note
+    for bad in (None, float("nan")):
+        zeros[1][3][7][0] = bad
+        (tmp_path / "pred.json").write_text(json.dumps(zeros))
+        with pytest.raises(InputError, match=r"pred\.json: vertices must be finite.* 1 of 4 samples, first sample 3"):
+            submission_files.score_submission(tmp_path / "pred.json", tmp_path, "freihand")
 
 
 def test_hands_behind_the_camera_are_not_written_for_ho3d(tmp_path):

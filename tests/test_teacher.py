@@ -45,12 +45,12 @@ def test_a_second_attempt_at_a_unit_changes_nothing(made: Path, tmp_path: Path, 
 
     def meanwhile(videos, frames):
         if sum(videos.values()) and not won:
-            won.append(early.work(plan.units[0]))
+            won.append(early.work(next(iter(plan.manifest))))
 
     late._progress = meanwhile
-    assert late.work(plan.units[0]) is None
+    assert late.work(next(iter(plan.manifest))) is None
     assert won[0] is not None
-    assert early.work(plan.units[0]) is None
+    assert early.work(next(iter(plan.manifest))) is None
     assert [commit.attempt for commit in commits.read_commits(store)] == [won[0].attempt]
     assert len(list(store.list("predictions"))) == 1
     late.close()
@@ -60,13 +60,13 @@ def test_a_second_attempt_at_a_unit_changes_nothing(made: Path, tmp_path: Path, 
 def one_teacher(made: Path, output: Path) -> tuple[Teacher, list[units.Unit]]:
     config = wild.config_of(made, output)
     plan = labelling.make_plan(config, LocalStore(output))
-    return Teacher(LabellingJob(config, str(output), plan.teacher_sha256, "driver")), plan.units
+    return Teacher(LabellingJob(config, str(output), plan.teacher_sha256, "driver")), list(plan.manifest)
 
 
 def test_a_missing_file_ends_the_run_and_a_broken_link_does_not(made: Path, tmp_path: Path) -> None:
     one, [unit, *_] = one_teacher(made, tmp_path / "out")
     first, *others = unit.videos
-    gone = dataclasses.replace(first, path=str(tmp_path / "videos" / "100.webm"))
+    gone = dataclasses.replace(first, size=None, uri=str(tmp_path / "videos" / "100.webm"))
     with pytest.raises(InputError, match=r"the nodes do not share .*videos"):
         one.work(units.Unit("u000000", (gone, *others)))
     (tmp_path / "videos").mkdir()
@@ -159,7 +159,7 @@ def test_suspects_are_taken_last_and_alone_the_guilty_never(made: Path, tmp_path
     monkeypatch.setattr(Teacher, "_call", call)
     monkeypatch.setattr(attempts.Ledger, "note", note)
     one = Teacher(LabellingJob(config, store.root, plan.teacher_sha256, "driver"))
-    done = one.work(plan.units[0])
+    done = one.work(next(iter(plan.manifest)))
     one.close()
     assert done is not None
     assert calls == [["100"], ["103", "105"], ["106", "107"], ["101"], ["104"]]

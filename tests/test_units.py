@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 from collections import Counter
@@ -29,42 +28,54 @@ from hojoint.labelling import tables
 from hojoint.records import Clip
 
 
-def video(video_id: str, *, shift: float = 0.0, path: str = "/videos") -> Video:
+def video(video_id: str, *, shift: float = 0.0, path: str = "/videos", size: int = 7) -> Video:
     boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11]], np.float32) + np.float32(shift)
     clip = Clip(f"{video_id}-h0", video_id, path, np.array([0, 1], np.int32), boxes, boxes * np.nan, 2)
-    return Video(video_id, f"{path}/{video_id}.webm", (clip,))
+    return Video(video_id, f"{path}/{video_id}.webm", (clip,), size)
 
 
 def settings(**groups: dict) -> Config:
     return Config.model_validate(groups)
 
 
-def test_units_do_not_depend_on_the_order_of_listing() -> None:
-    videos = [video(str(n)) for n in range(10)]
-    shuffled = random.Random(0).sample(videos, 10)
-    plans = [[[v.video_id for v in unit.videos] for unit in make_units(order, 4)] for order in (videos, shuffled)]
-    assert plans[0] == plans[1] == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"]]
-    assert [unit.unit_id for unit in make_units(videos, 4)] == ["u000000", "u000001", "u000002"]
+def test_units_are_cut_from_videos_in_the_order_of_ids() -> None:
+    cut = list(make_units((video(str(n)) for n in range(10)), 4))
+    assert [[v.video_id for v in unit.videos] for unit in cut] == [list("0123"), list("4567"), list("89")]
+    assert [unit.unit_id for unit in cut] == ["u000000", "u000001", "u000002"]
+    with pytest.raises(AssertionError):
+        list(make_units([video("2"), video("1")], 4))
+
+
+def digests_of(videos: list[Video]) -> units.Digests:
+    digests = units.Digests()
+    for one in videos:
+        digests.add(one)
+    return digests
+
+
+def fingerprint(config: Config, teacher: str, hand: str, videos: list[Video]) -> dict:
+    return units.fingerprint(config, teacher, hand, digests_of(videos))
 
 
 def test_the_fingerprint_holds_exactly_what_changes_results() -> None:
     videos = [video("1"), video("2")]
-    base = units.fingerprint(Config(), "teacher", "hand", videos)
+    base = fingerprint(Config(), "teacher", "hand", videos)
     same = [
-        units.fingerprint(settings(cluster={"teachers": [4, 9]}), "teacher", "hand", videos),
-        units.fingerprint(settings(labelling={"batch_views": 7, "attempts": 5}), "teacher", "hand", videos),
-        units.fingerprint(settings(output="elsewhere"), "teacher", "hand", videos),
-        units.fingerprint(Config(), "teacher", "hand", [video("2"), video("1", path="/mnt/moved")]),
+        fingerprint(settings(cluster={"teachers": [4, 9]}), "teacher", "hand", videos),
+        fingerprint(settings(labelling={"batch_views": 7, "attempts": 5}), "teacher", "hand", videos),
+        fingerprint(settings(output="elsewhere"), "teacher", "hand", videos),
+        fingerprint(Config(), "teacher", "hand", [video("1", path="/mnt/moved"), video("2")]),
     ]
     for other in same:
         assert units.differences(base, other) == []
     different = {
-        "filters.min_box_iou": units.fingerprint(settings(filters={"min_box_iou": 0.5}), "teacher", "hand", videos),
-        "tta.views": units.fingerprint(settings(tta={"views": 4}), "teacher", "hand", videos),
-        "labelling.unit_videos": units.fingerprint(settings(labelling={"unit_videos": 9}), "teacher", "hand", videos),
-        "teacher": units.fingerprint(Config(), "another", "hand", videos),
-        "hand_model": units.fingerprint(Config(), "teacher", "another", videos),
-        "clips": units.fingerprint(Config(), "teacher", "hand", [video("1"), video("2", shift=0.1)]),
+        "filters.min_box_iou": fingerprint(settings(filters={"min_box_iou": 0.5}), "teacher", "hand", videos),
+        "tta.views": fingerprint(settings(tta={"views": 4}), "teacher", "hand", videos),
+        "labelling.unit_videos": fingerprint(settings(labelling={"unit_videos": 9}), "teacher", "hand", videos),
+        "teacher": fingerprint(Config(), "another", "hand", videos),
+        "hand_model": fingerprint(Config(), "teacher", "another", videos),
+        "clips": fingerprint(Config(), "teacher", "hand", [video("1"), video("2", shift=0.1)]),
+        "video_files": fingerprint(Config(), "teacher", "hand", [video("1"), video("2", size=8)]),
     }
     for name, other in different.items():
         [line] = units.differences(base, other)
@@ -72,7 +83,7 @@ def test_the_fingerprint_holds_exactly_what_changes_results() -> None:
 
 
 def test_the_fingerprint_survives_json() -> None:
-    before = units.fingerprint(Config(), "teacher", "hand", [video("1")])
+    before = fingerprint(Config(), "teacher", "hand", [video("1")])
     assert units.differences(json.loads(json.dumps(before)), before) == []
 
 

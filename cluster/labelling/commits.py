@@ -29,6 +29,7 @@ from hojoint.config import digest, renamed
 from hojoint.errors import InputError
 
 RUN, REPORT, COMMITS = "run.json", "report.json", "commits"
+MANIFEST = "manifest"  # in run.json: the key of the manifest; runs of earlier versions have none
 COMMIT_KEY = re.compile(rf"{COMMITS}/(u\d+)\.json")  # editors, file systems and people add other names
 TABLES = ("predictions", "pseudo_labels", "quarantine")
 QUARANTINE_SCHEMA = pa.schema(

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,10 @@ ATTEMPTS = 2
 RETRIED = ("crashed", "timeout", "unreadable")  # may be the machine's fault (its memory, its load, its disks)
 START_S = 60.0  # for a child to import its libraries on a busy machine; never a video's fault
 PIPE_BYTES = 2**20  # Linux's limit for a user; the default pipe costs a switch of process per 64 KB
+
+
+Fetch = Callable[[str], contextlib.AbstractContextManager[str]]
+"""Lends a local path of a video (cluster.sources); raises VideoError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +74,13 @@ class GuardedDecoder:
         deadline_s: float = 20.0,
         memory_mb: int = 2048,
         limits: Limits | None = None,
+        fetch: Fetch = contextlib.nullcontext,
     ) -> None:
         self._ahead = max(ahead, children)
         self._deadline_s = deadline_s
         self._memory_mb = memory_mb
         self._limits = limits or Limits()
+        self._fetch = fetch
         self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(children, thread_name_prefix="decode")
         self._children = [_Child(memory_mb) for _ in range(children)]
@@ -82,8 +88,10 @@ class GuardedDecoder:
             self._free.put(child)
 
     @classmethod
-    def of(cls, config: LabellingConfig, *, ahead: int) -> GuardedDecoder:
-        """With the settings of labelling."""
+    def of(
+        cls, config: LabellingConfig, *, ahead: int, fetch: Fetch = contextlib.nullcontext
+    ) -> GuardedDecoder:  # fmt: skip
+        """With the settings of labelling; ``fetch`` lends a local path of a request's."""
         # A child holds the frames twice: as the decoder made them, and on their way out.
         limits = Limits(config.max_frame_px, config.max_frames, config.decode_memory_mb * 2**20 // 2)
         return cls(
@@ -92,6 +100,7 @@ class GuardedDecoder:
             deadline_s=config.decode_deadline_s,
             memory_mb=config.decode_memory_mb,
             limits=limits,
+            fetch=fetch,
         )
 
     def decode(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Decoded | Failure]]:
@@ -117,9 +126,16 @@ class GuardedDecoder:
         self._threads.shutdown(cancel_futures=True)
 
     def _one(self, request: Request) -> Decoded | Failure:
+        try:
+            with self._fetch(request.path) as path:
+                return self._decoded(request, path)
+        except video.VideoError as error:
+            return Failure(request.video_id, "fetch", error.kind, str(error))
+
+    def _decoded(self, request: Request, path: str) -> Decoded | Failure:
         child = self._free.get()
         message = video.request_of(
-            request.path,
+            path,
             None if request.numbers is None else request.numbers.tolist(),
             limits=self._limits,
             annotated_frames=request.annotated_frames,

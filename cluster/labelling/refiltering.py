@@ -1,16 +1,18 @@
 """Other thresholds over existing predictions: a new label set without the network (Sec. 5.1.1, 5.1.2).
 
 ``predictions/`` holds every frame with every score, so only verdicts change. The pictures of frames that were kept
-before are copied. Those of frames that are kept only now are decoded again if ``videos.root`` is set, else counted as
-``without_image``. The new output has the layout of a labelling run and is committed and resumed in the same way, unit
-by unit. Not here: the scores (hojoint.labelling.tables.rescored).
+before are copied. Those of frames that are kept only now are decoded again from where the run's manifest or
+``videos.root`` has the video, else counted as ``without_image``. The new output has the layout of a labelling run and
+is committed and resumed in the same way, unit by unit. Not here: the scores (hojoint.labelling.tables.rescored).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
+import shutil
 import time
 import uuid
 from collections import Counter
@@ -25,18 +27,21 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from cluster import session
-from cluster.labelling import commits, pool, sharing, units
+from cluster.labelling import commits, listing, pool, sharing, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import GuardedDecoder, Request
+from cluster.labelling.files import VideoFiles
 from cluster.session import Need
+from cluster.sources import Entry, FetchLimits, fetched, scratch
 from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
 from hojoint.config import Config
-from hojoint.datasets import something
 from hojoint.errors import InputError
 from hojoint.labelling import filters, tables
 from hojoint.labelling.video import Decoded
+
+COPIED_AT_ONCE = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ class Source:
     store: Store
     run: Mapping[str, Any]
     commits: Sequence[Commit]
+
+    def files(self, config: Config) -> VideoFiles:
+        """Where its videos lie."""
+        return VideoFiles(self.store, self.run.get(commits.MANIFEST), config.videos.root)
 
     @property
     def config(self) -> Config:
@@ -64,6 +73,7 @@ class RefilterJob:
     source: str
     output: str
     images: Config  # how the source cut its pictures
+    manifest: str | None  # its key in the source; None in runs of earlier versions
 
 
 def refilter(config: Config) -> dict[str, Any]:
@@ -81,12 +91,14 @@ def refilter(config: Config) -> dict[str, Any]:
         session.feasibility(config.cluster, _needs(config))
     if config.labelling.require_conditional_writes:
         check_conditional(store)
-    aside = {name: source.run[name] for name in labelling.ASIDE if name in source.run}
+    aside = {name: source.run[name] for name in listing.ASIDE if name in source.run}
     facts = {"units": len(source.commits), "videos": source.run["videos"], **aside}
     facts |= {"config": source.run["config"], "refiltered": source.store.root}
+    facts |= _copied_manifest(source, store)
     commits.open_run(store, fingerprint_of(source, config), facts)
     if pending:
-        _run(config, store, RefilterJob(config, source.store.root, store.root, source.config), pending)
+        manifest = source.run.get(commits.MANIFEST)
+        _run(config, store, RefilterJob(config, source.store.root, store.root, source.config, manifest), pending)
     else:
         print(f"all {len(source.commits)} units of {store.root} are committed already; nothing to do")
     report, _ = labelling.finish(store, [commit.unit for commit in source.commits], aside)
@@ -123,7 +135,7 @@ def fingerprint_of(source: Source, config: Config) -> dict[str, Any]:
         **source.run["fingerprint"],
         **rules,
         "refiltered": hashlib.sha256(files.encode()).hexdigest(),
-        "pictures of frames not kept before": "decoded again" if config.videos.root else "none",
+        "pictures of frames not kept before": "decoded again" if source.files(config) else "none",
     }
 
 
@@ -134,9 +146,11 @@ class Refilter:
         self._job = job
         self._source = open_store(job.source)
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
-        root = job.config.videos.root
-        self._paths = {} if root is None else something.find_videos(root)
-        self._decoder = GuardedDecoder.of(job.config.labelling, ahead=job.config.labelling.decode_children + 1)
+        self._files = VideoFiles(self._source, job.manifest, job.config.videos.root)
+        self._found: dict[str, Entry] = {}  # of the unit in progress, by URI
+        labelling = job.config.labelling
+        self._limits = FetchLimits.of(labelling)
+        self._decoder = GuardedDecoder.of(labelling, ahead=labelling.decode_children + 1, fetch=self._fetched)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         commit = self.work(row["unit"])
@@ -152,7 +166,7 @@ class Refilter:
         verdicts = Counter(predictions["verdict"].to_pylist())
         verdicts.pop(filters.KEPT, None)
         kept = predictions.filter(pyarrow.compute.equal(predictions["verdict"], filters.KEPT))
-        pseudo_labels = self._with_images(kept, old["pseudo_labels"])
+        pseudo_labels = self._with_images(unit_id, kept, old["pseudo_labels"])
         new = {"predictions": predictions, "pseudo_labels": pseudo_labels, "quarantine": old["quarantine"]}
         labelled = len(set(kept["video_id"].to_pylist()))
         counts = replace(
@@ -178,7 +192,11 @@ class Refilter:
         schema = tables.PREDICTIONS_SCHEMA if table == "predictions" else tables.PSEUDO_LABELS_SCHEMA
         return tables.read([path], filesystem, schema=schema)
 
-    def _with_images(self, kept: pa.Table, before: pa.Table) -> pa.Table:
+    def _fetched(self, uri: str) -> contextlib.AbstractContextManager[str]:
+        """A local path of a video of the unit in progress, for a decoding thread."""
+        return fetched(uri, self._limits, size=self._found[uri].size, etag=self._found[uri].etag)
+
+    def _with_images(self, unit_id: str, kept: pa.Table, before: pa.Table) -> pa.Table:
         """The kept rows with pictures: copied from ``before`` or decoded again; rows without one are left out."""
         row_of = {key: row for row, key in enumerate(_keys(before))}
         rows = np.array([row_of.get(key, -1) for key in _keys(kept)], int)  # in ``before``
@@ -187,17 +205,17 @@ class Refilter:
         old = kept.take(known)
         for name in ("image", "image_box"):
             old = old.append_column(tables.PSEUDO_LABELS_SCHEMA.field(name), pictures[name])
-        new = self._decoded(kept.take(np.flatnonzero(rows < 0)))
+        new = self._decoded(unit_id, kept.take(np.flatnonzero(rows < 0)))
         return pa.concat_tables([old.cast(tables.PSEUDO_LABELS_SCHEMA), *new])
 
-    def _decoded(self, rows: pa.Table) -> list[pa.Table]:
+    def _decoded(self, unit_id: str, rows: pa.Table) -> list[pa.Table]:
         """The rows of the videos that can be decoded, with their pictures."""
         ids = np.array(rows["video_id"].to_pylist(), dtype=object)
-        rows_of = {
-            video_id: rows.take(np.flatnonzero(ids == video_id)) for video_id in sorted(set(ids) & set(self._paths))
-        }
+        files = self._files.of([unit_id], set(ids))
+        self._found = {entry.uri: entry for entry in files.values()}
+        rows_of = {video_id: rows.take(np.flatnonzero(ids == video_id)) for video_id in sorted(files)}
         requests = (
-            Request(video_id, self._paths[video_id], np.unique(tables.array_of(video_rows, "frame")), 0)
+            Request(video_id, files[video_id].uri, np.unique(tables.array_of(video_rows, "frame")), 0)
             for video_id, video_rows in rows_of.items()
         )
         parts = []
@@ -231,6 +249,21 @@ def describe(config: Config, source: Source, pending: int) -> str:
             f"resources  {session.feasibility(config.cluster, _needs(config))}",
         ]
     )
+
+
+def _copied_manifest(source: Source, store: Store) -> dict[str, str]:
+    """The source's manifest beside the new labels, so that they do not need the source; what run.json has of it."""
+    key = source.run.get(commits.MANIFEST)
+    if key is None:
+        return {}
+    if not store.exists(key):
+        filesystem, root = source.store.filesystem()
+        with scratch.folder() as folder:
+            copy = folder / key
+            with filesystem.open_input_stream(f"{root}/{key}") as stream, open(copy, "wb") as file:
+                shutil.copyfileobj(stream, file, COPIED_AT_ONCE)
+            store.put_file(key, copy)
+    return {commits.MANIFEST: key}
 
 
 def _pending(source: Source, store: Store) -> list[str]:

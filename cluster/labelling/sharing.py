@@ -12,17 +12,30 @@ import socket
 from collections.abc import Sequence
 
 from cluster.labelling.decoding import Failure
+from cluster.sources.naming import member_of
 from cluster.store import Store
 from hojoint.errors import InputError
 
 
-def check_video(path: str, failure: Failure) -> None:
+def check_video(uri: str, failure: Failure) -> None:
     """Raise InputError if a file that the driver listed does not exist on this node: not the video's fault."""
-    if failure.kind == "missing" and not os.path.lexists(path):  # a broken link exists
+    member = member_of(uri)
+    path = uri if member is None else member.tar
+    if failure.kind == "missing" and not path.startswith("s3://") and not os.path.lexists(path):  # a broken link exists
         raise InputError(
             f"{path} was listed by the driver and does not exist on the node {socket.gethostname()}: the nodes do not "
             f"share {os.path.dirname(path)}, or the file was removed meanwhile. Set videos.root to a folder that all "
-            "nodes see under one path; the same command then resumes"
+            "nodes see under one path, or to s3://bucket/prefix; the same command then resumes"
+        )
+
+
+def check_output(store: Store, key: str) -> None:
+    """Raise InputError if a file that the driver has put into the output does not exist on this node."""
+    if not store.exists(key):
+        raise InputError(
+            f"{store.uri(key)} was written by the driver and does not exist on the node {socket.gethostname()}: the "
+            f"nodes do not share {store.root}, or the file was removed. Set output to a folder that all nodes see "
+            "under one path, or to s3://bucket/prefix; the same command then resumes"
         )
 
 

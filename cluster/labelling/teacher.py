@@ -13,7 +13,6 @@ import copy
 import dataclasses
 import math
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,12 +21,13 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from cluster.labelling import commits, sharing
+from cluster.labelling import commits, manifest, sharing
 from cluster.labelling.attempts import Ledger
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.results import Pixels, UnitResult
 from cluster.labelling.units import Unit, Video
+from cluster.sources import FetchLimits, fetched, mirror
 from cluster.store import open_store, read_uri
 from hojoint.config import Config
 from hojoint.datasets.box_checks import misfit
@@ -53,6 +53,7 @@ class LabellingJob:
     output: str
     teacher_sha256: str  # of the weights; a file that changes during a run is refused
     driver: str  # names this driver in the attempt ledger
+    manifest: str = ""  # key of the run's manifest; '' where units are given directly
 
 
 Progress = Callable[[dict[str, int], dict[str, int]], None]
@@ -60,7 +61,7 @@ Progress = Callable[[dict[str, int], dict[str, int]], None]
 
 
 class Teacher:
-    """Callable on rows ``{"unit": pickled Unit}``; returns ``{"commit": JSON bytes}``, empty if another was first."""
+    """Callable on rows ``{"unit": id}``; returns ``{"commit": JSON bytes}``, empty if another was first."""
 
     def __init__(self, job: LabellingJob, progress: Progress | None = None) -> None:
         self._job = job
@@ -70,7 +71,8 @@ class Teacher:
         # Never more threads than this Teacher's CPUs: two Teachers on two cores, each with two threads, are slower.
         cpus = max(1, math.ceil(cluster.teacher_cpus))
         torch.set_num_threads(min(cluster.threads or cpus, cpus))
-        network, self.config, sha256 = checkpoint.open_teacher(read_uri(str(job.config.teacher.checkpoint)), job.config)
+        config = mirror.localised(job.config)
+        network, self.config, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
         if sha256 != job.teacher_sha256:
             raise InputError(
                 f"teacher.checkpoint changed during the run: expected {job.teacher_sha256[:12]}, found {sha256[:12]}. "
@@ -87,16 +89,23 @@ class Teacher:
         )
         group = -(-2 * labelling.batch_views // (job.config.tta.views * FRAMES_PER_VIDEO))
         self.group_size = min(max(group, 1), MAX_GROUP)
-        self._decoder = GuardedDecoder.of(labelling, ahead=self.group_size + labelling.decode_children)
+        self._listed: dict[str, Video] = {}  # of the unit in progress, by URI
+        self._limits = FetchLimits.of(labelling)
+        self._decoder = GuardedDecoder.of(
+            labelling, ahead=self.group_size + labelling.decode_children, fetch=self._fetched
+        )
+        self._manifest = manifest.Reader(self._store, job.manifest) if job.manifest else None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        commit = self.work(pickle.loads(row["unit"]))
+        assert self._manifest is not None
+        commit = self.work(self._manifest.unit(row["unit"]))
         return {"commit": b"" if commit is None else commit.to_bytes()}
 
     def work(self, unit: Unit) -> Commit | None:
         """Label one unit and commit it; None if another attempt has committed it."""
         if self._store.exists(commits.commit_key(unit.unit_id)):
             return None
+        self._listed = {video.uri: video for video in unit.videos}
         ledger = Ledger(self._store, unit.unit_id, self._job.driver)
         suspicion = ledger.suspicion(self._job.config.labelling.attempts)
         result = UnitResult(self.config, started=time.time())
@@ -106,7 +115,7 @@ class Teacher:
         waiting = [video for video in unit.videos if video.video_id not in suspicion.guilty]
         trusted = [video for video in waiting if video.video_id not in suspicion.suspects]
         for video in waiting:
-            if not video.path:
+            if not video.uri:
                 result.fail(Failure(video.video_id, "decode", "missing", "boxes without a video", attempts=0))
             elif not video.clips:
                 result.nothing_to_label(video)
@@ -131,6 +140,11 @@ class Teacher:
     def close(self) -> None:
         self._decoder.close()
 
+    def _fetched(self, uri: str) -> contextlib.AbstractContextManager[str]:
+        """A local path of a video of the unit in progress, for a decoding thread."""
+        listed = self._listed[uri]
+        return fetched(uri, self._limits, size=listed.size, etag=listed.etag)
+
     def _label(self, groups: Iterable[Sequence[Video]], ledger: Ledger, result: UnitResult) -> None:
         """Decode ahead, predict group by group, and note beforehand which videos are in progress."""
         todo = [with_clips for group in groups if (with_clips := [video for video in group if video.clips])]
@@ -150,7 +164,7 @@ class Teacher:
                 request, answer = next(answers)
                 assert request.video_id == video.video_id, (request.video_id, video.video_id)
                 if isinstance(answer, Failure):
-                    sharing.check_video(video.path, answer)
+                    sharing.check_video(video.uri, answer)
                     result.fail(answer)
                 else:
                     result.counts.decoded += len(answer.numbers)
@@ -220,7 +234,7 @@ def groups_of(videos: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def request_of(video: Video) -> Request:
     """What the decoder is asked for: every frame of the video that one of its clips holds."""
     numbers = np.unique(np.concatenate([clip.frames for clip in video.clips]))
-    return Request(video.video_id, video.path, numbers, max(clip.annotated_frames for clip in video.clips))
+    return Request(video.video_id, video.uri, numbers, max(clip.annotated_frames for clip in video.clips))
 
 
 def fits(video: Video, decoded: Decoded, result: UnitResult) -> bool:

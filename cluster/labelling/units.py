@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hojoint.config import Config, to_tree
-from hojoint.datasets.boxes import VideoBoxes
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_model
 from hojoint.labelling.tables import SCHEMA_VERSION
@@ -40,8 +39,10 @@ class Video:
     """A listed video with the clips of its boxes, maybe none."""
 
     video_id: str
-    path: str  # '' for boxes without a file
+    uri: str  # of its file (cluster.sources); '' for boxes without one
     clips: tuple[Clip, ...]
+    size: int | None = None  # bytes, as listed; None where it is not known
+    etag: str = ""  # as listed; '' where it is not known
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,34 +61,64 @@ class Unit:
         return sum(len(clip.frames) for video in self.videos for clip in video.clips)
 
 
-def videos_of(boxes: Mapping[str, VideoBoxes], clips: Iterable[Clip], paths: Mapping[str, str]) -> list[Video]:
-    """Every video that has boxes, with its file, if it has one, and its clips."""
-    by_video: dict[str, list[Clip]] = defaultdict(list)
-    for clip in clips:
-        by_video[clip.video_id].append(clip)
-    return [Video(video_id, paths.get(video_id, ""), tuple(by_video[video_id])) for video_id in sorted(boxes)]
+def unit_id(number: int) -> str:
+    """Name of the unit with this number, from 0."""
+    return f"u{number:06d}"
 
 
-def make_units(videos: Sequence[Video], unit_videos: int) -> list[Unit]:
-    """Cut the videos, sorted by id, into units of ``unit_videos``."""
-    ordered = sorted(videos, key=lambda video: video.video_id)
-    starts = range(0, len(ordered), unit_videos)
-    return [Unit(f"u{n:06d}", tuple(ordered[start : start + unit_videos])) for n, start in enumerate(starts)]
+def unit_number(name: str) -> int:
+    """Number of the unit with this name."""
+    return int(name.removeprefix("u"))
 
 
-def videos_digest(videos: Iterable[Video]) -> str:
-    """Names the list of clips: ids, frames and boxes. Paths are left out, so that a mount may move."""
-    state = hashlib.sha256()
-    for video in sorted(videos, key=lambda video: video.video_id):
-        state.update(f"video {video.video_id} {len(video.clips)}\n".encode())
+def make_units(videos: Iterable[Video], unit_videos: int) -> Iterator[Unit]:
+    """Cut videos that come in the order of their ids into units of ``unit_videos``; holds one unit at a time."""
+    ordered = iter(videos)
+    last = ""
+    for number in itertools.count():
+        some = tuple(itertools.islice(ordered, unit_videos))
+        if not some:
+            return
+        for video in some:
+            assert last < video.video_id, (last, video.video_id)
+            last = video.video_id
+        yield Unit(unit_id(number), some)
+
+
+class Digests:
+    """What the listed videos are, computed while they pass in the order of their ids.
+
+    ``clips`` names ids, frames and boxes, ``files`` the sizes of the files: another file of the same name is another
+    input. URIs are left out, so that a mount may move.
+    """
+
+    def __init__(self) -> None:
+        self._clips, self._files = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, video: Video) -> None:
+        """Take the next video."""
+        self._files.update(f"{video.video_id}\0{video.size if video.uri else 'no file'}\n".encode())
+        self._clips.update(f"video {video.video_id} {len(video.clips)}\n".encode())
         for clip in video.clips:
-            state.update(f"clip {clip.clip_id} {clip.annotated_frames}\n".encode())
-            for array, kind in ((clip.frames, "<i4"), (clip.hand_boxes, "<f4"), (clip.object_boxes, "<f4")):
-                state.update(array.astype(kind).tobytes())
-    return state.hexdigest()
+            facts = (clip.clip_id, clip.annotated_frames, clip.side, clip.every_frame_listed)
+            self._clips.update(f"clip {facts}\n".encode())
+            arrays = [(clip.frames, "<i4"), (clip.hand_boxes, "<f4"), (clip.object_boxes, "<f4")]
+            arrays += [] if clip.times_s is None else [(clip.times_s, "<f8")]
+            for array, kind in arrays:
+                self._clips.update(array.astype(kind).tobytes())
+
+    @property
+    def clips(self) -> str:
+        """Digest of the clips so far."""
+        return self._clips.hexdigest()
+
+    @property
+    def files(self) -> str:
+        """Digest of the files' sizes so far."""
+        return self._files.hexdigest()
 
 
-def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, videos: Iterable[Video]) -> dict[str, Any]:
+def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, digests: Digests) -> dict[str, Any]:
     """Everything that changes a result, as flat names and plain values; ``config`` as ``open_teacher`` returns it."""
     settings: dict[str, Any] = {}
     for group in GROUPS:
@@ -100,7 +131,8 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, videos: I
         "schema_version": SCHEMA_VERSION,
         "teacher": teacher_sha256,
         "hand_model": hand_sha256,
-        "clips": videos_digest(videos),
+        "clips": digests.clips,
+        "video_files": digests.files,
         **settings,
     }
 

@@ -61,7 +61,7 @@ def hand_scores(
 
     Args:
         pred_joints, true_joints: (N, 21, 3) metres: wrist, thumb, index, middle, ring, pinky, each base to tip.
-        pred_vertices, true_vertices: (N, V, 3) metres. If the counts V differ, mesh scores are -100 cm and -1.
+        pred_vertices, true_vertices: (N, V, 3) metres. If the counts V differ or are 0, mesh scores are -100 cm and -1.
             All four are in one camera frame; which one does not matter.
         order: 'mano' for joints in HO-3D's raw order. It only selects the middle MCP, which scales the
             scale-translation alignment.
@@ -150,6 +150,8 @@ def f_scores(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
     """F-scores (N, 2) at 5 and 15 mm of point sets (N, P, 3), (N, Q, 3) by nearest neighbours, strictly below."""
     limits = np.array(list(F_THRESHOLDS.values()))
     scores = np.zeros((len(true), len(limits)))
+    if true.shape[1] == 0 or pred.shape[1] == 0:
+        return scores  # no point is near another
     for row, (true_points, pred_points) in enumerate(zip(true, pred, strict=True)):
         # Beyond the largest limit the distance does not matter, and the trees need not search there.
         reach = limits[-1] * 1.001
@@ -191,9 +193,11 @@ def _chunk_errors(
     *,
     middle: int,
 ) -> HandErrors:
-    same_mesh = pred_vertices.shape[1] == true_vertices.shape[1]
+    same_mesh = pred_vertices.shape[1] == true_vertices.shape[1] > 0
     if same_mesh:
         aligned_vertices = procrustes(true_vertices, pred_vertices)
+    elif pred_vertices.shape[1] == 0:
+        aligned_vertices = pred_vertices  # joints alone
     else:
         # The official script then takes rotation and scale from the joints, about the centre of the vertices, and does
         # not divide by the size of the predicted joints.

@@ -2,7 +2,8 @@
 
 A submission is ``[[N x 21 x 3], [N x 778 x 3]]`` in metres. HO-3D's is in the OpenGL camera frame (x right, y up, looks
 along -z) and raw MANO joint order, FreiHAND's in the camera frame and joint order of this project. Writing converts;
-reading keeps the file's frame and order: truth and submission share them, and the scores do not depend on them.
+reading keeps the file's frame and order, which truth and submission should share; ``conventions`` finds where they do
+not.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hojoint.errors import InputError
-from hojoint.evaluation import metrics
+from hojoint.evaluation import conventions, metrics
 from hojoint.hand.model import SIMPLE_TO_MANO
 
 Layout = Literal["ho3d", "freihand"]
@@ -36,41 +37,105 @@ class HandPoints:
     vertices: np.ndarray  # (N, V, 3)
 
 
-def score_submission(predictions: str | Path, truth: str | Path, layout: Layout) -> dict[str, float]:
+@dataclass(frozen=True)
+class Scored:
+    """The official numbers of what a file means, and what was converted or left out to get them."""
+
+    scores: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def score_submission(predictions: str | Path, truth: str | Path, layout: Layout) -> Scored:
     """The official numbers of a submission file against a folder of truth; keys and units as in ``metrics``.
 
+    A file in another unit, camera frame or joint order than the layout's is converted where that is clear
+    (``conventions``), and a file of joints alone gets the scores of joints; the notes say so.
+
     Raises:
-        InputError: a file is missing, is no submission, or lists another number of images than the truth.
+        InputError: a file is missing, is no submission, lists another number of images than the truth, or has values
+            that are not finite.
     """
-    true = load_truth(truth)
     pred = load_submission(predictions)
+    joints_only = pred.vertices.shape[1] == 0
+    true = load_truth(truth, vertices=not joints_only)
     if len(pred.joints) != len(true.joints):
         raise InputError(
             f"{predictions} holds {_size(len(pred.joints))} for {_size(len(true.joints))} under {truth}; "
             "both must list the same images in the same order"
         )
+    _refuse_not_finite(predictions, pred)
+    _refuse_not_finite(truth, true)
+    joints, notes = conventions.joints_as_meant(pred.joints, true.joints, layout)
+    vertices = pred.vertices
+    if not joints_only:
+        vertices, more = conventions.vertices_as_meant(vertices, true.vertices, layout)
+        notes += more
+    scores = _scores(joints, vertices, true, layout)
+    if not (np.array_equal(joints, pred.joints) and np.array_equal(vertices, pred.vertices)):
+        notes.append(_official(pred, true, layout))
+    if (note := conventions.collapsed(pred.joints)) is not None:
+        notes.append(note)
+    if joints_only:
+        scores = {key: value for key, value in scores.items() if key.startswith("xyz_")}
+        notes.append(f"{predictions} holds joints alone, so the scores of meshes are left out")
+    return Scored(scores, tuple(notes))
+
+
+def _scores(joints: np.ndarray, vertices: np.ndarray, true: HandPoints, layout: Layout) -> dict[str, float]:
     if layout == "freihand":
-        return metrics.freihand_scores(pred.joints, pred.vertices, true.joints, true.vertices)
-    return metrics.hand_scores(pred.joints, pred.vertices, true.joints, true.vertices, order="mano")
+        return metrics.freihand_scores(joints, vertices, true.joints, true.vertices)
+    return metrics.hand_scores(joints, vertices, true.joints, true.vertices, order="mano")
+
+
+def _official(pred: HandPoints, true: HandPoints, layout: Layout) -> str:
+    """What the official script prints for the unconverted file; of the joints, for meshes take minutes."""
+    none = np.zeros((len(pred.joints), 0, 3))
+    scores = _scores(pred.joints, none, HandPoints(true.joints, none), layout)
+    shown = ", ".join(f"{key} {scores[key]:f}" for key in scores if key.startswith("xyz_") and key.endswith("mean3d"))
+    return f"the official script does not convert; for the file as it stands it prints {shown}"
+
+
+def _refuse_not_finite(file: str | Path, points: HandPoints) -> None:
+    for name, values in (("joints", points.joints), ("vertices", points.vertices)):
+        broken = ~np.isfinite(values).all((1, 2))
+        if broken.any():
+            raise InputError(
+                f"{file}: {name} must be finite numbers; found NaN, null or infinity in {broken.sum()} of "
+                f"{len(values)} samples, first sample {broken.argmax()}"
+            )
 
 
 def load_submission(path: str | Path) -> HandPoints:
-    """Read ``pred.json``, the folder that holds it, or the zip file that is uploaded."""
+    """Read ``pred.json``, the folder that holds it, or the zip file that is uploaded.
+
+    A file of joints alone, ``[[N x 21 x 3], []]``, ``[[N x 21 x 3]]`` or ``N x 21 x 3``, has vertices (N, 0, 3).
+    """
     file = Path(path)
     if file.is_dir():
         file = _in_folder(file)
     content = _read_json(file)
+    if isinstance(content, list) and _depth(content) == 3:  # the samples themselves, without a list around them
+        content = [content, []]
+    if isinstance(content, list) and len(content) == 1:
+        content = [content[0], []]
     if not (isinstance(content, list) and len(content) == 2 and all(isinstance(part, list) for part in content)):
-        raise InputError(f"{file} must hold two lists, [[N x 21 x 3], [N x 778 x 3]]; found {_describe(content)}")
+        raise InputError(
+            f"{file} must hold two lists, [[N x 21 x 3], [N x 778 x 3]], or one of joints; found {_describe(content)}"
+        )
     joints = _points(file, "joints", content[0], 21)
+    if not content[1]:
+        return HandPoints(joints, np.zeros((len(joints), 0, 3)))
     vertices = _points(file, "vertices", content[1], None)
     if len(joints) != len(vertices):
         raise InputError(f"{file} holds {len(joints)} samples of joints but {len(vertices)} of vertices")
     return HandPoints(joints, vertices)
 
 
-def load_truth(root: str | Path) -> HandPoints:
-    """Read ``evaluation_xyz.json`` and ``evaluation_verts.json`` in a folder, or in its 'evaluation' or 'ref'."""
+def load_truth(root: str | Path, *, vertices: bool = True) -> HandPoints:
+    """Read ``evaluation_xyz.json`` and ``evaluation_verts.json`` in a folder, or in its 'evaluation' or 'ref'.
+
+    ``vertices=False`` leaves the second file unread: vertices (N, 0, 3).
+    """
     folders = [Path(root), Path(root) / "evaluation", Path(root) / "ref"]
     folder = next((f for f in folders if (f / "evaluation_xyz.json").is_file()), None)
     if folder is None:
@@ -80,10 +145,12 @@ def load_truth(root: str | Path) -> HandPoints:
         )
     joints_file, vertices_file = folder / "evaluation_xyz.json", folder / "evaluation_verts.json"
     joints = _points(joints_file, "joints", _read_json(joints_file), 21)
-    vertices = _points(vertices_file, "vertices", _read_json(vertices_file), None)
-    if len(joints) != len(vertices):
-        raise InputError(f"{folder} holds {len(joints)} samples of joints but {len(vertices)} of vertices")
-    return HandPoints(joints, vertices)
+    if not vertices:
+        return HandPoints(joints, np.zeros((len(joints), 0, 3)))
+    meshes = _points(vertices_file, "vertices", _read_json(vertices_file), None)
+    if len(joints) != len(meshes):
+        raise InputError(f"{folder} holds {len(joints)} samples of joints but {len(meshes)} of vertices")
+    return HandPoints(joints, meshes)
 
 
 def write_submission(path: str | Path, joints: np.ndarray, vertices: np.ndarray, layout: Layout) -> None:
@@ -163,6 +230,14 @@ def _points(file: Path, name: str, content: Any, count: int | None) -> np.ndarra
         if len(shape) != 2 or shape[1] != 3 or shape[0] != (count or samples[0].shape[0]):
             raise InputError(f"{file}: {name} of sample {row} must be {expected}; found {' x '.join(map(str, shape))}")
     return np.stack(samples)
+
+
+def _depth(content: Any) -> int:
+    """How deep lists lie in each other, along the first entries."""
+    depth = 0
+    while isinstance(content, list):
+        depth, content = depth + 1, content[0] if content else None
+    return depth
 
 
 def _describe(content: Any) -> str:

@@ -1,7 +1,7 @@
 """What a MANO file holds: reading it, joint orders, fingertips, mirroring (Sec. 4.2).
 
-The file is read through ``pickles``, so neither chumpy nor code from the file runs. Right hands only; a left hand is a
-mirrored right one. Not here: posing the hand (``layer``), which hand the settings name (``factory``).
+Right hands only; a left hand is a mirrored right one. Not here: opening the file (``mano_file``), posing the hand
+(``layer``), which hand the settings name (``factory``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import scipy.sparse
 from torch import Tensor
 
 from hojoint.errors import InputError
-from hojoint.hand.pickles import load_restricted
+from hojoint.hand import handedness, mano_file
 
 VERTICES, JOINTS, FINGER_JOINTS = 778, 16, 15
 
@@ -63,28 +63,24 @@ class HandModel:
 
 
 def load_mano(path: str | Path) -> HandModel:
-    """Read ``MANO_RIGHT.pkl``, with or without chumpy arrays in it; a folder is searched for that name.
+    """Read ``MANO_RIGHT.pkl``, with or without chumpy arrays in it, or ``.npz``; a folder is searched for these names.
 
     Raises:
-        InputError: the file does not exist, is not a MANO file, or holds more than arrays.
+        InputError: the file does not exist, is not a MANO file, holds more than arrays, or is a left hand.
     """
-    file = Path(path)
-    if file.is_dir():
-        candidates = [file / folder / "MANO_RIGHT.pkl" for folder in ("", "models", "mano")]
-        file = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-    if not file.is_file():
-        raise InputError(
-            f"no MANO model at {file}. Register at mano.is.tue.mpg.de, unzip mano_v*.zip and set mano.path to its "
-            "MANO_RIGHT.pkl; or leave mano.path empty to use the stand-in hand, which needs no download."
-        )
-    content = load_restricted(file)
-    if not isinstance(content, dict):
-        raise InputError(f"{file} holds a {type(content).__name__}; a MANO model is a dict of arrays")
+    file = mano_file.find(path)
+    content = mano_file.read(file, _SHAPES)
     missing = [key for key in _SHAPES if key not in content]
     if missing:
         raise InputError(f"{file} is not a MANO hand model: it lacks {', '.join(missing)}")
     arrays = {key: _array(file, key, content[key]) for key in _SHAPES}
     faces, kintree = arrays.pop("f"), arrays.pop("kintree_table")
+    if handedness.is_left(arrays["J_regressor"] @ arrays["v_template"], arrays["hands_mean"]):
+        raise InputError(
+            f"{file} is a left hand (its rest pose is the mirror image of MANO_RIGHT's), expected the right one: set "
+            "mano.path to MANO_RIGHT.pkl, which lies beside MANO_LEFT.pkl in mano_v*.zip. Left hands in images need "
+            "no model of their own: they are mirrored"
+        )
     return HandModel(faces=_indices(file, faces), parents=_parents(file, kintree), **arrays)
 
 

@@ -225,8 +225,9 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     **{(module, "object"): object for module in ("__builtin__", "builtins")},
     **{(module, "bytes"): _no_bytes for module in ("__builtin__", "builtins")},
     **{
-        (f"scipy.sparse{sub}", f"{kind}_matrix"): cls
+        (f"scipy.sparse{sub}", f"{kind}_{form}"): cls
         for kind, cls in (("csc", _Csc), ("csr", _Csr), ("coo", _Coo))
+        for form in ("matrix", "array")  # newer SciPy has both; they are the same to us
         for sub in ("", f".{kind}", f"._{kind}")
     },
 }

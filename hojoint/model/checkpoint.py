@@ -271,7 +271,12 @@ def _refuse_unplain(value: Any, where: str) -> None:
 
 
 def _is_ours(content: Any) -> bool:
-    return isinstance(content, dict) and content.get("format") == FORMAT
+    return isinstance(content, dict) and _plain(content.get("format")) == FORMAT
+
+
+def _plain(value: Any) -> Any:
+    """The value if it is text or a number, else its type's name: comparing a tensor gives a tensor."""
+    return value if isinstance(value, str | int | float) else type(value).__name__
 
 
 def _checkpoint(content: Any, name: str) -> Checkpoint:
@@ -280,8 +285,8 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
             f"{name} is not a checkpoint of this program: expected one written by jobs.train or jobs.retrain. "
             "The authors' released file can be given as teacher.checkpoint or evaluate.checkpoint"
         )
-    if content.get("version") != VERSION:
-        raise InputError(f"{name} is a checkpoint of version {content.get('version')!r}; this program reads {VERSION}")
+    if (version := _plain(content.get("version"))) != VERSION:
+        raise InputError(f"{name} is a checkpoint of version {version!r}; this program reads {VERSION}")
     missing = {"config", "weights", "optimizer", "scheduler", "progress", "parents", "sha256"} - content.keys()
     if missing:
         raise InputError(
@@ -292,11 +297,20 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
         raise InputError(
             f"{name} is a checkpoint whose weights are not tensors by name; it is not complete, make it again"
         )
+    if (odd := released.not_dense(weights)) is not None:
+        raise InputError(f"{name} is a checkpoint whose weight {odd} is not a plain array by name; make it again")
+    wrong = [key for key in ("progress", "parents") if not isinstance(content[key], dict)]
+    wrong += [key for key in ("optimizer", "scheduler") if not isinstance(content[key], dict | None)]
+    if wrong:
+        raise InputError(
+            f"{name} is a checkpoint whose {wrong[0]} is a {type(content[wrong[0]]).__name__}, expected a dictionary; "
+            "another program changed it: make it again"
+        )
     checksum = weights_sha256(weights)
-    if checksum != content["sha256"]:
+    if checksum != _plain(content["sha256"]):
         raise InputError(
             f"{name} is damaged: its weights have the checksum {checksum[:12]}, expected "
-            f"{str(content['sha256'])[:12]}; fetch or make it again"
+            f"{str(_plain(content['sha256']))[:12]}; fetch or make it again"
         )
     try:
         config = settings.from_stored(content["config"])
@@ -307,8 +321,8 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
         weights,
         content["optimizer"],
         content["scheduler"],
-        dict(content["progress"]),
-        dict(content["parents"]),
+        content["progress"],
+        content["parents"],
         checksum,
     )
 

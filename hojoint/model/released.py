@@ -127,17 +127,71 @@ def read(data: bytes | str | Path, name: str | None = None) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch warns of a file that it then refuses
             return torch.load(source, map_location="cpu", weights_only=True)
-    except Exception:  # torch.load raises a dozen kinds, whose messages are about its internals
-        raise InputError(
-            f"{name or name_of(data)} ({size} bytes) is not a complete torch checkpoint. Expected one written by "
-            "jobs.train or jobs.retrain, or the authors' released file: fetch or make it again. A file that needs code "
-            "to be opened is refused"
-        ) from None
+    except Exception as error:  # torch.load raises a dozen kinds, whose messages are about its internals
+        raise InputError(_refusal(data, name or name_of(data), size, str(error))) from None
+
+
+def _refusal(data: bytes | str | Path, name: str, size: int, message: str) -> str:
+    """Why a file was not read: Python objects beside the tensors, by name, or no torch file at all."""
+    named = re.search(r"Unsupported (?:global|class): ?(?:GLOBAL )?([\w.]+)", message)
+    found = _objects(data) or ([named[1]] if named else [])
+    if not found:
+        return (
+            f"{name} ({size} bytes) is not a complete torch checkpoint. Expected one written by jobs.train or "
+            "jobs.retrain, or the authors' released file: fetch or make it again"
+        )
+    kind = "NumPy numbers or arrays" if all(entry.startswith("numpy.") for entry in found) else "Python objects"
+    return (
+        f"{name} holds {kind} beside its tensors ({', '.join(found[:5])}{', ...' if found[5:] else ''}), and opening "
+        "them may run code from the file, so it is refused. If you trust the file, save its tensors again with this "
+        f"line, and give weights.pt instead:\n{_resaving(name)}"
+    )
+
+
+def _resaving(name: str) -> str:
+    """The command line with which a user saves the tensors of a file alone."""
+    path = name if Path(name).is_file() else "CHECKPOINT"  # bytes from object storage lie elsewhere
+    code = (
+        f"import torch; c = torch.load({path!r}, map_location='cpu', weights_only=False); "
+        "c = c.state_dict() if hasattr(c, 'state_dict') else c.get('state_dict', c); "
+        "torch.save({'state_dict': {k: v for k, v in c.items() if torch.is_tensor(v)}}, 'weights.pt')"
+    )
+    return f'    python -c "{code}"'
+
+
+def _objects(data: bytes | str | Path) -> list[str]:
+    """Classes and functions that a file of torch.save names and that are not read; empty where that is not known."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(
+            io.BytesIO(data) if isinstance(data, bytes) else data
+        )
+    except Exception:  # not a zip file of torch: an older one, a damaged one, another kind
+        return []
+    return sorted(names)
 
 
 def name_of(data: bytes | str | Path) -> str:
     """How an error calls it."""
     return "the checkpoint" if isinstance(data, bytes) else str(data)
+
+
+def described(content: Any) -> str:
+    """What a file holds, in a few words for an error."""
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    if not content:
+        return "an empty dictionary"
+    parts = [f"{key!r} ({type(value).__name__})" for key, value in content.items() if not isinstance(value, Tensor)]
+    return f"among {len(content)} entries {', '.join(parts[:5])}{', ...' if parts[5:] else ''}"
+
+
+def not_dense(tensors: Mapping[Any, Tensor]) -> str | None:
+    """The first name whose tensor is sparse, quantised or without values, or that is no text; None if all are plain."""
+    for key, value in tensors.items():
+        plain = value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu"
+        if not isinstance(key, str) or not plain:
+            return repr(key)
+    return None
 
 
 def _unused() -> dict[str, tuple[int, ...]]:
@@ -153,8 +207,11 @@ def _tensors(content: Any, name: str) -> dict[str, Tensor]:
     inner = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(inner, Mapping) or not inner or not all(isinstance(value, Tensor) for value in inner.values()):
         raise InputError(
-            f"{name} holds no weights: expected the authors' {{'state_dict': ...}} or a checkpoint of this program"
+            f"{name} holds no weights: expected the authors' {{'state_dict': ...}} or a checkpoint of this program, "
+            f"found {described(content if inner is None else inner)}"
         )
+    if (odd := not_dense(inner)) is not None:
+        raise InputError(f"{name} does not have the layout of the released network: {odd} is not a plain array")
     bare = {re.sub(r"^(?:(?:module|honet)\.)+", "", str(key)): value for key, value in inner.items()}
     return {key: value for key, value in bare.items() if not key.startswith(MANO_LAYER)}
 

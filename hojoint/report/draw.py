@@ -7,6 +7,7 @@ curves and figures with axes are in ``figures``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import cv2
@@ -21,6 +22,8 @@ KEPT, REJECTED, NEUTRAL = (40, 140, 80), (196, 62, 48), (70, 78, 90)
 HAND, OBJECT, SHARED = (46, 134, 222), (240, 140, 30), (150, 80, 200)
 """Colours of the hand box, the object box and their intersection, as in all pictures."""
 AXES = ((214, 48, 49), (38, 160, 78), (36, 98, 214))
+FINGERS = ((230, 60, 60), (240, 170, 30), (70, 180, 75), (60, 130, 230), (160, 80, 200))
+"""Colours of thumb, index, middle, ring, pinky."""
 BOX_EDGES = ((0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7))
 """Edges between the corners, the first eight control points; the bits of a corner's number are (x, y, z)."""
 
@@ -105,6 +108,18 @@ def _light(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     lamp = np.array([-0.42, -0.58, -0.7])
     return 0.42 + 0.72 * np.clip(normals @ lamp, 0, 1)
+
+
+def skeleton(image: np.ndarray, joints_px: np.ndarray, *, thickness: int = 2) -> np.ndarray:
+    """The bones between 21 joints (21, 2) px, our order; a colour per finger, the wrist white. Not finite: left out."""
+    out = image.copy()
+    for finger, colour in enumerate(FINGERS):
+        chain = [0, *range(4 * finger + 1, 4 * finger + 5)]
+        for start, end in itertools.pairwise(chain):
+            _line(out, joints_px[start], joints_px[end], colour, thickness)
+    for joint, colour in zip(range(21), [(255, 255, 255), *(c for c in FINGERS for _ in range(4))], strict=True):
+        _line(out, joints_px[joint], joints_px[joint], colour, 2 * thickness + 1)
+    return out
 
 
 def wireframe(image: np.ndarray, corners_px: np.ndarray, colour: Colour = OBJECT, *, thickness: int = 2) -> np.ndarray:

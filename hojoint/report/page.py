@@ -76,9 +76,6 @@ def render(
     facts: Facts, *, galleries: Sequence[Gallery] = (), pck: Sequence[Picture] = (), curves: Sequence[Picture] = ()
 ) -> str:
     """The page as HTML; ``pck`` and ``curves`` are figures of the evaluation and of the training."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )  # autoescape: ids and messages come from data, and a file name may hold a tag
     page = {
         "title": facts.title,
         "summary": tables.summary(facts.labelling, facts.evaluation, facts.training, facts.rules),
@@ -99,4 +96,12 @@ def render(
         ],
         "provenance": list(facts.provenance.items()),
     }
-    return environment.get_template(TEMPLATE).render(page=page)
+    return filled(TEMPLATE, page)
+
+
+def filled(template: str, page: Mapping[str, Any]) -> str:
+    """A template of this folder with its values."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )  # autoescape: ids and messages come from data, and a file name may hold a tag
+    return environment.get_template(template).render(page=page)

@@ -1,0 +1,201 @@
+"""The manifest of a run: every listed video with its file and its clips, one row group of Parquet per unit.
+
+The driver writes it once, as a stream, and puts it beside ``run.json`` under a name made of its content, so that two
+drivers never replace each other's. A worker reads the row group of its unit and nothing else. Clips are plain columns:
+nothing is unpickled, and any reader of Parquet can look at them. Not here: which videos are listed (``listing``), what
+a unit is (``units``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.labelling import sharing
+from cluster.labelling.units import Digests, Unit, Video, make_units, unit_id, unit_number
+from cluster.sources import scratch
+from cluster.store import Store
+from hojoint.errors import InputError
+from hojoint.records import Clip
+
+CLIP = pa.struct(
+    [
+        ("clip_id", pa.string()),
+        ("annotated_frames", pa.int32()),
+        ("every_frame_listed", pa.bool_()),
+        ("side", pa.string()),
+        ("frames", pa.list_(pa.int32())),
+        ("times_s", pa.list_(pa.float64())),
+        ("hand_boxes", pa.list_(pa.float32())),  # four numbers per frame, as are object_boxes
+        ("object_boxes", pa.list_(pa.float32())),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("unit", pa.string()),
+        ("video_id", pa.string()),
+        ("uri", pa.string()),  # null for boxes without a file
+        ("size", pa.int64()),  # bytes; null where it is not known
+        ("etag", pa.string()),
+        ("frames", pa.int32()),  # boxes of hands in all clips
+        ("clips", pa.list_(CLIP)),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """The manifest of a plan, in a temporary file that goes with this object."""
+
+    path: Path
+    videos: int
+    clips: int
+    unit_frames: tuple[int, ...]  # frames with a hand, by unit
+    digests: Digests
+
+    @property
+    def key(self) -> str:
+        """Where a store has it."""
+        return f"manifest-{_file_digest(self.path)[:16]}.parquet"
+
+    def __iter__(self) -> Iterator[Unit]:
+        """All units, read one by one."""
+        with pq.ParquetFile(self.path) as file:
+            for number in range(len(self.unit_frames)):
+                yield _unit(file, unit_id(number))
+
+    def put(self, store: Store) -> str:
+        """Make it part of an output; its key."""
+        if not store.exists(self.key):
+            store.put_file(self.key, self.path)
+        return self.key
+
+
+class Reader:
+    """The manifest of an output, read unit by unit."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        """Raises InputError where this node does not see it, or it cannot be read."""
+        sharing.check_output(store, key)
+        filesystem, root = store.filesystem()
+        self._name = store.uri(key)
+        with _readable(self._name):
+            self._file = pq.ParquetFile(f"{root}/{key}", filesystem=filesystem, pre_buffer=True)
+
+    def unit(self, name: str) -> Unit:
+        """One unit by its id.
+
+        Raises:
+            InputError: the manifest is damaged.
+        """
+        with _readable(self._name):
+            return _unit(self._file, name)
+
+
+def write(videos: Iterable[Video], unit_videos: int) -> Manifest:
+    """Write a manifest of videos that come in the order of their ids; holds one unit of them at a time."""
+    folder = scratch.lasting_folder()
+    path, digests, clips = folder / "manifest.parquet", Digests(), 0
+    unit_frames = []
+    count = 0
+    # Statistics and dictionaries would cost memory for each row group, and nobody searches by them.
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd", write_statistics=False, use_dictionary=False) as writer:
+        for unit in make_units(videos, unit_videos):
+            for video in unit.videos:
+                digests.add(video)
+            writer.write_table(_table(unit))
+            unit_frames.append(unit.frames)
+            clips += unit.clips
+            count += len(unit.videos)
+    manifest = Manifest(path, count, clips, tuple(unit_frames), digests)
+    weakref.finalize(manifest, shutil.rmtree, folder, ignore_errors=True)
+    return manifest
+
+
+def _table(unit: Unit) -> pa.Table:
+    videos = unit.videos
+    clips = [clip for video in videos for clip in video.clips]
+    columns = [
+        pa.array([unit.unit_id] * len(videos)),
+        pa.array([video.video_id for video in videos], pa.string()),
+        pa.array([video.uri or None for video in videos], pa.string()),
+        pa.array([video.size for video in videos], pa.int64()),
+        pa.array([video.etag for video in videos], pa.string()),
+        pa.array([sum(len(clip.frames) for clip in video.clips) for video in videos], pa.int32()),
+        pa.ListArray.from_arrays(_offsets([len(video.clips) for video in videos]), _clips_array(clips)),
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def _clips_array(clips: Sequence[Clip]) -> pa.StructArray:
+    columns = [
+        pa.array([clip.clip_id for clip in clips], pa.string()),
+        pa.array([clip.annotated_frames for clip in clips], pa.int32()),
+        pa.array([clip.every_frame_listed for clip in clips], pa.bool_()),
+        pa.array([clip.side for clip in clips], pa.string()),
+        _lists([clip.frames for clip in clips], pa.int32()),
+        _lists([clip.times_s for clip in clips], pa.float64()),
+        _lists([clip.hand_boxes for clip in clips], pa.float32()),
+        _lists([clip.object_boxes for clip in clips], pa.float32()),
+    ]
+    return pa.StructArray.from_arrays(columns, fields=list(CLIP))
+
+
+def _lists(arrays: Sequence[np.ndarray | None], kind: pa.DataType) -> pa.ListArray:
+    """One list per array, of its numbers in a row; null for None."""
+    dtype = kind.to_pandas_dtype()
+    flat = [np.zeros(0, dtype) if array is None else np.ravel(array).astype(dtype, copy=False) for array in arrays]
+    numbers = np.concatenate([np.zeros(0, dtype), *flat])
+    absent = pa.array([array is None for array in arrays], pa.bool_())
+    return pa.ListArray.from_arrays(_offsets([len(part) for part in flat]), pa.array(numbers, kind), mask=absent)
+
+
+def _offsets(lengths: Sequence[int]) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+
+
+def _unit(file: pq.ParquetFile, name: str) -> Unit:
+    table = file.read_row_group(unit_number(name))
+    if table.schema != SCHEMA or set(table["unit"].to_pylist()) != {name}:
+        raise pa.ArrowInvalid(f"its row group {unit_number(name)} is not unit {name}")
+    return Unit(name, tuple(_video(row) for row in table.to_pylist()))
+
+
+def _video(row: dict[str, Any]) -> Video:
+    uri = row["uri"] or ""
+    clips = tuple(_clip(clip, row["video_id"], uri) for clip in row["clips"])
+    return Video(row["video_id"], uri, clips, row["size"], row["etag"])
+
+
+def _clip(row: dict[str, Any], video_id: str, uri: str) -> Clip:
+    boxes = {name: np.array(row[name], np.float32).reshape(-1, 4) for name in ("hand_boxes", "object_boxes")}
+    frames = np.array(row["frames"], np.int32)
+    times_s = None if row["times_s"] is None else np.array(row["times_s"], np.float64)
+    others = {name: row[name] for name in ("clip_id", "annotated_frames", "every_frame_listed", "side")}
+    return Clip(video_id=video_id, path=uri, frames=frames, times_s=times_s, **boxes, **others)
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what a damaged file raises into an InputError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} cannot be read as the manifest of a run ({error}); remove it, and the same command makes it again"
+        ) from None
+
+
+def _file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

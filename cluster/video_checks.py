@@ -1,0 +1,236 @@
+"""Videos and boxes checked before they are labelled: what exists, what decodes, whether boxes belong to the pictures.
+
+All videos are listed and all boxes read; ``doctor.videos`` evenly spaced videos are decoded as labelling would, in a
+guarded child process, and each fault keeps its quarantine class. Not here: drawing and text (``hojoint.report``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cluster.labelling.decoding import Failure, GuardedDecoder, Request
+from cluster.labelling.results import UnitResult
+from cluster.labelling.teacher import fits, request_of, with_pixels
+from cluster.labelling.units import Video
+from cluster.sources import Entry, FetchLimits, fetched, list_videos
+from hojoint.config import Config
+from hojoint.datasets import box_checks, boxes, listing, something
+from hojoint.datasets.video_boxes import VideoBoxes
+from hojoint.errors import InputError
+from hojoint.labelling import faults
+from hojoint.labelling.video import Decoded
+from hojoint.report import draw, health
+from hojoint.report.health import Checked, Count, Finding
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is read, and how many of how many."""
+PUBLISHED_VIDEOS, PUBLISHED_BOXES = "220,847 in Something-Something v2", "180,049 in Something-Else"
+EVERY, FARTHEST = 30, 3000  # pictures asked for where no boxes say which
+LEGEND = (
+    "A picture of each of some videos, with the boxes of its first hand (blue) and object (orange) if boxes are given."
+)
+
+
+@dataclass
+class _Listed:
+    """The boxes of a list: counts of all, and the record of some videos."""
+
+    videos: set[str] = field(default_factory=set)
+    hands: int = 0
+    objects: int = 0
+    without_hand: int = 0
+    twice: list[str] = field(default_factory=list)
+    kept: dict[str, VideoBoxes] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Decoding:
+    """What decoding some videos found."""
+
+    tried: int = 0
+    failures: dict[str, list[Failure]] = field(default_factory=lambda: defaultdict(list))  # by class
+    tiles: list[tuple[np.ndarray, list[str]]] = field(default_factory=list)
+
+
+class _Failures(UnitResult):
+    """What a unit of labelling would put into quarantine."""
+
+    def __init__(self, config: Config, started: float) -> None:
+        super().__init__(config, started)
+        self.found: list[Failure] = []
+
+    def fail(self, failure: Failure) -> None:
+        super().fail(failure)
+        self.found.append(failure)
+
+
+def check(config: Config, progress: Progress) -> list[Checked]:
+    """Videos, boxes, or both, as the settings name them."""
+    results = []
+    entries: list[Entry] = []
+    findings: list[Finding] = []
+    if config.videos.root is not None:
+        notes: list[str] = []
+        try:
+            entries = list(list_videos(config.videos.root, lambda done: progress("videos listed", done, 0), notes))
+        except InputError as error:
+            results.append(health.failed("videos", config.videos.root, error, "no_videos"))
+        findings += [Finding("listing", 1, note) for note in notes]
+    listed = None
+    if config.videos.boxes is not None:
+        ids = {entry.video_id for entry in entries}
+        some = set(listing.evenly(sorted(ids), config.doctor.videos or len(ids)))
+        try:
+            listed = _read_boxes(config.videos.boxes, some, progress)
+            results.append(_boxes_result(config, listed, ids))
+        except InputError as error:
+            results.append(health.failed("boxes", config.videos.boxes, error, "boxes_refused"))
+    if entries:
+        results.append(_videos_result(config, entries, listed, findings, progress))
+    return results
+
+
+def _read_boxes(path: str, some: set[str], progress: Progress) -> _Listed:
+    """Read all boxes; keep those of the videos in ``some``.
+
+    Raises:
+        InputError: a file is damaged, or the list as a complete one is wrong.
+    """
+    listed, census = _Listed(), box_checks.Census()
+    for video in boxes.iterate_boxes(path, lambda done, total: progress("boxes", done, total)):
+        census.add(video)
+        if video.video_id in listed.videos:
+            listed.twice.append(video.video_id)
+        listed.videos.add(video.video_id)
+        listed.hands += len(video.hand_frames)
+        listed.objects += len(video.object_frames)
+        listed.without_hand += not len(video.hand_frames)
+        if video.video_id in some:
+            listed.kept[video.video_id] = video
+    listed.notes = census.refuse_or_note()
+    return listed
+
+
+def _boxes_result(config: Config, listed: _Listed, ids: set[str]) -> Checked:
+    counts = [
+        Count("videos with boxes", len(listed.videos), PUBLISHED_BOXES),
+        Count("without a hand box", listed.without_hand),
+        Count("hand boxes", listed.hands),
+        Count("object boxes", listed.objects),
+    ]
+    findings = [Finding("boxes", 1, note) for note in listed.notes]
+    if listed.twice:
+        text = f"{len(listed.twice)} videos have boxes in two places, first {listed.twice[0]}"
+        findings.append(Finding("boxes_twice", len(listed.twice), text, "remove one of them", fatal=True))
+    if not listed.hands:
+        text = f"none of the {listed.objects:,} boxes of {len(listed.videos):,} videos is a hand's"
+        findings.append(Finding("no_hands", 1, text, "labelling needs boxes of hands; see docs/videos.md", fatal=True))
+    if ids:
+        alone = listed.videos - ids
+        if alone:
+            text = f"{len(alone):,} of {len(listed.videos):,} videos with boxes have no file, first {min(alone)}"
+            remedy = "add their files to videos.root, or set videos.missing=leave_out"
+            none = len(alone) == len(listed.videos)
+            findings.append(Finding("missing", len(alone), text, remedy, fatal=none))
+    return Checked("boxes", str(config.videos.boxes), counts, findings)
+
+
+def _videos_result(
+    config: Config, entries: Sequence[Entry], listed: _Listed | None, findings: list[Finding], progress: Progress
+) -> Checked:
+    usable = [entry for entry in entries if listed is None or entry.video_id in listed.videos]
+    chosen = listing.evenly(usable, config.doctor.videos or len(usable))
+    found = _decode(config, chosen, listed, progress)
+    failed = sum(map(len, found.failures.values()))
+    counts = [
+        Count("videos", len(entries), PUBLISHED_VIDEOS),
+        *([] if listed is None else [Count("with boxes", len(usable))]),
+        Count("kilobytes", round(sum(entry.size or 0 for entry in entries) / 1000)),
+        Count("decoded", found.tried),
+        Count("of these faulty", failed),
+    ]
+    if listed is not None and len(usable) < len(entries):
+        there = {entry.video_id for entry in usable}
+        first = next(entry.video_id for entry in entries if entry.video_id not in there)
+        text = f"{len(entries) - len(usable):,} of {len(entries):,} videos have no boxes, first {first}"
+        findings = [*findings, Finding("unboxed", len(entries) - len(usable), text, "they are not labelled")]
+    budget = max(config.labelling.error_budget_share * found.tried, config.labelling.error_budget_count)
+    for kind, failures in sorted(found.failures.items()):
+        text = f"{len(failures)} of {found.tried} decoded videos, first {failures[0].video_id}: {failures[0].message}"
+        use = "" if failed in (found.tried,) or failed > budget else "these videos in quarantine"
+        findings = [*findings, Finding(kind, len(failures), text, _remedy(kind), fatal=True, usable_with=use)]
+    return Checked("videos", str(config.videos.root), counts, findings, health.sheet(found.tiles), LEGEND)
+
+
+def _decode(config: Config, chosen: Sequence[Entry], listed: _Listed | None, progress: Progress) -> _Decoding:
+    """Decode the chosen videos as labelling does; evenly spaced ones get a tile."""
+    out, result = _Decoding(), _Failures(config, started=time.time())
+    shown = {entry.video_id for entry in listing.evenly(chosen, config.doctor.pictures)[: config.doctor.pictures]}
+    entries, limits = {entry.uri: entry for entry in chosen}, FetchLimits.of(config.labelling)
+
+    def fetch(uri: str) -> contextlib.AbstractContextManager[str]:
+        return fetched(uri, limits, size=entries[uri].size, etag=entries[uri].etag)
+
+    videos = [_video(entry, None if listed is None else listed.kept.get(entry.video_id), config) for entry in chosen]
+    with contextlib.closing(GuardedDecoder.of(config.labelling, ahead=2, fetch=fetch)) as decoder:
+        answers = decoder.decode(_request(video) for video in videos)
+        for number, (video, (_, answer)) in enumerate(zip(videos, answers, strict=True)):
+            progress("videos decoded", number, len(chosen))
+            out.tried += 1
+            before = len(result.found)
+            if isinstance(answer, Failure):
+                result.fail(answer)
+            elif video.clips:
+                fits(video, answer, result)
+            failure = result.found[-1] if len(result.found) > before else None
+            if failure is not None:
+                out.failures[failure.kind].append(failure)
+            if video.video_id in shown:
+                out.tiles.append(_tile(video, answer, failure, config))
+    return out
+
+
+def _video(entry: Entry, boxes_of: VideoBoxes | None, config: Config) -> Video:
+    least, rate = config.labelling.min_clip_frames, config.videos.boxes_fps
+    clips = [] if boxes_of is None else something.clips_of(entry.uri, boxes_of, min_frames=least, boxes_fps=rate)
+    return Video(entry.video_id, entry.uri, tuple(clips), entry.size, entry.etag)
+
+
+def _request(video: Video) -> Request:
+    if video.clips:
+        return request_of(video)
+    return Request(video.video_id, video.uri, np.arange(0, FARTHEST, EVERY), 0)
+
+
+def _tile(
+    video: Video, answer: Decoded | Failure, failure: Failure | None, config: Config
+) -> tuple[np.ndarray, list[str]]:
+    """The middle picture of the video's first clip with its boxes; also where the boxes do not fit it."""
+    if isinstance(answer, Failure):
+        tile, _ = health.blank(video.video_id)
+        return tile, [video.video_id, answer.kind]
+    words = [] if failure is None else [failure.kind]
+    pixels = with_pixels(video, answer, config) if video.clips else None
+    if pixels is not None and pixels.clips:
+        clip, frames = pixels.clips[0], pixels.frames[0]
+        row = len(clip.frames) // 2
+        tile, affine = health.fitted(frames.rgb[row])
+        for box, colour in ((frames.object_boxes[row], draw.OBJECT), (frames.hand_boxes[row], draw.HAND)):
+            tile = draw.box(tile, draw.mapped(affine, box.astype(np.float64).reshape(2, 2)).reshape(4), colour)
+        about = f"picture {clip.frames[row]}, {len(clip.frames)} with boxes"
+        return tile, [video.video_id, " ".join([about, *words])]
+    if not len(answer.rgb):
+        return health.blank(video.video_id)
+    row = len(answer.rgb) // 2
+    return health.fitted(answer.rgb[row])[0], [video.video_id, " ".join([f"picture {answer.numbers[row]}", *words])]
+
+
+def _remedy(kind: str) -> str:
+    return faults.CLASSES[kind].remedy.rstrip(".") if kind in faults.CLASSES else ""
