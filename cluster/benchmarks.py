@@ -26,7 +26,7 @@ from cluster.labelling.decoding import Failure, GuardedDecoder
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import Video
 from cluster.memory import PeakMemory
-from cluster.sources import FetchLimits, fetched
+from cluster.sources import FetchLimits, fetched, mirror
 from cluster.store import open_store, read_uri
 from cluster.training import run as training
 from hojoint.config import Config, changed
@@ -158,7 +158,7 @@ def _training(config: Config, schedule: Schedule) -> Training:
     device = "cuda" if config.cluster.worker_gpus > 0 else "cpu"
     torch.manual_seed(config.seed)
     network = HOJoint(config.model).to(device)
-    return Training(config, schedule, network, hand_layer(config.mano).to(device), device)
+    return Training(config, schedule, network, hand_layer(mirror.localised(config, "mano").mano).to(device), device)
 
 
 def _fit_seconds(config: Config, folder: str, steps: int) -> float:

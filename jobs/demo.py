@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 
+from cluster.sources import mirror
 from cluster.store import check_writable, open_store, read_uri
 from hojoint.config import Config, DemoConfig
 from hojoint.errors import InputError
@@ -35,6 +36,7 @@ def job(config: Config, dry_run: bool) -> None:
     """Draw an image or a video."""
     if (config.demo.image is None) == (config.demo.video is None):
         raise InputError("give either image=FILE box=[x0,y0,x1,y1] or video=FILE boxes=FILE")
+    config = mirror.localised(config, "mano", "demo.video", "demo.boxes")
     if config.demo.image is not None:
         _image(config, config.demo.image, dry_run)
     elif config.demo.video is not None:

@@ -19,7 +19,7 @@ import pyarrow.parquet
 from cluster.labelling import commits
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import check_hand
-from cluster.sources import Entry, FetchLimits, fetched
+from cluster.sources import Entry, FetchLimits, fetched, mirror
 from cluster.store import Store
 from hojoint.config import Config
 from hojoint.evaluation import label_quality
@@ -53,7 +53,7 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     filesystem, root = labels.filesystem()
     paths = [f"{root}/{commit.files['predictions']}" for commit in commits.read_commits(labels, some)]
     predictions = tables.read(paths, filesystem)
-    layer = hand_layer(config.mano)
+    layer = hand_layer(mirror.localised(config, "mano").mano)
     errors = None
     if truth is not None and len(predictions):
         errors = label_quality.errors_of_tables(

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from cluster import session
+from cluster.sources import mirror
 from cluster.store import open_store
 from cluster.training import run as training
 from hojoint.config import Config
@@ -34,8 +35,9 @@ def work(config: Config, dry_run: bool) -> None:
     """The job itself, which a pipeline runs once per network."""
     output = command.output_of(config, "runs/teacher")
     if "ho3d" in config.train.datasets:
-        reader = HO3D(config.data.ho3d, "train", config.crop)
-        for note in (fingertips.advice(reader, config.mano), reader.advice()):
+        near = mirror.localised(config, "mano", "data.ho3d")
+        reader = HO3D(near.data.ho3d, "train", config.crop)
+        for note in (fingertips.advice(reader, near.mano), reader.advice()):
             if note is not None:
                 print(f"note: {note}")
     if dry_run:

@@ -70,8 +70,9 @@ class Teacher:
         # Never more threads than this Teacher's CPUs: two Teachers on two cores, each with two threads, are slower.
         cpus = max(1, math.ceil(cluster.teacher_cpus))
         torch.set_num_threads(min(cluster.threads or cpus, cpus))
-        config = mirror.localised(job.config)
-        network, self.config, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
+        data = read_uri(str(job.config.teacher.checkpoint))
+        network, merged, sha256 = checkpoint.open_teacher(data, job.config)
+        self.config = mirror.localised(merged, "mano")
         if sha256 != job.teacher_sha256:
             raise InputError(
                 f"teacher.checkpoint changed during the run: expected {job.teacher_sha256[:12]}, found {sha256[:12]}. "

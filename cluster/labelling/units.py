@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.sources import mirror
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_model
@@ -138,7 +139,7 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, digests: 
 
 def hand_digest(config: Config) -> str:
     """Names the hand model by its contents: its file may move."""
-    model = hand_model(config.mano)
+    model = hand_model(mirror.localised(config, "mano").mano)
     state = hashlib.sha256()
     for array in (model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights):
         state.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())
