@@ -1,8 +1,9 @@
-"""python -m jobs.pseudo_label videos.root=DIR videos.boxes=FILE_OR_DIR teacher.checkpoint=FILE output=DIR_OR_S3_URI
+"""python -m jobs.pseudo_label videos.root=DIR_OR_S3_URI videos.boxes=FILE_OR_DIR teacher.checkpoint=FILE output=DIR_OR_S3_URI
 
 Labels videos with a trained teacher (Sec. 5.1). Every frame with a hand box is predicted in eight views; seven rules
-keep it or reject it. videos.root holds <id>.webm or <id>.mp4, videos.boxes Something-Else JSON. Under the output:
-run.json, commits/, predictions/, pseudo_labels/, quarantine/, report.json. The same command resumes a run that was
+keep it or reject it. videos.root is a folder or s3://bucket/prefix with <id>.webm (.mp4 .mov .mkv .m4v .avi), folders
+<id>/000001.jpg or tar files of videos; videos.boxes holds their boxes. Under the output: run.json and the manifest of
+all videos, commits/, predictions/, pseudo_labels/, quarantine/, report.json. The same command resumes a run that was
 stopped, whatever the cause. The number of Teacher actors is cluster.teachers.
 """
 
