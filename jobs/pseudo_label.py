@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.labelling import run as labelling
 from hojoint.config import Config
+from hojoint.labelling.faults import CLASSES
 from jobs import command
 
 
@@ -39,10 +40,12 @@ def summary(report: Mapping[str, Any]) -> str:
     predicted = max(frames["predicted"], 1)
     share = {rule: f"{rule} {count} ({count / predicted:.0%})" for rule, count in frames["rejected"].items() if count}
     classes = ", ".join(f"{count} {kind}" for kind, count in report["quarantine"].items())
+    remedies = [f"  {kind}: {CLASSES[kind].remedy}" for kind in report["quarantine"] if kind in CLASSES]
     return "\n".join(
         [
             f"videos   {videos['listed']} = {videos['labelled']} labelled + {videos['empty']} without kept frames + "
             f"{videos['quarantined']} quarantined{f' ({classes})' if classes else ''}",
+            *remedies,
             f"frames   {frames['predicted']} predicted = {frames['kept']} kept ({frames['kept'] / predicted:.0%}) + "
             f"{frames['predicted'] - frames['kept']} rejected",
             f"rejected {', '.join(share.values()) or 'none'}",

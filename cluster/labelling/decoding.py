@@ -1,9 +1,10 @@
 """Guarded decoding: videos are decoded ahead of inference in child processes that may hang or die.
 
 ``GuardedDecoder.decode`` takes requests and returns answers in the same order, a few ahead of the consumer. A video
-that lies elsewhere is fetched first, by a hook. A child that misses its deadline is killed and replaced; one that crashes is replaced. Either costs one video, which is tried
-once more and then becomes a ``Failure``. Frames come through a pipe and never leave the machine. Not here: what a child
-checks (hojoint.labelling.video), who records a failure.
+that lies elsewhere is fetched first, by a hook. A child that misses its deadline is killed and replaced; one that
+crashes is replaced. Either costs one video, which is tried once more and then becomes a ``Failure``. Frames come
+through a pipe and never leave the machine. Not here: what a child checks (hojoint.labelling.video), how videos are
+fetched, who records a failure.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ is refused by name. Neither is ever silently wrong; both refuse files that PyAV 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 

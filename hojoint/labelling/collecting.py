@@ -50,7 +50,7 @@ class Collected:
     numbers: list[int] = field(default_factory=list)  # ascending
     times_s: list[float] | None = field(default_factory=list)  # of the rows; None where the video has no times
     shown_at: list[int] = field(default_factory=list)  # number of the picture shown at each asked time, or ABSENT
-    footage: Footage = Footage(None, None, None, None)
+    footage: Footage = field(default_factory=lambda: Footage(None, None, None, None))
 
 
 class Collector:
@@ -58,9 +58,9 @@ class Collector:
 
     def __init__(self, wanted: Wanted, limits: Limits) -> None:
         self._all = wanted.numbers is None and wanted.times_s is None
-        self._numbers = {int(number) for number in wanted.numbers or ()}
+        self._numbers = {int(number) for number in (() if wanted.numbers is None else wanted.numbers)}
         self._last = max(self._numbers, default=-1)
-        times = [float(time) for time in wanted.times_s or ()]
+        times = [float(time) for time in (() if wanted.times_s is None else wanted.times_s)]
         self._waiting = sorted(range(len(times)), key=times.__getitem__, reverse=True)  # the earliest last
         self._times = times
         self._limits = limits
@@ -68,6 +68,7 @@ class Collector:
         self.out = Collected(shown_at=[ABSENT] * len(times))
         self.seen = 0
         self._clock = _Clock()
+        self._rotation_deg: int | None = None
         self._previous: tuple[Picture, float | None] | None = None
         asked = max(wanted.annotated_frames, self._last + 1, len(times), 1)
         self._most = COUNT_FACTOR * asked + COUNT_MORE
@@ -88,18 +89,15 @@ class Collector:
         if self._read(reader):
             pictures = self.seen
             self._finish()
-        first = self._first
         self.out.footage = Footage(
             pictures=pictures,
             fps=self._clock.mean_rate(self.seen),
-            rotation_deg=None if first is None else first.orientation.rotation_deg,
+            rotation_deg=self._rotation_deg,
             codec=reader.codec,
         )
         if self._clock.broken:
             self.out.times_s = None
         return self.out
-
-    _first: Picture | None = None
 
     def _read(self, reader: Reader) -> bool:
         """Whether the end was reached."""
@@ -116,7 +114,8 @@ class Collector:
                 raise
             if picture is None:
                 return True
-            self._first = self._first or picture
+            if self._rotation_deg is None:
+                self._rotation_deg = picture.orientation.rotation_deg
             self._take_next(picture)
 
     def _take_next(self, picture: Picture) -> None:

@@ -1,4 +1,4 @@
-"""What the decoder does not tell of a file: what it is if it is no video, whether it is cut, encrypted, how it is coded.
+"""What the decoder does not tell of a file: what it is if it is no video, whether it is cut or encrypted, its codec.
 
 A decoder returns as many pictures of a file cut in half as it finds, without an error; so the lengths that the
 container promises are held against the file's size here. WebM/Matroska (EBML), MP4/QuickTime (ISO boxes) and AVI

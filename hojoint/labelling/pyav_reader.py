@@ -51,12 +51,13 @@ class PyavReader:
 
     def pictures(self) -> Iterator[Picture]:
         """In display order; raises VideoError before the first one that is damaged."""
-        number = 0
+        number, first = 0, None
         try:
             for packet in self._container.demux(self._stream):
+                first = first or packet
                 if packet.is_corrupt:
                     raise VideoError("damaged", f"the data after picture {number} are not complete")
-                for frame in packet.decode():
+                for frame in _frames(packet, first):
                     if frame.is_corrupt:
                         raise VideoError("damaged", f"picture {number} is damaged, or refers to one that is")
                     yield _picture(frame)
@@ -105,6 +106,21 @@ def _check_index(container: av.container.InputContainer, stream: av.video.stream
     beyond = sum(end > size for end in entries)
     if beyond:
         raise VideoError("truncated", f"the file ends before {beyond} of the {len(entries)} pictures that it lists")
+
+
+def _frames(packet: av.Packet, first: av.Packet) -> list[av.VideoFrame]:
+    """The packet's pictures; none for one that refers to pictures before a cut.
+
+    A video that is cut inside open groups of pictures starts with a key picture and some that are shown before it and
+    cannot be decoded. No player shows them.
+    """
+    try:
+        return list(packet.decode())
+    except av.error.InvalidDataError:
+        leads = packet.pts is not None and first.pts is not None and packet.pts < first.pts
+        if leads and first.is_keyframe:
+            return []
+        raise
 
 
 def _picture(frame: av.VideoFrame) -> Picture:
