@@ -1,7 +1,7 @@
 """PyAV (FFmpeg): the default reader, right on every kind of file that was tried.
 
 FFmpeg applies edit lists and drops hidden and discarded packets by itself when a file is read from its start. The
-decoder is asked to name damage instead of concealing it. The library's log stays off. Not here: what a file is that
+decoder is asked to name damage instead of concealing it. The library prints nothing. Not here: what a file is that
 FFmpeg does not open (``containers``).
 """
 
@@ -15,6 +15,7 @@ from functools import partial
 import av
 import av.container
 import av.error
+import av.logging
 import av.video.stream
 import numpy as np
 
@@ -25,6 +26,7 @@ from hojoint.labelling.pictures import Picture
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"  # others, such as playlists, may name other files
 STILL = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails  # cover art
+FORGETS = ("mmco: unref short failure",)
 NO_DECODER = (av.error.DecoderNotFoundError, av.error.PatchWelcomeError)
 
 
@@ -51,13 +53,13 @@ class PyavReader:
 
     def pictures(self) -> Iterator[Picture]:
         """In display order; raises VideoError before the first one that is damaged."""
-        number, first = 0, None
+        number = groups = 0
         try:
             for packet in self._container.demux(self._stream):
-                first = first or packet
+                groups += packet.is_keyframe
                 if packet.is_corrupt:
                     raise VideoError("damaged", f"the data after picture {number} are not complete")
-                for frame in _frames(packet, first):
+                for frame in _frames(packet, groups):
                     if frame.is_corrupt:
                         raise VideoError("damaged", f"picture {number} is damaged, or refers to one that is")
                     yield _picture(frame)
@@ -108,19 +110,23 @@ def _check_index(container: av.container.InputContainer, stream: av.video.stream
         raise VideoError("truncated", f"the file ends before {beyond} of the {len(entries)} pictures that it lists")
 
 
-def _frames(packet: av.Packet, first: av.Packet) -> list[av.VideoFrame]:
-    """The packet's pictures; none for one that refers to pictures before a cut.
+def _frames(packet: av.Packet, groups: int) -> list[av.VideoFrame]:
+    """The pictures that are complete with this packet; ``groups`` counts the key pictures so far.
 
-    A video that is cut inside open groups of pictures starts with a key picture and some that are shown before it and
-    cannot be decoded. No player shows them.
+    A video that is cut inside open groups of pictures (H.264) tells its decoder, in its first group, to forget pictures
+    before the cut. That is an error to a strict decoder and harms no picture; it is told by what the library says.
     """
+    av.logging.set_skip_repeated(False)
+    av.logging.set_level(av.logging.ERROR)
     try:
-        return list(packet.decode())
+        with av.logging.Capture() as said:
+            return list(packet.decode())
     except av.error.InvalidDataError:
-        leads = packet.pts is not None and first.pts is not None and packet.pts < first.pts
-        if leads and first.is_keyframe:
-            return []
+        if groups == 1 and said and all(message.strip() in FORGETS for _, _, message in said):
+            return []  # its picture comes with a later packet
         raise
+    finally:
+        av.logging.set_level(None)
 
 
 def _picture(frame: av.VideoFrame) -> Picture:
