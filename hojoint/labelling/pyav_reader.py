@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 
 import av
@@ -157,6 +158,7 @@ class Shown:
     height: int
     codec: str | None
     rate: float | None
+    container: str  # FFmpeg's names of its format
 
 
 def shown_in(path: str) -> Shown:
@@ -169,25 +171,39 @@ def shown_in(path: str) -> Shown:
         first = next(reader.pictures(), None)
     if first is None:
         raise VideoError("no_pictures", "the picture track is empty")
-    times: list[float | None] = []
     with opened(path) as container:
-        stream = stream_of(container)
         try:
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard and is_shown(str(reader.codec), bytes(packet)):
-                    times.append(None if packet.pts is None else float(packet.pts * packet.time_base))
+            packets = [
+                (packet.pts, packet.is_keyframe)
+                for packet in container.demux(stream_of(container))
+                if packet.size and not packet.is_discard and is_shown(str(reader.codec), bytes(packet))
+            ]
         except av.error.FFmpegError:
             raise VideoError("damaged", "the packets of the file cannot be read") from None
-    stamped = [time for time in times if time is not None]
+        base, name = stream_of(container).time_base, container.format.name
+    times = _times(packets, base)
     height, width = first.rgb().shape[:2]
     return Shown(
-        times_s=[*sorted(stamped)] if len(stamped) == len(times) else [None] * len(times),
+        times_s=times,
         orientation=first.orientation,
         width=width,
         height=height,
         codec=reader.codec,
         rate=reader.rate,
+        container=name,
     )
+
+
+def _times(packets: list[tuple[int | None, bool]], base: Fraction | None) -> list[float | None]:
+    """Time stamps of the packets' pictures, ascending, without those that a cut left undecodable.
+
+    These come after the first key picture and have an earlier stamp, or, rounded away, the same or none.
+    """
+    if base is None or all(stamp is None for stamp, _ in packets):
+        return [None] * len(packets)
+    start = next((stamp for stamp, is_key in packets if is_key and stamp is not None), 0)
+    later = [stamp for stamp, is_key in packets if stamp is not None and (stamp > start or is_key and stamp == start)]
+    return [float(stamp * base) for stamp in sorted(later)]
 
 
 def is_shown(codec: str, packet: bytes) -> bool:
