@@ -75,7 +75,18 @@ def write_marked(
     return path
 
 
+def write_hidden(path: Path, encoder: str, pictures: int = 40) -> Path:
+    """VP8 or VP9 with hidden pictures, which others refer to (alt-ref): encoders make them in two passes only."""
+    source = write_marked(path.with_suffix(".source.mkv"), "libx264", pictures, crf="1")
+    words = ("-auto-alt-ref", 1, "-lag-in-frames", 16, "-arnr-maxframes", 7, "-arnr-strength", 5, "-g", 20)
+    for number in (1, 2):
+        passes = ("-pass", number, "-passlogfile", path.with_suffix(".log"))
+        ffmpeg("-i", source, "-c:v", encoder, "-b:v", "300k", *words, *passes, path)
+    source.unlink()
+    return path
+
+
 def pictures_of_ffmpeg(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """(N, H, W, 3) RGB, ``size`` (width, height) as shown: what the ffmpeg program shows, edit lists and turns applied."""
+    """(N, H, W, 3) RGB, ``size`` (width, height) as shown: what the ffmpeg program shows."""
     data = ffmpeg("-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
     return np.frombuffer(data, np.uint8).reshape(-1, size[1], size[0], 3)

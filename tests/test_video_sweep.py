@@ -14,28 +14,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from marked_videos import HEIGHT, WIDTH, ffmpeg, number_in, pictures_of_ffmpeg, write_marked
+from marked_videos import HEIGHT, WIDTH, ffmpeg, number_in, pictures_of_ffmpeg, write_hidden, write_marked
 
-from hojoint.labelling.orientation import Orientation
+from hojoint.labelling.orientation import UPRIGHT, Orientation
 from hojoint.labelling.video import VideoError, decode
 
 pytestmark = pytest.mark.slow  # about two minutes
 
 PICTURES = 40
+OPEN = "keyint=10:min-keyint=10:open-gop=1:bframes=3:scenecut=0"
+QUIET = "log-level=none:pools=1"
 CODECS = {  # name -> encoder, its options, containers
     "h264 closed": ("libx264", {"g": "10", "bf": "0"}, "mp4 mov mkv avi m4v ts"),
     "h264 B-frames": ("libx264", {"g": "12", "bf": "3", "x264-params": "b-pyramid=normal"}, "mp4 mov mkv m4v ts"),
-    "h264 open GOP": ("libx264", {"x264-params": "keyint=10:min-keyint=10:open-gop=1:bframes=3:scenecut=0"}, "mp4 mov mkv"),
-    "hevc closed": ("libx265", {"x265-params": "log-level=none:keyint=10:open-gop=0:pools=1"}, "mp4 mov mkv"),
-    "hevc open GOP": ("libx265", {"x265-params": "log-level=none:keyint=10:min-keyint=10:open-gop=1:bframes=3:pools=1"}, "mp4 mov mkv"),
-    "vp8 alt-ref": ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16", "g": "20", "arnr-maxframes": "5"}, "webm mkv"),
-    "vp9 alt-ref": ("libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "16", "g": "20", "row-mt": "0"}, "webm mkv mp4"),
+    "h264 open GOP": ("libx264", {"x264-params": OPEN}, "mp4 mov mkv"),
+    "hevc closed": ("libx265", {"x265-params": f"{QUIET}:keyint=10:open-gop=0"}, "mp4 mov mkv"),
+    "hevc open GOP": ("libx265", {"x265-params": f"{QUIET}:{OPEN}"}, "mp4 mov mkv"),
+    "vp8 hidden": ("libvpx", {}, "webm mkv"),
+    "vp9 hidden": ("libvpx-vp9", {}, "webm mkv mp4"),
     "mpeg4 B-frames": ("mpeg4", {"g": "10", "bf": "2"}, "mp4 mov mkv"),
     "mpeg4": ("mpeg4", {"g": "10"}, "avi mp4 m4v"),
     "mjpeg": ("mjpeg", {}, "avi mov mkv"),
     "prores": ("prores_ks", {}, "mov mkv"),
     "av1": ("libsvtav1", {"preset": "10", "g": "20", "svtav1-params": "lp=1"}, "mp4 mkv webm"),
-}  # fmt: skip
+}
 PIXELS = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le"}
 TURNS = {  # ffmpeg's words -> what a person sees
     (90, ""): Orientation(270), (180, ""): Orientation(180), (270, ""): Orientation(90),
@@ -51,23 +53,23 @@ class Case:
     kind: str
     path: Path
     numbers: list[int] | None  # of the pictures that are shown; None where the ffmpeg program tells
-    orientation: Orientation = Orientation()
+    orientation: Orientation = UPRIGHT
     size: tuple[int, int] = (WIDTH, HEIGHT)  # as coded
 
 
 def bases(folder: Path) -> Iterator[tuple[str, str, Path]]:
     """(kind, container, file) of each codec; an encoder that this build lacks is left out with a word."""
     for kind, (encoder, options, containers) in CODECS.items():
-        source = folder / f"{kind.replace(' ', '_')}.mkv"
-        try:
-            write_marked(source, encoder, PICTURES, pixels=PIXELS.get(encoder, "yuv420p"), **options)
-        except ValueError as error:
-            print(f"{kind}: not encoded here ({error})")
-            continue
         for container in containers.split():
-            path = folder / f"{source.stem}.{container}"
-            if path != source:
-                write_marked(path, encoder, PICTURES, pixels=PIXELS.get(encoder, "yuv420p"), **options)
+            path = folder / f"{kind.replace(' ', '_')}.{container}"
+            try:
+                if "hidden" in kind:
+                    write_hidden(path, encoder, PICTURES)
+                else:
+                    write_marked(path, encoder, PICTURES, pixels=PIXELS.get(encoder, "yuv420p"), **options)
+            except ValueError as error:
+                print(f"{kind}: not encoded here ({error})")
+                break
             yield kind, container, path
 
 

@@ -260,7 +260,7 @@ def _riff(file: BinaryIO, size: int) -> Facts:
             cut = cut or at + 8 + length > size
         if codec is None:
             head = file.read(4096)
-            handler = head.find(b"strhvids")
-            codec = None if handler < 0 else head[handler + 12 : handler + 16].decode("latin-1")
+            handler = head.find(b"vids")
+            codec = None if handler < 0 else head[handler + 4 : handler + 8].decode("latin-1")
         at += 8 + length + length % 2
     return Facts(cut, False, codec)

@@ -174,9 +174,9 @@ def shown_in(path: str) -> Shown:
     with opened(path) as container:
         try:
             packets = [
-                (packet.pts, packet.is_keyframe)
+                (packet.pts, packet.is_keyframe, packet.is_discard)
                 for packet in container.demux(stream_of(container))
-                if packet.size and not packet.is_discard and is_shown(str(reader.codec), bytes(packet))
+                if packet.size and is_shown(str(reader.codec), bytes(packet))
             ]
         except av.error.FFmpegError:
             raise VideoError("damaged", "the packets of the file cannot be read") from None
@@ -194,16 +194,21 @@ def shown_in(path: str) -> Shown:
     )
 
 
-def _times(packets: list[tuple[int | None, bool]], base: Fraction | None) -> list[float | None]:
-    """Time stamps of the packets' pictures, ascending, without those that a cut left undecodable.
+def _times(packets: list[tuple[int | None, bool, bool]], base: Fraction | None) -> list[float | None]:
+    """Time stamps of the shown pictures, ascending; of packets with their stamp, whether key, and whether discarded.
 
-    These come after the first key picture and have an earlier stamp, or, rounded away, the same or none.
+    Pictures that a cut left undecodable are not shown. They come after the first key picture and have an earlier
+    stamp, or, where that was rounded away, the same or none.
     """
-    if base is None or all(stamp is None for stamp, _ in packets):
-        return [None] * len(packets)
-    start = next((stamp for stamp, is_key in packets if is_key and stamp is not None), 0)
-    later = [stamp for stamp, is_key in packets if stamp is not None and (stamp > start or is_key and stamp == start)]
-    return [float(stamp * base) for stamp in sorted(later)]
+    if base is None or all(stamp is None for stamp, _, _ in packets):
+        return [None for _, _, discarded in packets if not discarded]
+    start = next((stamp for stamp, key, _ in packets if key and stamp is not None), 0)
+    times = [
+        float(stamp * base)
+        for stamp, key, discarded in packets
+        if stamp is not None and not discarded and (stamp > start or (key and stamp == start))
+    ]
+    return [*sorted(times)]
 
 
 def is_shown(codec: str, packet: bytes) -> bool:
