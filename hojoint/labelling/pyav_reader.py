@@ -54,7 +54,8 @@ class PyavReader:
 
     def pictures(self) -> Iterator[Picture]:
         """In display order; raises VideoError before the first one that is damaged."""
-        number = groups = 0
+        number = groups = rotation = 0
+        orientation = UPRIGHT
         try:
             for packet in self._container.demux(self._stream):
                 groups += packet.is_keyframe
@@ -63,7 +64,9 @@ class PyavReader:
                 for frame in _frames(packet, groups):
                     if frame.is_corrupt:
                         raise VideoError("damaged", f"picture {number} is damaged, or refers to one that is")
-                    yield _picture(frame)
+                    if number == 0 or frame.rotation != rotation:
+                        rotation, orientation = frame.rotation, _orientation(frame)
+                    yield _picture(frame, orientation)
                     number += 1
         except NO_DECODER:
             message = f"no decoder for the codec {self.codec}, or for its profile {self._stream.profile}"
@@ -130,9 +133,14 @@ def _frames(packet: av.Packet, groups: int) -> list[av.VideoFrame]:
         av.logging.set_level(None)
 
 
-def _picture(frame: av.VideoFrame) -> Picture:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    orientation = UPRIGHT if matrix is None else orientation_of(np.frombuffer(matrix, np.int32))
+def _orientation(frame: av.VideoFrame) -> Orientation:
+    """By the display matrix. A frame whose side data were read is never freed (PyAV 18), so a tiny copy is asked."""
+    tiny = frame.reformat(width=16, height=16, interpolation="POINT", threads=1)
+    matrix = tiny.side_data.get("DISPLAYMATRIX")
+    return UPRIGHT if matrix is None else orientation_of(np.frombuffer(matrix, np.int32))
+
+
+def _picture(frame: av.VideoFrame, orientation: Orientation) -> Picture:
     base = frame.time_base
     return Picture(
         rgb=partial(_rgb, frame, orientation),
@@ -145,7 +153,7 @@ def _picture(frame: av.VideoFrame) -> Picture:
 
 
 def _rgb(frame: av.VideoFrame, orientation: Orientation) -> np.ndarray:
-    return orientation.applied(frame.to_ndarray(format="rgb24"))
+    return orientation.applied(frame.to_ndarray(format="rgb24", threads=1))
 
 
 @dataclass(frozen=True)
