@@ -29,6 +29,7 @@ from hojoint.report import draw
 from hojoint.synthetic.encode import encode
 from jobs import command
 
+USUAL_FPS = 12.0  # of a film of pictures without times
 ENDINGS = {"image": (".jpg", ".jpeg", ".png"), "video": (".webm",)}
 
 
@@ -88,7 +89,7 @@ def _video(config: Config, path: str, dry_run: bool) -> None:
     pictures = demo.draw_video(decoded, labelled, predictor.mano_layer.faces)
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "demo.webm"
-        encode(file, pictures, fps=decoded.fps)
+        encode(file, pictures, fps=decoded.footage.fps or USUAL_FPS)
         _write(folder, name, file.read_bytes())
     print(f"written  {name} in {folder}, {len(pictures)} frames")
 

@@ -1,4 +1,4 @@
-"""python -m jobs.pseudo_label videos.root=DIR_OR_S3_URI videos.boxes=FILE_OR_DIR teacher.checkpoint=FILE output=DIR_OR_S3_URI
+"""python -m jobs.pseudo_label videos.root=DIR videos.boxes=FILE_OR_DIR teacher.checkpoint=FILE output=DIR_OR_S3_URI
 
 Labels videos with a trained teacher (Sec. 5.1). Every frame with a hand box is predicted in eight views; seven rules
 keep it or reject it. videos.root is a folder or s3://bucket/prefix with <id>.webm (.mp4 .mov .mkv .m4v .avi), folders
@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.labelling import run as labelling
 from hojoint.config import Config
+from hojoint.labelling.faults import CLASSES
 from jobs import command
 
 
@@ -40,10 +41,12 @@ def summary(report: Mapping[str, Any]) -> str:
     predicted = max(frames["predicted"], 1)
     share = {rule: f"{rule} {count} ({count / predicted:.0%})" for rule, count in frames["rejected"].items() if count}
     classes = ", ".join(f"{count} {kind}" for kind, count in report["quarantine"].items())
+    remedies = [f"  {kind}: {CLASSES[kind].remedy}" for kind in report["quarantine"] if kind in CLASSES]
     return "\n".join(
         [
             f"videos   {videos['listed']} = {videos['labelled']} labelled + {videos['empty']} without kept frames + "
             f"{videos['quarantined']} quarantined{f' ({classes})' if classes else ''}",
+            *remedies,
             f"frames   {frames['predicted']} predicted = {frames['kept']} kept ({frames['kept'] / predicted:.0%}) + "
             f"{frames['predicted'] - frames['kept']} rejected",
             f"rejected {', '.join(share.values()) or 'none'}",
