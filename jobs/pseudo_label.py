@@ -2,9 +2,10 @@
 
 Labels videos with a trained teacher (Sec. 5.1). Every frame with a hand box is predicted in eight views; seven rules
 keep it or reject it. videos.root is a folder or s3://bucket/prefix with <id>.webm (.mp4 .mov .mkv .m4v .avi), folders
-<id>/000001.jpg or tar files of videos; videos.boxes holds their boxes. Under the output: run.json and the manifest of
-all videos, commits/, predictions/, pseudo_labels/, quarantine/, report.json. The same command resumes a run that was
-stopped, whatever the cause. The number of Teacher actors is cluster.teachers.
+<id>/000001.jpg or tar files of videos; videos.boxes is Something-Else JSON, a CSV or Parquet table, or 100DOH's JSON
+(docs/boxes.md). Under the output: run.json and the manifest of all videos, commits/, predictions/, pseudo_labels/,
+quarantine/, report.json. The same command resumes a run that was stopped, whatever the cause. The number of Teacher
+actors is cluster.teachers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from cluster.labelling import run as labelling
 from hojoint.config import Config
 from hojoint.labelling.faults import CLASSES
-from jobs import command
+from jobs import command, nothing_kept
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -33,6 +34,9 @@ def job(config: Config, dry_run: bool) -> None:
     except labelling.BudgetExceeded as error:
         raise command.RunFailed(str(error)) from None
     print(summary(report))
+    note = nothing_kept.note(report, labelling.open_output(config), config)
+    if note is not None:
+        print(f"note: {note}")
 
 
 def summary(report: Mapping[str, Any]) -> str:

@@ -131,7 +131,7 @@ def test_a_dry_run_writes_nothing(place: Path, tmp_path: Path, words: list[str],
         (["video=PLACE/7.webm", "boxes=PLACE/boxes.json", "output=PLACE/x.mp4"], "the video is written as .webm"),
         (["video=PLACE/9.webm", "boxes=PLACE/boxes.json"], "has no boxes of 9"),
         (["video=PLACE/8.webm", "boxes=PLACE/boxes.json"], "8.webm: missing: no such file"),
-        (["video=PLACE/7.webm", "boxes=PLACE/none.json"], "no box annotation at"),
+        (["video=PLACE/7.webm", "boxes=PLACE/none.json"], "no boxes at"),
     ],
 )
 def test_wrong_input_is_named_in_one_message(words: list[str], message: str, place: Path, capsys: Any) -> None:

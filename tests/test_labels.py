@@ -164,3 +164,19 @@ def test_probes_are_spread_evenly_with_both_ends() -> None:
     assert labels._evenly(5, 8).tolist() == [0, 1, 2, 3, 4]
     assert labels._evenly(1, 8).tolist() == [0]
     assert labels._evenly(7, 1).tolist() == [0]
+
+
+def test_a_side_of_the_annotation_is_used_and_not_guessed(layer: Any) -> None:
+    lefts = {"a": False, "b": True, "c": True, "d": False}
+    world = World(layer, lefts=lefts)
+    given = {"b": "left", "d": "right"}
+    world.clips = [dataclasses.replace(clip, side=given.get(clip.clip_id)) for clip in world.clips]
+    labelled = world.label()
+    assert [label.prediction.flipped for label in labelled] == [False, True, True, False]
+    assert [label.clip.clip_id for label in labelled] == list(lefts)
+    # 8 views: 20 frames of each given clip once; of the others 8 probed twice and 12 more
+    assert sum(world.network.asked) == 8 * (2 * 20 + 2 * (2 * 8 + 12))
+    # Even where the other side fits better; but a setting is the last word.
+    world.clips = [dataclasses.replace(clip, side="left") for clip in world.clips]
+    assert [label.prediction.flipped for label in world.label()] == [True] * 4
+    assert [label.prediction.flipped for label in world.label(side="right")] == [False] * 4

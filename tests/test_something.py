@@ -86,7 +86,7 @@ ONE = frame("7", 1, label("hand", LEFT))
         ('{"7": [] "8": []}', ["video 7", '"8"']),
         ({"../7": []}, ["video id", "'../7'"]),
         ({"": []}, ["video id", "''"]),
-        ({"7" * 65: []}, ["video id"]),
+        ({"7" * 201: []}, ["video id"]),
         ({"7": {}}, ["video 7", "list of frames", "dict"]),
         ({"7": [ONE, 3]}, ["video 7, frame 2", "int 3"]),
         ({"7": [{"name": "7/0001.jpg"}]}, ["frame 1", "'labels'", "None"]),
@@ -116,7 +116,7 @@ def test_a_broken_annotation_is_refused_with_its_position(tmp_path: Path, annota
 
 
 def test_missing_empty_and_binary_sources_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no box annotation at .*nowhere"):
+    with pytest.raises(InputError, match=r"no boxes at .*nowhere"):
         something.read_boxes(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"holds no bounding_box_smthsmth_part\*\.json"):
         something.read_boxes(tmp_path)
@@ -125,9 +125,9 @@ def test_missing_empty_and_binary_sources_are_named(tmp_path: Path) -> None:
         something.read_boxes(tmp_path)
 
 
-def test_a_video_in_two_parts_is_refused_with_both_names(tmp_path: Path) -> None:
+def test_a_video_in_two_parts_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"7": []}), write(tmp_path, {"7": []}, "bounding_box_smthsmth_part2.json")
-    with pytest.raises(InputError, match=r"'7' is annotated twice.*part1.*part2"):
+    with pytest.raises(InputError, match=r"'7' is annotated twice"):
         something.read_boxes(tmp_path)
 
 

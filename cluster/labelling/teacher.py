@@ -30,6 +30,7 @@ from cluster.labelling.units import Unit, Video
 from cluster.sources import FetchLimits, fetched, mirror
 from cluster.store import open_store, read_uri
 from hojoint.config import Config
+from hojoint.datasets.box_checks import misfit
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import labels, tta
@@ -170,7 +171,7 @@ class Teacher:
                     result.counts.decoded += len(answer.numbers)
                     decoded.append((video, answer))
             result.seconds["waiting_for_frames"] += time.perf_counter() - began
-            self._predict([with_pixels(*pair, self._job.config) for pair in decoded], result)
+            self._predict([with_pixels(*pair, self._job.config) for pair in decoded if fits(*pair, result)], result)
             in_progress.difference_update(video.video_id for video in group)
             self._progress(*result.counts.since(before))
 
@@ -243,6 +244,15 @@ def request_of(video: Video) -> Request:
         annotated_frames=max((clip.annotated_frames for clip in video.clips if clip.times_s is None), default=0),
         times_s=np.unique(np.concatenate(times)) if times else None,
     )
+
+
+def fits(video: Video, decoded: Decoded, result: UnitResult) -> bool:
+    """Whether the boxes belong to the decoded pictures; a video whose boxes do not is quarantined."""
+    height, width = decoded.rgb.shape[1:3]
+    fault = misfit(video.clips, (width, height), decoded.footage)
+    if fault is not None:
+        result.fail(Failure(video.video_id, "decode", *fault))
+    return fault is None
 
 
 def with_pixels(video: Video, decoded: Decoded, config: Config) -> Pixels:

@@ -1,22 +1,76 @@
-"""Do boxes belong to their videos? Faults of a complete list (``Census``), and of one video once decoded (``misfit``).
+"""Are boxes what a list of boxes should hold? Counts over a complete list, and faults that no video is needed for.
 
-What is certainly wrong is refused or quarantined, with numbers, the likely cause and the remedy; what may be right is
-noted. Not here: damaged files, which their readers refuse.
+What is certainly wrong is refused, with numbers, the likely cause and the remedy; what may be right is noted. Not here:
+damaged files, which their readers refuse; boxes of another video's pictures (``box_fit``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
 
+import numpy as np
+
+from hojoint.datasets import hand_names, something
+from hojoint.datasets.box_fit import misfit
 from hojoint.datasets.video_boxes import VideoBoxes
-from hojoint.records import Clip, Footage
+from hojoint.errors import InputError
+
+__all__ = ["Census", "misfit"]
+
+RELATIVE = 2.0  # no list of boxes in px stays below it; one in 0..1 does, even where boxes cross the border
+MOST_INVERTED = 0.05  # share of boxes with x2 < x1 or y2 < y1
+MOST_BEYOND = 0.5  # share of boxes that lie in no picture
+LARGEST_PICTURE_PX = 16384
+SHOWN = 5  # categories named in a message
+CODE = re.compile(r"\d{4}")  # Something-Else's names of objects
+REMEDY = "; correct the boxes of videos.boxes"
 
 
 class Census:
-    """Counts over a complete list of boxes."""
+    """Counts over a complete list of boxes: ``add`` each video, then ``refuse_or_note`` once."""
+
+    def __init__(self) -> None:
+        self._videos = self._hands = self._objects = 0
+        self._boxes = 0  # hands and objects
+        self._largest = 0.0  # of all coordinates
+        self._relative = self._inverted = self._empty = self._beyond = 0  # boxes
+        self._first: dict[str, str] = {}  # kind of fault to where it was seen first
+        self._categories: Counter[str] = Counter()  # of objects
+        self._mixed_tracks = self._mixed_boxes = 0
 
     def add(self, boxes: VideoBoxes) -> None:
         """Count one video."""
+        self._videos += 1
+        self._hands += len(boxes.hand_boxes)
+        self._objects += len(boxes.object_boxes)
+        for name, count in zip(boxes.object_names, np.bincount(boxes.object_ids).tolist(), strict=False):
+            self._categories[name] += count
+        self._shapes(boxes)
+        if len(np.unique(boxes.hand_sides[boxes.hand_sides > 0])) == 2:
+            tracks, mixed = something.side_conflicts(boxes)
+            self._mixed_tracks += tracks
+            self._mixed_boxes += mixed
+
+    def _shapes(self, boxes: VideoBoxes) -> None:
+        both = np.concatenate([boxes.hand_boxes, boxes.object_boxes]).astype(np.float64)
+        if not len(both):
+            return
+        frames = np.concatenate([boxes.hand_frames, boxes.object_frames])
+        self._boxes += len(both)
+        self._largest = max(self._largest, float(np.abs(both).max()))
+        sides = both[:, 2:] - both[:, :2]
+        faults = {
+            "inverted": (sides < 0).any(axis=1),
+            "empty": (sides == 0).any(axis=1) & ~(sides < 0).any(axis=1),
+            "beyond": (both[:, 2:] < 0).any(axis=1) | (both[:, :2] > LARGEST_PICTURE_PX).any(axis=1),
+            "relative": (np.abs(both) < RELATIVE).all(axis=1) & (sides > 0).all(axis=1),
+        }
+        for fault, where in faults.items():
+            setattr(self, f"_{fault}", getattr(self, f"_{fault}") + int(where.sum()))
+            if where.any() and fault not in self._first:
+                box = ", ".join(f"{value:g}" for value in both[where][0])
+                self._first[fault] = f"video {boxes.video_id!r}, frame {frames[where][0]} counted from 0: [{box}]"
 
     def refuse_or_note(self) -> tuple[str, ...]:
         """Notes for the user, once every video is counted.
@@ -24,15 +78,58 @@ class Census:
         Raises:
             InputError: no video of the list can be labelled right.
         """
-        return ()
+        self._refuse()
+        notes = []
+        if not self._hands and self._videos:
+            what = f"none of the {self._boxes} boxes is a hand" if self._boxes else "there is no box at all"
+            notes.append(f"{what} in the {self._videos} videos of videos.boxes, so there is nothing to label")
+        near = Counter({name: n for name, n in self._categories.items() if hand_names.doubtful(name)})
+        if near and self._hands:
+            notes.append(f"{near.total()} boxes are read as objects, though they may be hands: {_counted(near)}")
+        if self._mixed_tracks:
+            notes.append(
+                f"{self._mixed_tracks} hands have boxes of both sides; {self._mixed_boxes} boxes of the rarer side "
+                "count as the other one"
+            )
+        kinds = {
+            "relative": "have coordinates below 2, as boxes in 0..1 of the picture have",
+            "inverted": "end before they begin (x2 < x1 or y2 < y1)",
+            "empty": "have no area",
+            "beyond": f"lie in no picture (left of it, above it, or beyond {LARGEST_PICTURE_PX} px)",
+        }
+        for fault, what in kinds.items():
+            if count := getattr(self, f"_{fault}"):
+                notes.append(f"{count} of {self._boxes} boxes {what}; the first: {self._first[fault]}")
+        return tuple(notes)
+
+    def _refuse(self) -> None:
+        if not self._boxes:
+            return
+        if self._largest < RELATIVE and self._relative:
+            raise InputError(
+                f"expected boxes in px, found all {self._boxes} boxes of {self._videos} videos between "
+                f"{-RELATIVE:g} and {RELATIVE:g} (the first: {self._first['relative']}). They seem to be relative to "
+                "the picture: multiply x by its width and y by its height" + REMEDY
+            )
+        if self._inverted > MOST_INVERTED * self._boxes:
+            raise InputError(
+                f"expected boxes as x1, y1, x2, y2, found {self._inverted} of {self._boxes} that end before they begin "
+                f"(the first: {self._first['inverted']}). They seem to be x, y, width, height: set x2 = x + width and "
+                "y2 = y + height, or the corners have changed places" + REMEDY
+            )
+        if self._beyond > MOST_BEYOND * self._boxes:
+            raise InputError(
+                f"expected boxes in px from the picture's upper left corner, found {self._beyond} of {self._boxes} "
+                f"that lie in no picture (the first: {self._first['beyond']})" + REMEDY
+            )
+        if not self._hands and not all(CODE.fullmatch(name) for name in self._categories):
+            raise InputError(
+                f"expected hands, found {self._boxes} boxes of {self._videos} videos and none of them a hand; their "
+                f"categories: {_counted(self._categories)}. Hands are called hand, Hand, left_hand, right hand, ...; "
+                "rename theirs in videos.boxes"
+            )
 
 
-def misfit(clips: Sequence[Clip], size: tuple[int, int], footage: Footage | None) -> tuple[str, str] | None:
-    """Class and message of the quarantine row for a video whose boxes are not of its pictures; None where they fit.
-
-    Args:
-        clips: all clips of the video, as listed (not cut to the decoded frames).
-        size: width and height of the decoded pictures, px, as displayed.
-        footage: what is known of the file.
-    """
-    return None
+def _counted(names: Counter[str]) -> str:
+    shown = ", ".join(f"{name!r} {count}" for name, count in names.most_common(SHOWN))
+    return shown + (f", and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

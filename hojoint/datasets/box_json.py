@@ -15,13 +15,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from hojoint import ids
 from hojoint.datasets import hand_names
-from hojoint.datasets.video_boxes import LARGEST_PX, LATEST_FRAME, Row, VideoBoxes, gathered
+from hojoint.datasets.video_boxes import (
+    HAND,
+    LARGEST_PX,
+    LATEST_FRAME,
+    NO_TRACK,
+    ROW,
+    UNKNOWN,
+    VideoBoxes,
+    gathered,
+)
 from hojoint.errors import InputError
 
 CHUNK = 1 << 22  # characters read at a time
 LONGEST_ENTRY = 1 << 26  # characters of one video; a real one has about 30 thousand
+COCO = ("info", "licenses", "images", "annotations", "categories")
 CORNERS = ("x1", "y1", "x2", "y2")
 
 
@@ -31,13 +43,27 @@ def iterate(path: Path) -> Iterator[tuple[VideoBoxes, int]]:
         yield _video(path, ids.checked(video_id, str(path)), frames), read
 
 
-def entries(path: Path) -> Iterator[tuple[str, Any, int]]:
-    """Stream (video id, value, characters read so far) of the outermost JSON object of a file."""
+def first_key(path: Path) -> str:
+    """The first key of the outermost object; '' where there is none, whatever the reason."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        return next((key for key, _, _ in entries(path)), "")
+    except InputError:
+        return ""
+
+
+def entries(path: Path) -> Iterator[tuple[str, Any, int]]:
+    """Stream (key, value, characters read so far) of the outermost JSON object of a file.
+
+    Raises:
+        InputError: the file cannot be read, is no JSON, or holds no object.
+    """
+    try:
+        with path.open("rb") as file:
+            wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+        with path.open(encoding="utf-16" if wide else "utf-8-sig") as file:
             yield from _stream_entries(path, _Stream(path, file))
     except OSError as error:
-        raise InputError(f"cannot read the box annotation {path}: {error.strerror}") from None
+        raise InputError(f"cannot read the boxes {path}: {error.strerror}") from None
 
 
 def _stream_entries(path: Path, stream: _Stream) -> Iterator[tuple[str, Any, int]]:
@@ -100,7 +126,9 @@ class _Stream:
         try:
             chunk = self.file.read(CHUNK)
         except UnicodeDecodeError as error:
-            raise InputError(f"{self.path} is not UTF-8 text ({error.reason}); expected Something-Else JSON") from None
+            raise InputError(
+                f"{self.path} is not {error.encoding.upper()} text ({error.reason}); expected Something-Else JSON"
+            ) from None
         if not chunk:
             return False
         self.text, self.at = self.text[self.at :] + chunk, 0
@@ -115,8 +143,10 @@ class _Stream:
 
 def _video(path: Path, video_id: str, frames: Any) -> VideoBoxes:
     if not isinstance(frames, list):
-        raise InputError(f"{path}: video {video_id}: expected a list of frames, found {_show(frames)}")
-    rows: list[Row] = []
+        hint = "; COCO's JSON is not read: write its boxes as a table" if video_id in COCO else ""
+        raise InputError(f"{path}: video {video_id}: expected a list of frames, found {_show(frames)}{hint}")
+    rows: list[tuple[Any, ...]] = []
+    names: dict[str, int] = {}
     numbers: set[int] = set()
     for index, frame in enumerate(frames):
         where = f"{path}: video {video_id}, frame {index + 1}"
@@ -126,9 +156,16 @@ def _video(path: Path, video_id: str, frames: Any) -> VideoBoxes:
         numbers.add(number)
         for category, box in _labels(where, frame):
             side = hand_names.side_of(category)
-            rows.append(Row(number, box, category) if side is None else Row(number, box, None, side))
+            name = HAND if side is not None else names.setdefault(category, len(names))
+            rows.append((0, number, math.nan, box, name, side or UNKNOWN, NO_TRACK))
     annotated = max(numbers, default=-1) + 1
-    return gathered(video_id, rows, annotated_frames=annotated, every_frame_listed=len(numbers) == annotated)
+    return gathered(
+        video_id,
+        np.array(rows, ROW),
+        list(names),
+        annotated_frames=annotated,
+        every_frame_listed=0 < annotated == len(numbers),
+    )
 
 
 def _frame_number(where: str, index: int, frame: Any) -> int:
@@ -144,7 +181,7 @@ def _frame_number(where: str, index: int, frame: Any) -> int:
     return int(match[1]) - 1
 
 
-def _labels(where: str, frame: dict[str, Any]) -> Iterator[tuple[str, list[float]]]:
+def _labels(where: str, frame: dict[str, Any]) -> Iterator[tuple[str, tuple[float, ...]]]:
     labels = frame.get("labels")
     if not isinstance(labels, list):
         raise InputError(f"{where}: expected a list 'labels' (it may be empty), found {_show(labels)}")
@@ -158,13 +195,13 @@ def _labels(where: str, frame: dict[str, Any]) -> Iterator[tuple[str, list[float
         box = label.get("box2d")
         if not isinstance(box, dict):
             raise InputError(f"{where}: expected 'box2d' of {category!r} as an object, found {_show(box)}")
-        yield category, [_coordinate(where, category, side, box.get(side)) for side in CORNERS]
+        yield category, tuple(_coordinate(where, category, corner, box.get(corner)) for corner in CORNERS)
 
 
-def _coordinate(where: str, category: str, side: str, value: Any) -> float:
+def _coordinate(where: str, category: str, corner: str, value: Any) -> float:
     # bool is an int to Python, and JSON text may hold NaN, Infinity and numbers beyond float32
     if type(value) not in (int, float) or abs(value) > LARGEST_PX or not math.isfinite(value):
-        raise InputError(f"{where}: expected {side} of {category!r} as pixels, found {_show(value)}")
+        raise InputError(f"{where}: expected {corner} of {category!r} as pixels, found {_show(value)}")
     return float(value)
 
 

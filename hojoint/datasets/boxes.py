@@ -1,7 +1,8 @@
-"""Files of boxes, in any format that is read, as one stream of videos: Something-Else JSON.
+"""Files of boxes as one stream of videos, whatever their format: Something-Else JSON, 100DOH JSON, CSV or Parquet.
 
-The stream has the order of the files, and holds one video at a time: a real annotation has gigabytes. Not here: what a
-format looks like (``box_json``), and whether boxes fit a picture (``box_checks``).
+The format is told by the content. The stream has the order of the files; of Something-Else, whose parts have more than
+a gigabyte, it holds one video at a time. Not here: what a format looks like (``box_json``, ``box_100doh``,
+``box_tables``), whether boxes fit their videos (``box_checks``).
 """
 
 from __future__ import annotations
@@ -10,13 +11,24 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hojoint.datasets import box_json
+from hojoint.datasets import box_100doh, box_json, box_tables
 from hojoint.datasets.video_boxes import VideoBoxes
 from hojoint.errors import InputError
 
 __all__ = ["VideoBoxes", "iterate_boxes", "read_boxes"]
 
 PARTS = "bounding_box_smthsmth_part*.json"
+SUFFIXES = (".json", ".csv", ".tsv", ".csv.gz", ".parquet")
+WANTED = "a Something-Else or 100DOH JSON file, a CSV or Parquet table of boxes, or a folder of such files"
+STRANGERS = (
+    (b"version https://git-lfs", "a Git LFS pointer; run 'git lfs pull'"),
+    (b"PK\x03\x04", "a zip archive (or .npz, .xlsx); unpack it, or write a table"),
+    (b"\x80", "a pickle, which could run code; write its boxes as a table"),
+    (b"\x93NUMPY", "a NumPy array; write its boxes as a table"),
+    (b"<", "HTML or XML; a download that failed looks so"),
+    (b"SQLite format 3", "a database; write its boxes as a table"),
+)
+"""How files begin that are no boxes, and what they are."""
 
 
 def iterate_boxes(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Iterator[VideoBoxes]:
@@ -26,19 +38,21 @@ def iterate_boxes(path: str | Path, progress: Callable[[int, int], None] | None 
 
     Args:
         path: file or folder.
-        progress: called after each video with (bytes read so far, bytes in all).
+        progress: called while reading with (bytes read so far, bytes in all).
 
     Raises:
-        InputError: no file to read, or a file of another shape; while the stream is read.
+        InputError: no file to read, or one of another shape; while the stream is read.
     """
     parts = _parts(Path(path))
     total = sum(part.stat().st_size for part in parts)
     done = 0
+
+    def moved(read: int) -> None:
+        if progress is not None:
+            progress(min(done + read, total), total)
+
     for part in parts:
-        for video, read in box_json.iterate(part):
-            yield video
-            if progress is not None:
-                progress(min(done + read, total), total)
+        yield from _videos(part, moved)
         done += part.stat().st_size
 
 
@@ -54,8 +68,8 @@ def read_boxes(
     for video in iterate_boxes(path, progress):
         if video.video_id in videos:
             raise InputError(
-                f"video {video.video_id!r} has boxes in two places of {path}; the parts of an annotation must be "
-                "disjoint, so remove one"
+                f"video {video.video_id!r} is annotated twice in {path}; the parts of an annotation must be disjoint, "
+                "so remove one"
             )
         videos[video.video_id] = video
     return videos
@@ -65,9 +79,41 @@ def _parts(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise InputError(f"no box annotation at {path}; set videos.boxes to a Something-Else JSON file or its folder")
-    parts = sorted(path.glob(PARTS)) or sorted(path.glob("*.json"))
+        raise InputError(f"no boxes at {path}; set videos.boxes to {WANTED}")
+    named = sorted(path.glob(PARTS))
+    parts = named or sorted(part for part in path.iterdir() if part.name.lower().endswith(SUFFIXES) and part.is_file())
+    kinds = sorted({part.suffix for part in parts})
     if not parts:
         names = ", ".join(sorted(os.listdir(path))[:3]) or "nothing"
-        raise InputError(f"the folder {path} holds no {PARTS} and no other *.json (found: {names}); set videos.boxes")
+        raise InputError(
+            f"the folder {path} holds no {PARTS} and no other file of {', '.join(SUFFIXES)} (found: {names}); set "
+            f"videos.boxes to {WANTED}"
+        )
+    if len(kinds) > 1:
+        raise InputError(
+            f"the folder {path} holds boxes as {' and as '.join(kinds)} ({parts[0].name}, {parts[-1].name}); set "
+            "videos.boxes to one file, or to a folder of one kind"
+        )
     return parts
+
+
+def _videos(path: Path, moved: Callable[[int], None]) -> Iterator[VideoBoxes]:
+    """The videos of one file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(1 << 12)
+    except OSError as error:
+        raise InputError(f"cannot read the boxes {path}: {error.strerror}") from None
+    what = next((what for magic, what in STRANGERS if start.startswith(magic)), None)
+    if what is not None:
+        raise InputError(f"{path} is {what}. Expected {WANTED}")
+    if path.name.lower().endswith((".csv", ".tsv", ".csv.gz")) or start.startswith(b"PAR1"):
+        yield from box_tables.iterate(path, moved)
+    elif path.suffix.lower() == ".parquet":
+        raise InputError(f"{path} is no Parquet file: it begins with {start[:12]!r}. Expected {WANTED}")
+    elif box_100doh.is_image(box_json.first_key(path)):
+        yield from box_100doh.iterate(path, moved)
+    else:
+        for video, read in box_json.iterate(path):
+            yield video
+            moved(read)

@@ -1,9 +1,10 @@
 """Something-Something v2 videos with Something-Else boxes: which hand is followed through which frames (Sec. 6.2).
 
-A clip is one hand through one video. The annotation has no tracks, so boxes are joined from frame to frame: to the
-track whose last box they overlap most, else to the nearest one whose centre lies within one box side; a hand box that
-fits no track begins a new one, and a track ends when the hand is away for more than ``LONGEST_GAP`` frames (it may come
-back as the other hand). Gaps up to that length stay in the clip.
+A clip is one hand through one video. Where the annotation has tracks they are used. Other boxes are joined from frame
+to frame: to the track whose last box they overlap most, else to the nearest one whose centre lies within one box side,
+one of the same side first where sides are known; a hand box that fits no track begins a new one. A track ends when the
+hand is away for more than ``LONGEST_GAP`` frames (it may come back as the other hand); gaps up to that length stay in
+the clip. The side of a clip is the one that most of its boxes have.
 
 The object of a clip is the one whose box lies most inside the hand's box, summed over the clip, and stays the same
 for the complete clip: a constant choice keeps the crop steady. Objects that never meet the hand's box do not count.
@@ -19,16 +20,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from hojoint.datasets.boxes import VideoBoxes, read_boxes
+from hojoint.datasets.boxes import read_boxes
+from hojoint.datasets.video_boxes import LEFT, NO_TRACK, RIGHT, VideoBoxes
 from hojoint.errors import InputError
 from hojoint.records import Clip
 
-__all__ = ["Selection", "VideoBoxes", "clips", "clips_of", "find_videos", "read_boxes"]
+__all__ = ["Selection", "VideoBoxes", "clips", "clips_of", "find_videos", "read_boxes", "side_conflicts", "tracks_of"]
 
 LONGEST_GAP = 12  # frames without the hand, one second at 12 fps
+LONGEST_GAP_S = 1.0  # the same where boxes have times
 SUFFIXES = (".mp4", ".webm")  # where both exist the later one is taken
 
 
@@ -43,7 +47,12 @@ class Selection:
 
 
 def clips(
-    root: str | Path, boxes: Mapping[str, VideoBoxes], *, limit: int | None = None, min_frames: int = 2
+    root: str | Path,
+    boxes: Mapping[str, VideoBoxes],
+    *,
+    limit: int | None = None,
+    min_frames: int = 2,
+    boxes_fps: float | None = None,
 ) -> tuple[list[Clip], Selection]:  # fmt: skip
     """Match videos with boxes and follow each hand; clips are sorted by id.
 
@@ -52,6 +61,7 @@ def clips(
         boxes: from ``read_boxes``.
         limit: take only this many videos with boxes, the first ones by id.
         min_frames: a hand seen in fewer frames makes no clip.
+        boxes_fps: see ``tracks_of``.
 
     Returns:
         The clips, boxes (T, 4) xyxy px as annotated, and the counts and warnings.
@@ -66,20 +76,18 @@ def clips(
             f"ones ({_some(boxes)}); videos.root must hold <id>.webm or .mp4 with the ids of videos.boxes"
         )
     taken = [video_id for video_id in sorted(boxes)[:limit] if video_id in videos]
-    tracks = {video_id: _tracks(boxes[video_id]) for video_id in taken}
-    chosen = [
-        _clip(videos[video_id], boxes[video_id], hand, rows)
-        for video_id, hands in tracks.items()
-        for hand, rows in enumerate(hands)
-        if len(rows) >= min_frames
-    ]
-    short = [len(rows) for hands in tracks.values() for rows in hands if len(rows) < min_frames]
+    chosen: list[Clip] = []
+    short_tracks = short_frames = 0
+    for video_id in taken:
+        clips, tracks, frames = tracks_of(videos[video_id], boxes[video_id], min_frames=min_frames, boxes_fps=boxes_fps)
+        chosen += clips
+        short_tracks, short_frames = short_tracks + tracks, short_frames + frames
     boxes_alone, videos_alone = boxes.keys() - videos.keys(), videos.keys() - boxes.keys()
     selection = Selection(
         videos_without_boxes=len(videos_alone),
-        short_tracks=len(short),
-        short_frames=sum(short),
-        warnings=_warnings(root, sorted(boxes_alone), sorted(videos_alone), short, min_frames),
+        short_tracks=short_tracks,
+        short_frames=short_frames,
+        warnings=_warnings(root, sorted(boxes_alone), sorted(videos_alone), (short_tracks, short_frames), min_frames),
     )
     return sorted(chosen, key=lambda clip: clip.clip_id), selection
 
@@ -106,7 +114,9 @@ def tracks_of(
         Clips, the number of hands seen in too few frames, and the number of boxes in them.
     """
     tracks = _tracks(boxes)
-    clips = [_clip(str(uri), boxes, hand, rows) for hand, rows in enumerate(tracks) if len(rows) >= min_frames]
+    clips = [
+        _clip(str(uri), boxes, hand, rows, boxes_fps) for hand, rows in enumerate(tracks) if len(rows) >= min_frames
+    ]
     short = [len(rows) for rows in tracks if len(rows) < min_frames]
     return clips, len(short), sum(short)
 
@@ -136,15 +146,50 @@ def find_videos(root: str | Path) -> dict[str, str]:
     return paths
 
 
+def side_conflicts(boxes: VideoBoxes) -> tuple[int, int]:
+    """Tracks whose boxes are of both sides, and the boxes in them that are of the rarer one."""
+    rarer = [int(np.bincount(boxes.hand_sides[rows], minlength=3)[1:].min()) for rows in _tracks(boxes)]
+    return sum(count > 0 for count in rarer), sum(rarer)
+
+
 def _tracks(boxes: VideoBoxes) -> list[list[int]]:
     """Rows of ``hand_boxes`` that are one hand, in the order in which the hands appear."""
+    given: dict[int, list[int]] = {}
+    for row in np.flatnonzero(boxes.hand_tracks != NO_TRACK).tolist():
+        given.setdefault(int(boxes.hand_tracks[row]), []).append(row)
+    loose = np.flatnonzero(boxes.hand_tracks == NO_TRACK).tolist()
+    tracks = [part for rows in given.values() for part in _without_gaps(boxes, rows)]
+    return sorted([*tracks, *_joined_tracks(boxes, loose)], key=lambda rows: rows[0])
+
+
+def _away(boxes: VideoBoxes) -> tuple[list[float], float]:
+    """Clock of each hand box, and by how much it may move within a track."""
+    if boxes.hand_times_s is not None:
+        return boxes.hand_times_s.tolist(), LONGEST_GAP_S * (1 + 1 / LONGEST_GAP) + 1e-6
+    return boxes.hand_frames.tolist(), LONGEST_GAP + 1
+
+
+def _without_gaps(boxes: VideoBoxes, rows: list[int]) -> list[list[int]]:
+    """A given track, cut where the hand is away for too long."""
+    clock, longest = _away(boxes)
+    parts = [rows[:1]]
+    for before, row in itertools.pairwise(rows):
+        if clock[row] - clock[before] > longest:
+            parts.append([])
+        parts[-1].append(row)
+    return parts
+
+
+def _joined_tracks(boxes: VideoBoxes, loose: list[int]) -> list[list[int]]:
+    """Tracks of the rows that have none."""
     tracks: list[list[int]] = []
     alive: list[list[int]] = []
-    frames, hand_boxes = boxes.hand_frames.tolist(), boxes.hand_boxes.tolist()
-    for _, same_frame in itertools.groupby(range(len(frames)), key=frames.__getitem__):
+    clock, longest = _away(boxes)
+    frames, hand_boxes, sides = boxes.hand_frames.tolist(), boxes.hand_boxes.tolist(), boxes.hand_sides.tolist()
+    for _, same_frame in itertools.groupby(loose, key=frames.__getitem__):
         rows = list(same_frame)
-        alive = [track for track in alive if frames[rows[0]] - frames[track[-1]] <= LONGEST_GAP + 1]
-        for track, row in _joined(alive, rows, hand_boxes):
+        alive = [track for track in alive if clock[rows[0]] - clock[track[-1]] <= longest]
+        for track, row in _joined(alive, rows, hand_boxes, sides):
             track.append(row)
             rows.remove(row)
         begun = [[row] for row in rows]
@@ -153,16 +198,22 @@ def _tracks(boxes: VideoBoxes) -> list[list[int]]:
     return tracks
 
 
-def _joined(alive: list[list[int]], rows: list[int], boxes: list[list[float]]) -> list[tuple[list[int], int]]:
-    """Pair tracks with this frame's boxes: largest overlap first, then the nearest; one box to one track."""
+def _joined(
+    alive: list[list[int]], rows: list[int], boxes: list[list[float]], sides: list[int]
+) -> list[tuple[list[int], int]]:  # fmt: skip
+    """Pair tracks with this frame's boxes: largest overlap first, then the nearest; one box to one track.
+
+    A pair of two sides is the last choice, and still one: detectors take a hand for the other one now and then.
+    """
     pairs = []
     for number, track in enumerate(alive):
         for row in rows:
             overlap, distance = _nearness(boxes[track[-1]], boxes[row])
             if overlap > 0 or distance <= 1:
-                pairs.append((-overlap, distance, number, row))
+                crossed = {sides[track[-1]], sides[row]} == {RIGHT, LEFT}
+                pairs.append((crossed, -overlap, distance, number, row))
     joined: dict[int, int] = {}
-    for _, _, number, row in sorted(pairs):
+    for *_, number, row in sorted(pairs):
         if number not in joined and row not in joined.values():
             joined[number] = row
     return [(alive[number], row) for number, row in joined.items()]
@@ -177,9 +228,17 @@ def _nearness(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     return (shared / union if union > 0 else 0.0), distance / max(bx - ax, by - ay, dx - cx, dy - cy, 1e-6)
 
 
-def _clip(path: str, boxes: VideoBoxes, hand: int, rows: list[int]) -> Clip:
+def _clip(path: str, boxes: VideoBoxes, hand: int, rows: list[int], boxes_fps: float | None) -> Clip:
     frames = boxes.hand_frames[rows]
     hand_boxes = boxes.hand_boxes[rows]
+    times_s = None if boxes.hand_times_s is None else boxes.hand_times_s[rows]
+    if boxes_fps is not None:
+        if times_s is not None:
+            raise InputError(
+                f"videos.boxes_fps={boxes_fps:g} is for boxes that are numbered by frame; those of {boxes.video_id!r} "
+                "have times, so leave videos.boxes_fps out"
+            )
+        times_s = (frames + 0.5) / boxes_fps
     return Clip(
         clip_id=f"{boxes.video_id}-h{hand}-{frames[0]:04d}-{frames[-1]:04d}",
         video_id=boxes.video_id,
@@ -188,7 +247,16 @@ def _clip(path: str, boxes: VideoBoxes, hand: int, rows: list[int]) -> Clip:
         hand_boxes=hand_boxes,
         object_boxes=_object_of(boxes, frames, hand_boxes),
         annotated_frames=boxes.annotated_frames,
+        times_s=times_s,
+        side=_side_of(boxes.hand_sides[rows]),
+        every_frame_listed=boxes.every_frame_listed,
     )
+
+
+def _side_of(sides: np.ndarray) -> Literal["right", "left"] | None:
+    """The side that most boxes (T,) have; None where none has one, or as many have the one as the other."""
+    right, left = (int((sides == side).sum()) for side in (RIGHT, LEFT))
+    return None if right == left else "right" if right > left else "left"
 
 
 def _object_of(boxes: VideoBoxes, frames: np.ndarray, hand_boxes: np.ndarray) -> np.ndarray:
@@ -218,15 +286,15 @@ def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _warnings(
-    root: str | Path, boxes: list[str], videos: list[str], short: list[int], min_frames: int
+    root: str | Path, boxes: list[str], videos: list[str], short: tuple[int, int], min_frames: int
 ) -> tuple[str, ...]:  # fmt: skip
     warnings = []
     if boxes:
         warnings.append(f"{len(boxes)} annotated videos have no file in {root}: {_some(boxes)}")
     if videos:
         warnings.append(f"{len(videos)} videos in {root} have no boxes and are left out: {_some(videos)}")
-    if short:
-        warnings.append(f"{len(short)} hands seen in fewer than {min_frames} frames ({sum(short)} boxes) make no clip")
+    if short[0]:
+        warnings.append(f"{short[0]} hands seen in fewer than {min_frames} frames ({short[1]} boxes) make no clip")
     return tuple(warnings)
 
 

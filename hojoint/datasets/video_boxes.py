@@ -14,6 +14,20 @@ import numpy as np
 UNKNOWN, RIGHT, LEFT = 0, 1, 2
 """Codes of ``VideoBoxes.hand_sides``."""
 NO_TRACK = -1
+HAND, NOTHING = -1, -2
+"""Values of ``ROW``'s name that point to no category: the row is a hand; the row has no box."""
+ROW = np.dtype(
+    [
+        ("video", np.int32),  # for readers that hold rows of several videos
+        ("frame", np.int32),  # 0-based
+        ("time_s", np.float64),  # NaN where the list counts by frames
+        ("box", np.float32, 4),  # x1, y1, x2, y2 px
+        ("name", np.int32),  # index of the object's category, HAND or NOTHING
+        ("side", np.int8),
+        ("track", np.int32),
+    ]
+)
+"""One row of an annotation as a reader found it."""
 LATEST_FRAME = 1_000_000
 LARGEST_PX = 1e6
 
@@ -40,39 +54,41 @@ class VideoBoxes:
     # list then tells how long the video was for the one who made it
 
 
-@dataclass(frozen=True)
-class Row:
-    """One box as a reader found it."""
-
-    frame: int  # 0-based
-    box: Sequence[float]  # x1, y1, x2, y2 px
-    name: str | None  # category of an object; None for a hand
-    side: int = UNKNOWN
-    track: int = NO_TRACK
-    time_s: float | None = None  # of all rows of a video or of none
-
-
 def gathered(
-    video_id: str, rows: Sequence[Row], *, annotated_frames: int, every_frame_listed: bool = False
+    video_id: str, rows: np.ndarray, names: Sequence[str], *, annotated_frames: int, every_frame_listed: bool
 ) -> VideoBoxes:  # fmt: skip
-    """The record of a video's rows, given in any order; rows of one frame keep theirs."""
-    hands = sorted((row for row in rows if row.name is None), key=lambda row: row.frame)
-    objects = sorted((row for row in rows if row.name is not None), key=lambda row: (row.frame, row.name or ""))
-    names = tuple(sorted({row.name for row in objects if row.name is not None}))
-    code = {name: index for index, name in enumerate(names)}
-    timed = bool(rows) and rows[0].time_s is not None
+    """The record of a video's rows.
+
+    Args:
+        video_id: of the video.
+        rows: (N,) of type ``ROW``, in any order; rows of one frame keep theirs.
+        names: categories of objects, what ``ROW``'s name points into.
+        annotated_frames, every_frame_listed: as in ``VideoBoxes``.
+    """
+    hands = rows[rows["name"] == HAND]
+    hands = hands[np.argsort(hands["frame"], kind="stable")]
+    objects = rows[rows["name"] >= 0]
+    named: list[str] = []
+    object_ids = np.zeros(len(objects), np.int16)
+    if len(objects):
+        used, codes = np.unique(objects["name"], return_inverse=True)
+        named = [names[code] for code in used]
+        object_ids = np.argsort(np.argsort(named)).astype(np.int16)[codes]
+        order = np.lexsort((object_ids, objects["frame"]))
+        objects, object_ids = objects[order], object_ids[order]
+    timed = not np.isnan(rows["time_s"]).all()
     return VideoBoxes(
         video_id=video_id,
         annotated_frames=annotated_frames,
-        hand_frames=np.array([row.frame for row in hands], np.int32),
-        hand_boxes=np.array([row.box for row in hands], np.float32).reshape(-1, 4),
-        object_frames=np.array([row.frame for row in objects], np.int32),
-        object_boxes=np.array([row.box for row in objects], np.float32).reshape(-1, 4),
-        object_ids=np.array([code[row.name or ""] for row in objects], np.int16),
-        object_names=names,
-        hand_sides=np.array([row.side for row in hands], np.int8),
-        hand_tracks=np.array([row.track for row in hands], np.int32),
-        hand_times_s=np.array([row.time_s for row in hands], np.float64) if timed else None,
-        object_times_s=np.array([row.time_s for row in objects], np.float64) if timed else None,
+        hand_frames=hands["frame"].copy(),
+        hand_boxes=hands["box"].copy(),
+        object_frames=objects["frame"].copy(),
+        object_boxes=objects["box"].copy(),
+        object_ids=object_ids,
+        object_names=tuple(sorted(named)),
+        hand_sides=hands["side"].copy(),
+        hand_tracks=hands["track"].copy(),
+        hand_times_s=hands["time_s"].copy() if timed else None,
+        object_times_s=objects["time_s"].copy() if timed else None,
         every_frame_listed=every_frame_listed,
     )

@@ -17,7 +17,8 @@ import torch
 
 from hojoint.config import Config
 from hojoint.datasets import something
-from hojoint.datasets.boxes import read_boxes
+from hojoint.datasets.box_checks import Census, misfit
+from hojoint.datasets.boxes import VideoBoxes, iterate_boxes
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import camera as cameras
@@ -73,11 +74,11 @@ def label_image(
 def read_clips(path: str, boxes: str, config: Config) -> list[Clip]:
     """The clips of one video: at most ``demo.limit`` frames from the first with a hand box.
 
-    ``boxes`` is Something-Else JSON that knows the video by its file name, or a JSON list with one entry per frame:
-    [x0, y0, x1, y1] in px or null.
+    ``boxes`` is any annotation of ``iterate_boxes`` that knows the video by its file name, or a JSON list with one
+    entry per frame: [x0, y0, x1, y1] in px or null.
 
     Raises:
-        InputError: the boxes cannot be read, or show no hand.
+        InputError: the boxes cannot be read, or show no hand, or are no boxes of pictures.
     """
     video_id = Path(path).stem
     listed = _box_list(Path(boxes))
@@ -86,15 +87,29 @@ def read_clips(path: str, boxes: str, config: Config) -> list[Clip]:
         hand = np.array([listed[n] for n in frames], np.float32).reshape(-1, 4)
         clips = [Clip(video_id, video_id, path, frames, hand, np.full_like(hand, np.nan), 0)] if len(frames) else []
     else:
-        annotated = read_boxes(boxes)
-        if video_id not in annotated:
-            known = ", ".join(sorted(annotated)[:3])
-            raise InputError(f"{boxes} has no boxes of {video_id} (the file name of demo.video); it has {known}, ...")
-        clips = something.clips_of(path, annotated[video_id], min_frames=config.labelling.min_clip_frames)
+        annotated = _annotated(boxes, video_id)
+        clips = something.clips_of(path, annotated, min_frames=config.labelling.min_clip_frames)
+        if any(clip.times_s is not None for clip in clips):
+            raise InputError(f"{boxes} has times; the demo draws boxes with frame numbers, so add a column frame")
     if not clips:
         raise InputError(f"{boxes} shows no hand in {video_id}")
     end = min(int(clip.frames[0]) for clip in clips) + config.demo.limit
     return [_first(clip, clip.frames < end) for clip in clips if clip.frames[0] < end]
+
+
+def _annotated(boxes: str, video_id: str) -> VideoBoxes:
+    """The boxes of one video, checked."""
+    known: list[str] = []
+    for annotated in iterate_boxes(boxes):
+        if annotated.video_id == video_id:
+            census = Census()
+            census.add(annotated)
+            census.refuse_or_note()
+            return annotated
+        known = [*known, annotated.video_id][:3]
+    raise InputError(
+        f"{boxes} has no boxes of {video_id} (the file name of demo.video); it has {', '.join(known) or 'none'}, ..."
+    )
 
 
 def decode(path: str, clips: Sequence[Clip], config: Config) -> Decoded:
@@ -107,6 +122,10 @@ def decode(path: str, clips: Sequence[Clip], config: Config) -> Decoded:
         raise InputError(f"cannot use demo.video={path}: {error.kind}: {error}") from None
     if not len(decoded.numbers):
         raise InputError(f"the first box is of frame {first}, and {path} has {decoded.footage.pictures} frames")
+    height, width = decoded.rgb.shape[1:3]
+    fault = misfit(clips, (width, height), decoded.footage)
+    if fault is not None:
+        raise InputError(f"the boxes do not belong to demo.video={path}: {fault[0]}: {fault[1]}")
     return decoded
 
 

@@ -1,7 +1,7 @@
 """From decoded clips to pseudo-labels: prediction, camera, scores, verdicts, and which hand it is (Sec. 5.1).
 
-The annotation has no sides and the model is a right hand, so a clip is tried both ways (reading A20): a few frames are
-predicted as they are and mirrored, each frame votes, and the side with more votes holds for the complete clip.
+The model is a right hand. A clip whose side the annotation does not give is tried both ways (reading A20): a few frames
+are predicted as they are and mirrored, each frame votes, and the side with more votes holds for the complete clip.
 Not here: videos, files, Ray.
 """
 
@@ -85,9 +85,25 @@ def _grown(boxes: np.ndarray) -> np.ndarray:
 def _predictions(
     predictor: HandPredictor, works: Sequence[_Work], labelling: LabellingConfig
 ) -> list[HandPrediction]:  # fmt: skip
+    """One per clip: of the side that the setting or the annotation gives, else of the one that fits better."""
+    sides = [work.clip.side if labelling.side == "both" else labelling.side for work in works]
+    given = [index for index, side in enumerate(sides) if side is not None]
+    open_ = [index for index, side in enumerate(sides) if side is None]
+    rows = [np.arange(len(works[index].clip.frames)) for index in given]
+    left = [sides[index] == "left" for index in given]
+    known = _predict(predictor, [works[index] for index in given], rows, left) if given else []
+    guessed = _guessed(predictor, [works[index] for index in open_], labelling) if open_ else []
+    return [prediction for _, prediction in sorted(zip([*given, *open_], [*known, *guessed], strict=True), key=_first)]
+
+
+def _first(pair: tuple[int, HandPrediction]) -> int:
+    return pair[0]
+
+
+def _guessed(
+    predictor: HandPredictor, works: Sequence[_Work], labelling: LabellingConfig
+) -> list[HandPrediction]:  # fmt: skip
     all_rows = [np.arange(len(work.clip.frames)) for work in works]
-    if labelling.side != "both":
-        return _predict(predictor, works, all_rows, [labelling.side == "left"] * len(works))
     probes = [_evenly(len(work.clip.frames), labelling.side_probe_frames) for work in works]
     both = _predict(predictor, [*works, *works], [*probes, *probes], [False] * len(works) + [True] * len(works))
     right, mirrored = both[: len(works)], both[len(works) :]

@@ -1,0 +1,116 @@
+"""Rows of many videos in any order to one record per video, in little memory: they wait in a temporary file.
+
+A row takes 41 bytes on disk and 4 in memory. Where the rows of the videos are scattered, the file is read once per
+``AT_ONCE`` rows. The videos come in the order in which they appear first. Not here: what a row means.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+from hojoint import ids
+from hojoint.datasets.video_boxes import HAND, NO_TRACK, NOTHING, ROW, VideoBoxes, gathered
+from hojoint.errors import InputError
+
+AT_ONCE = 1 << 20  # rows in memory
+WITHOUT_FRAME = -1
+"""Frame of a row that says that a video was looked at; and of rows that count by time, until the video is complete."""
+
+
+class Spool:
+    """Add rows, then take the videos."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._file: IO[Any] = tempfile.TemporaryFile(prefix="hojoint-boxes-")  # noqa: SIM115  closed by __exit__
+        self._videos: dict[str, int] = {}
+        self._names: dict[str, int] = {}
+        self._chunks: list[np.ndarray] = []  # the video of each row, as the rows were added
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def video(self, video_id: str) -> int:
+        """Number of a video, for ``ROW``; raises InputError where the id cannot be one."""
+        known = self._videos.get(video_id)
+        if known is None:
+            known = self._videos[ids.checked(video_id, self._where)] = len(self._videos)
+        return known
+
+    def name(self, category: str) -> int:
+        """Number of an object's category, for ``ROW``."""
+        return self._names.setdefault(category, len(self._names))
+
+    def add(self, rows: np.ndarray) -> None:
+        """Keep rows (N,) of type ``ROW``."""
+        assert rows.dtype == ROW
+        self._file.write(np.ascontiguousarray(rows).tobytes())
+        self._chunks.append(rows["video"].copy())
+
+    def videos(self) -> Iterator[VideoBoxes]:
+        """One record per video."""
+        self._file.flush()
+        counts = np.bincount(self._codes(), minlength=len(self._videos))
+        ids_, names = list(self._videos), list(self._names)
+        first = 0
+        while first < len(ids_):
+            last = first + max(1, int(np.searchsorted(np.cumsum(counts[first:]), AT_ONCE, side="right")))
+            block = self._block(first, last)
+            ends = np.cumsum(counts[first:last]).tolist()
+            for video_id, start, end in zip(ids_[first:last], [0, *ends], ends, strict=False):
+                yield _video(video_id, block[start:end], names)
+            first = last
+
+    def _codes(self) -> np.ndarray:
+        return np.concatenate([np.zeros(0, np.int32), *self._chunks])
+
+    def _block(self, first: int, last: int) -> np.ndarray:
+        """The rows of the videos from ``first`` to ``last``, by video; read in passes over the file."""
+        parts, offset = [np.zeros(0, ROW)], 0
+        for codes in self._chunks:
+            mine = (codes >= first) & (codes < last)
+            if mine.any():
+                self._file.seek(offset)
+                parts.append(np.frombuffer(self._file.read(len(codes) * ROW.itemsize), ROW)[mine])
+            offset += len(codes) * ROW.itemsize
+        block = np.concatenate(parts)
+        block = block[np.argsort(block["video"], kind="stable")]
+        self._check_tracks(block)
+        return block
+
+    def _check_tracks(self, block: np.ndarray) -> None:
+        """Raise InputError where a track has two boxes at one time."""
+        tracked = block[(block["name"] == HAND) & (block["track"] != NO_TRACK)]
+        fields = [tracked[name] for name in ("time_s", "frame", "track", "video")]
+        order = np.lexsort(fields)
+        same = np.logical_and.reduce([np.diff(field[order]) == 0 for field in fields[1:]])
+        same &= (np.diff(fields[0][order]) == 0) | np.isnan(fields[0][order][1:])
+        if same.any():
+            row = tracked[order][int(same.argmax())]
+            at = f"frame {row['frame']} (counted from 0)" if np.isnan(row["time_s"]) else f"second {row['time_s']:g}"
+            raise InputError(
+                f"{self._where}: video {list(self._videos)[row['video']]!r}: the track {row['track']} has two boxes in "
+                f"{at}; a track is one hand, so give each hand a number of its own"
+            )
+
+
+def _video(video_id: str, rows: np.ndarray, names: Sequence[str]) -> VideoBoxes:
+    """The record of one video; its list is complete only where it says which frames have no box."""
+    timed = ~np.isnan(rows["time_s"])
+    counts_by_time = bool(timed.any())
+    if counts_by_time:
+        rows["frame"][timed] = np.unique(rows["time_s"][timed], return_inverse=True)[1]
+    looked_at = rows["frame"] != WITHOUT_FRAME
+    annotated = int(rows["frame"].max(initial=-1)) + 1
+    tells_empty = bool(((rows["name"] == NOTHING) & looked_at).any())
+    complete = tells_empty and not counts_by_time and len(np.unique(rows["frame"][looked_at])) == annotated
+    return gathered(
+        video_id, rows, names, annotated_frames=0 if counts_by_time else annotated, every_frame_listed=complete
+    )

@@ -1,0 +1,69 @@
+"""Why a labelling run keeps nothing: the rule that took most frames, and how far its scores are from its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cluster.labelling import commits
+from cluster.store import Store
+from hojoint.config import Config
+from hojoint.labelling import tables
+
+LIMITS = {
+    "box_iou": "min_box_iou",
+    "reprojection": "max_reprojection",
+    "bone_length": "min_bone_length",
+    "joint_angle": "angle_tolerance_deg",
+    "joint_step": "max_joint_step",
+    "pose_step": "max_pose_step",
+    "shape_spread": "shape_sigmas",
+}
+"""Rule to the setting of ``filters`` that limits its score."""
+MOST_UNITS = 4  # read for the median
+
+
+def note(report: Mapping[str, Any], store: Store, config: Config) -> str | None:
+    """A sentence for the user where a run keeps no frame; None where it keeps some.
+
+    Args:
+        report: of the run.
+        store: its output.
+        config: its settings.
+    """
+    videos, frames = report["videos"], report["frames"]
+    if frames["kept"]:
+        return None
+    if not frames["predicted"]:
+        if videos["quarantined"]:
+            return (
+                f"no frame was predicted: {videos['quarantined']} of {videos['listed']} videos are quarantined; "
+                f"quarantine/ in {store.root} has the reasons"
+            )
+        return (
+            f"no frame was predicted: no hand of videos.boxes is seen in labelling.min_clip_frames="
+            f"{config.labelling.min_clip_frames} frames of a video"
+        )
+    rule, count = max(frames["rejected"].items(), key=lambda item: item[1])
+    median = _median_score(store, rule)
+    limit = f"filters.{LIMITS[rule]}={getattr(config.filters, LIMITS[rule]):g}"
+    scores = f"its median score is {median:.3g}, " if median is not None else ""
+    cause = "; boxes that are not of these pictures look so, and a network that has not learnt" * (rule == "box_iou")
+    return (
+        f"none of the {frames['predicted']} predicted frames is kept. {rule} takes most, {count}: {scores}the limit is "
+        f"{limit}{cause}. Look at the frames with jobs.report, or judge them again under others with jobs.refilter"
+    )
+
+
+def _median_score(store: Store, rule: str) -> float | None:
+    """Of the frames that the rule rejects, in the first units; None where it can judge none of them."""
+    units = sorted(commits.committed_units(store))[:MOST_UNITS]
+    filesystem, root = store.filesystem()
+    paths = [f"{root}/{commit.files['predictions']}" for commit in commits.read_commits(store, units)]
+    table = tables.read(paths, filesystem)
+    rejected = np.array(table["verdict"].to_pylist(), dtype=str) == rule
+    scores = tables.array_of(table, f"score_{rule}")[rejected]
+    scores = scores[~np.isnan(scores)]
+    return float(np.median(scores)) if len(scores) else None
