@@ -80,7 +80,7 @@ def label(config: Config) -> dict[str, Any]:
 
 def begin(config: Config, store: Store, plan: Plan) -> None:
     """Write the manifest and ``run.json``, unless they are there."""
-    facts = {"units": len(plan.unit_ids), "videos": plan.manifest.videos, **plan.aside}
+    facts: dict[str, Any] = {"units": len(plan.unit_ids), "videos": plan.manifest.videos, **plan.aside}
     facts |= {commits.MANIFEST: plan.manifest.put(store), "config": to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
 

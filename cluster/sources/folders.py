@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cluster.sources import tars
 from cluster.sources.naming import FOLDER_RANK, PICTURE, SUFFIXES, Entry, Found, is_tar, video_of
@@ -41,7 +42,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
         InputError: it cannot be listed.
     """
     if os.path.isfile(root) and is_tar(os.path.basename(root), os.path.dirname(root)):
-        yield from tars.members(root, functools.partial(open, root, "rb"))
+        yield from tars.members(root, functools.partial(Path(root).open, "rb"))
         return
     shards = []
     try:
@@ -59,7 +60,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
             f"cannot list the videos in {root}: {error.strerror}; set videos.root to their folder"
         ) from None
     for path in sorted(shards):
-        yield from tars.members(path, functools.partial(open, path, "rb"))
+        yield from tars.members(path, functools.partial(Path(path).open, "rb"))
 
 
 def _found(entry: os.DirEntry[str], root: str) -> Found | None:
