@@ -6,12 +6,12 @@ Not here: which name is a video (``naming``).
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cluster.sources import tars
 from cluster.sources.naming import FOLDER_RANK, PICTURE, SUFFIXES, Entry, Found, is_tar, video_of
@@ -42,7 +42,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
         InputError: it cannot be listed.
     """
     if os.path.isfile(root) and is_tar(os.path.basename(root), os.path.dirname(root)):
-        yield from tars.members(root, functools.partial(Path(root).open, "rb"))
+        yield from tars.members(root, functools.partial(io.FileIO, root))
         return
     shards = []
     try:
@@ -60,7 +60,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
             f"cannot list the videos in {root}: {error.strerror}; set videos.root to their folder"
         ) from None
     for path in sorted(shards):
-        yield from tars.members(path, functools.partial(Path(path).open, "rb"))
+        yield from tars.members(path, functools.partial(io.FileIO, path))
 
 
 def _found(entry: os.DirEntry[str], root: str) -> Found | None:
