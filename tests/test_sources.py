@@ -306,7 +306,7 @@ def test_freihands_evaluation_set_beside_the_root_is_found(tmp_path: Path, s3: S
     assert near.data.freihand.evaluation_root is None
 
 
-def test_a_copy_goes_on_after_a_fault_and_follows_the_source(
+def test_a_copy_continues_after_a_fault_and_follows_the_source(
     tmp_path: Path, s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(6):

@@ -1,6 +1,6 @@
-"""Copies of objects on this node, each made once and whole.
+"""Copies of objects on this node, each made once.
 
-A lock makes other processes of the node wait, and a copy that was interrupted goes on with the files that are missing.
+A lock makes other processes of the node wait, and an interrupted copy continues with the missing files.
 A copy belongs to one state of the source (names, sizes and etags), so it is never mixed with another state. Not here:
 which settings are copied (``mirror``).
 """
