@@ -192,7 +192,7 @@ def test_a_large_object_is_refused_before_it_is_read(s3: ScriptedS3) -> None:
     assert [method for method, _ in s3.requests] == ["HEAD"]
 
 
-def test_a_removed_object_is_missing_and_an_archived_one_unreachable(s3: ScriptedS3) -> None:
+def test_a_removed_object_is_missing_an_archived_one_unreachable(s3: ScriptedS3) -> None:
     with pytest.raises(VideoError, match="no such object") as caught:
         fetch("s3://bucket/v/1.webm", size=4, etag="0" * 32)
     assert caught.value.kind == "missing"
