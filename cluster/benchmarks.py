@@ -26,7 +26,7 @@ from cluster.labelling.decoding import Failure, GuardedDecoder
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import Video
 from cluster.memory import PeakMemory
-from cluster.sources import FetchLimits, fetched
+from cluster.sources import FetchLimits, fetched, mirror
 from cluster.store import open_store, read_uri
 from cluster.training import run as training
 from hojoint.config import Config, changed
@@ -158,7 +158,7 @@ def _training(config: Config, schedule: Schedule) -> Training:
     device = "cuda" if config.cluster.worker_gpus > 0 else "cpu"
     torch.manual_seed(config.seed)
     network = HOJoint(config.model).to(device)
-    return Training(config, schedule, network, hand_layer(config.mano).to(device), device)
+    return Training(config, schedule, network, hand_layer(mirror.localised(config, "mano").mano).to(device), device)
 
 
 def _fit_seconds(config: Config, folder: str, steps: int) -> float:
@@ -173,7 +173,7 @@ class _Alone:
         _, _, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
         job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex)
         self._teacher = Teacher(job)
-        self._limits = FetchLimits.of(config.labelling)
+        self._limits, self._name = FetchLimits.of(config.labelling), config.labelling.decoder
         self._decoder = GuardedDecoder.of(
             config.labelling,
             ahead=config.labelling.decode_children + 1,
@@ -210,10 +210,10 @@ class _Alone:
     def _decoded(self, video: Video) -> Decoded | None:
         """The video's frames, decoded in this process; None for one of the world's broken videos."""
         request = teacher.request_of(video)
-        numbers = None if request.numbers is None else [int(number) for number in request.numbers]
+        asked = {"numbers": request.numbers, "times_s": request.times_s}
         try:
             with fetched(video.uri, self._limits) as path:
-                return decode(path, numbers, annotated_frames=request.annotated_frames)
+                return decode(path, annotated_frames=request.annotated_frames, decoder=self._name, **asked)  # type: ignore[arg-type]
         except VideoError:
             return None
 

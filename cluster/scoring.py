@@ -18,6 +18,7 @@ from ray.util import ActorPool
 from cluster import session
 from cluster.progress import Bar
 from cluster.session import Need
+from cluster.sources import mirror
 from cluster.store import read_uri
 from hojoint.config import ClusterConfig, Config
 from hojoint.datasets.freihand import FreiHAND
@@ -73,8 +74,8 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
                 network, merged, sha256 = open_measured(config)
                 attention_cells(merged)  # refuses cells that the network does not have, before the work
                 results = {}
-                for domain in evaluation.domains_of(config):
-                    dataset = evaluation.open_domain(domain, merged)
+                for domain in evaluation.domains_of(mirror.localised(config, "data")):
+                    dataset = open_domain(domain, merged)
                     dataset.refuse_missing()
                     if domain not in truth:
                         truth[domain] = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
@@ -89,6 +90,11 @@ def open_measured(config: Config) -> tuple[HOJoint, Config, str]:
     """The network of ``evaluate.checkpoint``, ``config`` with the checkpoint's settings, and the weights' checksum."""
     path = str(config.evaluate.checkpoint)
     return checkpoint.open_teacher(read_uri(path), config, path)
+
+
+def open_domain(domain: Domain, config: Config) -> HO3D | FreiHAND:
+    """The evaluation split of a data set, copied to this node where it lies in object storage."""
+    return evaluation.open_domain(domain, mirror.localised(config, "mano", f"data.{domain}"))
 
 
 def needs(config: Config) -> list[Need]:
@@ -110,7 +116,7 @@ class Examiner:
             return
         network, _, _ = open_measured(config)
         self._network = network.to(self._device)
-        self._layer = hand_layer(config.mano).to(self._device)
+        self._layer = hand_layer(mirror.localised(config, "mano").mano).to(self._device)
         self._datasets: dict[Domain, Any] = {}
         self._opened = config
 
@@ -123,7 +129,7 @@ class Examiner:
         """
         self._open(config)
         if domain not in self._datasets:
-            self._datasets[domain] = evaluation.open_domain(domain, config)
+            self._datasets[domain] = open_domain(domain, config)
         dataset = self._datasets[domain]
         predictions = engine.predict(
             self._network,

@@ -31,6 +31,7 @@ import yaml
 from tqdm import tqdm
 
 from cluster.labelling import commits, units
+from cluster.sources import mirror
 from cluster.store import Store, open_store, read_uri
 from hojoint.config import Config
 from hojoint.datasets import sequences
@@ -56,6 +57,7 @@ def job(config: Config, dry_run: bool) -> None:
         _, merged, _ = checkpoint.open_teacher(read_uri(path), config)
         if (note := checkpoint.overridden(config, merged)) is not None:
             print(f"note: {note}")
+    config = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:
         print(_plan(config))
         return

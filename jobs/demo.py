@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 
+from cluster.sources import mirror
 from cluster.store import check_writable, open_store, read_uri
 from hojoint.config import Config, DemoConfig
 from hojoint.errors import InputError
@@ -28,6 +29,7 @@ from hojoint.report import draw
 from hojoint.synthetic.encode import encode
 from jobs import command
 
+USUAL_FPS = 12.0  # of a film of pictures without times
 ENDINGS = {"image": (".jpg", ".jpeg", ".png"), "video": (".webm",)}
 
 
@@ -35,6 +37,7 @@ def job(config: Config, dry_run: bool) -> None:
     """Draw an image or a video."""
     if (config.demo.image is None) == (config.demo.video is None):
         raise InputError("give either image=FILE box=[x0,y0,x1,y1] or video=FILE boxes=FILE")
+    config = mirror.localised(config, "mano", "demo.video", "demo.boxes")
     if config.demo.image is not None:
         _image(config, config.demo.image, dry_run)
     elif config.demo.video is not None:
@@ -86,7 +89,7 @@ def _video(config: Config, path: str, dry_run: bool) -> None:
     pictures = demo.draw_video(decoded, labelled, predictor.mano_layer.faces)
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "demo.webm"
-        encode(file, pictures, fps=decoded.fps)
+        encode(file, pictures, fps=decoded.footage.fps or USUAL_FPS)
         _write(folder, name, file.read_bytes())
     print(f"written  {name} in {folder}, {len(pictures)} frames")
 

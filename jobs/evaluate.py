@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import scoring, session
+from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint.config import Config
 from hojoint.datasets import fingertips, freihand
@@ -47,9 +48,10 @@ def job(config: Config, dry_run: bool) -> None:
         return
     _refuse_teacher(config)
     path = command.need(config.evaluate.checkpoint, "evaluate.checkpoint", "runs/tiny/student/checkpoint.pt")
-    if (note := freihand.advice(config.data.freihand)) is not None:
+    near = mirror.localised(config, "data")
+    if (note := freihand.advice(near.data.freihand)) is not None:
         print(f"note: {note}")
-    domains = evaluation.domains_of(config)
+    domains = evaluation.domains_of(near)
     if not domains:
         raise InputError(
             "nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or score.predictions=)"
@@ -78,11 +80,12 @@ def _refuse_teacher(config: Config) -> None:
 
 def _describe(domains: Sequence[evaluation.Domain], config: Config) -> None:
     """Print the data sets and what the actors take of the cluster; ``config`` holds the checkpoint's own settings."""
+    mano = mirror.localised(config, "mano").mano
     for domain in domains:
-        dataset = evaluation.open_domain(domain, config)
+        dataset = scoring.open_domain(domain, config)
         sets.check(dataset, config, complete=True)
         print(f"{domain:<10} {len(dataset)} images")
-        if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, config.mano)) is not None:
+        if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, mano)) is not None:
             print(f"note: {note}")
     print(session.feasibility(config.cluster, scoring.needs(config)))
 
@@ -111,7 +114,7 @@ def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:
 def _write(
     store: Store, config: Config, facts: Mapping[str, Any], results: Mapping[evaluation.Domain, scoring.Result]
 ) -> None:
-    faces = hand_model(config.mano).faces
+    faces = hand_model(mirror.localised(config, "mano").mano).faces
     for domain, result in results.items():
         store.put(f"{config.name}_{domain}_examples.npz", pack_examples(result.examples))
         for number, tile in enumerate(result.attention):
@@ -135,8 +138,9 @@ def _write(
 
 
 def _score_file(config: Config, dry_run: bool) -> None:
-    predictions = command.need(config.score.predictions, "score.predictions", "pred.json")
-    truth = command.need(config.score.truth, "score.truth", "DIR")
+    command.need(config.score.truth, "score.truth", "DIR")
+    near = mirror.localised(config, "score").score
+    predictions, truth = str(near.predictions), str(near.truth)
     if dry_run:
         hands = len(submission_files.load_submission(predictions).joints)
         images = len(submission_files.load_truth(truth, vertices=False).joints)

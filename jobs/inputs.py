@@ -15,9 +15,11 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
+from cluster import scoring
 from cluster.labelling import listing, units
 from cluster.labelling.listing import Listed
 from cluster.labelling.manifest import Manifest
+from cluster.sources import mirror
 from cluster.store import read_uri
 from cluster.training import data as training_data
 from cluster.training.data import TrainingData
@@ -182,8 +184,8 @@ class Inputs:
         """Data set -> its reader; None where the synthetic world has it, which may not be drawn yet."""
         given = {"ho3d": self._given.data.ho3d.root, "freihand": freihand.evaluation_root(self._given.data.freihand)}
         return {
-            domain: None if given[domain] is None else evaluation.open_domain(domain, self._config)
-            for domain in evaluation.domains_of(self._config)
+            domain: None if given[domain] is None else scoring.open_domain(domain, self._config)
+            for domain in evaluation.domains_of(mirror.localised(self._config, "data"))
         }
 
     @cached_property

@@ -19,9 +19,9 @@ import pyarrow.parquet
 from cluster.labelling import commits
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import check_hand
-from cluster.sources import Entry, FetchLimits, fetched
+from cluster.sources import Entry, FetchLimits, fetched, mirror
 from cluster.store import Store
-from hojoint.config import Config
+from hojoint.config import Config, LabellingConfig
 from hojoint.evaluation import label_quality
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.layer import HandLayer
@@ -53,7 +53,7 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     filesystem, root = labels.filesystem()
     paths = [f"{root}/{commit.files['predictions']}" for commit in commits.read_commits(labels, some)]
     predictions = tables.read(paths, filesystem)
-    layer = hand_layer(config.mano)
+    layer = hand_layer(mirror.localised(config, "mano").mano)
     errors = None
     if truth is not None and len(predictions):
         errors = label_quality.errors_of_tables(
@@ -66,9 +66,8 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     rows = album.chosen_rows(predictions, filters.RULES, KEPT_SHOWN, REJECTED_SHOWN)
     shown = set(predictions["video_id"].take(pa.array(rows)).to_pylist())
     files = VideoFiles(labels, run.get(commits.MANIFEST), config.videos.root).of(some, shown)
-    limits = FetchLimits.of(config.labelling)
     places = _places(predictions, rows)
-    pixels = {number: _picture(files.get(video_id), frame, limits) for number, video_id, frame in places}
+    pixels = {number: _picture(files.get(video_id), frame, config.labelling) for number, video_id, frame in places}
     pictures = _pictures(predictions, pixels, layer, None if errors is None else errors.aligned_mm)
     kept = [picture for picture in pictures if picture.tag == KEPT]
     rejected = [picture for picture in pictures if picture.tag != KEPT]
@@ -94,13 +93,13 @@ def _places(predictions: pa.Table, rows: np.ndarray) -> Iterator[tuple[int, str,
     yield from ((int(number), row["video_id"], row["frame"]) for number, row in zip(rows, some, strict=True))
 
 
-def _picture(entry: Entry | None, frame: int, limits: FetchLimits) -> np.ndarray | None:
+def _picture(entry: Entry | None, frame: int, config: LabellingConfig) -> np.ndarray | None:
     """One frame (H, W, 3) of a video; None where it cannot be read any more."""
     if entry is None:
         return None
     try:
-        with fetched(entry.uri, limits, size=entry.size, etag=entry.etag) as path:
-            rgb = video.decode(path, [frame]).rgb
+        with fetched(entry.uri, FetchLimits.of(config), size=entry.size, etag=entry.etag) as path:
+            rgb = video.decode(path, [frame], decoder=config.decoder).rgb
     except video.VideoError:
         return None
     return rgb[0] if len(rgb) else None

@@ -1,8 +1,9 @@
 """python -m jobs.pseudo_label videos.root=DIR videos.boxes=FILE_OR_DIR teacher.checkpoint=FILE output=DIR_OR_S3_URI
 
 Labels videos with a trained teacher (Sec. 5.1). Every frame with a hand box is predicted in eight views; seven rules
-keep it or reject it. videos.root holds <id>.webm or <id>.mp4; videos.boxes is Something-Else JSON, a CSV or Parquet
-table, or 100DOH's JSON (docs/boxes.md). Under the output: run.json, commits/, predictions/, pseudo_labels/,
+keep it or reject it. videos.root is a folder or s3://bucket/prefix with <id>.webm (.mp4 .mov .mkv .m4v .avi), folders
+<id>/000001.jpg or tar files of videos; videos.boxes is Something-Else JSON, a CSV or Parquet table, or 100DOH's JSON
+(docs/boxes.md). Under the output: run.json and the manifest of all videos, commits/, predictions/, pseudo_labels/,
 quarantine/, report.json. The same command resumes a run that was stopped, whatever the cause. The number of Teacher
 actors is cluster.teachers.
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 from cluster.labelling import run as labelling
 from hojoint.config import Config
+from hojoint.labelling.faults import CLASSES
 from jobs import command, nothing_kept
 
 
@@ -43,10 +45,12 @@ def summary(report: Mapping[str, Any]) -> str:
     predicted = max(frames["predicted"], 1)
     share = {rule: f"{rule} {count} ({count / predicted:.0%})" for rule, count in frames["rejected"].items() if count}
     classes = ", ".join(f"{count} {kind}" for kind, count in report["quarantine"].items())
+    remedies = [f"  {kind}: {CLASSES[kind].remedy}" for kind in report["quarantine"] if kind in CLASSES]
     return "\n".join(
         [
             f"videos   {videos['listed']} = {videos['labelled']} labelled + {videos['empty']} without kept frames + "
             f"{videos['quarantined']} quarantined{f' ({classes})' if classes else ''}",
+            *remedies,
             f"frames   {frames['predicted']} predicted = {frames['kept']} kept ({frames['kept'] / predicted:.0%}) + "
             f"{frames['predicted'] - frames['kept']} rejected",
             f"rejected {', '.join(share.values()) or 'none'}",

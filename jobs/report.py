@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.labelling import commits
+from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint import config as settings
 from hojoint.config import Config
@@ -185,7 +186,7 @@ def example_galleries(config: Config, outputs: Outputs) -> list[Gallery]:
     name = next((name for name in BEST_FIRST if name in outputs.evaluation), None)
     if name is None:
         return []
-    faces = hand_model(config.mano).faces
+    faces = hand_model(mirror.localised(config, "mano").mano).faces
     out = []
     for domain, title in DOMAINS.items():
         key = f"evaluation/{name}_{domain}_examples.npz"

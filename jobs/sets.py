@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 from cluster.progress import Bar
+from cluster.sources import mirror
 from hojoint.config import Config
 from hojoint.datasets import audit
 from hojoint.datasets.freihand import FreiHAND
@@ -49,7 +50,7 @@ def check(dataset: Any, config: Config, *, complete: bool = False, hand: bool = 
     if not isinstance(dataset, HO3D | FreiHAND):
         return
     with Bar("checking labels", "frame", total=len(dataset), shown=complete) as bar:
-        frames, mano = None if complete else audit.QUICK, config.mano if hand else None
+        frames, mano = None if complete else audit.QUICK, mirror.localised(config, "mano").mano if hand else None
         found = audit.audit(dataset, mano, frames=frames, progress=lambda done, _: bar.move(done))
     if complete:
         counts = ", ".join(f"{key.replace('_', ' ')} {count}" for key, count in found.counts.items())

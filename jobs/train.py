@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from cluster import session
+from cluster.sources import mirror
 from cluster.store import open_store
 from cluster.training import run as training
 from cluster.training.data import HAND
@@ -36,12 +37,14 @@ def work(config: Config, dry_run: bool) -> None:
     """The job itself, which a pipeline runs once per network."""
     output = command.output_of(config, "runs/teacher")
     if "ho3d" in config.train.datasets:
-        reader = HO3D(config.data.ho3d, "train", config.crop)
+        near = mirror.localised(config, "mano", "data.ho3d")
+        reader = HO3D(near.data.ho3d, "train", config.crop)
         sets.check(reader, config, complete=dry_run)
-        if (note := fingertips.advice(reader, config.mano)) is not None:
+        if (note := fingertips.advice(reader, near.mano)) is not None:
             print(f"note: {note}")
     if "freihand" in config.train.datasets:
-        sets.check(FreiHAND(config.data.freihand, "train", config.crop), config, complete=dry_run)
+        near = mirror.localised(config, "data.freihand")
+        sets.check(FreiHAND(near.data.freihand, "train", config.crop), config, complete=dry_run)
     if dry_run:
         _describe(config, output)
         return

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["s3_server", "video_files"]
+pytest_plugins = ["s3_server", "scripted_s3", "video_files"]
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # hermetic: no token file in anybody's home
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the suite shares its cores with Ray's workers

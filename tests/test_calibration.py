@@ -401,7 +401,7 @@ def test_readings_other_than_those_of_the_scores_are_refused(
     from cluster.store import open_store
     from jobs import calibrate
 
-    made = units.fingerprint(Config(), "teacher", units.hand_digest(Config()), [])
+    made = units.fingerprint(Config(), "teacher", units.hand_digest(Config()), units.Digests())
     open_store(str(tmp_path / "labels")).put(commits.RUN, json.dumps({"fingerprint": made}).encode())
     arguments = [
         f"calibrate.predictions={tmp_path / 'labels'}",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from marked_videos import number_in, write_marked
 from video_files import write_broken, write_video
 
 from cluster.labelling import decoding
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
-from hojoint.labelling import video
+from hojoint.config import LabellingConfig
+from hojoint.errors import InputError
+from hojoint.labelling import readers, video
 from hojoint.labelling.video import Decoded, Limits, decode
 
 pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
@@ -104,7 +107,7 @@ def test_only_faults_that_may_be_the_machines_are_tried_again(kind: str, tmp_pat
     monkeypatch.setattr(decoding._Child, "ask", ask)
     with closing(GuardedDecoder()) as decoder:
         [(_, answer)] = decoder.decode([request(path)])
-    if kind in ("crashed", "timeout", "unreadable"):
+    if kind in ("crashed", "timeout", "unreachable"):
         assert isinstance(answer, Decoded)
     else:
         assert answer == Failure("v", "decode", kind, "the first time", 1)
@@ -126,7 +129,7 @@ def test_a_video_beyond_a_childs_memory_is_a_failure(tmp_path: Path) -> None:
     with closing(GuardedDecoder(memory_mb=700, limits=Limits(decoded_bytes=2**31))) as decoder:
         [(_, answer), (_, after)] = decoder.decode([request(path), request(path, [0])])
     assert isinstance(answer, Failure)
-    assert answer.kind in ("too_large", "crashed", "unreadable")
+    assert answer.kind in ("too_large", "crashed")
     assert isinstance(after, Decoded)
 
 
@@ -181,6 +184,50 @@ def test_a_consumer_that_stops_early_can_start_again(tmp_path: Path) -> None:
         again = [answer for _, answer in decoder.decode(request(path) for path in paths)]
     assert all(isinstance(answer, Decoded) for answer in again)
     assert len(again) == 4
+
+
+def test_a_video_is_fetched_first_and_given_back_afterwards(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.webm", 4)
+    held: list[str] = []
+
+    @contextmanager
+    def fetch(address: str):
+        if address == "s3://bucket/gone":
+            raise video.VideoError("unreachable", "no answer within 120 s")
+        held.append(address)
+        yield str(path)
+        held.remove(address)
+
+    with closing(GuardedDecoder(fetch=fetch)) as decoder:
+        requests = [Request(name, f"s3://bucket/{name}", np.array([1]), 0) for name in ("v", "gone", "w")]
+        answers = {asked.video_id: answer for asked, answer in decoder.decode(requests)}
+    assert isinstance(answers["v"], Decoded)
+    assert isinstance(answers["w"], Decoded)
+    assert answers["gone"] == Failure("gone", "decode", "unreachable", "no answer within 120 s", 1)
+    assert not held
+
+
+def test_a_decoder_that_does_not_load_is_refused_at_the_start(monkeypatch) -> None:
+    monkeypatch.setitem(readers.MODULES, "torchcodec", "no_such_package")
+    config = LabellingConfig(decoder="torchcodec")
+    with pytest.raises(InputError, match=r"labelling\.decoder=torchcodec needs the package"):
+        GuardedDecoder.of(config, ahead=1)
+
+
+def test_few_full_hd_pictures_of_many_fit_the_default_memory(tmp_path: Path) -> None:
+    path = write_marked(tmp_path / "v.mp4", "libx264", 120, size=(1920, 1080), preset="ultrafast", bf="3")
+    config = LabellingConfig()
+    with closing(GuardedDecoder.of(config, ahead=1)) as decoder:
+        few, all_of_them = [Request("v", str(path), np.arange(n), 120) for n in (18, 120)]
+        [(_, answer), (_, more)] = decoder.decode([few, all_of_them])
+    assert isinstance(answer, Decoded)
+    assert answer.footage.pictures == 120
+    assert isinstance(more, Decoded)
+    assert [number_in(more.rgb[n]) for n in (0, 77, 119)] == [0, 77, 119]
+    with closing(GuardedDecoder.of(LabellingConfig(decode_memory_mb=512), ahead=1)) as decoder:
+        [(_, refused)] = decoder.decode([all_of_them])
+    assert isinstance(refused, Failure)
+    assert (refused.kind, "labelling.decode_memory_mb" in refused.message) == ("too_large", True)
 
 
 def test_a_frame_beyond_the_end_is_left_out_and_seen_to_be(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def place(tmp_path_factory):
     write_teacher(world, folder / "teacher.pt")
     (folder / "config.yaml").write_text(json.dumps(settings.to_tree(world)))
     (folder / "junk").write_bytes(b"junk")
-    fingerprint = units.fingerprint(world, "abc", units.hand_digest(world), [])
+    fingerprint = units.fingerprint(world, "abc", units.hand_digest(world), units.Digests())
     commits.open_run(
         open_store(str(folder / "labels")), fingerprint, {"units": 0, "videos": 0, "config": settings.to_tree(world)}
     )

@@ -213,13 +213,16 @@ def test_two_drivers_at_once_give_every_row_once(made: Path, unbroken: Path, tmp
 
 @pytest.mark.s3
 @pytest.mark.slow
-def test_the_same_command_labels_into_a_real_s3_server(made: Path, unbroken: Path, tmp_path: Path, bucket: str) -> None:
+def test_the_same_command_reads_and_labels_on_a_real_s3_server(
+    made: Path, unbroken: Path, tmp_path: Path, bucket: str
+) -> None:
     output = f"{bucket}/labels/of/today"
-    code, printed = finished(start_job(wild.config_of(made, output, **SLOW), tmp_path))
+    config = wild.in_bucket(wild.config_of(made, output, **SLOW), made, f"{bucket}/in")
+    code, printed = finished(start_job(config, tmp_path))
     assert code == 0, printed
     assert f"{VIDEOS} labelled" in printed
     assert_complete(output, unbroken)
-    code, printed = finished(start_job(wild.config_of(made, output, **SLOW), tmp_path))
+    code, printed = finished(start_job(config, tmp_path))
     assert code == 0, printed
     assert "nothing to do" in printed
 

@@ -32,7 +32,7 @@ def world(tmp_path_factory):
 def labels(tmp_path):
     """A labelling output of one unit with three pseudo-labels, and garbage that no commit names."""
     store = open_store(str(tmp_path / "labels"))
-    fingerprint = units.fingerprint(settings.Config(), "abc", units.hand_digest(settings.Config()), [])
+    fingerprint = units.fingerprint(settings.Config(), "abc", units.hand_digest(settings.Config()), units.Digests())
     commits.open_run(store, fingerprint, {"units": 1})
     rows = [row("1-a", frame, flipped=False) for frame in (1, 2, 3)]
     kept = pa.Table.from_pylist(rows, schema=tables.PSEUDO_LABELS_SCHEMA)

@@ -69,8 +69,8 @@ def test_a_folder_with_every_fault_is_labelled_and_counts_add_up(made: Path, tmp
     quarantine = {row["video_id"]: row for row in wild.rows_of(tmp_path / "out", "quarantine").to_pylist()}
     classes = {video_id: row["class"] for video_id, row in quarantine.items()}
     assert classes == {
-        "gone": "missing", "junk": "not_video", "empty": "not_video", "half": "truncated", "sound": "not_video",
-        "huge": "too_large", "nothing": "unreadable",
+        "gone": "missing", "junk": "not_video", "empty": "not_video", "half": "truncated", "sound": "no_pictures",
+        "huge": "too_large", "nothing": "no_pictures",
     }  # fmt: skip
     assert all(row["message"] and row["stage"] == "decode" for row in quarantine.values())
 

@@ -47,8 +47,8 @@ LONGEST_FILE = 400
 """Lines; the aim is 80-300."""
 CHILDREN = {"hojoint/labelling/video.py", "hojoint/synthetic/encode.py"}
 """Run as processes of their own, so they have a command line."""
-OWN_PICKLES = {"cluster/labelling/teacher.py"}
-"""Opens rows that our own driver made and Ray, which pickles everything, carried."""
+OWN_PICKLES = {"cluster/labelling/listing.py"}
+"""Opens what the same process has put into a temporary file without a name."""
 LONGEST_FUNCTION = 60
 WITHIN_A_SCREEN = 0.9
 """Share of functions of at most 40 lines."""

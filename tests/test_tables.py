@@ -20,7 +20,7 @@ from hojoint import geometry
 from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError
 from hojoint.labelling import filters, tables
-from hojoint.records import Clip, Frames, HandPrediction, PseudoLabels
+from hojoint.records import Clip, Footage, Frames, HandPrediction, PseudoLabels
 
 WIDTH, HEIGHT = 96, 64
 
@@ -95,6 +95,8 @@ def test_the_columns_are_the_contracts() -> None:
         "score_box_iou": pa.float32(), "score_reprojection": pa.float32(), "score_bone_length": pa.float32(),
         "score_joint_angle": pa.float32(), "score_joint_step": pa.float32(), "score_pose_step": pa.float32(),
         "score_shape_spread": pa.float32(), "verdict": pa.string(), "teacher": pa.string(),
+        "time_s": pa.float64(), "fps": pa.float32(), "pictures": pa.int32(), "rotation_deg": pa.int16(),
+        "codec": pa.string(),
     }  # fmt: skip
     for schema in (tables.PREDICTIONS_SCHEMA, tables.PSEUDO_LABELS_SCHEMA):
         for name, kind in expected.items():
@@ -122,6 +124,41 @@ def test_predictions_survive_a_parquet_file(tmp_path: Path) -> None:
     assert tuple(table["verdict"].to_pylist()) == label.verdicts
     assert set(table["teacher"].to_pylist()) == {"abc123"}
     assert set(table["flipped"].to_pylist()) == {True}
+
+
+def test_times_and_footage_survive_and_are_null_where_unknown(tmp_path: Path) -> None:
+    times = np.array([0.0, 1 / 12, 2 / 12, 0.25, 1 / 3])
+    known = dataclasses.replace(labels(), times_s=times, footage=Footage(64, 12.0, 90, "vp9"))
+    partly = dataclasses.replace(labels("8-h0-0000-0004"), footage=Footage(None, None, 0, "mjpeg"))
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(tables.predictions_table([known, partly]), path)
+    table = tables.read([path])
+    assert table["time_s"].to_pylist() == [*times, *[None] * 5]
+    assert table["fps"].to_pylist() == [12.0] * 5 + [None] * 5
+    assert table["pictures"].to_pylist() == [64] * 5 + [None] * 5
+    assert table["rotation_deg"].to_pylist() == [90] * 5 + [0] * 5
+    assert table["codec"].to_pylist() == ["vp9"] * 5 + ["mjpeg"] * 5
+    again = tables.rescored(table, FilterConfig())
+    for name in tables.SINCE_VERSION_2:
+        assert again[name].to_pylist() == table[name].to_pylist()
+    kept = tables.pseudo_labels_table([known], [frames_of(known)], Config())
+    assert kept["time_s"].to_pylist() == [times[number] for number in kept["frame"].to_pylist()]
+
+
+@pytest.mark.parametrize("schema", [tables.PREDICTIONS_SCHEMA, tables.PSEUDO_LABELS_SCHEMA], ids=["all", "kept"])
+def test_files_of_the_first_version_are_read_with_nulls(schema: pa.Schema, tmp_path: Path) -> None:
+    label = labels()
+    full = tables.predictions_table([label])
+    if schema is tables.PSEUDO_LABELS_SCHEMA:
+        full = tables.pseudo_labels_table([label], [frames_of(label)], Config())
+    old = full.drop_columns(list(tables.SINCE_VERSION_2)).replace_schema_metadata({b"hojoint.schema": b"1"})
+    pq.write_table(old, tmp_path / "old.parquet")
+    pq.write_table(full, tmp_path / "new.parquet")
+    table = tables.read([str(tmp_path / "old.parquet"), str(tmp_path / "new.parquet")], schema=schema)
+    assert table.schema.equals(schema)
+    assert len(table) == 2 * len(full)
+    assert table.slice(0, len(full))["fps"].null_count == len(full)
+    assert table.slice(0, len(full))["verdict"].to_pylist() == full["verdict"].to_pylist()
 
 
 def test_other_readers_of_parquet_see_plain_lists(tmp_path: Path) -> None:
@@ -166,7 +203,7 @@ def test_foreign_old_and_broken_files_are_refused_by_name(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"cannot read the table .*a\.parquet"):
         tables.read([str(path)])
     pq.write_table(pa.table({"x": [1]}), path)
-    with pytest.raises(InputError, match=r"a\.parquet has schema version none, expected 1"):
+    with pytest.raises(InputError, match=r"a\.parquet has schema version none, expected 2"):
         tables.read([str(path)])
     pq.write_table(tables.predictions_table([labels()]).drop_columns(["camera"]), path)
     with pytest.raises(InputError, match=r"a\.parquet lacks the columns camera"):

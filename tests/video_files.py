@@ -47,7 +47,8 @@ def webm(*, kind: int = 1, width: int = WIDTH, height: int = HEIGHT, ticks: floa
     """A WebM header with one track (1 pictures, 2 sound) and an empty cluster: enough to be probed."""
     number = lambda name, value: element(name, value.to_bytes(4, "big"))  # noqa: E731
     info = number(0x2AD7B1, 1_000_000) + element(0x4489, struct.pack(">d", ticks))
-    track = number(0xD7, 1) + number(0x83, kind) + element(0xE0, number(0xB0, width) + number(0xBA, height))
+    codec = element(0x86, b"V_VP9" if kind == 1 else b"A_OPUS")
+    track = number(0xD7, 1) + number(0x83, kind) + codec + element(0xE0, number(0xB0, width) + number(0xBA, height))
     cluster = element(0x1F43B675, number(0xE7, first))
     segment = element(0x1549A966, info) + element(0x1654AE6B, element(0xAE, track)) + cluster
     return element(0x1A45DFA3, element(0x4282, b"webm")) + element(0x18538067, segment)
@@ -60,16 +61,16 @@ def write_broken(folder: Path, good: Path) -> dict[str, str]:
     (folder / "empty.webm").write_bytes(b"")
     (folder / "half.webm").write_bytes(content[: len(content) // 2])
     (folder / "sound.webm").write_bytes(webm(kind=2))
-    (folder / "huge.webm").write_bytes(webm(width=60000, height=60000))
+    (folder / "huge.webm").write_bytes(webm(width=12000, height=12000))
     (folder / "nothing.webm").write_bytes(webm())  # a header that promises frames, and no frames
     os.mkfifo(folder / "hang.webm")  # opening a pipe without a writer never returns
     return {
         "junk": "not_video",
         "empty": "not_video",
         "half": "truncated",
-        "sound": "not_video",
+        "sound": "no_pictures",
         "huge": "too_large",
-        "nothing": "unreadable",
+        "nothing": "no_pictures",
         "hang": "timeout",
     }
 

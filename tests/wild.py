@@ -157,6 +157,27 @@ def config_of(folder: Path, output: str | Path, **groups: Any) -> Config:
     return config.from_tree(tree)
 
 
+def upload(folder: Path, uri: str) -> None:
+    """All files of a folder to the same names under a prefix; the environment has the credentials."""
+    import boto3
+
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    client = boto3.client("s3")
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder).as_posix()}")
+
+
+def in_bucket(given: Config, folder: Path, uri: str) -> Config:
+    """The settings with videos, boxes and teacher of ``folder`` under a prefix, where this puts them."""
+    upload(folder / "videos", f"{uri}/videos")
+    store = open_store(uri)
+    for name in ("boxes.json", "teacher.pt"):
+        store.put(name, (folder / name).read_bytes())
+    places = {"root": f"{uri}/videos", "boxes": f"{uri}/boxes.json"}
+    return config.changed(given, videos=places, teacher={"checkpoint": f"{uri}/teacher.pt"})
+
+
 def rows_of(output: str | Path, table: str) -> pa.Table:
     """The rows of a table as readers see them: from the files that commits name, sorted."""
     store = open_store(str(output))

@@ -19,7 +19,7 @@ class VideoFiles:
     """The files of a run's videos; without a manifest (runs of earlier versions) and another root, none."""
 
     def __init__(self, store: Store, key: str | None, root: str | None) -> None:
-        """``key``: of the manifest in ``store``, as run.json has it; ``root``: ``videos.root``, which goes before it."""
+        """``key``: of the manifest in ``store``; ``root``: ``videos.root``, which goes before it."""
         self._store, self._key, self._root = store, key, root
 
     def __bool__(self) -> bool:

@@ -56,7 +56,7 @@ def listed(config: Config) -> Listed:
     notes: list[str] = []
     with contextlib.closing(temporary_database("CREATE TABLE boxes (id TEXT PRIMARY KEY, content BLOB)")) as database:
         database.execute("CREATE TABLE files (id TEXT PRIMARY KEY, uri TEXT, size INT, etag TEXT) WITHOUT ROWID")
-        notes += _store_boxes(database, str(mirror.localised(config).videos.boxes))
+        notes += _store_boxes(database, str(mirror.localised(config, "videos.boxes").videos.boxes))
         _store_files(database, config.videos.root, notes)
         join = _Join(database, config)
         join.check()

@@ -178,11 +178,18 @@ def _video(row: dict[str, Any]) -> Video:
 
 
 def _clip(row: dict[str, Any], video_id: str, uri: str) -> Clip:
-    boxes = {name: np.array(row[name], np.float32).reshape(-1, 4) for name in ("hand_boxes", "object_boxes")}
-    frames = np.array(row["frames"], np.int32)
-    times_s = None if row["times_s"] is None else np.array(row["times_s"], np.float64)
-    others = {name: row[name] for name in ("clip_id", "annotated_frames", "every_frame_listed", "side")}
-    return Clip(video_id=video_id, path=uri, frames=frames, times_s=times_s, **boxes, **others)
+    return Clip(
+        clip_id=row["clip_id"],
+        video_id=video_id,
+        path=uri,
+        frames=np.array(row["frames"], np.int32),
+        hand_boxes=np.array(row["hand_boxes"], np.float32).reshape(-1, 4),
+        object_boxes=np.array(row["object_boxes"], np.float32).reshape(-1, 4),
+        annotated_frames=row["annotated_frames"],
+        times_s=None if row["times_s"] is None else np.array(row["times_s"], np.float64),
+        side=row["side"],
+        every_frame_listed=row["every_frame_listed"],
+    )
 
 
 @contextlib.contextmanager

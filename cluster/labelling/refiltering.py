@@ -124,6 +124,12 @@ def open_source(config: Config) -> Source:
         raise InputError(f"output and data.pseudo.labels are both {store.root}; set another output for the new labels")
     source = Source(store, *commits.read_complete(store))
     units.check_readings(source.run, config, store.root)
+    if config.videos.root is not None and source.run["fingerprint"].get("schema_version") == 1:
+        raise InputError(
+            f"the labels at {store.root} are of an earlier release, which counted the frames of some videos in another "
+            "way: their pictures cannot be decoded again. Label the videos again, or leave videos.root out; then "
+            "frames that were not kept before have no picture"
+        )
     return source
 
 

@@ -24,7 +24,6 @@ from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import unit_id
 from cluster.session import Need
-from cluster.sources import mirror
 from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
@@ -81,7 +80,7 @@ def label(config: Config) -> dict[str, Any]:
 
 def begin(config: Config, store: Store, plan: Plan) -> None:
     """Write the manifest and ``run.json``, unless they are there."""
-    facts = {"units": len(plan.unit_ids), "videos": plan.manifest.videos, **plan.aside}
+    facts: dict[str, Any] = {"units": len(plan.unit_ids), "videos": plan.manifest.videos, **plan.aside}
     facts |= {commits.MANIFEST: plan.manifest.put(store), "config": to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
 
@@ -96,7 +95,7 @@ def make_plan(config: Config, store: Store) -> Plan:
     """List videos, cut units, and see what is committed; writes temporary files only."""
     assert config.teacher.checkpoint is not None
     data = read_uri(config.teacher.checkpoint)
-    _, teacher_config, sha256 = checkpoint.open_teacher(data, mirror.localised(config))
+    _, teacher_config, sha256 = checkpoint.open_teacher(data, config)
     pinned = config.teacher.sha256
     if pinned is not None and pinned not in (sha256, hashlib.sha256(data).hexdigest()):
         raise InputError(

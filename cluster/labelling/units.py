@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.sources import mirror
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_model
@@ -26,7 +27,7 @@ from hojoint.records import Clip
 GROUPS = ("mano", "crop", "tta", "filters")
 """Groups of settings in which everything changes results (``mano`` and ``crop`` come from the checkpoint)."""
 LABELLING = (
-    *("unit_videos", "min_clip_frames", "side", "side_probe_frames"),
+    *("unit_videos", "min_clip_frames", "side", "side_probe_frames", "decoder"),
     *("max_frame_px", "max_frames", "jpeg_quality", "image_context"),
 )
 
@@ -139,13 +140,13 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, digests: 
 
 def hand_digest(config: Config) -> str:
     """Names the hand model by the contents of all its arrays: its file may move."""
-    model = hand_model(config.mano)
+    model = hand_model(mirror.localised(config, "mano").mano)
     return digest_of([getattr(model, item.name) for item in dataclasses.fields(model)])
 
 
 def _digest_before(config: Config) -> str:
     """The digest of earlier versions, by which stored labels are still known."""
-    model = hand_model(config.mano)
+    model = hand_model(mirror.localised(config, "mano").mano)
     return digest_of([model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights])
 
 

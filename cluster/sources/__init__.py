@@ -8,7 +8,8 @@ tar file, ``<tar>#<offset>+<size>/<name>``.
 
 from __future__ import annotations
 
-from cluster.sources.fetching import FetchLimits, fetched
+from cluster.sources.fetching import fetched
+from cluster.sources.limits import FetchLimits
 from cluster.sources.listing import list_videos
 from cluster.sources.naming import Entry
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import random
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +22,8 @@ from hojoint.labelling.video import VideoError
 CHUNK = 2**13  # bytes at a time: small, so that a slow sender cannot outlast the deadline
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 CREDENTIALS = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-ENVIRONMENT = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_REGION")
 
 T = TypeVar("T")
-_making = threading.Lock()
 
 
 class Download:
@@ -36,8 +32,7 @@ class Download:
     def __init__(self, uri: str, *, until: float, deadline: str) -> None:
         """``deadline`` names the setting behind ``until``, with its value."""
         name, self._key = split(uri)
-        with _making:
-            self._bucket = _bucket(name, tuple(os.environ.get(variable) for variable in ENVIRONMENT))
+        self._bucket = Bucket(f"s3://{name}", setting="videos.root", patience=ONE_TRY)
         self._uri, self._until, self._deadline = uri, until, deadline
 
     def head(self) -> tuple[int, str]:
@@ -120,9 +115,3 @@ class Download:
 
     def _changed(self) -> VideoError:
         return VideoError("changed", f"{self._uri} was replaced after it was listed")
-
-
-@functools.lru_cache(maxsize=8)
-def _bucket(name: str, environment: tuple[str | None, ...]) -> Bucket:
-    """A client for many downloads; another environment needs another one."""
-    return Bucket(f"s3://{name}", setting="videos.root", patience=ONE_TRY)

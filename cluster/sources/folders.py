@@ -6,6 +6,7 @@ Not here: which name is a video (``naming``).
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import os
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
         InputError: it cannot be listed.
     """
     if os.path.isfile(root) and is_tar(os.path.basename(root), os.path.dirname(root)):
-        yield from tars.members(root, functools.partial(open, root, "rb"))
+        yield from tars.members(root, functools.partial(io.FileIO, root))
         return
     shards = []
     try:
@@ -59,7 +60,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
             f"cannot list the videos in {root}: {error.strerror}; set videos.root to their folder"
         ) from None
     for path in sorted(shards):
-        yield from tars.members(path, functools.partial(open, path, "rb"))
+        yield from tars.members(path, functools.partial(io.FileIO, path))
 
 
 def _found(entry: os.DirEntry[str], root: str) -> Found | None:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cluster.sources import folders, objects
+from cluster.sources import folders
 from cluster.sources.naming import SUFFIXES, Entry, Found
 from hojoint.errors import InputError
 
@@ -38,7 +38,11 @@ def list_videos(
     Raises:
         InputError: it cannot be listed, holds no video, a name cannot be an id, or a tar file cannot be read.
     """
-    scan = objects.scan if str(root).startswith("s3://") else folders.scan
+    scan = folders.scan
+    if str(root).startswith("s3://"):
+        from cluster.sources import objects  # what lies in folders needs no boto3
+
+        scan = objects.scan
     seen = folders.Seen()
     found = 0
     with contextlib.closing(temporary_database(LAYOUT)) as database:

@@ -6,10 +6,10 @@ member of one can be read without all before it.
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator
-from typing import IO
 
 from cluster.sources.naming import MEMBER_RANK, Entry, Found, Member, video_of
 from hojoint.errors import InputError
@@ -17,7 +17,7 @@ from hojoint.errors import InputError
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
 
 
-def members(tar: str, opened: Callable[[], IO[bytes]], etag: str = "") -> Iterator[Found]:
+def members(tar: str, opened: Callable[[], io.FileIO | io.BufferedReader], etag: str = "") -> Iterator[Found]:
     """The videos in a tar file, whatever folder of it they lie in.
 
     Args:

@@ -6,8 +6,10 @@ Not here: keys and their promises (``s3``), listings of videos (cluster.sources)
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,10 +24,14 @@ CREDENTIALS = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "400")  #
 # A body may end with one of these: the client repeats requests, but not the reading of their answers.
 CUT = (exceptions.ResponseStreamingError, exceptions.IncompleteReadError, exceptions.ReadTimeoutError)
 NETWORK = (exceptions.HTTPClientError, exceptions.ConnectionError)
-PATIENT = {"retries": {"mode": "adaptive", "max_attempts": 10}, "connect_timeout": 10, "read_timeout": 120}
+PATIENT = Config(retries={"mode": "adaptive", "max_attempts": 10}, connect_timeout=10, read_timeout=120)
 """Slows down when the store says SlowDown."""
-ONE_TRY = {"retries": {"total_max_attempts": 1}, "connect_timeout": 5, "read_timeout": 10}
+ONE_TRY = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=10)
 """For a caller that repeats requests itself, until a deadline of its own."""
+COMMON = Config(
+    max_pool_connections=16, request_checksum_calculation="when_required", response_checksum_validation="when_required"
+)
+_making = threading.Lock()
 
 
 class Refused(Exception):
@@ -51,7 +57,7 @@ def split(uri: str) -> tuple[str, str]:
 class Bucket:
     """One bucket at the endpoint that AWS_ENDPOINT_URL names (without it, AWS itself)."""
 
-    def __init__(self, uri: str, *, setting: str = "output", patience: Mapping[str, Any] = PATIENT) -> None:
+    def __init__(self, uri: str, *, setting: str = "output", patience: Config = PATIENT) -> None:
         """``setting`` is the one that ``uri`` came from: messages name both.
 
         Raises:
@@ -60,7 +66,9 @@ class Bucket:
         self.name, _ = split(uri)
         self.root, self.setting = uri.rstrip("/"), setting
         try:
-            self.client = _client(patience)
+            environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+            with _making:
+                self.client = _client(patience, environment)
         except exceptions.BotoCoreError as error:
             raise self.unusable(error) from None
 
@@ -115,16 +123,12 @@ def passing(error: Exception) -> bool:
     return isinstance(error, (*CUT, *NETWORK))
 
 
-def _client(patience: Mapping[str, Any]) -> Any:
+@functools.lru_cache(maxsize=8)
+def _client(patience: Config, environment: tuple[tuple[str, str], ...]) -> Any:
+    """Made once for all buckets, because that takes long; another ``environment`` needs another one."""
     session = boto3.session.Session()
-    config = Config(
-        **patience,
-        max_pool_connections=16,
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
     region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
     try:
-        return session.client("s3", region_name=region, config=config)
+        return session.client("s3", region_name=region, config=COMMON.merge(patience))
     except ValueError as error:  # what botocore raises for an endpoint that is not a URL
         raise InputError(f"{error}; set AWS_ENDPOINT_URL to a URL such as http://host:port, or unset it") from None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.labelling import commits, units
+from cluster.sources import mirror
 from cluster.store import open_store
 from hojoint import crops
 from hojoint.config import Config
@@ -65,13 +66,14 @@ class TrainingData:
 
 
 def open_data(config: Config) -> TrainingData:
-    """The sets that ``train.datasets`` names.
+    """The sets that ``train.datasets`` names, copied to this node where they lie in object storage.
 
     Raises:
         InputError: a set is missing, empty or wrong; its first sample is read as a check.
     """
     # In the configured order, which numbers the samples; pseudo-labels last, as schedule.Schedule expects them.
     names = tuple(sorted(dict.fromkeys(config.train.datasets), key=lambda name: name == "pseudo"))
+    config = mirror.localised(config, "mano", *(f"data.{name}" for name in names))
     sets = tuple(_open(name, config) for name in names)
     for name, samples in zip(names, sets, strict=True):
         if len(samples) == 0:

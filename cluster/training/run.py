@@ -25,6 +25,7 @@ from cluster import session
 from cluster.labelling.units import differences
 from cluster.progress import Board, Progress, State
 from cluster.session import Need
+from cluster.sources import mirror
 from cluster.store import Store, open_store
 from cluster.training.data import EDITION, TrainingData, labels_of, open_data
 from cluster.training.worker import FILE, start_from, work
@@ -113,7 +114,7 @@ def _note_other_runs(job: TrainingJob, store: Store) -> None:
 def _init_checksum(config: Config) -> str | None:
     """Checksum of ``train.init_checkpoint``. Without one, pretrained weights are checked and not fetched."""
     if config.train.init_checkpoint is None:
-        encoder.check_pretrained(config.model)
+        encoder.check_pretrained(mirror.localised(config, "model.pretrained").model)
         return None
     network = checkpoint.empty(config.model)
     start_from(network, config.train.init_checkpoint)

@@ -16,6 +16,7 @@ import ray.train
 import ray.train.torch
 import torch
 
+from cluster.sources import mirror
 from cluster.store import read_uri
 from cluster.training.data import check_same, open_data
 from hojoint import config as settings
@@ -69,12 +70,12 @@ def _training(config: Config, schedule: Schedule) -> Training:
     last = ray.train.get_checkpoint()
     # Pretrained weights that are replaced at once are not fetched: this machine may have no way to them.
     filled = config.train.init_checkpoint is not None or last is not None
-    network = checkpoint.empty(config.model) if filled else HOJoint(config.model)
+    network = checkpoint.empty(config.model) if filled else HOJoint(mirror.localised(config, "model.pretrained").model)
     network = network.to(memory_format=torch.channels_last)
     if config.train.init_checkpoint is not None and last is None:
         start_from(network, config.train.init_checkpoint)
     wrapped = ray.train.torch.prepare_model(network)
-    training = Training(config, schedule, wrapped, hand_layer(config.mano).to(device), device)
+    training = Training(config, schedule, wrapped, hand_layer(mirror.localised(config, "mano").mano).to(device), device)
     if last is not None:
         with last.as_directory() as folder:
             training.restore(checkpoint.load(Path(folder) / FILE))

@@ -113,6 +113,8 @@ def _rate(clip: Clip, pictures: int, fps: float | None) -> str | None:
 def _another_rate(listed: int, pictures: int, fps: float | None) -> bool:
     """Whether a list of all frames of a video was made at another rate than the video has."""
     ratio = pictures / listed
+    if abs(pictures - listed) <= 1:
+        return False  # real lists are one frame longer or shorter
     if ratio < 1:
         return fps is not None and ratio <= 0.9 and _explains(fps * listed / pictures, fps, 0.5 / pictures)
     if fps is not None and abs(fps - LIST_FPS) < 0.05 * LIST_FPS:

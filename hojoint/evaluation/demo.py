@@ -27,7 +27,7 @@ from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.labelling.tta import HandPredictor
 from hojoint.labelling.video import Decoded
 from hojoint.model import checkpoint
-from hojoint.records import Clip, Footage, Frames, HandPrediction, PseudoLabels
+from hojoint.records import Clip, Frames, HandPrediction, PseudoLabels
 from hojoint.report import draw
 from hojoint.settings_file import shown
 
@@ -117,13 +117,13 @@ def decode(path: str, clips: Sequence[Clip], config: Config) -> Decoded:
     first, last = min(int(clip.frames[0]) for clip in clips), max(int(clip.frames[-1]) for clip in clips)
     limits = video.Limits(config.labelling.max_frame_px, config.labelling.max_frames, decoded_bytes=2**40)
     try:
-        decoded = video.decode(path, range(first, last + 1), limits=limits)
+        decoded = video.decode(path, range(first, last + 1), limits=limits, decoder=config.labelling.decoder)
     except video.VideoError as error:
         raise InputError(f"cannot use demo.video={path}: {error.kind}: {error}") from None
     if not len(decoded.numbers):
-        raise InputError(f"the first box is of frame {first}, and {path} has {decoded.count} frames")
+        raise InputError(f"the first box is of frame {first}, and {path} has {decoded.footage.pictures} frames")
     height, width = decoded.rgb.shape[1:3]
-    fault = misfit(clips, (width, height), Footage(decoded.count, decoded.fps, None, None))
+    fault = misfit(clips, (width, height), decoded.footage)
     if fault is not None:
         raise InputError(f"the boxes do not belong to demo.video={path}: {fault[0]}: {fault[1]}")
     return decoded

@@ -69,6 +69,10 @@ CLASSES = {
         "The disk or the object storage did not deliver the file.",
         "Check rights, network and mounts; then run the same command on another output.",
     ),
+    "changed": Fault(
+        "The file is another one than when the videos were listed.",
+        "Label into another output, and do not replace videos while they are labelled.",
+    ),
     "boxes_rate": Fault(
         "The boxes count another number of pictures than the video has, or lie at times that it does not tell.",
         "Set videos.boxes_fps to the rate that the boxes were made for, or unset it where the video has no times.",

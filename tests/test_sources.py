@@ -1,0 +1,342 @@
+"""cluster.sources: what counts as a video in folders, buckets and tar files, and how one is fetched."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+from scripted_s3 import ScriptedS3
+
+from cluster.sources import Entry, FetchLimits, copies, fetched, list_videos, mirror, scratch
+from hojoint.config import Config
+from hojoint.errors import InputError
+from hojoint.labelling.video import VideoError
+
+LIMITS = FetchLimits(size=2**20, deadline_s=5.0)
+NAMES = ("1.webm", "a b #1.MP4", "ü+%20.mov", "x.y.mkv", "2.m4v", "3.AVI")
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def content_of(path: str) -> bytes | dict[str, bytes]:
+    folder = Path(path)
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir()} if folder.is_dir() else folder.read_bytes()
+
+
+def put(tmp_path: Path, s3: ScriptedS3 | None, files: dict[str, bytes]) -> str:
+    """The files in a folder, or under a prefix of a bucket; their root."""
+    for name, content in files.items():
+        if s3 is None:
+            path = tmp_path / "root" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        else:
+            s3.put(f"some/root/{name}", content)
+    return str(tmp_path / "root") if s3 is None else "s3://bucket/some/root"
+
+
+def temporary() -> list[str]:
+    own = Path(scratch._own(tempfile.gettempdir(), os.getpid()))
+    return sorted(path.name for path in own.iterdir() if path.name != scratch.LOCK)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_every_kind_of_video_is_listed_once_and_fetched(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    s3.page = 4  # several pages
+    files = {name: name.encode() * 50 for name in NAMES}
+    files |= {"notes.txt": b"", "._1.webm": b"", "runs/run.json": b"", "clips/7.webm": b"", "clips/1.jpg": b""}
+    files |= {"f 1/000001.jpg": b"one", "f 1/000002.jpg": b"two", "f 1/readme": b"no"}
+    files["shard.tar"] = packed({"in/77.webm": b"x" * 700, "1.mp4": b"another", "label.json": b"{}", "88.mov": b""})
+    root = put(tmp_path, s3 if remote else None, files)
+    entries = list(list_videos(root))
+    assert [entry.video_id for entry in entries] == sorted(["1", "a b #1", "ü+%20", "x.y", "2", "3", "f 1", "77", "88"])
+    got, before = {}, temporary()
+    for entry in entries:
+        with fetched(entry.uri, LIMITS, size=entry.size, etag=entry.etag) as path:
+            got[entry.video_id] = content_of(path)
+    expected: dict[str, object] = {os.path.splitext(name)[0]: name.encode() * 50 for name in NAMES}
+    expected |= {"77": b"x" * 700, "88": b""}
+    pictures = got.pop("f 1")
+    assert isinstance(pictures, dict)
+    assert {name: pictures[name] for name in ("000001.jpg", "000002.jpg")} == {
+        "000001.jpg": b"one",
+        "000002.jpg": b"two",
+    }
+    assert got == expected
+    assert temporary() == before
+    sizes = {entry.video_id: entry.size for entry in entries}
+    assert (sizes["f 1"], sizes["77"], sizes["1"]) == (6, 700, 300)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_of_files_with_one_id_a_documented_one_is_taken(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    files = {"1.mp4": b"mp4", "1.webm": b"webm", "2/1.png": b"picture", "2.avi": b"avi", "3/1.png": b"picture"}
+    files |= {"a.tar": packed({"3.webm": b"", "4.avi": b"", "4.mp4": b""}), "b.tar": packed({"4.mp4": b""})}
+    notes: list[str] = []
+    root = put(tmp_path, s3 if remote else None, files)
+    taken = {entry.video_id: entry.uri.removeprefix(root) for entry in list_videos(root, notes=notes)}
+    assert {name: taken[name].strip("/") for name in "123"} == {"1": "1.webm", "2": "2.avi", "3": "3"}
+    assert taken["4"].startswith("/a.tar#")
+    assert taken["4"].endswith("/4.mp4")
+    assert "5 more files" in notes[0]
+
+
+def test_the_order_and_sizes_are_those_of_another_place(tmp_path: Path, s3: ScriptedS3) -> None:
+    files = {
+        f"{name}.webm": name.encode() * n for n, name in enumerate(["b", "a", "a-b", "a.b", "Z", "ä", "10", "9"], 1)
+    }
+    here, there = (list(list_videos(put(tmp_path, server, files))) for server in (None, s3))
+    assert [(entry.video_id, entry.size) for entry in here] == [(entry.video_id, entry.size) for entry in there]
+    assert [entry.video_id for entry in here] == sorted(entry.video_id for entry in here)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_what_cannot_be_listed_is_an_input_error(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    server = s3 if remote else None
+    root = put(tmp_path, server, {"note.txt": b"", "run/run.json": b""})
+    with pytest.raises(InputError, match=r"videos.root must hold <id>.webm .* found none in .*note.txt"):
+        list(list_videos(root))
+    for name, content, message in (
+        ("s.tar", b"\x1f\x8b" + b"0" * 600, "compressed with gzip"),
+        ("s.tar", packed({"1.webm": b"x" * 5000})[:3000], "not a complete tar file"),
+        ("s.tar", b"no tar" * 300, "not a complete tar file"),
+        ("s.tar.gz", b"", "compressed tar file"),
+        ("a\nb.webm", b"", "control characters"),
+    ):
+        put(tmp_path, server, {name: content})
+        with pytest.raises(InputError, match=message):
+            list(list_videos(root))
+        s3.objects.pop(f"bucket/some/root/{name}", None)
+        (tmp_path / "root" / name).unlink(missing_ok=True)
+
+
+def test_a_missing_folder_and_a_missing_bucket_are_input_errors(tmp_path: Path, s3: ScriptedS3) -> None:
+    with pytest.raises(InputError, match="cannot list the videos in"):
+        list(list_videos(tmp_path / "nowhere"))
+    s3.refusals, s3.refusal = 1, (404, "NoSuchBucket")
+    with pytest.raises(InputError, match=r"no bucket 'bucket' exists; .*videos.root"):
+        list(list_videos("s3://bucket/x"))
+
+
+def test_a_tar_file_alone_is_a_root(tmp_path: Path, s3: ScriptedS3) -> None:
+    files = {"s.tar": packed({"1.webm": b"one", "2.webm": b"two"})}
+    for server in (None, s3):
+        entries = list(list_videos(put(tmp_path, server, files) + "/s.tar"))
+        for entry, content in zip(entries, (b"one", b"two"), strict=True):
+            with fetched(entry.uri, LIMITS, size=entry.size, etag=entry.etag) as path:
+                assert content_of(path) == content
+
+
+def test_a_broken_link_is_listed_without_a_size(tmp_path: Path) -> None:
+    root = put(tmp_path, None, {"1.webm": b""})
+    (tmp_path / "root" / "2.webm").symlink_to("nowhere")
+    assert list(list_videos(root))[1] == Entry("2", f"{root}/2.webm", None)
+
+
+def test_a_tar_file_is_listed_by_its_headers_alone(s3: ScriptedS3) -> None:
+    s3.put("big.tar", packed({f"{n}.webm": bytes(500_000) for n in range(6)}))
+    assert len(list(list_videos("s3://bucket/big.tar"))) == 6
+    asked = [path for _, path in s3.requests if "big.tar" in path]
+    assert len(asked) < 12
+
+
+# Faults while a video is fetched.
+
+
+def fetch(uri: str, limits: FetchLimits = LIMITS, **listed: object) -> bytes | dict[str, bytes]:
+    with fetched(uri, limits, **listed) as path:  # type: ignore[arg-type]
+        return content_of(path)
+
+
+def test_throttling_and_cut_bodies_are_tried_again(s3: ScriptedS3) -> None:
+    content = os.urandom(100_000)
+    uri = s3.put("v/1.webm", content)
+    s3.refusals, s3.cuts = 2, 2
+    s3.requests.clear()
+    assert fetch(uri) == content
+    assert len(s3.requests) == 2 + 1 + 3  # refused, size and etag, the body in three parts
+
+
+@pytest.mark.parametrize(
+    ("listed", "kind", "message"),
+    [
+        ({"size": 2**21}, "too_large", "2.0 MB; labelling.max_file_mb=1"),
+        ({"size": 4, "etag": "0" * 32}, "changed", "replaced after it was listed"),
+    ],
+)
+def test_what_is_too_large_or_replaced_is_refused(listed: dict, kind: str, message: str, s3: ScriptedS3) -> None:
+    uri = s3.put("v/1.webm", b"four")
+    with pytest.raises(VideoError, match=message) as caught:
+        fetch(uri, **listed)
+    assert caught.value.kind == kind
+
+
+def test_a_large_object_is_refused_before_it_is_read(s3: ScriptedS3) -> None:
+    uri = s3.put("v/1.webm", bytes(2**20 + 1))
+    with pytest.raises(VideoError, match=r"labelling.max_file_mb=1"):
+        fetch(uri)
+    assert [method for method, _ in s3.requests] == ["HEAD"]
+
+
+def test_a_removed_object_is_missing_an_archived_one_unreachable(s3: ScriptedS3) -> None:
+    with pytest.raises(VideoError, match="no such object") as caught:
+        fetch("s3://bucket/v/1.webm", size=4, etag="0" * 32)
+    assert caught.value.kind == "missing"
+    s3.refusals, s3.refusal = 1, (403, "InvalidObjectState")
+    with pytest.raises(VideoError, match="InvalidObjectState") as caught:
+        fetch(s3.put("v/1.webm", b"four"), size=4, etag="0" * 32)
+    assert caught.value.kind == "unreachable"
+
+
+def test_a_deadline_ends_throttling_and_a_slow_sender(s3: ScriptedS3) -> None:
+    uri = s3.put("v/1.webm", bytes(100_000))
+    short = FetchLimits(deadline_s=0.6)
+    s3.refusals = 10**6
+    with pytest.raises(VideoError, match=r"not fetched within labelling.fetch_deadline_s=0.6.*SlowDown") as caught:
+        fetch(uri, short, size=100_000, etag="0" * 32)
+    assert caught.value.kind == "unreachable"
+    s3.refusals, s3.trickle = 0, 1000
+    with pytest.raises(VideoError, match=r"of 100000 bytes came within labelling.fetch_deadline_s=0.6"):
+        fetch(uri, short)
+    assert temporary() == []
+
+
+def test_an_endpoint_that_does_not_answer_is_unreachable(monkeypatch: pytest.MonkeyPatch, s3: ScriptedS3) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(VideoError, match="fetch_deadline_s") as caught:
+        fetch("s3://bucket/v/1.webm", FetchLimits(deadline_s=0.5))
+    assert caught.value.kind == "unreachable"
+
+
+def test_refused_credentials_are_an_input_error(s3: ScriptedS3) -> None:
+    uri = s3.put("v/1.webm", b"four")
+    s3.refusals, s3.refusal = 1, (403, "InvalidAccessKeyId")
+    with pytest.raises(InputError, match="renew or correct the credentials"):
+        fetch(uri, size=4, etag="0" * 32)
+
+
+def test_local_files_are_bounded_and_checked_too(tmp_path: Path) -> None:
+    root = put(tmp_path, None, {"1.webm": bytes(2**20 + 1), "2.webm": b"four", "s.tar": packed({"3.webm": b"x" * 9})})
+    with pytest.raises(VideoError, match=r"labelling.max_file_mb=1"):
+        fetch(f"{root}/1.webm")
+    with pytest.raises(VideoError, match="has 4 bytes, and had 5 when it was listed"):
+        fetch(f"{root}/2.webm", size=5)
+    with fetched(f"{root}/gone.webm", LIMITS) as path:
+        assert path == f"{root}/gone.webm"
+    [tar] = [entry for entry in list_videos(root) if entry.video_id == "3"]
+    (tmp_path / "root" / "s.tar").write_bytes(b"short")
+    with pytest.raises(VideoError, match="shorter than when it was listed"):
+        fetch(tar.uri)
+
+
+def test_what_a_killed_process_fetched_is_removed_by_the_next(tmp_path: Path) -> None:
+    code = """
+import os, signal
+from cluster.sources import scratch
+with scratch.folder() as folder:
+    (folder / "video.webm").write_bytes(b"x")
+    print(folder.parent, flush=True)
+    KILL
+"""
+    run = lambda end: subprocess.run(  # noqa: E731
+        [sys.executable, "-c", code.replace("KILL", end)],
+        env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True, timeout=60,
+    ).stdout.strip()  # fmt: skip
+    killed = run("os.kill(os.getpid(), signal.SIGKILL)")
+    assert Path(killed).is_dir()
+    after = run("pass")
+    assert not Path(killed).exists()
+    assert not Path(after).exists()
+
+
+# Copies of data sets.
+
+
+def config_of(cache: Path, **groups: dict) -> Config:
+    return Config.model_validate(groups | {"cluster": {"cache": str(cache)}})
+
+
+def test_settings_in_object_storage_become_local_copies(tmp_path: Path, s3: ScriptedS3) -> None:
+    s3.page = 2
+    for name in ("train/a b/rgb/1.jpg", "train/2.jpg", "train.txt", ""):
+        s3.put(f"sets/HO3D/{name}", name.encode())
+    s3.put("sets/HO3D_segmentations_rendered/train/1.png", b"mask")
+    s3.put("sets/mano/MANO_RIGHT.pkl", b"hand")
+    given = config_of(tmp_path, mano={"path": "s3://bucket/sets/mano/MANO_RIGHT.pkl"})
+    given = given.model_copy(
+        update={"data": config_of(tmp_path, data={"ho3d": {"root": "s3://bucket/sets/HO3D/"}}).data}
+    )
+    near = mirror.localised(given, "mano", "data.ho3d")
+    assert Path(str(near.mano.path)).read_bytes() == b"hand"
+    assert Path(str(near.mano.path)).name == "MANO_RIGHT.pkl"
+    root = Path(str(near.data.ho3d.root))
+    assert sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()) == [
+        "train.txt", "train/2.jpg", "train/a b/rgb/1.jpg",
+    ]  # fmt: skip
+    assert (Path(str(near.data.ho3d.segmentations)) / "train" / "1.png").read_bytes() == b"mask"
+    assert near.data.ho3d.object_models is None
+    assert near.model_fields_set == given.model_fields_set
+    assert near.mano.model_fields_set == given.mano.model_fields_set
+    assert mirror.localised(given, "data.freihand") == given
+    s3.requests.clear()
+    mirror.localised(given, "mano")
+    assert s3.requests == []
+
+
+def test_freihands_evaluation_set_beside_the_root_is_found(tmp_path: Path, s3: ScriptedS3) -> None:
+    s3.put("FH/training_xyz.json", b"[]")
+    s3.put("FH_eval/evaluation_xyz.json", b"[]")
+    near = mirror.localised(config_of(tmp_path, data={"freihand": {"root": "s3://bucket/FH"}}), "data")
+    assert (Path(str(near.data.freihand.evaluation_root)) / "evaluation_xyz.json").exists()
+    near = mirror.localised(config_of(tmp_path, data={"freihand": {"root": "s3://bucket/FH_eval"}}), "data")
+    assert near.data.freihand.evaluation_root is None
+
+
+def test_a_copy_continues_after_a_fault_and_follows_the_source(
+    tmp_path: Path, s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(6):
+        s3.put(f"set/{n}", bytes([n]) * 1000)
+    real, calls = copies.Download.into, []
+
+    def into(self, path, start, size, etag):
+        calls.append(size)
+        if len(calls) == 4:
+            raise VideoError("unreachable", "the network is down")
+        real(self, path, start, size, etag)
+
+    monkeypatch.setattr(copies, "THREADS", 1)
+    monkeypatch.setattr(copies.Download, "into", into)
+    with pytest.raises(InputError, match=r"data.ho3d.root: the network is down"):
+        copies.copy_of("s3://bucket/set", "data.ho3d.root", str(tmp_path))
+    first = copies.copy_of("s3://bucket/set", "data.ho3d.root", str(tmp_path))
+    assert len(calls) == 6 + 1
+    assert [path.read_bytes()[:1] for path in sorted(Path(first).iterdir())] == [bytes([n]) for n in range(6)]
+    s3.put("set/0", b"new")
+    copies._copies.clear()  # another process
+    second = copies.copy_of("s3://bucket/set", "data.ho3d.root", str(tmp_path))
+    assert second != first
+    assert (Path(second) / "0").read_bytes() == b"new"
+    assert (Path(first) / "0").read_bytes() == bytes(1000)
+
+
+def test_a_copy_of_nothing_or_outside_its_folder_is_refused(tmp_path: Path, s3: ScriptedS3) -> None:
+    with pytest.raises(InputError, match=r"no object at s3://bucket/none and none below it; set mano.path"):
+        copies.copy_of("s3://bucket/none", "mano.path", str(tmp_path))
+    s3.put("set/../../x", b"")
+    with pytest.raises(InputError, match="cannot be a file"):
+        copies.copy_of("s3://bucket/set", "data.ho3d.root", str(tmp_path))
