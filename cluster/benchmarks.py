@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from cluster import session
+from cluster import decoder_speeds, session
 from cluster.labelling import run as labelling
 from cluster.labelling import teacher
 from cluster.labelling.decoding import Failure, GuardedDecoder
@@ -98,13 +98,15 @@ def labelling_speeds(config: Config) -> Speeds:
 
 
 def decode_speeds(config: Config) -> Speeds:
-    """Decoding in this process, and in a guarded child from which the frames come through a pipe."""
+    """Decoding in this process, in a guarded child, and with each decoder that is installed on generated films."""
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         alone = _Alone(config, folder, _videos(config, folder))
-        speeds = _take_turns({"in process": alone.decode, "guarded child": alone.decode_guarded}, config.bench.repeats)
+        jobs = {"in process": alone.decode, "guarded child": alone.decode_guarded}
+        speeds = _take_turns(jobs | decoder_speeds.parts(Path(folder), config.bench.frames), config.bench.repeats)
         alone.close()
-    ratio = statistics.median(speeds["guarded child"]) / statistics.median(speeds["in process"])
-    return Speeds("frames/s", speeds, {"frames": alone.frames, "ratio": round(ratio, 3)})
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    facts = {"frames": alone.frames, "ratio": round(medians["guarded child"] / medians["in process"], 3)}
+    return Speeds("frames/s", speeds, facts | {"to_random_access": decoder_speeds.ratios(medians)})
 
 
 def scale_speeds(config: Config) -> Speeds:

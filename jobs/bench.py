@@ -3,7 +3,8 @@
 labelling  decoding alone, the teacher alone (frames in memory, no Ray), the complete job with one Teacher, and the
            ratio of the job to its slowest part
 training   the step alone (one batch in memory) and the complete Ray Train loop
-decode     decoding in the process and in a guarded child
+decode     decoding in the process, in a guarded child, and with each installed decoder on generated films; the ratios
+           are to decord's random access, which is fast and on some videos wrong
 scale      the complete labelling job with one and with two Teachers
 
 The measurements are repeated and interleaved (bench.repeats); compare ratios, not speeds. Without videos.root, videos

@@ -126,7 +126,7 @@ def test_a_child_that_died_between_two_videos_is_no_videos_fault(tmp_path: Path)
 
 def test_a_video_beyond_a_childs_memory_is_a_failure(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", 200, width=1024, height=768)
-    with closing(GuardedDecoder(memory_mb=700, limits=Limits(decoded_bytes=2**31))) as decoder:
+    with closing(GuardedDecoder(memory_mb=300, limits=Limits(decoded_bytes=2**31))) as decoder:
         [(_, answer), (_, after)] = decoder.decode([request(path), request(path, [0])])
     assert isinstance(answer, Failure)
     assert answer.kind in ("too_large", "crashed")
@@ -215,16 +215,16 @@ def test_a_decoder_that_does_not_load_is_refused_at_the_start(monkeypatch) -> No
 
 
 def test_few_full_hd_pictures_of_many_fit_the_default_memory(tmp_path: Path) -> None:
-    path = write_marked(tmp_path / "v.mp4", "libx264", 120, size=(1920, 1080), preset="ultrafast", bf="3")
+    path = write_marked(tmp_path / "v.mp4", "libx264", 60, size=(1920, 1080), preset="ultrafast", bf="3")
     config = LabellingConfig()
     with closing(GuardedDecoder.of(config, ahead=1)) as decoder:
-        few, all_of_them = [Request("v", str(path), np.arange(n), 120) for n in (18, 120)]
+        few, all_of_them = [Request("v", str(path), np.arange(n), 60) for n in (18, 60)]
         [(_, answer), (_, more)] = decoder.decode([few, all_of_them])
     assert isinstance(answer, Decoded)
-    assert answer.footage.pictures == 120
+    assert answer.footage.pictures == 60
     assert isinstance(more, Decoded)
-    assert [number_in(more.rgb[n]) for n in (0, 77, 119)] == [0, 77, 119]
-    with closing(GuardedDecoder.of(LabellingConfig(decode_memory_mb=512), ahead=1)) as decoder:
+    assert [number_in(more.rgb[n]) for n in (0, 37, 59)] == [0, 37, 59]
+    with closing(GuardedDecoder.of(LabellingConfig(decode_memory_mb=256), ahead=1)) as decoder:
         [(_, refused)] = decoder.decode([all_of_them])
     assert isinstance(refused, Failure)
     assert (refused.kind, "labelling.decode_memory_mb" in refused.message) == ("too_large", True)

@@ -352,6 +352,12 @@ def test_the_child_answers_over_pipes_and_imports_no_torch(good_video: Path) -> 
     assert not stream.read()
 
 
+def test_the_vocabulary_stands_in_the_docs() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "videos.md").read_text()
+    for name, fault in CLASSES.items():
+        assert f"| `{name}` | {fault.sentence} | {fault.remedy} |" in page
+
+
 def test_a_header_with_wild_sizes_ends(tmp_path: Path) -> None:
     wild = tmp_path / "wild.webm"
     random = np.random.default_rng(1)

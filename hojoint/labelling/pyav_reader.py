@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import av
 import av.container
@@ -136,7 +137,7 @@ def _frames(packet: av.Packet, groups: int) -> list[av.VideoFrame]:
 def _orientation(frame: av.VideoFrame) -> Orientation:
     """By the display matrix. A frame whose side data were read is never freed (PyAV 18), so a tiny copy is asked."""
     tiny = frame.reformat(width=16, height=16, interpolation="POINT", threads=1)
-    matrix = tiny.side_data.get("DISPLAYMATRIX")
+    matrix: Any = tiny.side_data.get("DISPLAYMATRIX")
     return UPRIGHT if matrix is None else orientation_of(np.frombuffer(matrix, np.int32))
 
 
