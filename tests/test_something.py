@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hojoint.datasets import boxes as boxes_module
+from hojoint.datasets import box_json
 from hojoint.datasets import something
 from hojoint.errors import InputError
 
@@ -62,7 +62,7 @@ def test_the_videos_do_not_depend_on_the_size_of_a_read(
 ) -> None:
     annotation = {str(v): [frame(str(v), f + 1, label("hand", (f, v, 50, 60.25))) for f in range(v)] for v in range(6)}
     path = write(tmp_path, json.dumps(annotation, indent=1))
-    monkeypatch.setattr(boxes_module, "CHUNK", chunk)
+    monkeypatch.setattr(box_json, "CHUNK", chunk)
     read = something.read_boxes(path)
     assert {v: boxes.hand_boxes.tolist() for v, boxes in read.items()} == {
         v: [list(f["labels"][0]["box2d"].values()) for f in frames] for v, frames in annotation.items()

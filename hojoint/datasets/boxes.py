@@ -1,78 +1,63 @@
-"""Something-Else box files: ``{"<video id>": [frame, ...]}`` to one compact record per video (data of Sec. 6.2).
+"""Files of boxes, in any format that is read, as one stream of videos: Something-Else JSON.
 
-A part of the real annotation holds more than a gigabyte, so it is read as a stream, one video at a time. Everything is
-checked here and nowhere else: an error names the file, the video, the frame and what was found. Boxes stay as annotated
-(they may cross the border by float noise); they are clipped when the frame's size is known. The half pixel between the
-annotation's origin (the image's corner) and ours (the first pixel's centre) is left alone: the boxes are key-framed by
-hand and interpolated, far coarser than that. Not here: which boxes are one hand (``something``).
+The stream has the order of the files, and holds one video at a time: a real annotation has gigabytes. Not here: what a
+format looks like (``box_json``), and whether boxes fit a picture (``box_checks``).
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
 
-import numpy as np
-
+from hojoint.datasets import box_json
+from hojoint.datasets.video_boxes import VideoBoxes
 from hojoint.errors import InputError
 
-VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+__all__ = ["VideoBoxes", "iterate_boxes", "read_boxes"]
+
 PARTS = "bounding_box_smthsmth_part*.json"
-CHUNK = 1 << 22  # characters read at a time
-LONGEST_ENTRY = 1 << 26  # characters of one video; a real one has about 30 thousand
-LATEST_FRAME = 1_000_000
-SIDES = ("x1", "y1", "x2", "y2")
 
 
-@dataclass(frozen=True, eq=False)
-class VideoBoxes:
-    """All boxes of one video, flat: K hand boxes and M object boxes, each with its 0-based frame number."""
+def iterate_boxes(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Iterator[VideoBoxes]:
+    """The videos of a file or of all parts of a folder, in their order.
 
-    video_id: str
-    annotated_frames: int  # frames that the list covers; the video may be longer
-    hand_frames: np.ndarray  # (K,) int32, ascending
-    hand_boxes: np.ndarray  # (K, 4) float32 xyxy px
-    object_frames: np.ndarray  # (M,) int32, ascending
-    object_boxes: np.ndarray  # (M, 4) float32 xyxy px
-    object_ids: np.ndarray  # (M,) int16, index into object_names
-    object_names: tuple[str, ...]  # the annotation's standard_category, sorted
+    A video that lies in two files comes twice; whoever collects the stream refuses that (as ``read_boxes`` does).
+
+    Args:
+        path: file or folder.
+        progress: called after each video with (bytes read so far, bytes in all).
+
+    Raises:
+        InputError: no file to read, or a file of another shape; while the stream is read.
+    """
+    parts = _parts(Path(path))
+    total = sum(part.stat().st_size for part in parts)
+    done = 0
+    for part in parts:
+        for video, read in box_json.iterate(part):
+            yield video
+            if progress is not None:
+                progress(min(done + read, total), total)
+        done += part.stat().st_size
 
 
 def read_boxes(
     path: str | Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, VideoBoxes]:  # fmt: skip
-    """Read a Something-Else file, or all parts of a folder (``PARTS``, or every ``*.json`` where none has that name).
-
-    Args:
-        path: file or folder.
-        progress: called after each video with (characters read so far, bytes in all).
+    """All videos of ``iterate_boxes`` by id.
 
     Raises:
-        InputError: no file to read, not JSON, of another shape, or one video in two parts.
+        InputError: as ``iterate_boxes``, or one video comes twice.
     """
-    parts = _parts(Path(path))
-    total = sum(part.stat().st_size for part in parts)
-    done = 0
     videos: dict[str, VideoBoxes] = {}
-    source: dict[str, int] = {}
-    for number, part in enumerate(parts):
-        for video_id, frames, read in _entries(part):
-            if video_id in videos:
-                raise InputError(
-                    f"video {video_id!r} is annotated twice, in {parts[source[video_id]]} and in {part}; "
-                    "the parts of Something-Else are disjoint, so remove one"
-                )
-            videos[video_id] = _video(part, video_id, frames)
-            source[video_id] = number
-            if progress is not None:
-                progress(done + read, total)
-        done += part.stat().st_size
+    for video in iterate_boxes(path, progress):
+        if video.video_id in videos:
+            raise InputError(
+                f"video {video.video_id!r} has boxes in two places of {path}; the parts of an annotation must be "
+                "disjoint, so remove one"
+            )
+        videos[video.video_id] = video
     return videos
 
 
@@ -86,163 +71,3 @@ def _parts(path: Path) -> list[Path]:
         names = ", ".join(sorted(os.listdir(path))[:3]) or "nothing"
         raise InputError(f"the folder {path} holds no {PARTS} and no other *.json (found: {names}); set videos.boxes")
     return parts
-
-
-def _entries(path: Path) -> Iterator[tuple[str, Any, int]]:
-    """Stream (video id, value, characters read so far) of the outermost JSON object of a file."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from _stream_entries(path, _Stream(path, file))
-    except OSError as error:
-        raise InputError(f"cannot read the box annotation {path}: {error.strerror}") from None
-
-
-def _stream_entries(path: Path, stream: _Stream) -> Iterator[tuple[str, Any, int]]:
-    stream.expect("{", "an object {video id: [frame, ...]}")
-    more = stream.peek() != "}"
-    while more:
-        key = stream.value("a video id")
-        if not isinstance(key, str) or not VIDEO_ID.fullmatch(key):
-            raise InputError(
-                f"{path}: expected a video id of 1 to 64 letters, digits, '_' or '-', found {key!r:.80}. "
-                "Ids become file names; rename the video"
-            )
-        stream.expect(":", f"':' after the video id {key!r}")
-        yield key, stream.value(f"the frames of video {key}"), stream.read
-        more = stream.peek() != "}"
-        if more:
-            stream.expect(",", f"',' or '}}' after video {key}")
-    stream.expect("}", "'}'")
-    stream.expect("", "the end of the file after the last '}'")
-
-
-class _Stream:
-    """JSON values out of a file that is too large to hold: keeps one window of text and a position in it."""
-
-    def __init__(self, path: Path, file: TextIO) -> None:
-        self.path, self.file = path, file
-        self.text, self.at, self.read = "", 0, 0
-        self.decoder = json.JSONDecoder()
-
-    def peek(self) -> str:
-        """The next character that is not blank; '' at the end of the file."""
-        while True:
-            while self.at < len(self.text) and self.text[self.at] in " \t\r\n":
-                self.at += 1
-            if self.at < len(self.text) or not self._more():
-                return self.text[self.at : self.at + 1]
-
-    def expect(self, character: str, expected: str) -> None:
-        """Step over ``character``; ``expected`` describes it in the error."""
-        if self.peek() != character:
-            raise InputError(f"{self.path} is not a Something-Else file: expected {expected}, {self._found()}")
-        self.at += 1
-
-    def value(self, expected: str) -> Any:
-        """Decode the next value, reading further while the end of the window cuts it off."""
-        self.peek()
-        while True:
-            try:
-                value, self.at = self.decoder.raw_decode(self.text, self.at)
-                return value
-            except json.JSONDecodeError as error:
-                # A fault well before the window's end is in the file; reading further does not help.
-                cut = error.pos > len(self.text) - 64 or error.msg.startswith("Unterminated string")
-                if not cut or len(self.text) - self.at > LONGEST_ENTRY or not self._more():
-                    self.at = min(error.pos, len(self.text))
-                    raise InputError(f"{self.path} is not JSON: in {expected}, {error.msg}; {self._found()}") from None
-            except ValueError as error:  # Python refuses to read an integer of thousands of digits
-                raise InputError(f"{self.path}: {expected} hold a number that is too long: {error}") from None
-            except RecursionError:
-                raise InputError(f"{self.path}: {expected} are nested too deeply to be box annotations") from None
-
-    def _more(self) -> bool:
-        try:
-            chunk = self.file.read(CHUNK)
-        except UnicodeDecodeError as error:
-            raise InputError(f"{self.path} is not UTF-8 text ({error.reason}); expected Something-Else JSON") from None
-        if not chunk:
-            return False
-        self.text, self.at = self.text[self.at :] + chunk, 0
-        self.read += len(chunk)
-        return True
-
-    def _found(self) -> str:
-        where = self.read - len(self.text) + self.at
-        rest = self.text[self.at : self.at + 24]
-        return f"found {rest!r} at character {where}" if rest else f"the file ends at character {where}"
-
-
-def _video(path: Path, video_id: str, frames: Any) -> VideoBoxes:
-    if not isinstance(frames, list):
-        raise InputError(f"{path}: video {video_id}: expected a list of frames, found {_show(frames)}")
-    hands: list[tuple[int, list[float]]] = []
-    objects: list[tuple[int, str, list[float]]] = []
-    numbers: set[int] = set()
-    for index, frame in enumerate(frames):
-        where = f"{path}: video {video_id}, frame {index + 1}"
-        number = _frame_number(where, index, frame)
-        if number in numbers:
-            raise InputError(f"{where}: two frames have the number {number + 1}; remove one")
-        numbers.add(number)
-        for category, box in _labels(where, frame):
-            if category.startswith("hand"):
-                hands.append((number, box))
-            else:
-                objects.append((number, category, box))
-    hands.sort(key=lambda hand: hand[0])
-    objects.sort(key=lambda item: item[:2])
-    names = tuple(sorted({name for _, name, _ in objects}))
-    code = {name: index for index, name in enumerate(names)}
-    return VideoBoxes(
-        video_id=video_id,
-        annotated_frames=max(numbers, default=-1) + 1,
-        hand_frames=np.array([number for number, _ in hands], np.int32),
-        hand_boxes=np.array([box for _, box in hands], np.float32).reshape(-1, 4),
-        object_frames=np.array([number for number, _, _ in objects], np.int32),
-        object_boxes=np.array([box for _, _, box in objects], np.float32).reshape(-1, 4),
-        object_ids=np.array([code[name] for _, name, _ in objects], np.int16),
-        object_names=names,
-    )
-
-
-def _frame_number(where: str, index: int, frame: Any) -> int:
-    """0-based: the number in ``name`` (which counts from 1) less one, or the position in the list without one."""
-    if not isinstance(frame, dict):
-        raise InputError(f"{where}: expected an object with 'labels', found {_show(frame)}")
-    name = frame.get("name")
-    if name is None:
-        return index
-    match = re.search(r"(\d{1,9})\.\w+$", name) if isinstance(name, str) else None
-    if match is None or not 1 <= int(match[1]) <= LATEST_FRAME:
-        raise InputError(f"{where}: expected a name like '4/0021.jpg' that counts from 0001, found {_show(name)}")
-    return int(match[1]) - 1
-
-
-def _labels(where: str, frame: dict[str, Any]) -> Iterator[tuple[str, list[float]]]:
-    labels = frame.get("labels")
-    if not isinstance(labels, list):
-        raise InputError(f"{where}: expected a list 'labels' (it may be empty), found {_show(labels)}")
-    for label in labels:
-        category = label.get("standard_category") if isinstance(label, dict) else None
-        if not isinstance(category, str):
-            raise InputError(
-                f"{where}: expected a label with 'standard_category' (\"hand\", \"0000\", ...) and 'box2d', "
-                f"found {_show(label)}"
-            )
-        box = label.get("box2d")
-        if not isinstance(box, dict):
-            raise InputError(f"{where}: expected 'box2d' of {category!r} as an object, found {_show(box)}")
-        yield category, [_coordinate(where, category, side, box.get(side)) for side in SIDES]
-
-
-def _coordinate(where: str, category: str, side: str, value: Any) -> float:
-    # bool is an int to Python, and JSON text may hold NaN, Infinity and numbers beyond float32
-    if type(value) not in (int, float) or abs(value) > 1e6 or not math.isfinite(value):
-        raise InputError(f"{where}: expected {side} of {category!r} as pixels, found {_show(value)}")
-    return float(value)
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text}" if len(text) <= 60 else f"{type(value).__name__} {text[:57]}..."

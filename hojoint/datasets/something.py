@@ -84,10 +84,31 @@ def clips(
     return sorted(chosen, key=lambda clip: clip.clip_id), selection
 
 
-def clips_of(path: str | Path, boxes: VideoBoxes, *, min_frames: int = 2) -> list[Clip]:
-    """The clips of one video file, in the order in which the hands appear; see ``clips``."""
-    tracks = enumerate(_tracks(boxes))
-    return [_clip(str(path), boxes, hand, rows) for hand, rows in tracks if len(rows) >= min_frames]
+def clips_of(
+    uri: str | Path, boxes: VideoBoxes, *, min_frames: int = 2, boxes_fps: float | None = None
+) -> list[Clip]:  # fmt: skip
+    """The clips of one video; see ``tracks_of``."""
+    return tracks_of(uri, boxes, min_frames=min_frames, boxes_fps=boxes_fps)[0]
+
+
+def tracks_of(
+    uri: str | Path, boxes: VideoBoxes, *, min_frames: int = 2, boxes_fps: float | None = None
+) -> tuple[list[Clip], int, int]:  # fmt: skip
+    """The clips of one video, in the order in which the hands appear, and what made none.
+
+    Args:
+        uri: of the video; becomes ``Clip.path``.
+        boxes: of the video.
+        min_frames: a hand seen in fewer frames makes no clip.
+        boxes_fps: ``videos.boxes_fps``: frame k of the list lies at (k + 0.5) / boxes_fps seconds.
+
+    Returns:
+        Clips, the number of hands seen in too few frames, and the number of boxes in them.
+    """
+    tracks = _tracks(boxes)
+    clips = [_clip(str(uri), boxes, hand, rows) for hand, rows in enumerate(tracks) if len(rows) >= min_frames]
+    short = [len(rows) for rows in tracks if len(rows) < min_frames]
+    return clips, len(short), sum(short)
 
 
 def find_videos(root: str | Path) -> dict[str, str]:
