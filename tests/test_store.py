@@ -110,21 +110,21 @@ def test_a_listing_of_several_pages_is_complete(bucket: str, monkeypatch: pytest
     store = open_store(bucket)
     for n in range(7):
         store.put(f"many/{n}", b"")
-    real = store._client.list_objects_v2
-    monkeypatch.setattr(store._client, "list_objects_v2", lambda **more: real(**more, MaxKeys=3))
+    real = store._bucket.client.list_objects_v2
+    monkeypatch.setattr(store._bucket.client, "list_objects_v2", lambda **more: real(**more, MaxKeys=3))
     assert list(store.list("many")) == [f"many/{n}" for n in range(7)]
 
 
 @pytest.mark.s3
 def test_a_repeated_write_whose_first_answer_was_lost_succeeds(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(bucket)
-    real = store._client.put_object
+    real = store._bucket.client.put_object
 
     def twice(**arguments):  # as the client does when the first answer is lost on the way
         real(**arguments)
         return real(**arguments)
 
-    monkeypatch.setattr(store._client, "put_object", twice)
+    monkeypatch.setattr(store._bucket.client, "put_object", twice)
     assert store.put_new("commits/u.json", b"mine")
     assert not store.put_new("commits/u.json", b"another's")
 

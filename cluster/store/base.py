@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import pyarrow.fs
@@ -26,6 +27,9 @@ class Store(Protocol):
 
     def put(self, key: str, data: bytes) -> None:
         """Write or replace; readers see the old bytes or the new ones."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """As ``put``, with the content of a local file of any size."""
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Write unless the key exists; returns whether the key now holds ``data``. Make that unique to the caller."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow.fs
 
 from cluster.store.base import PARTIAL, checked
 from hojoint.errors import InputError
 
+COPIED_AT_ONCE = 2**20  # bytes
 ABANDONED_S = 3600.0  # a partial file of this age has lost its writer
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # answers of file systems without hard links
 MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # faults of the machine, not caused by user input
@@ -28,13 +32,14 @@ class LocalStore:
         self.root = str(self._folder)
 
     def put(self, key: str, data: bytes) -> None:
-        partial = self._partial(key, data)
-        with _input_errors(self._path(key)):
-            os.replace(partial, self._path(key))
-        _sync(self._path(key).parent)
+        self._replace(self._partial(key, io.BytesIO(data)), key)
+
+    def put_file(self, key: str, path: Path) -> None:
+        with open(path, "rb") as source:
+            self._replace(self._partial(key, source), key)
 
     def put_new(self, key: str, data: bytes) -> bool:
-        partial, path = self._partial(key, data), self._path(key)
+        partial, path = self._partial(key, io.BytesIO(data)), self._path(key)
         try:
             with _input_errors(path):
                 won = self._link(partial, path)
@@ -79,6 +84,11 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return self._folder / checked(key)
 
+    def _replace(self, partial: Path, key: str) -> None:
+        with _input_errors(self._path(key)):
+            os.replace(partial, self._path(key))
+        _sync(self._path(key).parent)
+
     def _link(self, partial: Path, path: Path) -> bool:
         """Give a finished file its name; returns whether it has that name now."""
         try:
@@ -95,7 +105,7 @@ class LocalStore:
             ) from None
         return True
 
-    def _partial(self, key: str, data: bytes) -> Path:
+    def _partial(self, key: str, data: BinaryIO) -> Path:
         """Write the data to a finished file under another name, on disk."""
         partial = self._folder / PARTIAL / uuid.uuid4().hex
         with _input_errors(self._path(key)):
@@ -103,7 +113,7 @@ class LocalStore:
             partial.parent.mkdir(exist_ok=True)
             try:
                 with open(partial, "xb") as file:
-                    file.write(data)
+                    shutil.copyfileobj(data, file, COPIED_AT_ONCE)
                     file.flush()
                     os.fsync(file.fileno())
             except OSError:

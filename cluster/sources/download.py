@@ -1,0 +1,128 @@
+"""One object, or a part of one, into a local file until a deadline: with retries, and read on where a body was cut.
+
+What no retry can mend is raised at once. Not here: what is fetched and why (``fetching``).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from botocore import exceptions
+
+from cluster.store.bucket import ONE_TRY, Bucket, passing, split
+from hojoint.errors import InputError
+from hojoint.labelling.video import VideoError
+
+CHUNK = 2**13  # bytes at a time: small, so that a slow sender cannot outlast the deadline
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
+CREDENTIALS = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+ENVIRONMENT = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_REGION")
+
+T = TypeVar("T")
+_making = threading.Lock()
+
+
+class Download:
+    """Requests for one object, all of them before ``until`` (of ``time.monotonic``)."""
+
+    def __init__(self, uri: str, *, until: float, deadline: str) -> None:
+        """``deadline`` names the setting behind ``until``, with its value."""
+        name, self._key = split(uri)
+        with _making:
+            self._bucket = _bucket(name, tuple(os.environ.get(variable) for variable in ENVIRONMENT))
+        self._uri, self._until, self._deadline = uri, until, deadline
+
+    def head(self) -> tuple[int, str]:
+        """Size and etag."""
+        answer = self._persist(lambda: self._bucket.client.head_object(Bucket=self._bucket.name, Key=self._key))
+        return answer["ContentLength"], answer["ETag"].strip('"')
+
+    def listed(self, list_folder: Callable[[Callable[..., dict[str, Any]], str], T]) -> T:
+        """What ``list_folder`` makes of ListObjectsV2 and the key as its prefix."""
+        list_objects = functools.partial(self._bucket.client.list_objects_v2, Bucket=self._bucket.name)
+        return self._persist(lambda: list_folder(list_objects, self._key))
+
+    def into(self, path: Path, start: int, size: int, etag: str) -> None:
+        """Write ``size`` bytes from ``start`` on, of the object that had ``etag`` when it was listed.
+
+        Raises:
+            VideoError: 'missing', 'changed', 'timeout' or 'unreachable'.
+            InputError: the credentials are refused.
+        """
+        with open(path, "wb") as file:
+            if size:
+                self._persist(lambda: self._read(file, start, size, etag))
+
+    def _read(self, file: BinaryIO, start: int, size: int, etag: str) -> None:
+        """From where ``file`` ends now."""
+        done = file.tell()
+        answer = self._bucket.client.get_object(
+            Bucket=self._bucket.name,
+            Key=self._key,
+            Range=f"bytes={start + done}-{start + size - 1}",
+            IfMatch=f'"{etag}"',
+        )
+        if answer["ETag"].strip('"') != etag:  # a server that ignores the condition
+            raise self._changed()
+        if answer["ContentLength"] != size - done:
+            raise VideoError("unreachable", f"{self._uri}: the object store ignores byte ranges")
+        body = answer["Body"]
+        try:
+            while chunk := body.read(CHUNK):
+                file.write(chunk)
+                if time.monotonic() > self._until:
+                    found = f"{file.tell()} of {size} bytes came within {self._deadline}"
+                    raise VideoError("timeout", f"{self._uri}: {found}")
+        finally:
+            body.close()
+        if file.tell() < size:
+            raise exceptions.IncompleteReadError(actual_bytes=file.tell(), expected_bytes=size)
+
+    def _persist(self, attempt: Callable[[], T]) -> T:
+        """What ``attempt`` returns, tried again while that may help."""
+        for number in itertools.count():
+            try:
+                return attempt()
+            except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+                if not passing(error):
+                    raise self._final(error) from None
+                reason = str(error)
+            wait = min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * random.uniform(0.5, 1)
+            if time.monotonic() + wait > self._until:
+                raise VideoError("unreachable", f"{self._uri}: not fetched within {self._deadline}: {reason}")
+            time.sleep(wait)
+        raise AssertionError("the loop returns or raises")
+
+    def _final(self, error: exceptions.BotoCoreError | exceptions.ClientError) -> Exception:
+        """The fault that no retry can mend."""
+        if not isinstance(error, exceptions.ClientError):
+            return self._bucket.unusable(error)
+        code = error.response["Error"]["Code"]
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if code in CREDENTIALS:
+            return InputError(
+                f"{self._uri} cannot be fetched ({code}); renew or correct the credentials in the environment. The "
+                "same command then resumes"
+            )
+        if status == 404:
+            return VideoError("missing", f"{self._uri}: no such object; it was listed before")
+        if status in (412, 416):
+            return self._changed()
+        return VideoError("unreachable", f"{self._uri}: the object store refuses it ({code})")
+
+    def _changed(self) -> VideoError:
+        return VideoError("changed", f"{self._uri} was replaced after it was listed")
+
+
+@functools.lru_cache(maxsize=8)
+def _bucket(name: str, environment: tuple[str | None, ...]) -> Bucket:
+    """A client for many downloads; another environment needs another one."""
+    return Bucket(f"s3://{name}", setting="videos.root", patience=ONE_TRY)

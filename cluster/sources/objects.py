@@ -1,0 +1,181 @@
+"""Videos under a prefix of a bucket: listed page by page, folders of pictures and tar files among them.
+
+Not here: fetching a video (``fetching``), which name is a video (``naming``).
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from cluster.sources import tars
+from cluster.sources.folders import Seen
+from cluster.sources.naming import FOLDER_RANK, PICTURE, SUFFIXES, Entry, Found, etag_of, is_tar, video_of
+from cluster.store.bucket import CUT, Bucket, Refused, split
+from hojoint.errors import InputError
+
+THREADS = 16
+READ_TRIES = 5
+TAR_BLOCK = 2**16  # bytes per request while the headers of a tar file are read
+SETTING = "videos.root"
+
+ListObjects = Callable[..., dict[str, Any]]
+"""ListObjectsV2 of one bucket."""
+
+
+def scan(root: str, seen: Seen) -> Iterator[Found]:
+    """The videos directly under a prefix, or of one tar file.
+
+    Raises:
+        InputError: the bucket cannot be listed, or a tar file cannot be read.
+    """
+    bucket, (_, prefix) = Bucket(root, setting=SETTING), split(root)
+    list_objects = functools.partial(bucket.call, "list_objects_v2")
+    if prefix.lower().endswith(".tar"):
+        yield from tars.members(root, lambda: open_object(bucket, prefix, *head(bucket, prefix)))
+        return
+    prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+    shards = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for page in pages(list_objects, prefix):
+            for content in page.get("Contents", ()):
+                key, size, etag = content["Key"], content["Size"], content["ETag"].strip('"')
+                name = key.removeprefix(prefix)
+                named = video_of(name, root) if name else None
+                if named is not None:
+                    yield Found(Entry(named[0], f"s3://{bucket.name}/{key}", size, etag), named[1])
+                elif is_tar(name, root):
+                    shards.append((key, size, etag))
+                elif name:
+                    seen.add(name)
+            inner = [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
+            for key, folder in zip(inner, pool.map(lambda key: picture_folder(list_objects, key), inner), strict=True):
+                if folder is None:
+                    seen.add(key.removeprefix(prefix))
+                else:
+                    yield Found(_folder_entry(bucket, key, prefix, root, folder), FOLDER_RANK)
+        yield from _members(bucket, shards, pool)
+
+
+def pages(list_objects: ListObjects, prefix: str) -> Iterator[dict[str, Any]]:
+    """The pages of a listing of one level."""
+    token: dict[str, str] = {}
+    while True:
+        page = list_objects(Prefix=prefix, Delimiter="/", **token)
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def picture_folder(list_objects: ListObjects, prefix: str) -> list[tuple[str, int, str]] | None:
+    """(key, bytes, etag) of the numbered pictures under a prefix; None where there are none, or a video beside them."""
+    members = []
+    for page in pages(list_objects, prefix):
+        for content in page.get("Contents", ()):
+            name = content["Key"].removeprefix(prefix)
+            if os.path.splitext(name)[1].lower() in SUFFIXES:
+                return None
+            if PICTURE.fullmatch(name):
+                members.append((content["Key"], content["Size"], content["ETag"].strip('"')))
+        if not members:
+            return None  # the first page of a folder of something else is enough
+    return members
+
+
+def folder_facts(members: list[tuple[str, int, str]], prefix: str) -> tuple[int, str]:
+    """Size and etag of a folder of pictures."""
+    names = sorted((key.removeprefix(prefix), etag) for key, _, etag in members)
+    return sum(size for _, size, _ in members), etag_of(names)
+
+
+def head(bucket: Bucket, key: str) -> tuple[int, str]:
+    """Size and etag of an object.
+
+    Raises:
+        InputError: it does not exist.
+    """
+    try:
+        answer = bucket.call("head_object", Key=key)
+    except Refused:
+        raise InputError(f"no object at s3://{bucket.name}/{key}; set {bucket.setting}") from None
+    return answer["ContentLength"], answer["ETag"].strip('"')
+
+
+def read_range(bucket: Bucket, key: str, start: int, stop: int, etag: str) -> bytes:
+    """Bytes ``start`` to ``stop`` of an object that still has ``etag``.
+
+    Raises:
+        InputError: it was replaced or removed meanwhile, or cannot be read.
+    """
+    for attempt in range(READ_TRIES):
+        try:
+            asked = {"Key": key, "Range": f"bytes={start}-{stop - 1}", "IfMatch": f'"{etag}"'}
+            return bucket.call("get_object", **asked)["Body"].read()
+        except Refused:
+            raise InputError(
+                f"s3://{bucket.name}/{key} was replaced or removed while it was read; run the command again"
+            ) from None
+        except CUT as error:
+            if attempt == READ_TRIES - 1:
+                raise bucket.unusable(error) from None
+            time.sleep(0.05 * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def open_object(bucket: Bucket, key: str, size: int, etag: str) -> io.BufferedReader:
+    """An object as a file for reading that can seek: only what is read crosses the network."""
+    return io.BufferedReader(_Object(bucket, key, size, etag), TAR_BLOCK)
+
+
+class _Object(io.RawIOBase):
+    """The bytes of an object, by range requests."""
+
+    def __init__(self, bucket: Bucket, key: str, size: int, etag: str) -> None:
+        self._bucket, self._key, self._size, self._etag = bucket, key, size, etag
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._size)
+        if stop <= self._at:
+            return 0
+        data = read_range(self._bucket, self._key, self._at, stop, self._etag)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _folder_entry(bucket: Bucket, key: str, prefix: str, root: str, members: list[tuple[str, int, str]]) -> Entry:
+    named = video_of(f"{key.removeprefix(prefix).rstrip('/')}{SUFFIXES[0]}", root)
+    if named is None:
+        raise InputError(
+            f"{root}: the folder {key.removeprefix(prefix)!r} of pictures needs a name without a dot first"
+        )
+    return Entry(named[0], f"s3://{bucket.name}/{key}", *folder_facts(members, key))
+
+
+def _members(bucket: Bucket, shards: list[tuple[str, int, str]], pool: ThreadPoolExecutor) -> Iterator[Found]:
+    """The videos in tar files, several files at once."""
+
+    def listed(shard: tuple[str, int, str]) -> list[Found]:
+        key, _, etag = shard
+        return list(tars.members(f"s3://{bucket.name}/{key}", lambda: open_object(bucket, *shard), etag))
+
+    for start in range(0, len(shards), THREADS):
+        for found in pool.map(listed, shards[start : start + THREADS]):
+            yield from found

@@ -1,0 +1,53 @@
+"""The videos inside a tar file, from its headers alone: what lies between them is stepped over.
+
+A member is named by its place in the file, so that one range request reads it. Compressed tar files are refused: no
+member of one can be read without all before it.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from cluster.sources.naming import MEMBER_RANK, Entry, Found, Member, video_of
+from hojoint.errors import InputError
+
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
+
+
+def members(tar: str, opened: Callable[[], IO[bytes]], etag: str = "") -> Iterator[Found]:
+    """The videos in a tar file, whatever folder of it they lie in.
+
+    Args:
+        tar: its path or URI.
+        opened: opens it for reading; it must be able to seek.
+        etag: of the tar file.
+
+    Raises:
+        InputError: it is compressed, damaged or no tar file.
+    """
+    with opened() as file:
+        _refuse_packed(tar, file.read(6))
+        file.seek(0)
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                for info in archive:
+                    archive.members = []  # type: ignore[attr-defined]  # the library would keep them all
+                    named = video_of(os.path.basename(info.name), tar)
+                    if named is None or not info.isreg() or info.issparse():
+                        continue
+                    member = Member(tar, info.offset_data, info.size, info.name.lstrip("/"))
+                    yield Found(Entry(named[0], member.uri, info.size, etag), MEMBER_RANK + named[1])
+        except tarfile.TarError as error:
+            raise InputError(f"{tar} is not a complete tar file: {error}; pack or copy it again") from None
+
+
+def _refuse_packed(tar: str, start: bytes) -> None:
+    for magic, kind in PACKED.items():
+        if start.startswith(magic):
+            raise InputError(
+                f"{tar} is compressed with {kind}: a video in it cannot be read without all before it. Pack the videos "
+                "again without compression (tar cf shard.tar ...), or unpack them"
+            )

@@ -1,0 +1,130 @@
+"""Requests to one S3 bucket, and what their errors mean: shared by the store of outputs and the sources of inputs.
+
+Credentials, endpoint and region come from the environment or the role, never from settings, so no task carries them.
+Not here: keys and their promises (``s3``), listings of videos (cluster.sources).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+from botocore import exceptions
+from botocore.config import Config
+
+from hojoint.errors import InputError
+
+ELSEWHERE = ("301", "307", "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed")
+CREDENTIALS = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "400")  # 400: a HEAD's answer names no reason
+# A body may end with one of these: the client repeats requests, but not the reading of their answers.
+CUT = (exceptions.ResponseStreamingError, exceptions.IncompleteReadError, exceptions.ReadTimeoutError)
+NETWORK = (exceptions.HTTPClientError, exceptions.ConnectionError)
+PATIENT = {"retries": {"mode": "adaptive", "max_attempts": 10}, "connect_timeout": 10, "read_timeout": 120}
+"""Slows down when the store says SlowDown."""
+ONE_TRY = {"retries": {"total_max_attempts": 1}, "connect_timeout": 5, "read_timeout": 10}
+"""For a caller that repeats requests itself, until a deadline of its own."""
+
+
+class Refused(Exception):
+    """An expected answer: 404 no such key, 409 a conflict, 412 the condition does not hold, 501 no conditions."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``; the key may hold any letters and may be empty.
+
+    Raises:
+        InputError: it is no such URI.
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,62}", bucket):
+        raise InputError(f"expected s3://bucket/prefix, found {uri!r}")
+    return bucket, key
+
+
+class Bucket:
+    """One bucket at the endpoint that AWS_ENDPOINT_URL names (without it, AWS itself)."""
+
+    def __init__(self, uri: str, *, setting: str = "output", patience: Mapping[str, Any] = PATIENT) -> None:
+        """``setting`` is the one that ``uri`` came from: messages name both.
+
+        Raises:
+            InputError: the URI is malformed, or the client refuses its settings.
+        """
+        self.name, _ = split(uri)
+        self.root, self.setting = uri.rstrip("/"), setting
+        try:
+            self.client = _client(patience)
+        except exceptions.BotoCoreError as error:
+            raise self.unusable(error) from None
+
+    def call(self, operation: str, **arguments: Any) -> Any:
+        """One request. Raises ``Refused`` for what callers handle, InputError for what user input causes."""
+        try:
+            return getattr(self.client, operation)(Bucket=self.name, **arguments)
+        except exceptions.ClientError as error:
+            raise self.explained(operation, arguments, error) from error
+        except exceptions.ParamValidationError:
+            raise  # a fault of the caller
+        except exceptions.BotoCoreError as error:
+            raise self.unusable(error) from None
+
+    def unusable(self, error: exceptions.BotoCoreError) -> InputError:
+        """For a client that gave up without an answer: its settings, its credentials or the network."""
+        if isinstance(error, exceptions.NoCredentialsError):
+            return InputError(
+                f"no credentials for {self.root}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
+                "or run where a role grants them"
+            )
+        if isinstance(error, NETWORK):
+            return InputError(f"cannot reach the object store of {self.root}: {error}. Check AWS_ENDPOINT_URL")
+        return InputError(f"cannot use {self.root}: {error}. Check the AWS_ variables of the environment and ~/.aws")
+
+    def explained(self, operation: str, arguments: Mapping[str, Any], error: exceptions.ClientError) -> Exception:
+        """The answer as ``Refused`` or as an InputError; the error itself where it is neither."""
+        code = error.response["Error"]["Code"]
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if code == "NoSuchBucket":
+            return InputError(f"no bucket {self.name!r} exists; create it, or set {self.setting} to another one")
+        if "IfNoneMatch" in arguments and (status == 501 or code == "NotImplemented"):
+            return Refused(501)
+        if status in (404, 409, 412):
+            return Refused(status)
+        if status in (401, 403) or code in CREDENTIALS:
+            return InputError(
+                f"{self.root} refuses {operation} ({code}); renew or correct the credentials in the environment"
+            )
+        if code in ELSEWHERE:
+            return InputError(
+                f"{self.root} lies in another region ({code}); set AWS_REGION to its region, or AWS_ENDPOINT_URL"
+            )
+        return error
+
+
+def passing(error: Exception) -> bool:
+    """Whether a request may succeed when it is sent again: throttling, a fault of the server, a broken connection."""
+    if isinstance(error, exceptions.ClientError):
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        return status >= 500 or status == 429 or error.response["Error"]["Code"] in ("RequestTimeout", "SlowDown")
+    return isinstance(error, (*CUT, *NETWORK))
+
+
+def _client(patience: Mapping[str, Any]) -> Any:
+    session = boto3.session.Session()
+    config = Config(
+        **patience,
+        max_pool_connections=16,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
+    try:
+        return session.client("s3", region_name=region, config=config)
+    except ValueError as error:  # what botocore raises for an endpoint that is not a URL
+        raise InputError(f"{error}; set AWS_ENDPOINT_URL to a URL such as http://host:port, or unset it") from None
