@@ -20,7 +20,8 @@ from video_files import write_video
 
 from cluster.labelling import commits, pool
 from cluster.labelling import run as labelling
-from cluster.labelling.run import BudgetExceeded, label
+from cluster.labelling.budget import BudgetExceeded
+from cluster.labelling.run import label
 from cluster.labelling.teacher import Teacher
 from cluster.store.local import LocalStore
 from hojoint.errors import InputError

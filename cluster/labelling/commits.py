@@ -117,7 +117,7 @@ def check_fingerprint(store: Store, fingerprint: Mapping[str, Any]) -> None:
     if different:
         listed = "\n  ".join(different)
         raise InputError(
-            f"{store.root} holds labels that were made with different settings or inputs, and one output cannot mix "
+            f"{store.root} holds results of different settings or inputs, and one output cannot mix "
             f"them. What differs:\n  {listed}\nSet another output, or the settings of that one"
         )
 

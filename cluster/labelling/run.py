@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cluster import progress as board
 from cluster import session
-from cluster.labelling import commits, pool, sharing, units
+from cluster.labelling import budget, commits, pool, sharing, units
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import Unit, Video
@@ -34,10 +34,6 @@ from hojoint.labelling import filters
 from hojoint.model import checkpoint
 
 ASIDE = ("left_out", "videos_without_boxes", "short_tracks", "short_boxes")  # in run.json and report.json
-
-
-class BudgetExceeded(Exception):
-    """More videos went to quarantine than the settings allow: something other than the videos must be wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +131,7 @@ def list_videos(config: Config) -> tuple[list[Video], tuple[str, ...], dict[str,
     unlisted = (left_out, selection.videos_without_boxes, selection.short_tracks, selection.short_frames)
     boxes = {video_id: boxes[video_id] for video_id in sorted(boxes)[: labelling.limit]}
     missing = sorted(boxes.keys() - paths.keys())
-    if _beyond_budget(config, len(missing), len(boxes)):
+    if budget.exceeded(config, len(missing), len(boxes)):
         raise InputError(
             f"{len(missing)} of {len(boxes)} annotated videos are not in {config.videos.root} (the first: "
             f"{missing[0]}.webm), more than labelling.error_budget_count and error_budget_share allow. Set "
@@ -232,20 +228,7 @@ def reporting_teacher(job: LabellingJob, watched: Any) -> Teacher:
 
 
 def _watch_budget(config: Config, total: Counts) -> None:
-    if _beyond_budget(config, total.quarantined, total.listed):
-        classes = ", ".join(f"{count} {kind}" for kind, count in total.quarantine.most_common())
-        raise BudgetExceeded(
-            f"{total.quarantined} of {total.listed} videos so far are quarantined ({classes}), more than "
-            f"labelling.error_budget_count={config.labelling.error_budget_count} and "
-            f"labelling.error_budget_share={config.labelling.error_budget_share} allow. See quarantine/ in "
-            f"{config.output} for the reasons; with larger budgets the same command resumes"
-        )
-
-
-def _beyond_budget(config: Config, quarantined: int, listed: int) -> bool:
-    """Both must be exceeded: a few bad files in a small set, or a share of a large one, are expected."""
-    labelling = config.labelling
-    return quarantined > max(labelling.error_budget_count, labelling.error_budget_share * listed)
+    budget.check(config, total.quarantined, total.listed, total.quarantine)
 
 
 def _needs(config: Config) -> list[Need]:

@@ -38,7 +38,9 @@ class ModelFiles:
     @property
     def identity(self) -> dict[str, str]:
         """SHA-256 of both files."""
-        return {name: hashlib.sha256(content).hexdigest() for name, content in (("palm", self.palm), ("hand", self.hand))}
+        return {
+            name: hashlib.sha256(content).hexdigest() for name, content in (("palm", self.palm), ("hand", self.hand))
+        }
 
 
 def find(place: str | None, variant: str) -> ModelFiles:
@@ -83,7 +85,10 @@ def in_folder(folder: Path, variant: str) -> ModelFiles:
     found = {}
     for part, file in PARTS.items():
         name = file.format(variant)
-        tried = [folder / name.rpartition("/")[2], *(folder / top / name for top in (".", "modules", "mediapipe/modules"))]
+        tried = [
+            folder / name.rpartition("/")[2],
+            *(folder / top / name for top in (".", "modules", "mediapipe/modules")),
+        ]
         path = next((path for path in tried if path.is_file()), None)
         if path is None:
             raise InputError(f"the folder detect.models={folder} holds no {tried[0].name}. {_wanted(variant)}")

@@ -90,8 +90,6 @@ def merged(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Pa
         same[0] = True  # also where its box is empty
         rows = rest[same]
         weights = scores[rows] / scores[rows].sum()
-        palms.append(
-            Palm(weights @ boxes[rows], np.einsum("n,npc->pc", weights, points[rows]), float(scores[rows[0]]))
-        )
+        palms.append(Palm(weights @ boxes[rows], np.einsum("n,npc->pc", weights, points[rows]), float(scores[rows[0]])))
         rest = rest[~same]
     return palms
