@@ -91,7 +91,7 @@ def _pictures(
         if row["video_id"] not in files:
             continue
         try:
-            decoded = video.decode(str(files[row["video_id"]]), [row["frame"]])
+            decoded = video.decode(str(files[row["video_id"]]), [row["frame"]], decoder=config.labelling.decoder)
         except video.VideoError:
             continue
         if len(decoded.rgb):

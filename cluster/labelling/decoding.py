@@ -1,7 +1,7 @@
 """Guarded decoding: videos are decoded ahead of inference in child processes that may hang or die.
 
-``GuardedDecoder.decode`` takes requests and returns answers in the same order, a few ahead of the consumer. A child
-that misses its deadline is killed and replaced; one that crashes is replaced. Either costs one video, which is tried
+``GuardedDecoder.decode`` takes requests and returns answers in the same order, a few ahead of the consumer. A video
+that lies elsewhere is fetched first, by a hook. A child that misses its deadline is killed and replaced; one that crashes is replaced. Either costs one video, which is tried
 once more and then becomes a ``Failure``. Frames come through a pipe and never leave the machine. Not here: what a child
 checks (hojoint.labelling.video), who records a failure.
 """
@@ -20,32 +20,39 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hojoint.config import LabellingConfig
-from hojoint.labelling import video
+from hojoint.labelling import readers, video
 from hojoint.labelling.video import Decoded, Limits
 
 ROOT = Path(__file__).resolve().parents[2]  # holds the package that a child imports
 ATTEMPTS = 2
-RETRIED = ("crashed", "timeout", "unreadable")  # may be the machine's fault (its memory, its load, its disks)
+RETRIED = ("crashed", "timeout", "unreachable")  # may be the machine's fault (its memory, its load, its disks)
 START_S = 60.0  # for a child to import its libraries on a busy machine; never a video's fault
+PICTURES_SHARE = 0.75  # of a child's memory; the rest is the decoder's own
 PIPE_BYTES = 2**20  # Linux's limit for a user; the default pipe costs a switch of process per 64 KB
+
+
+Fetch = Callable[[str], AbstractContextManager[str]]
+"""From a video's path or address to a local path, which exists as long as the context is open; raises VideoError."""
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One video and the frames to decode."""
+    """One video and the frames to decode: by number, by time, or all where neither is given."""
 
     video_id: str
-    path: str
-    numbers: np.ndarray | None  # (T,) frame numbers; None means all
+    path: str  # or another name, such as an address, that the decoder's ``fetch`` understands
+    numbers: np.ndarray | None  # (T,) frame numbers
     annotated_frames: int
+    times_s: np.ndarray | None = None  # (K,) s
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Failure:
 
     video_id: str
     stage: str  # 'decode', 'predict' or 'process'
-    kind: str  # class of the fault: hojoint.labelling.video.KINDS, the name of an exception, or 'killed_worker'
+    kind: str  # class of the fault: one of hojoint.labelling.faults.CLASSES, or the name of an exception
     message: str
     attempts: int = 1
 
@@ -70,28 +77,40 @@ class GuardedDecoder:
         deadline_s: float = 20.0,
         memory_mb: int = 2048,
         limits: Limits | None = None,
+        decoder: str = readers.DEFAULT,
+        fetch: Fetch = nullcontext,
     ) -> None:
+        """``fetch`` takes a request's path and holds a local one open; it runs beside the decoding, in a thread.
+
+        Raises:
+            InputError: the decoder's library does not load.
+        """
+        readers.load(decoder)
+        self._fetch = fetch
+        self._decoder = decoder
         self._ahead = max(ahead, children)
         self._deadline_s = deadline_s
         self._memory_mb = memory_mb
         self._limits = limits or Limits()
         self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(children, thread_name_prefix="decode")
-        self._children = [_Child(memory_mb) for _ in range(children)]
+        self._threads = ThreadPoolExecutor(self._ahead, thread_name_prefix="decode")
+        self._children = [_Child(memory_mb, decoder) for _ in range(children)]
         for child in self._children:
             self._free.put(child)
 
     @classmethod
-    def of(cls, config: LabellingConfig, *, ahead: int) -> GuardedDecoder:
+    def of(cls, config: LabellingConfig, *, ahead: int, fetch: Fetch = nullcontext) -> GuardedDecoder:
         """With the settings of labelling."""
-        # A child holds the frames twice: as the decoder made them, and on their way out.
-        limits = Limits(config.max_frame_px, config.max_frames, config.decode_memory_mb * 2**20 // 2)
+        pictures = int(config.decode_memory_mb * 2**20 * PICTURES_SHARE)
+        limits = Limits(config.max_frame_px, config.max_frames, pictures)
         return cls(
             children=config.decode_children,
             ahead=ahead,
             deadline_s=config.decode_deadline_s,
             memory_mb=config.decode_memory_mb,
             limits=limits,
+            decoder=config.decoder,
+            fetch=fetch,
         )
 
     def decode(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Decoded | Failure]]:
@@ -117,10 +136,19 @@ class GuardedDecoder:
         self._threads.shutdown(cancel_futures=True)
 
     def _one(self, request: Request) -> Decoded | Failure:
+        try:
+            with self._fetch(request.path) as path:
+                return self._decoded(request, path)
+        except video.VideoError as error:
+            return Failure(request.video_id, "decode", error.kind, str(error))
+
+    def _decoded(self, request: Request, path: str) -> Decoded | Failure:
         child = self._free.get()
         message = video.request_of(
-            request.path,
+            path,
             None if request.numbers is None else request.numbers.tolist(),
+            times_s=None if request.times_s is None else request.times_s.tolist(),
+            decoder=self._decoder,
             limits=self._limits,
             annotated_frames=request.annotated_frames,
             deadline_s=self._deadline_s,
@@ -140,8 +168,9 @@ class GuardedDecoder:
 class _Child:
     """A decoding process, started when it is first asked and again after each death."""
 
-    def __init__(self, memory_mb: int) -> None:
+    def __init__(self, memory_mb: int, decoder: str) -> None:
         self._memory_mb = memory_mb
+        self._decoder = decoder
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -168,8 +197,7 @@ class _Child:
             raise video.VideoError("timeout", f"no answer within {deadline_s:g} s") from None
         except (EOFError, BrokenPipeError):
             raise video.VideoError("crashed", self._cause_of_death(process)) from None
-        rgb = np.frombuffer(pixels, np.uint8).reshape(header["shape"])
-        return Decoded(rgb, np.asarray(header["numbers"], np.int32), header["count"], header["fps"])
+        return video.answer_of(header, pixels)
 
     def kill(self, *, for_good: bool = False) -> None:
         with self._lock:
@@ -190,7 +218,7 @@ class _Child:
             if self._closed:
                 raise video.VideoError("crashed", "the decoder was closed")
             if self._process is None:
-                self._process = _spawn(self._memory_mb)
+                self._process = _spawn(self._memory_mb, self._decoder)
                 self._read(self._process, len(video.READY), time.monotonic() + START_S)
             return self._process
 
@@ -219,12 +247,12 @@ class _Child:
         return content
 
 
-def _spawn(memory_mb: int) -> subprocess.Popen[bytes]:
+def _spawn(memory_mb: int, decoder: str) -> subprocess.Popen[bytes]:
     """Start a child. It gets no credentials: a video file is untrusted input."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
     path = os.pathsep.join([str(ROOT), *(entry for entry in sys.path if entry)])
     process = subprocess.Popen(
-        [sys.executable, "-m", "hojoint.labelling.video", "--memory-mb", str(memory_mb)],
+        [sys.executable, "-m", "hojoint.labelling.video", "--memory-mb", str(memory_mb), "--decoder", decoder],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

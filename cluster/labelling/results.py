@@ -28,7 +28,7 @@ class Pixels:
     video: Video
     clips: list[Clip]
     frames: list[Frames]
-    absent: int  # annotated frames beyond the end of the video, or in clips that became too short
+    absent: int  # annotated frames beyond the end of the video, on a picture that has a box, or in too short clips
     short: int  # clips that became too short
 
 

@@ -217,16 +217,29 @@ def groups_of(videos: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def request_of(video: Video) -> Request:
-    """What the decoder is asked for: every frame of the video that one of its clips holds."""
-    numbers = np.unique(np.concatenate([clip.frames for clip in video.clips]))
-    return Request(video.video_id, video.path, numbers, max(clip.annotated_frames for clip in video.clips))
+    """What the decoder is asked for: every frame, or every time, of the video that one of its clips holds."""
+    numbers = [clip.frames for clip in video.clips if clip.times_s is None]
+    times = [clip.times_s for clip in video.clips if clip.times_s is not None]
+    return Request(
+        video_id=video.video_id,
+        path=video.path,
+        numbers=np.unique(np.concatenate(numbers)) if numbers else None,
+        # A list that counts by another rate does not tell how many pictures the video has.
+        annotated_frames=max((clip.annotated_frames for clip in video.clips if clip.times_s is None), default=0),
+        times_s=np.unique(np.concatenate(times)) if times else None,
+    )
 
 
 def with_pixels(video: Video, decoded: Decoded, config: Config) -> Pixels:
-    """The video's clips, cut to the frames that were decoded, with their pixels."""
+    """The video's clips, cut to the frames that were decoded, with their pixels.
+
+    Where boxes lie at times, the clip's frame numbers become those of the pictures shown then. Of two boxes on one
+    picture the first stays; the other counts as absent.
+    """
+    asked = request_of(video).times_s
     clips, frames, absent = [], [], 0
     for clip in video.clips:
-        present = np.isin(clip.frames, decoded.numbers)
+        clip, present = _on_pictures(clip, asked, decoded)
         if present.sum() < config.labelling.min_clip_frames:
             absent += len(clip.frames)
             continue
@@ -237,9 +250,22 @@ def with_pixels(video: Video, decoded: Decoded, config: Config) -> Pixels:
                 frames=clip.frames[present],
                 hand_boxes=clip.hand_boxes[present],
                 object_boxes=clip.object_boxes[present],
+                times_s=None if clip.times_s is None else clip.times_s[present],
             )
         rows = np.searchsorted(decoded.numbers, clip.frames)
         rgb = decoded.rgb if len(rows) == len(decoded.numbers) else decoded.rgb[rows]  # usually all of them: no copy
         clips.append(clip)
-        frames.append(Frames(clip.clip_id, rgb, clip.hand_boxes, clip.object_boxes))
+        times = None if decoded.times_s is None else decoded.times_s[rows]
+        frames.append(Frames(clip.clip_id, rgb, clip.hand_boxes, clip.object_boxes, times, decoded.footage))
     return Pixels(video, clips, frames, absent, short=len(video.clips) - len(clips))
+
+
+def _on_pictures(clip: Clip, asked: np.ndarray | None, decoded: Decoded) -> tuple[Clip, np.ndarray]:
+    """The clip with numbers of pictures, and which of its (T,) frames have one of their own."""
+    if clip.times_s is None:
+        return clip, np.isin(clip.frames, decoded.numbers)
+    assert asked is not None
+    numbers = decoded.shown_at[np.searchsorted(asked, clip.times_s)]
+    first = np.zeros(len(numbers), bool)
+    first[np.unique(numbers, return_index=True)[1]] = True
+    return dataclasses.replace(clip, frames=numbers.astype(np.int32)), first & (numbers >= 0)

@@ -102,11 +102,11 @@ def decode(path: str, clips: Sequence[Clip], config: Config) -> Decoded:
     first, last = min(int(clip.frames[0]) for clip in clips), max(int(clip.frames[-1]) for clip in clips)
     limits = video.Limits(config.labelling.max_frame_px, config.labelling.max_frames, decoded_bytes=2**40)
     try:
-        decoded = video.decode(path, range(first, last + 1), limits=limits)
+        decoded = video.decode(path, range(first, last + 1), limits=limits, decoder=config.labelling.decoder)
     except video.VideoError as error:
         raise InputError(f"cannot use demo.video={path}: {error.kind}: {error}") from None
     if not len(decoded.numbers):
-        raise InputError(f"the first box is of frame {first}, and {path} has {decoded.count} frames")
+        raise InputError(f"the first box is of frame {first}, and {path} has {decoded.footage.pictures} frames")
     return decoded
 
 

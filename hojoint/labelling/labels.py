@@ -169,5 +169,12 @@ def _labels(
         config=config,
     )
     return PseudoLabels(
-        clip=work.clip, prediction=prediction, camera=camera, scores=scores, verdicts=verdicts, teacher=teacher
+        clip=work.clip,
+        prediction=prediction,
+        camera=camera,
+        scores=scores,
+        verdicts=verdicts,
+        teacher=teacher,
+        times_s=work.frames.times_s,
+        footage=work.frames.footage,
     )

@@ -9,7 +9,10 @@ Columns of both, one row per frame of a clip:
 * ``camera`` s, tx, ty with px = s * xy + t in the true frame, where xy are the model's wrist-centred joints in metres,
   with x negated when ``flipped``;
 * ``score_<rule>`` for each rule of ``filters``, NaN where the rule cannot judge; ``verdict``; ``teacher`` checksum;
-* ``joints_spread_px``, ``rotation_spread`` how far the test-time views disagree (px, rad).
+* ``joints_spread_px``, ``rotation_spread`` how far the test-time views disagree (px, rad);
+* ``time_s`` when the picture is shown, the video's first at 0; ``fps``, ``pictures`` (shown in the complete video),
+  ``rotation_deg`` (clockwise turn that was applied) and ``codec`` of its file; null where they are not known, and in
+  files of schema version 1, which had none of these five.
 
 ``pseudo_labels`` adds ``image``, the JPEG of a region around the hand at native resolution, and ``image_box``, where it
 was cut, so that training reads this table alone. Not here: where files go and when they count (``cluster``).
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 import cv2
@@ -33,10 +37,11 @@ from hojoint import geometry
 from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError
 from hojoint.labelling import filters
-from hojoint.records import Frames, PseudoLabels
+from hojoint.records import Footage, Frames, PseudoLabels
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 READERS = 16  # files read at once
+SINCE_VERSION_2 = ("time_s", "fps", "pictures", "rotation_deg", "codec")
 _VERSION_KEY = b"hojoint.schema"
 
 
@@ -60,7 +65,13 @@ _FIELDS = [
     pa.field("teacher", pa.string(), nullable=False),
     pa.field("joints_spread_px", pa.float32()),
     pa.field("rotation_spread", pa.float32()),
+    pa.field("time_s", pa.float64()),
+    pa.field("fps", pa.float32()),
+    pa.field("pictures", pa.int32()),
+    pa.field("rotation_deg", pa.int16()),
+    pa.field("codec", pa.string()),
 ]
+_TYPES = {field.name: field.type for field in _FIELDS}
 _METADATA = {_VERSION_KEY: str(SCHEMA_VERSION).encode()}
 PREDICTIONS_SCHEMA = pa.schema(_FIELDS, metadata=_METADATA)
 PSEUDO_LABELS_SCHEMA = pa.schema(
@@ -145,9 +156,15 @@ def read(
 
 
 def checked(table: pa.Table, name: str, schema: pa.Schema = PREDICTIONS_SCHEMA) -> pa.Table:
-    """The table with exactly the columns of ``schema``; InputError where it is not of this version or lacks one."""
+    """The table with exactly the columns of ``schema``; InputError where its version is unknown or it lacks one.
+
+    Version 1 is read as well; what it does not hold is null.
+    """
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-    if version != str(SCHEMA_VERSION):
+    if version == "1":
+        for column in (name for name in SINCE_VERSION_2 if name not in table.column_names):
+            table = table.append_column(schema.field(column), pa.nulls(len(table), schema.field(column).type))
+    elif version != str(SCHEMA_VERSION):
         raise InputError(
             f"{name} has schema version {version}, expected {SCHEMA_VERSION}; label the videos again with this release"
         )
@@ -230,7 +247,10 @@ def _clip_table(label: PseudoLabels) -> pa.Table:
         "teacher": pa.array([label.teacher] * count),
         "joints_spread_px": _floats(prediction.joints_spread_px),
         "rotation_spread": _floats(prediction.rotation_spread),
+        "time_s": pa.nulls(count, pa.float64()) if label.times_s is None else pa.array(label.times_s, pa.float64()),
     }
+    footage = label.footage or Footage(None, None, None, None)
+    columns |= {name: pa.array([value] * count, _TYPES[name]) for name, value in asdict(footage).items()}
     return pa.table(columns, schema=PREDICTIONS_SCHEMA)
 
 

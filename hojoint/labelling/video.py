@@ -1,10 +1,10 @@
-"""Video files to frames, guarded against broken and hostile files (the first arrow of the route).
+"""Video files to pictures, guarded against broken and hostile files (the first arrow of the route).
 
-``decode`` checks kind, size and frame count around a decoder that stands behind one small function, ``open_reader``.
-``python -m hojoint.labelling.video`` is the child process that cluster.labelling.decoding keeps beside a network.
-Requests come in on stdin and answers leave on stdout, each a length, a JSON header and, for an answer, raw pixels; so a
-decoder that hangs or crashes harms no other process. The child imports no torch. Not here: boxes, clips, who restarts
-a child.
+``decode`` checks what a file is before its decoder opens it, and what is asked for before it is converted; the decoder
+stands behind one small function, ``readers.open_reader``. ``python -m hojoint.labelling.video`` is the child process
+that cluster.labelling.decoding keeps beside a network. Requests come in on stdin and answers leave on stdout, each a
+length, a JSON header and, for an answer, raw pixels; so a decoder that hangs or crashes harms no other process. The
+child imports no torch. Not here: boxes, clips, who restarts a child.
 """
 
 from __future__ import annotations
@@ -17,159 +17,109 @@ import signal
 import struct
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from hojoint.labelling import containers
+from hojoint.labelling import containers, readers
+from hojoint.labelling.collecting import Collected, Collector, Limits, Wanted, check_frame
+from hojoint.labelling.faults import CLASSES, VideoError
+from hojoint.labelling.readers import open_reader
+from hojoint.records import Footage
 
-KINDS = ("missing", "not_video", "unreadable", "truncated", "too_large", "timeout", "crashed")
-"""Every way in which a video can fail; 'timeout' and 'crashed' are seen outside the child only."""
+__all__ = ["KINDS", "Decoded", "Limits", "VideoError", "decode", "open_reader"]
+
+KINDS = tuple(CLASSES)
+"""Every way in which a video can fail; some are seen outside the child only."""
 HEADER = struct.Struct(">I")
 READY = b"ready"  # what a child writes first
 GRACE_S = 2  # an orphaned child that hangs ends itself this long after its deadline
 
 
-class VideoError(Exception):
-    """A video without usable frames: ``kind`` is one of ``KINDS``, the message says what was found."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a file may ask for before it is refused as too large."""
-
-    frame_px: int = 4_000_000
-    frames: int = 2000
-    decoded_bytes: int = 2**30
-
-
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Frames of one video, at native size."""
+    """Pictures of one video, upright, at native size."""
 
     rgb: np.ndarray  # (T, H, W, 3) uint8
-    numbers: np.ndarray  # (T,) int32, the 0-based frame numbers of ``rgb``, ascending
-    count: int  # frames of the complete video
-    fps: float
-
-
-class Reader(Protocol):
-    """What a decoder must offer. Frame numbers are 0-based, in display order."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def fps(self) -> float: ...
-
-    def read(self, numbers: Sequence[int]) -> np.ndarray:
-        """(T, H, W, 3) uint8 RGB."""
-
-
-class DecordReader:
-    """decord, on one thread: each CPU share has a child already."""
-
-    def __init__(self, path: str) -> None:
-        import decord
-
-        self._video = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
-
-    def __len__(self) -> int:
-        return len(self._video)
-
-    @property
-    def fps(self) -> float:
-        return float(self._video.get_avg_fps())
-
-    def read(self, numbers: Sequence[int]) -> np.ndarray:
-        return self._video.get_batch(list(numbers)).asnumpy()
-
-
-def open_reader(path: str) -> Reader:
-    """The one function that names a decoder: here another one (torchcodec) replaces decord."""
-    return DecordReader(path)
+    numbers: np.ndarray  # (T,) int32, 0-based numbers of the pictures of ``rgb``, ascending
+    times_s: np.ndarray | None  # (T,) float64 s, display times, the video's first picture at 0; None if not known
+    shown_at: np.ndarray  # (K,) int32 number of the picture shown at each of the K asked times; -1 where there is none
+    footage: Footage
 
 
 def decode(
-    path: str, numbers: Sequence[int] | None = None, *, limits: Limits | None = None, annotated_frames: int = 0
+    path: str,
+    numbers: Sequence[int] | None = None,
+    *,
+    times_s: Sequence[float] | None = None,
+    limits: Limits | None = None,
+    annotated_frames: int = 0,
+    decoder: str = readers.DEFAULT,
 ) -> Decoded:
-    """Decode frames of a video file.
+    """Decode pictures of a video file, or of a folder of pictures.
 
     Args:
-        path: of the file.
-        numbers: 0-based frame numbers; None means all. Numbers beyond the last frame are left out of the answer.
-        limits: what the file may ask for; None means the defaults of ``Limits``.
+        path: of the file or folder.
+        numbers: 0-based picture numbers. Numbers beyond the last picture are left out of the answer.
+        times_s: K times in s, the first picture at 0; the pictures shown at these times are added. Without numbers and
+            times all pictures are returned.
+        limits: what may be asked for; None means the defaults of ``Limits``.
         annotated_frames: length of the video's box list; the video must hold at least this many, less one.
+        decoder: one of ``readers.MODULES``.
 
     Raises:
-        VideoError: no frame decodes, or fewer than the header or the annotation lists.
+        VideoError: no picture decodes, one up to the last asked for is damaged, or there are fewer than the annotation
+            lists.
     """
-    limits = limits or Limits()
-    header = _checked_header(path, limits)
+    wanted = Wanted(numbers, times_s, annotated_frames)
+    out = _collected(path, wanted, limits or Limits(), decoder)
+    return Decoded(
+        rgb=np.stack(out.rows) if out.rows else np.zeros((0, 0, 0, 3), np.uint8),
+        numbers=np.asarray(out.numbers, np.int32),
+        times_s=None if out.times_s is None else np.asarray(out.times_s, np.float64),
+        shown_at=np.asarray(out.shown_at, np.int32),
+        footage=out.footage,
+    )
+
+
+def _collected(path: str, wanted: Wanted, limits: Limits, decoder: str) -> Collected:
     try:
-        reader = open_reader(path)
-        count, fps = len(reader), reader.fps
-        _check_count(header, count, fps, annotated_frames)
-        chosen = sorted({n for n in range(count) if numbers is None} | {n for n in numbers or () if 0 <= n < count})
-        _check_size(header, len(chosen), limits)
-        shape = (0, header.height, header.width, 3)
-        rgb = reader.read(chosen) if chosen else np.zeros(shape, np.uint8)
-    except VideoError:
-        raise
+        if not os.path.isdir(path):
+            _check_file(path)
+        with closing(open_reader(path, decoder)) as reader:
+            check_frame(reader.width, reader.height, limits)
+            if reader.count is not None:
+                _check_count(reader.count, wanted)
+            out = Collector(wanted, limits).collect(reader)
     except MemoryError:
-        raise VideoError("too_large", "decoding it needs more memory than labelling.decode_memory_mb allows") from None
-    except Exception as error:  # decord's RuntimeError and DECORDError share no narrower base
-        raise VideoError("unreadable", _first_line(error)) from None
-    return Decoded(rgb, np.asarray(chosen, np.int32), count, fps)
-
-
-def _checked_header(path: str, limits: Limits) -> containers.Header:
-    try:
-        header = containers.read_header(path)
+        message = "decoding it needs more memory than labelling.decode_memory_mb allows"
+        raise VideoError("too_large", message) from None
     except FileNotFoundError:
         raise VideoError("missing", "no such file") from None
-    except containers.NotAVideo as error:
-        raise VideoError("not_video", str(error)) from None
-    except containers.BrokenHeader as error:
-        raise VideoError("unreadable", str(error)) from None
     except OSError as error:
-        raise VideoError("unreadable", error.strerror or str(error)) from None
-    if header.cut:
-        raise VideoError("truncated", "the file is shorter than its header says")
-    _check_size(header, header.frames or 0, limits)
-    return header
+        raise VideoError("unreachable", f"the file cannot be read: {error.strerror or error}") from None
+    if out.footage.pictures is not None:
+        _check_count(out.footage.pictures, wanted)
+    return out
 
 
-def _check_size(header: containers.Header, frames: int, limits: Limits) -> None:
-    pixels = header.width * header.height
-    if pixels > limits.frame_px:
-        size = f"{header.width} x {header.height} px"
-        raise VideoError("too_large", f"{size}; labelling.max_frame_px={limits.frame_px}")
-    if frames > limits.frames:
-        raise VideoError("too_large", f"{frames} frames; labelling.max_frames={limits.frames}")
-    if frames * pixels * 3 > limits.decoded_bytes:
-        raise VideoError("too_large", f"{frames} frames of {header.width} x {header.height} px do not fit in memory")
+def _check_file(path: str) -> None:
+    facts = containers.inspect(path)
+    if facts.cut:
+        raise VideoError("truncated", "the file is shorter than its container says")
+    if facts.encrypted:
+        raise VideoError("encrypted", "the pictures are encrypted")
 
 
-def _check_count(header: containers.Header, count: int, fps: float, annotated_frames: int) -> None:
-    """A header may list one frame more than the file holds (real files do); two are missing frames."""
-    listed = header.frames
-    if listed is None and header.seconds is not None and fps > 0:
-        listed = round(header.seconds * fps)
-    if listed is not None and count < listed - 1:
-        raise VideoError("truncated", f"expected {listed} frames by the file's header, found {count}")
-    if count < annotated_frames - 1:
-        raise VideoError("truncated", f"expected {annotated_frames} annotated frames, found {count}")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    # decord begins with a time stamp, a source line and the path, in brackets.
-    return lines[0].rsplit("] ", 1)[-1][:300] if lines else type(error).__name__
+def _check_count(count: int, wanted: Wanted) -> None:
+    """A list of boxes may hold one entry more than the video has pictures (real ones do); two are missing pictures."""
+    if count == 0:
+        raise VideoError("no_pictures", "the picture track is empty")
+    if count < wanted.annotated_frames - 1:
+        raise VideoError("truncated", f"expected {wanted.annotated_frames} annotated frames, found {count} pictures")
 
 
 # The child process.
@@ -190,40 +140,69 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         # The parent kills a child at its deadline; this ends one whose parent was killed first.
         signal.alarm(int(request["deadline_s"]) + GRACE_S)
         try:
-            decoded = decode(
-                request["path"],
-                request["numbers"],
-                limits=Limits(**request["limits"]),
-                annotated_frames=request["annotated_frames"],
-            )
+            out = _collected(
+                request["path"], Wanted(**request["wanted"]), Limits(**request["limits"]), request["decoder"]
+            )  # fmt: skip
         except VideoError as error:
             answers.write(pack({"kind": error.kind, "message": str(error)}))
         else:
-            header = {"shape": decoded.rgb.shape, "numbers": decoded.numbers.tolist()}
-            answers.write(pack(header | {"count": decoded.count, "fps": decoded.fps}))
-            answers.write(np.ascontiguousarray(decoded.rgb).reshape(-1).data)
+            answers.write(pack(_header(out)))
+            for row in out.rows:  # one by one: joined, the child would hold them twice
+                answers.write(np.ascontiguousarray(row).reshape(-1).data)
+            del out
         answers.flush()
         signal.alarm(0)
 
 
+def _header(out: Collected) -> dict[str, Any]:
+    shape = (len(out.rows), *(out.rows[0].shape if out.rows else (0, 0, 3)))
+    facts = {"numbers": out.numbers, "times_s": out.times_s, "shown_at": out.shown_at}
+    return {"shape": shape, "footage": asdict(out.footage), **facts}
+
+
+def answer_of(header: dict[str, Any], pixels: bytes | bytearray) -> Decoded:
+    """What a child answered; ``header`` holds no fault."""
+    times = header["times_s"]
+    return Decoded(
+        rgb=np.frombuffer(pixels, np.uint8).reshape(header["shape"]),
+        numbers=np.asarray(header["numbers"], np.int32),
+        times_s=None if times is None else np.asarray(times, np.float64),
+        shown_at=np.asarray(header["shown_at"], np.int32),
+        footage=Footage(**header["footage"]),
+    )
+
+
 def request_of(
-    path: str, numbers: Sequence[int] | None, *, limits: Limits, annotated_frames: int, deadline_s: float
+    path: str,
+    numbers: Sequence[int] | None,
+    *,
+    times_s: Sequence[float] | None = None,
+    limits: Limits,
+    annotated_frames: int,
+    deadline_s: float,
+    decoder: str = readers.DEFAULT,
 ) -> bytes:
     """A request as the child reads it."""
-    plain = None if numbers is None else [int(n) for n in numbers]
-    header = {"path": path, "numbers": plain, "limits": asdict(limits)}
-    return pack(header | {"annotated_frames": annotated_frames, "deadline_s": deadline_s})
+    wanted = Wanted(
+        None if numbers is None else [int(number) for number in numbers],
+        None if times_s is None else [float(time) for time in times_s],
+        annotated_frames,
+    )
+    header = {"path": path, "wanted": asdict(wanted), "limits": asdict(limits), "decoder": decoder}
+    return pack(header | {"deadline_s": deadline_s})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run as the child: take limits, move stdout out of the decoder's reach, serve."""
+    """Run as the child: load the decoder, take limits, move stdout out of the decoder's reach, serve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--memory-mb", type=int, default=2048, help="limit of the address space")
+    parser.add_argument("--memory-mb", type=int, default=2048, help="address space beyond that of the libraries")
+    parser.add_argument("--decoder", choices=tuple(readers.MODULES), default=readers.DEFAULT)
     arguments = parser.parse_args(argv)
-    resource.setrlimit(resource.RLIMIT_AS, (arguments.memory_mb * 2**20,) * 2)
+    for decoder in {readers.DEFAULT, arguments.decoder}:  # before the first deadline runs
+        readers.load(decoder)
+    libraries = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (libraries + arguments.memory_mb * 2**20,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import decord  # noqa: F401  before the first deadline runs
-
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not write into the answers
     serve(sys.stdin.buffer, answers)

@@ -1,0 +1,115 @@
+"""A folder of JPEG or PNG pictures as a video: ``<id>/000001.jpg``, the layout of Something-Else.
+
+The number at the end of a name counts, with or without leading zeros, from 0 or from 1; frame n is the n-th picture. A
+gap is refused: whether boxes count files or numbers cannot be known. A picture is turned as its EXIF orientation says,
+as viewers show it. Such a video has no rate and no times.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from functools import partial
+
+import cv2
+import numpy as np
+
+from hojoint.labelling.faults import VideoError
+from hojoint.labelling.pictures import Picture
+
+NAME = re.compile(r"(.*?)(\d+)\.(jpe?g|png)", re.IGNORECASE | re.ASCII)
+JPEG_SIZE = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
+
+
+class FolderReader:
+    """The pictures of one folder, in the order of their numbers."""
+
+    def __init__(self, path: str) -> None:
+        self._paths = numbered(path)
+        self.count: int | None = len(self._paths)
+        self.codec: str | None = "png" if self._paths[0].lower().endswith("png") else "mjpeg"
+        self.rate: float | None = None
+        self.width, self.height = _size(self._paths[0], _bytes(self._paths[0]))
+
+    def pictures(self) -> Iterator[Picture]:
+        """In order; a file is read when its pixels are asked for."""
+        for path in self._paths:
+            yield Picture(partial(_rgb, path), self.width, self.height)
+
+    def close(self) -> None:
+        """Nothing is open between two pictures."""
+
+
+def numbered(path: str) -> list[str]:
+    """The pictures of a folder in the order of their numbers; other files do not count.
+
+    Raises:
+        VideoError: no_pictures, truncated (a number is missing), not_video (names that do not make one series).
+    """
+    found: dict[int, str] = {}
+    prefixes = set()
+    for name in sorted(os.listdir(path)):
+        match = NAME.fullmatch(name)
+        if match is None or name.startswith("."):
+            continue
+        prefixes.add(match[1])
+        number = int(match[2])
+        if number in found:
+            raise VideoError("not_video", f"{found[number]} and {name} have the same number")
+        found[number] = name
+    if not found:
+        raise VideoError("no_pictures", "the folder holds no numbered JPEG or PNG pictures, such as 000001.jpg")
+    if len(prefixes) > 1:
+        first, second, *_ = sorted(prefixes)
+        raise VideoError("not_video", f"the names of the pictures begin in several ways ({first!r}, {second!r})")
+    numbers = sorted(found)
+    if numbers[0] > 1:
+        raise VideoError(
+            "truncated", f"expected pictures from number 0 or 1 on, found {found[numbers[0]]} as the first"
+        )
+    missing = sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
+    if missing:
+        raise VideoError(
+            "truncated", f"{len(missing)} pictures between the first and the last are missing: {missing[0]}, ..."
+        )
+    return [os.path.join(path, found[number]) for number in numbers]
+
+
+def _bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _size(path: str, data: bytes) -> tuple[int, int]:
+    """(width, height) by the picture's header, before anything is decoded; refuses a picture whose end is missing."""
+    name = os.path.basename(path)
+    if data[:4] == b"\x89PNG" and len(data) > 24:
+        if b"IEND" not in data[-64:]:
+            raise VideoError("truncated", f"the picture {name} ends too early")
+        width, height = struct.unpack(">II", data[16:24])
+        return width, height
+    at = 2
+    while data[:2] == b"\xff\xd8" and at + 9 < len(data) and data[at] == 0xFF:
+        if data[at + 1] in JPEG_SIZE:
+            if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # an EXIF thumbnail has an end of its own
+                raise VideoError("truncated", f"the picture {name} ends too early")
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    raise VideoError("damaged", f"{name} is not a JPEG or PNG picture")
+
+
+def _rgb(path: str) -> np.ndarray:
+    data = _bytes(path)
+    _size(path, data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # applies the EXIF orientation
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from None
+        image = None
+    if image is None:
+        raise VideoError("damaged", f"the picture {os.path.basename(path)} does not decode")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
