@@ -9,10 +9,12 @@ pixel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:  # a decoding child knows records and must not load torch: half a gigabyte
+    from torch import Tensor
 
 # T frames of a clip; 21 joints, 778 vertices, 16 rotations (root first), 10 betas.
 

@@ -12,8 +12,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cluster.detection import boxes_file
 from cluster.detection import run as detection
 from cluster.labelling.budget import BudgetExceeded
+from cluster.store import check_writable
 from hojoint.config import Config
 from jobs import command
 
@@ -22,7 +24,7 @@ def job(config: Config, dry_run: bool) -> None:
     """Check what is needed, detect, and print the report."""
     command.need(config.videos.root, "videos.root", "DIR_OR_S3_URI")
     output = command.need(config.output, "output", "FILE.parquet")
-    command.check_run_writable(output)
+    check_writable(boxes_file.run_of(output))
     if dry_run:
         detection.dry_run(config)
         return
