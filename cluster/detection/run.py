@@ -80,9 +80,9 @@ def detect(config: Config, make: Make = mediapipe_detector) -> dict[str, Any]:
         BudgetExceeded: more videos are quarantined than the settings allow.
     """
     store = open_run(config)
+    plan = make_plan(config, store, make)
     if config.labelling.require_conditional_writes:
         check_conditional(store)
-    plan = make_plan(config, store, make)
     for note in plan.notes:
         print(f"note: {note}")
     if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
