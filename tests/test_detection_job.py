@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from pathlib import Path
 
 import av
@@ -11,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import scripted as scripts
 import wild
+from ray import cloudpickle
 from scripted import LEFT, SIDE, Scripted, picture
 
 from cluster.detection import boxes_file, findings
@@ -325,8 +328,11 @@ def test_rows_of_no_tracks_and_no_times():
 
 
 @pytest.mark.ray
-def test_with_ray_as_without(made, tmp_path):
+def test_with_ray_as_without(made, tmp_path, request):
     """Two actors; a unit whose commit is lost is done again; the rows are those of one process."""
+    for module in (scripts, sys.modules[__name__]):  # no worker can import the tests
+        cloudpickle.register_pickle_by_value(module)
+        request.addfinalizer(functools.partial(cloudpickle.unregister_pickle_by_value, module))
     config = config_of(made, tmp_path / "ray", detect={"look_back": 0, "actors": [2, 2]})
     report = detection.detect(config, scripted)
     with pytest.MonkeyPatch.context() as patch:
