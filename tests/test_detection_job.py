@@ -1,10 +1,12 @@
-"""jobs.detect's run with a scripted detector: rows, counts, resume, quarantine, windows, refusals. One test with Ray."""
+"""jobs.detect with a scripted detector: rows, counts, resume, quarantine, windows, refusals; once with Ray, with S3."""
 
 from __future__ import annotations
 
 import functools
+import io
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import av
@@ -17,6 +19,7 @@ import wild
 from ray import cloudpickle
 from scripted import LEFT, SIDE, Scripted, picture
 
+from cluster import session
 from cluster.detection import boxes_file, findings
 from cluster.detection import run as detection
 from cluster.detection.finder import DetectionJob, Finder, Unit
@@ -24,10 +27,13 @@ from cluster.labelling import commits
 from cluster.labelling.attempts import ATTEMPTS
 from cluster.labelling.budget import BudgetExceeded
 from cluster.sources import list_videos
+from cluster.store import open_store, read_uri
 from cluster.store.local import LocalStore
 from hojoint import config as settings
 from hojoint.datasets.box_tables import BOXES_SCHEMA
+from hojoint.detection import models
 from hojoint.errors import InputError
+from jobs import detect as job
 
 FPS = 12
 
@@ -232,10 +238,10 @@ def test_other_settings_and_other_networks_are_refused(made, tmp_path, in_proces
 def test_a_file_of_somebody_else_is_not_overwritten(made, tmp_path, in_process):
     config = config_of(made, tmp_path)
     Path(config.output).write_bytes(b"precious")
-    with pytest.raises(InputError, match="was not written by jobs.detect"):
+    with pytest.raises(InputError, match=r"was not written by jobs\.detect"):
         detection.detect(config, scripted)
     pyarrow.parquet.write_table(pa.table({"x": [1]}), config.output)
-    with pytest.raises(InputError, match="was not written by jobs.detect"):
+    with pytest.raises(InputError, match=r"was not written by jobs\.detect"):
         detection.dry_run(config, scripted)
     assert pyarrow.parquet.read_table(config.output)["x"].to_pylist() == [1]
     assert not Path(f"{config.output}.run").exists()
@@ -243,7 +249,7 @@ def test_a_file_of_somebody_else_is_not_overwritten(made, tmp_path, in_process):
 
 @pytest.mark.parametrize("output", ["boxes", "boxes.csv", ".parquet", "s3://bucket/.parquet", "folder/"])
 def test_the_output_must_be_a_parquet_file(output):
-    with pytest.raises(InputError, match="expected output=FILE.parquet"):
+    with pytest.raises(InputError, match=r"expected output=FILE\.parquet"):
         boxes_file.run_of(output)
 
 
@@ -295,7 +301,7 @@ def test_a_video_that_killed_its_process_is_left_out(finder):
 def test_a_network_that_changes_during_the_run_is_refused(made, tmp_path):
     config = config_of(made, tmp_path)
     job = DetectionJob(config, detection.open_run(config).root, {"palm": "another", "hand": "another"}, "driver")
-    with pytest.raises(InputError, match="detect.models is not the same"):
+    with pytest.raises(InputError, match=r"detect\.models is not the same"):
         Finder(job, scripted)
 
 
@@ -334,13 +340,73 @@ def test_with_ray_as_without(made, tmp_path, request):
         cloudpickle.register_pickle_by_value(module)
         request.addfinalizer(functools.partial(cloudpickle.unregister_pickle_by_value, module))
     config = config_of(made, tmp_path / "ray", detect={"look_back": 0, "actors": [2, 2]})
-    report = detection.detect(config, scripted)
+    with session.start(config.cluster):
+        report = detection.detect(config, scripted)
+        Path(f"{config.output}.run/commits/u000002.json").unlink()
+        again = detection.detect(config, scripted)
     with pytest.MonkeyPatch.context() as patch:
         wild.without_ray(patch)
         alone = config_of(made, tmp_path / "alone", detect={"look_back": 0, "actors": [2, 2]})
         expected = detection.detect(alone, scripted)
-    assert {**report, "seconds": 0, "pictures_per_second": 0} == {**expected, "seconds": 0, "pictures_per_second": 0}
+    for one in (report, again):
+        assert {**one, "seconds": 0, "pictures_per_second": 0} == {**expected, "seconds": 0, "pictures_per_second": 0}
     assert rows_of(config).equals(rows_of(alone))
-    Path(f"{config.output}.run/commits/u000002.json").unlink()
-    detection.detect(config, scripted)
-    assert rows_of(config).equals(rows_of(alone))
+
+
+@pytest.mark.s3
+def test_from_object_storage_to_object_storage(made, tmp_path, bucket, in_process):
+    for path in made.iterdir():
+        open_store(f"{bucket}/videos").put(path.name.replace(" ", "_"), path.read_bytes())
+    config = config_of(f"{bucket}/videos", f"{bucket}/found")
+    expected = config_of(made, tmp_path)
+    assert detection.detect(config, scripted)["videos"] == detection.detect(expected, scripted)["videos"]
+    detection.detect(config, scripted)  # nothing to do
+    found = pyarrow.parquet.read_table(io.BytesIO(read_uri(config.output)))
+    assert found.drop(["video_id"]).equals(rows_of(expected).drop(["video_id"]))
+    foreign = config_of(f"{bucket}/videos", f"{bucket}/other")
+    open_store(f"{bucket}/other").put("boxes.parquet", b"precious")
+    with pytest.raises(InputError, match=r"was not written by jobs\.detect"):
+        detection.detect(foreign, scripted)
+
+
+@pytest.mark.s3
+def test_a_wheel_in_object_storage_is_read(bucket, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
+        for file in models.PARTS.values():
+            archive.writestr(f"mediapipe/modules/{file.format('full')}", b"\0\0\0\0TFL3 cut")
+    open_store(bucket).put("a.whl", (tmp_path / "a.whl").read_bytes())
+    config = config_of(tmp_path, tmp_path, detect={"models": f"{bucket}/a.whl"})
+    pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed")
+    with pytest.raises(InputError, match=r"the palm network in detect\.models=s3://\S+/a\.whl does not load"):
+        detection.mediapipe_detector(config)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["output=x.parquet"], "videos.root"),
+        (["videos.root=."], "output"),
+        (["videos.root=.", "output=x.parquet", "detect.models=/nowhere/a.whl"], "pip download --no-deps mediapipe"),
+        (["videos.root=.", "output=folder", "detect.models=x"], "expected output=FILE.parquet"),
+        (["videos.root=.", "output=x.parquet", "detect.actors=[3,2]"], "detect.actors"),
+    ],
+)
+def test_the_command_says_what_is_missing(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert job.main([*words, "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_the_command_prints_the_report(made, tmp_path, in_process, capsys, monkeypatch):
+    monkeypatch.setattr(detection.detect, "__defaults__", (scripted,))
+    words = [f"videos.root={made}", f"output={tmp_path}/boxes.parquet", "cluster.teacher_cpus=0.5"]
+    assert job.main(words) == 0
+    out = capsys.readouterr().out
+    assert "videos   6 = 4 with hands + 1 without + 1 quarantined (1 " in out
+    assert "tracks   5 = 4 right + 1 left + 0 of unknown side" in out
+    words += ["labelling.error_budget_share=0.1", "labelling.error_budget_count=1"]
+    monkeypatch.setattr(detection.detect, "__defaults__", (lambda config: Picky(),))
+    assert job.main([word.replace("boxes.", "other.") for word in words]) == 1
+    assert "failed: 2 of 6 videos so far are quarantined" in capsys.readouterr().err

@@ -112,12 +112,12 @@ def test_the_crop_contains_the_hand(detector):
 
 
 def test_swapped_files_are_refused(files):
-    with pytest.raises(InputError, match="the palm network in detect.models=here is another one"):
+    with pytest.raises(InputError, match=r"the palm network in detect\.models=here is another one"):
         mediapipe.MediaPipeDetector(models.ModelFiles(files.hand, files.palm, "here"))
 
 
 def test_a_cut_file_is_refused(files):
-    with pytest.raises(InputError, match="the palm network in detect.models=here does not load"):
+    with pytest.raises(InputError, match=r"the palm network in detect\.models=here does not load"):
         mediapipe.MediaPipeDetector(models.ModelFiles(files.palm[:5000], files.hand, "here"))
 
 

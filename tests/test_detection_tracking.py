@@ -113,7 +113,7 @@ def test_two_finds_of_one_hand_are_one():
     class Twice(Scripted):
         def find(self, image, known, at_most):
             found = super().find(image, known, 9)
-            inner = [Hand(hand.box + [4, 4, -4, -4], 0.8, 0.0, hand.landmarks) for hand in found]
+            inner = [Hand(hand.box + np.array([4, 4, -4, -4]), 0.8, 0.0, hand.landmarks) for hand in found]
             return [*found, *inner]
 
     assert len(tracked([picture((1, 10, 5))] * 4, Twice()).tracks()) == 1

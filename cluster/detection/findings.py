@@ -1,4 +1,4 @@
-"""What an attempt at a unit has found so far: rows of boxes, videos that failed, and counts in which nothing is missing.
+"""What an attempt at a unit has found so far: rows of boxes, videos that failed, counts that miss nothing.
 
 Not here: how hands are found (``finder``), how a unit is committed (cluster.labelling.commits).
 """
@@ -41,7 +41,10 @@ class Counts:
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Counts:
         """As a commit's JSON holds them."""
-        return cls(**{name: Counter(value) if isinstance(value, dict) else value for name, value in tree.items()})
+        values: dict[str, Any] = {
+            name: Counter(value) if isinstance(value, dict) else value for name, value in tree.items()
+        }
+        return cls(**values)
 
     def add(self, other: Counts) -> None:
         for name, value in vars(other).items():
@@ -66,7 +69,7 @@ class Findings:
     def take(
         self, video_id: str, tracks: Sequence[Track], *, times_s: np.ndarray | None, pictures: int, short: int
     ) -> None:
-        """A video that was looked at to its end; ``times_s`` (pictures,) may be unknown, ``short`` tracks were dropped."""
+        """A video that was looked at to its end; ``times_s`` (pictures,) or None; ``short`` tracks were left out."""
         rows = rows_of(video_id, tracks, times_s, pictures)
         filled = sum(int(track.filled.sum()) for track in tracks)
         counts = self.counts

@@ -1,7 +1,7 @@
 """The videos of a detection run: listed once, cut into units, kept in a Parquet file with one row group per unit.
 
-The rule is that of labelling: videos in ascending order of their ids, cut into runs of ``labelling.unit_videos``. Workers
-read their unit from the file, so tasks and the driver's memory stay small. Not here: what counts as a video
+The rule is that of labelling: videos in ascending order of their ids, cut into runs of ``labelling.unit_videos``.
+Workers read their unit from the file, so tasks and the driver's memory stay small. Not here: what counts as a video
 (cluster.sources).
 """
 

@@ -64,7 +64,10 @@ class Counts:
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Counts:
         """As a commit's JSON holds them."""
-        return cls(**{name: Counter(value) if isinstance(value, dict) else value for name, value in tree.items()})
+        values: dict[str, Any] = {
+            name: Counter(value) if isinstance(value, dict) else value for name, value in tree.items()
+        }
+        return cls(**values)
 
     def add(self, other: Counts) -> None:
         for name, value in vars(other).items():

@@ -1,7 +1,8 @@
 """Units through Ray Data: one row per unit, a pool of actors, and messages instead of tracebacks.
 
-Labelling (``run``), refiltering and detection send their units through here. Ray would make a traceback of an InputError in an
-actor, so an actor returns its message as a row, and the driver raises it again. Not here: what happens to a unit.
+Labelling (``run``), refiltering and detection send their units through here. Ray would make a traceback of an
+InputError in an actor, so an actor returns its message as a row, and the driver raises it again. Not here: what happens
+to a unit.
 """
 
 from __future__ import annotations

@@ -103,7 +103,8 @@ class _Network:
             library = importlib.import_module("ai_edge_litert.interpreter")
         except ImportError:
             raise InputError(
-                "jobs.detect needs the package ai-edge-litert. Run pip install ai-edge-litert, on every node of a cluster"
+                "jobs.detect needs the package ai-edge-litert, on every node of a cluster. Run\n"
+                "  pip install ai-edge-litert"
             ) from None
         size = palms.INPUT_PX if name == "palm" else CROP_PX
         try:
