@@ -127,7 +127,7 @@ def test_a_missing_library_is_named_with_the_command(monkeypatch):
         mediapipe.MediaPipeDetector(models.ModelFiles(b"", b"", "here"))
 
 
-def test_a_box_is_the_landmarks_times_the_factor_inside_the_picture():
+def test_a_box_is_enlarged_and_stays_inside_the_picture():
     landmarks = np.array([[10, 20], [30, 60]], np.float64)
     assert mediapipe.box_of(landmarks, 200, 100, fit=1.5).tolist() == [5, 10, 35, 70]
     assert mediapipe.box_of(landmarks, 33, 50, fit=2.0).tolist() == [0, 0, 32, 49]

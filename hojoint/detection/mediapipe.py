@@ -24,7 +24,10 @@ CROP_PX = 224
 JOINTS = 21
 FIT = 1.35  # sides of the hand boxes of Something-Else per sides of the landmarks' box: docs/detect.md
 SAME_REGION = 0.5  # IoU of a palm's region and a followed hand's from which the palm is that hand's
-SHAPES = {"palm": {(1, palms.ANCHORS, 18), (1, palms.ANCHORS, 1)}, "hand": {(1, 63), (1, 1)}}
+SHAPES: dict[str, set[tuple[int, ...]]] = {
+    "palm": {(1, palms.ANCHORS, 18), (1, palms.ANCHORS, 1)},
+    "hand": {(1, 63), (1, 1)},
+}
 """Network -> shapes of the answers that are read."""
 
 

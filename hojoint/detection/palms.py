@@ -2,8 +2,8 @@
 
 The network (MediaPipe's palm detection, 192 px) answers one row per anchor: a box's centre and size, then seven points,
 all in pixels of its input relative to the anchor; and one score before the sigmoid. Anchors are the centres of a grid
-of 24 x 24, twice, then of one of 12 x 12, six times. Overlapping palms become their mean, weighted by score. Not here: how
-the network is run (``mediapipe``).
+of 24 x 24, twice, then of one of 12 x 12, six times. Overlapping palms become their mean, weighted by score. Not here:
+how the network is run (``mediapipe``).
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ def of_landmarks(landmarks: np.ndarray) -> Region:
     upright = landmarks[list(STABLE)] @ np.array([[cos, -sin], [sin, cos]])  # turned back by the angle
     low, high = upright.min(axis=0), upright.max(axis=0)
     centre = np.array([[cos, -sin], [sin, cos]]) @ ((low + high) / 2)
-    return _region(centre, *(high - low), angle, HAND_SHIFT, HAND_SCALE)
+    width, height = high - low
+    return _region(centre, width, height, angle, HAND_SHIFT, HAND_SCALE)
 
 
 def _turn(wrist: np.ndarray, fingers: np.ndarray) -> float:
