@@ -89,10 +89,10 @@ def test_looking_back_over_a_gap_joins_without_filling():
             self.passed = self.passed or bool(image[0, 0, 0])
             return [] if image[0, 0, 0] else super().find(image, known, at_most)
 
-    pictures = [picture((1, 10 + 12 * n, 20)) for n in range(5)]
-    pictures[2][0, 0] = 9
+    pictures = [picture((1, 8 * n, 20)) for n in range(8)]
+    pictures[4][0, 0] = 9
     [track] = tracked(pictures, Blinks(), longest_gap=0).tracks()
-    assert track.frames.tolist() == list(range(5))
+    assert track.frames.tolist() == list(range(8))
     assert not track.filled.any()
 
 
@@ -107,6 +107,13 @@ def test_no_picture_has_more_hands_than_allowed():
     crowd = [picture((1, 0, 0), (2, 30, 0), (3, 60, 0), (4, 0, 40))] * 4
     for hands in (1, 2, 3):
         assert len(tracked(crowd, hands=hands).tracks()) == hands
+
+
+def test_looking_back_adds_no_hand_beyond_the_limit():
+    pictures = [picture((1, 0, 0), (2, 60, 30))] * 4 + [picture((2, 60, 30))] * 4
+    first, second = tracked(pictures, hands=1).tracks()
+    assert first.frames.tolist() == [0, 1, 2, 3]
+    assert second.frames.tolist() == [4, 5, 6, 7]
 
 
 def test_two_finds_of_one_hand_are_one():
