@@ -47,12 +47,12 @@ class Board:
 
 
 class Reporter:
-    """Reports a Teacher's progress: on the board, and as counters for Prometheus (``ray_hojoint_labelling_*``)."""
+    """Reports an actor's progress: on the board, and as counters for Prometheus (``ray_hojoint_labelling_*``)."""
 
-    def __init__(self, board: Any) -> None:
+    def __init__(self, board: Any, job: str = "labelling") -> None:
         self._board = board
-        self._videos = Counter("hojoint_labelling_videos", "Videos a Teacher has finished", ("outcome",))
-        self._frames = Counter("hojoint_labelling_frames", "Frames a Teacher has judged", ("verdict",))
+        self._videos = Counter(f"hojoint_{job}_videos", "Videos an actor has finished", ("outcome",))
+        self._frames = Counter(f"hojoint_{job}_frames", "Frames an actor has judged", ("verdict",))
 
     def __call__(self, videos: dict[str, int], frames: dict[str, int]) -> None:
         for counter, name, counts in ((self._videos, "outcome", videos), (self._frames, "verdict", frames)):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-if TYPE_CHECKING:  # a decoding child needs records and no torch
+if TYPE_CHECKING:  # a decoding child knows records and must not load torch: half a gigabyte
     from torch import Tensor
 
 # T frames of a clip; 21 joints, 778 vertices, 16 rotations (root first), 10 betas.

@@ -216,8 +216,8 @@ class DetectConfig(Settings):
     """jobs.detect: hands in videos without boxes."""
 
     models: str | None = None
-    """Folder, wheel or installed package with MediaPipe's palm and hand-landmark tflite files; None looks for an
-    installed mediapipe."""
+    """Wheel of mediapipe 0.10.14 or 0.10.21, or a folder with the palm and hand-landmark tflite files out of one; None
+    looks for an installed mediapipe."""
     variant: Literal["full", "lite"] = "full"
     """Size of both networks."""
     min_palm_score: Share = 0.5
@@ -228,8 +228,17 @@ class DetectConfig(Settings):
     """At most this many hands in one picture."""
     longest_gap: Annotated[int, Field(ge=0)] = 6
     """Pictures without the hand that are filled by interpolation and flagged; a longer gap ends the track."""
+    look_back: Annotated[int, Field(ge=0)] = 24
+    """Pictures over which a new hand is also followed backwards; so many are held in memory."""
     min_track: Count = 3
     """Found pictures that a track needs."""
+    actors: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of actors; each takes ``cluster.teacher_cpus``."""
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> DetectConfig:
+        refuse_descending("detect.actors", self.actors)
+        return self
 
 
 class DoctorConfig(Settings):

@@ -16,6 +16,7 @@ JOBS = {
     "demo": "draw the hand mesh that a trained network predicts on an image or a short video",
     "synthesize": "draw the synthetic world in the formats of the real data sets",
     "train": "train the network on labelled images (Sec. 6.1)",
+    "detect": "find hands in videos without boxes, and write their boxes",
     "pseudo_label": "label videos with a trained teacher and filter the labels (Sec. 5.1)",
     "refilter": "apply other thresholds to a finished labelling run, without the network",
     "retrain": "train on labelled images and pseudo-labels together (Sec. 5.2)",

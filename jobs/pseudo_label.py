@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.labelling import run as labelling
+from cluster.labelling.budget import BudgetExceeded
 from hojoint.config import Config
 from hojoint.labelling.faults import CLASSES
 from jobs import command, nothing_kept
@@ -31,7 +32,7 @@ def job(config: Config, dry_run: bool) -> None:
         return
     try:
         report = labelling.label(config)
-    except labelling.BudgetExceeded as error:
+    except BudgetExceeded as error:
         raise command.RunFailed(str(error)) from None
     print(summary(report))
     note = nothing_kept.note(report, labelling.open_output(config), config)

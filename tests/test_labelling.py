@@ -21,7 +21,8 @@ from video_files import write_video
 
 from cluster.labelling import commits, listing, pool
 from cluster.labelling import run as labelling
-from cluster.labelling.run import BudgetExceeded, label
+from cluster.labelling.budget import BudgetExceeded
+from cluster.labelling.run import label
 from cluster.labelling.teacher import Teacher
 from cluster.labelling.units import Video
 from cluster.store.local import LocalStore

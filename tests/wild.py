@@ -110,7 +110,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "start", lambda config: contextlib.nullcontext())
     monkeypatch.setattr(board, "Board", SimpleNamespace(remote=lambda: None))
     monkeypatch.setattr(board, "Progress", lambda *args, **kwargs: contextlib.nullcontext())
-    monkeypatch.setattr(board, "Reporter", lambda watched: None)
+    monkeypatch.setattr(board, "Reporter", lambda watched, job="labelling": None)
 
 
 FORMER = {

@@ -13,7 +13,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +62,14 @@ class Counts:
     rejected: Counter[str] = field(default_factory=Counter)
     quarantine: Counter[str] = field(default_factory=Counter)  # class -> videos
 
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Counts:
+        """As a commit's JSON holds them."""
+        values: dict[str, Any] = {
+            name: Counter(value) if isinstance(value, dict) else value for name, value in tree.items()
+        }
+        return cls(**values)
+
     def add(self, other: Counts) -> None:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
@@ -80,7 +88,7 @@ class Commit:
     attempt: str
     files: dict[str, str]  # table -> key
     sha256: dict[str, str]  # table -> checksum of its file
-    counts: Counts
+    counts: Any  # ``Counts``, or those of another job that commits units
     started: float  # seconds since the epoch
     finished: float
     seconds: dict[str, float]  # where the time went
@@ -89,11 +97,9 @@ class Commit:
         return json.dumps(vars(self) | {"counts": vars(self.counts)}, indent=1).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Commit:
+    def from_bytes(cls, data: bytes, counts_of: Callable[[dict[str, Any]], Any] = Counts.of) -> Commit:
         tree = json.loads(data)
-        counts = tree.pop("counts")
-        counts |= {name: Counter(counts[name]) for name in ("rejected", "quarantine")}
-        return cls(counts=Counts(**counts), **tree)
+        return cls(counts=counts_of(tree.pop("counts")), **tree)
 
 
 def open_run(store: Store, fingerprint: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -115,7 +121,7 @@ def check_fingerprint(store: Store, fingerprint: Mapping[str, Any]) -> None:
     if different:
         listed = "\n  ".join(different)
         raise InputError(
-            f"{store.root} holds labels that were made with different settings or inputs, and one output cannot mix "
+            f"{store.root} holds results of different settings or inputs, and one output cannot mix "
             f"them. What differs:\n  {listed}\nSet another output, or the settings of that one"
         )
 
@@ -169,7 +175,9 @@ def committed_units(store: Store) -> set[str]:
     return {match[1] for key in store.list(COMMITS) if (match := COMMIT_KEY.fullmatch(key))}
 
 
-def read_commits(store: Store, units: Iterable[str] | None = None) -> list[Commit]:
+def read_commits(
+    store: Store, units: Iterable[str] | None = None, counts_of: Callable[[dict[str, Any]], Any] = Counts.of
+) -> list[Commit]:
     """All commits, or those of ``units``, in the order of their ids; InputError for a damaged one."""
     ids = sorted(committed_units(store) if units is None else units)
     with ThreadPoolExecutor(READERS) as pool:
@@ -177,18 +185,18 @@ def read_commits(store: Store, units: Iterable[str] | None = None) -> list[Commi
     commits = []
     for unit, content in zip(ids, contents, strict=True):
         try:
-            commits.append(Commit.from_bytes(content))
+            commits.append(Commit.from_bytes(content, counts_of))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
-                f"{store.uri(commit_key(unit))} is damaged: expected the JSON of a commit. Remove it and run the "
-                "labelling job again; it labels that unit anew"
+                f"{store.uri(commit_key(unit))} is damaged: expected the JSON of a commit. Remove it and run the same "
+                "job again; it does that unit anew"
             ) from None
     return commits
 
 
 def committed_files(store: Store, table: str) -> list[str]:
     """Keys of the parquet files of ``table`` that commits name; readers read nothing else under the output."""
-    return [commit.files[table] for commit in read_commits(store)]
+    return [commit.files[table] for commit in read_commits(store, counts_of=dict)]
 
 
 def commit(
@@ -197,20 +205,20 @@ def commit(
     attempt: str,
     tables: Mapping[str, pa.Table],
     *,
-    counts: Counts,
+    counts: Any,
     started: float,
     seconds: Mapping[str, float],
 ) -> Commit | None:
     """Write the tables and commit them. None if another attempt at the unit was first; the files are then removed."""
-    files = {table: f"{table}/{unit_id}-{attempt}.parquet" for table in TABLES}
-    contents = {table: _parquet(tables[table]) for table in TABLES}
-    for table in TABLES:
+    files = {table: f"{table}/{unit_id}-{attempt}.parquet" for table in tables}
+    contents = {table: _parquet(tables[table]) for table in tables}
+    for table in tables:
         store.put(files[table], contents[table])
     result = Commit(
         unit=unit_id,
         attempt=attempt,
         files=files,
-        sha256={table: hashlib.sha256(contents[table]).hexdigest() for table in TABLES},
+        sha256={table: hashlib.sha256(contents[table]).hexdigest() for table in tables},
         counts=counts,
         started=started,
         finished=time.time(),
@@ -223,13 +231,13 @@ def commit(
     return None
 
 
-def sweep(store: Store) -> int:
+def sweep(store: Store, tables: Sequence[str] = TABLES) -> int:
     """Remove what killed attempts left behind, once every unit is committed; returns how many objects.
 
     An attempt that still runs then can only lose, so its files are garbage too.
     """
-    named = {key for commit in read_commits(store) for key in commit.files.values()}
-    garbage = [key for table in (*TABLES, ATTEMPTS) for key in store.list(table) if key not in named]
+    named = {key for commit in read_commits(store, counts_of=dict) for key in commit.files.values()}
+    garbage = [key for table in (*tables, ATTEMPTS) for key in store.list(table) if key not in named]
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(store.delete, garbage))
     return len(garbage) + store.tidy()
@@ -253,7 +261,7 @@ def quarantine_table(failures: Sequence[Failure]) -> pa.Table:
 def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]:
     """The contract's ``report.json``, from commits alone: a resumed run's report covers all of it."""
     total = total_of(commits)
-    seconds = _busy_seconds(commits)
+    seconds = busy_seconds(commits)
     return {
         "videos": {name: getattr(total, name) for name in ("listed", "labelled", "empty", "quarantined")},
         "frames": {
@@ -281,7 +289,7 @@ def total_of(commits: Iterable[Commit]) -> Counts:
     return total
 
 
-def _busy_seconds(commits: Sequence[Commit]) -> float:
+def busy_seconds(commits: Sequence[Commit]) -> float:
     """Time during which some unit was in progress: the breaks between a run and its resumption do not count."""
     total, until = 0.0, float("-inf")
     for commit in sorted(commits, key=lambda commit: commit.started):

@@ -61,7 +61,7 @@ class Failure:
     """Why a video has no labels; becomes a row of ``quarantine/``."""
 
     video_id: str
-    stage: str  # 'decode', 'predict' or 'process'
+    stage: str  # 'decode', 'predict', 'detect' or 'process'
     kind: str  # class of the fault: one of hojoint.labelling.faults.CLASSES, or the name of an exception
     message: str
     attempts: int = 1

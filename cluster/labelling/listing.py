@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cluster.labelling import manifest
+from cluster.labelling import budget, manifest
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.units import Video
 from cluster.sources import list_videos, mirror
@@ -86,7 +86,7 @@ class _Join:
             )
         taken = f"FROM (SELECT id {self._chosen()}) LEFT JOIN files USING (id)"
         missing, listed = self._count(f"{taken} WHERE uri IS NULL"), self._count(taken)
-        if beyond_budget(self._config, missing, listed):
+        if budget.exceeded(self._config, missing, listed):
             first = self._some(f"{taken} WHERE uri IS NULL", 1)
             raise InputError(
                 f"{missing} of {listed} annotated videos are not in {root} (the first: {first}), more than "
@@ -146,12 +146,6 @@ class _Join:
         """The first ids of some rows, in words."""
         names = [name for [name] in self._database.execute(f"SELECT id {rows} ORDER BY id LIMIT {most + 1}")]
         return ", ".join(names[:most]) + (", ..." if len(names) > most > 1 else "")
-
-
-def beyond_budget(config: Config, quarantined: int, listed: int) -> bool:
-    """Both must be exceeded: a few bad files in a small set, or a share of a large one, are expected."""
-    labelling = config.labelling
-    return quarantined > max(labelling.error_budget_count, labelling.error_budget_share * listed)
 
 
 def _store_boxes(database: sqlite3.Connection, path: str) -> tuple[str, ...]:

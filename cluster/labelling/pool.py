@@ -1,7 +1,8 @@
 """Units through Ray Data: one row per unit, a pool of actors, and messages instead of tracebacks.
 
-Labelling (``run``) and refiltering send their units through here. Ray would make a traceback of an InputError in an
-actor, so an actor returns its message as a row, and the driver raises it again. Not here: what happens to a unit.
+Labelling (``run``), refiltering and detection send their units through here. Ray would make a traceback of an
+InputError in an actor, so an actor returns its message as a row, and the driver raises it again. Not here: what happens
+to a unit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from cluster.labelling import sharing
-from cluster.labelling.commits import Commit, commit_key
+from cluster.labelling.commits import Commit, Counts, commit_key
 from cluster.store import Store
 from hojoint.errors import InputError
 
@@ -56,10 +57,12 @@ def commit_all(
     actors: tuple[int, int],
     cpus: float,
     gpus: float = 0.0,
+    counts_of: Callable[[dict[str, Any]], Any] = Counts.of,
 ) -> Iterator[Commit | None]:
     """The commits of all rows as they come, None for a unit that another attempt committed first.
 
-    ``make`` builds a worker inside each actor; ``actors`` is their smallest and largest number.
+    ``make`` builds a worker inside each actor; ``actors`` is their smallest and largest number; ``counts_of`` reads the
+    counts of a commit.
 
     Raises:
         InputError: a worker raised one, or a commit is not in ``store`` as the driver sees it.
@@ -81,7 +84,7 @@ def commit_all(
     for row in dataset.iter_rows():
         if row["refused"]:
             raise InputError(row["refused"])
-        commit = Commit.from_bytes(row["commit"]) if row["commit"] else None
+        commit = Commit.from_bytes(row["commit"], counts_of) if row["commit"] else None
         if commit is not None:
             sharing.check_commits(store, [] if store.exists(commit_key(commit.unit)) else [commit.unit])
         yield commit

@@ -18,7 +18,7 @@ from typing import Any
 
 from cluster import progress as board
 from cluster import session
-from cluster.labelling import commits, listing, pool, sharing, units
+from cluster.labelling import budget, commits, listing, pool, sharing, units
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher
@@ -29,10 +29,6 @@ from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
 from hojoint.labelling import filters
 from hojoint.model import checkpoint
-
-
-class BudgetExceeded(Exception):
-    """More videos went to quarantine than the settings allow: something other than the videos must be wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,14 +192,7 @@ def reporting_teacher(job: LabellingJob, watched: Any) -> Teacher:
 
 
 def _watch_budget(config: Config, total: Counts) -> None:
-    if listing.beyond_budget(config, total.quarantined, total.listed):
-        classes = ", ".join(f"{count} {kind}" for kind, count in total.quarantine.most_common())
-        raise BudgetExceeded(
-            f"{total.quarantined} of {total.listed} videos so far are quarantined ({classes}), more than "
-            f"labelling.error_budget_count={config.labelling.error_budget_count} and "
-            f"labelling.error_budget_share={config.labelling.error_budget_share} allow. See quarantine/ in "
-            f"{config.output} for the reasons; with larger budgets the same command resumes"
-        )
+    budget.check(config, total.quarantined, total.listed, total.quarantine)
 
 
 def _needs(config: Config) -> list[Need]:

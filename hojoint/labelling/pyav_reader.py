@@ -154,7 +154,8 @@ def _picture(frame: av.VideoFrame, orientation: Orientation) -> Picture:
 
 
 def _rgb(frame: av.VideoFrame, orientation: Orientation) -> np.ndarray:
-    return orientation.applied(frame.to_ndarray(format="rgb24", threads=1))
+    # One thread: by default each frame starts some of its own, and they live as long as it does.
+    return orientation.applied(frame.reformat(format="rgb24", threads=1).to_ndarray())
 
 
 @dataclass(frozen=True)

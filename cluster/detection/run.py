@@ -1,0 +1,223 @@
+"""Videos without boxes become one table of boxes, on as many Finders as the settings allow.
+
+The route reads top to bottom in ``detect``: list the videos, cut units, open the run beside the output, leave out what
+is committed, send the rest through Ray Data, then put the table together from the commits. The same command again
+resumes where it stopped. Not here: what happens to a unit (``finder``), how the table is written (``boxes_file``).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import math
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster import progress as board
+from cluster import session
+from cluster.detection import boxes_file, findings, listing
+from cluster.detection.finder import DetectionJob, Finder, Make, Unit
+from cluster.detection.findings import Counts
+from cluster.detection.listing import Listing
+from cluster.labelling import budget, commits, pool, sharing
+from cluster.labelling.commits import Commit
+from cluster.session import Need
+from cluster.sources import list_videos
+from cluster.store import Store, check_conditional, open_store, read_uri
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.datasets import box_tables
+from hojoint.detection import models
+from hojoint.detection.detector import Detector
+from hojoint.detection.mediapipe import MediaPipeDetector
+from hojoint.errors import InputError
+
+NOT_RESULT = {"models", "actors"}
+"""Settings of ``detect`` that do not change what is found; the networks count by their content."""
+LABELLING = ("unit_videos", "decoder", "max_frame_px", "max_frames", "max_file_mb")
+"""Settings of ``labelling`` that decide which videos and pictures are looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The work of a run."""
+
+    listing: Listing
+    pending: list[str]  # ids of the units that are not committed
+    identity: dict[str, str]  # of the detector
+    fingerprint: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def mediapipe_detector(config: Config) -> Detector:
+    """The detector that the settings name; InputError where its library or its files are missing."""
+    place, variant, detect = config.detect.models, config.detect.variant, config.detect
+    if place is not None and "://" in place:
+        files = models.in_wheel(read_uri(place), place, variant)
+    else:
+        files = models.find(place, variant)
+    return MediaPipeDetector(
+        files,
+        min_palm_score=detect.min_palm_score,
+        min_hand_score=detect.min_hand_score,
+        threads=max(1, math.ceil(config.cluster.teacher_cpus)),
+    )
+
+
+def detect(config: Config, make: Make = mediapipe_detector) -> dict[str, Any]:
+    """Find the hands in the videos of ``config.videos.root`` and write ``config.output``; returns the report.
+
+    Args:
+        config: settings.
+        make: makes the detector, in this process and in every actor.
+
+    Raises:
+        InputError: an input is wrong, the output holds something else, the store is not safe, or the cluster is too
+            small.
+        BudgetExceeded: more videos are quarantined than the settings allow.
+    """
+    store = open_run(config)
+    plan = make_plan(config, store, make)
+    if config.labelling.require_conditional_writes:
+        check_conditional(store)
+    for note in plan.notes:
+        print(f"note: {note}")
+    if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
+        session.feasibility(config.cluster, _needs(config))
+    facts = {"units": plan.listing.units, "videos": plan.listing.videos, "config": settings.to_tree(config)}
+    commits.open_run(store, plan.fingerprint, facts)
+    if plan.pending:
+        store.put(listing.MANIFEST, plan.listing.content)
+        _run(config, store, plan, make)
+    return _finish(config, store, plan)
+
+
+def dry_run(config: Config, make: Make = mediapipe_detector) -> None:
+    """Print what ``detect`` would do; writes nothing. Raises what ``detect`` would raise before the work."""
+    store = open_run(config)
+    plan = make_plan(config, store, make)
+    commits.check_fingerprint(store, plan.fingerprint)
+    networks = ", ".join(f"{name} {digest[:12]}" for name, digest in plan.identity.items())
+    lines = [
+        *(f"note       {note}" for note in plan.notes),
+        f"videos     {plan.listing.videos}",
+        f"units      {plan.listing.units} of up to {config.labelling.unit_videos} videos; "
+        f"{plan.listing.units - len(plan.pending)} committed, {len(plan.pending)} to do",
+        f"networks   {networks}",
+        f"output     {config.output}, its run in {store.root}",
+        f"resources  {session.feasibility(config.cluster, _needs(config))}",
+    ]
+    print("\n".join(lines))
+
+
+def open_run(config: Config) -> Store:
+    """The store of the run beside ``config.output``; InputError where that names no Parquet file."""
+    assert config.output is not None
+    root = boxes_file.run_of(config.output)
+    return open_store(root, conditional=config.labelling.require_conditional_writes)
+
+
+def make_plan(config: Config, store: Store, make: Make) -> Plan:
+    """List videos, cut units, and see what is committed. Reads only."""
+    assert config.videos.root is not None
+    identity = make(config).identity
+    notes: list[str] = []
+    entries = list_videos(config.videos.root, notes=notes)
+    labelling = config.labelling
+    videos = listing.packed(itertools.islice(entries, labelling.limit), labelling.unit_videos)
+    done = commits.committed_units(store)
+    fingerprint = fingerprint_of(config, identity, videos)
+    digest = boxes_file.written_by(store)
+    if digest is not None and digest != settings.digest(fingerprint) and not store.exists(commits.RUN):
+        raise InputError(
+            f"{config.output} exists and its run, {store.root}, is gone or moved; set another output, or bring it back"
+        )
+    pending = [unit_id for unit_id in videos.unit_ids() if unit_id not in done]
+    return Plan(videos, pending, identity, fingerprint, tuple(notes))
+
+
+def fingerprint_of(config: Config, identity: dict[str, str], videos: Listing) -> dict[str, Any]:
+    """Everything that changes a result, as flat names and plain values."""
+    detect, labelling = settings.to_tree(config.detect), settings.to_tree(config.labelling)
+    return {
+        "boxes_version": box_tables.VERSION,
+        "videos": videos.digest,
+        **{f"network.{name}": digest for name, digest in identity.items()},
+        **{f"detect.{name}": value for name, value in detect.items() if name not in NOT_RESULT},
+        **{f"labelling.{name}": labelling[name] for name in LABELLING},
+    }
+
+
+class UnitFinder:
+    """A Finder inside Ray: callable on rows ``{"unit": id}``; it reads the unit's videos from the manifest."""
+
+    def __init__(self, job: DetectionJob, make: Make, watched: Any) -> None:
+        self._store = open_store(job.root)
+        self._finder = Finder(job, make, board.Reporter(watched, "detection"))
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        unit_id = row["unit"]
+        commit = self._finder.work(Unit(unit_id, listing.videos_of(self._store, unit_id)))
+        return {"commit": b"" if commit is None else commit.to_bytes()}
+
+    def close(self) -> None:
+        self._finder.close()
+
+
+def _run(config: Config, store: Store, plan: Plan, make: Make) -> None:
+    """Send the pending units through Ray Data and watch the error budget."""
+    total = findings.total_of(commits.read_commits(store, counts_of=Counts.of))
+    _check_budget(config, total)
+    with session.start(config.cluster):
+        watched = board.Board.remote()  # type: ignore[attr-defined]
+        job = DetectionJob(config, store.root, plan.identity, driver=uuid.uuid4().hex)
+        results = _route(config, store, plan.pending, functools.partial(UnitFinder, job, make, watched))
+        rate = board.FrameRate()
+        with board.Progress(
+            watched, "detecting", "video", total=plan.listing.videos, done=total.listed, text=rate
+        ):  # fmt: skip
+            for commit in results:
+                if commit is not None:
+                    total.add(commit.counts)
+                    _check_budget(config, total)
+
+
+def _route(config: Config, store: Store, pending: Sequence[str], make: Any) -> Iterator[Commit | None]:
+    """The commits of the pending units, from a pool of Finders."""
+    return pool.commit_all(
+        make,
+        [{"unit": unit_id} for unit_id in pending],
+        store=store,
+        actors=config.detect.actors,
+        cpus=config.cluster.teacher_cpus,
+        counts_of=Counts.of,
+    )
+
+
+def _finish(config: Config, store: Store, plan: Plan) -> dict[str, Any]:
+    """Write the table and the report, unless they are there, and remove what killed attempts left."""
+    done = commits.read_commits(store, counts_of=Counts.of)
+    committed = {commit.unit for commit in done}
+    sharing.check_commits(store, [unit_id for unit_id in plan.listing.unit_ids() if unit_id not in committed])
+    digest = settings.digest(plan.fingerprint)
+    report = findings.report_of(done)
+    if not plan.pending and store.exists(commits.REPORT) and boxes_file.written_by(store) == digest:
+        print(f"{config.output} is complete already; nothing to do")
+        report = json.loads(store.get(commits.REPORT))
+    else:
+        report["rows"] = boxes_file.write(store, done, digest)
+        store.put(commits.REPORT, json.dumps(report, indent=2).encode())
+        commits.sweep(store, findings.TABLES)
+    _check_budget(config, findings.total_of(done))
+    return report
+
+
+def _check_budget(config: Config, total: Counts) -> None:
+    budget.check(config, total.quarantined, total.listed, total.quarantine)
+
+
+def _needs(config: Config) -> list[Need]:
+    return [Need("detectors", config.detect.actors[0], config.cluster.teacher_cpus)]

@@ -1,0 +1,62 @@
+"""python -m jobs.detect videos.root=DIR_OR_S3_URI output=FILE_OR_S3_URI.parquet [detect.models=FILE.whl]
+
+Finds hands in videos without boxes and writes one table of boxes, which jobs.pseudo_label reads as videos.boxes. The
+detector is MediaPipe's, whose two networks are found in an installed mediapipe or at detect.models. Beside the output,
+<output>.run holds run.json, commits/, detections/, quarantine/ and report.json. The same command resumes a run that was
+stopped, whatever the cause. The number of actors is detect.actors; docs/detect.md tells what is found and what is not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster.detection import boxes_file
+from cluster.detection import run as detection
+from cluster.labelling.budget import BudgetExceeded
+from cluster.store import check_writable
+from hojoint.config import Config
+from jobs import command
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Check what is needed, detect, and print the report."""
+    command.need(config.videos.root, "videos.root", "DIR_OR_S3_URI")
+    output = command.need(config.output, "output", "FILE.parquet")
+    check_writable(boxes_file.run_of(output))
+    if dry_run:
+        detection.dry_run(config)
+        return
+    try:
+        report = detection.detect(config)
+    except BudgetExceeded as error:
+        raise command.RunFailed(str(error)) from None
+    print(summary(report))
+    print(f"boxes    {output}; label with: python -m jobs.pseudo_label videos.root={config.videos.root} "
+          f"videos.boxes={output} teacher.checkpoint=FILE output=DIR")  # fmt: skip
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """The report as a person reads it."""
+    videos, boxes, sides = report["videos"], report["boxes"], report["sides"]
+    classes = ", ".join(f"{count} {kind}" for kind, count in report["quarantine"].items())
+    return "\n".join(
+        [
+            f"videos   {videos['listed']} = {videos['with_hands']} with hands + {videos['without_hands']} without + "
+            f"{videos['quarantined']} quarantined{f' ({classes})' if classes else ''}",
+            f"boxes    {boxes['found']} found + {boxes['filled']} filled, in {report['pictures']} pictures",
+            f"tracks   {report['tracks']} = {sides['right']} right + {sides['left']} left + {sides['unknown']} of "
+            f"unknown side; {report['short_tracks']} too short, left out",
+            f"time     {report['seconds']:.1f} s, {report['pictures_per_second']:.1f} pictures/s",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
