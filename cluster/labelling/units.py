@@ -26,7 +26,7 @@ from hojoint.records import Clip
 GROUPS = ("mano", "crop", "tta", "filters")
 """Groups of settings in which everything changes results (``mano`` and ``crop`` come from the checkpoint)."""
 LABELLING = (
-    *("unit_videos", "min_clip_frames", "side", "side_probe_frames"),
+    *("unit_videos", "min_clip_frames", "side", "side_probe_frames", "decoder"),
     *("max_frame_px", "max_frames", "jpeg_quality", "image_context"),
 )
 
