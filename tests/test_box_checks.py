@@ -99,7 +99,9 @@ def footage(pictures: int | None, fps: float | None = 12.0) -> Footage:
 
 SIZE = (427, 240)
 # As in Something-Else: a hand at the lower border, an object at the right one, clipped to the picture.
-REAL = boxes_of([(100 + n, 100, 200 + n, 240) for n in range(42)], [(150, 80, 427, 240.00000002)] * 42)
+REAL = boxes_of(
+    [(100 + n, 100, 200 + n, 240) for n in range(42)], [(150 + n, 80, 427, 240.00000002) for n in range(42)]
+)
 
 
 def test_boxes_of_their_pictures_fit() -> None:
@@ -119,6 +121,11 @@ def test_boxes_for_larger_pictures_are_named(size: tuple[int, int], factor: str)
     assert fault[0] == "boxes_outside"
     assert f"reach to 427 x 240 px, the pictures have {size[0]} x {size[1]}" in fault[1]
     assert f"multiplied by {factor} they would fit" in fault[1]
+
+
+def test_a_resting_box_at_a_round_share_of_the_picture_fits() -> None:
+    resting = boxes_of([(270, 252, 810, 540)] * 30)
+    assert misfit(clips_of(resting), (1080, 720), footage(30)) is None
 
 
 def test_boxes_for_smaller_turned_and_other_origins_are_named() -> None:

@@ -80,9 +80,16 @@ def _outside(boxes: np.ndarray, size: tuple[int, int]) -> str | None:
             return f"{text}. They would fit a picture turned by 90 degrees"
         return f"{text}. They seem to be made for larger pictures: multiplied by {1 / share.max():.3f} they would fit"
     smaller = next((part for part in SMALLER if (np.abs(share - part) < 0.003).all()), None)
-    if smaller is None:
+    if smaller is None or not _were_clipped(boxes, reach):
         return None
     return f"{found}. They seem to be made for smaller pictures: multiplied by {1 / smaller:.3g} they would fit"
+
+
+def _were_clipped(boxes: np.ndarray, reach: np.ndarray) -> bool:
+    """Whether several boxes end at the line ``reach`` (x, y) in both directions and differ at their other end, as boxes
+    at a border do; one resting box that ends anywhere does not."""
+    ends = np.abs(boxes[:, 2:] - reach) < 1e-3
+    return all(len(np.unique(boxes[ends[:, axis], axis].round())) >= BORDER_BOXES for axis in (0, 1))
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
