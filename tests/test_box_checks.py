@@ -100,7 +100,7 @@ def footage(pictures: int | None, fps: float | None = 12.0) -> Footage:
 SIZE = (427, 240)
 # As in Something-Else: a hand at the lower border, an object at the right one, clipped to the picture.
 REAL = boxes_of(
-    [(100 + n, 100, 200 + n, 240) for n in range(42)], [(150 + n, 80, 427, 240.00000002) for n in range(42)]
+    [(100 + n, 100, 200 + n, 240) for n in range(42)], [(150 + n, 80 + n % 5, 427, 240.00000002) for n in range(42)]
 )
 
 
