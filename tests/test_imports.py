@@ -24,8 +24,14 @@ PRIVATE_OF_LIBRARIES = {"ray._private", "os._exit", "self.layer._buffers", "self
 """Without a public equal."""
 
 
+OPTIONAL = ("detect", "torchcodec")
+"""Extras whose libraries are imported where they are used, with a message that names the extra."""
+
+
 def declared():
-    lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(line for name in OPTIONAL for line in extras[name])]
     return {re.match(r"[A-Za-z0-9_.-]+", line)[0]: line for line in lines}
 
 

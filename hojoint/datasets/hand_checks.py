@@ -95,8 +95,8 @@ def _cause(labelled: Labelled, model: HandModel, flat: bool, pose: Pose, mean: f
         return "hand_other", "another hand model made the labels", remedy
     fits = f"to {errors[best]:.1f} mm"
     if best == "hand_mirrored":
-        cause = f"its mirror image fits {fits}, so mano.path is a left hand's model, or these are left hands"
-        return best, cause, "set mano.path to MANO_RIGHT.pkl; only right hands are trained on"
+        cause = f"its mirror image fits {fits}, so these are left hands"
+        return best, cause, "leave them out; only right hands are trained on"
     if best == "hand_mean":
         setting = f"mano.flat_hand_mean={str(not flat).lower()}"
         return best, f"with {setting} they fit {fits}", f"set {setting}"
