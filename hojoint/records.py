@@ -33,7 +33,7 @@ class Clip:
     times_s: np.ndarray | None = None  # (T,) s of the display time at which the boxes hold; then ``frames`` are the
     # numbers of the annotation until decoding replaces them by those of the pictures shown at these times
     side: Literal["right", "left"] | None = None  # of the hand, where the annotation tells
-    every_frame_listed: bool = False  # the list has an entry for each of the ``annotated_frames``, if only an empty one
+    every_frame_listed: bool = False  # ``annotated_frames`` is the length of the video for the one who made the list
 
 
 @dataclass(frozen=True)

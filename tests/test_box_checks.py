@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from marked_videos import HEIGHT, WIDTH, write_marked
 
 from hojoint.datasets import something
-from hojoint.datasets.box_checks import Census, misfit
+from hojoint.datasets.box_checks import Census
+from hojoint.datasets.box_fit import misfit
 from hojoint.datasets.video_boxes import HAND, NO_TRACK, ROW, VideoBoxes, gathered
 from hojoint.errors import InputError
+from hojoint.labelling.video import decode
 from hojoint.records import Clip, Footage
 
 
@@ -89,6 +93,28 @@ def test_categories_in_doubt_and_mixed_sides_are_noted() -> None:
     assert notes(boxes_of(GOOD, sides=[1] * 30)) == ()
 
 
+def test_a_list_that_counts_from_one_is_noted() -> None:
+    one, two = (replace(boxes_of(GOOD, listed=False), hand_frames=np.arange(30, dtype=np.int32) + n) for n in (1, 2))
+    zero = boxes_of(GOOD, listed=False)
+    [note] = notes(one, one, two)
+    assert note.startswith("the boxes seem to count from 1: no video has a box in frame 0, and 2 of 3 begin in frame 1")
+    assert notes(one, one, one, zero) == notes(one, two, two) == notes(replace(one, every_frame_listed=True)) == ()
+
+
+def test_a_list_that_holds_its_rows_twice_is_refused() -> None:
+    once = boxes_of(GOOD, GOOD)
+    rows = np.repeat(np.arange(30), 2)
+    names = ("hand_frames", "hand_boxes", "hand_sides", "hand_tracks", "object_frames", "object_boxes", "object_ids")
+    twice = replace(once, **{name: getattr(once, name)[rows] for name in names})
+    with pytest.raises(InputError, match=r"each box once, found 60 of 120 that repeat .*video '7', frame 0 .*copies"):
+        notes(twice)
+    [note] = notes(*[once] * 5, twice)
+    assert note.startswith("60 of 420 boxes repeat another box of their frame")
+    crossed = boxes_of(GOOD)
+    both = {name: getattr(crossed, name)[rows] for name in names[:4]} | {"hand_sides": np.array([1, 2] * 30, np.int8)}
+    assert not [note for note in notes(replace(crossed, **both)) if "repeat" in note]
+
+
 def clips_of(boxes: VideoBoxes, **options: Any) -> list[Clip]:
     return something.clips_of("7.webm", boxes, **options)
 
@@ -159,6 +185,7 @@ def test_relative_boxes_of_one_video_are_named() -> None:
         (None, 30.0, 42),
         (84, 24.0, 4),  # too short to tell
         (33, None, 23),
+        (62, 12.0, 23),  # below three times
     ],
 )
 def test_lists_of_their_videos_rate_pass(pictures: int | None, fps: float | None, listed: int) -> None:
@@ -178,6 +205,9 @@ def test_lists_of_their_videos_rate_pass(pictures: int | None, fps: float | None
         (84, 12.0, 42, "videos.boxes_fps=6;"),
         (42, 12.0, 105, "videos.boxes_fps=30;"),
         (84, None, 42, "Set videos.boxes_fps to"),
+        (84, 24.0, 42, "if it lists every n-th picture, write the pictures' numbers, or a column time"),
+        (42, 12.0, 105, "if the video was cut, copy it again"),
+        (76, 12.0, 23, "videos.boxes_fps=12"),
     ],
 )
 def test_lists_of_another_rate_are_named(pictures: int, fps: float | None, listed: int, remedy: str) -> None:
@@ -201,4 +231,57 @@ def test_times_beyond_the_end_of_the_video_are_named() -> None:
     fault = misfit(clips_of(REAL, boxes_fps=6.0), SIZE, footage(42, 12.0))
     assert fault is not None
     assert fault[0] == "boxes_rate"
-    assert "reach to second 6.92, the video ends at 3.50" in fault[1]
+    assert "reach to second 6.92, the video ends at 3.50; give times in seconds" in fault[1]
+    assert "if videos.boxes_fps is set, correct it" in fault[1]
+    assert misfit(clips[::-1] + clips_of(REAL, boxes_fps=6.0), SIZE, footage(42, 12.0)) == fault  # any clip's times
+
+
+def test_boxes_that_all_lie_beyond_the_end_are_of_another_rate() -> None:
+    """No picture was decoded, so nothing is said of its size."""
+    late = replace(REAL, hand_frames=REAL.hand_frames + 500)
+    fault = misfit(clips_of(late, boxes_fps=12.0), (0, 0), footage(42, 12.0))
+    assert fault is not None
+    assert fault[0] == "boxes_rate"
+    fault = misfit(clips_of(boxes_of([(0.1, 0.2, 0.5, 1.0)] * 20)), (0, 0), footage(20))
+    assert fault is not None
+    assert "multiply x by its width" in fault[1]
+
+
+def test_a_video_with_fewer_pictures_than_its_list_is_truncated() -> None:
+    for boxes, pictures, fps in (
+        (boxes_of(GOOD), 28, 12.0),
+        (boxes_of(GOOD), 12, None),
+        (boxes_of(GOOD), 12, 12.0),  # 30 a second would explain it, as some rate explains most lists of few pictures
+        (boxes_of(GOOD, listed=False), 12, 24.0),
+    ):
+        fault = misfit(clips_of(boxes), SIZE, footage(pictures, fps))
+        assert fault is not None
+        assert fault[0] == "truncated"
+        assert f"expected 30 annotated frames, found {pictures} pictures" in fault[1]
+
+
+def test_a_table_that_ends_behind_the_video_counts_from_one() -> None:
+    one = replace(boxes_of(GOOD, listed=False), hand_frames=np.arange(30, dtype=np.int32) + 1, annotated_frames=31)
+    fault = misfit(clips_of(one), SIZE, footage(30))
+    assert fault is not None
+    assert fault[0] == "boxes_rate"
+    assert "count from 1: the last is in frame 30, and the last of 30 pictures is frame 29" in fault[1]
+    assert misfit(clips_of(one), SIZE, footage(31)) is None
+    assert misfit(clips_of(boxes_of(GOOD, listed=False)), SIZE, footage(29)) is None  # has a frame 0
+
+
+@pytest.mark.parametrize(("fps", "longest"), [(60, 112), (12, 60)])
+def test_a_short_list_is_judged_by_what_was_counted(tmp_path: Path, fps: int, longest: int) -> None:
+    """Reading stops before the end, so how many pictures there are is not known, only at least how many."""
+    path = write_marked(tmp_path / "long.mp4", "libx264", 200, fps=fps)
+    boxes = boxes_of([(10 + n, 20, 90 + n, 90) for n in range(40)])
+    [clip] = clips_of(boxes)
+    decoded = decode(str(path), clip.frames.tolist(), annotated_frames=40)
+    assert (decoded.footage.pictures, decoded.counted) == (None, 180)
+    fault = misfit([clip], (WIDTH, HEIGHT), decoded.footage, decoded.counted)
+    assert fault is not None
+    assert fault[0] == "boxes_rate"
+    assert f"the list has 40 frames, the video at least 180 pictures at {fps} per second" in fault[1]
+    for listed in (longest, longest + 1):
+        fault = misfit(clips_of(replace(boxes, annotated_frames=listed)), (WIDTH, HEIGHT), decoded.footage, 180)
+        assert (fault is None) == (listed > longest)

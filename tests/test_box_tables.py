@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,8 @@ def test_numbers_and_text_of_parquet_are_taken_as_they_are(tmp_path: Path) -> No
 
 def test_the_suffix_of_a_file_name_is_no_part_of_the_id(tmp_path: Path) -> None:
     assert one(csv(tmp_path, f"{HEADER}\nmy trip.v2.MP4,0,1,1,9,9\n")).video_id == "my trip.v2"
+    with pytest.raises(InputError, match=r"'a\.mp4' and 'a\.webm' would both be the video 'a'"):
+        read_boxes(csv(tmp_path, f"{HEADER}\na.mp4,0,1,1,9,9\na.webm,1,1,1,9,9\n"))
 
 
 ROW = "7,0,1,1,9,9"
@@ -212,6 +215,7 @@ ROW = "7,0,1,1,9,9"
         (f"{HEADER.replace(',', ';')}\n7;1;1,5;1;9;9\n", ["row 1, column 'x1'", "'1,5'"]),
         (f"{HEADER},side\n{ROW},up\n", ["row 1, column 'side'", "'right', 'left'", "'up'"]),
         (f"{HEADER},side\n{ROW},1\n", ["row 1, column 'side'", "hand_side", "'1'"]),
+        (f"{HEADER},Handedness\n{ROW},Left\n", ["'Handedness'", "mirrored", "Swap", "call the column side"]),
         (f"{HEADER},track\n{ROW},-2\n", ["row 1, column 'track'", "'-2'"]),
         (f"{HEADER},track\n{ROW},5\n{ROW},5\n", ["video '7'", "track 5 has two boxes in frame 0"]),
         (f"{HEADER},category\n{ROW},\n", ["row 1, column 'category'", "'hand' or an object's name"]),
@@ -264,6 +268,19 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
         assert name in str(refusal.value)
 
 
+def test_a_table_of_detections_tells_how_long_its_video_is(tmp_path: Path) -> None:
+    """Its last picture always has a row, if only one without a box; another table may end anywhere."""
+    rows = [{"video_id": "7", "frame": 3, "x1": 1.0, "y1": 1.0, "x2": 9.0, "y2": 9.0}, {"video_id": "7", "frame": 20}]
+    path = tmp_path / "boxes.parquet"
+    table = pa.Table.from_pylist([*rows, {"video_id": "8"}], BOXES_SCHEMA)
+    pq.write_table(table, path)
+    read = read_boxes(path)
+    assert (read["7"].annotated_frames, read["7"].every_frame_listed) == (21, True)
+    assert not read["8"].every_frame_listed
+    pq.write_table(table.replace_schema_metadata(None), path)
+    assert not read_boxes(path)["7"].every_frame_listed
+
+
 def test_a_table_of_a_later_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(BOXES_SCHEMA.empty_table().replace_schema_metadata({box_tables.VERSION_KEY: b"9"}), path)
@@ -281,6 +298,9 @@ def test_parts_of_a_folder_are_of_one_kind(tmp_path: Path) -> None:
     assert [video.video_id for video in iterate_boxes(tmp_path)] == ["a", "b", "a"]
     with pytest.raises(InputError, match="'a' is annotated twice"):
         read_boxes(tmp_path)
+    (tmp_path / "4.CSV").write_text(f"{HEADER}\nc,0,1,1,9,9\n")
+    (tmp_path / "5.csv.gz").write_bytes(gzip.compress(f"{HEADER}\nd,0,1,1,9,9\n".encode()))
+    assert [video.video_id for video in iterate_boxes(tmp_path)] == ["a", "b", "a", "c", "d"]
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(InputError, match=r"as \.csv and as \.json"):
         read_boxes(tmp_path)

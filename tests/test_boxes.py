@@ -175,6 +175,8 @@ def test_detections_of_100doh_are_read_with_side_and_object(tmp_path: Path) -> N
         ("a_frame000001.jpg", {"hand_dets": 4}, ["hand_dets", "int 4"]),
         ("a_frame000001.jpg", {"hand_dets": [[float("nan")] * 10]}, ["number 1", "nan"]),
         ("7", [], ["counted from 1", "'7'"]),
+        ("100088.jpg", [], ["counted from 1"]),  # not frame 87 of a video "1"
+        ("v_12345678901.jpg", [], ["counted from 1"]),
     ],
 )
 def test_a_broken_100doh_file_is_refused(tmp_path: Path, image: str, value: Any, words: list[str]) -> None:
@@ -183,6 +185,18 @@ def test_a_broken_100doh_file_is_refused(tmp_path: Path, image: str, value: Any,
         read_boxes(path)
     for word in [str(path), image, *words]:
         assert word in str(refusal.value)
+
+
+def test_a_file_of_images_without_a_video_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"image '100088\.jpg': expected a frame of a video"):
+        read_boxes(write_json(tmp_path, {"100088.jpg": [hand()]}))
+
+
+def test_one_name_in_two_folders_is_refused(tmp_path: Path) -> None:
+    images = {f"{part}/cam1/000{number}.jpg": [hand()] for part in ("train", "test") for number in (1, 2)}
+    with pytest.raises(InputError, match=r"'train/cam1' and 'test/cam1' would both be the video 'cam1'"):
+        read_boxes(write_json(tmp_path, images))
+    assert list(read_boxes(write_json(tmp_path, {name: images[name] for name in list(images)[:2]}))) == ["cam1"]
 
 
 def test_json_in_utf_16_is_read_and_coco_is_named(tmp_path: Path) -> None:

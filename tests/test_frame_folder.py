@@ -50,8 +50,12 @@ def test_a_folder_with_a_gap_or_two_series_is_refused(tmp_path: Path) -> None:
     assert fault_of(write_frames(tmp_path / "two", ["a1.jpg", "b2.jpg"]))[0] == "not_video"
     assert fault_of(write_frames(tmp_path / "same", ["1.jpg", "01.jpg"]))[0] == "not_video"
     assert fault_of(write_frames(tmp_path / "none", []))[0] == "no_pictures"
-    short = write_frames(tmp_path / "short", ["1.jpg", "2.jpg"])
-    assert fault_of(short, annotated_frames=5)[0] == "truncated"
+
+
+def test_a_name_with_a_huge_number_costs_no_memory(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "7", ["1.jpg", "2.jpg", "1699999999999.jpg"])
+    expected = "1699999999996 pictures between the first and the last are missing: 3, ..."
+    assert fault_of(folder) == ("truncated", expected)
 
 
 def test_times_cannot_be_asked_of_a_folder(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cluster.labelling.teacher import request_of, with_pixels
+from cluster.labelling.results import UnitResult
+from cluster.labelling.teacher import fits, request_of, with_pixels
 from cluster.labelling.units import Video
 from hojoint.config import Config
 from hojoint.labelling.video import Decoded
@@ -63,3 +64,13 @@ def test_of_two_boxes_on_one_picture_the_first_stays() -> None:
     assert pixels.clips[0].times_s is not None
     assert pixels.clips[0].times_s.tolist() == [0.01, 0.12]
     assert pixels.absent == 2
+
+
+def test_of_boxes_beyond_the_end_no_picture_is_left() -> None:
+    video = Video("v", "v.webm", (clip("a", [0, 1], [9.0, 9.1]),))
+    nothing = Decoded(np.zeros((0, 0, 0, 3), np.uint8), np.zeros(0, np.int32), None, np.full(2, -1, np.int32), FOOTAGE)
+    pixels = with_pixels(video, nothing, Config())
+    assert (pixels.clips, pixels.absent, pixels.short) == ([], 2, 1)
+    failed = UnitResult(Config(), 0.0)
+    assert not fits(video, nothing, failed)
+    assert failed.counts.quarantine == {"boxes_rate": 1}

@@ -30,7 +30,7 @@ from cluster.labelling.units import Unit, Video
 from cluster.sources import FetchLimits, fetched, mirror
 from cluster.store import open_store, read_uri
 from hojoint.config import Config
-from hojoint.datasets.box_checks import misfit
+from hojoint.datasets.box_fit import misfit
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import labels, tta
@@ -249,7 +249,7 @@ def request_of(video: Video) -> Request:
 def fits(video: Video, decoded: Decoded, result: UnitResult) -> bool:
     """Whether the boxes belong to the decoded pictures; a video whose boxes do not is quarantined."""
     height, width = decoded.rgb.shape[1:3]
-    fault = misfit(video.clips, (width, height), decoded.footage)
+    fault = misfit(video.clips, (width, height), decoded.footage, decoded.counted)
     if fault is not None:
         result.fail(Failure(video.video_id, "decode", *fault))
     return fault is None

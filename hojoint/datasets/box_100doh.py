@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 
 from hojoint.datasets import box_json, hand_names
+from hojoint.datasets.box_json import show
 from hojoint.datasets.box_spool import Spool
 from hojoint.datasets.video_boxes import (
+    CORNERS,
     HAND,
     LARGEST_PX,
     LATEST_FRAME,
@@ -37,9 +39,8 @@ from hojoint.datasets.video_boxes import (
 from hojoint.errors import InputError
 
 IMAGE = re.compile(
-    r"(?P<video>.+?)(?:[/_-]?(?:frame|img|image))?[/_-]*(?P<number>\d{1,10})\.(?:jpe?g|png)", re.IGNORECASE
+    r"(?P<video>.+?)(?:[/_-]?(?:frame|img|image))?[/_-]*(?<!\d)(?P<number>\d{1,10})\.(?:jpe?g|png)", re.IGNORECASE
 )
-CORNERS = ("x1", "y1", "x2", "y2")
 HOLDING = (3, 4)  # contact states: a portable object, a stationary one
 COLUMNS = 10  # of a detection
 TARGET = "targetobject"  # the detector's own name
@@ -48,7 +49,7 @@ ROWS_AT_ONCE = 1 << 14
 
 def is_image(key: str) -> bool:
     """Whether the key of a JSON entry names an image, as 100DOH's do."""
-    return IMAGE.fullmatch(key) is not None
+    return key.lower().endswith((".jpg", ".jpeg", ".png"))
 
 
 def iterate(path: Path, progress: Callable[[int], None]) -> Iterator[VideoBoxes]:
@@ -82,9 +83,9 @@ def _image(where: str, image: str, value: Any, spool: Spool) -> list[tuple[Any, 
         hands, objects = _annotations(where, value)
     else:
         raise InputError(
-            f"{where}: expected a list of hands, or an object with 'hand_dets' and 'obj_dets', found {_show(value)}"
+            f"{where}: expected a list of hands, or an object with 'hand_dets' and 'obj_dets', found {show(value)}"
         )
-    video, frame = spool.video(match["video"].rpartition("/")[2]), int(match["number"]) - 1
+    video, frame = spool.video(match["video"].rpartition("/")[2], match["video"]), int(match["number"]) - 1
     found = [(video, frame, math.nan, box, HAND, side, NO_TRACK) for box, side in hands]
     held = [(video, frame, math.nan, box, spool.name(TARGET), UNKNOWN, NO_TRACK) for box in objects]
     return found + held or [(video, frame, math.nan, (0,) * 4, NOTHING, UNKNOWN, NO_TRACK)]
@@ -99,7 +100,7 @@ def _annotations(where: str, hands: list[Any]) -> _Found:
     for number, hand in enumerate(hands, start=1):
         here = f"{where}, hand {number}"
         if not isinstance(hand, dict):
-            raise InputError(f"{here}: expected an object with x1, y1, x2, y2, width, height, found {_show(hand)}")
+            raise InputError(f"{here}: expected an object with x1, y1, x2, y2, width, height, found {show(hand)}")
         size = [_number(here, name, hand.get(name), 1, LARGEST_PX) for name in ("width", "height")]
         found.append((_scaled(here, hand, size), _side(here, hand.get("hand_side"))))
         if isinstance(hand.get("obj_bbox"), dict) and hand.get("contact_state") in HOLDING:
@@ -117,7 +118,7 @@ def _side(where: str, value: Any) -> int:
         return LEFT if value == 0 else RIGHT
     side = hand_names.side_given("" if value is None else str(value))
     if side is None:
-        raise InputError(f"{where}: expected hand_side 'l', 'r', 0 (left) or 1 (right), found {_show(value)}")
+        raise InputError(f"{where}: expected hand_side 'l', 'r', 0 (left) or 1 (right), found {show(value)}")
     return side
 
 
@@ -135,7 +136,7 @@ def _table(where: str, name: str, value: Any) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise InputError(f"{where}: expected {name} as a list of rows or null, found {_show(value)}")
+        raise InputError(f"{where}: expected {name} as a list of rows or null, found {show(value)}")
     return value
 
 
@@ -143,17 +144,12 @@ def _detection(where: str, row: Any) -> list[float]:
     if not isinstance(row, list) or len(row) != COLUMNS:
         raise InputError(
             f"{where}: expected {COLUMNS} numbers (x1, y1, x2, y2, score, contact state, three of an offset, side), "
-            f"found {_show(row)}"
+            f"found {show(row)}"
         )
     return [_number(where, f"number {at}", value, -LARGEST_PX, LARGEST_PX) for at, value in enumerate(row, start=1)]
 
 
 def _number(where: str, name: str, value: Any, low: float, high: float) -> float:
     if type(value) not in (int, float) or not low <= value <= high:
-        raise InputError(f"{where}: expected {name} from {low:g} to {high:g}, found {_show(value)}")
+        raise InputError(f"{where}: expected {name} from {low:g} to {high:g}, found {show(value)}")
     return float(value)
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text}" if len(text) <= 60 else f"{type(value).__name__} {text[:57]}..."

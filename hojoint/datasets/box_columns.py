@@ -12,18 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hojoint.datasets import video_boxes
 from hojoint.errors import InputError
 
 ROLES = {
     "video": ("video", "video_id", "videoid", "video_name"),
     "frame": ("frame", "frame_id", "frame_idx", "frame_index"),
     "time": ("time", "time_s", "timestamp", "timestamp_s", "timestamp_sec", "seconds"),
-    "side": ("side", "hand_side", "handedness"),
+    "side": ("side", "hand_side"),
     "track": ("track", "track_id"),
     "category": ("category", "class", "label", "standard_category"),
     "object": ("object", "is_object"),
 }
 """What a column is used for: its names, in lower case, with '_' for blanks."""
+MIRRORED = "handedness"  # no name of a side: whether it is the picture's or a mirrored one's differs
 CORNERS = (
     ("x1", "y1", "x2", "y2"),
     ("xmin", "ymin", "xmax", "ymax"),
@@ -53,6 +55,12 @@ def roles_of(where: str, columns: Sequence[str]) -> dict[str, str]:
             raise InputError(f"{where}: two columns say the {role}: {', '.join(mine)}; remove one")
         if mine:
             roles[role] = mine[0]
+    if MIRRORED in plain and "side" not in roles:
+        raise InputError(
+            f"{where}: the column {columns[plain.index(MIRRORED)]!r} does not tell in which picture a hand is right or "
+            "left: MediaPipe's legacy solution writes that of the mirrored picture. Swap right and left if it wrote "
+            "them, then call the column side; or leave it out"
+        )
     corners = next((names for names in CORNERS if set(names) <= set(plain)), None)
     if corners is None and any(sizes <= set(plain) for sizes in SIZES):
         raise InputError(
@@ -66,7 +74,7 @@ def roles_of(where: str, columns: Sequence[str]) -> dict[str, str]:
             f"{where}: a table of boxes needs the columns video, frame (counted from 0) or time (s), x1, y1, x2, y2 "
             f"(px); without {' and '.join(missing)}: {found}"
         )
-    return roles | {role: columns[plain.index(name)] for role, name in zip(CORNERS[0], corners, strict=True)}
+    return roles | {role: columns[plain.index(name)] for role, name in zip(video_boxes.CORNERS, corners, strict=True)}
 
 
 def texts(column: pa.ChunkedArray | pa.Array) -> list[str | None]:

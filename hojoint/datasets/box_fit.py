@@ -7,7 +7,8 @@ the worst has no box more than half outside and a video 1.44 times as long as it
 boxes of four and more lie outside.
 
 A list that leaves out the frames without a hand (a table, as a rule) does not tell how long its video was, so its rate
-cannot be checked. Boxes made for smaller pictures are found only where they reach the border on two sides.
+cannot be checked; only that it ends with the video, or one frame behind it, as a list does that counts from 1.
+Boxes made for smaller pictures are found only where they reach the border on two sides.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from hojoint.records import Clip, Footage
 
-RELATIVE = 2.0  # px; see box_checks
+RELATIVE = 2.0  # no list of boxes in px stays below it; one in 0..1 does, even where boxes cross the border
 HALF_OUTSIDE = 0.2  # share of boxes that may lie more than half outside
 AREA_OUTSIDE = 0.25  # share of all boxes' area that may lie outside: a detector's boxes may reach over the border
 BORDER_REACH = 1.05  # boxes that end at one line beyond this share of the picture were clipped to another one
@@ -27,16 +28,22 @@ SMALLER = (1 / 2, 1 / 3, 1 / 4, 2 / 3, 3 / 4, 2 / 9)  # pictures that boxes may 
 LIST_FPS = 12.0  # of Something-Else
 RATES = (12.0, 24.0, 25.0, 30.0, 15.0, 10.0, 6.0, 5.0, 20.0, 50.0, 60.0, 8.0, 4.0, 3.0, 2.0, 1.0)
 LONGEST_RATIO = 1.6  # pictures per entry of a list that only ends early
+LONGEST_SHARE = 3.0  # the same at 12 pictures per second; as far as a long video is counted (collecting.COUNT_FACTOR)
+SHORTEST_VIDEO = 20  # pictures; whether a rate explains a longer list is chance where a video has fewer
 SHORTEST_LIST = 5  # frames; shorter ones tell nothing
+EVERY_NTH = "if it lists every n-th picture, write the pictures' numbers, or a column time"
 
 
-def misfit(clips: Sequence[Clip], size: tuple[int, int], footage: Footage | None) -> tuple[str, str] | None:
+def misfit(
+    clips: Sequence[Clip], size: tuple[int, int], footage: Footage | None, counted: int = 0
+) -> tuple[str, str] | None:  # fmt: skip
     """Class and message of the quarantine row for a video whose boxes are not of its pictures; None where they fit.
 
     Args:
         clips: all clips of the video, as listed (not cut to the decoded frames).
-        size: width and height of the decoded pictures, px, as displayed.
-        footage: what is known of the file; without its number of pictures the rate is not checked.
+        size: width and height of the decoded pictures, px, as displayed; (0, 0) where none was decoded.
+        footage: what is known of the file.
+        counted: the video has at least so many pictures (``Decoded.counted``); used where ``footage`` does not know.
     """
     hands = np.concatenate([clip.hand_boxes for clip in clips]) if clips else np.zeros((0, 4))
     objects = np.concatenate([clip.object_boxes for clip in clips]) if clips else np.zeros((0, 4))
@@ -44,17 +51,16 @@ def misfit(clips: Sequence[Clip], size: tuple[int, int], footage: Footage | None
     if not len(boxes):
         return None
     if np.abs(boxes).max() < RELATIVE:
+        by = f"x by {size[0]} and y by {size[1]}" if all(size) else "x by its width and y by its height"
         return "boxes_relative", (
             f"all {len(boxes)} boxes lie between {boxes.min():.3g} and {boxes.max():.3g}: they seem to be relative to "
-            f"the picture; multiply x by {size[0]} and y by {size[1]}"
+            f"the picture; multiply {by}"
         )
+    fault = None if footage is None else _length(clips, footage, counted)
+    if fault is not None or not all(size):
+        return fault
     outside = _outside(boxes, size)
-    if outside is not None:
-        return "boxes_outside", outside
-    if footage is None or not footage.pictures:
-        return None
-    rate = _rate(clips[0], footage.pictures, footage.fps)
-    return None if rate is None else ("boxes_rate", rate)
+    return None if outside is None else ("boxes_outside", outside)
 
 
 def _outside(boxes: np.ndarray, size: tuple[int, int]) -> str | None:
@@ -96,25 +102,80 @@ def _area(boxes: np.ndarray) -> np.ndarray:
     return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
 
 
-def _rate(clip: Clip, pictures: int, fps: float | None) -> str | None:
-    """What is wrong with the length of the list; None where nothing is."""
-    if clip.times_s is not None:
-        return _beyond_the_end(float(clip.times_s.max()), pictures, fps)
-    listed = clip.annotated_frames
-    if not clip.every_frame_listed or listed < SHORTEST_LIST or not _another_rate(listed, pictures, fps):
+def _length(clips: Sequence[Clip], footage: Footage, counted: int) -> tuple[str, str] | None:
+    """Class and message where the list counts other pictures than the video has; None where it does not."""
+    pictures, fps = footage.pictures, footage.fps
+    times = [float(clip.times_s.max()) for clip in clips if clip.times_s is not None and len(clip.times_s)]
+    if times:
+        late = _beyond_the_end(max(times), pictures, fps) if pictures else None
+        return None if late is None else ("boxes_rate", late)
+    listed = max(clip.annotated_frames for clip in clips)
+    complete = all(clip.every_frame_listed for clip in clips)
+    if complete and listed >= SHORTEST_LIST:
+        rate = _rate(listed, pictures, fps) if pictures else _rate_of_more(listed, counted, fps)
+        if rate is not None:
+            return "boxes_rate", rate
+    if not pictures:
+        return None
+    if not complete and _counts_from_one(clips, pictures):
+        return "boxes_rate", (
+            f"the boxes seem to count from 1: the last is in frame {pictures}, and the last of {pictures} pictures is "
+            f"frame {pictures - 1}, as frames count from 0. Subtract 1 from the numbers of the frames"
+        )
+    if pictures < listed - 1:  # real lists hold one entry more than their video has pictures; two are missing pictures
+        return "truncated", (
+            f"expected {listed} annotated frames, found {pictures} pictures. Copy the video again if it was cut; if "
+            "the list was made at another rate, set videos.boxes_fps to it"
+        )
+    return None
+
+
+def _counts_from_one(clips: Sequence[Clip], pictures: int) -> bool:
+    """Whether the last frame is the one after the end, and none is frame 0."""
+    return (
+        max(int(clip.frames.max()) for clip in clips) == pictures and min(int(clip.frames.min()) for clip in clips) >= 1
+    )
+
+
+def _rate(listed: int, pictures: int, fps: float | None) -> str | None:
+    """What is wrong with the length of a list of all frames; None where nothing is."""
+    if not _another_rate(listed, pictures, fps):
         return None
     video = f"{pictures} pictures" + (f" at {fps:.4g} per second" if fps is not None else "")
     text = f"the list has {listed} frames, the video {video}, {pictures / listed:.2f} times as many"
     if fps is None:
-        return f"{text}. Set videos.boxes_fps to the frames per second that the list was made for"
+        return f"{text}. Set videos.boxes_fps to the frames per second that the list was made for; {EVERY_NTH}"
     rate = _nearest_rate(fps * listed / pictures)
     covering = f"if it covers the video, for {rate:g}"
     if rate < LIST_FPS <= rate * LONGEST_RATIO:
         covering, rate = f"as Something-Else's, for {LIST_FPS:g}; {covering}", LIST_FPS
+    text = f"{text}: the list seems to be made for other frames per second ({covering}). Set videos.boxes_fps={rate:g}"
+    if pictures < listed:
+        return f"{text}; if the video was cut, copy it again"
+    return f"{text}; {_own(fps)}; {EVERY_NTH}"
+
+
+def _rate_of_more(listed: int, counted: int, fps: float | None) -> str | None:
+    """As ``_rate``, where the video has ``counted`` pictures or more."""
+    least = LONGEST_SHARE if _is_list_fps(fps) else LONGEST_RATIO
+    if counted < least * listed:
+        return None
+    text = f"the list has {listed} frames, the video at least {counted} pictures"
+    if fps is None:
+        return f"{text}. Set videos.boxes_fps to the frames per second that the list was made for; {EVERY_NTH}"
     return (
-        f"{text}: the list seems to be made for other frames per second ({covering}). Set videos.boxes_fps={rate:g}; "
-        f"if the list counts the video's own pictures and ends early, set videos.boxes_fps={fps:.6g}"
+        f"{text} at {fps:.4g} per second: the list seems to be made for other frames per second (at most "
+        f"{fps * listed / counted:.3g} if it covers the video, {LIST_FPS:g} if it is Something-Else's). Set "
+        f"videos.boxes_fps to them; {_own(fps)}; {EVERY_NTH}"
     )
+
+
+def _own(fps: float) -> str:
+    return f"if the list counts the video's own pictures and ends early, set videos.boxes_fps={fps:.6g}"
+
+
+def _is_list_fps(fps: float | None) -> bool:
+    return fps is not None and abs(fps - LIST_FPS) < 0.05 * LIST_FPS
 
 
 def _another_rate(listed: int, pictures: int, fps: float | None) -> bool:
@@ -123,10 +184,12 @@ def _another_rate(listed: int, pictures: int, fps: float | None) -> bool:
     if abs(pictures - listed) <= 1:
         return False  # real lists are one frame longer or shorter
     if ratio < 1:
-        return fps is not None and ratio <= 0.9 and _explains(fps * listed / pictures, fps, 0.5 / pictures)
-    if fps is not None and abs(fps - LIST_FPS) < 0.05 * LIST_FPS:
-        # The rate of the real videos, whose lists may end early by any share: only an even multiple is no chance.
-        return round(ratio) >= 2 and abs(pictures - round(ratio) * listed) <= round(ratio)
+        if fps is None or ratio > 0.9 or pictures < SHORTEST_VIDEO:
+            return False
+        return _explains(fps * listed / pictures, fps, 0.5 / pictures)
+    if _is_list_fps(fps):
+        # The rate of the real videos, whose lists may end early: below three times only an even multiple is no chance.
+        return ratio >= LONGEST_SHARE or (round(ratio) >= 2 and abs(pictures - round(ratio) * listed) <= round(ratio))
     if ratio >= LONGEST_RATIO:
         return True
     return fps is not None and ratio > 1.1 and abs(listed * fps / LIST_FPS - pictures) <= 2
@@ -148,6 +211,6 @@ def _beyond_the_end(last_s: float, pictures: int, fps: float | None) -> str | No
     if not fps or last_s <= 1.1 * pictures / fps + 0.5:
         return None
     return (
-        f"the boxes reach to second {last_s:.2f}, the video ends at {pictures / fps:.2f}; give times in seconds, and "
-        "set videos.boxes_fps to the frames per second that the list was made for"
+        f"the boxes reach to second {last_s:.2f}, the video ends at {pictures / fps:.2f}; give times in seconds from "
+        "the first picture on; if videos.boxes_fps is set, correct it to the rate that the list was made for"
     )

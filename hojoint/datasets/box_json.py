@@ -20,6 +20,7 @@ import numpy as np
 from hojoint import ids
 from hojoint.datasets import hand_names
 from hojoint.datasets.video_boxes import (
+    CORNERS,
     HAND,
     LARGEST_PX,
     LATEST_FRAME,
@@ -34,7 +35,6 @@ from hojoint.errors import InputError
 CHUNK = 1 << 22  # characters read at a time
 LONGEST_ENTRY = 1 << 26  # characters of one video; a real one has about 30 thousand
 COCO = ("info", "licenses", "images", "annotations", "categories")
-CORNERS = ("x1", "y1", "x2", "y2")
 
 
 def iterate(path: Path) -> Iterator[tuple[VideoBoxes, int]]:
@@ -72,7 +72,7 @@ def _stream_entries(path: Path, stream: _Stream) -> Iterator[tuple[str, Any, int
     while more:
         key = stream.value("a video id")
         if not isinstance(key, str):
-            raise InputError(f"{path}: expected a video id in quotes, found {_show(key)}")
+            raise InputError(f"{path}: expected a video id in quotes, found {show(key)}")
         stream.expect(":", f"':' after the video id {key!r}")
         yield key, stream.value(f"the frames of video {key}"), stream.read
         more = stream.peek() != "}"
@@ -144,7 +144,7 @@ class _Stream:
 def _video(path: Path, video_id: str, frames: Any) -> VideoBoxes:
     if not isinstance(frames, list):
         hint = "; COCO's JSON is not read: write its boxes as a table" if video_id in COCO else ""
-        raise InputError(f"{path}: video {video_id}: expected a list of frames, found {_show(frames)}{hint}")
+        raise InputError(f"{path}: video {video_id}: expected a list of frames, found {show(frames)}{hint}")
     rows: list[tuple[Any, ...]] = []
     names: dict[str, int] = {}
     numbers: set[int] = set()
@@ -171,40 +171,41 @@ def _video(path: Path, video_id: str, frames: Any) -> VideoBoxes:
 def _frame_number(where: str, index: int, frame: Any) -> int:
     """0-based: the number in ``name`` (which counts from 1) less one, or the position in the list without one."""
     if not isinstance(frame, dict):
-        raise InputError(f"{where}: expected an object with 'labels', found {_show(frame)}")
+        raise InputError(f"{where}: expected an object with 'labels', found {show(frame)}")
     name = frame.get("name")
     if name is None:
         return index
     match = re.search(r"(\d{1,9})\.\w+$", name) if isinstance(name, str) else None
     if match is None or not 1 <= int(match[1]) <= LATEST_FRAME:
-        raise InputError(f"{where}: expected a name like '4/0021.jpg' that counts from 0001, found {_show(name)}")
+        raise InputError(f"{where}: expected a name like '4/0021.jpg' that counts from 0001, found {show(name)}")
     return int(match[1]) - 1
 
 
 def _labels(where: str, frame: dict[str, Any]) -> Iterator[tuple[str, tuple[float, ...]]]:
     labels = frame.get("labels")
     if not isinstance(labels, list):
-        raise InputError(f"{where}: expected a list 'labels' (it may be empty), found {_show(labels)}")
+        raise InputError(f"{where}: expected a list 'labels' (it may be empty), found {show(labels)}")
     for label in labels:
         category = label.get("standard_category") if isinstance(label, dict) else None
         if not isinstance(category, str):
             raise InputError(
                 f"{where}: expected a label with 'standard_category' (\"hand\", \"0000\", ...) and 'box2d', "
-                f"found {_show(label)}"
+                f"found {show(label)}"
             )
         box = label.get("box2d")
         if not isinstance(box, dict):
-            raise InputError(f"{where}: expected 'box2d' of {category!r} as an object, found {_show(box)}")
+            raise InputError(f"{where}: expected 'box2d' of {category!r} as an object, found {show(box)}")
         yield category, tuple(_coordinate(where, category, corner, box.get(corner)) for corner in CORNERS)
 
 
 def _coordinate(where: str, category: str, corner: str, value: Any) -> float:
     # bool is an int to Python, and JSON text may hold NaN, Infinity and numbers beyond float32
     if type(value) not in (int, float) or abs(value) > LARGEST_PX or not math.isfinite(value):
-        raise InputError(f"{where}: expected {corner} of {category!r} as pixels, found {_show(value)}")
+        raise InputError(f"{where}: expected {corner} of {category!r} as pixels, found {show(value)}")
     return float(value)
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """Type and start of a value, for a message."""
     text = repr(value)
     return f"{type(value).__name__} {text}" if len(text) <= 60 else f"{type(value).__name__} {text[:57]}..."

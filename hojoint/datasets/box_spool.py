@@ -28,8 +28,10 @@ class Spool:
         self._where = where
         self._file: IO[Any] = tempfile.TemporaryFile(prefix="hojoint-boxes-")  # noqa: SIM115  closed by __exit__
         self._videos: dict[str, int] = {}
+        self._written: dict[str, str] = {}  # id to how the file writes it, where that is another way
         self._names: dict[str, int] = {}
         self._chunks: list[np.ndarray] = []  # the video of each row, as the rows were added
+        self.tells_length = False  # each video has a row for its last picture, as the tables of jobs.detect have
 
     def __enter__(self) -> Spool:
         return self
@@ -37,11 +39,26 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def video(self, video_id: str) -> int:
-        """Number of a video, for ``ROW``; raises InputError where the id cannot be one."""
+    def video(self, video_id: str, written: str) -> int:
+        """Number of a video, for ``ROW``.
+
+        Args:
+            video_id: of the video.
+            written: how the file writes it, such as with a folder or a suffix.
+
+        Raises:
+            InputError: the id cannot be one, or two ways to write it seem to be two videos.
+        """
         known = self._videos.get(video_id)
         if known is None:
             known = self._videos[ids.checked(video_id, self._where)] = len(self._videos)
+            if written != video_id:
+                self._written[video_id] = written
+        elif (first := self._written.get(video_id, video_id)) != written:
+            raise InputError(
+                f"{self._where}: {first!r} and {written!r} would both be the video {video_id!r}, as ids have no folder "
+                "and no suffix; write one video in one way, and give two videos two names"
+            )
         return known
 
     def name(self, category: str) -> int:
@@ -65,7 +82,7 @@ class Spool:
             block = self._block(first, last)
             ends = np.cumsum(counts[first:last]).tolist()
             for video_id, start, end in zip(ids_[first:last], [0, *ends], ends, strict=False):
-                yield _video(video_id, block[start:end], names)
+                yield _video(video_id, block[start:end], names, self.tells_length)
             first = last
 
     def _codes(self) -> np.ndarray:
@@ -101,8 +118,8 @@ class Spool:
             )
 
 
-def _video(video_id: str, rows: np.ndarray, names: Sequence[str]) -> VideoBoxes:
-    """The record of one video; its list is complete only where it says which frames have no box."""
+def _video(video_id: str, rows: np.ndarray, names: Sequence[str], tells_length: bool) -> VideoBoxes:
+    """The record of one video; its list is complete only where it says which frames have no box, or how many it has."""
     timed = ~np.isnan(rows["time_s"])
     counts_by_time = bool(timed.any())
     if counts_by_time:
@@ -110,7 +127,8 @@ def _video(video_id: str, rows: np.ndarray, names: Sequence[str]) -> VideoBoxes:
     looked_at = rows["frame"] != WITHOUT_FRAME
     annotated = int(rows["frame"].max(initial=-1)) + 1
     tells_empty = bool(((rows["name"] == NOTHING) & looked_at).any())
-    complete = tells_empty and not counts_by_time and len(np.unique(rows["frame"][looked_at])) == annotated
+    all_there = tells_empty and len(np.unique(rows["frame"][looked_at])) == annotated
+    complete = not counts_by_time and (all_there or (tells_length and annotated > 0))
     return gathered(
         video_id, rows, names, annotated_frames=0 if counts_by_time else annotated, every_frame_listed=complete
     )

@@ -21,7 +21,17 @@ import pyarrow.parquet as pq
 from hojoint.datasets import box_columns, hand_names
 from hojoint.datasets.box_columns import Column
 from hojoint.datasets.box_spool import WITHOUT_FRAME, Spool
-from hojoint.datasets.video_boxes import HAND, LARGEST_PX, LATEST_FRAME, NO_TRACK, NOTHING, ROW, UNKNOWN, VideoBoxes
+from hojoint.datasets.video_boxes import (
+    CORNERS,
+    HAND,
+    LARGEST_PX,
+    LATEST_FRAME,
+    NO_TRACK,
+    NOTHING,
+    ROW,
+    UNKNOWN,
+    VideoBoxes,
+)
 from hojoint.errors import InputError
 
 VERSION_KEY = b"hojoint.boxes"
@@ -31,7 +41,7 @@ BOXES_SCHEMA = pa.schema(
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("frame", pa.int32()),  # 0-based; null in the one row of a video that was looked at and shows no hand
         pa.field("time_s", pa.float64()),  # of the picture, the first of the video at 0; null where it is not known
-        *(pa.field(corner, pa.float32()) for corner in ("x1", "y1", "x2", "y2")),  # px; null in a row without a box
+        *(pa.field(corner, pa.float32()) for corner in CORNERS),  # px; null in a row without a box
         pa.field("side", pa.string()),  # 'right' or 'left'
         pa.field("score", pa.float32()),
         pa.field("track", pa.int32()),  # rows of one number are one hand
@@ -40,7 +50,7 @@ BOXES_SCHEMA = pa.schema(
     metadata={VERSION_KEY: str(VERSION).encode()},
 )
 """What jobs.detect writes. A row with a frame and null corners says that the frame was looked at and shows no hand;
-where a video has a row for each of its pictures, their number can be checked against the video that is labelled."""
+the last picture of a video always has a row, so that the list is checked against the video that is labelled."""
 BLOCK = 1 << 22  # bytes of CSV, or about 64 thousand rows of Parquet, at a time
 SEPARATORS = ",;\t|"
 VIDEO_SUFFIXES = (".webm", ".mp4", ".mov", ".mkv", ".m4v", ".avi")
@@ -57,7 +67,7 @@ def iterate(path: Path, progress: Callable[[int], None]) -> Iterator[VideoBoxes]
     """
     with Spool(str(path)) as spool:
         row = 0
-        for batch, roles, read in _batches(path):
+        for batch, roles, read in _batches(path, spool):
             columns = {role: Column(str(path), name, batch.column(name), row) for role, name in roles.items()}
             spool.add(_rows(columns, batch.num_rows, spool))
             row += batch.num_rows
@@ -68,25 +78,26 @@ def iterate(path: Path, progress: Callable[[int], None]) -> Iterator[VideoBoxes]
 _Batches = Iterator[tuple[pa.RecordBatch, dict[str, str], int]]
 
 
-def _batches(path: Path) -> _Batches:
+def _batches(path: Path, spool: Spool) -> _Batches:
     """Batches, the columns that have a role (role to name), and the bytes read so far."""
     with path.open("rb") as file:
         parquet = file.read(4) == b"PAR1"
     try:
-        yield from (_parquet if parquet else _csv)(path)
+        yield from _parquet(path, spool) if parquet else _csv(path)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeError) as error:
         raise InputError(
             f"{path} cannot be read as a {'Parquet' if parquet else 'CSV'} table: {error!s:.300}"
         ) from None
 
 
-def _parquet(path: Path) -> _Batches:
+def _parquet(path: Path, spool: Spool) -> _Batches:
     with pq.ParquetFile(path) as table:
         version = (table.schema_arrow.metadata or {}).get(VERSION_KEY)
         if version is not None and version != str(VERSION).encode():
             raise InputError(
                 f"{path} is version {version.decode()} of the table of boxes; this program reads {VERSION}"
             )
+        spool.tells_length = version is not None
         roles = box_columns.roles_of(str(path), table.schema_arrow.names)
         names, size, rows = list(dict.fromkeys(roles.values())), path.stat().st_size, 0
         for batch in table.iter_batches(batch_size=1 << 16, columns=names):
@@ -139,12 +150,12 @@ def _rows(columns: dict[str, Column], length: int, spool: Spool) -> np.ndarray:
     rows = np.zeros(length, ROW)
     rows["video"] = _videos(columns["video"], spool)
     corners = f"pixels from {-LARGEST_PX:.0f} to {LARGEST_PX:.0f}"
-    box = np.stack([columns[name].numbers(corners, -LARGEST_PX, LARGEST_PX) for name in ("x1", "y1", "x2", "y2")], 1)
+    box = np.stack([columns[name].numbers(corners, -LARGEST_PX, LARGEST_PX) for name in CORNERS], 1)
     empty = np.isnan(box).all(axis=1)
     half = np.isnan(box).any(axis=1) & ~empty
     if half.any():
         row = int(half.argmax())
-        lost = ("x1", "y1", "x2", "y2")[int(np.isnan(box[row]).argmax())]
+        lost = CORNERS[int(np.isnan(box[row]).argmax())]
         raise columns[lost].fail(row, "a number, as another corner of the row is given")
     rows["box"] = box
     rows["frame"], rows["time_s"] = _when(columns, empty)
@@ -163,12 +174,12 @@ def _videos(column: Column, spool: Spool) -> np.ndarray:
     index, words = column.distinct()
     if None in words:
         raise column.fail(int((index == words.index(None)).argmax()), "the video's id")
-    plain = [word[: -len(suffix)] if (suffix := _suffix(word)) else word for word in words if word is not None]
-    return np.array([spool.video(word) for word in plain], np.int32)[index] if plain else np.zeros(0, np.int32)
+    codes = [spool.video(word.removesuffix(_suffix(word)), word) for word in words if word is not None]
+    return _taken(codes, index, np.int32)
 
 
 def _suffix(word: str) -> str:
-    return next((suffix for suffix in VIDEO_SUFFIXES if word.lower().endswith(suffix)), "")
+    return next((word[-len(suffix) :] for suffix in VIDEO_SUFFIXES if word.lower().endswith(suffix)), "")
 
 
 def _when(columns: dict[str, Column], empty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

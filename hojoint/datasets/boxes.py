@@ -82,7 +82,7 @@ def _parts(path: Path) -> list[Path]:
         raise InputError(f"no boxes at {path}; set videos.boxes to {WANTED}")
     named = sorted(path.glob(PARTS))
     parts = named or sorted(part for part in path.iterdir() if part.name.lower().endswith(SUFFIXES) and part.is_file())
-    kinds = sorted({part.suffix for part in parts})
+    kinds = sorted({_kind(part) for part in parts})
     if not parts:
         names = ", ".join(sorted(os.listdir(path))[:3]) or "nothing"
         raise InputError(
@@ -95,6 +95,11 @@ def _parts(path: Path) -> list[Path]:
             "videos.boxes to one file, or to a folder of one kind"
         )
     return parts
+
+
+def _kind(path: Path) -> str:
+    """The suffix without what makes no difference."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def _videos(path: Path, moved: Callable[[int], None]) -> Iterator[VideoBoxes]:

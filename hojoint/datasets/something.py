@@ -3,8 +3,9 @@
 A clip is one hand through one video. Where the annotation has tracks they are used. Other boxes are joined from frame
 to frame: to the track whose last box they overlap most, else to the nearest one whose centre lies within one box side,
 one of the same side first where sides are known; a hand box that fits no track begins a new one. A track ends when the
-hand is away for more than ``LONGEST_GAP`` frames (it may come back as the other hand); gaps up to that length stay in
-the clip. The side of a clip is the one that most of its boxes have.
+hand is away for more than ``LONGEST_GAP`` frames (it may come back as the other hand), or ``LONGEST_GAP_S`` where times
+are known, but never within ``SPARSE`` steps of the list; gaps up to that length stay in the clip. The side of a clip is
+the one that most of its boxes have.
 
 The object of a clip is the one whose box lies most inside the hand's box, summed over the clip, and stays the same
 for the complete clip: a constant choice keeps the crop steady. Objects that never meet the hand's box do not count.
@@ -16,80 +17,20 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from hojoint.datasets.boxes import read_boxes
 from hojoint.datasets.video_boxes import LEFT, NO_TRACK, RIGHT, VideoBoxes
 from hojoint.errors import InputError
 from hojoint.records import Clip
 
-__all__ = ["Selection", "VideoBoxes", "clips", "clips_of", "find_videos", "read_boxes", "side_conflicts", "tracks_of"]
-
 LONGEST_GAP = 12  # frames without the hand, one second at 12 fps
-LONGEST_GAP_S = 1.0  # the same where boxes have times
-SUFFIXES = (".mp4", ".webm")  # where both exist the later one is taken
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What made no clip."""
-
-    videos_without_boxes: int
-    short_tracks: int  # hands seen in fewer frames than a clip needs
-    short_frames: int  # hand boxes in them
-    warnings: tuple[str, ...]  # sentences for the user; empty when everything matches
-
-
-def clips(
-    root: str | Path,
-    boxes: Mapping[str, VideoBoxes],
-    *,
-    limit: int | None = None,
-    min_frames: int = 2,
-    boxes_fps: float | None = None,
-) -> tuple[list[Clip], Selection]:  # fmt: skip
-    """Match videos with boxes and follow each hand; clips are sorted by id.
-
-    Args:
-        root: folder with ``<id>.webm`` or ``<id>.mp4``.
-        boxes: from ``read_boxes``.
-        limit: take only this many videos with boxes, the first ones by id.
-        min_frames: a hand seen in fewer frames makes no clip.
-        boxes_fps: see ``tracks_of``.
-
-    Returns:
-        The clips, boxes (T, 4) xyxy px as annotated, and the counts and warnings.
-
-    Raises:
-        InputError: the folder is missing or empty, or no video has boxes.
-    """
-    videos = find_videos(root)
-    if not videos.keys() & boxes.keys():
-        raise InputError(
-            f"none of the {len(videos)} videos in {root} ({_some(videos)}) has boxes among the {len(boxes)} annotated "
-            f"ones ({_some(boxes)}); videos.root must hold <id>.webm or .mp4 with the ids of videos.boxes"
-        )
-    taken = [video_id for video_id in sorted(boxes)[:limit] if video_id in videos]
-    chosen: list[Clip] = []
-    short_tracks = short_frames = 0
-    for video_id in taken:
-        clips, tracks, frames = tracks_of(videos[video_id], boxes[video_id], min_frames=min_frames, boxes_fps=boxes_fps)
-        chosen += clips
-        short_tracks, short_frames = short_tracks + tracks, short_frames + frames
-    boxes_alone, videos_alone = boxes.keys() - videos.keys(), videos.keys() - boxes.keys()
-    selection = Selection(
-        videos_without_boxes=len(videos_alone),
-        short_tracks=short_tracks,
-        short_frames=short_frames,
-        warnings=_warnings(root, sorted(boxes_alone), sorted(videos_alone), (short_tracks, short_frames), min_frames),
-    )
-    return sorted(chosen, key=lambda clip: clip.clip_id), selection
+LONGEST_GAP_S = 1.0  # the same where boxes have times, or videos.boxes_fps tells them
+SPARSE = 1.5  # a list of every n-th picture: so many of its steps may pass without the hand
+STEPS = 3  # fewer steps do not tell such a list
 
 
 def clips_of(
@@ -113,7 +54,7 @@ def tracks_of(
     Returns:
         Clips, the number of hands seen in too few frames, and the number of boxes in them.
     """
-    tracks = _tracks(boxes)
+    tracks = _tracks(boxes, boxes_fps)
     clips = [
         _clip(str(uri), boxes, hand, rows, boxes_fps) for hand, rows in enumerate(tracks) if len(rows) >= min_frames
     ]
@@ -121,57 +62,40 @@ def tracks_of(
     return clips, len(short), sum(short)
 
 
-def find_videos(root: str | Path) -> dict[str, str]:
-    """Video id to path, from one listing of the folder (no system call for each of 200 thousand files).
-
-    Raises:
-        InputError: the folder cannot be listed or holds no video.
-    """
-    paths: dict[str, str] = {}
-    try:
-        with os.scandir(root) as entries:
-            names = [entry.name for entry in entries if entry.name.endswith(SUFFIXES) and not entry.is_dir()]
-    except OSError as error:
-        raise InputError(
-            f"cannot list the videos in {root}: {error.strerror}; set videos.root to their folder"
-        ) from None
-    for name in sorted(names):
-        stem, suffix = os.path.splitext(name)
-        if stem not in paths or suffix == SUFFIXES[-1]:
-            paths[stem] = os.path.join(root, name)
-    if not paths:
-        inner = [entry.name for entry in os.scandir(root) if entry.is_dir()]
-        hint = f"; it has folders: {_some(inner)}" if inner else ""
-        raise InputError(f"videos.root must hold <id>.webm or <id>.mp4, found none in {root}{hint}")
-    return paths
-
-
 def side_conflicts(boxes: VideoBoxes) -> tuple[int, int]:
     """Tracks whose boxes are of both sides, and the boxes in them that are of the rarer one."""
-    rarer = [int(np.bincount(boxes.hand_sides[rows], minlength=3)[1:].min()) for rows in _tracks(boxes)]
+    rarer = [int(np.bincount(boxes.hand_sides[rows], minlength=3)[1:].min()) for rows in _tracks(boxes, None)]
     return sum(count > 0 for count in rarer), sum(rarer)
 
 
-def _tracks(boxes: VideoBoxes) -> list[list[int]]:
+def _tracks(boxes: VideoBoxes, boxes_fps: float | None) -> list[list[int]]:
     """Rows of ``hand_boxes`` that are one hand, in the order in which the hands appear."""
     given: dict[int, list[int]] = {}
     for row in np.flatnonzero(boxes.hand_tracks != NO_TRACK).tolist():
         given.setdefault(int(boxes.hand_tracks[row]), []).append(row)
     loose = np.flatnonzero(boxes.hand_tracks == NO_TRACK).tolist()
-    tracks = [part for rows in given.values() for part in _without_gaps(boxes, rows)]
-    return sorted([*tracks, *_joined_tracks(boxes, loose)], key=lambda rows: rows[0])
+    clock, longest = _away(boxes, boxes_fps)
+    tracks = [part for rows in given.values() for part in _without_gaps(rows, clock, longest)]
+    return sorted([*tracks, *_joined_tracks(boxes, loose, clock, longest)], key=lambda rows: rows[0])
 
 
-def _away(boxes: VideoBoxes) -> tuple[list[float], float]:
+def _away(boxes: VideoBoxes, boxes_fps: float | None) -> tuple[list[float], float]:
     """Clock of each hand box, and by how much it may move within a track."""
+    in_s = LONGEST_GAP_S * (1 + 1 / LONGEST_GAP) + 1e-6
     if boxes.hand_times_s is not None:
-        return boxes.hand_times_s.tolist(), LONGEST_GAP_S * (1 + 1 / LONGEST_GAP) + 1e-6
-    return boxes.hand_frames.tolist(), LONGEST_GAP + 1
+        clock, longest = boxes.hand_times_s, in_s
+    elif boxes_fps is not None:
+        clock, longest = boxes.hand_frames / boxes_fps, max(in_s, SPARSE / boxes_fps)
+    else:
+        clock, longest = boxes.hand_frames, float(LONGEST_GAP + 1)
+    steps = np.diff(np.unique(clock))
+    if len(steps) >= STEPS and not boxes.every_frame_listed:
+        longest = max(longest, SPARSE * float(np.median(steps)))
+    return clock.tolist(), longest
 
 
-def _without_gaps(boxes: VideoBoxes, rows: list[int]) -> list[list[int]]:
+def _without_gaps(rows: list[int], clock: list[float], longest: float) -> list[list[int]]:
     """A given track, cut where the hand is away for too long."""
-    clock, longest = _away(boxes)
     parts = [rows[:1]]
     for before, row in itertools.pairwise(rows):
         if clock[row] - clock[before] > longest:
@@ -180,11 +104,10 @@ def _without_gaps(boxes: VideoBoxes, rows: list[int]) -> list[list[int]]:
     return parts
 
 
-def _joined_tracks(boxes: VideoBoxes, loose: list[int]) -> list[list[int]]:
+def _joined_tracks(boxes: VideoBoxes, loose: list[int], clock: list[float], longest: float) -> list[list[int]]:
     """Tracks of the rows that have none."""
     tracks: list[list[int]] = []
     alive: list[list[int]] = []
-    clock, longest = _away(boxes)
     frames, hand_boxes, sides = boxes.hand_frames.tolist(), boxes.hand_boxes.tolist(), boxes.hand_sides.tolist()
     for _, same_frame in itertools.groupby(loose, key=frames.__getitem__):
         rows = list(same_frame)
@@ -283,21 +206,3 @@ def _area(box: np.ndarray) -> np.ndarray:
 
 def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _area(np.concatenate([np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])], axis=-1))
-
-
-def _warnings(
-    root: str | Path, boxes: list[str], videos: list[str], short: tuple[int, int], min_frames: int
-) -> tuple[str, ...]:  # fmt: skip
-    warnings = []
-    if boxes:
-        warnings.append(f"{len(boxes)} annotated videos have no file in {root}: {_some(boxes)}")
-    if videos:
-        warnings.append(f"{len(videos)} videos in {root} have no boxes and are left out: {_some(videos)}")
-    if short[0]:
-        warnings.append(f"{short[0]} hands seen in fewer than {min_frames} frames ({short[1]} boxes) make no clip")
-    return tuple(warnings)
-
-
-def _some(names: Mapping[str, object] | list[str]) -> str:
-    first = sorted(names)[:3]
-    return ", ".join(first) + (", ..." if len(names) > 3 else "")

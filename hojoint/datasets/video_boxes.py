@@ -14,6 +14,7 @@ import numpy as np
 UNKNOWN, RIGHT, LEFT = 0, 1, 2
 """Codes of ``VideoBoxes.hand_sides``."""
 NO_TRACK = -1
+CORNERS = ("x1", "y1", "x2", "y2")
 HAND, NOTHING = -1, -2
 """Values of ``ROW``'s name that point to no category: the row is a hand; the row has no box."""
 ROW = np.dtype(
@@ -49,9 +50,8 @@ class VideoBoxes:
     hand_times_s: np.ndarray | None = (
         None  # (K,) float64 s, where the list counts by time; frames then number the times
     )
-    object_times_s: np.ndarray | None = None  # (M,) float64 s
-    every_frame_listed: bool = False  # each frame before ``annotated_frames`` has an entry, if only an empty one: the
-    # list then tells how long the video was for the one who made it
+    every_frame_listed: bool = False  # each frame before ``annotated_frames`` has an entry, if only an empty one, or
+    # the last one always has: the list then tells how long the video was for the one who made it
 
 
 def gathered(
@@ -89,6 +89,5 @@ def gathered(
         hand_sides=hands["side"].copy(),
         hand_tracks=hands["track"].copy(),
         hand_times_s=hands["time_s"].copy() if timed else None,
-        object_times_s=objects["time_s"].copy() if timed else None,
         every_frame_listed=every_frame_listed,
     )

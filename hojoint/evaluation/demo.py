@@ -17,7 +17,8 @@ import torch
 
 from hojoint.config import Config
 from hojoint.datasets import something
-from hojoint.datasets.box_checks import Census, misfit
+from hojoint.datasets.box_checks import Census
+from hojoint.datasets.box_fit import misfit
 from hojoint.datasets.boxes import VideoBoxes, iterate_boxes
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
@@ -123,7 +124,7 @@ def decode(path: str, clips: Sequence[Clip], config: Config) -> Decoded:
     if not len(decoded.numbers):
         raise InputError(f"the first box is of frame {first}, and {path} has {decoded.footage.pictures} frames")
     height, width = decoded.rgb.shape[1:3]
-    fault = misfit(clips, (width, height), decoded.footage)
+    fault = misfit(clips, (width, height), decoded.footage, decoded.counted)
     if fault is not None:
         raise InputError(f"the boxes do not belong to demo.video={path}: {fault[0]}: {fault[1]}")
     return decoded

@@ -3,7 +3,7 @@
 A video is read from its first picture on, once; only kept pictures are converted. Picture n is shown from its time
 stamp until the next one's; the first picture is at second 0, the last one lasts as long as it says, or the mean. After
 the last kept picture reading continues without conversion, to count pictures, but not through a long video: at most to
-``COUNT_FACTOR`` times the pictures asked for, never by the clock.
+``COUNT_FACTOR`` times the pictures asked for, never by the clock. What was counted so far is known in any case.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Collected:
     times_s: list[float] | None = field(default_factory=list)  # of the rows; None where the video has no times
     shown_at: list[int] = field(default_factory=list)  # number of the picture shown at each asked time, or ABSENT
     footage: Footage = field(default_factory=lambda: Footage(None, None, None, None))
+    counted: int = 0  # the video has at least so many pictures
 
 
 class Collector:
@@ -89,6 +90,7 @@ class Collector:
         if self._read(reader):
             pictures = self.seen
             self._finish()
+        self.out.counted = self.seen if pictures is None else pictures
         self.out.footage = Footage(
             pictures=pictures,
             fps=self._clock.mean_rate(self.seen),
@@ -122,7 +124,7 @@ class Collector:
         number, self.seen = self.seen, self.seen + 1
         time_s = self._clock.time_of(number, picture)
         if self._waiting and time_s is None:
-            raise VideoError("boxes_rate", "the boxes lie at times, and the video does not tell its pictures' times")
+            raise VideoError("boxes_rate", f"the boxes lie at times, and {self._clock.why}")
         if self._previous is not None and time_s is not None:
             self._resolve(number - 1, *self._previous, until=time_s)
         if self._all or number in self._numbers:
@@ -185,6 +187,7 @@ class _Clock:
     def __init__(self) -> None:
         self.rate: float | None = None
         self.broken = False  # no times, or stamps that run backwards
+        self.why = ""  # it is broken
         self._stamped: bool | None = None
         self._start = 0.0
         self._latest = 0.0
@@ -198,11 +201,13 @@ class _Clock:
             time_s = None if picture.time_s is None else picture.time_s - self._start
         else:
             time_s = number / self.rate if self.rate else None
-        if time_s is None or time_s < self._latest:
-            self.broken = True
         if self.broken:
             return None
-        assert time_s is not None
+        if time_s is None or time_s < self._latest:
+            self.broken = True
+            back = f"the video's time stamps run backwards at picture {number}"
+            self.why = "the video does not tell its pictures' times" if time_s is None else back
+            return None
         self._latest = time_s
         return time_s
 

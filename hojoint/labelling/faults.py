@@ -19,10 +19,10 @@ class Fault:
 CLASSES = {
     "missing": Fault(
         "Boxes are given for the video, and its file does not exist.",
-        "Add the file to videos.root, or set videos.missing=leave_out.",
+        "Add the file to videos.root, then label into another output; or set videos.missing=leave_out.",
     ),
     "truncated": Fault(
-        "The file, or the list of its pictures, ends before what it promises.",
+        "The file, or the list of its pictures, ends before what it or the list of boxes promises.",
         "Copy or download the video again; compare the file's size with the source's.",
     ),
     "damaged": Fault(
@@ -55,15 +55,16 @@ CLASSES = {
     ),
     "too_large": Fault(
         "What is asked for exceeds a limit; the message names the setting.",
-        "Raise the setting that the message names, or make the video smaller.",
+        "Raise the setting that the message names, or make the video smaller; then label into another output.",
     ),
     "timeout": Fault(
         "The video was not decoded within labelling.decode_deadline_s.",
-        "Raise labelling.decode_deadline_s, or cut a long video: reading starts at its first picture.",
+        "Raise labelling.decode_deadline_s, or cut a long video: reading starts at its first picture. Then label into "
+        "another output.",
     ),
     "crashed": Fault(
         "The process that decoded the video died.",
-        "Raise labelling.decode_memory_mb; if it dies again, encode the video again.",
+        "Raise labelling.decode_memory_mb, then label into another output; if it dies again, encode the video again.",
     ),
     "unreachable": Fault(
         "The disk or the object storage did not deliver the file.",
@@ -74,8 +75,9 @@ CLASSES = {
         "Label into another output, and do not replace videos while they are labelled.",
     ),
     "boxes_rate": Fault(
-        "The boxes count another number of pictures than the video has, or lie at times that it does not tell.",
-        "Set videos.boxes_fps to the rate that the boxes were made for, or unset it where the video has no times.",
+        "The boxes count other pictures than the video has, or lie at times that it does not tell or does not reach.",
+        "Follow the message: set, correct or unset videos.boxes_fps, or correct the frame numbers; then label into "
+        "another output.",
     ),
     "boxes_outside": Fault(
         "The boxes lie outside the picture: they belong to another size of the video.",

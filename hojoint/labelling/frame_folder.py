@@ -7,6 +7,7 @@ as viewers show it. Such a video has no rate and no times.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import struct
@@ -69,11 +70,10 @@ def numbered(path: str) -> list[str]:
         raise VideoError(
             "truncated", f"expected pictures from number 0 or 1 on, found {found[numbers[0]]} as the first"
         )
-    missing = sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
+    missing = numbers[-1] - numbers[0] + 1 - len(numbers)
     if missing:
-        raise VideoError(
-            "truncated", f"{len(missing)} pictures between the first and the last are missing: {missing[0]}, ..."
-        )
+        first = next(before + 1 for before, after in itertools.pairwise(numbers) if after > before + 1)
+        raise VideoError("truncated", f"{missing} pictures between the first and the last are missing: {first}, ...")
     return [os.path.join(path, found[number]) for number in numbers]
 
 

@@ -48,6 +48,7 @@ class Decoded:
     times_s: np.ndarray | None  # (T,) float64 s, display times, the video's first picture at 0; None if not known
     shown_at: np.ndarray  # (K,) int32 number of the picture shown at each of the K asked times; -1 where there is none
     footage: Footage
+    counted: int = 0  # the video has at least so many pictures, also where reading stopped before its end
 
 
 def decode(
@@ -67,12 +68,12 @@ def decode(
         times_s: K times in s, the first picture at 0; the pictures shown at these times are added. Without numbers and
             times all pictures are returned.
         limits: what may be asked for; None means the defaults of ``Limits``.
-        annotated_frames: length of the video's box list; the video must hold at least this many, less one.
+        annotated_frames: length of the video's box list: at least this many pictures, less one, are counted if they
+            are there. Whether list and video belong together is judged elsewhere (hojoint.datasets.box_fit).
         decoder: one of ``readers.MODULES``.
 
     Raises:
-        VideoError: no picture decodes, one up to the last asked for is damaged, or there are fewer than the annotation
-            lists.
+        VideoError: no picture decodes, or one up to the last asked for, or of the list, is damaged.
     """
     wanted = Wanted(numbers, times_s, annotated_frames)
     out = _collected(path, wanted, limits or Limits(), decoder)
@@ -82,6 +83,7 @@ def decode(
         times_s=None if out.times_s is None else np.asarray(out.times_s, np.float64),
         shown_at=np.asarray(out.shown_at, np.int32),
         footage=out.footage,
+        counted=out.counted,
     )
 
 
@@ -91,8 +93,6 @@ def _collected(path: str, wanted: Wanted, limits: Limits, decoder: str) -> Colle
             _check_file(path)
         with closing(open_reader(path, decoder)) as reader:
             check_frame(reader.width, reader.height, limits)
-            if reader.count is not None:
-                _check_count(reader.count, wanted)
             out = Collector(wanted, limits).collect(reader)
     except MemoryError:
         message = "decoding it needs more memory than labelling.decode_memory_mb allows"
@@ -101,8 +101,8 @@ def _collected(path: str, wanted: Wanted, limits: Limits, decoder: str) -> Colle
         raise VideoError("missing", "no such file") from None
     except OSError as error:
         raise VideoError("unreachable", f"the file cannot be read: {error.strerror or error}") from None
-    if out.footage.pictures is not None:
-        _check_count(out.footage.pictures, wanted)
+    if not out.counted:
+        raise VideoError("no_pictures", "the picture track is empty")
     return out
 
 
@@ -112,14 +112,6 @@ def _check_file(path: str) -> None:
         raise VideoError("truncated", "the file is shorter than its container says")
     if facts.encrypted:
         raise VideoError("encrypted", "the pictures are encrypted")
-
-
-def _check_count(count: int, wanted: Wanted) -> None:
-    """A list of boxes may hold one entry more than the video has pictures (real ones do); two are missing pictures."""
-    if count == 0:
-        raise VideoError("no_pictures", "the picture track is empty")
-    if count < wanted.annotated_frames - 1:
-        raise VideoError("truncated", f"expected {wanted.annotated_frames} annotated frames, found {count} pictures")
 
 
 # The child process.
@@ -157,7 +149,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 def _header(out: Collected) -> dict[str, Any]:
     shape = (len(out.rows), *(out.rows[0].shape if out.rows else (0, 0, 3)))
     facts = {"numbers": out.numbers, "times_s": out.times_s, "shown_at": out.shown_at}
-    return {"shape": shape, "footage": asdict(out.footage), **facts}
+    return {"shape": shape, "footage": asdict(out.footage), "counted": out.counted, **facts}
 
 
 def answer_of(header: dict[str, Any], pixels: bytes | bytearray) -> Decoded:
@@ -169,6 +161,7 @@ def answer_of(header: dict[str, Any], pixels: bytes | bytearray) -> Decoded:
         times_s=None if times is None else np.asarray(times, np.float64),
         shown_at=np.asarray(header["shown_at"], np.int32),
         footage=Footage(**header["footage"]),
+        counted=header["counted"],
     )
 
 
