@@ -2,7 +2,8 @@
 
 ``predictions/`` holds every frame with every score, so only verdicts change. The pictures of frames that were kept
 before are copied. Those of frames that are kept only now are decoded again from where the run's manifest or
-``videos.root`` has the video, else counted as ``without_image``. The new output has the layout of a labelling run and
+``videos.root`` has the video, else counted as ``without_image``; a video that fails has a row of ``quarantine/`` with
+the stage 'picture'. The new output has the layout of a labelling run and
 is committed and resumed in the same way, unit by unit. Not here: the scores (hojoint.labelling.tables.rescored).
 """
 
@@ -30,7 +31,7 @@ from cluster import session
 from cluster.labelling import commits, listing, pool, sharing, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
-from cluster.labelling.decoding import GuardedDecoder, Request
+from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.session import Need
 from cluster.sources import Entry, FetchLimits, fetched, scratch
@@ -39,9 +40,9 @@ from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.labelling import filters, tables
-from hojoint.labelling.video import Decoded
 
 COPIED_AT_ONCE = 2**20  # bytes
+PICTURE = "picture"  # stage of a video that was labelled and brings no pictures for newly kept frames
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,11 @@ class Refilter:
         verdicts = Counter(predictions["verdict"].to_pylist())
         verdicts.pop(filters.KEPT, None)
         kept = predictions.filter(pyarrow.compute.equal(predictions["verdict"], filters.KEPT))
-        pseudo_labels = self._with_images(unit_id, kept, old["pseudo_labels"])
-        new = {"predictions": predictions, "pseudo_labels": pseudo_labels, "quarantine": old["quarantine"]}
+        failures: list[Failure] = []
+        pseudo_labels = self._with_images(unit_id, kept, old["pseudo_labels"], failures)
+        quarantined = old["quarantine"].filter(pyarrow.compute.not_equal(old["quarantine"]["stage"], PICTURE))
+        quarantine = pa.concat_tables([quarantined, commits.quarantine_table(failures)])
+        new = {"predictions": predictions, "pseudo_labels": pseudo_labels, "quarantine": quarantine}
         labelled = len(set(kept["video_id"].to_pylist()))
         counts = replace(
             before.counts,
@@ -182,6 +186,7 @@ class Refilter:
             kept=len(kept),
             rejected=verdicts,
             without_image=len(kept) - len(pseudo_labels),
+            pictures=Counter(failure.kind for failure in failures),
         )
         attempt = uuid.uuid4().hex[:12]
         return commits.commit(self._store, unit_id, attempt, new, counts=counts, started=started, seconds={})
@@ -202,7 +207,7 @@ class Refilter:
         """A local path of a video of the unit in progress, for a decoding thread."""
         return fetched(uri, self._limits, size=self._found[uri].size, etag=self._found[uri].etag)
 
-    def _with_images(self, unit_id: str, kept: pa.Table, before: pa.Table) -> pa.Table:
+    def _with_images(self, unit_id: str, kept: pa.Table, before: pa.Table, failures: list[Failure]) -> pa.Table:
         """The kept rows with pictures: copied from ``before`` or decoded again; rows without one are left out."""
         row_of = {key: row for row, key in enumerate(_keys(before))}
         rows = np.array([row_of.get(key, -1) for key in _keys(kept)], int)  # in ``before``
@@ -211,14 +216,17 @@ class Refilter:
         old = kept.take(known)
         for name in ("image", "image_box"):
             old = old.append_column(tables.PSEUDO_LABELS_SCHEMA.field(name), pictures[name])
-        new = self._decoded(unit_id, kept.take(np.flatnonzero(rows < 0)))
+        new = self._decoded(unit_id, kept.take(np.flatnonzero(rows < 0)), failures)
         return pa.concat_tables([old.cast(tables.PSEUDO_LABELS_SCHEMA), *new])
 
-    def _decoded(self, unit_id: str, rows: pa.Table) -> list[pa.Table]:
-        """The rows of the videos that can be decoded, with their pictures."""
+    def _decoded(self, unit_id: str, rows: pa.Table, failures: list[Failure]) -> list[pa.Table]:
+        """The rows of the videos that can be decoded, with their pictures; ``failures`` takes the other videos."""
         ids = np.array(rows["video_id"].to_pylist(), dtype=object)
         files = self._files.of([unit_id], set(ids))
         self._found = {entry.uri: entry for entry in files.values()}
+        if self._job.config.videos.root is not None:
+            absent = sorted(set(ids) - files.keys())
+            failures += [Failure(name, PICTURE, "missing", "not under videos.root", attempts=0) for name in absent]
         rows_of = {video_id: rows.take(np.flatnonzero(ids == video_id)) for video_id in sorted(files)}
         requests = (
             Request(video_id, files[video_id].uri, np.unique(tables.array_of(video_rows, "frame")), 0)
@@ -226,7 +234,10 @@ class Refilter:
         )
         parts = []
         for request, answer in self._decoder.decode(requests):
-            if isinstance(answer, Decoded):
+            if isinstance(answer, Failure):
+                self._check(request.path, answer)
+                failures.append(replace(answer, stage=PICTURE))
+            else:
                 video_rows = rows_of[request.video_id]
                 index_of = {int(number): index for index, number in enumerate(answer.numbers)}
                 indices = [index_of.get(int(number), -1) for number in tables.array_of(video_rows, "frame")]
@@ -234,6 +245,18 @@ class Refilter:
                 pixels = [answer.rgb[indices[row]] for row in present]
                 parts.append(tables.with_images(video_rows.take(present), pixels, self._job.images))
         return parts
+
+    def _check(self, uri: str, failure: Failure) -> None:
+        """Raise InputError where the video may be readable later: a commit without its pictures would stay so."""
+        if self._job.config.videos.missing == "leave_out":
+            return
+        remedy = (
+            "The same command then resumes; with videos.missing=leave_out the frames of such videos are counted and "
+            "have no pictures"
+        )
+        if failure.kind == "unreachable":
+            raise InputError(f"{uri} cannot be read: {failure.message}. Check rights, network and mounts. {remedy}")
+        sharing.check_video(uri, failure, remedy)
 
 
 def describe(config: Config, source: Source, pending: int) -> str:
