@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from scripted_s3 import ScriptedS3
 
-from cluster.sources import Entry, FetchLimits, copies, fetched, list_videos, mirror, scratch
+from cluster.sources import Entry, FetchLimits, copies, fetched, fetching, folders, list_videos, mirror, scratch
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.labelling.video import VideoError
@@ -114,7 +115,8 @@ def test_what_cannot_be_listed_is_an_input_error(remote: bool, tmp_path: Path, s
         ("s.tar", b"\x1f\x8b" + b"0" * 600, "compressed with gzip"),
         ("s.tar", packed({"1.webm": b"x" * 5000})[:3000], "not a complete tar file"),
         ("s.tar", b"no tar" * 300, "not a complete tar file"),
-        ("s.tar.gz", b"", "compressed tar file"),
+        ("s.tar.gz", b"", "No video in a compressed tar file can be read"),
+        ("s.TGZ", b"", "No video in a compressed tar file can be read"),
         ("a\nb.webm", b"", "control characters"),
     ):
         put(tmp_path, server, {name: content})
@@ -122,6 +124,46 @@ def test_what_cannot_be_listed_is_an_input_error(remote: bool, tmp_path: Path, s
             list(list_videos(root))
         s3.objects.pop(f"bucket/some/root/{name}", None)
         (tmp_path / "root" / name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_names_near_tar_do_not_end_a_listing(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    names = ("v.tar.md5", "v.tar.idx", "v.tar.part", "old.tgz", "a.tar.zst")
+    root = put(tmp_path, s3 if remote else None, {"1.webm": b""} | dict.fromkeys(names, b""))
+    notes: list[str] = []
+    assert [entry.video_id for entry in list_videos(root, notes=notes)] == ["1"]
+    [note] = notes
+    assert note.startswith("2 compressed tar files (the first: a.tar.zst) are left out: no video in a compressed")
+
+
+def test_local_videos_have_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"1.webm": b"", "f/1.png": b"", "s.tar": packed({"2.webm": b"x"})}
+    expected = list(list_videos(put(tmp_path, None, files)))
+    monkeypatch.chdir(tmp_path)
+    assert list(list_videos("root")) == list(list_videos("./root/../root/")) == expected
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert list(list_videos("~/root")) == expected
+    assert all(entry.uri.startswith(f"{tmp_path}/root/") for entry in expected)
+
+
+def test_what_cannot_be_read_in_a_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"1.webm": b"", "f/1.png": b"12", "lost+found/1.png": b"", "x.tar/note": b"", "y.tar/1.png": b"3"}
+    root = put(tmp_path, None, files)
+    (tmp_path / "root" / "f" / "2.png").symlink_to("nowhere")
+    real, notes = folders.folder_size, []
+    denied = lambda path: _deny(path) if path.endswith("lost+found") else real(path)  # noqa: E731  # root may read all
+    monkeypatch.setattr(folders, "folder_size", denied)
+    found = {entry.video_id: entry.size for entry in list_videos(root, notes=notes)}
+    assert found == {"1": 0, "f": 2, "y.tar": 1}
+    assert notes == [f"1 folders cannot be read and are left out, the first: {root}/lost+found (Permission denied)"]
+    put(tmp_path, None, {"z.tar": b""})
+    monkeypatch.setattr(folders.io, "FileIO", _deny)
+    with pytest.raises(InputError, match=rf"cannot read {root}/z.tar: Permission denied"):
+        list(list_videos(root))
+
+
+def _deny(path: str) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", path)
 
 
 def test_a_missing_folder_and_a_missing_bucket_are_input_errors(tmp_path: Path, s3: ScriptedS3) -> None:
@@ -243,6 +285,43 @@ def test_local_files_are_bounded_and_checked_too(tmp_path: Path) -> None:
         fetch(tar.uri)
 
 
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (errno.ENOSPC, InputError, "has no room for a copy of .*set TMPDIR"),
+        (errno.EACCES, VideoError, "cannot be copied: .*Permission denied"),
+    ],
+)
+def test_faults_of_the_node_while_copying_are_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception], message: str
+) -> None:
+    [entry] = list_videos(put(tmp_path, None, {"s.tar": packed({"3.webm": b"x"})}))
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fetching, "_copy_member", fail)
+    with pytest.raises(error, match=message):
+        fetch(entry.uri)
+    assert temporary() == []
+
+
+def test_a_folder_is_locked_before_others_see_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = scratch.fcntl.flock
+
+    def flock(lock: int, how: int) -> None:
+        if how == scratch.fcntl.LOCK_EX:  # another process looks just before
+            for path in tmp_path.glob(f"{scratch.PREFIX}*"):
+                scratch._remove_abandoned(path)
+        real(lock, how)
+
+    monkeypatch.setattr(scratch.fcntl, "flock", flock)
+    own = Path(scratch._own.__wrapped__(str(tmp_path), 0))
+    assert own.exists()
+    scratch._remove_abandoned(own)
+    assert own.exists()
+
+
 def test_what_a_killed_process_fetched_is_removed_by_the_next(tmp_path: Path) -> None:
     code = """
 import os, signal
@@ -304,6 +383,13 @@ def test_freihands_evaluation_set_beside_the_root_is_found(tmp_path: Path, s3: S
     assert (Path(str(near.data.freihand.evaluation_root)) / "evaluation_xyz.json").exists()
     near = mirror.localised(config_of(tmp_path, data={"freihand": {"root": "s3://bucket/FH_eval"}}), "data")
     assert near.data.freihand.evaluation_root is None
+
+
+def test_a_complete_bucket_has_no_neighbours(tmp_path: Path, s3: ScriptedS3) -> None:
+    s3.put("train.txt", b"")
+    for root in ("s3://bucket", "s3://bucket/"):
+        near = mirror.localised(config_of(tmp_path, data={"ho3d": {"root": root}}), "data.ho3d")
+        assert (near.data.ho3d.segmentations, near.data.ho3d.object_models) == (None, None)
 
 
 def test_a_copy_continues_after_a_fault_and_follows_the_source(
