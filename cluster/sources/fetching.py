@@ -1,8 +1,8 @@
 """A local file of a listed video for the time of a block: a path as it is, anything else as a bounded temporary copy.
 
 Every fault is a ``VideoError``, so it costs one video: too large, missing, replaced since it was listed, unreachable
-until the deadline. What credentials refuse, or a full disk, is an InputError, because it is not the video's fault. Not here: listing
-(``listing``), object storage (``remote``).
+until the deadline. What credentials refuse, or a full disk, is an InputError, because it is not the video's fault. Not
+here: listing (``listing``), object storage (``remote``).
 """
 
 from __future__ import annotations
