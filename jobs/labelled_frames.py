@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cluster.labelling import commits
 from cluster.labelling.decoding import GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import check_hand
-from cluster.sources import Entry, FetchLimits, fetched, mirror
+from cluster.sources import Entry, FetchLimits, fetched, list_videos, mirror
 from cluster.store import Store
 from hojoint.config import Config, LabellingConfig
 from hojoint.evaluation import label_quality
@@ -95,10 +95,12 @@ def _places(predictions: pa.Table, rows: np.ndarray) -> Iterator[tuple[int, str,
     yield from ((int(number), row["video_id"], row["frame"]) for number, row in zip(rows, some, strict=True))
 
 
-def _other_root(config: Config, run: Mapping[str, Any]) -> str | None:
-    """``videos.root`` where it is another one than that of the run, whose manifest names the files already."""
-    known = commits.MANIFEST in run and run.get("config", {}).get("videos", {}).get("root")
-    return None if known == config.videos.root else config.videos.root
+def _other_root(config: Config, run: Mapping[str, Any]) -> Callable[[], Iterable[Entry]] | None:
+    """Lists ``videos.root`` where it is another one than that of the run, whose manifest names the files already."""
+    root, of_run = config.videos.root, run.get("config", {}).get("videos", {}).get("root")
+    if root is None or (commits.MANIFEST in run and root == of_run):
+        return None
+    return functools.partial(list_videos, root)
 
 
 def _pixels(

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 
 from cluster.labelling import refiltering
-from cluster.sources import list_videos
 from hojoint.config import Config
 from hojoint.model import checkpoint
 from jobs import command, pseudo_label
@@ -25,8 +24,6 @@ def job(config: Config, dry_run: bool) -> None:
     """Judge again, and print the new report."""
     command.need(config.data.pseudo.labels, "data.pseudo.labels", "DIR_OR_S3_URI")
     command.output_of(config, "DIR_OR_S3_URI")
-    if config.videos.root is not None:
-        next(iter(list_videos(config.videos.root)))  # raises now what a worker would raise late
     source = refiltering.open_source(config)
     if (note := checkpoint.overridden(config, source.config, groups=("crop",), owner="the labelling run")) is not None:
         print(f"note: {note}")

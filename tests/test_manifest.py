@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import wild
 from cluster.labelling import commits, listing, manifest
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import Digests, Video
+from cluster.sources import list_videos
 from cluster.store.local import LocalStore
 from hojoint.errors import InputError
 from hojoint.records import Clip
@@ -142,9 +144,12 @@ def test_files_are_found_by_the_manifest_or_under_a_root(tmp_path: Path) -> None
     }
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "ü..mp4").write_bytes(b"four")
-    found = VideoFiles(store, key, str(tmp_path / "root")).of(["u000000"], {"a", "ü."})
+    found = VideoFiles(store, key, functools.partial(list_videos, tmp_path / "root")).of(["u000000"], {"a", "ü."})
     assert {name: (entry.uri, entry.size) for name, entry in found.items()} == {"ü.": (f"{tmp_path}/root/ü..mp4", 4)}
-    assert not VideoFiles(store, None, None)
+    other = VideoFiles(store, None, manifest.Reader(store, key).entries).of([], {"ü", "üno file"})
+    assert {name: (entry.uri, entry.size) for name, entry in other.items()} == {
+        "ü": ("s3://bucket/a b/ü.webm", 10**10 + 3)
+    }
     assert VideoFiles(store, None, None).of(["u000000"], {"a"}) == {}
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import wild
 
-from cluster.labelling import commits, refiltering
+from cluster.labelling import commits, files, refiltering
 from cluster.labelling import run as labelling
 from cluster.labelling.refiltering import Refilter, refilter
 from cluster.labelling.teacher import LabellingJob, Teacher
@@ -157,6 +157,27 @@ def test_videos_that_bring_no_pictures_are_named(made: Path, tmp_path: Path, no_
         wild.assert_same_rows(wild.rows_of(tmp_path / "again", table), wild.rows_of(made / "loose", table))
 
 
+def test_another_root_is_listed_once(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
+    calls, real = [], files.list_videos
+    monkeypatch.setattr(files, "list_videos", lambda root, **how: calls.append(root) or real(root, **how))
+    monkeypatch.chdir(made)
+    config = config_to(made, tmp_path / "out", "strict", LOOSE)
+    config = refiltering.settings.changed(config, videos={"root": "videos"})
+    command_of_refilter.job(config, dry_run=False)
+    assert calls == ["videos"]
+    monkeypatch.setattr(files, "list_videos", lambda root, **how: pytest.fail("no unit is pending"))
+    command_of_refilter.job(config, dry_run=False)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(files, "list_videos", real)
+    config = refiltering.settings.changed(
+        config, output=str(tmp_path / "new"), videos={"root": str(tmp_path / "empty")}
+    )
+    for dry_run in (True, False):
+        with pytest.raises(InputError, match=r"found none in .*empty; it is empty"):
+            command_of_refilter.job(config, dry_run=dry_run)
+    assert not (tmp_path / "new").exists()
+
+
 def test_run_again_does_nothing_and_other_thresholds_are_refused(
     made: Path, tmp_path: Path, no_ray, monkeypatch, capsys
 ) -> None:
@@ -224,7 +245,7 @@ def test_folders_that_nodes_do_not_share_are_input_errors(made: Path, tmp_path: 
         refilter(config_to(made, tmp_path / "one", "loose", STRICT))
     changes = {"output": str(tmp_path / "elsewhere")}
     with pytest.raises(InputError, match=r"u000000\) are done and not in .*two"):
-        refilter(config_to(made, tmp_path / "two", "loose", STRICT))
+        refilter(config_to(made, tmp_path / "two", "loose", STRICT, videos=False))
 
 
 def test_a_dry_run_prints_what_changes_and_writes_nothing(made: Path, tmp_path: Path, capsys) -> None:

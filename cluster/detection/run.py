@@ -133,11 +133,7 @@ def make_plan(config: Config, store: Store, make: Make) -> Plan:
     notes: list[str] = []
     entries = list_videos(config.videos.root, notes=notes)
     labelling = config.labelling
-    videos = (
-        Video(entry.video_id, entry.uri, (), entry.size, entry.etag)
-        for entry in itertools.islice(entries, labelling.limit)
-    )
-    made = manifest.write(videos, labelling.unit_videos)
+    made = manifest.write(map(Video.of, itertools.islice(entries, labelling.limit)), labelling.unit_videos)
     done = commits.committed_units(store)
     fingerprint = fingerprint_of(config, identity, made)
     digest = boxes_file.written_by(store)

@@ -24,11 +24,12 @@ import pyarrow.parquet as pq
 
 from cluster.labelling import commits, sharing
 from cluster.labelling.units import Digests, Unit, Video, make_units, unit_id, unit_number
-from cluster.sources import scratch
+from cluster.sources import Entry, scratch
 from cluster.store import Store
 from hojoint.errors import InputError
 from hojoint.records import Clip
 
+COPIED_AT_ONCE = 2**20  # bytes
 CLIP = pa.struct(
     [
         ("clip_id", pa.string()),
@@ -102,6 +103,25 @@ class Reader:
         """
         with _readable(self._store, self._key):
             return _unit(self._file, name)
+
+    def entries(self) -> Iterator[Entry]:
+        """The files of all videos, in the order of their ids. Raises what ``unit`` raises."""
+        for number in range(self._file.num_row_groups):
+            with _readable(self._store, self._key):
+                rows = self._file.read_row_group(number, columns=["video_id", "uri", "size", "etag"]).to_pylist()
+            yield from (Entry(**row) for row in rows if row["uri"] is not None)
+
+
+def copy(source: Store, key: str, target: Store) -> str:
+    """Copy the manifest of one output into another, where it has the same key."""
+    if not target.exists(key):
+        filesystem, root = source.filesystem()
+        with scratch.folder() as folder:
+            path = folder / key
+            with filesystem.open_input_stream(f"{root}/{key}") as stream, open(path, "wb") as file:
+                shutil.copyfileobj(stream, file, COPIED_AT_ONCE)
+            target.put_file(key, path)
+    return key
 
 
 def check_etags(store: Store, made: Manifest) -> None:
@@ -234,7 +254,7 @@ def _damaged(store: Store, key: str) -> bool:
     filesystem, root = store.filesystem()
     try:
         with filesystem.open_input_stream(f"{root}/{key}") as stream:
-            return key != _key(hashlib.file_digest(stream, "sha256"))  # type: ignore[arg-type]
+            return key != _key(hashlib.file_digest(stream, "sha256"))
     except OSError:
         return False
 

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import shutil
 import time
 import uuid
 from collections import Counter
@@ -28,20 +27,19 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from cluster import session
-from cluster.labelling import commits, listing, pool, sharing, units
+from cluster.labelling import commits, files, listing, manifest, pool, sharing, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.session import Need
-from cluster.sources import Entry, FetchLimits, fetched, scratch
+from cluster.sources import Entry, FetchLimits, fetched
 from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.labelling import filters, tables
 
-COPIED_AT_ONCE = 2**20  # bytes
 PICTURE = "picture"  # stage of a video that was labelled and brings no pictures for newly kept frames
 
 
@@ -52,10 +50,6 @@ class Source:
     store: Store
     run: Mapping[str, Any]
     commits: Sequence[Commit]
-
-    def files(self, config: Config) -> VideoFiles:
-        """Where its videos lie."""
-        return VideoFiles(self.store, self.run.get(commits.MANIFEST), config.videos.root)
 
     @property
     def config(self) -> Config:
@@ -75,6 +69,7 @@ class RefilterJob:
     output: str
     images: Config  # how the source cut its pictures
     manifest: str | None  # its key in the source; None in runs of earlier versions
+    listing: str | None  # key in the output: the videos of ``videos.root``; None where that is not given
 
 
 def refilter(config: Config) -> dict[str, Any]:
@@ -88,18 +83,21 @@ def refilter(config: Config) -> dict[str, Any]:
     """
     source, store = open_source(config), labelling.open_output(config)
     pending = _pending(source, store)
+    listed = None
     if pending:  # before run.json is written: a run that cannot start leaves nothing
         session.feasibility(config.cluster, _needs(config))
+        listed = None if config.videos.root is None else files.listed(config.videos.root)
     if config.labelling.require_conditional_writes:
         check_conditional(store)
     aside = {name: source.run[name] for name in listing.ASIDE if name in source.run}
     facts = {"units": len(source.commits), "videos": source.run["videos"], **aside}
     facts |= {"config": source.run["config"], "refiltered": source.store.root}
-    facts |= _copied_manifest(source, store)
+    if commits.MANIFEST in source.run:  # the new labels do not need the source
+        facts[commits.MANIFEST] = manifest.copy(source.store, source.run[commits.MANIFEST], store)
     commits.open_run(store, fingerprint_of(source, config), facts)
     if pending:
-        manifest = source.run.get(commits.MANIFEST)
-        _run(config, store, RefilterJob(config, source.store.root, store.root, source.config, manifest), pending)
+        keys = (source.run.get(commits.MANIFEST), None if listed is None else listed.put(store))
+        _run(config, store, RefilterJob(config, source.store.root, store.root, source.config, *keys), pending)
     else:
         print(f"all {len(source.commits)} units of {store.root} are committed already; nothing to do")
     report, _ = labelling.finish(store, [commit.unit for commit in source.commits], aside)
@@ -110,6 +108,8 @@ def dry_run(config: Config) -> None:
     """Print what ``refilter`` would do; writes nothing. Raises what ``refilter`` would raise before the work."""
     source, store = open_source(config), labelling.open_output(config)
     commits.check_fingerprint(store, fingerprint_of(source, config))
+    if config.videos.root is not None:
+        files.listed(config.videos.root)
     print(describe(config, source, len(_pending(source, store))))
 
 
@@ -137,12 +137,13 @@ def open_source(config: Config) -> Source:
 def fingerprint_of(source: Source, config: Config) -> dict[str, Any]:
     """The source's fingerprint with the new rules, and what else the new labels depend on."""
     rules = {f"filters.{name}": value for name, value in settings.to_tree(config.filters).items()}
-    files = json.dumps([commit.sha256 for commit in source.commits], sort_keys=True)
+    has_files = config.videos.root is not None or commits.MANIFEST in source.run
+    tables_of_source = json.dumps([commit.sha256 for commit in source.commits], sort_keys=True)
     return {
         **source.run["fingerprint"],
         **rules,
-        "refiltered": hashlib.sha256(files.encode()).hexdigest(),
-        "pictures of frames not kept before": "decoded again" if source.files(config) else "none",
+        "refiltered": hashlib.sha256(tables_of_source.encode()).hexdigest(),
+        "pictures of frames not kept before": "decoded again" if has_files else "none",
     }
 
 
@@ -153,7 +154,8 @@ class Refilter:
         self._job = job
         self._source = open_store(job.source)
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
-        self._files = VideoFiles(self._source, job.manifest, job.config.videos.root)
+        listing = None if job.listing is None else manifest.Reader(self._store, job.listing).entries
+        self._files = VideoFiles(self._source, job.manifest, listing)
         self._found: dict[str, Entry] = {}  # of the unit in progress, by URI
         labelling = job.config.labelling
         self._limits = FetchLimits.of(labelling)
@@ -222,20 +224,21 @@ class Refilter:
     def _decoded(self, unit_id: str, rows: pa.Table, failures: list[Failure]) -> list[pa.Table]:
         """The rows of the videos that can be decoded, with their pictures; ``failures`` takes the other videos."""
         ids = np.array(rows["video_id"].to_pylist(), dtype=object)
-        files = self._files.of([unit_id], set(ids))
-        self._found = {entry.uri: entry for entry in files.values()}
-        if self._job.config.videos.root is not None:
-            absent = sorted(set(ids) - files.keys())
+        found = self._files.of([unit_id], set(ids))
+        self._found = {entry.uri: entry for entry in found.values()}
+        if self._job.listing is not None:
+            absent = sorted(set(ids) - found.keys())
             failures += [Failure(name, PICTURE, "missing", "not under videos.root", attempts=0) for name in absent]
-        rows_of = {video_id: rows.take(np.flatnonzero(ids == video_id)) for video_id in sorted(files)}
+        rows_of = {video_id: rows.take(np.flatnonzero(ids == video_id)) for video_id in sorted(found)}
         requests = (
-            Request(video_id, files[video_id].uri, np.unique(tables.array_of(video_rows, "frame")), 0)
+            Request(video_id, found[video_id].uri, np.unique(tables.array_of(video_rows, "frame")), 0)
             for video_id, video_rows in rows_of.items()
         )
         parts = []
         for request, answer in self._decoder.decode(requests):
             if isinstance(answer, Failure):
-                self._check(request.path, answer)
+                if self._job.config.videos.missing != "leave_out":
+                    sharing.check_picture(request.path, answer)
                 failures.append(replace(answer, stage=PICTURE))
             else:
                 video_rows = rows_of[request.video_id]
@@ -245,18 +248,6 @@ class Refilter:
                 pixels = [answer.rgb[indices[row]] for row in present]
                 parts.append(tables.with_images(video_rows.take(present), pixels, self._job.images))
         return parts
-
-    def _check(self, uri: str, failure: Failure) -> None:
-        """Raise InputError where the video may be readable later: a commit without its pictures would stay so."""
-        if self._job.config.videos.missing == "leave_out":
-            return
-        remedy = (
-            "The same command then resumes; with videos.missing=leave_out the frames of such videos are counted and "
-            "have no pictures"
-        )
-        if failure.kind == "unreachable":
-            raise InputError(f"{uri} cannot be read: {failure.message}. Check rights, network and mounts. {remedy}")
-        sharing.check_video(uri, failure, remedy)
 
 
 def describe(config: Config, source: Source, pending: int) -> str:
@@ -278,21 +269,6 @@ def describe(config: Config, source: Source, pending: int) -> str:
             f"resources  {session.feasibility(config.cluster, _needs(config))}",
         ]
     )
-
-
-def _copied_manifest(source: Source, store: Store) -> dict[str, str]:
-    """The source's manifest beside the new labels, so that they do not need the source; what run.json has of it."""
-    key = source.run.get(commits.MANIFEST)
-    if key is None:
-        return {}
-    if not store.exists(key):
-        filesystem, root = source.store.filesystem()
-        with scratch.folder() as folder:
-            copy = folder / key
-            with filesystem.open_input_stream(f"{root}/{key}") as stream, open(copy, "wb") as file:
-                shutil.copyfileobj(stream, file, COPIED_AT_ONCE)
-            store.put_file(key, copy)
-    return {commits.MANIFEST: key}
 
 
 def _pending(source: Source, store: Store) -> list[str]:

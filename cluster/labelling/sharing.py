@@ -29,6 +29,17 @@ def check_video(uri: str, failure: Failure, then: str = "The same command then r
         )
 
 
+def check_picture(uri: str, failure: Failure) -> None:
+    """Raise InputError if a video may be readable later: labels committed without its pictures would stay so."""
+    remedy = (
+        "The same command then resumes; with videos.missing=leave_out the frames of such videos are counted and have "
+        "no pictures"
+    )
+    if failure.kind == "unreachable":
+        raise InputError(f"{uri} cannot be read: {failure.message}. Check rights, network and mounts. {remedy}")
+    check_video(uri, failure, remedy)
+
+
 def check_output(store: Store, key: str) -> None:
     """Raise InputError if a file that the driver has put into the output does not exist on this node."""
     if not store.exists(key):

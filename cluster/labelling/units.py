@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.sources import mirror
+from cluster.sources import Entry, mirror
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_model
@@ -44,6 +44,16 @@ class Video:
     clips: tuple[Clip, ...]
     size: int | None = None  # bytes, as listed; None where it is not known
     etag: str = ""  # as listed; '' where it is not known
+
+    @classmethod
+    def of(cls, entry: Entry) -> Video:
+        """A video without boxes."""
+        return cls(entry.video_id, entry.uri, (), entry.size, entry.etag)
+
+    @property
+    def entry(self) -> Entry:
+        """Its file alone."""
+        return Entry(self.video_id, self.uri, self.size, self.etag)
 
 
 @dataclass(frozen=True, eq=False)
