@@ -6,8 +6,9 @@ in ``hojoint.report.album``, measuring in ``hojoint.evaluation.label_quality``.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,17 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from cluster.labelling import commits
+from cluster.labelling.decoding import GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import check_hand
-from cluster.sources import Entry, FetchLimits, fetched, mirror
+from cluster.sources import Entry, FetchLimits, fetched, list_videos, mirror
 from cluster.store import Store
 from hojoint.config import Config, LabellingConfig
 from hojoint.evaluation import label_quality
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.layer import HandLayer
-from hojoint.labelling import filters, tables, video
+from hojoint.labelling import filters, tables
+from hojoint.labelling.video import Decoded
 from hojoint.report import album
 from hojoint.report.album import KEPT
 from hojoint.report.page import Gallery, Picture
@@ -65,9 +68,8 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     quality = None if errors is None else label_quality.summary(errors, verdicts, filters.RULES, when)
     rows = album.chosen_rows(predictions, filters.RULES, KEPT_SHOWN, REJECTED_SHOWN)
     shown = set(predictions["video_id"].take(pa.array(rows)).to_pylist())
-    files = VideoFiles(labels, run.get(commits.MANIFEST), config.videos.root).of(some, shown)
-    places = _places(predictions, rows)
-    pixels = {number: _picture(files.get(video_id), frame, config.labelling) for number, video_id, frame in places}
+    files = VideoFiles(labels, run.get(commits.MANIFEST), _other_root(config, run)).of(some, shown)
+    pixels = _pixels(_places(predictions, rows), files, config.labelling)
     pictures = _pictures(predictions, pixels, layer, None if errors is None else errors.aligned_mm)
     kept = [picture for picture in pictures if picture.tag == KEPT]
     rejected = [picture for picture in pictures if picture.tag != KEPT]
@@ -93,16 +95,36 @@ def _places(predictions: pa.Table, rows: np.ndarray) -> Iterator[tuple[int, str,
     yield from ((int(number), row["video_id"], row["frame"]) for number, row in zip(rows, some, strict=True))
 
 
-def _picture(entry: Entry | None, frame: int, config: LabellingConfig) -> np.ndarray | None:
-    """One frame (H, W, 3) of a video; None where it cannot be read any more."""
-    if entry is None:
+def _other_root(config: Config, run: Mapping[str, Any]) -> Callable[[], Iterable[Entry]] | None:
+    """Lists ``videos.root`` where it is another one than that of the run, whose manifest names the files already."""
+    root, of_run = config.videos.root, run.get("config", {}).get("videos", {}).get("root")
+    if root is None or (commits.MANIFEST in run and root == of_run):
         return None
-    try:
-        with fetched(entry.uri, FetchLimits.of(config), size=entry.size, etag=entry.etag) as path:
-            rgb = video.decode(path, [frame], decoder=config.decoder).rgb
-    except video.VideoError:
-        return None
-    return rgb[0] if len(rgb) else None
+    return functools.partial(list_videos, root)
+
+
+def _pixels(
+    places: Iterable[tuple[int, str, int]], files: Mapping[str, Entry], config: LabellingConfig
+) -> dict[int, np.ndarray | None]:
+    """Row -> one frame (H, W, 3), or None where it cannot be read any more.
+
+    Videos are untrusted input, so they are decoded under the limits of labelling.
+    """
+    listed = {entry.uri: entry for entry in files.values()}
+    limits = FetchLimits.of(config)
+
+    def lend(uri: str) -> contextlib.AbstractContextManager[str]:
+        return fetched(uri, limits, size=listed[uri].size, etag=listed[uri].etag)
+
+    places = list(places)
+    pixels: dict[int, np.ndarray | None] = {number: None for number, _, _ in places}
+    found = [place for place in places if place[1] in files]
+    requests = (Request(name, files[name].uri, np.array([frame]), annotated_frames=0) for _, name, frame in found)
+    with contextlib.closing(GuardedDecoder.of(config, ahead=config.decode_children + 1, fetch=lend)) as decoder:
+        for (number, _, _), (_, answer) in zip(found, decoder.decode(requests), strict=True):
+            if isinstance(answer, Decoded) and len(answer.rgb):
+                pixels[number] = answer.rgb[0]
+    return pixels
 
 
 def _pictures(

@@ -3,8 +3,10 @@
 Applies other thresholds without the network (Sec. 5.1.1, 5.1.2). It reads the predictions of a finished
 jobs.pseudo_label, judges every frame again by the given filters, and writes labels of the same layout to the output.
 Frames that were kept before bring their pictures. Frames that are kept only now are decoded again from where the
-labelling run read them, or from videos.root (a folder or s3://bucket/prefix) if given; a frame whose video is not found
-is in predictions/ but not in pseudo_labels/, and is counted as without_image. The number of actors is refilter.actors.
+labelling run read them, or from videos.root (a folder or s3://bucket/prefix) if given. A frame whose video is not under
+videos.root or does not decode is in predictions/ but not in pseudo_labels/, and is counted as without_image. A video
+that cannot be reached ends the run, and the same command resumes; with videos.missing=leave_out it is counted as well.
+The number of actors is refilter.actors.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import sys
 from collections.abc import Sequence
 
 from cluster.labelling import refiltering
-from cluster.sources import list_videos
 from hojoint.config import Config
 from hojoint.model import checkpoint
 from jobs import command, pseudo_label
@@ -23,8 +24,6 @@ def job(config: Config, dry_run: bool) -> None:
     """Judge again, and print the new report."""
     command.need(config.data.pseudo.labels, "data.pseudo.labels", "DIR_OR_S3_URI")
     command.output_of(config, "DIR_OR_S3_URI")
-    if config.videos.root is not None:
-        next(iter(list_videos(config.videos.root)))  # raises now what a worker would raise late
     source = refiltering.open_source(config)
     if (note := checkpoint.overridden(config, source.config, groups=("crop",), owner="the labelling run")) is not None:
         print(f"note: {note}")
@@ -35,9 +34,11 @@ def job(config: Config, dry_run: bool) -> None:
     print(pseudo_label.summary(report))
     missing = report["frames"]["without_image"]
     if missing:
+        failed = ", ".join(f"{count} {name}" for name, count in report["videos_without_pictures"].items())
+        reasons = f" ({failed}: videos that failed, see quarantine/)" if failed else ""
         print(
-            f"note: {missing} of {report['frames']['kept']} kept frames have no picture and are not in pseudo_labels/; "
-            "with videos.root=DIR_OR_S3_URI of their videos and another output they are decoded again"
+            f"note: {missing} of {report['frames']['kept']} kept frames have no picture and are not in pseudo_labels/"
+            f"{reasons}; with videos.root=DIR_OR_S3_URI of their videos and another output they are decoded again"
         )
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
 import sys
+import tarfile
+import tempfile
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -21,12 +25,14 @@ from scripted import LEFT, SIDE, Scripted, picture
 
 from cluster import session
 from cluster.detection import boxes_file, findings
+from cluster.detection import finder as finding
 from cluster.detection import run as detection
-from cluster.detection.finder import DetectionJob, Finder, Unit
+from cluster.detection.finder import DetectionJob, Finder
 from cluster.labelling import commits
 from cluster.labelling.attempts import ATTEMPTS
 from cluster.labelling.budget import BudgetExceeded
-from cluster.sources import list_videos
+from cluster.labelling.units import Unit, Video
+from cluster.sources import list_videos, scratch
 from cluster.store import open_store, read_uri
 from cluster.store.local import LocalStore
 from hojoint import config as settings
@@ -222,6 +228,44 @@ def test_windows_of_any_size_make_the_same_rows(made, tmp_path, in_process):
         report = detection.detect(cut, scripted)
         assert report["pictures"] == 40
         assert rows_of(cut).equals(rows_of(config))
+    detection.dry_run(config_of(made, tmp_path / "one", labelling={"max_frames": 3}), scripted)  # the same run
+
+
+def test_no_window_outlives_the_next(made, tmp_path, in_process, monkeypatch):
+    real, memory = Finder._track, []
+
+    def track(self, video, window, tracker, findings):
+        assert not [ref for ref in memory if ref() is not None]
+        owner = window.rgb
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        memory.append(weakref.ref(owner))
+        del owner
+        real(self, video, window, tracker, findings)
+
+    monkeypatch.setattr(Finder, "_track", track)
+    config = config_of(made, tmp_path, labelling={"max_frames": 3}, detect={"look_back": 2})
+    assert detection.detect(config, scripted)["videos"]["quarantined"] == 1
+    assert len(memory) > 10
+
+
+def test_a_copy_is_fetched_once_for_all_windows(made, tmp_path, in_process, monkeypatch):
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "all.tar", "w") as tar:
+        for path in sorted(made.iterdir()):
+            tar.add(path, path.name)
+    calls, real = [], finding.fetched
+    monkeypatch.setattr(
+        finding, "fetched", lambda uri, *limits, **listed: calls.append(uri) or real(uri, *limits, **listed)
+    )
+    config = config_of(tmp_path / "tars", tmp_path / "tar", labelling={"max_frames": 2})
+    plain = config_of(made, tmp_path / "plain", labelling={"max_frames": 2})
+    detection.detect(config, scripted)
+    assert len(calls) == len(set(calls)) == 6
+    own = Path(scratch._own(tempfile.gettempdir(), os.getpid()))
+    assert not list(own.glob("*/video*"))
+    detection.detect(plain, scripted)
+    assert rows_of(config).equals(rows_of(plain))
 
 
 def test_other_settings_and_other_networks_are_refused(made, tmp_path, in_process):
@@ -276,7 +320,8 @@ def finder(made, tmp_path):
     store = detection.open_run(config)
     job = DetectionJob(config, store.root, Scripted().identity, "driver")
     one = Finder(job, scripted)
-    yield one, store, Unit("u000000", tuple(list_videos(made))[:3])
+    videos = [Video(entry.video_id, entry.uri, (), entry.size) for entry in list_videos(made)]
+    yield one, store, Unit("u000000", tuple(videos[:3]))
     one.close()
 
 
@@ -307,15 +352,9 @@ def test_a_network_that_changes_during_the_run_is_refused(made, tmp_path):
 
 def test_a_file_that_vanished_is_no_fault_of_the_video(finder):
     one, _, unit = finder
-    gone = Unit("u000000", (*unit.videos[:1], list_entry("/nowhere/gone.mkv")))
+    gone = Unit("u000000", (*unit.videos[:1], Video("gone", "/nowhere/gone.mkv", ())))
     with pytest.raises(InputError, match="does not exist on the node"):
         one.work(gone)
-
-
-def list_entry(uri):
-    from cluster.sources import Entry
-
-    return Entry("gone", uri, None)
 
 
 def test_a_damaged_table_of_a_unit_is_named(made, tmp_path, in_process):
@@ -326,6 +365,27 @@ def test_a_damaged_table_of_a_unit_is_named(made, tmp_path, in_process):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match=r"is gone or damaged; remove .*commits/u000000\.json"):
         detection.detect(config, scripted)
+    assert not list(Path(f"{config.output}.run").glob("boxes*"))
+
+
+def test_two_drivers_that_finish_together_write_the_same_file(made, tmp_path, in_process, monkeypatch):
+    config = config_of(made, tmp_path)
+    detection.detect(config, scripted)
+    before, real, others = Path(config.output).read_bytes(), boxes_file._detections, []
+    store = detection.open_run(config)
+    done = commits.read_commits(store, counts_of=findings.Counts.of)
+    digest = boxes_file.written_by(store)
+
+    def detections(store, commit):
+        if not others:
+            others.append("another driver begins and ends here")
+            boxes_file.write(store, done, digest)
+        return real(store, commit)
+
+    monkeypatch.setattr(boxes_file, "_detections", detections)
+    assert boxes_file.write(store, done, digest) > 0
+    assert Path(config.output).read_bytes() == before
+    assert not list(Path(store.root).glob("boxes*"))
 
 
 def test_rows_of_no_tracks_and_no_times():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pyarrow.parquet
 import pytest
 import wild
 
-from cluster.labelling import listing, manifest
+from cluster.labelling import commits, listing, manifest
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import Digests, Video
+from cluster.sources import list_videos
 from cluster.store.local import LocalStore
 from hojoint.errors import InputError
 from hojoint.records import Clip
@@ -99,6 +101,40 @@ def test_a_damaged_or_absent_manifest_is_an_input_error(tmp_path: Path) -> None:
         manifest.Reader(store, "none.parquet")
 
 
+def test_only_other_content_is_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, store = manifest.write(iter(videos()), 4), LocalStore(tmp_path)
+    key = made.put(store)
+    reader = manifest.Reader(store, key)
+
+    def fail(*_: object) -> None:
+        raise OSError("AWS Error NETWORK_CONNECTION during GetObject")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "_unit", fail)
+        with pytest.raises(InputError, match=r"cannot read .*NETWORK_CONNECTION.*the same command resumes"):
+            reader.unit("u000000")
+    content = bytearray((tmp_path / key).read_bytes())
+    content[4:1000] = bytes(996)
+    (tmp_path / key).write_bytes(content)
+    with pytest.raises(InputError, match="remove it, and the same command makes it again"):
+        manifest.Reader(store, key).unit("u000000")
+    made.path.unlink()
+    assert made.key == key  # the file is not read again for it
+
+
+def test_replaced_videos_are_refused_where_etags_tell(tmp_path: Path) -> None:
+    def changed(**fields: str) -> manifest.Manifest:
+        return manifest.write((dataclasses.replace(video, **fields) for video in videos()), 4)  # type: ignore[arg-type]
+
+    made, store = manifest.write(iter(videos()), 4), LocalStore(tmp_path)
+    manifest.check_etags(store, made)  # no run yet
+    commits.open_run(store, {}, {commits.MANIFEST: made.put(store)})
+    for same_run in (made, changed(uri="/a folder"), changed(etag="")):
+        manifest.check_etags(store, same_run)
+    with pytest.raises(InputError, match=r"4 of 6 videos were replaced since the run .* \(the first: s3://.*/a b.webm"):
+        manifest.check_etags(store, changed(etag="etag0"))
+
+
 def test_files_are_found_by_the_manifest_or_under_a_root(tmp_path: Path) -> None:
     made, store = manifest.write(iter(videos()), 4), LocalStore(tmp_path)
     key = made.put(store)
@@ -108,9 +144,12 @@ def test_files_are_found_by_the_manifest_or_under_a_root(tmp_path: Path) -> None
     }
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "ü..mp4").write_bytes(b"four")
-    found = VideoFiles(store, key, str(tmp_path / "root")).of(["u000000"], {"a", "ü."})
+    found = VideoFiles(store, key, functools.partial(list_videos, tmp_path / "root")).of(["u000000"], {"a", "ü."})
     assert {name: (entry.uri, entry.size) for name, entry in found.items()} == {"ü.": (f"{tmp_path}/root/ü..mp4", 4)}
-    assert not VideoFiles(store, None, None)
+    other = VideoFiles(store, None, manifest.Reader(store, key).entries).of([], {"ü", "üno file"})
+    assert {name: (entry.uri, entry.size) for name, entry in other.items()} == {
+        "ü": ("s3://bucket/a b/ü.webm", 10**10 + 3)
+    }
     assert VideoFiles(store, None, None).of(["u000000"], {"a"}) == {}
 
 

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pytest
 import wild
 
-from cluster.labelling import commits, refiltering
+from cluster.labelling import commits, files, refiltering
 from cluster.labelling import run as labelling
 from cluster.labelling.refiltering import Refilter, refilter
 from cluster.labelling.teacher import LabellingJob, Teacher
+from cluster.sources import Entry
 from cluster.store.local import LocalStore
 from hojoint.errors import InputError
 from hojoint.labelling import filters
+from hojoint.labelling.video import VideoError
 from jobs import refilter as command_of_refilter
 
 pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
@@ -106,6 +108,76 @@ def test_without_videos_newly_kept_frames_have_no_picture(made: Path, tmp_path: 
     assert report["frames"]["without_image"] == report["frames"]["kept"] - len(pictured) > 0
 
 
+@pytest.mark.parametrize("kind", ["unreachable", "missing"])
+def test_a_video_that_may_come_back_ends_the_run(made: Path, tmp_path: Path, no_ray, monkeypatch, kind: str) -> None:
+    real = refiltering.fetched
+
+    def broken(uri, limits, **listed):
+        if kind == "unreachable":
+            raise VideoError("unreachable", "SlowDown")
+        return real(uri, limits)
+
+    config = config_to(made, tmp_path / "out", "strict", LOOSE, videos=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(refiltering, "fetched", broken)
+        if kind == "missing":
+            where = lambda self, units, ids: {name: Entry(name, f"/nowhere/{name}.webm", None) for name in ids}  # noqa: E731
+            patch.setattr(refiltering.VideoFiles, "of", where)
+        words = "SlowDown.*" if kind == "unreachable" else "does not exist on the node.*"
+        with pytest.raises(InputError, match=f"{words}The same command then resumes"):
+            refilter(config)
+        left_out = refiltering.settings.changed(config, output=str(tmp_path / "less"), videos={"missing": "leave_out"})
+        report = refilter(left_out)
+        assert report["videos_without_pictures"].keys() == {kind}
+        assert report["frames"]["without_image"] > 0
+    refilter(config)
+    wild.assert_same_rows(
+        wild.rows_of(tmp_path / "out", "pseudo_labels"), wild.rows_of(made / "loose", "pseudo_labels")
+    )
+
+
+def test_videos_that_bring_no_pictures_are_named(made: Path, tmp_path: Path, no_ray, capsys) -> None:
+    source, target = set(kept(made / "strict")), set(kept(made / "loose"))
+    rows = wild.rows_of(made / "loose", "pseudo_labels").to_pylist()
+    names = sorted({row["video_id"] for row in rows if (row["clip_id"], row["frame"]) in target - source})
+    assert len(names) > 1
+    shutil.copytree(made / "videos", tmp_path / "videos")
+    (tmp_path / "videos" / f"{names[0]}.webm").write_bytes(b"no video any more")
+    (tmp_path / "videos" / f"{names[1]}.webm").unlink()
+    config = config_to(made, tmp_path / "out", "strict", LOOSE)
+    config = refiltering.settings.changed(config, videos={"root": str(tmp_path / "videos")})
+    command_of_refilter.job(config, dry_run=False)
+    assert "(1 missing, 1 not_video: videos that failed, see quarantine/)" in capsys.readouterr().out
+    added = [row for row in wild.rows_of(tmp_path / "out", "quarantine").to_pylist() if row["stage"] == "picture"]
+    assert {row["video_id"]: row["class"] for row in added} == {names[0]: "not_video", names[1]: "missing"}
+    again = config_to(tmp_path, tmp_path / "again", "out", LOOSE)
+    again = refiltering.settings.changed(again, videos={"root": str(made / "videos")})
+    assert refilter(again)["videos_without_pictures"] == {}
+    for table in commits.TABLES:
+        wild.assert_same_rows(wild.rows_of(tmp_path / "again", table), wild.rows_of(made / "loose", table))
+
+
+def test_another_root_is_listed_once(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
+    calls, real = [], files.list_videos
+    monkeypatch.setattr(files, "list_videos", lambda root, **how: calls.append(root) or real(root, **how))
+    monkeypatch.chdir(made)
+    config = config_to(made, tmp_path / "out", "strict", LOOSE)
+    config = refiltering.settings.changed(config, videos={"root": "videos"})
+    command_of_refilter.job(config, dry_run=False)
+    assert calls == ["videos"]
+    monkeypatch.setattr(files, "list_videos", lambda root, **how: pytest.fail("no unit is pending"))
+    command_of_refilter.job(config, dry_run=False)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(files, "list_videos", real)
+    config = refiltering.settings.changed(
+        config, output=str(tmp_path / "new"), videos={"root": str(tmp_path / "empty")}
+    )
+    for dry_run in (True, False):
+        with pytest.raises(InputError, match=r"found none in .*empty; it is empty"):
+            command_of_refilter.job(config, dry_run=dry_run)
+    assert not (tmp_path / "new").exists()
+
+
 def test_run_again_does_nothing_and_other_thresholds_are_refused(
     made: Path, tmp_path: Path, no_ray, monkeypatch, capsys
 ) -> None:
@@ -173,7 +245,7 @@ def test_folders_that_nodes_do_not_share_are_input_errors(made: Path, tmp_path: 
         refilter(config_to(made, tmp_path / "one", "loose", STRICT))
     changes = {"output": str(tmp_path / "elsewhere")}
     with pytest.raises(InputError, match=r"u000000\) are done and not in .*two"):
-        refilter(config_to(made, tmp_path / "two", "loose", STRICT))
+        refilter(config_to(made, tmp_path / "two", "loose", STRICT, videos=False))
 
 
 def test_a_dry_run_prints_what_changes_and_writes_nothing(made: Path, tmp_path: Path, capsys) -> None:
@@ -190,7 +262,7 @@ def test_an_input_error_in_an_actor_is_its_message_alone(made: Path, tmp_path: P
     (tmp_path / "no videos").mkdir()
     config = refiltering.settings.changed(config, videos={"root": str(tmp_path / "no videos")})
     with pytest.raises(
-        InputError, match=r"^videos\.root must hold <id>\.webm or <id>\.mp4, found none in .*no videos$"
+        InputError, match=r"^videos\.root must hold <id>\.webm .*found none in .*no videos; it is empty$"
     ):
         refilter(config)
 

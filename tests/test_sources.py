@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -13,8 +14,7 @@ from pathlib import Path
 import pytest
 from scripted_s3 import ScriptedS3
 
-from cluster.sources import Entry, FetchLimits, copies, fetched, list_videos, mirror, scratch
-from hojoint.config import Config
+from cluster.sources import Entry, FetchLimits, fetched, fetching, folders, list_videos, scratch
 from hojoint.errors import InputError
 from hojoint.labelling.video import VideoError
 
@@ -114,7 +114,8 @@ def test_what_cannot_be_listed_is_an_input_error(remote: bool, tmp_path: Path, s
         ("s.tar", b"\x1f\x8b" + b"0" * 600, "compressed with gzip"),
         ("s.tar", packed({"1.webm": b"x" * 5000})[:3000], "not a complete tar file"),
         ("s.tar", b"no tar" * 300, "not a complete tar file"),
-        ("s.tar.gz", b"", "compressed tar file"),
+        ("s.tar.gz", b"", "No video in a compressed tar file can be read"),
+        ("s.TGZ", b"", "No video in a compressed tar file can be read"),
         ("a\nb.webm", b"", "control characters"),
     ):
         put(tmp_path, server, {name: content})
@@ -122,6 +123,46 @@ def test_what_cannot_be_listed_is_an_input_error(remote: bool, tmp_path: Path, s
             list(list_videos(root))
         s3.objects.pop(f"bucket/some/root/{name}", None)
         (tmp_path / "root" / name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_names_near_tar_do_not_end_a_listing(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    names = ("v.tar.md5", "v.tar.idx", "v.tar.part", "old.tgz", "a.tar.zst")
+    root = put(tmp_path, s3 if remote else None, {"1.webm": b""} | dict.fromkeys(names, b""))
+    notes: list[str] = []
+    assert [entry.video_id for entry in list_videos(root, notes=notes)] == ["1"]
+    [note] = notes
+    assert note.startswith("2 compressed tar files (the first: a.tar.zst) are left out: no video in a compressed")
+
+
+def test_local_videos_have_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"1.webm": b"", "f/1.png": b"", "s.tar": packed({"2.webm": b"x"})}
+    expected = list(list_videos(put(tmp_path, None, files)))
+    monkeypatch.chdir(tmp_path)
+    assert list(list_videos("root")) == list(list_videos("./root/../root/")) == expected
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert list(list_videos("~/root")) == expected
+    assert all(entry.uri.startswith(f"{tmp_path}/root/") for entry in expected)
+
+
+def test_what_cannot_be_read_in_a_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"1.webm": b"", "f/1.png": b"12", "lost+found/1.png": b"", "x.tar/note": b"", "y.tar/1.png": b"3"}
+    root = put(tmp_path, None, files)
+    (tmp_path / "root" / "f" / "2.png").symlink_to("nowhere")
+    real, notes = folders.folder_size, []
+    denied = lambda path: _deny(path) if path.endswith("lost+found") else real(path)  # noqa: E731  # root may read all
+    monkeypatch.setattr(folders, "folder_size", denied)
+    found = {entry.video_id: entry.size for entry in list_videos(root, notes=notes)}
+    assert found == {"1": 0, "f": 2, "y.tar": 1}
+    assert notes == [f"1 folders cannot be read and are left out, the first: {root}/lost+found (Permission denied)"]
+    put(tmp_path, None, {"z.tar": b""})
+    monkeypatch.setattr(folders.io, "FileIO", _deny)
+    with pytest.raises(InputError, match=rf"cannot read {root}/z.tar: Permission denied"):
+        list(list_videos(root))
+
+
+def _deny(path: str) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", path)
 
 
 def test_a_missing_folder_and_a_missing_bucket_are_input_errors(tmp_path: Path, s3: ScriptedS3) -> None:
@@ -243,6 +284,43 @@ def test_local_files_are_bounded_and_checked_too(tmp_path: Path) -> None:
         fetch(tar.uri)
 
 
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (errno.ENOSPC, InputError, "has no room for a copy of .*set TMPDIR"),
+        (errno.EACCES, VideoError, "cannot be copied: .*Permission denied"),
+    ],
+)
+def test_faults_of_the_node_while_copying_are_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception], message: str
+) -> None:
+    [entry] = list_videos(put(tmp_path, None, {"s.tar": packed({"3.webm": b"x"})}))
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fetching, "_copy_member", fail)
+    with pytest.raises(error, match=message):
+        fetch(entry.uri)
+    assert temporary() == []
+
+
+def test_a_folder_is_locked_before_others_see_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = scratch.fcntl.flock
+
+    def flock(lock: int, how: int) -> None:
+        if how == scratch.fcntl.LOCK_EX:  # another process looks just before
+            for path in tmp_path.glob(f"{scratch.PREFIX}*"):
+                scratch._remove_abandoned(path)
+        real(lock, how)
+
+    monkeypatch.setattr(scratch.fcntl, "flock", flock)
+    own = Path(scratch._own.__wrapped__(str(tmp_path), 0))
+    assert own.exists()
+    scratch._remove_abandoned(own)
+    assert own.exists()
+
+
 def test_what_a_killed_process_fetched_is_removed_by_the_next(tmp_path: Path) -> None:
     code = """
 import os, signal
@@ -261,82 +339,3 @@ with scratch.folder() as folder:
     after = run("pass")
     assert not Path(killed).exists()
     assert not Path(after).exists()
-
-
-# Copies of data sets.
-
-
-def config_of(cache: Path, **groups: dict) -> Config:
-    return Config.model_validate(groups | {"cluster": {"cache": str(cache)}})
-
-
-def test_settings_in_object_storage_become_local_copies(tmp_path: Path, s3: ScriptedS3) -> None:
-    s3.page = 2
-    for name in ("train/a b/rgb/1.jpg", "train/2.jpg", "train.txt", ""):
-        s3.put(f"sets/HO3D/{name}", name.encode())
-    s3.put("sets/HO3D_segmentations_rendered/train/1.png", b"mask")
-    s3.put("sets/mano/MANO_RIGHT.pkl", b"hand")
-    given = config_of(tmp_path, mano={"path": "s3://bucket/sets/mano/MANO_RIGHT.pkl"})
-    given = given.model_copy(
-        update={"data": config_of(tmp_path, data={"ho3d": {"root": "s3://bucket/sets/HO3D/"}}).data}
-    )
-    near = mirror.localised(given, "mano", "data.ho3d")
-    assert Path(str(near.mano.path)).read_bytes() == b"hand"
-    assert Path(str(near.mano.path)).name == "MANO_RIGHT.pkl"
-    root = Path(str(near.data.ho3d.root))
-    assert sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()) == [
-        "train.txt", "train/2.jpg", "train/a b/rgb/1.jpg",
-    ]  # fmt: skip
-    assert (Path(str(near.data.ho3d.segmentations)) / "train" / "1.png").read_bytes() == b"mask"
-    assert near.data.ho3d.object_models is None
-    assert near.model_fields_set == given.model_fields_set
-    assert near.mano.model_fields_set == given.mano.model_fields_set
-    assert mirror.localised(given, "data.freihand") == given
-    s3.requests.clear()
-    mirror.localised(given, "mano")
-    assert s3.requests == []
-
-
-def test_freihands_evaluation_set_beside_the_root_is_found(tmp_path: Path, s3: ScriptedS3) -> None:
-    s3.put("FH/training_xyz.json", b"[]")
-    s3.put("FH_eval/evaluation_xyz.json", b"[]")
-    near = mirror.localised(config_of(tmp_path, data={"freihand": {"root": "s3://bucket/FH"}}), "data")
-    assert (Path(str(near.data.freihand.evaluation_root)) / "evaluation_xyz.json").exists()
-    near = mirror.localised(config_of(tmp_path, data={"freihand": {"root": "s3://bucket/FH_eval"}}), "data")
-    assert near.data.freihand.evaluation_root is None
-
-
-def test_a_copy_continues_after_a_fault_and_follows_the_source(
-    tmp_path: Path, s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for n in range(6):
-        s3.put(f"set/{n}", bytes([n]) * 1000)
-    real, calls = copies.Download.into, []
-
-    def into(self, path, start, size, etag):
-        calls.append(size)
-        if len(calls) == 4:
-            raise VideoError("unreachable", "the network is down")
-        real(self, path, start, size, etag)
-
-    monkeypatch.setattr(copies, "THREADS", 1)
-    monkeypatch.setattr(copies.Download, "into", into)
-    with pytest.raises(InputError, match=r"data.ho3d.root: the network is down"):
-        copies.copy_of("s3://bucket/set", "data.ho3d.root", str(tmp_path))
-    first = copies.copy_of("s3://bucket/set", "data.ho3d.root", str(tmp_path))
-    assert len(calls) == 6 + 1
-    assert [path.read_bytes()[:1] for path in sorted(Path(first).iterdir())] == [bytes([n]) for n in range(6)]
-    s3.put("set/0", b"new")
-    copies._copies.clear()  # another process
-    second = copies.copy_of("s3://bucket/set", "data.ho3d.root", str(tmp_path))
-    assert second != first
-    assert (Path(second) / "0").read_bytes() == b"new"
-    assert (Path(first) / "0").read_bytes() == bytes(1000)
-
-
-def test_a_copy_of_nothing_or_outside_its_folder_is_refused(tmp_path: Path, s3: ScriptedS3) -> None:
-    with pytest.raises(InputError, match=r"no object at s3://bucket/none and none below it; set mano.path"):
-        copies.copy_of("s3://bucket/none", "mano.path", str(tmp_path))
-    s3.put("set/../../x", b"")
-    with pytest.raises(InputError, match="cannot be a file"):
-        copies.copy_of("s3://bucket/set", "data.ho3d.root", str(tmp_path))

@@ -72,6 +72,10 @@ def test_the_fingerprint_holds_exactly_what_changes_results() -> None:
         "filters.min_box_iou": fingerprint(settings(filters={"min_box_iou": 0.5}), "teacher", "hand", videos),
         "tta.views": fingerprint(settings(tta={"views": 4}), "teacher", "hand", videos),
         "labelling.unit_videos": fingerprint(settings(labelling={"unit_videos": 9}), "teacher", "hand", videos),
+        "labelling.max_file_mb": fingerprint(settings(labelling={"max_file_mb": 9}), "teacher", "hand", videos),
+        "labelling.decode_memory_mb": fingerprint(
+            settings(labelling={"decode_memory_mb": 999}), "teacher", "hand", videos
+        ),
         "teacher": fingerprint(Config(), "another", "hand", videos),
         "hand_model": fingerprint(Config(), "teacher", "another", videos),
         "clips": fingerprint(Config(), "teacher", "hand", [video("1"), video("2", shift=0.1)]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import uuid
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -22,7 +23,6 @@ from hojoint.errors import InputError
 
 SUFFIX, RUN_SUFFIX = ".parquet", ".parquet.run"
 RUN_KEY = b"hojoint.detection"  # in the file's metadata: the digest of the run's fingerprint
-PARTIAL = "boxes.partial"
 GROUP_ROWS = 2**17
 
 
@@ -59,11 +59,25 @@ def write(store: Store, done: Sequence[Commit], digest: str) -> int:
         InputError: a file that a commit names is damaged or gone.
     """
     filesystem, path = _target(store)
-    partial = f"{store.filesystem()[1]}/{PARTIAL}"
+    partial = f"{store.filesystem()[1]}/boxes-{uuid.uuid4().hex[:12]}.partial"  # another driver may write as well
     schema = BOXES_SCHEMA.with_metadata({**(BOXES_SCHEMA.metadata or {}), RUN_KEY: digest.encode()})
+    try:
+        rows = _write_rows(store, done, filesystem, partial, schema)
+        filesystem.move(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # as where it was not begun
+            filesystem.delete_file(partial)
+        raise
+    return rows
+
+
+def _write_rows(
+    store: Store, done: Sequence[Commit], filesystem: pyarrow.fs.FileSystem, path: str, schema: pa.Schema
+) -> int:  # fmt: skip
+    """Stream the rows of all units to ``path``; returns their number."""
     rows, waiting = 0, schema.empty_table()
     with (
-        filesystem.open_output_stream(partial) as sink,
+        filesystem.open_output_stream(path) as sink,
         pyarrow.parquet.ParquetWriter(sink, schema, compression="zstd") as writer,
     ):
         for commit in done:
@@ -74,7 +88,6 @@ def write(store: Store, done: Sequence[Commit], digest: str) -> int:
                 writer.write_table(waiting)
                 waiting = schema.empty_table()
         writer.write_table(waiting)
-    filesystem.move(partial, path)
     return rows
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +20,17 @@ from cluster.labelling import commits, sharing
 from cluster.labelling.attempts import Ledger
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import PICTURES_SHARE, Failure, GuardedDecoder, Request
-from cluster.sources import Entry, FetchLimits, fetched
+from cluster.labelling.units import Unit, Video
+from cluster.sources import FetchLimits, fetched
 from cluster.store import open_store
 from hojoint.config import Config
 from hojoint.detection.detector import Detector
 from hojoint.detection.tracking import Tracker, TrackRules
 from hojoint.errors import InputError
-from hojoint.labelling.video import Decoded, VideoError
+from hojoint.labelling.video import Decoded
 
 Make = Callable[[Config], Detector]
+Answers = Iterator[tuple[Request, Decoded | Failure]]
 Progress = Callable[[dict[str, int], dict[str, int]], None]
 """Called after every video: videos by outcome, pictures by what was seen in them."""
 
@@ -41,14 +43,47 @@ class DetectionJob:
     root: str  # of the run, beside the output
     identity: dict[str, str]  # of the detector; one that changes during a run is refused
     driver: str  # names this driver in the attempt ledger
+    manifest: str = ""  # key of the run's manifest; '' where units are given directly
 
 
 @dataclass(frozen=True)
-class Unit:
-    """What one attempt works on and one commit names."""
+class Window:
+    """What is remembered of a window of pictures once it was looked at."""
 
-    unit_id: str
-    videos: tuple[Entry, ...]
+    pictures: int
+    picture_bytes: int
+    times_s: np.ndarray | None  # (pictures,) s
+    video_pictures: int | None  # of the complete video, where its file tells
+
+
+class Copies:
+    """Local paths of videos, each fetched once for all its windows."""
+
+    def __init__(self, limits: FetchLimits) -> None:
+        self._limits = limits
+        self._listed: dict[str, Video] = {}
+        self._paths: dict[str, str] = {}
+        self._open: dict[str, ExitStack] = {}
+
+    def begin(self, videos: Sequence[Video]) -> None:
+        """Lend these videos, and no earlier one any more."""
+        for uri in list(self._open):
+            self.done(uri)
+        self._listed = {video.uri: video for video in videos}
+
+    def lend(self, uri: str) -> AbstractContextManager[str]:
+        """For a decoding thread; the copy stays until ``done``."""
+        if uri not in self._paths:
+            listed, stack = self._listed[uri], ExitStack()
+            path = stack.enter_context(fetched(uri, self._limits, size=listed.size, etag=listed.etag))
+            self._open[uri], self._paths[uri] = stack, path
+        return nullcontext(self._paths[uri])
+
+    def done(self, uri: str) -> None:
+        """Remove the copy, if there is one."""
+        self._paths.pop(uri, None)
+        if (stack := self._open.pop(uri, None)) is not None:
+            stack.close()
 
 
 class Finder:
@@ -69,16 +104,15 @@ class Finder:
         # The first window fits into a child whatever the size of the pictures turns out to be.
         self._most_bytes = int(labelling.decode_memory_mb * 2**20 * PICTURES_SHARE)
         self._first = max(1, min(labelling.max_frames, self._most_bytes // (3 * labelling.max_frame_px)))
-        self._listed: dict[str, Entry] = {}  # of the unit in progress, by URI
-        self._limits = FetchLimits.of(labelling)
-        self._decoder = GuardedDecoder.of(labelling, ahead=labelling.decode_children + 1, fetch=self._fetched)
+        self._copies = Copies(FetchLimits.of(labelling))
+        self._decoder = GuardedDecoder.of(labelling, ahead=labelling.decode_children + 1, fetch=self._copies.lend)
 
     def work(self, unit: Unit) -> Commit | None:
         """Find the hands in one unit and commit it; None if another attempt has committed it."""
         if self._store.exists(commits.commit_key(unit.unit_id)):
             return None
         started = time.time()
-        self._listed = {video.uri: video for video in unit.videos}
+        self._copies.begin(unit.videos)
         ledger = Ledger(self._store, unit.unit_id, self._job.driver)
         suspicion = ledger.suspicion(self._job.config.labelling.attempts)
         findings = Findings()
@@ -106,15 +140,9 @@ class Finder:
 
     def close(self) -> None:
         self._decoder.close()
+        self._copies.begin(())
 
-    def _fetched(self, uri: str) -> AbstractContextManager[str]:
-        """A local path of a video of the unit in progress, for a decoding thread."""
-        listed = self._listed.get(uri)
-        if listed is None:  # a path that is fetched already
-            return nullcontext(uri)
-        return fetched(uri, self._limits, size=listed.size, etag=listed.etag)
-
-    def _look(self, videos: Sequence[Entry], ledger: Ledger, findings: Findings) -> None:
+    def _look(self, videos: Sequence[Video], ledger: Ledger, findings: Findings) -> None:
         """Decode the first windows ahead, and note beforehand which videos are in progress."""
         in_progress: set[str] = set()
 
@@ -122,87 +150,72 @@ class Finder:
             for video in videos:
                 in_progress.add(video.video_id)
                 ledger.note(in_progress)
-                yield self._request(video)
+                yield self._request(video, 0, self._first)
 
         answers = self._decoder.decode(requests())
         for video in videos:
-            began = time.perf_counter()
-            _, answer = next(answers)
-            findings.seconds["waiting_for_pictures"] += time.perf_counter() - began
-            outcome, pictures = self._one(video, answer, findings)
+            outcome, pictures = self._one(video, answers, findings)
+            self._copies.done(video.uri)
             in_progress.discard(video.video_id)
             self._progress({outcome: 1}, pictures)
 
-    def _one(self, video: Entry, answer: Decoded | Failure, findings: Findings) -> tuple[str, dict[str, int]]:
+    def _one(self, video: Video, answers: Answers, findings: Findings) -> tuple[str, dict[str, int]]:
         """Look at one video; its outcome, and how many of its pictures were looked at."""
         tracker = Tracker(self._detector, self._rules)
-        times: list[np.ndarray | None] = []
         try:
-            for window in self._windows(video, answer, findings):
-                times.append(window.times_s)
-                self._track(video, window, tracker, findings)
+            windows = self._windows(video, answers, tracker, findings)
         except _Failed as error:
             findings.fail(error.failure)
             return "quarantined", {"looked": tracker.pictures}
-        tracks, known = tracker.tracks(), [part for part in times if part is not None]
+        tracks, known = tracker.tracks(), [window.times_s for window in windows if window.times_s is not None]
         findings.take(
             video.video_id,
             tracks,
-            times_s=np.concatenate(known) if len(known) == len(times) else None,
+            times_s=np.concatenate(known) if len(known) == len(windows) else None,
             pictures=tracker.pictures,
             short=tracker.dropped,
         )
         return "with_hands" if tracks else "without_hands", {"looked": tracker.pictures}
 
-    def _windows(self, video: Entry, answer: Decoded | Failure, findings: Findings) -> Iterator[Decoded]:
-        """All pictures of a video, the first answer's and the following ones; raises _Failed."""
-        first = self._checked(video, answer)
-        yield first
-        done = len(first.numbers)
-        if done < self._first or done == first.footage.pictures:
-            return
-        try:
-            with self._fetched(video.uri) as path:  # once for all windows
-                size = self._window(first)
-                while True:
-                    began = time.perf_counter()
-                    request = Request(video.video_id, path, np.arange(done, done + size), annotated_frames=0)
-                    [(_, answer)] = self._decoder.decode([request])
-                    findings.seconds["waiting_for_pictures"] += time.perf_counter() - began
-                    window = self._checked(video, answer)
-                    yield window
-                    done += len(window.numbers)
-                    if len(window.numbers) < size or done == window.footage.pictures:
-                        return
-        except VideoError as error:
-            raise _Failed(Failure(video.video_id, "decode", error.kind, str(error))) from None
+    def _windows(self, video: Video, answers: Answers, tracker: Tracker, findings: Findings) -> list[Window]:
+        """Look at all pictures of a video, the first answer's and the following ones; raises _Failed."""
+        windows = [self._window(video, answers, tracker, findings)]
+        asked, most = self._first, self._job.config.labelling.max_frames
+        # Half of what a child may hold, for this process has a copy.
+        size = max(self._first, min(most, self._most_bytes // 2 // max(1, windows[0].picture_bytes)))
+        while windows[-1].pictures == asked and tracker.pictures != windows[-1].video_pictures:
+            asked = size
+            answers = self._decoder.decode([self._request(video, tracker.pictures, size)])
+            windows.append(self._window(video, answers, tracker, findings))
+        return windows
 
-    def _checked(self, video: Entry, answer: Decoded | Failure) -> Decoded:
+    def _window(self, video: Video, answers: Answers, tracker: Tracker, findings: Findings) -> Window:
+        """Look at the next answer. Its pictures live no longer than this call, so no two windows are held at once."""
+        began = time.perf_counter()
+        _, answer = next(answers)
+        findings.seconds["waiting_for_pictures"] += time.perf_counter() - began
         if isinstance(answer, Failure):
             sharing.check_video(video.uri, answer)
             raise _Failed(answer)
-        return answer
+        self._track(video, answer, tracker, findings)
+        picture_bytes = int(np.prod(answer.rgb.shape[1:]))
+        return Window(len(answer.numbers), picture_bytes, answer.times_s, answer.footage.pictures)
 
-    def _track(self, video: Entry, window: Decoded, tracker: Tracker, findings: Findings) -> None:
+    def _track(self, video: Video, window: Decoded, tracker: Tracker, findings: Findings) -> None:
         """Add the pictures of a window; raises _Failed where the detector fails."""
         began = time.perf_counter()
         assert window.numbers.tolist() == list(range(tracker.pictures, tracker.pictures + len(window.numbers)))
         try:
             for picture in window.rgb:
-                tracker.add(picture)
+                tracker.add(picture.copy())  # the tracker keeps some: a view would keep the complete window
         except Exception as error:
             message = f"{error}".strip().splitlines() or ["no message"]
             raise _Failed(Failure(video.video_id, "detect", type(error).__name__, message[0][:300])) from None
         finally:
             findings.seconds["detect"] += time.perf_counter() - began
 
-    def _window(self, decoded: Decoded) -> int:
-        """Pictures of the next window: half of what a child may hold, for this process has a copy."""
-        bytes_each = max(1, int(np.prod(decoded.rgb.shape[1:])))
-        return max(self._first, min(self._job.config.labelling.max_frames, self._most_bytes // 2 // bytes_each))
-
-    def _request(self, video: Entry) -> Request:
-        return Request(video.video_id, video.uri, np.arange(self._first), annotated_frames=0)
+    def _request(self, video: Video, start: int, pictures: int) -> Request:
+        return Request(video.video_id, video.uri, np.arange(start, start + pictures), annotated_frames=0)
 
 
 class _Failed(Exception):

@@ -18,12 +18,13 @@ from typing import Any
 
 from cluster import progress as board
 from cluster import session
-from cluster.detection import boxes_file, findings, listing
-from cluster.detection.finder import DetectionJob, Finder, Make, Unit
+from cluster.detection import boxes_file, findings
+from cluster.detection.finder import DetectionJob, Finder, Make
 from cluster.detection.findings import Counts
-from cluster.detection.listing import Listing
-from cluster.labelling import budget, commits, pool, sharing
+from cluster.labelling import budget, commits, manifest, pool, sharing
 from cluster.labelling.commits import Commit
+from cluster.labelling.manifest import Manifest, Reader
+from cluster.labelling.units import Video, unit_id
 from cluster.session import Need
 from cluster.sources import list_videos
 from cluster.store import Store, check_conditional, open_store, read_uri
@@ -37,19 +38,23 @@ from hojoint.errors import InputError
 
 NOT_RESULT = {"models", "actors"}
 """Settings of ``detect`` that do not change what is found; the networks count by their content."""
-LABELLING = ("unit_videos", "decoder", "max_frame_px", "max_frames", "max_file_mb")
-"""Settings of ``labelling`` that decide which videos and pictures are looked at."""
+LABELLING = ("unit_videos", "decoder", "max_frame_px", "max_file_mb", "decode_memory_mb")
+"""Settings of ``labelling`` that decide which videos are looked at; ``max_frames`` only bounds a window."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """The work of a run."""
 
-    listing: Listing
+    manifest: Manifest
     pending: list[str]  # ids of the units that are not committed
     identity: dict[str, str]  # of the detector
     fingerprint: dict[str, Any]
     notes: tuple[str, ...]
+
+    @property
+    def unit_ids(self) -> list[str]:
+        return [unit_id(number) for number in range(len(self.manifest.unit_frames))]
 
 
 def mediapipe_detector(config: Config) -> Detector:
@@ -87,10 +92,11 @@ def detect(config: Config, make: Make = mediapipe_detector) -> dict[str, Any]:
         print(f"note: {note}")
     if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
         session.feasibility(config.cluster, _needs(config))
-    facts = {"units": plan.listing.units, "videos": plan.listing.videos, "config": settings.to_tree(config)}
+    _check_same(store, plan)
+    facts: dict[str, Any] = {"units": len(plan.unit_ids), "videos": plan.manifest.videos}
+    facts |= {commits.MANIFEST: plan.manifest.put(store), "config": settings.to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
     if plan.pending:
-        store.put(listing.MANIFEST, plan.listing.content)
         _run(config, store, plan, make)
     return _finish(config, store, plan)
 
@@ -99,13 +105,13 @@ def dry_run(config: Config, make: Make = mediapipe_detector) -> None:
     """Print what ``detect`` would do; writes nothing. Raises what ``detect`` would raise before the work."""
     store = open_run(config)
     plan = make_plan(config, store, make)
-    commits.check_fingerprint(store, plan.fingerprint)
+    _check_same(store, plan)
     networks = ", ".join(f"{name} {digest[:12]}" for name, digest in plan.identity.items())
     lines = [
         *(f"note       {note}" for note in plan.notes),
-        f"videos     {plan.listing.videos}",
-        f"units      {plan.listing.units} of up to {config.labelling.unit_videos} videos; "
-        f"{plan.listing.units - len(plan.pending)} committed, {len(plan.pending)} to do",
+        f"videos     {plan.manifest.videos}",
+        f"units      {len(plan.unit_ids)} of up to {config.labelling.unit_videos} videos; "
+        f"{len(plan.unit_ids) - len(plan.pending)} committed, {len(plan.pending)} to do",
         f"networks   {networks}",
         f"output     {config.output}, its run in {store.root}",
         f"resources  {session.feasibility(config.cluster, _needs(config))}",
@@ -127,24 +133,25 @@ def make_plan(config: Config, store: Store, make: Make) -> Plan:
     notes: list[str] = []
     entries = list_videos(config.videos.root, notes=notes)
     labelling = config.labelling
-    videos = listing.packed(itertools.islice(entries, labelling.limit), labelling.unit_videos)
+    made = manifest.write(map(Video.of, itertools.islice(entries, labelling.limit)), labelling.unit_videos)
     done = commits.committed_units(store)
-    fingerprint = fingerprint_of(config, identity, videos)
+    fingerprint = fingerprint_of(config, identity, made)
     digest = boxes_file.written_by(store)
     if digest is not None and digest != settings.digest(fingerprint) and not store.exists(commits.RUN):
         raise InputError(
             f"{config.output} exists and its run, {store.root}, is gone or moved; set another output, or bring it back"
         )
-    pending = [unit_id for unit_id in videos.unit_ids() if unit_id not in done]
-    return Plan(videos, pending, identity, fingerprint, tuple(notes))
+    plan = Plan(made, [], identity, fingerprint, tuple(notes))
+    plan.pending.extend(name for name in plan.unit_ids if name not in done)
+    return plan
 
 
-def fingerprint_of(config: Config, identity: dict[str, str], videos: Listing) -> dict[str, Any]:
+def fingerprint_of(config: Config, identity: dict[str, str], made: Manifest) -> dict[str, Any]:
     """Everything that changes a result, as flat names and plain values."""
     detect, labelling = settings.to_tree(config.detect), settings.to_tree(config.labelling)
     return {
         "boxes_version": box_tables.VERSION,
-        "videos": videos.digest,
+        "videos": made.digests.files,
         **{f"network.{name}": digest for name, digest in identity.items()},
         **{f"detect.{name}": value for name, value in detect.items() if name not in NOT_RESULT},
         **{f"labelling.{name}": labelling[name] for name in LABELLING},
@@ -155,12 +162,11 @@ class UnitFinder:
     """A Finder inside Ray: callable on rows ``{"unit": id}``; it reads the unit's videos from the manifest."""
 
     def __init__(self, job: DetectionJob, make: Make, watched: Any) -> None:
-        self._store = open_store(job.root)
+        self._manifest = Reader(open_store(job.root), job.manifest)
         self._finder = Finder(job, make, board.Reporter(watched, "detection"))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        unit_id = row["unit"]
-        commit = self._finder.work(Unit(unit_id, listing.videos_of(self._store, unit_id)))
+        commit = self._finder.work(self._manifest.unit(row["unit"]))
         return {"commit": b"" if commit is None else commit.to_bytes()}
 
     def close(self) -> None:
@@ -173,11 +179,11 @@ def _run(config: Config, store: Store, plan: Plan, make: Make) -> None:
     _check_budget(config, total)
     with session.start(config.cluster):
         watched = board.Board.remote()  # type: ignore[attr-defined]
-        job = DetectionJob(config, store.root, plan.identity, driver=uuid.uuid4().hex)
+        job = DetectionJob(config, store.root, plan.identity, uuid.uuid4().hex, plan.manifest.key)
         results = _route(config, store, plan.pending, functools.partial(UnitFinder, job, make, watched))
         rate = board.FrameRate()
         with board.Progress(
-            watched, "detecting", "video", total=plan.listing.videos, done=total.listed, text=rate
+            watched, "detecting", "video", total=plan.manifest.videos, done=total.listed, text=rate
         ):  # fmt: skip
             for commit in results:
                 if commit is not None:
@@ -189,7 +195,7 @@ def _route(config: Config, store: Store, pending: Sequence[str], make: Any) -> I
     """The commits of the pending units, from a pool of Finders."""
     return pool.commit_all(
         make,
-        [{"unit": unit_id} for unit_id in pending],
+        [{"unit": name} for name in pending],
         store=store,
         actors=config.detect.actors,
         cpus=config.cluster.teacher_cpus,
@@ -201,7 +207,7 @@ def _finish(config: Config, store: Store, plan: Plan) -> dict[str, Any]:
     """Write the table and the report, unless they are there, and remove what killed attempts left."""
     done = commits.read_commits(store, counts_of=Counts.of)
     committed = {commit.unit for commit in done}
-    sharing.check_commits(store, [unit_id for unit_id in plan.listing.unit_ids() if unit_id not in committed])
+    sharing.check_commits(store, [name for name in plan.unit_ids if name not in committed])
     digest = settings.digest(plan.fingerprint)
     report = findings.report_of(done)
     if not plan.pending and store.exists(commits.REPORT) and boxes_file.written_by(store) == digest:
@@ -213,6 +219,12 @@ def _finish(config: Config, store: Store, plan: Plan) -> dict[str, Any]:
         commits.sweep(store, findings.TABLES)
     _check_budget(config, findings.total_of(done))
     return report
+
+
+def _check_same(store: Store, plan: Plan) -> None:
+    """Raise InputError where ``store`` holds a run of other settings, networks or videos."""
+    commits.check_fingerprint(store, plan.fingerprint)
+    manifest.check_etags(store, plan.manifest)
 
 
 def _check_budget(config: Config, total: Counts) -> None:

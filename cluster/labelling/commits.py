@@ -61,6 +61,7 @@ class Counts:
     without_image: int = 0  # kept, but without pixels for ``pseudo_labels`` (jobs.refilter)
     rejected: Counter[str] = field(default_factory=Counter)
     quarantine: Counter[str] = field(default_factory=Counter)  # class -> videos
+    pictures: Counter[str] = field(default_factory=Counter)  # class -> labelled videos without pictures (jobs.refilter)
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Counts:
@@ -275,6 +276,7 @@ def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]
         "clips": total.clips,
         "short_clips": total.short_clips,
         "quarantine": dict(sorted(total.quarantine.items())),
+        "videos_without_pictures": dict(sorted(total.pictures.items())),
         "units": len(commits),
         "seconds": round(seconds, 3),
         "frames_per_second": round(total.predicted / seconds, 3) if seconds else 0.0,

@@ -121,11 +121,9 @@ class GuardedDecoder:
             for request in requests:
                 waiting.append((request, self._threads.submit(self._one, request)))
                 if len(waiting) >= self._ahead:
-                    oldest, future = waiting.popleft()
-                    yield oldest, future.result()
+                    yield _next(waiting)
             while waiting:
-                oldest, future = waiting.popleft()
-                yield oldest, future.result()
+                yield _next(waiting)
         finally:  # a consumer that stops early leaves nothing behind
             for _, future in waiting:
                 future.cancel()
@@ -164,6 +162,12 @@ class GuardedDecoder:
         finally:
             self._free.put(child)
         raise AssertionError("the last attempt returns")
+
+
+def _next(waiting: deque[tuple[Request, Future[Decoded | Failure]]]) -> tuple[Request, Decoded | Failure]:
+    """The oldest answer; nothing else keeps its pictures."""
+    request, future = waiting.popleft()
+    return request, future.result()
 
 
 class _Child:

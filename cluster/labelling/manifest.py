@@ -9,6 +9,7 @@ a unit is (``units``).
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import shutil
 import weakref
@@ -21,13 +22,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.labelling import sharing
+from cluster.labelling import commits, sharing
 from cluster.labelling.units import Digests, Unit, Video, make_units, unit_id, unit_number
-from cluster.sources import scratch
+from cluster.sources import Entry, scratch
 from cluster.store import Store
 from hojoint.errors import InputError
 from hojoint.records import Clip
 
+COPIED_AT_ONCE = 2**20  # bytes
 CLIP = pa.struct(
     [
         ("clip_id", pa.string()),
@@ -63,10 +65,11 @@ class Manifest:
     unit_frames: tuple[int, ...]  # frames with a hand, by unit
     digests: Digests
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Where a store has it."""
-        return f"manifest-{_file_digest(self.path)[:16]}.parquet"
+        with open(self.path, "rb") as file:
+            return _key(hashlib.file_digest(file, "sha256"))
 
     def __iter__(self) -> Iterator[Unit]:
         """All units, read one by one."""
@@ -87,19 +90,59 @@ class Reader:
     def __init__(self, store: Store, key: str) -> None:
         """Raises InputError where this node does not see it, or it cannot be read."""
         sharing.check_output(store, key)
+        self._store, self._key = store, key
         filesystem, root = store.filesystem()
-        self._name = store.uri(key)
-        with _readable(self._name):
+        with _readable(store, key):
             self._file = pq.ParquetFile(f"{root}/{key}", filesystem=filesystem, pre_buffer=True)
 
     def unit(self, name: str) -> Unit:
         """One unit by its id.
 
         Raises:
-            InputError: the manifest is damaged.
+            InputError: the manifest is damaged, or cannot be read now.
         """
-        with _readable(self._name):
+        with _readable(self._store, self._key):
             return _unit(self._file, name)
+
+    def entries(self) -> Iterator[Entry]:
+        """The files of all videos, in the order of their ids. Raises what ``unit`` raises."""
+        for number in range(self._file.num_row_groups):
+            with _readable(self._store, self._key):
+                rows = self._file.read_row_group(number, columns=["video_id", "uri", "size", "etag"]).to_pylist()
+            yield from (Entry(**row) for row in rows if row["uri"] is not None)
+
+
+def copy(source: Store, key: str, target: Store) -> str:
+    """Copy the manifest of one output into another, where it has the same key."""
+    if not target.exists(key):
+        filesystem, root = source.filesystem()
+        with scratch.folder() as folder:
+            path = folder / key
+            with filesystem.open_input_stream(f"{root}/{key}") as stream, open(path, "wb") as file:
+                shutil.copyfileobj(stream, file, COPIED_AT_ONCE)
+            target.put_file(key, path)
+    return key
+
+
+def check_etags(store: Store, made: Manifest) -> None:
+    """Raise InputError where videos have other content, by their etags, than when the run in ``store`` began.
+
+    Its fingerprint is that of ``made`` already. Etags exist in object storage only; where one of the two is not known,
+    nothing is compared.
+    """
+    key = commits.read_run(store).get(commits.MANIFEST) if store.exists(commits.RUN) else None
+    if key is None or key == made.key or not store.exists(key):
+        return
+    before, changed = Reader(store, key), []
+    for unit in made:
+        etags = {video.video_id: video.etag for video in before.unit(unit.unit_id).videos}
+        changed += [video.uri for video in unit.videos if video.etag and etags[video.video_id] not in ("", video.etag)]
+    if changed:
+        raise InputError(
+            f"{len(changed)} of {made.videos} videos were replaced since the run in {store.root} began (the first: "
+            f"{changed[0]}, another etag), and one output cannot mix them. Set another output, or bring the former "
+            "videos back"
+        )
 
 
 def write(videos: Iterable[Video], unit_videos: int) -> Manifest:
@@ -193,16 +236,28 @@ def _clip(row: dict[str, Any], video_id: str, uri: str) -> Clip:
 
 
 @contextlib.contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Turn what a damaged file raises into an InputError."""
+def _readable(store: Store, key: str) -> Iterator[None]:
+    """Turn what a damaged file, or a store that does not answer, raises into an InputError."""
     try:
         yield
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and not _damaged(store, key):  # pyarrow has no class of its own for either
+            raise InputError(f"cannot read {store.uri(key)} ({error}); the same command resumes") from None
         raise InputError(
-            f"{name} cannot be read as the manifest of a run ({error}); remove it, and the same command makes it again"
+            f"{store.uri(key)} cannot be read as the manifest of a run ({error}); remove it, and the same command "
+            "makes it again"
         ) from None
 
 
-def _file_digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _damaged(store: Store, key: str) -> bool:
+    """Whether the content is another one than its name says; False where it cannot be read now."""
+    filesystem, root = store.filesystem()
+    try:
+        with filesystem.open_input_stream(f"{root}/{key}") as stream:
+            return key != _key(hashlib.file_digest(stream, "sha256"))
+    except OSError:
+        return False
+
+
+def _key(digest: Any) -> str:
+    return f"manifest-{digest.hexdigest()[:16]}.parquet"

@@ -2,7 +2,8 @@
 
 ``predictions/`` holds every frame with every score, so only verdicts change. The pictures of frames that were kept
 before are copied. Those of frames that are kept only now are decoded again from where the run's manifest or
-``videos.root`` has the video, else counted as ``without_image``. The new output has the layout of a labelling run and
+``videos.root`` has the video, else counted as ``without_image``; a video that fails has a row of ``quarantine/`` with
+the stage 'picture'. The new output has the layout of a labelling run and
 is committed and resumed in the same way, unit by unit. Not here: the scores (hojoint.labelling.tables.rescored).
 """
 
@@ -12,7 +13,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import shutil
 import time
 import uuid
 from collections import Counter
@@ -27,21 +27,20 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from cluster import session
-from cluster.labelling import commits, listing, pool, sharing, units
+from cluster.labelling import commits, files, listing, manifest, pool, sharing, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
-from cluster.labelling.decoding import GuardedDecoder, Request
+from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.session import Need
-from cluster.sources import Entry, FetchLimits, fetched, scratch
+from cluster.sources import Entry, FetchLimits, fetched
 from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.labelling import filters, tables
-from hojoint.labelling.video import Decoded
 
-COPIED_AT_ONCE = 2**20  # bytes
+PICTURE = "picture"  # stage of a video that was labelled and brings no pictures for newly kept frames
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,6 @@ class Source:
     store: Store
     run: Mapping[str, Any]
     commits: Sequence[Commit]
-
-    def files(self, config: Config) -> VideoFiles:
-        """Where its videos lie."""
-        return VideoFiles(self.store, self.run.get(commits.MANIFEST), config.videos.root)
 
     @property
     def config(self) -> Config:
@@ -74,6 +69,7 @@ class RefilterJob:
     output: str
     images: Config  # how the source cut its pictures
     manifest: str | None  # its key in the source; None in runs of earlier versions
+    listing: str | None  # key in the output: the videos of ``videos.root``; None where that is not given
 
 
 def refilter(config: Config) -> dict[str, Any]:
@@ -87,18 +83,21 @@ def refilter(config: Config) -> dict[str, Any]:
     """
     source, store = open_source(config), labelling.open_output(config)
     pending = _pending(source, store)
+    listed = None
     if pending:  # before run.json is written: a run that cannot start leaves nothing
         session.feasibility(config.cluster, _needs(config))
+        listed = None if config.videos.root is None else files.listed(config.videos.root)
     if config.labelling.require_conditional_writes:
         check_conditional(store)
     aside = {name: source.run[name] for name in listing.ASIDE if name in source.run}
     facts = {"units": len(source.commits), "videos": source.run["videos"], **aside}
     facts |= {"config": source.run["config"], "refiltered": source.store.root}
-    facts |= _copied_manifest(source, store)
+    if commits.MANIFEST in source.run:  # the new labels do not need the source
+        facts[commits.MANIFEST] = manifest.copy(source.store, source.run[commits.MANIFEST], store)
     commits.open_run(store, fingerprint_of(source, config), facts)
     if pending:
-        manifest = source.run.get(commits.MANIFEST)
-        _run(config, store, RefilterJob(config, source.store.root, store.root, source.config, manifest), pending)
+        keys = (source.run.get(commits.MANIFEST), None if listed is None else listed.put(store))
+        _run(config, store, RefilterJob(config, source.store.root, store.root, source.config, *keys), pending)
     else:
         print(f"all {len(source.commits)} units of {store.root} are committed already; nothing to do")
     report, _ = labelling.finish(store, [commit.unit for commit in source.commits], aside)
@@ -109,6 +108,8 @@ def dry_run(config: Config) -> None:
     """Print what ``refilter`` would do; writes nothing. Raises what ``refilter`` would raise before the work."""
     source, store = open_source(config), labelling.open_output(config)
     commits.check_fingerprint(store, fingerprint_of(source, config))
+    if config.videos.root is not None:
+        files.listed(config.videos.root)
     print(describe(config, source, len(_pending(source, store))))
 
 
@@ -136,12 +137,13 @@ def open_source(config: Config) -> Source:
 def fingerprint_of(source: Source, config: Config) -> dict[str, Any]:
     """The source's fingerprint with the new rules, and what else the new labels depend on."""
     rules = {f"filters.{name}": value for name, value in settings.to_tree(config.filters).items()}
-    files = json.dumps([commit.sha256 for commit in source.commits], sort_keys=True)
+    has_files = config.videos.root is not None or commits.MANIFEST in source.run
+    tables_of_source = json.dumps([commit.sha256 for commit in source.commits], sort_keys=True)
     return {
         **source.run["fingerprint"],
         **rules,
-        "refiltered": hashlib.sha256(files.encode()).hexdigest(),
-        "pictures of frames not kept before": "decoded again" if source.files(config) else "none",
+        "refiltered": hashlib.sha256(tables_of_source.encode()).hexdigest(),
+        "pictures of frames not kept before": "decoded again" if has_files else "none",
     }
 
 
@@ -152,7 +154,8 @@ class Refilter:
         self._job = job
         self._source = open_store(job.source)
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
-        self._files = VideoFiles(self._source, job.manifest, job.config.videos.root)
+        listing = None if job.listing is None else manifest.Reader(self._store, job.listing).entries
+        self._files = VideoFiles(self._source, job.manifest, listing)
         self._found: dict[str, Entry] = {}  # of the unit in progress, by URI
         labelling = job.config.labelling
         self._limits = FetchLimits.of(labelling)
@@ -172,8 +175,11 @@ class Refilter:
         verdicts = Counter(predictions["verdict"].to_pylist())
         verdicts.pop(filters.KEPT, None)
         kept = predictions.filter(pyarrow.compute.equal(predictions["verdict"], filters.KEPT))
-        pseudo_labels = self._with_images(unit_id, kept, old["pseudo_labels"])
-        new = {"predictions": predictions, "pseudo_labels": pseudo_labels, "quarantine": old["quarantine"]}
+        failures: list[Failure] = []
+        pseudo_labels = self._with_images(unit_id, kept, old["pseudo_labels"], failures)
+        quarantined = old["quarantine"].filter(pyarrow.compute.not_equal(old["quarantine"]["stage"], PICTURE))
+        quarantine = pa.concat_tables([quarantined, commits.quarantine_table(failures)])
+        new = {"predictions": predictions, "pseudo_labels": pseudo_labels, "quarantine": quarantine}
         labelled = len(set(kept["video_id"].to_pylist()))
         counts = replace(
             before.counts,
@@ -182,6 +188,7 @@ class Refilter:
             kept=len(kept),
             rejected=verdicts,
             without_image=len(kept) - len(pseudo_labels),
+            pictures=Counter(failure.kind for failure in failures),
         )
         attempt = uuid.uuid4().hex[:12]
         return commits.commit(self._store, unit_id, attempt, new, counts=counts, started=started, seconds={})
@@ -202,7 +209,7 @@ class Refilter:
         """A local path of a video of the unit in progress, for a decoding thread."""
         return fetched(uri, self._limits, size=self._found[uri].size, etag=self._found[uri].etag)
 
-    def _with_images(self, unit_id: str, kept: pa.Table, before: pa.Table) -> pa.Table:
+    def _with_images(self, unit_id: str, kept: pa.Table, before: pa.Table, failures: list[Failure]) -> pa.Table:
         """The kept rows with pictures: copied from ``before`` or decoded again; rows without one are left out."""
         row_of = {key: row for row, key in enumerate(_keys(before))}
         rows = np.array([row_of.get(key, -1) for key in _keys(kept)], int)  # in ``before``
@@ -211,22 +218,29 @@ class Refilter:
         old = kept.take(known)
         for name in ("image", "image_box"):
             old = old.append_column(tables.PSEUDO_LABELS_SCHEMA.field(name), pictures[name])
-        new = self._decoded(unit_id, kept.take(np.flatnonzero(rows < 0)))
+        new = self._decoded(unit_id, kept.take(np.flatnonzero(rows < 0)), failures)
         return pa.concat_tables([old.cast(tables.PSEUDO_LABELS_SCHEMA), *new])
 
-    def _decoded(self, unit_id: str, rows: pa.Table) -> list[pa.Table]:
-        """The rows of the videos that can be decoded, with their pictures."""
+    def _decoded(self, unit_id: str, rows: pa.Table, failures: list[Failure]) -> list[pa.Table]:
+        """The rows of the videos that can be decoded, with their pictures; ``failures`` takes the other videos."""
         ids = np.array(rows["video_id"].to_pylist(), dtype=object)
-        files = self._files.of([unit_id], set(ids))
-        self._found = {entry.uri: entry for entry in files.values()}
-        rows_of = {video_id: rows.take(np.flatnonzero(ids == video_id)) for video_id in sorted(files)}
+        found = self._files.of([unit_id], set(ids))
+        self._found = {entry.uri: entry for entry in found.values()}
+        if self._job.listing is not None:
+            absent = sorted(set(ids) - found.keys())
+            failures += [Failure(name, PICTURE, "missing", "not under videos.root", attempts=0) for name in absent]
+        rows_of = {video_id: rows.take(np.flatnonzero(ids == video_id)) for video_id in sorted(found)}
         requests = (
-            Request(video_id, files[video_id].uri, np.unique(tables.array_of(video_rows, "frame")), 0)
+            Request(video_id, found[video_id].uri, np.unique(tables.array_of(video_rows, "frame")), 0)
             for video_id, video_rows in rows_of.items()
         )
         parts = []
         for request, answer in self._decoder.decode(requests):
-            if isinstance(answer, Decoded):
+            if isinstance(answer, Failure):
+                if self._job.config.videos.missing != "leave_out":
+                    sharing.check_picture(request.path, answer)
+                failures.append(replace(answer, stage=PICTURE))
+            else:
                 video_rows = rows_of[request.video_id]
                 index_of = {int(number): index for index, number in enumerate(answer.numbers)}
                 indices = [index_of.get(int(number), -1) for number in tables.array_of(video_rows, "frame")]
@@ -255,21 +269,6 @@ def describe(config: Config, source: Source, pending: int) -> str:
             f"resources  {session.feasibility(config.cluster, _needs(config))}",
         ]
     )
-
-
-def _copied_manifest(source: Source, store: Store) -> dict[str, str]:
-    """The source's manifest beside the new labels, so that they do not need the source; what run.json has of it."""
-    key = source.run.get(commits.MANIFEST)
-    if key is None:
-        return {}
-    if not store.exists(key):
-        filesystem, root = source.store.filesystem()
-        with scratch.folder() as folder:
-            copy = folder / key
-            with filesystem.open_input_stream(f"{root}/{key}") as stream, open(copy, "wb") as file:
-                shutil.copyfileobj(stream, file, COPIED_AT_ONCE)
-            store.put_file(key, copy)
-    return {commits.MANIFEST: key}
 
 
 def _pending(source: Source, store: Store) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from cluster import progress as board
 from cluster import session
-from cluster.labelling import budget, commits, listing, pool, sharing, units
+from cluster.labelling import budget, commits, listing, manifest, pool, sharing, units
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher
@@ -63,7 +63,7 @@ def label(config: Config) -> dict[str, Any]:
         print(f"note: {note}")
     if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
         session.feasibility(config.cluster, _needs(config))
-    commits.check_fingerprint(store, plan.fingerprint)
+    check_same(store, plan)
     begin(config, store, plan)
     if plan.pending:
         _run(config, store, plan)
@@ -79,6 +79,12 @@ def begin(config: Config, store: Store, plan: Plan) -> None:
     facts: dict[str, Any] = {"units": len(plan.unit_ids), "videos": plan.manifest.videos, **plan.aside}
     facts |= {commits.MANIFEST: plan.manifest.put(store), "config": to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
+
+
+def check_same(store: Store, plan: Plan) -> None:
+    """Raise InputError where ``store`` holds a run of other settings, videos or boxes."""
+    commits.check_fingerprint(store, plan.fingerprint)
+    manifest.check_etags(store, plan.manifest)
 
 
 def open_output(config: Config) -> Store:
@@ -137,7 +143,7 @@ def dry_run(config: Config) -> None:
     """Print what ``label`` would do; writes nothing. Raises what ``label`` would raise before the work."""
     store = open_output(config)
     plan = make_plan(config, store)
-    commits.check_fingerprint(store, plan.fingerprint)
+    check_same(store, plan)
     print(describe(config, plan))
 
 

@@ -17,16 +17,27 @@ from cluster.store import Store
 from hojoint.errors import InputError
 
 
-def check_video(uri: str, failure: Failure) -> None:
-    """Raise InputError if a file that the driver listed does not exist on this node: not the video's fault."""
+def check_video(uri: str, failure: Failure, then: str = "The same command then resumes") -> None:
+    """Raise InputError if a file that was listed does not exist on this node: not the video's fault."""
     member = member_of(uri)
     path = uri if member is None else member.tar
     if failure.kind == "missing" and not path.startswith("s3://") and not os.path.lexists(path):  # a broken link exists
         raise InputError(
             f"{path} was listed by the driver and does not exist on the node {socket.gethostname()}: the nodes do not "
             f"share {os.path.dirname(path)}, or the file was removed meanwhile. Set videos.root to a folder that all "
-            "nodes see under one path, or to s3://bucket/prefix; the same command then resumes"
+            f"nodes see under one path, or to s3://bucket/prefix. {then}"
         )
+
+
+def check_picture(uri: str, failure: Failure) -> None:
+    """Raise InputError if a video may be readable later: labels committed without its pictures would stay so."""
+    remedy = (
+        "The same command then resumes; with videos.missing=leave_out the frames of such videos are counted and have "
+        "no pictures"
+    )
+    if failure.kind == "unreachable":
+        raise InputError(f"{uri} cannot be read: {failure.message}. Check rights, network and mounts. {remedy}")
+    check_video(uri, failure, remedy)
 
 
 def check_output(store: Store, key: str) -> None:

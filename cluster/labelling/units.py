@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.sources import mirror
+from cluster.sources import Entry, mirror
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_model
@@ -28,7 +28,7 @@ GROUPS = ("mano", "crop", "tta", "filters")
 """Groups of settings in which everything changes results (``mano`` and ``crop`` come from the checkpoint)."""
 LABELLING = (
     *("unit_videos", "min_clip_frames", "side", "side_probe_frames", "decoder"),
-    *("max_frame_px", "max_frames", "jpeg_quality", "image_context"),
+    *("max_frame_px", "max_frames", "max_file_mb", "decode_memory_mb", "jpeg_quality", "image_context"),
 )
 
 BAKED_IN = ("reprojection_norm", "bone_reference", "joint_angle", "min_angle_deg", "max_angle_deg")
@@ -44,6 +44,16 @@ class Video:
     clips: tuple[Clip, ...]
     size: int | None = None  # bytes, as listed; None where it is not known
     etag: str = ""  # as listed; '' where it is not known
+
+    @classmethod
+    def of(cls, entry: Entry) -> Video:
+        """A video without boxes."""
+        return cls(entry.video_id, entry.uri, (), entry.size, entry.etag)
+
+    @property
+    def entry(self) -> Entry:
+        """Its file alone."""
+        return Entry(self.video_id, self.uri, self.size, self.etag)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +100,8 @@ class Digests:
     """What the listed videos are, computed while they pass in the order of their ids.
 
     ``clips`` names ids, frames and boxes, ``files`` the sizes of the files: another file of the same name is another
-    input. URIs are left out, so that a mount may move.
+    input. URIs and etags are left out, so that videos may move, also from a folder to object storage. Etags are
+    compared with those of the run's first manifest (``manifest.check_etags``).
     """
 
     def __init__(self) -> None:

@@ -1,20 +1,23 @@
 """A local file of a listed video for the time of a block: a path as it is, anything else as a bounded temporary copy.
 
 Every fault is a ``VideoError``, so it costs one video: too large, missing, replaced since it was listed, unreachable
-until the deadline. What credentials refuse is an InputError, because it is not the video's fault. Not here: listing
-(``listing``), object storage (``remote``).
+until the deadline. What credentials refuse, or a full disk, is an InputError, because it is not the video's fault. Not
+here: listing (``listing``), object storage (``remote``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.sources import folders, scratch
 from cluster.sources.limits import FetchLimits
 from cluster.sources.naming import Member, member_of
+from hojoint.errors import InputError
 from hojoint.labelling.video import VideoError
 
 COPIED_AT_ONCE = 2**20  # bytes
@@ -35,7 +38,7 @@ def fetched(uri: str, limits: FetchLimits, *, size: int | None = None, etag: str
 
     Raises:
         VideoError: 'too_large', 'missing', 'changed' or 'unreachable'.
-        InputError: the credentials are refused.
+        InputError: the credentials are refused, or this node has no room for the copy.
     """
     member = member_of(uri)
     if size is not None:
@@ -44,19 +47,40 @@ def fetched(uri: str, limits: FetchLimits, *, size: int | None = None, etag: str
         _check_local(uri, limits, size)
         yield uri
         return
-    with scratch.folder() as folder:
-        path = _target(folder, uri if member is None else member.name)
-        if member is not None and not member.tar.startswith("s3://"):
-            _copy_member(member, path, limits)
-        else:
-            from cluster.sources import remote  # what lies in folders needs no boto3
-
-            if uri.endswith("/"):
-                path.mkdir()
-                remote.fetch_folder(uri, path, limits, etag)
-            else:
-                remote.fetch_object(uri, member, path, limits, size, etag)
+    with contextlib.ExitStack() as stack:
+        with _explained(uri):
+            folder = stack.enter_context(scratch.folder())
+            path = _target(folder, uri if member is None else member.name)
+            _copy(uri, member, path, limits, size, etag)
         yield str(path)
+
+
+def _copy(uri: str, member: Member | None, path: Path, limits: FetchLimits, size: int | None, etag: str) -> None:
+    """Write what is no local file to ``path``."""
+    if member is not None and not member.tar.startswith("s3://"):
+        _copy_member(member, path, limits)
+        return
+    from cluster.sources import remote  # what lies in folders needs no boto3
+
+    if uri.endswith("/"):
+        path.mkdir()
+        remote.fetch_folder(uri, path, limits, etag)
+    else:
+        remote.fetch_object(uri, member, path, limits, size, etag)
+
+
+@contextlib.contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """A fault of the operating system in words: a full disk is this node's, any other costs one video."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{tempfile.gettempdir()} has no room for a copy of {uri} ({error.strerror}); set TMPDIR to a folder "
+                "on each node with more room. The same command then resumes"
+            ) from None
+        raise VideoError("unreachable", f"{uri} cannot be copied: {error}") from None
 
 
 def _check_local(path: str, limits: FetchLimits, listed: int | None) -> None:

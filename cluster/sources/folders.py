@@ -5,6 +5,7 @@ Not here: which name is a video (``naming``).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import itertools
@@ -14,7 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cluster.sources import tars
-from cluster.sources.naming import FOLDER_RANK, PICTURE, SUFFIXES, Entry, Found, is_tar, video_of
+from cluster.sources.naming import (
+    FOLDER_RANK,
+    PICTURE,
+    SUFFIXES,
+    UNPACK,
+    Entry,
+    Found,
+    is_packed,
+    is_tar,
+    video_of,
+)
 from hojoint.errors import InputError
 
 THREADS = 16
@@ -23,16 +34,29 @@ AT_ONCE = 2048  # names per turn of the threads
 
 @dataclass
 class Seen:
-    """What a listing passed over, for the message where it found nothing."""
+    """What a listing passed over: for notes, and for the message where it found nothing."""
 
     names: list[str] = field(default_factory=list)  # the first ones
+    packed: list[str] = field(default_factory=list)  # compressed tar files
+    unreadable: list[str] = field(default_factory=list)  # folders, each with its fault
 
     def add(self, name: str) -> None:
+        if is_packed(name):
+            self.packed.append(name)
         if len(self.names) < 3:
             self.names.append(name)
 
     def hint(self) -> str:
-        return f"; it holds {', '.join(self.names)}, ..." if self.names else "; it is empty"
+        holds = f"; it holds {', '.join(self.names)}, ..." if self.names else "; it is empty"
+        unreadable = f". Not readable: {', '.join(self.unreadable[:3])}" if self.unreadable else ""
+        return holds + (f". {UNPACK[0].upper()}{UNPACK[1:]}" if self.packed else "") + unreadable
+
+    def notes(self) -> Iterator[str]:
+        """Sentences for the user about videos that may be missing from the listing."""
+        if self.packed:
+            yield f"{len(self.packed)} compressed tar files (the first: {min(self.packed)}) are left out: {UNPACK}"
+        if self.unreadable:
+            yield f"{len(self.unreadable)} folders cannot be read and are left out, the first: {min(self.unreadable)}"
 
 
 def scan(root: str, seen: Seen) -> Iterator[Found]:
@@ -41,7 +65,9 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
     Raises:
         InputError: it cannot be listed.
     """
-    if os.path.isfile(root) and is_tar(os.path.basename(root), os.path.dirname(root)):
+    if os.path.isfile(root) and is_packed(os.path.basename(root)):
+        raise InputError(f"{root} is a compressed tar file: {UNPACK}")
+    if os.path.isfile(root) and is_tar(os.path.basename(root)):
         yield from tars.members(root, functools.partial(io.FileIO, root))
         return
     shards = []
@@ -49,9 +75,11 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
         with ThreadPoolExecutor(THREADS) as pool, os.scandir(root) as entries:
             while batch := list(itertools.islice(entries, AT_ONCE)):
                 for entry, found in zip(batch, pool.map(lambda entry: _found(entry, root), batch), strict=True):
-                    if found is not None:
+                    if isinstance(found, Found):
                         yield found
-                    elif is_tar(entry.name, root):
+                    elif found is not None:
+                        seen.unreadable.append(found)
+                    elif is_tar(entry.name) and not entry.is_dir():
                         shards.append(entry.path)
                     else:
                         seen.add(entry.name + "/" * entry.is_dir())
@@ -63,12 +91,16 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
         yield from tars.members(path, functools.partial(io.FileIO, path))
 
 
-def _found(entry: os.DirEntry[str], root: str) -> Found | None:
-    """The video behind one name of the folder; None where it is none."""
+def _found(entry: os.DirEntry[str], root: str) -> Found | str | None:
+    """The video behind one name of the folder; None where it is none, a sentence where that cannot be seen."""
     if entry.name.startswith("."):
         return None
-    if entry.is_dir():
-        size = folder_size(entry.path)
+    try:
+        is_folder = entry.is_dir()
+        size = folder_size(entry.path) if is_folder else None
+    except OSError as error:
+        return f"{entry.path} ({error.strerror})"
+    if is_folder:
         if size is None:
             return None
         named = video_of(f"{entry.name}{SUFFIXES[0]}", root)
@@ -85,12 +117,17 @@ def _found(entry: os.DirEntry[str], root: str) -> Found | None:
 
 
 def folder_size(path: str) -> int | None:
-    """Bytes of the numbered pictures in a folder; None where there are none, or a video beside them."""
+    """Bytes of the numbered pictures in a folder; None where there are none, or a video beside them.
+
+    A broken link among them has no bytes: its reader says what is wrong.
+    """
     size = None
     with os.scandir(path) as entries:
         for entry in entries:
             if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
                 return None
             if PICTURE.fullmatch(entry.name):
-                size = (size or 0) + entry.stat().st_size
+                size = size or 0
+                with contextlib.suppress(FileNotFoundError):
+                    size += entry.stat().st_size
     return size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,22 +32,25 @@ def list_videos(
     """Every video under ``root`` once, in ascending order of the ids.
 
     Args:
-        root: a folder, ``s3://bucket/prefix``, or one tar file in either; what counts as a video is in ``naming``.
+        root: a folder, ``s3://bucket/prefix``, or one tar file in either; what counts as a video is in ``naming``. The
+            URIs of local videos are absolute.
         progress: called now and then with the number of files found so far.
-        notes: takes sentences for the user, as about ids that several files have.
+        notes: takes sentences for the user, as about ids that several files have, or what cannot be read.
 
     Raises:
         InputError: it cannot be listed, holds no video, a name cannot be an id, or a tar file cannot be read.
     """
-    scan = folders.scan
-    if str(root).startswith("s3://"):
+    scan, root = folders.scan, str(root)
+    if not root.startswith("s3://"):
+        root = os.path.abspath(os.path.expanduser(root))  # a manifest is read from other folders and on other nodes
+    else:
         from cluster.sources import objects  # what lies in folders needs no boto3
 
         scan = objects.scan
     seen = folders.Seen()
     found = 0
     with contextlib.closing(temporary_database(LAYOUT)) as database:
-        candidates = scan(str(root), seen)
+        candidates = scan(root, seen)
         while rows := [_row(candidate) for candidate in itertools.islice(candidates, AT_ONCE)]:
             database.executemany(KEEP_FIRST, rows)
             found += len(rows)
@@ -63,6 +67,8 @@ def list_videos(
                 f"{found - kept} more files in {root} have the id of another one and are left out; docs/cluster.md "
                 "tells which is taken"
             )
+        if notes is not None:
+            notes.extend(seen.notes())
         for row in database.execute("SELECT id, uri, size, etag FROM videos ORDER BY id"):
             yield Entry(*row)
 

@@ -61,6 +61,8 @@ def _sibling(name: str, config: Config) -> str | None:
     from cluster.sources import copies
 
     root = root.rstrip("/")
+    if "/" not in root.removeprefix("s3://"):
+        return None  # a complete bucket has no neighbour that these credentials and this rule could mean
     uri = pattern.format(root=root, parent=root.rpartition("/")[0])
     return copies.sibling(root, uri, name, unless)
 

@@ -15,11 +15,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hojoint import ids
-from hojoint.errors import InputError
 
 SUFFIXES = (".webm", ".mp4", ".mov", ".mkv", ".m4v", ".avi")
 PICTURE = re.compile(r"[^.].*?\d+\.(jpe?g|png)|\d+\.(jpe?g|png)", re.IGNORECASE)  # a number before the suffix
-PACKED = re.compile(r".*\.(tgz|tbz2?|txz|tar\.\w+)", re.IGNORECASE)
+PACKED = re.compile(r"[^.].*\.(tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst|lz4))", re.IGNORECASE | re.DOTALL)
+UNPACK = (
+    "no video in a compressed tar file can be read without all before it. Pack the videos again without compression "
+    "(tar cf shard.tar ...), or unpack them"
+)
 MEMBER = re.compile(r"(.+?\.tar)#(\d+)\+(\d+)/(.+)", re.IGNORECASE | re.DOTALL)
 FOLDER_RANK = len(SUFFIXES)
 MEMBER_RANK = FOLDER_RANK + 1  # added to the rank of the suffix
@@ -75,18 +78,14 @@ def video_of(name: str, where: str) -> tuple[str, int] | None:
     return ids.checked(stem, where), SUFFIXES.index(suffix.lower())
 
 
-def is_tar(name: str, where: str) -> bool:
-    """Whether a file is a tar file by its name.
-
-    Raises:
-        InputError: it is a compressed one.
-    """
-    if PACKED.fullmatch(name) and not name.startswith("."):
-        raise InputError(
-            f"{where}/{name} is a compressed tar file: a video in it cannot be read without all before it. Pack the "
-            "videos again without compression (tar cf shard.tar ...), or unpack them"
-        )
+def is_tar(name: str) -> bool:
+    """Whether a file is an uncompressed tar file by its name."""
     return name.lower().endswith(".tar") and not name.startswith(".")
+
+
+def is_packed(name: str) -> bool:
+    """Whether a file is a compressed tar file by its name: no video in it can be read."""
+    return PACKED.fullmatch(name) is not None
 
 
 def etag_of(pictures: Iterable[tuple[str, str]]) -> str:

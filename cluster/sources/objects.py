@@ -50,7 +50,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
                 named = video_of(name, root) if name else None
                 if named is not None:
                     yield Found(Entry(named[0], f"s3://{bucket.name}/{key}", size, etag), named[1])
-                elif is_tar(name, root):
+                elif is_tar(name):
                     shards.append((key, size, etag))
                 elif name:
                     seen.add(name)

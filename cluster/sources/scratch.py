@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = "hojoint-fetched-"
-LOCK = ".lock"
+LOCK, NEW_LOCK = ".lock", ".lock.new"
 
 
 @contextlib.contextmanager
@@ -38,8 +38,9 @@ def _own(parent: str, pid: int) -> str:
     for other in Path(parent).glob(f"{PREFIX}*"):
         _remove_abandoned(other)
     path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
-    lock = os.open(os.path.join(path, LOCK), os.O_CREAT | os.O_RDWR)  # held until the process ends
+    lock = os.open(os.path.join(path, NEW_LOCK), os.O_CREAT | os.O_RDWR)  # held until the process ends
     fcntl.flock(lock, fcntl.LOCK_EX)
+    os.rename(os.path.join(path, NEW_LOCK), os.path.join(path, LOCK))  # seen by others once it is locked
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path
 

@@ -11,7 +11,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 
-from cluster.sources.naming import MEMBER_RANK, Entry, Found, Member, video_of
+from cluster.sources.naming import MEMBER_RANK, UNPACK, Entry, Found, Member, video_of
 from hojoint.errors import InputError
 
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
@@ -26,12 +26,12 @@ def members(tar: str, opened: Callable[[], io.FileIO | io.BufferedReader], etag:
         etag: of the tar file.
 
     Raises:
-        InputError: it is compressed, damaged or no tar file.
+        InputError: it cannot be read, is compressed, damaged or no tar file.
     """
-    with opened() as file:
-        _refuse_packed(tar, file.read(6))
-        file.seek(0)
-        try:
+    try:
+        with opened() as file:
+            _refuse_packed(tar, file.read(6))
+            file.seek(0)
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 for info in archive:
                     archive.members = []  # type: ignore[attr-defined]  # the library would keep them all
@@ -40,14 +40,13 @@ def members(tar: str, opened: Callable[[], io.FileIO | io.BufferedReader], etag:
                         continue
                     member = Member(tar, info.offset_data, info.size, info.name.lstrip("/"))
                     yield Found(Entry(named[0], member.uri, info.size, etag), MEMBER_RANK + named[1])
-        except tarfile.TarError as error:
-            raise InputError(f"{tar} is not a complete tar file: {error}; pack or copy it again") from None
+    except tarfile.TarError as error:
+        raise InputError(f"{tar} is not a complete tar file: {error}; pack or copy it again") from None
+    except OSError as error:
+        raise InputError(f"cannot read {tar}: {error.strerror}; correct its rights, or move it elsewhere") from None
 
 
 def _refuse_packed(tar: str, start: bytes) -> None:
     for magic, kind in PACKED.items():
         if start.startswith(magic):
-            raise InputError(
-                f"{tar} is compressed with {kind}: a video in it cannot be read without all before it. Pack the videos "
-                "again without compression (tar cf shard.tar ...), or unpack them"
-            )
+            raise InputError(f"{tar} is compressed with {kind}: {UNPACK}")
