@@ -125,11 +125,13 @@ def _init_checksum(config: Config) -> str | None:
 
 
 def _pretrained(config: Config) -> str | None:
-    """``model.pretrained`` by the content of its file; None where ``train.init_checkpoint`` replaces a file's weights."""
+    """``model.pretrained``, a file by its content; None where ``train.init_checkpoint`` replaces its weights."""
     path = config.model.pretrained
     if path is None or path == "imagenet":
         return path
-    return None if config.train.init_checkpoint is not None else hashlib.sha256(read_uri(path)).hexdigest()
+    if config.train.init_checkpoint is not None:
+        return None
+    return f"weights {hashlib.sha256(read_uri(path)).hexdigest()[:12]}"
 
 
 def needs(config: Config) -> list[Need]:
