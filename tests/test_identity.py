@@ -158,7 +158,7 @@ def test_jobs_train_does_not_call_other_data_finished(world, tmp_path, capsys, c
 def write_labels(folder: Path, config: Config) -> str:
     """A labelling output of one unit with three pseudo-labels."""
     store = open_store(str(folder))
-    commits.open_run(store, units.fingerprint(config, "abc", units.hand_digest(config), []), {"units": 1})
+    commits.open_run(store, units.fingerprint(config, "abc", units.hand_digest(config), units.Digests()), {"units": 1})
     rows = [row("1-a", frame, flipped=False) for frame in (1, 2, 3)]
     written = {
         "pseudo_labels": pa.Table.from_pylist(rows, schema=tables.PSEUDO_LABELS_SCHEMA),
