@@ -47,7 +47,7 @@ def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progre
         "listed": len(dataset.listed),
         "left_out": len(dataset.left_out),
         "missing": len(dataset.missing_images()),
-        "used": len(dataset.names),
+        "used": len(dataset.names) - len(dataset.missing_images()),
         "compared": len(labels),
     }
     return Audit(f"FreiHAND {dataset.split} ({dataset.root})", counts, tuple(faults))
