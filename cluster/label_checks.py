@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,19 +52,37 @@ def _check(config: Config, progress: Callable[[str, int, int], None]) -> Checked
         text = f"none of the {total.predicted:,} predicted frames is kept"
         findings.append(Finding("nothing_kept", 1, text, "there is nothing to train on; see the rules", True))
         return Checked("pseudo", place, counts, findings)
+    files = [commit.files["pseudo_labels"] for commit in done]
     try:
-        units.check_hand(run, config, store.root)
-        sheet, wrong = _look(config, store, [commit.files["pseudo_labels"] for commit in done], progress)
+        drawn = _known_hand(run, config, store.root, findings)
+        sheet, wrong = _look(config, store, files, progress, drawn=drawn)
     except InputError as error:
         findings.append(Finding("labels_unread", 1, str(error), fatal=True))
         return Checked("pseudo", place, counts, findings)
     return Checked("pseudo", place, counts, [*findings, *wrong], sheet, LEGEND)
 
 
+def _known_hand(run: Mapping[str, Any], config: Config, root: str, findings: list[Finding]) -> bool:
+    """Whether the settings name the hand of the labels; without mano.path another hand is a note.
+
+    Raises:
+        InputError: mano.path is another hand than theirs.
+    """
+    try:
+        units.check_hand(run, config, root)
+    except InputError as error:
+        if config.mano.path is not None:
+            raise
+        remedy = "give the mano set (mano=MANO_RIGHT.pkl) of their run, as training on them needs it"
+        findings.append(Finding("hand_unknown", 1, f"the labels are not drawn: {error}", remedy))
+        return False
+    return True
+
+
 def _look(
-    config: Config, store: Store, files: list[str], progress: Callable[[str, int, int], None]
+    config: Config, store: Store, files: list[str], progress: Callable[[str, int, int], None], *, drawn: bool
 ) -> tuple[bytes | None, list[Finding]]:
-    """The rows of some units: each image is opened, some are drawn."""
+    """The rows of some units: each image is opened, some are drawn with the hand of the settings."""
     filesystem, root = store.filesystem()
     paths = [f"{root}/{file}" for file in listing.evenly(files, MOST_UNITS)]
     table = tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)
@@ -78,6 +97,8 @@ def _look(
     if damaged:
         text = f"{len(damaged)} of {len(samples)} rows cannot be read, first {damaged[0]}"
         findings.append(Finding("rows_damaged", len(damaged), text, "label these videos again", fatal=True))
+    if not drawn:
+        return None, findings
     chosen = album.spread_rows(table["video_id"].to_pylist(), np.arange(len(table)), config.doctor.pictures)
     layer, tiles = hand_layer(config.mano), []
     for row in table.take(pa.array(chosen)).to_pylist():

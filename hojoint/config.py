@@ -2,7 +2,8 @@
 
 Every number of the paper is in a file under ``configs/`` with its section beside it. The defaults are the paper's or
 the released code's; ``configs/ho3d.yaml`` is the paper as printed, ``configs/released.yaml`` the released code. The
-groups are declared in ``settings_method`` and ``settings_jobs``, former names in ``settings_renamed``.
+groups are declared in ``settings_method``, ``settings_jobs`` and ``settings_tools``, former names in
+``settings_renamed``.
 """
 
 from __future__ import annotations
@@ -18,22 +19,12 @@ from pydantic import ValidationError
 from hojoint import settings_file, settings_renamed
 from hojoint.settings_file import ConfigError
 from hojoint.settings_jobs import (
-    BenchConfig,
-    CalibrateConfig,
     ClusterConfig,
     DataConfig,
-    DemoConfig,
-    DetectConfig,
-    DoctorConfig,
-    EvaluateConfig,
     FreiHANDConfig,
     HO3DConfig,
     LabellingConfig,
     PseudoConfig,
-    RefilterConfig,
-    ScoreConfig,
-    StudyConfig,
-    SubmitConfig,
     SyntheticConfig,
     TeacherConfig,
     VideosConfig,
@@ -51,6 +42,18 @@ from hojoint.settings_method import (
     StudentConfig,
     TrainConfig,
     TtaConfig,
+)
+from hojoint.settings_tools import (
+    BenchConfig,
+    CalibrateConfig,
+    DemoConfig,
+    DetectConfig,
+    DoctorConfig,
+    EvaluateConfig,
+    RefilterConfig,
+    ScoreConfig,
+    StudyConfig,
+    SubmitConfig,
 )
 
 __all__ = [

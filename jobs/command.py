@@ -30,7 +30,7 @@ PLACES = (
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"
 
 
-EPILOG = "Settings: docs/extending.md, by group; all of them: hojoint/settings_method.py and settings_jobs.py."
+EPILOG = "Settings: docs/extending.md, by group; all of them: hojoint/settings_*.py."
 
 
 class RunFailed(Exception):

@@ -45,6 +45,8 @@ SETS = {
     "checkpoint": "evaluate.checkpoint",
 }
 """Word of the command line -> the setting that it stands for."""
+OTHERWISE = {"freihand": "data.freihand.evaluation_root", "videos": "videos.boxes"}
+"""Word -> a setting that has the set checked where the word's own one is not given."""
 Check = Callable[[Config, video_checks.Progress], list[Checked]]
 EVERY_S = 5.0  # between two lines of progress
 
@@ -61,8 +63,8 @@ def job(config: Config, dry_run: bool) -> None:
         print(f"would check {', '.join(checks)}")
         return
     results: list[Checked] = []
-    for check in checks.values():
-        for checked in check(Announced()):
+    for name, check in checks.items():
+        for checked in _results(name, check, config):
             print(health.text(checked), flush=True)
             results.append(checked)
     if config.output is not None:
@@ -70,6 +72,15 @@ def job(config: Config, dry_run: bool) -> None:
     unusable = [checked for checked in results if checked.verdict == health.UNUSABLE]
     if unusable:
         raise InputError("; ".join(f"{checked.name} is {checked.sentence}" for checked in unusable))
+
+
+def _results(name: str, check: Callable[[video_checks.Progress], list[Checked]], config: Config) -> Sequence[Checked]:
+    """The results of one check; a set that cannot be copied or opened is a result too, and the others go on."""
+    try:
+        return check(Announced())
+    except InputError as error:
+        places = (operator.attrgetter(setting)(config) for setting in (SETS[name], OTHERWISE.get(name, SETS[name])))
+        return [health.failed(name, next((place for place in places if place is not None), ""), error)]
 
 
 def _refuse_absent(config: Config) -> None:

@@ -64,7 +64,7 @@ def job(config: Config, dry_run: bool) -> None:
         _describe(domains, merged)
         return
     for domain in domains:
-        sets.check(evaluation.open_domain(domain, merged), merged)
+        sets.check(scoring.open_domain(domain, merged), merged)
     for table in report_tables.comparison(measure([config])):
         rows = [(row["label"], row["cells"][0]["text"]) for row in table["rows"]]
         print(f"{table['title']}, {table['note']}\n{printing.table(('', config.name), rows)}")

@@ -26,6 +26,7 @@ CONTRADICTIONS = (
         "hand_mean",
         "hand_flipped",
         "hand_other",
+        "hand_object_apart",
         "hand_behind",
         "hand_outside",
         "hand_box",

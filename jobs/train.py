@@ -66,7 +66,7 @@ def _describe(config: Config, output: str) -> None:
     planned = training.plan_job(config)
     for name, facts in planned.parents["data"].items():
         print(f"{name}: {facts[:12]}" if name == HAND else f"data set {name}: {facts}")
-    for name in ("teacher", "labels", "init_checkpoint"):
+    for name in ("teacher", "labels", "init_checkpoint", "pretrained"):
         if name in planned.parents:
             print(f"{name}: {planned.parents[name]}")
     steps, size = planned.schedule.steps, config.train.batch_size

@@ -19,6 +19,7 @@ from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.hand.stand_in.model import save_model, stand_in_model
+from jobs import sets
 
 GL = np.array([1.0, -1.0, -1.0])
 
@@ -298,6 +299,40 @@ def test_another_hand_model_is_found_with_its_cause(world, tmp_path):
     assert "mano.path to" in fault.remedy
 
 
+def test_labels_of_mano_are_a_note_without_mano(world, tmp_path, monkeypatch, capsys):
+    """Real labels fit the stand-in hand in no reading; a run must not refuse them, and says so."""
+    model = stand_in_model()
+    other = dataclasses.replace(model, v_template=1.4 * model.v_template)
+    save_model(other, tmp_path / "MANO_RIGHT.pkl")
+    monkeypatch.setattr("hojoint.datasets.hand_checks.hand_model", lambda config: other)
+    fault = only_kind(world, "hand_unknown")
+    assert not fault.fatal
+    assert "mano.path is not given" in fault.sentence
+    sets.check(HO3D(world.data.ho3d, "train", world.crop), world)
+    assert "would pose them with the stand-in" in capsys.readouterr().out
+    given = world.model_copy(update={"mano": ManoConfig(path=str(tmp_path / "MANO_RIGHT.pkl"))})
+    assert only_kind(given, "hand_other").fatal
+    with pytest.raises(InputError, match="another hand model made the labels"):
+        sets.check(HO3D(world.data.ho3d, "train", world.crop), given)
+
+
+def test_labels_of_the_stand_in_are_compared_without_mano(world):
+    """Some frames fit it, so the others are wrong labels."""
+    for path in metas(root_of(world))[:5]:
+        edit_meta(path, lambda meta: {**meta, "handPose": np.asarray(meta["handPose"]) + 0.3})
+    assert only_kind(world, "hand_other").fatal
+
+
+def test_one_label_far_off_is_a_note(tmp_path):
+    world = draw_world(tmp_path, frames=25)
+    joints = np.zeros((21, 3))
+    joints[[1, 5, 13]] = 5.0
+    edit_meta(metas(root_of(world))[3], lambda meta: {**meta, "handJoints3D": meta["handJoints3D"] + joints})
+    fault = faults(world)["hand_differs"]
+    assert (fault.count, fault.fatal) == (1, False)
+    assert "by 32." in fault.sentence  # mm on average: 3 of 16 joints by 8.66 m, in one of 50 frames
+
+
 def test_labels_of_left_hands_are_named(world, monkeypatch):
     # The same contradiction from its other end: MANO_LEFT itself is refused on loading.
     monkeypatch.setattr("hojoint.datasets.hand_checks.hand_model", lambda config: mirrored(stand_in_model()))
@@ -390,3 +425,31 @@ def test_freihand_labels_that_disagree_are_found(world, key, change, kind):
     path.write_text(json.dumps([change(value) for value in json.loads(path.read_text())]))
     found = {fault.kind: fault for fault in audit(FreiHAND(world.data.freihand, "evaluation"), world.mano).faults}
     assert found[kind].fatal
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_truth_of_mano_in_freihand_is_a_note_without_mano(world, tmp_path, monkeypatch, labelled):
+    """The stand-in's wrist is another than MANO's, whose joints and vertices agree all the same."""
+    model = stand_in_model()
+    regressor = np.roll(model.J_regressor, 200, axis=1)
+    other = dataclasses.replace(model, J_regressor=regressor, v_template=1.3 * model.v_template)
+    save_model(other, tmp_path / "MANO_RIGHT.pkl")
+    for module in ("hand_checks", "freihand_checks"):
+        monkeypatch.setattr(f"hojoint.datasets.{module}.hand_model", lambda config: other)
+    if not labelled:
+        (Path(world.data.freihand.root) / "evaluation_mano.json").unlink()
+    dataset = FreiHAND(world.data.freihand, "evaluation")
+    found = {fault.kind: fault for fault in audit(dataset, world.mano).faults}
+    assert set(found) == ({"hand_vertices", "hand_unknown"} if labelled else {"hand_vertices"})
+    assert not any(fault.fatal for fault in found.values())
+    assert "they were not compared with MANO" in found["hand_vertices"].sentence
+    found = {fault.kind: fault for fault in audit(dataset, ManoConfig(path=str(tmp_path / "MANO_RIGHT.pkl"))).faults}
+    assert found["truth_differs"].fatal
+
+
+def test_truth_files_in_another_order_need_no_hand_model(world):
+    path = Path(world.data.freihand.root) / "evaluation_verts.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    found = {fault.kind: fault for fault in audit(FreiHAND(world.data.freihand, "evaluation"), world.mano).faults}
+    assert "fingertips of the xyz file and the verts file are" in found["truth_differs"].sentence
+    assert found["truth_differs"].fatal

@@ -14,9 +14,11 @@ from damage import edit_all, edit_points, image_of, metas
 from labelled import draw_world
 from test_refilter import label_here
 
+from hojoint.config import Config
+from hojoint.errors import InputError
 from hojoint.evaluation import contact_sheets
 from hojoint.hand.model import load_mano
-from hojoint.hand.stand_in.model import save_model
+from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.report import draw, health
 from hojoint.report.health import Checked, Count, Finding
 from jobs import doctor
@@ -125,7 +127,7 @@ def test_labels_of_another_hand_are_no_fault_without_mano(world: Path, tmp_path:
     _, found = examine(tmp_path / "out", sets_of(world)[0])
     notes = {finding["kind"]: finding for finding in found["HO-3D train"]["findings"]}
     assert found["HO-3D train"]["verdict"] == health.HEALTHY
-    assert "give mano=MANO_RIGHT.pkl too" in notes["hand_unknown"]["remedy"]
+    assert "mano=MANO_RIGHT.pkl for jobs.doctor" in notes["hand_unknown"]["remedy"]
     code, found = examine(tmp_path / "out2", sets_of(world)[0], f"mano={world / 'mano'}")
     assert code == 2
     assert any(kind.startswith("hand_") for kind in kinds(found["HO-3D train"]))
@@ -203,6 +205,50 @@ def test_labels_and_checkpoints_are_checked(tmp_path: Path, capsys: Any) -> None
     assert code == 2
     assert kinds(found["pseudo"]) == {"not_complete", "nothing_kept"}
     assert "not a complete torch checkpoint" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_hands_far_from_their_objects_are_unusable(world: Path, tmp_path: Path) -> None:
+    """Without mano.path too: no hand model is to blame."""
+    edit_all(world / "HO3D_v2", lambda meta: meta | {"handJoints3D": np.asarray(meta["handJoints3D"]) * 2.5})
+    code, found = examine(tmp_path / "out", sets_of(world)[0])
+    assert code == 2
+    assert "hand_object_apart" in kinds(found["HO-3D train"])
+
+
+def test_a_set_that_cannot_be_copied_leaves_the_others(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    def localised(config: Config, *groups: str) -> Config:
+        if "data.ho3d" in groups:
+            raise InputError("no object at s3://bucket/HO3D")
+        return config
+
+    monkeypatch.setattr(doctor.mirror, "localised", localised)
+    (tmp_path / "teacher.pt").write_bytes(b"junk")
+    words = ["data.ho3d.root=s3://bucket/HO3D", f"evaluate.checkpoint={tmp_path / 'teacher.pt'}"]
+    code, found = examine(tmp_path / "out", *words)
+    assert code == 2
+    assert set(found) == {"ho3d", "checkpoint"}
+    assert found["ho3d"]["place"] == "s3://bucket/HO3D"
+    assert kinds(found["ho3d"]) == {"cannot_be_opened"}
+    assert "no object at s3://bucket/HO3D" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_labels_of_mano_are_a_note_without_mano(tmp_path: Path) -> None:
+    folder = tmp_path / "wild"
+    wild.write_wild(folder, good=2)
+    wild.write_teacher(folder / "teacher.pt")
+    label_here(wild.config_of(folder, tmp_path / "labels"))
+    path = tmp_path / "labels" / "run.json"
+    run = json.loads(path.read_text())
+    path.write_text(json.dumps(run | {"fingerprint": run["fingerprint"] | {"hand_model": "a" * 64}}))
+    code, found = examine(tmp_path / "out", f"pseudo={tmp_path / 'labels'}")
+    assert code == 0, found
+    assert "hand_unknown" in {finding["kind"] for finding in found["pseudo"]["findings"]}
+    assert found["pseudo"]["sheet"] is None
+    save_model(stand_in_model(), tmp_path / "MANO_RIGHT.pkl")
+    _, found = examine(tmp_path / "out2", f"pseudo={tmp_path / 'labels'}", f"mano={tmp_path / 'MANO_RIGHT.pkl'}")
+    assert kinds(found["pseudo"]) == {"labels_unread"}
 
 
 def test_the_words_stand_for_settings() -> None:

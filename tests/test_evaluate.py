@@ -250,6 +250,21 @@ def test_examples_are_evenly_spaced_and_never_chosen():
     assert examples.example_rows(5, 0).tolist() == []
 
 
+def test_data_in_object_storage_are_checked_before_the_run(world, tmp_path, capsys, monkeypatch, s3):
+    folder = Path(world.data.ho3d.root).parent
+    for path in folder.rglob("*"):
+        if path.is_file():
+            s3.put(f"sets/{path.relative_to(folder)}", path.read_bytes())
+    measured = []
+    monkeypatch.setattr(evaluate, "measure", lambda configs: measured.append(configs) or {})
+    arguments = [*TINY, f"evaluate.checkpoint={world.evaluate.checkpoint}", f"cluster.cache={tmp_path / 'cache'}"]
+    arguments += [f"data.ho3d.root=s3://bucket/sets/{Path(world.data.ho3d.root).name}"]
+    arguments += ["data.freihand.root=s3://bucket/sets/FreiHAND_pub_v2_eval"]
+    assert evaluate.main([*arguments, "--dry-run"]) == 0
+    assert evaluate.main(arguments) == 0, capsys.readouterr().err
+    assert len(measured) == 1
+
+
 @pytest.mark.ray
 def test_the_job_measures_on_a_cluster_and_writes_its_files(world, tmp_path, capsys):
     output = tmp_path / "evaluation"

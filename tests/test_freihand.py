@@ -87,6 +87,14 @@ def test_the_versions_that_exist_are_used_and_said(tmp_path, kept, kinds):
     assert reader.fingerprint() == FreiHAND(config, "train").fingerprint()
 
 
+@pytest.mark.parametrize("name", ["1.jpg", "0001.jpg", "000000010.jpg", "copy.jpg", "\u0663.jpg"])
+def test_files_with_other_names_are_not_images(tmp_path, name):
+    config = write_training_set(tmp_path)
+    names = FreiHAND(config, "train").names
+    (tmp_path / "training" / "rgb" / name).write_bytes(b"")
+    assert FreiHAND(config, "train").names == names
+
+
 def test_missing_images_are_refused_or_left_out(tmp_path):
     config = write_training_set(tmp_path)
     full = FreiHAND(config, "train").fingerprint()

@@ -134,6 +134,19 @@ def test_an_npz_of_the_arrays_is_the_same_hand(tmp_path):
             np.testing.assert_array_equal(values, getattr(plain, name))
 
 
+def test_a_member_without_suffix_is_not_the_array(tmp_path, monkeypatch):
+    """numpy takes 'f' before 'f.npy', and the size limit is of the latter."""
+    file = random_file()
+    path = npz(tmp_path / "MANO_RIGHT.npz", **{**file, "J_regressor": file["J_regressor"].toarray()})
+    expected = load_mano(path).v_template
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("v_template", b"\0" * 2**20)
+    np.testing.assert_array_equal(load_mano(path).v_template, expected)
+    monkeypatch.setattr("hojoint.hand.mano_file._LARGEST", 2**10)
+    with pytest.raises(InputError, match="no array of MANO is so large"):
+        load_mano(path)
+
+
 def test_an_npz_that_needs_code_or_is_none_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"'J_regressor' is an array of Python objects.*toarray\(\)"):
         load_mano(npz(tmp_path / "objects.npz", **random_file()))

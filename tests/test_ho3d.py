@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -149,6 +150,20 @@ def test_the_fingerprint_changes_with_the_data_alone(world, tmp_path):
     meta.write_bytes(pickle.dumps({**content, "handBeta": content["handBeta"] + 1}, protocol=2))
     moved = HO3D(world.data.ho3d.model_copy(update={"root": str(copy)}), "train", world.crop)
     assert moved.fingerprint() != reader.fingerprint()
+
+
+def test_frames_without_annotation_are_refused_at_the_start(world, tmp_path):
+    root = Path(shutil.copytree(world.data.ho3d.root, tmp_path / "copy"))
+    name = (root / "train.txt").read_text().split()[1]
+    path = root / "train" / f"{name.replace('/', '/meta/')}.pkl"
+    path.write_bytes(pickle.dumps(dict.fromkeys(pickle.loads(path.read_bytes())), protocol=2))
+    config = world.data.ho3d.model_copy(update={"root": str(root)})
+    HO3D(config).refuse_missing()  # lists files and opens none
+    with pytest.raises(InputError, match=r"1 with a meta file that holds no annotation; .*missing=leave_out"):
+        HO3D(config).fingerprint()
+    left = HO3D(config.model_copy(update={"missing": "leave_out"}))
+    assert list(left.left_out) == [name]
+    assert left.fingerprint() != HO3D(world.data.ho3d).fingerprint()
 
 
 def test_a_frame_without_annotation_is_refused_by_name(world, tmp_path):

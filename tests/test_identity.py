@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from damage import edit_meta, edit_points, image_of, metas
 from labelled import draw_world
 from pipeline_jobs import stand_in_jobs
@@ -27,6 +28,7 @@ from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import tables
+from hojoint.model.encoder import ResNet
 from jobs import pipeline, retrain, train
 
 pytestmark = pytest.mark.slow  # seconds each: files
@@ -95,6 +97,23 @@ def test_other_content_at_the_same_path_is_another_run(world, change):
     assert after.parents != before.parents
 
 
+def test_other_pretrained_weights_at_the_same_path_count(drawn, tmp_path):
+    path = tmp_path / "resnet.pth"
+    start = settings.changed(drawn, model={"pretrained": str(path)})
+
+    def planned(value: float) -> training.TrainingJob:
+        weights = {name: torch.full_like(tensor, value) for name, tensor in ResNet(drawn.model).state_dict().items()}
+        torch.save(weights, path)
+        return training.plan_job(start)
+
+    one, other = planned(0.0), planned(1.0)
+    assert planned(0.0).name == one.name != other.name
+    assert one.parents["pretrained"] != other.parents["pretrained"]
+    path.rename(tmp_path / "moved.pth")
+    moved = training.plan_job(settings.changed(drawn, model={"pretrained": str(tmp_path / "moved.pth")}))
+    assert moved.name == one.name
+
+
 def test_the_same_content_elsewhere_is_the_same_run(world, tmp_path):
     before = training.plan_job(world)
     moved = Path(world.world).rename(tmp_path / "moved")
@@ -139,7 +158,7 @@ def test_jobs_train_does_not_call_other_data_finished(world, tmp_path, capsys, c
 def write_labels(folder: Path, config: Config) -> str:
     """A labelling output of one unit with three pseudo-labels."""
     store = open_store(str(folder))
-    commits.open_run(store, units.fingerprint(config, "abc", units.hand_digest(config), []), {"units": 1})
+    commits.open_run(store, units.fingerprint(config, "abc", units.hand_digest(config), units.Digests()), {"units": 1})
     rows = [row("1-a", frame, flipped=False) for frame in (1, 2, 3)]
     written = {
         "pseudo_labels": pa.Table.from_pylist(rows, schema=tables.PSEUDO_LABELS_SCHEMA),

@@ -29,6 +29,7 @@ ROOMS = (
         "settings_renamed",
         "settings_method",
         "settings_jobs",
+        "settings_tools",
         "config",
         "crops",
     ),

@@ -1,7 +1,11 @@
 """The released checkpoint: its layout, and its network written out a second time from the tensors' names alone."""
 
+import argparse
 import hashlib
 import math
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -221,6 +225,19 @@ def test_missing_extra_and_misshapen_tensors_are_named(weights: dict[str, Tensor
     assert "1 missing (hand_head.score.0.bias)" in message
     assert "1 not of this network (transformer.layers.1.norm2.bias)" in message
     assert "obj_head.out_conv.bias [62] instead of [63]" in message
+
+
+def test_the_line_that_saves_a_file_again_runs_in_a_shell(tmp_path: Path) -> None:
+    folder = tmp_path / "a 'b' \"$HOME\" `c`"
+    folder.mkdir()
+    torch.save({"state_dict": {"w": torch.ones(2)}, "args": argparse.Namespace(epochs=3)}, folder / "model.pth")
+    with pytest.raises(InputError, match="save its tensors again") as caught:
+        load_released(folder / "model.pth")
+    python, *words = shlex.split(str(caught.value).splitlines()[-1])
+    subprocess.run([sys.executable, *words], cwd=tmp_path, check=True)
+    assert python == "python"
+    saved = torch.load(tmp_path / "weights.pt", weights_only=True)
+    torch.testing.assert_close(saved["state_dict"]["w"], torch.ones(2))
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:

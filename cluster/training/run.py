@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from cluster.labelling.units import differences
 from cluster.progress import Board, Progress, State
 from cluster.session import Need
 from cluster.sources import mirror
-from cluster.store import Store, open_store
+from cluster.store import Store, open_store, read_uri
 from cluster.training.data import EDITION, TrainingData, labels_of, open_data
 from cluster.training.worker import FILE, start_from, work
 from hojoint import config as settings
@@ -93,8 +94,10 @@ def plan_job(config: Config) -> TrainingJob:
     del tree["mano"]["path"]  # the hand model counts by its content
     tree["train"] = {key: value for key, value in tree["train"].items() if key not in NOT_RESULT}
     tree["train"]["init_checkpoint"] = _init_checksum(config)
-    if tree["train"]["init_checkpoint"] is not None:
-        parents["init_checkpoint"] = tree["train"]["init_checkpoint"]
+    tree["model"]["pretrained"] = _pretrained(config)
+    for group, name, plain in (("train", "init_checkpoint", None), ("model", "pretrained", "imagenet")):
+        if tree[group][name] not in (None, plain):
+            parents[name] = tree[group][name]
     for group in (*RESULT_SETTINGS, "train"):
         values = tree[group] if isinstance(tree[group], dict) else {"": tree[group]}
         identity |= {f"{group}.{key}".rstrip("."): value for key, value in values.items()}
@@ -119,6 +122,16 @@ def _init_checksum(config: Config) -> str | None:
     network = checkpoint.empty(config.model)
     start_from(network, config.train.init_checkpoint)
     return checkpoint.weights_sha256(network.state_dict())
+
+
+def _pretrained(config: Config) -> str | None:
+    """``model.pretrained``, a file by its content; None where ``train.init_checkpoint`` replaces its weights."""
+    path = config.model.pretrained
+    if path is None or path == "imagenet":
+        return path
+    if config.train.init_checkpoint is not None:
+        return None
+    return f"weights {hashlib.sha256(read_uri(path)).hexdigest()[:12]}"
 
 
 def needs(config: Config) -> list[Need]:

@@ -7,6 +7,7 @@ images have no box: the hand's is that of its projected joints. Each labelled im
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from hojoint.records import Sample
 WHERE = "FreiHAND comes from its authors' page (search 'FreiHAND dataset'); set data.freihand.root"
 VERSIONS = ("green screen", "homogenised", "sample-based", "automatic")
 """Of each training image, in the order of their numbers: image v * N + k is version v of label k of N."""
+IMAGE = re.compile(r"[0-9]{8}\.jpg")
 SOME = 16  # images whose content a fingerprint covers
 
 
@@ -88,10 +90,14 @@ class FreiHAND:
                 f"{self._path('K')} and {self._path('xyz')} must be of one length and not empty, "
                 f"found {len(self.cameras)} and {len(self.joints)}; fetch FreiHAND again"
             )
+        self._list_images(config)
+
+    def _list_images(self, config: FreiHANDConfig) -> None:
+        """Find the versions and images that exist; files with other names are not FreiHAND's."""
         there = listing.names_in(self.folder)
         count = len(self.cameras)
-        numbers = {int(name[:8]) for name in there if name.endswith(".jpg") and name[:-4].isdecimal()}
-        known = range(len(VERSIONS) if split == "train" else 1)
+        numbers = {int(name[:8]) for name in there if IMAGE.fullmatch(name)}
+        known = range(len(VERSIONS) if self.split == "train" else 1)
         self.versions = [version for version in known if any(n // count == version for n in numbers)] or [0]
         self.listed = [f"{version * count + label:08d}" for version in self.versions for label in range(count)]
         self._absent = [name for name in self.listed if f"{name}.jpg" not in there]

@@ -16,6 +16,7 @@ from hojoint.hand.factory import hand_model
 NOTED_PX, REFUSED_PX = 2.0, 10.0  # between the root in px that the mano file holds and the projected joint 9, median
 NOTED_MM, REFUSED_MM = 3.0, 10.0  # between joints and those regressed from the vertices, median
 ROOT = 9
+TIPS = [4, 8, 12, 16, 20]
 
 
 def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progress: Progress | None) -> Audit:
@@ -46,7 +47,7 @@ def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progre
         "listed": len(dataset.listed),
         "left_out": len(dataset.left_out),
         "missing": len(dataset.missing_images()),
-        "used": len(dataset.names),
+        "used": len(dataset.names) - len(dataset.missing_images()),
         "compared": len(labels),
     }
     return Audit(f"FreiHAND {dataset.split} ({dataset.root})", counts, tuple(faults))
@@ -100,21 +101,39 @@ def _root_faults(dataset: FreiHAND, labels: np.ndarray, px: list[np.ndarray], wh
 
 
 def _vertex_faults(dataset: FreiHAND, labels: np.ndarray, mano: ManoConfig, where: str) -> list[Fault]:
-    """True joints against those that the hand model's regressor finds in the true vertices."""
+    """True joints against the true vertices: the tips are vertices, and the model's regressor finds the wrist."""
     try:
         joints, vertices = dataset.truth()
     except InputError as error:
         return [Fault("truth", where, 1, str(error), "")]
     rows = np.flatnonzero(np.isin(dataset.rows, labels))
+    if not len(rows):
+        return []
+    tips = [_nearest_mm(joints[row, TIPS], vertices[row]) for row in rows]
+    remedy = "the files are of different versions or orders; fetch FreiHAND v2 again"
+    if (fault := _apart("fingertips of the xyz file and the verts file", np.array(tips), where, remedy)) is not None:
+        return [fault]
     found = vertices[rows].astype(np.float64).transpose(0, 2, 1) @ hand_model(mano).J_regressor.T
     wrist = found[:, :, 0]  # the regressor's joint 0 is the wrist
     apart = 1000 * np.linalg.norm(wrist - joints[rows, 0], axis=1)
-    if not len(rows) or not (middle := float(np.median(apart))) > NOTED_MM:
-        return []
-    sentence = (
-        f"{where}: the wrist of the xyz file and that of the hand model in the verts file are {middle:.0f} mm apart "
-        "(median)"
-    )
+    words = "the wrist of the xyz file and that of the hand model in the verts file"
     remedy = "the files are of different versions or orders, or mano.path is another hand model"
+    fault = _apart(words, apart, where, remedy)
+    if fault is not None and mano.path is None and (apart > NOTED_MM).all():  # the stand-in's wrist, which is no MANO's
+        sentence = f"{fault.sentence}; {hand_checks.UNKNOWN}"
+        fault = Fault("hand_vertices", where, fault.count, sentence, hand_checks.ASKED, fatal=False)
+    return [] if fault is None else [fault]
+
+
+def _apart(what: str, apart: np.ndarray, where: str, remedy: str) -> Fault | None:
+    """A fault where the median of distances, mm, is larger than rounding."""
+    if not (middle := float(np.median(apart))) > NOTED_MM:
+        return None
+    sentence = f"{where}: {what} are {middle:.0f} mm apart (median)"
     count = int((apart > NOTED_MM).sum())
-    return [Fault("truth_differs", where, count, sentence, remedy, fatal=middle > REFUSED_MM)]
+    return Fault("truth_differs", where, count, sentence, remedy, fatal=middle > REFUSED_MM)
+
+
+def _nearest_mm(points: np.ndarray, vertices: np.ndarray) -> float:
+    """Mean distance of points (N, 3) m to their nearest vertices (V, 3) m, mm."""
+    return 1000 * float(np.linalg.norm(points[:, None] - vertices[None], axis=-1).min(1).mean())

@@ -135,10 +135,12 @@ class HO3D:
 
     def refuse_missing(self) -> None:
         """Raise InputError where a listed frame lacks its image or meta and is not left out."""
-        missing = self.files.missing(self.names)
-        if missing:
+        self._refuse(self.files.missing(self.names))
+
+    def _refuse(self, without: dict[str, str]) -> None:
+        if without:
             raise InputError(
-                f"{self.root}: {ho3d_files.summary(missing, self.listed, self.split)}. Fetch them again, or set "
+                f"{self.root}: {ho3d_files.summary(without, self.listed, self.split)}. Fetch them again, or set "
                 "data.ho3d.missing=leave_out to drop and count them"
             )
 
@@ -215,13 +217,14 @@ class HO3D:
         about sixteen images, and where masks come from.
 
         Raises:
-            InputError: a listed frame lacks a file and is not left out.
+            InputError: a listed frame lacks a file or its annotation and is not left out.
         """
         self.refuse_missing()
         masks = [f"masks {'given' if self.has_segmentations else 'drawn'}"] if self.split == "train" else []
         left_out = [f"left out {name}" for name in self.left_out]
         images = [f"{path.name} {size}" for path, size in map(self.files.image, self.names)]
-        metas = listing.digest_of_files([self.files.meta(name)[0] for name in self.names])
+        metas, unannotated = self.files.contents(self.names)
+        self._refuse(unannotated)
         some = [self.image_path(name) for name in listing.evenly(self.names, SOME)]
         return regions.fingerprint([*self.names, *left_out, *images, metas, *masks], some)
 

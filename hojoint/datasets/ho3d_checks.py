@@ -90,7 +90,7 @@ def _read(dataset: HO3D, rows: list[int], progress: Progress | None) -> tuple[_R
             assert isinstance(meta, dict)
             _add(read, meta, name, row, dataset.split, sizes.of(name))
         except InputError as error:
-            wrong["meta_damaged"].append((name, str(error), "fetch this file again"))
+            wrong["meta_damaged"].append((name, str(error).removesuffix("."), "fetch this file again"))
     if progress is not None:
         progress(len(rows), len(rows))
     faults = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,18 +69,26 @@ class Files:
 
     def unannotated(self, names: Sequence[str]) -> dict[str, str]:
         """Frame -> reason, of the frames whose annotation is None. Every meta file is read, few are unpickled."""
+        return self.contents(names)[1]
 
-        def empty(data: bytes) -> bool:
-            if not ho3d_meta.may_lack_values(data, self.split):
-                return False
-            try:
-                fault = ho3d_meta.fault_of(load_restricted(data), self.split)
-            except InputError:  # damaged: its reader refuses it by name
-                return False
-            return fault is not None and fault[0] == "meta_empty"
+    def contents(self, names: Sequence[str]) -> tuple[str, dict[str, str]]:
+        """Digest of all metas, and ``unannotated``; each file is read once."""
 
-        answers = listing.read_all([self.meta(name)[0] for name in names], empty)
-        return {name: "meta_empty" for name, answer in zip(names, answers, strict=True) if answer}
+        def look(data: bytes) -> tuple[bytes, bool]:
+            return hashlib.sha256(data).digest(), self._empty(data)
+
+        answers = listing.read_all([self.meta(name)[0] for name in names], look)
+        empty = {name: "meta_empty" for name, answer in zip(names, answers, strict=True) if answer and answer[1]}
+        return listing.combined(None if answer is None else answer[0] for answer in answers), empty
+
+    def _empty(self, data: bytes) -> bool:
+        if not ho3d_meta.may_lack_values(data, self.split):
+            return False
+        try:
+            fault = ho3d_meta.fault_of(load_restricted(data), self.split)
+        except InputError:  # damaged: its reader refuses it by name
+            return False
+        return fault is not None and fault[0] == "meta_empty"
 
     @staticmethod
     def _sequence(folder: Path) -> Sequence3D:

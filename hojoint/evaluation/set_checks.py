@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from hojoint.config import Config, ManoConfig
-from hojoint.datasets import freihand, listing, regions, ycb
+from hojoint.datasets import freihand, hand_checks, listing, regions, ycb
 from hojoint.datasets.audit import audit, audit_models
 from hojoint.datasets.findings import Audit, Fault
 from hojoint.datasets.freihand import FreiHAND
@@ -72,12 +72,11 @@ def _ho3d(config: Config, split: Split, progress: Progress) -> Checked:
             "sequences": _published(HO3D_SEQUENCES.get((version, split)), f"HO-3D {version}"),
         },
     )
-    faults, fits = _hand_faults(found.faults, config)
-    findings = _findings(faults, "data.ho3d") + unread
+    findings = _findings(found.faults, "data.ho3d") + unread
     findings += _part(len(dataset.listed), HO3D_FRAMES[version, split], f"{split}.txt", f"HO-3D {version}")
     missing = dataset.files.missing(dataset.names)
     findings += _image_faults(dataset, [n for n in dataset.names if n not in missing], config, progress, name)
-    layer = ManoLayer(hand_model(config.mano)) if fits and mano is not None else None
+    layer = _fitting(found, mano)
     tiles = contact_sheets.of_ho3d(dataset, config.doctor.pictures, layer)
     return Checked(name, place, counts, findings, health.sheet(tiles), contact_sheets.LABELS)
 
@@ -103,12 +102,11 @@ def _freihand(config: Config, split: Split, progress: Progress) -> Checked:
     labels = FREIHAND_LABELS[split]
     images = labels * (4 if split == "train" else 1)
     counts = _counts(found, {"labels": f"{labels:,}", "listed": f"{images:,}"})
-    faults, fits = _hand_faults(found.faults, config)
-    findings = _findings(faults, "data.freihand") + unread
+    findings = _findings(found.faults, "data.freihand") + unread
     findings += _part(len(dataset.cameras), labels, f"{stem}_xyz.json", "FreiHAND v2")
     missing = set(dataset.missing_images())
     findings += _image_faults(dataset, [n for n in dataset.names if n not in missing], config, progress, name)
-    layer = ManoLayer(hand_model(config.mano)) if fits and mano is not None else None
+    layer = _fitting(found, mano)
     tiles = contact_sheets.of_freihand(dataset, config.doctor.pictures, layer)
     return Checked(name, place, counts, findings, health.sheet(tiles), contact_sheets.LABELS)
 
@@ -182,19 +180,11 @@ def _hand(config: Config) -> tuple[ManoConfig | None, list[Finding]]:
     return config.mano, []
 
 
-def _hand_faults(faults: Sequence[Fault], config: Config) -> tuple[list[Fault], bool]:
-    """Faults, and whether the hand model fits; without mano.path a misfit only says that the labels are MANO's."""
-    about = [fault for fault in faults if fault.kind.startswith("hand_") and fault.kind not in NOT_MODEL]
-    if not about or config.mano.path is not None:
-        return list(faults), not about
-    others = [fault for fault in faults if fault not in about]
-    sentence = "labels were not compared with MANO: they are not those of the stand-in hand, and mano.path is not given"
-    note = Fault("hand_unknown", about[0].where, about[0].count, sentence, "give mano=MANO_RIGHT.pkl too", fatal=False)
-    return [*others, note], False
-
-
-NOT_MODEL = ("hand_behind", "hand_outside", "hand_box")
-"""Kinds of faults of a hand that no hand model is to blame for."""
+def _fitting(found: Audit, mano: ManoConfig | None) -> ManoLayer | None:
+    """The hand whose mesh is drawn; None where it does not fit the labels."""
+    if mano is None or any(fault.kind in hand_checks.KINDS for fault in found.faults):
+        return None
+    return ManoLayer(hand_model(mano))
 
 
 def _findings(faults: Sequence[Fault], group: str) -> list[Finding]:

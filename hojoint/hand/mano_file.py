@@ -78,7 +78,7 @@ def _read_npz(file: Path, keys: Iterable[str]) -> dict[str, Any]:
     with np.load(file, allow_pickle=False) as arrays:
         for key in chosen:
             try:
-                content[key] = arrays[key]
+                content[key] = arrays[f"{key}.npy"]  # by its exact name: a member without suffix would come first
             except Exception as error:  # numpy and zipfile raise a dozen kinds
                 raise InputError(_unreadable(file, key, error)) from None
     return content

@@ -292,20 +292,8 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
         raise InputError(
             f"{name} is a checkpoint without {', '.join(sorted(missing))}; it is not complete, make it again"
         )
+    _refuse_other_types(content, name)
     weights = content["weights"]
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError(
-            f"{name} is a checkpoint whose weights are not tensors by name; it is not complete, make it again"
-        )
-    if (odd := released.not_dense(weights)) is not None:
-        raise InputError(f"{name} is a checkpoint whose weight {odd} is not a plain array by name; make it again")
-    wrong = [key for key in ("progress", "parents") if not isinstance(content[key], dict)]
-    wrong += [key for key in ("optimizer", "scheduler") if not isinstance(content[key], dict | None)]
-    if wrong:
-        raise InputError(
-            f"{name} is a checkpoint whose {wrong[0]} is a {type(content[wrong[0]]).__name__}, expected a dictionary; "
-            "another program changed it: make it again"
-        )
     checksum = weights_sha256(weights)
     if checksum != _plain(content["sha256"]):
         raise InputError(
@@ -325,6 +313,24 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
         content["parents"],
         checksum,
     )
+
+
+def _refuse_other_types(content: Mapping[str, Any], name: str) -> None:
+    """Raise InputError where an entry is not of the type that ``save`` writes."""
+    weights = content["weights"]
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(
+            f"{name} is a checkpoint whose weights are not tensors by name; it is not complete, make it again"
+        )
+    if (odd := released.not_dense(weights)) is not None:
+        raise InputError(f"{name} is a checkpoint whose weight {odd} is not a plain array by name; make it again")
+    wrong = [key for key in ("progress", "parents") if not isinstance(content[key], dict)]
+    wrong += [key for key in ("optimizer", "scheduler") if not isinstance(content[key], dict | None)]
+    if wrong:
+        raise InputError(
+            f"{name} is a checkpoint whose {wrong[0]} is a {type(content[wrong[0]]).__name__}, expected a dictionary; "
+            "another program changed it: make it again"
+        )
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -156,7 +157,7 @@ def _resaving(name: str) -> str:
         "c = c.state_dict() if hasattr(c, 'state_dict') else c.get('state_dict', c); "
         "torch.save({'state_dict': {k: v for k, v in c.items() if torch.is_tensor(v)}}, 'weights.pt')"
     )
-    return f'    python -c "{code}"'
+    return f"    python -c {shlex.quote(code)}"
 
 
 def _objects(data: bytes | str | Path) -> list[str]:

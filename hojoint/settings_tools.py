@@ -1,0 +1,176 @@
+"""Settings of one job each: measuring, detecting, checking, scoring, refiltering, calibrating, demo, study, bench.
+
+What several jobs share is in ``settings_jobs``; all groups are put together in ``config``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hojoint import settings_file
+from hojoint.settings_method import Count, Finite, Positive, Seed, Settings, Share, refuse_descending
+
+
+class EvaluateConfig(Settings):
+    """jobs.evaluate: the network that is measured, test images per task, and how many of them a report shows."""
+
+    checkpoint: str | None = None
+    actors: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of evaluation actors; each takes ``cluster.teacher_cpus`` and ``teacher_gpus``."""
+    shard_images: Count = 64
+    """Test images per task."""
+    batch_size: Count = 16
+    examples: Annotated[int, Field(ge=0)] = 12
+    """Images per data set that the report shows."""
+    attention_cells: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...] | None = None
+    """Cells [row, column] of the object's RoI grid whose attention is drawn (Fig. 7); None means three, at a quarter, a
+    half and three quarters of its diagonal."""
+    write_predictions: bool = True
+    """Also write the submission file of the data set (pred.json)."""
+    pnp_proposals: Count = 10
+    """Most confident proposals of each control point that PnP sees (released code)."""
+    pnp_refine: bool = True
+    """Also measure the object's pose after refinement on PnP's inliers, beside the released code's plain one."""
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> EvaluateConfig:
+        refuse_descending("evaluate.actors", self.actors)
+        return self
+
+
+class DetectConfig(Settings):
+    """jobs.detect: hands in videos without boxes."""
+
+    models: str | None = None
+    """Wheel of mediapipe 0.10.14 or 0.10.21, or a folder with the palm and hand-landmark tflite files out of one; None
+    looks for an installed mediapipe."""
+    variant: Literal["full", "lite"] = "full"
+    """Size of both networks."""
+    min_palm_score: Share = 0.5
+    """A palm starts a track from this score on."""
+    min_hand_score: Share = 0.5
+    """A landmark's presence score that continues a track."""
+    hands: Count = 2
+    """At most this many hands in one picture."""
+    longest_gap: Annotated[int, Field(ge=0)] = 6
+    """Pictures without the hand that are filled by interpolation and flagged; a longer gap ends the track."""
+    look_back: Annotated[int, Field(ge=0)] = 24
+    """Pictures over which a new hand is also followed backwards; so many are held in memory."""
+    min_track: Count = 3
+    """Found pictures that a track needs."""
+    actors: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of actors; each takes ``cluster.teacher_cpus``."""
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> DetectConfig:
+        refuse_descending("detect.actors", self.actors)
+        return self
+
+
+class DoctorConfig(Settings):
+    """jobs.doctor: what is looked at, besides the counts of everything."""
+
+    pictures: Count = 16
+    """Overlays on the contact sheet of each set."""
+    videos: Count | None = 200
+    """Evenly spaced videos that are decoded; None means all."""
+    images: Count | None = 2000
+    """Evenly spaced images of each labelled split that are decoded; None means all."""
+
+
+class ScoreConfig(Settings):
+    """jobs.evaluate on a submission file: the predictions, the folder of the truth, and the data set's layout."""
+
+    predictions: str | None = None
+    truth: str | None = None
+    layout: Literal["ho3d", "freihand"] = "ho3d"
+
+
+class RefilterConfig(Settings):
+    """jobs.refilter."""
+
+    actors: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of actors; each takes ``cluster.teacher_cpus``."""
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> RefilterConfig:
+        refuse_descending("refilter.actors", self.actors)
+        return self
+
+
+class SubmitConfig(Settings):
+    """jobs.submit."""
+
+    job: str | None = None
+    """Which job is sent to the cluster."""
+
+
+class CalibrateConfig(Settings):
+    """What jobs.calibrate calls a right label, what it looks for, and how it cuts sequences into clips."""
+
+    predictions: str | None = None
+    """Output of jobs.pseudo_label to judge, instead of sequences of HO-3D; needs ``truth``."""
+    truth: str | None = None
+    """Parquet file with the true poses of ``predictions``."""
+    precision: Share = 0.9
+    """Share of right labels that the kept ones must reach."""
+    max_aligned_mm: Positive = 15.0
+    """A right label's largest PA-MPJPE, mm."""
+    max_joints_2d: Positive = 0.15
+    """A right label's largest mean 2D joint error, in sides of the hand box."""
+    split: Literal["evaluation", "train"] = "evaluation"
+    """Split of HO-3D that is labelled. Do not report a student on the evaluation split if its labels used thresholds
+    chosen there. The teacher's own training images make its labels look better than they are."""
+    sequences: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Names of the split's sequences to use; None means all."""
+    stride: Count = 2
+    """Take every n-th frame of a labelled sequence: HO-3D has 30 a second, Something-Something 12."""
+    clip_frames: Count = 48
+    limit: Count | None = None
+    """At most this many frames, from evenly spaced clips; None means all."""
+
+
+class DemoConfig(Settings):
+    """jobs.demo: one image with its boxes, or one video with its box file."""
+
+    image: str | None = None
+    box: tuple[Finite, Finite, Finite, Finite] | None = None
+    """Hand box of ``image``: x0, y0, x1, y1 in px."""
+    object_box: tuple[Finite, Finite, Finite, Finite] | None = None
+    """Box of the object in the hand; None means no object."""
+    video: str | None = None
+    boxes: str | None = None
+    """Boxes of ``video``: Something-Else JSON, or a JSON list with [x0, y0, x1, y1] or null for each frame."""
+    side: Literal["right", "left"] | None = None
+    """None means right in an image, and in a video the side that labelling finds."""
+    limit: Count = 150
+    """At most this many frames of ``video``, from the first with a hand box."""
+
+
+class StudyConfig(Settings):
+    """Repetitions of the complete pipeline: differences of 0.2 mm need them."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    own_worlds: bool = False
+    """Draw a world for each seed; otherwise all seeds share one, and only training and its order differ."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> StudyConfig:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(
+                f"study.seeds={settings_file.shown(self.seeds)}: a seed that is given twice is one run, not two"
+            )
+        return self
+
+
+class BenchConfig(Settings):
+    """How much jobs.bench measures on, and how often."""
+
+    videos: Count = 40
+    frames: Count = 36
+    """Per video."""
+    steps: Count = 60
+    """Training steps per measurement."""
+    repeats: Count = 3
