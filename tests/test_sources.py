@@ -51,7 +51,17 @@ def put(tmp_path: Path, s3: ScriptedS3 | None, files: dict[str, bytes]) -> str:
 
 def temporary() -> list[str]:
     own = Path(scratch._own(tempfile.gettempdir(), os.getpid()))
-    return sorted(path.name for path in own.iterdir() if path.name != scratch.LOCK)
+    return sorted(path.name for path in own.iterdir() if path.name not in {scratch.LOCK, *_earlier})
+
+
+_earlier: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def _files_of_earlier_tests() -> None:
+    """A manifest's file lives as long as its object, which an error of an earlier test may still hold."""
+    _earlier.clear()
+    _earlier.update(temporary())
 
 
 @pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
