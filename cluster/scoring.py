@@ -128,6 +128,7 @@ class Examiner:
         ``config`` holds the model, hand and crop of the checkpoint.
         """
         self._open(config)
+        config = mirror.localised(config, "mano", f"data.{domain}")
         if domain not in self._datasets:
             self._datasets[domain] = open_domain(domain, config)
         dataset = self._datasets[domain]

@@ -77,7 +77,7 @@ def open_data(config: Config) -> TrainingData:
     sets = tuple(_open(name, config) for name in names)
     for name, samples in zip(names, sets, strict=True):
         if len(samples) == 0:
-            raise InputError(f"the data set '{name}' of train.datasets has no samples; check data.{name}")
+            raise InputError(_empty(name, config))
         if isinstance(samples, HO3D | FreiHAND):
             samples.refuse_missing()
         samples[0]
@@ -101,6 +101,15 @@ def check_same(current: Mapping[str, str], at_start: Mapping[str, str]) -> None:
                 f"{current.get(name, 'none')}. Give every node the same data, or start the job again to train on the "
                 "data as they are now"
             )
+
+
+def _empty(name: str, config: Config) -> str:
+    if name == "pseudo":
+        return (
+            f"the labels at {config.data.pseudo.labels} hold no kept frame to train on; look at them with jobs.report, "
+            "and judge them again under other thresholds with jobs.refilter"
+        )
+    return f"the data set '{name}' of train.datasets has no samples; check data.{name}"
 
 
 def _open(name: str, config: Config) -> Any:
