@@ -12,6 +12,7 @@ import pytest
 import torch
 from damage import metas
 
+from cluster import scoring
 from cluster.scoring import Examiner
 from hojoint import config as settings
 from hojoint.errors import InputError
@@ -263,6 +264,14 @@ def test_data_in_object_storage_are_checked_before_the_run(world, tmp_path, caps
     assert evaluate.main([*arguments, "--dry-run"]) == 0
     assert evaluate.main(arguments) == 0, capsys.readouterr().err
     assert len(measured) == 1
+    [config] = measured[0]
+    _, merged, _ = scoring.open_measured(config)  # as the checkpoint would name it that was trained so
+    hand = next(folder.rglob("MANO_RIGHT.pkl")).relative_to(folder)
+    merged = settings.changed(merged, mano={"path": f"s3://bucket/sets/{hand}"})
+    dataset = scoring.open_domain("freihand", merged)
+    truth = dataset.truth()
+    predictions, _ = scoring.Examiner(config.cluster).examine(merged, "freihand", range(2), dataset.roots(), *truth)
+    assert len(predictions.joints) == 2
 
 
 @pytest.mark.ray
