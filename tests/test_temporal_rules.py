@@ -174,3 +174,20 @@ def test_betas_that_are_not_finite_have_no_spread(rule: Any) -> None:
     assert few[:8].tolist() == [0.0] * 8  # eight finite ones are fewer than nine
     assert spread[8].isnan()
     assert few[8].isnan()
+
+
+def test_boxes_at_a_regular_larger_step_have_neighbours():
+    every = torch.ones(8, dtype=torch.bool)
+    second = torch.arange(0, 16, 2)
+    assert temporal_rules.neighbours(second, every)[1].all()
+    of_thirty = torch.tensor([1, 3, 6, 8, 11, 13, 16, 18])  # 12 boxes a second in a video of 30 pictures
+    rows, has = temporal_rules.neighbours(of_thirty, every)
+    assert rows.tolist() == [1, 0, 1, 2, 3, 4, 5, 6]
+    assert has.all()
+    with_gap = torch.tensor([0, 2, 4, 6, 20, 22, 24, 26])
+    assert temporal_rules.neighbours(with_gap, every)[0].tolist() == [1, 0, 1, 2, 5, 4, 5, 6]
+
+
+@pytest.mark.parametrize("frames", [[0, 12], [0, 5, 30, 31, 50], [0, 1, 2, 3, 5, 7, 9, 10], [3, 5, 7, 9]])
+def test_a_hand_seen_now_and_then_has_a_step_of_one(frames):
+    assert temporal_rules.step_of(torch.tensor(frames)) == 1

@@ -2,7 +2,8 @@
 
 Pure functions over the T frames of a clip, one score per frame; NaN where a frame has no neighbour. The neighbour is
 frame t - 1 of the same hand, or t + 1 where t - 1 is not annotated (reading A17): a hand that leaps for one frame is a
-step into it and a step out of it. Thresholds and verdicts live in ``filters``.
+step into it and a step out of it. Boxes made at a lower rate than their video's lie on every second or third picture;
+there the neighbour is the one a step away. Thresholds and verdicts live in ``filters``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,27 @@ from hojoint.labelling.spatial_rules import larger_side
 
 # Suffixes of locals: T frames, N confident frames; 10 betas.
 
+STEPS = 4  # that a clip needs before its step is believed
+UNLIKE = 1.5  # factor between steps that are alike
+MOST = 0.75  # share of the steps that must be alike
 MAD_TO_SIGMA = 1.4826  # median absolute deviation to standard deviation of a Gaussian
+
+
+def step_of(frames: Tensor) -> int:
+    """How many frame numbers apart neighbours may be: 1 unless the clip's boxes come at a regular larger step.
+
+    Regular means at least ``STEPS`` steps of which most are alike: a hand that is seen now and then has no step.
+
+    Args:
+        frames: (T,) ascending frame numbers.
+    """
+    steps_T = frames.diff()
+    if len(steps_T) < STEPS:
+        return 1
+    usual = int(steps_T.median())
+    # Boxes of 12 frames per second lie two and three pictures apart in a video of 30.
+    alike_T = (steps_T * UNLIKE >= usual) & (steps_T <= usual * UNLIKE)
+    return int(usual * UNLIKE) if float(alike_T.float().mean()) >= MOST else 1
 
 
 def neighbours(frames: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,10 +48,11 @@ def neighbours(frames: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         frames: (T,) ascending frame numbers.
         valid: (T,) bool, which frames may serve as a neighbour; all that are finite in the default reading.
     """
-    rows_T = torch.arange(len(frames), device=frames.device)
+    rows_T, reach = torch.arange(len(frames), device=frames.device), step_of(frames)
     before_T, after_T = (rows_T - 1).clamp(min=0), (rows_T + 1).clamp(max=max(len(rows_T) - 1, 0))
-    has_before_T = (frames - frames[before_T] == 1) & valid[before_T]
-    has_after_T = (frames[after_T] - frames == 1) & valid[after_T]
+    to_before_T, to_after_T = frames - frames[before_T], frames[after_T] - frames
+    has_before_T = (to_before_T > 0) & (to_before_T <= reach) & valid[before_T]
+    has_after_T = (to_after_T > 0) & (to_after_T <= reach) & valid[after_T]
     return torch.where(has_before_T, before_T, after_T), has_before_T | has_after_T
 
 
