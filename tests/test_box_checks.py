@@ -64,6 +64,8 @@ def test_boxes_with_width_and_height_are_refused() -> None:
     assert "video '7', frame 30" in note
     [note] = notes(boxes_of([*GOOD, (300, 20, 300, 90)]))
     assert "1 of 31 boxes have no area" in note
+    with pytest.raises(InputError, match=r"all 30 boxes of 1 videos without area \(the first: video '7'"):
+        notes(boxes_of([(300, 20, 300, 90)] * 30))
 
 
 def test_boxes_in_no_picture_are_refused_or_noted() -> None:
@@ -227,13 +229,49 @@ def test_a_list_that_leaves_out_frames_tells_no_rate() -> None:
 def test_times_beyond_the_end_of_the_video_are_named() -> None:
     clips = clips_of(REAL, boxes_fps=12.0)
     assert misfit(clips, SIZE, footage(105, 30.0)) is None
-    assert misfit(clips, SIZE, footage(40, 12.0)) is None  # the end is missing: not a matter of the rate
     fault = misfit(clips_of(REAL, boxes_fps=6.0), SIZE, footage(42, 12.0))
     assert fault is not None
     assert fault[0] == "boxes_rate"
     assert "reach to second 6.92, the video ends at 3.50; give times in seconds" in fault[1]
     assert "if videos.boxes_fps is set, correct it" in fault[1]
     assert misfit(clips[::-1] + clips_of(REAL, boxes_fps=6.0), SIZE, footage(42, 12.0)) == fault  # any clip's times
+
+
+@pytest.mark.parametrize(
+    ("listed", "given", "pictures", "fps", "words"),
+    [
+        *[(60, given, 60, 12.0, "more boxes per second than pictures") for given in (13, 15, 24, 30, 60, 1000)],
+        (60, 10, 60, 12.0, "last 6.00 s, the video's 60 pictures at 12 per second 5.00 s: the list is longer"),
+        (60, 11, 60, 12.0, "the list is longer"),
+        (60, 20, 120, 24.0, "is shorter than the video. Correct videos.boxes_fps to the rate that the list was made"),
+        (60, 15, 150, 30.0, "which is 12 if it covers the video"),
+        (60, 12, 240, 24.0, "is shorter"),  # 6 a second
+        (60, 24, 60, 24.0, None),
+        (3000, 30, 3000, 29.97, "more boxes per second"),  # three pictures off at the end
+        (60, 12, 57, 12.0, "expected 60 annotated frames, found 57 pictures"),
+    ],
+)
+def test_a_given_rate_has_to_fit_a_complete_list(
+    listed: int, given: float, pictures: int, fps: float, words: str | None
+) -> None:
+    boxes = boxes_of(GOOD[:1] * listed)
+    fault = misfit(clips_of(boxes, boxes_fps=given), SIZE, footage(pictures, fps))
+    if words is None:
+        assert fault is None
+        return
+    assert fault is not None
+    assert fault[0] == ("truncated" if words.startswith("expected") else "boxes_rate")
+    assert words in fault[1]
+    loose = clips_of(replace(boxes, every_frame_listed=False), boxes_fps=60)  # a table tells no length
+    assert misfit(loose, SIZE, footage(pictures, fps)) is None
+
+
+@pytest.mark.parametrize("fps", [12.0, 23.976, 24.0, 25.0, 29.97, 30.0, 60.0])
+@pytest.mark.parametrize(("listed", "pictures"), [(60, 60), (42, 41), (42, 43), (52, 64), (23, 33)])
+def test_twelve_per_second_fit_under_any_encoding(listed: int, pictures: int, fps: float) -> None:
+    """As for real lists, two of which end early."""
+    clips = clips_of(boxes_of(GOOD[:1] * listed), boxes_fps=12.0)
+    assert misfit(clips, SIZE, footage(round(pictures * fps / 12), fps)) is None
 
 
 def test_boxes_that_all_lie_beyond_the_end_are_of_another_rate() -> None:

@@ -314,3 +314,25 @@ def test_progress_counts_bytes_up_to_the_end(tmp_path: Path, monkeypatch: pytest
     assert len(seen) > 3
     assert seen == sorted(seen)
     assert seen[-1] == (path.stat().st_size,) * 2
+
+
+def test_parquet_columns_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    box = {"frame": [0], "x1": [1.0], "y1": [1.0], "x2": [50.0], "y2": [60.0]}
+    for video in (pa.array([b"\xff\xfea"], pa.binary()), pa.array([{"id": "a"}]), pa.array([["a"]])):
+        path = parquet(tmp_path, video=video, **box)
+        with pytest.raises(InputError, match=r"boxes\.parquet: column 'video': expected text") as caught:
+            read_boxes(path)
+        assert str(video.type)[:4] in str(caught.value)
+    assert one(parquet(tmp_path, video=pa.array([b"a"], pa.binary()), **box)).video_id == "a"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_its_mark_is_named(tmp_path: Path, encoding: str) -> None:
+    path = csv(tmp_path, f"{HEADER}\na,0,1,2,30,40\n", encoding=encoding)
+    with pytest.raises(InputError, match="UTF-16 without a byte-order mark"):
+        read_boxes(path)
+
+
+def test_sides_of_100doh_as_floats_are_read(tmp_path: Path) -> None:
+    path = csv(tmp_path, f"{HEADER},hand_side\na,0,1,2,30,40,0.0\na,1,1,2,30,40,1.0\na,2,1,2,30,40,\n")
+    assert one(path).hand_sides.tolist() == [LEFT, RIGHT, UNKNOWN]

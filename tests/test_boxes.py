@@ -206,3 +206,14 @@ def test_json_in_utf_16_is_read_and_coco_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({"info": {}, "images": []}))
     with pytest.raises(InputError, match="COCO's JSON is not read"):
         read_boxes(path)
+
+
+@pytest.mark.parametrize("keys", [("4", "5"), ("5", "4")])
+def test_frames_named_after_another_video_are_refused(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    path = tmp_path / "boxes.json"
+    frame = {"name": "frames/4/0001.jpg", "labels": []}
+    path.write_text(json.dumps({key: [frame] for key in keys}))
+    with pytest.raises(InputError, match=r"video 5: a frame is called 'frames/4/0001\.jpg', and '4' is another video"):
+        read_boxes(path)
+    path.write_text(json.dumps({"5": [frame]}))  # no other video of the file
+    assert list(read_boxes(path)) == ["5"]

@@ -149,6 +149,11 @@ class Census:
                 f"expected boxes in px from the picture's upper left corner, found {self._faulty['beyond']} of "
                 f"{self._boxes} that lie in no picture (the first: {self._first['beyond']})" + REMEDY
             )
+        if self._faulty["empty"] == self._boxes:
+            raise InputError(
+                f"expected boxes as x1, y1, x2, y2, found all {self._boxes} boxes of {self._videos} videos without "
+                f"area (the first: {self._first['empty']})" + REMEDY
+            )
         if self._faulty["doubled"] > MOST_DOUBLED * self._boxes:
             raise InputError(
                 f"expected each box once, found {self._faulty['doubled']} of {self._boxes} that repeat another one of "

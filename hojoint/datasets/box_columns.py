@@ -104,8 +104,11 @@ class Column:
         """(N,) float64, NaN where the cell is empty."""
         values = self._values
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-            values = pc.utf8_trim_whitespace(values)
-            lowered = pc.utf8_lower(values)
+            try:
+                values = pc.utf8_trim_whitespace(values)
+                lowered = pc.utf8_lower(values)
+            except pa.ArrowInvalid:
+                raise self._no_text() from None
             values = pc.if_else(pc.is_in(lowered, pa.array(EMPTY, lowered.type)), pa.scalar(None, values.type), values)
         try:
             numbers = pc.cast(values, pa.float64())
@@ -127,8 +130,11 @@ class Column:
 
     def distinct(self) -> tuple[np.ndarray, list[str | None]]:
         """(N,) int32 index of each row's text, and the texts; None where the cell is empty."""
-        coded = pc.dictionary_encode(self._values, null_encoding="encode")
-        return coded.indices.to_numpy(zero_copy_only=False).astype(np.int32), texts(coded.dictionary)
+        try:
+            coded = pc.dictionary_encode(self._values, null_encoding="encode")
+            return coded.indices.to_numpy(zero_copy_only=False).astype(np.int32), texts(coded.dictionary)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeError):
+            raise self._no_text() from None
 
     def refuse_fractions(self) -> None:
         """Raise InputError if the column holds floats: 7 became 7.0, and 007 became 7, before the table was written."""
@@ -138,6 +144,12 @@ class Column:
     def is_called(self, name: str) -> bool:
         """Whether the table calls the column so."""
         return self._name.strip().lower() == name
+
+    def _no_text(self) -> InputError:
+        return InputError(
+            f"{self._where}: column {self._name!r}: expected text or numbers, found values of type "
+            f"{self._values.type!s:.60} that are no UTF-8 text; write the column as text"
+        )
 
     def _first_that_is_no_number(self, values: pa.Array) -> int:
         for row, value in enumerate(values.to_pylist()):

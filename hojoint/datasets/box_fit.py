@@ -6,6 +6,9 @@ real Something-Else boxes, which cross the border by float noise alone and whose
 the worst has no box more than half outside and a video 1.44 times as long as its list, while at half the size three
 boxes of four and more lie outside.
 
+Where ``videos.boxes_fps`` is set, a complete list has to end with its video; earlier only at the video's own rate or at
+Something-Else's.
+
 A list that leaves out the frames without a hand (a table, as a rule) does not tell how long its video was, so its rate
 cannot be checked; only that it ends with the video, or one frame behind it, as a list does that counts from 1.
 Boxes made for smaller pictures are found only where they reach the border on two sides.
@@ -30,6 +33,7 @@ RATES = (12.0, 24.0, 25.0, 30.0, 15.0, 10.0, 6.0, 5.0, 20.0, 50.0, 60.0, 8.0, 4.
 LONGEST_RATIO = 1.6  # pictures per entry of a list that only ends early
 LONGEST_SHARE = 3.0  # the same at 12 pictures per second; as far as a long video is counted (collecting.COUNT_FACTOR)
 SHORTEST_VIDEO = 20  # pictures; whether a rate explains a longer list is chance where a video has fewer
+MOST_STEPS = 1.5  # of the list or the video, by which the ends may differ where videos.boxes_fps is set
 SHORTEST_LIST = 5  # frames; shorter ones tell nothing
 EVERY_NTH = "if it lists every n-th picture, write the pictures' numbers, or a column time"
 
@@ -108,7 +112,7 @@ def _length(clips: Sequence[Clip], footage: Footage, counted: int) -> tuple[str,
     times = [float(clip.times_s.max()) for clip in clips if clip.times_s is not None and len(clip.times_s)]
     if times:
         late = _beyond_the_end(max(times), pictures, fps) if pictures else None
-        return None if late is None else ("boxes_rate", late)
+        return _rate_given(clips, footage, counted) if late is None else ("boxes_rate", late)
     listed = max(clip.annotated_frames for clip in clips)
     complete = all(clip.every_frame_listed for clip in clips)
     if complete and listed >= SHORTEST_LIST:
@@ -128,6 +132,50 @@ def _length(clips: Sequence[Clip], footage: Footage, counted: int) -> tuple[str,
             "the list was made at another rate, set videos.boxes_fps to it"
         )
     return None
+
+
+def _rate_given(clips: Sequence[Clip], footage: Footage, counted: int) -> tuple[str, str] | None:
+    """Class and message where ``videos.boxes_fps`` contradicts a list of all frames; None where it does not.
+
+    A table with a column time is never complete, so times of a complete list come from ``videos.boxes_fps``.
+    """
+    pictures, fps = footage.pictures or counted, footage.fps
+    listed = max(clip.annotated_frames for clip in clips)
+    if not all(clip.every_frame_listed for clip in clips) or listed < SHORTEST_LIST or not pictures or not fps:
+        return None
+    last = max((clip for clip in clips if clip.times_s is not None), key=lambda clip: int(clip.frames[-1]))
+    given = (float(last.frames[-1]) + 0.5) / float(last.times_s[-1])  # type: ignore[index]
+    slack = MOST_STEPS * max(1 / given, 1 / fps)
+    list_s, video_s = listed / given, pictures / fps
+    own = abs(list_s - listed / fps) <= slack  # given is the video's own rate: its lists may end early
+    if own and footage.pictures and pictures < listed - 1:
+        return "truncated", (
+            f"expected {listed} annotated frames, found {pictures} pictures at {fps:.4g} per second. Copy the video "
+            f"again if it was cut; if the list was made at another rate than videos.boxes_fps={given:.6g}, correct that"
+        )
+    if footage.pictures and list_s > video_s + slack:
+        why = "the list is longer than the video"
+    elif given > fps and not own:
+        why = "there are more boxes per second than pictures"
+    elif list_s < video_s - slack and not own and not _ends_early(listed, given, video_s):
+        why = "the list is shorter than the video"
+    else:
+        return None
+    count = f"{pictures}" if footage.pictures else f"at least {pictures}"
+    found = (
+        f"with videos.boxes_fps={given:.6g} the {listed} frames of the list last {list_s:.2f} s, the video's {count} "
+        f"pictures at {fps:.4g} per second {video_s:.2f} s: {why}"
+    )
+    covering = f", which is {_nearest_rate(listed / video_s):g} if it covers the video" if footage.pictures else ""
+    return "boxes_rate", (
+        f"{found}. Correct videos.boxes_fps to the rate that the list was made for{covering}, or leave it out if the "
+        "list counts the video's own pictures; copy the video again if it was cut"
+    )
+
+
+def _ends_early(listed: int, given: float, video_s: float) -> bool:
+    """Whether a list that is shorter than its video may be one of Something-Else, as at the rate that those have."""
+    return _is_list_fps(given) and not _another_rate(listed, round(given * video_s), given)
 
 
 def _counts_from_one(clips: Sequence[Clip], pictures: int) -> bool:

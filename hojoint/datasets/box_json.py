@@ -38,9 +38,28 @@ COCO = ("info", "licenses", "images", "annotations", "categories")
 
 
 def iterate(path: Path) -> Iterator[tuple[VideoBoxes, int]]:
-    """The videos of a file, in its order, each with the number of characters read so far."""
+    """The videos of a file, in its order, each with the number of characters read so far.
+
+    Raises:
+        InputError: with file, video and frame; at the end, frames that are named after another video of the file.
+    """
+    keys: set[str] = set()
+    strange: dict[str, str] = {}  # folder of frames that is not their key, to where it was seen first
     for video_id, frames, read in entries(path):
-        yield _video(path, ids.checked(video_id, str(path)), frames), read
+        video = _video(path, ids.checked(video_id, str(path)), frames)
+        keys.add(video_id)
+        for frame in frames:
+            name = frame.get("name") or ""
+            folder = name.rpartition("/")[0].rpartition("/")[2]
+            if folder and folder != video_id:
+                strange.setdefault(folder, f"video {video_id}: a frame is called {name!r}")
+        yield video, read
+    crossed = sorted(keys & strange.keys())
+    if crossed:
+        raise InputError(
+            f"{path}: {strange[crossed[0]]}, and {crossed[0]!r} is another video of the file ({len(crossed)} such "
+            "names of videos). Expected frames under the id of their own video; correct the ids or the names"
+        )
 
 
 def first_key(path: Path) -> str:

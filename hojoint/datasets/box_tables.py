@@ -52,6 +52,7 @@ BOXES_SCHEMA = pa.schema(
 """What jobs.detect writes. A row with a frame and null corners says that the frame was looked at and shows no hand;
 the last picture of a video always has a row, so that the list is checked against the video that is labelled."""
 BLOCK = 1 << 22  # bytes of CSV, or about 64 thousand rows of Parquet, at a time
+BOMS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
 SEPARATORS = ",;\t|"
 VIDEO_SUFFIXES = (".webm", ".mp4", ".mov", ".mkv", ".m4v", ".avi")
 LATEST_S = 1e6
@@ -138,7 +139,12 @@ def _header(path: Path) -> tuple[str, str, list[str]]:
     """Encoding, separator and the names of the columns."""
     with pa.input_stream(str(path)) as stream:
         start = stream.read(1 << 16)
-    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    if start[:2] not in BOMS and (b"\0" in start[:64:2]) != (b"\0" in start[1:64:2]):
+        raise InputError(
+            f"{path} seems to be UTF-16 without a byte-order mark (every second byte is 0); write it as UTF-8, or as "
+            "UTF-16 with the mark"
+        )
+    encoding = "utf-16" if start[:2] in BOMS else "utf-8"
     text = start.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors="ignore")
     line = next(iter(text.splitlines()), "")
     separator = max(SEPARATORS, key=line.count)
@@ -231,7 +237,7 @@ def _taken(values: Sequence[int], index: np.ndarray, kind: type) -> np.ndarray:
 def _sides(column: Column) -> np.ndarray:
     index, words = column.distinct()
     if column.is_called("hand_side"):  # 100DOH's own name and numbers
-        words = [{"0": "left", "1": "right"}.get(word or "", word) for word in words]
+        words = [{"0": "left", "1": "right", "0.0": "left", "1.0": "right"}.get(word or "", word) for word in words]
     codes = []
     for number, word in enumerate(words):
         code = hand_names.side_given(word or "")
