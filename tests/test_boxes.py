@@ -206,6 +206,9 @@ def test_json_in_utf_16_is_read_and_coco_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({"info": {}, "images": []}))
     with pytest.raises(InputError, match="COCO's JSON is not read"):
         read_boxes(path)
+    path.write_bytes(json.dumps({"e": []}).encode("utf-16-le"))
+    with pytest.raises(InputError, match="UTF-16 without a byte-order mark"):
+        read_boxes(path)
 
 
 @pytest.mark.parametrize("keys", [("4", "5"), ("5", "4")])

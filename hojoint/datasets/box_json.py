@@ -78,7 +78,12 @@ def entries(path: Path) -> Iterator[tuple[str, Any, int]]:
     """
     try:
         with path.open("rb") as file:
-            wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+            start = file.read(2)
+        if b"\0" in start:
+            raise InputError(
+                f"{path} seems to be UTF-16 without a byte-order mark; write it as UTF-8, or with the mark"
+            )
+        wide = start in (b"\xff\xfe", b"\xfe\xff")
         with path.open(encoding="utf-16" if wide else "utf-8-sig") as file:
             yield from _stream_entries(path, _Stream(path, file))
     except OSError as error:
