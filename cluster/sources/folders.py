@@ -64,8 +64,8 @@ class Seen:
     def _link_notes(self) -> Iterator[str]:
         if self.links:
             yield (
-                f"{sum(count for _, count in self.links)} links in tar files (the first in {min(self.links)[0]}) have a "
-                "video's name and are left out: a link holds no video. Pack the files themselves (tar -h, and "
+                f"{sum(count for _, count in self.links)} links in tar files (the first in {min(self.links)[0]}) have "
+                "a video's name and are left out: a link holds no video. Pack the files themselves (tar -h, and "
                 "--hard-dereference for hard links)"
             )
 
