@@ -178,8 +178,8 @@ def _explained(
         order = " in another order" if mirror.reordered else ""
         return [
             f"{name} are mirrored{order}: they fit the truth to {fit(_AS_IT_STANDS)} as they stand and to "
-            f"{fit(mirror)} with {mirror.frame} mirrored; they are left hands, or a sign is wrong where they were written; "
-            "scored as they stand"
+            f"{fit(mirror)} with {mirror.frame} mirrored; they are left hands, or a sign is wrong where they were "
+            "written; scored as they stand"
         ]
     if doubt is not None:
         what = " and ".join(
