@@ -23,7 +23,7 @@ import torch
 
 from cluster.store.base import CHECKSUMS
 from hojoint.config import ClusterConfig
-from hojoint.errors import InputError
+from hojoint.errors import InputError, MachineError
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = {
@@ -40,6 +40,7 @@ LOCAL = {
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
 }
+TRIES = 2  # to start a local session
 SOCKET_PATH_LIMIT = 107  # bytes in a Unix socket address; Ray adds about 60 to the name of its folder
 
 
@@ -59,6 +60,7 @@ def start(config: ClusterConfig) -> Iterator[None]:
 
     Raises:
         InputError: the cluster at ``cluster.address`` cannot be reached or refuses.
+        MachineError: a local session did not start.
     """
     if ray.is_initialized():
         yield
@@ -130,6 +132,21 @@ def _local(config: ClusterConfig) -> Iterator[None]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     try:
         with _environment({"PYTHONPATH": path, **LOCAL}):
+            _start_local(config, folder)
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_local(config: ClusterConfig, folder: str) -> None:
+    """Start Ray on this machine; a second time where the first fails, as on a machine that is busy for a moment.
+
+    Raises:
+        MachineError: it did not start.
+    """
+    for attempt in range(TRIES):
+        try:
             ray.init(
                 address="local",
                 num_cpus=config.cpus,
@@ -139,10 +156,19 @@ def _local(config: ClusterConfig) -> Iterator[None]:
                 log_to_driver=False,
                 _temp_dir=folder,
             )
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+            return
+        except Exception as error:  # Ray raises many kinds, plain Exception among them
+            ray.shutdown()
+            if attempt == TRIES - 1:
+                raise MachineError(
+                    f"Ray did not start on this machine in {TRIES} tries: {_first_line(error)}. The machine is "
+                    "probably busy, or its memory or the folder of temporary files is full; run the command again when "
+                    "there is room"
+                ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 @contextlib.contextmanager
@@ -157,10 +183,9 @@ def _attached(config: ClusterConfig) -> Iterator[None]:
         )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         ray.shutdown()
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"cannot attach to the Ray cluster at cluster.address={config.address}: {first}. Is it running and "
-            "reachable from here? If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+            f"cannot attach to the Ray cluster at cluster.address={config.address}: {_first_line(error)}. Is it "
+            "running and reachable from here? If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
         ) from None
     try:
         yield

@@ -17,7 +17,7 @@ from typing import Any
 from cluster.store import check_writable
 from hojoint import config as settings
 from hojoint.config import Config
-from hojoint.errors import InputError
+from hojoint.errors import InputError, MachineError
 
 PLACES = (
     *("output", "world", "videos.root", "videos.boxes", "teacher.checkpoint", "evaluate.checkpoint"),
@@ -74,7 +74,7 @@ def _run(
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except RunFailed as error:
+    except (RunFailed, MachineError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

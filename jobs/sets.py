@@ -31,7 +31,7 @@ CONTRADICTIONS = (
         "hand_outside",
         "hand_box",
     ),
-    *("model_differs", "pose_differs", "object_outside", "truth_differs", "labels_differ"),
+    *("model_differs", "pose_differs", "object_outside", "truth_differs", "labels_differ", "camera_size"),
 )
 """Kinds that ``data.*.checks=note`` lets pass: every file can be read, and the labels look wrong."""
 

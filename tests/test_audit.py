@@ -15,6 +15,7 @@ from labelled import draw_world
 
 from hojoint.config import Config, ManoConfig
 from hojoint.datasets.audit import audit, audit_models
+from hojoint.datasets.camera_checks import camera_faults
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
@@ -273,6 +274,50 @@ def test_intrinsics_of_another_image_size_are_found(world):
     found = faults(world)
     assert {"hand_outside", "object_outside"} <= set(found)
     assert "images of another size or to another camera" in found["hand_outside"].remedy
+
+
+@pytest.mark.parametrize("split", ["train", "evaluation"])
+def test_intrinsics_of_half_size_images_are_found(world, split, capsys):
+    """Projected labels still lie inside the image, so only the principal point tells."""
+
+    def half(meta):
+        return {**meta, "camMat": np.array(meta["camMat"]) * [[0.5], [0.5], [1]]}
+
+    edit_all(root_of(world), half, split)
+    fault = faults(world, split)["camera_size"]
+    assert (fault.fatal, fault.count) == (True, {"train": 8, "evaluation": 2}[split])
+    assert (
+        f"camMat is (79, {60 if split == 'train' else 58}) px (median), expected near the middle (160, 120)"
+        in fault.sentence
+    )
+    assert "images of 0.5 times this size (about 160 x 120 px)" in fault.remedy
+    assert "multiply the first two rows of camMat by 2" in fault.remedy
+    if split == "train":
+        with pytest.raises(InputError, match=r"principal point.*set data\.ho3d\.checks=note"):
+            sets.check(HO3D(world.data.ho3d, "train", world.crop), world)
+        passed = world.data.ho3d.model_copy(update={"checks": "note"})
+        changed = world.model_copy(update={"data": world.data.model_copy(update={"ho3d": passed})})
+        sets.check(HO3D(passed, "train", world.crop), changed)
+        assert "note: " in capsys.readouterr().out
+
+
+def test_intrinsics_of_half_size_images_are_found_in_freihand(world):
+    path = Path(world.data.freihand.root) / "evaluation_K.json"
+    path.write_text(json.dumps([(np.array(k) * [[0.5], [0.5], [1]]).tolist() for k in json.loads(path.read_text())]))
+    found = {fault.kind: fault for fault in audit(FreiHAND(world.data.freihand, "evaluation"), world.mano).faults}
+    assert found["camera_size"].fatal
+    assert "0.5 times this size" in found["camera_size"].remedy
+
+
+@pytest.mark.parametrize(
+    ("cx", "cy", "width", "height"), [(312, 235, 640, 480), (320, 250, 640, 480), (112, 112, 224, 224)]
+)
+def test_real_principal_points_are_healthy(cx, cy, width, height):
+    camera = np.array([[614.6, 0, cx], [0, 614.6, cy], [0, 0, 1]])
+    assert camera_faults([camera] * 3, [(width, height)] * 3, "set", key="camMat") == []
+    other = camera * [[0.5], [1], [1]]
+    (fault,) = camera_faults([camera, other, other], [(width, height)] * 3, "set", key="camMat")
+    assert (fault.count, "cropped images or to another camera" in fault.remedy) == (2, True)
 
 
 def test_one_wrong_frame_of_many_is_a_note(tmp_path):

@@ -15,6 +15,7 @@ from cluster import session
 from cluster.session import Need
 from hojoint.config import ClusterConfig
 from hojoint.errors import InputError
+from jobs import command
 
 TWO = ClusterConfig(cpus=2, object_store_mb=100)
 
@@ -46,6 +47,39 @@ def test_environment_changes_end_with_the_block(monkeypatch):
         assert os.environ["HOJOINT_TEST_UNSET"] == "ours"
     assert os.environ["HOJOINT_TEST_SET"] == "mine"
     assert "HOJOINT_TEST_UNSET" not in os.environ
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, Exception, ConnectionError])
+def test_a_session_that_does_not_start_is_one_line(kind, monkeypatch, capsys):
+    calls = []
+
+    def late(**options):
+        calls.append(options["_temp_dir"])
+        raise kind("The current node timed out during startup.\nMore about it.")
+
+    def job(config, dry_run):
+        with session.start(TWO):
+            raise AssertionError("it did not start")
+
+    monkeypatch.setattr(ray, "init", late)
+    assert command.run(job, "doc", []) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("failed: Ray did not start on this machine in 2 tries: The current node timed out during")
+    assert len(error.strip().splitlines()) == 1
+    assert len(calls) == 2
+    assert not Path(calls[0]).exists()
+
+
+def test_a_session_that_starts_at_the_second_try_is_used(monkeypatch):
+    answers = iter([RuntimeError("timed out"), None])
+
+    def second(**options):
+        if (answer := next(answers)) is not None:
+            raise answer
+
+    monkeypatch.setattr(ray, "init", second)
+    with session.start(TWO):
+        assert next(answers, "none") == "none"
 
 
 @pytest.mark.ray

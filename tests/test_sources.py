@@ -105,6 +105,29 @@ def test_of_files_with_one_id_a_documented_one_is_taken(remote: bool, tmp_path: 
     assert "5 more files" in notes[0]
 
 
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_of_members_with_one_name_the_last_counts(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for n in range(25):  # offsets of three to five digits
+            for name, content in (("v.webm", b"%02d" % n), (f"{n}.webm", b"x" * 600)):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+            for name, kind in (("s.webm", tarfile.SYMTYPE), ("h.mp4", tarfile.LNKTYPE), ("note", tarfile.SYMTYPE)):
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, "v.webm"
+                tar.addfile(info)
+    notes: list[str] = []
+    root = put(tmp_path, s3 if remote else None, {"a.tar": buffer.getvalue(), "b.tar": packed({"v.webm": b"other"})})
+    [entry] = [entry for entry in list_videos(root, notes=notes) if entry.video_id == "v"]
+    with fetched(entry.uri, LIMITS, size=entry.size, etag=entry.etag) as path:
+        assert content_of(path) == b"24"
+    assert notes[0].startswith("25 more files")
+    assert "50 links in tar files (the first in " in notes[1]
+    assert "a.tar) have a video's name and are left out" in notes[1]
+
+
 def test_the_order_and_sizes_are_those_of_another_place(tmp_path: Path, s3: ScriptedS3) -> None:
     files = {
         f"{name}.webm": name.encode() * n for n, name in enumerate(["b", "a", "a-b", "a.b", "Z", "ä", "10", "9"], 1)

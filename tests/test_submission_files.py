@@ -137,6 +137,24 @@ def test_right_files_are_never_converted(noise):
         )
 
 
+@pytest.mark.parametrize("axes", ["x", "y", "z", "x, y and z"])
+def test_mirrored_hands_are_named_and_stay(axes):
+    true_joints, true_vertices, joints, vertices = posed()
+    signs = np.array([-1.0 if axis in axes else 1.0 for axis in "xyz"])
+    for name, as_meant, pred, true in (
+        ("joints", conventions.joints_as_meant, joints, true_joints),
+        ("vertices", conventions.vertices_as_meant, vertices, true_vertices),
+    ):
+        kept, [note] = as_meant(pred * signs, true, "freihand")
+        np.testing.assert_array_equal(kept, pred * signs)
+        assert note.startswith(f"{name} are mirrored: they fit the truth to ")
+        assert f"with {axes} mirrored" in note
+        assert "turned round" not in note
+        assert as_meant(pred, true, "freihand")[1] == []
+    [note] = conventions.joints_as_meant(joints[:, SIMPLE_TO_MANO] * signs, true_joints, "freihand")[1]
+    assert note.startswith("joints are mirrored in another order")
+
+
 def test_a_doubtful_file_stays_as_it_is_with_a_note():
     joints, *_ = posed()
     half = joints * GL

@@ -39,6 +39,7 @@ class Seen:
     names: list[str] = field(default_factory=list)  # the first ones
     packed: list[str] = field(default_factory=list)  # compressed tar files
     unreadable: list[str] = field(default_factory=list)  # folders, each with its fault
+    links: list[tuple[str, int]] = field(default_factory=list)  # tar files, each with the number of links in it
 
     def add(self, name: str) -> None:
         if is_packed(name):
@@ -49,7 +50,8 @@ class Seen:
     def hint(self) -> str:
         holds = f"; it holds {', '.join(self.names)}, ..." if self.names else "; it is empty"
         unreadable = f". Not readable: {', '.join(self.unreadable[:3])}" if self.unreadable else ""
-        return holds + (f". {UNPACK[0].upper()}{UNPACK[1:]}" if self.packed else "") + unreadable
+        links = "".join(f". {note[0].upper()}{note[1:]}" for note in self._link_notes())
+        return holds + (f". {UNPACK[0].upper()}{UNPACK[1:]}" if self.packed else "") + unreadable + links
 
     def notes(self) -> Iterator[str]:
         """Sentences for the user about videos that may be missing from the listing."""
@@ -57,6 +59,15 @@ class Seen:
             yield f"{len(self.packed)} compressed tar files (the first: {min(self.packed)}) are left out: {UNPACK}"
         if self.unreadable:
             yield f"{len(self.unreadable)} folders cannot be read and are left out, the first: {min(self.unreadable)}"
+        yield from self._link_notes()
+
+    def _link_notes(self) -> Iterator[str]:
+        if self.links:
+            yield (
+                f"{sum(count for _, count in self.links)} links in tar files (the first in {min(self.links)[0]}) have "
+                "a video's name and are left out: a link holds no video. Pack the files themselves (tar -h, and "
+                "--hard-dereference for hard links)"
+            )
 
 
 def scan(root: str, seen: Seen) -> Iterator[Found]:
@@ -68,7 +79,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
     if os.path.isfile(root) and is_packed(os.path.basename(root)):
         raise InputError(f"{root} is a compressed tar file: {UNPACK}")
     if os.path.isfile(root) and is_tar(os.path.basename(root)):
-        yield from tars.members(root, functools.partial(io.FileIO, root))
+        yield from tars.members(root, functools.partial(io.FileIO, root), seen.links)
         return
     shards = []
     try:
@@ -88,7 +99,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
             f"cannot list the videos in {root}: {error.strerror}; set videos.root to their folder"
         ) from None
     for path in sorted(shards):
-        yield from tars.members(path, functools.partial(io.FileIO, path))
+        yield from tars.members(path, functools.partial(io.FileIO, path), seen.links)
 
 
 def _found(entry: os.DirEntry[str], root: str) -> Found | str | None:

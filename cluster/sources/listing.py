@@ -18,11 +18,11 @@ from cluster.sources.naming import SUFFIXES, Entry, Found
 from hojoint.errors import InputError
 
 AT_ONCE = 2000  # rows per insertion
-LAYOUT = "CREATE TABLE videos (id TEXT PRIMARY KEY, rank INT, uri TEXT, size INT, etag TEXT) WITHOUT ROWID"
+LAYOUT = "CREATE TABLE videos (id TEXT PRIMARY KEY, rank INT, tie TEXT, uri TEXT, size INT, etag TEXT) WITHOUT ROWID"
 KEEP_FIRST = """
-INSERT INTO videos VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
-SET rank = excluded.rank, uri = excluded.uri, size = excluded.size, etag = excluded.etag
-WHERE (excluded.rank, excluded.uri) < (videos.rank, videos.uri)
+INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
+SET rank = excluded.rank, tie = excluded.tie, uri = excluded.uri, size = excluded.size, etag = excluded.etag
+WHERE (excluded.rank, excluded.tie) < (videos.rank, videos.tie)
 """
 
 
@@ -82,6 +82,6 @@ def temporary_database(layout: str) -> sqlite3.Connection:
     return database
 
 
-def _row(found: Found) -> tuple[str, int, str, int | None, str]:
+def _row(found: Found) -> tuple[str, int, str, str, int | None, str]:
     entry = found.entry
-    return entry.video_id, found.rank, entry.uri, entry.size, entry.etag
+    return entry.video_id, found.rank, found.tie or entry.uri, entry.uri, entry.size, entry.etag

@@ -3,7 +3,8 @@
 A video is a file with one of ``SUFFIXES`` in any case, or a folder of numbered pictures that holds no video; its id is
 the name without the suffix, or the name of the folder. Names that begin with a dot are left out: operating systems keep
 notes under such names. Of several with one id the first is taken, in the order of ``SUFFIXES``, then a folder of
-pictures, then members of tar files in the order of ``SUFFIXES``, and then by the order of their URIs.
+pictures, then members of tar files in the order of ``SUFFIXES``, and then by the order of their URIs. Inside one tar
+file the last one counts, as it does for tar: ``tar -r`` replaces a member by appending another.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Found:
 
     entry: Entry
     rank: int
+    tie: str = ""  # orders those of one rank, the first is listed; '' means the URI
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
     list_objects = functools.partial(bucket.call, "list_objects_v2")
     if prefix.lower().endswith(".tar"):
         size, etag = head(bucket, prefix)
-        yield from tars.members(root, functools.partial(open_object, bucket, prefix, size, etag), etag)
+        yield from tars.members(root, functools.partial(open_object, bucket, prefix, size, etag), seen.links, etag)
         return
     prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
     shards = []
@@ -60,7 +60,7 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
                     seen.add(key.removeprefix(prefix))
                 else:
                     yield Found(_folder_entry(bucket, key, prefix, root, folder), FOLDER_RANK)
-        yield from _members(bucket, shards, pool)
+        yield from _members(bucket, shards, pool, seen)
 
 
 def pages(list_objects: ListObjects, prefix: str) -> Iterator[dict[str, Any]]:
@@ -170,12 +170,15 @@ def _folder_entry(bucket: Bucket, key: str, prefix: str, root: str, members: lis
     return Entry(named[0], f"s3://{bucket.name}/{key}", *folder_facts(members, key))
 
 
-def _members(bucket: Bucket, shards: list[tuple[str, int, str]], pool: ThreadPoolExecutor) -> Iterator[Found]:
+def _members(
+    bucket: Bucket, shards: list[tuple[str, int, str]], pool: ThreadPoolExecutor, seen: Seen
+) -> Iterator[Found]:
     """The videos in tar files, several files at once."""
 
     def listed(shard: tuple[str, int, str]) -> list[Found]:
         key, _, etag = shard
-        return list(tars.members(f"s3://{bucket.name}/{key}", lambda: open_object(bucket, *shard), etag))
+        opened = functools.partial(open_object, bucket, *shard)
+        return list(tars.members(f"s3://{bucket.name}/{key}", opened, seen.links, etag))
 
     for start in range(0, len(shards), THREADS):
         for found in pool.map(listed, shards[start : start + THREADS]):

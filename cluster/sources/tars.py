@@ -15,14 +15,18 @@ from cluster.sources.naming import MEMBER_RANK, UNPACK, Entry, Found, Member, vi
 from hojoint.errors import InputError
 
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
+LAST = 10**19  # more than any offset: the last of a tar file's members comes first
 
 
-def members(tar: str, opened: Callable[[], io.FileIO | io.BufferedReader], etag: str = "") -> Iterator[Found]:
+def members(
+    tar: str, opened: Callable[[], io.FileIO | io.BufferedReader], links: list[tuple[str, int]], etag: str = ""
+) -> Iterator[Found]:
     """The videos in a tar file, whatever folder of it they lie in.
 
     Args:
         tar: its path or URI.
         opened: opens it for reading; it must be able to seek.
+        links: takes the tar file's name and how many links with a video's name it holds, if any; links are left out.
         etag: of the tar file.
 
     Raises:
@@ -33,13 +37,19 @@ def members(tar: str, opened: Callable[[], io.FileIO | io.BufferedReader], etag:
             _refuse_packed(tar, file.read(6))
             file.seek(0)
             with tarfile.open(fileobj=file, mode="r:") as archive:
+                linked = 0
                 for info in archive:
                     archive.members = []  # type: ignore[attr-defined]  # the library would keep them all
                     named = video_of(os.path.basename(info.name), tar)
+                    if named is not None and (info.issym() or info.islnk()):
+                        linked += 1
                     if named is None or not info.isreg() or info.issparse():
                         continue
                     member = Member(tar, info.offset_data, info.size, info.name.lstrip("/"))
-                    yield Found(Entry(named[0], member.uri, info.size, etag), MEMBER_RANK + named[1])
+                    tie = f"{tar}#{LAST - info.offset_data:020d}"
+                    yield Found(Entry(named[0], member.uri, info.size, etag), MEMBER_RANK + named[1], tie)
+                if linked:
+                    links.append((tar, linked))
     except tarfile.TarError as error:
         raise InputError(f"{tar} is not a complete tar file: {error}; pack or copy it again") from None
     except OSError as error:

@@ -6,6 +6,7 @@ import numpy as np
 
 from hojoint.config import ManoConfig
 from hojoint.datasets import hand_checks, listing, regions
+from hojoint.datasets.camera_checks import camera_faults
 from hojoint.datasets.findings import Audit, Fault
 from hojoint.datasets.freihand import VERSIONS, FreiHAND
 from hojoint.datasets.ho3d_checks import outside_faults, project
@@ -30,6 +31,7 @@ def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progre
     size = _size(dataset)
     if size is not None:
         faults += outside_faults("hand", names, px, [size] * len(labels), where)
+        faults += camera_faults(dataset.cameras[labels], [size] * len(labels), where, key="K")
     faults += _root_faults(dataset, labels, px, where)
     if mano is not None and dataset.mano is not None:
         pose, betas = dataset.mano[labels, :48].copy(), dataset.mano[labels, 48:58]

@@ -15,6 +15,7 @@ import numpy as np
 
 from hojoint.config import ManoConfig
 from hojoint.datasets import hand_checks, ho3d_files, ho3d_meta, listing, object_checks, regions
+from hojoint.datasets.camera_checks import camera_faults
 from hojoint.datasets.findings import Audit, Fault
 from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.ho3d_meta import GL_TO_CV
@@ -53,6 +54,7 @@ def audit(dataset: HO3D, mano: ManoConfig | None, frames: int | None, progress: 
     there = [row for row, name in enumerate(dataset.names) if name not in missing]
     read, wrong = _read(dataset, there if frames is None else listing.evenly(there, frames), progress)
     faults += wrong
+    faults += camera_faults(read.cameras, read.sizes, f"{dataset.root} {dataset.split}", key="camMat")
     try:
         faults += object_checks.faults(read.objects, dataset.models, dataset.object_folder)
     except InputError as error:

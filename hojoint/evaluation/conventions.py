@@ -27,6 +27,9 @@ _LOOKED_AT = 1000  # samples, evenly spaced; the convention is that of the file
 _UNITS = {1000.0: "millimetres", 100.0: "centimetres"}
 _FRAMES = {"y and z": (1.0, -1.0, -1.0), "x and y": (-1.0, -1.0, 1.0), "x and z": (-1.0, 1.0, -1.0)}
 """Axes that are turned round; two at a time, because one alone would be a mirrored hand."""
+_MIRRORS = {"x": (-1.0, 1.0, 1.0), "y": (1.0, -1.0, 1.0), "z": (1.0, 1.0, -1.0), "x, y and z": (-1.0, -1.0, -1.0)}
+"""Mirrored hands: named where they fit, never converted, for they are other hands and no other frame."""
+_SIGNS = {**_FRAMES, **_MIRRORS}
 _AXES = {"ho3d": "OpenGL's (y up, z backward)", "freihand": "OpenCV's (y down, z forward)"}
 _ORDERS = {"ho3d": "MANO's (index, middle, pinky, ring, thumb, tips)", "freihand": "FreiHAND's (thumb to pinky)"}
 _OTHER = {"ho3d": "freihand", "freihand": "ho3d"}
@@ -37,7 +40,7 @@ _REORDER = {"ho3d": SIMPLE_TO_MANO, "freihand": MANO_TO_SIMPLE}
 class _Reading:
     """One way to read points: which axes turn round, and whether the joints are in the other order."""
 
-    frame: str | None
+    frame: str | None  # of _FRAMES or _MIRRORS
     reordered: bool
 
     @property
@@ -45,7 +48,7 @@ class _Reading:
         return (self.frame is not None) + self.reordered
 
     def apply(self, points: np.ndarray, order: Sequence[int]) -> np.ndarray:
-        signs = np.array(_FRAMES[self.frame]) if self.frame else 1.0
+        signs = np.array(_SIGNS[self.frame]) if self.frame else 1.0
         return (points[:, order] if self.reordered else points) * signs
 
 
@@ -60,8 +63,10 @@ def joints_as_meant(pred: np.ndarray, true: np.ndarray, layout: Layout) -> tuple
     unit, notes = _unit("joints", _sizes(_about_wrist(pred)), _sizes(_about_wrist(true)))
     pred, order, some = pred / unit, _REORDER[layout], _some(len(pred))
     readings = [_Reading(frame, other) for frame, other in itertools.product((None, *_FRAMES), (False, True))]
-    fits = _fits(_about_wrist(pred[some]), _about_wrist(true[some]), readings, order)
+    about = _about_wrist(pred[some]), _about_wrist(true[some])
+    fits = _fits(*about, readings, order)
     chosen, doubt = _chosen(fits)
+    fits |= _fits(*about, [_Reading(axes, other) for axes, other in itertools.product(_MIRRORS, (False, True))], order)
     return chosen.apply(pred, order), notes + _explained("joints", chosen, doubt, fits, layout)
 
 
@@ -71,8 +76,10 @@ def vertices_as_meant(pred: np.ndarray, true: np.ndarray, layout: Layout) -> tup
     pred, some = pred / unit, _some(len(pred))
     if pred.shape[1] != true.shape[1]:
         return pred, notes
-    fits = _fits(_centred(pred[some]), _centred(true[some]), [_Reading(frame, False) for frame in (None, *_FRAMES)])
+    about = _centred(pred[some]), _centred(true[some])
+    fits = _fits(*about, [_Reading(frame, False) for frame in (None, *_FRAMES)])
     chosen, doubt = _chosen(fits)
+    fits |= _fits(*about, [_Reading(axes, False) for axes in _MIRRORS])
     return chosen.apply(pred, ()), notes + _explained("vertices", chosen, doubt, fits, layout)
 
 
@@ -150,6 +157,15 @@ def _chosen(fits: Mapping[_Reading, np.ndarray]) -> tuple[_Reading, _Reading | N
     return _AS_IT_STANDS, best if typical[best] < 0.9 * typical[_AS_IT_STANDS] else None
 
 
+def _mirror(fits: Mapping[_Reading, np.ndarray]) -> _Reading | None:
+    """The mirrored reading that fits clearly better than every one that is not mirrored, if any."""
+    typical = {reading: float(np.median(errors)) for reading, errors in fits.items()}
+    mirrored = [reading for reading in fits if reading.frame in _MIRRORS]
+    best = min(mirrored, key=lambda reading: (typical[reading], reading.changes))
+    others = [typical[reading] for reading in fits if reading.frame not in _MIRRORS]
+    return best if typical[best] * CLEAR <= min(others) and typical[best] < min(others) else None
+
+
 def _explained(
     name: str, chosen: _Reading, doubt: _Reading | None, fits: Mapping[_Reading, np.ndarray], layout: Layout
 ) -> list[str]:
@@ -158,6 +174,13 @@ def _explained(
     def fit(reading: _Reading) -> str:
         return f"{1000 * float(np.median(fits[reading])):.1f} mm"
 
+    if chosen == _AS_IT_STANDS and (mirror := _mirror(fits)) is not None:
+        order = " in another order" if mirror.reordered else ""
+        return [
+            f"{name} are mirrored{order}: they fit the truth to {fit(_AS_IT_STANDS)} as they stand and to "
+            f"{fit(mirror)} with {mirror.frame} mirrored; they are left hands, or a sign is wrong where they were "
+            "written; scored as they stand"
+        ]
     if doubt is not None:
         what = " and ".join(
             [*([f"{doubt.frame} turned round"] if doubt.frame else []), *(["another order"] if doubt.reordered else [])]

@@ -31,7 +31,8 @@ CLASSES = {
     ),
     "unsupported_codec": Fault(
         "The decoder knows no way to decode the named codec.",
-        "Encode the video again, for example: ffmpeg -i VIDEO -c:v libx264 -crf 18 NEW.mp4",
+        "Encode the video again, for example: ffmpeg -i VIDEO "
+        '-vf "crop=trunc(iw/2)*2:trunc(ih/2)*2" -c:v libx264 -crf 18 NEW.mp4',
     ),
     "unsupported_rotation": Fault(
         "The display matrix turns the picture by other than quarter turns, or the decoder does not apply it.",
