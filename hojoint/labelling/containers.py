@@ -1,9 +1,9 @@
 """What the decoder does not tell of a file: what it is if it is no video, whether it is cut or encrypted, its codec.
 
-A decoder returns as many pictures of a file cut in half as it finds, without an error; so the lengths that the
-container promises are held against the file's size here, and its pieces must follow each other without a hole: MP4/QuickTime (ISO
-boxes) and AVI (RIFF); no decoding, no library. Not here: WebM/Matroska (``ebml``), the number of pictures
-(``pyav_reader``).
+A decoder returns as many pictures of a file cut in half as it finds, without an error, and those behind a hole under
+lower numbers; so the lengths that the container promises are held against the file's size here, and its pieces must
+follow each other. MP4/QuickTime (ISO boxes) and AVI (RIFF); no decoding, no library. Not here: WebM/Matroska
+(``ebml``), the number of pictures (``pyav_reader``).
 """
 
 from __future__ import annotations

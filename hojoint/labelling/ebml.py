@@ -55,15 +55,17 @@ def walk(file: BinaryIO, size: int) -> Track:
     while at < size:
         try:
             element = _element(file, at, size)
-        except DamagedError:
+        except (CutError, DamagedError):
             if found:
-                break  # what was appended to a complete segment
+                break
             raise
-        if element.id != SEGMENT:
+        if found and element.id not in TOP:
+            break  # what was appended to a complete segment
+        if element.id == SEGMENT:
+            found = True
+            at, track = _segment(file, element, size)
+        else:
             at = _end_of(element, size, size)
-            continue
-        found = True
-        at, track = _segment(file, element, size)
     if not found:
         raise CutError
     return track

@@ -172,7 +172,6 @@ class Shown:
     height: int
     codec: str | None
     rate: float | None
-    container: str  # FFmpeg's names of its format
 
 
 def shown_in(path: str) -> Shown:
@@ -194,7 +193,7 @@ def shown_in(path: str) -> Shown:
             ]
         except av.error.FFmpegError:
             raise VideoError("damaged", "the packets of the file cannot be read") from None
-        base, name = stream_of(container).time_base, container.format.name
+        base = stream_of(container).time_base
     times = _times(packets, base)
     height, width = first.rgb().shape[:2]
     return Shown(
@@ -204,7 +203,6 @@ def shown_in(path: str) -> Shown:
         height=height,
         codec=reader.codec,
         rate=reader.rate,
-        container=name,
     )
 
 
