@@ -85,3 +85,32 @@ def test_a_picture_without_its_end_is_refused(suffix: str, tmp_path: Path) -> No
     assert decode(str(folder), [0]).numbers.tolist() == [0]
     (folder / f"2.{suffix}").write_bytes(b"no picture")
     assert fault_of(folder)[0] == "damaged"
+
+
+@pytest.mark.parametrize("kind", ["cut and closed", "hole"])
+def test_a_jpeg_with_a_grey_lower_part_is_damaged(kind: str, tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "7", ["0.jpg", "1.jpg", "2.jpg"])
+    data = (folder / "1.jpg").read_bytes()
+    half = len(data) * 2 // 3
+    rest = b"" if kind == "cut and closed" else bytes(len(data) - half - 2)
+    (folder / "1.jpg").write_bytes(data[:half] + rest + b"\xff\xd9")
+    assert fault_of(folder) == ("damaged", "the picture 1.jpg does not decode completely")
+    assert decode(str(folder), [0, 2]).numbers.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("choice", [
+    [], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 4], [cv2.IMWRITE_JPEG_QUALITY, 100],
+    [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
+], ids=str)  # fmt: skip
+def test_every_usual_kind_of_jpeg_is_read(choice: list[int], tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "7", ["0.jpg"])
+    assert cv2.imwrite(str(folder / "1.jpg"), cv2.cvtColor(marked(1, 161, 97), cv2.COLOR_RGB2GRAY), choice)
+    assert cv2.imwrite(str(folder / "0.jpg"), cv2.cvtColor(marked(0, 161, 97), cv2.COLOR_RGB2BGR), choice)
+    (folder / "1.jpg").write_bytes((folder / "1.jpg").read_bytes() + bytes(100))  # some cameras append
+    assert [number_in(image) for image in decode(str(folder)).rgb] == [0, 1]
+
+
+def test_a_folder_inside_is_no_picture(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "7", ["1.jpg", "2.jpg"])
+    (folder / "000.jpg").mkdir()
+    assert len(decode(str(folder)).rgb) == 2

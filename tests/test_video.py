@@ -96,6 +96,7 @@ def test_broken_files_are_refused_with_their_class(tmp_path: Path, good_video: P
         (b"\n <!DOCTYPE html><html>", "HTML"), (b"\x1f\x8b\x08", "gzip"), (b"", "empty"), (bytes(600), "zeros"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS"), (b"id,x1,y1\n1,2,3\n", "'id,x1,y1"),
         (bytes(257) + b"ustar", "tar"), (b"\0\0\0\x18ftypheic", "HEIF"), (b"RIFF\0\0\0\0WEBP", "WebP"),
+        ((b"G" + bytes(range(1, 188))) * 4, "MPEG transport stream"),
     ],
 )  # fmt: skip
 def test_what_is_no_video_is_named(start: bytes, word: str, tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_pictures_of_another_size_are_scaled_to_the_first(tmp_path: Path) -> Non
     for name, width in (("a", 160), ("b", 320)):
         path = write_marked(tmp_path / f"{name}.mp4", "libx264", 5, size=(width, 96), g="5", bf="0")
         ffmpeg("-i", path, "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "h264", tmp_path / f"{name}.h264")
-    raw, joined = tmp_path / "joined.h264", tmp_path / "joined.ts"
+    raw, joined = tmp_path / "joined.h264", tmp_path / "joined.mkv"
     raw.write_bytes((tmp_path / "a.h264").read_bytes() + (tmp_path / "b.h264").read_bytes())
     ffmpeg("-r", "12", "-f", "h264", "-i", raw, "-c", "copy", joined)
     decoded = decode(str(joined))
@@ -272,7 +273,9 @@ def test_without_stamps_the_rate_tells_the_times(monkeypatch) -> None:
     with pytest.raises(VideoError, match="does not tell") as caught:
         shown(monkeypatch, Film([None] * 4), [0.1])
     assert caught.value.kind == "boxes_rate"
-    with pytest.raises(VideoError, match="time stamps run backwards at picture 2"):
+    with pytest.raises(
+        VideoError, match="does not tell its pictures' times: the time stamps run backwards at picture 2"
+    ):
         shown(monkeypatch, Film([0.0, 0.5, 0.4, 1.0]), [0.7])
     monkeypatch.setattr(video, "open_reader", lambda path, decoder: Film([0.0, 0.5, 0.4]))
     assert decode("film").times_s is None

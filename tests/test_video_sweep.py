@@ -25,8 +25,8 @@ PICTURES = 40
 OPEN = "keyint=10:min-keyint=10:open-gop=1:bframes=3:scenecut=0"
 QUIET = "log-level=none:pools=1"
 CODECS = {  # name -> encoder, its options, containers
-    "h264 closed": ("libx264", {"g": "10", "bf": "0"}, "mp4 mov mkv avi m4v ts"),
-    "h264 B-frames": ("libx264", {"g": "12", "bf": "3", "x264-params": "b-pyramid=normal"}, "mp4 mov mkv m4v ts"),
+    "h264 closed": ("libx264", {"g": "10", "bf": "0"}, "mp4 mov mkv avi m4v"),
+    "h264 B-frames": ("libx264", {"g": "12", "bf": "3", "x264-params": "b-pyramid=normal"}, "mp4 mov mkv m4v"),
     "h264 open GOP": ("libx264", {"x264-params": OPEN}, "mp4 mov mkv"),
     "hevc closed": ("libx265", {"x265-params": f"{QUIET}:keyint=10:open-gop=0"}, "mp4 mov mkv"),
     "hevc open GOP": ("libx265", {"x265-params": f"{QUIET}:{OPEN}"}, "mp4 mov mkv"),

@@ -73,8 +73,6 @@ class DecordReader(_CheckedReader):
         except Exception:  # decord's RuntimeError and DECORDError share no narrower base
             raise self._differs("decord does not open the file") from None
         self._check_count(len(self._video))
-        if self._shown.container == "mpegts":
-            raise self._differs("decord leaves out the first pictures of an MPEG transport stream")
 
     def pictures(self) -> Iterator[Picture]:
         """In display order."""

@@ -205,7 +205,7 @@ class _Clock:
             return None
         if time_s is None or time_s < self._latest:
             self.broken = True
-            back = f"the video's time stamps run backwards at picture {number}"
+            back = f"the video does not tell its pictures' times: the time stamps run backwards at picture {number}"
             self.why = "the video does not tell its pictures' times" if time_s is None else back
             return None
         self._latest = time_s

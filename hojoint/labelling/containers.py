@@ -1,26 +1,25 @@
 """What the decoder does not tell of a file: what it is if it is no video, whether it is cut or encrypted, its codec.
 
-A decoder returns as many pictures of a file cut in half as it finds, without an error; so the lengths that the
-container promises are held against the file's size here. WebM/Matroska (EBML), MP4/QuickTime (ISO boxes) and AVI
-(RIFF); no decoding, no library. Not here: the number of pictures (``pyav_reader``).
+A decoder returns as many pictures of a file cut in half as it finds, without an error, and those behind a hole under
+lower numbers; so the lengths that the container promises are held against the file's size here, and its pieces must
+follow each other. MP4/QuickTime (ISO boxes) and AVI (RIFF); no decoding, no library. Not here: WebM/Matroska
+(``ebml``), the number of pictures (``pyav_reader``).
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from hojoint.labelling import ebml
 from hojoint.labelling.faults import VideoError
 
 EBML_MAGIC = b"\x1a\x45\xdf\xa3"
-# EBML ids, RFC 9559.
-SEGMENT, TRACKS, TRACK_ENTRY, TRACK_TYPE = 0x18538067, 0x1654AE6B, 0xAE, 0x83
-CODEC_ID, ENCODINGS, ENCODING, ENCRYPTION = 0x86, 0x6D80, 0x6240, 0x5035
-VIDEO_TRACK = 1
 ISO_FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 ISO_TOP = (*ISO_FIRST, b"moof", b"mfra", b"sidx", b"uuid", b"meta", b"udta", b"emsg", b"prft")
 STILL_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
@@ -50,6 +49,7 @@ NAMES = {  # of beginnings; the longer ones first
     b"#EXTM3U": "a playlist",
 }
 CONVERT = "; convert it, for example: ffmpeg -i FILE NEW.mp4"
+REWRAP = "; put it into MP4, for example: ffmpeg -i FILE -c copy NEW.mp4"
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,17 @@ class Facts:
     """What the container says beside its pictures."""
 
     cut: bool = False  # the file is shorter than its parts say
+    damaged: bool = False  # data are missing inside the file
     encrypted: bool = False
     codec: str | None = None  # of the first picture track, as the container names it
 
 
 class _Broken(ValueError):
     """A header that does not parse; the decoder decides."""
+
+
+class _Hole(ValueError):
+    """Something else than a piece of the container stands where one must begin."""
 
 
 def inspect(path: str | Path) -> Facts:
@@ -81,6 +86,8 @@ def inspect(path: str | Path) -> Facts:
         file.seek(0)
         try:
             return read(file, size)
+        except _Hole:
+            return Facts(damaged=True)
         except (struct.error, IndexError, OverflowError, _Broken):
             return Facts()
 
@@ -92,8 +99,7 @@ def _reader_of(start: bytes):  # type: ignore[no-untyped-def]
         return _iso
     if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
         return _riff
-    transport = any(start[at : at + 1] == b"G" == start[at + step : at + step + 1] for at, step in ((0, 188), (4, 192)))
-    return (lambda file, size: Facts()) if transport and len(start) == 512 else None
+    return None
 
 
 def what_is(start: bytes) -> str:
@@ -105,6 +111,8 @@ def what_is(start: bytes) -> str:
     for magic, name in NAMES.items():
         if start.startswith(magic):
             return name + (CONVERT if magic in (b"GIF8", b"FLV", b"OggS", b"\x30\x26\xb2\x75") else "")
+    if any(start[at : at + 1] == b"G" == start[at + step : at + step + 1] for at, step in ((0, 188), (4, 192))):
+        return f"an MPEG transport stream, in which losses cannot be seen{REWRAP}"
     if start[257:262] == b"ustar":
         return "a tar archive"
     if start[:4] == b"RIFF":
@@ -126,38 +134,6 @@ def codec_of(path: str | Path) -> str:
     return inspect(path).codec or "that the file names"
 
 
-# EBML: id, size, content; sizes and ids carry their own length in the leading zero bits.
-
-
-def _vint(file: BinaryIO, *, keep_marker: bool) -> int | None:
-    """A variable-length integer; None at the end of the file and for the reserved 'unknown size'."""
-    first = file.read(1)
-    if not first or first[0] == 0:
-        return None
-    length = 9 - first[0].bit_length()
-    rest = file.read(length - 1)
-    if len(rest) < length - 1:
-        return None
-    value = int.from_bytes(first + rest, "big")
-    if keep_marker:
-        return value
-    value &= (1 << 7 * length) - 1
-    return None if value == (1 << 7 * length) - 1 else value
-
-
-def _elements(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
-    """(id, content start, content end) of the elements from here to ``end``; an unknown size reaches to ``end``."""
-    while file.tell() < end:
-        name = _vint(file, keep_marker=True)
-        length = _vint(file, keep_marker=False)
-        if name is None:
-            return
-        start = file.tell()
-        stop = end if length is None else start + length
-        yield name, start, stop
-        file.seek(min(stop, end))
-
-
 def _content(file: BinaryIO, start: int, stop: int) -> bytes:
     if stop - start > MAX_FIELD:
         raise _Broken
@@ -166,35 +142,13 @@ def _content(file: BinaryIO, start: int, stop: int) -> bytes:
 
 
 def _matroska(file: BinaryIO, size: int) -> Facts:
-    for name, _, stop in _elements(file, size):
-        if name != SEGMENT:
-            continue
-        cut, found = stop > size, Facts()
-        for inner, _, end in _elements(file, min(stop, size)):
-            cut = cut or end > size
-            if inner == TRACKS:
-                found = _matroska_track(file, min(end, size))
-        return Facts(cut, found.encrypted, found.codec)
-    return Facts(cut=True)
-
-
-def _matroska_track(file: BinaryIO, end: int) -> Facts:
-    """The first picture track, wherever its fields stand in the entry."""
-    for name, _, stop in _elements(file, end):
-        if name != TRACK_ENTRY:
-            continue
-        kind, codec, encrypted = 0, None, False
-        for field, a, b in _elements(file, stop):
-            if field == TRACK_TYPE:
-                kind = int.from_bytes(_content(file, a, b), "big")
-            elif field == CODEC_ID:
-                codec = _content(file, a, b).rstrip(b"\0").decode("latin-1")
-            elif field == ENCODINGS:
-                for inner, _, d in _elements(file, b):
-                    encrypted |= inner == ENCODING and any(id == ENCRYPTION for id, *_ in _elements(file, d))
-        if kind == VIDEO_TRACK:
-            return Facts(False, encrypted, codec)
-    return Facts()
+    try:
+        track = ebml.walk(file, size)
+    except ebml.CutError:
+        return Facts(cut=True)
+    except ebml.DamagedError:
+        return Facts(damaged=True)
+    return Facts(encrypted=track.encrypted, codec=track.codec)
 
 
 # ISO base media: 32-bit size, four letters, content; size 1 means a 64-bit size follows, 0 to the end.
@@ -216,18 +170,36 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
 
 
 def _iso(file: BinaryIO, size: int) -> Facts:
-    cut, index, found = False, False, Facts()
+    header, fragments, listed = None, 0, 0
     for name, start, stop in _boxes(file, 0, size):
         if name not in ISO_TOP:
             break  # what some cameras append
-        cut = cut or stop > size
+        if stop > size:
+            return Facts(cut=True)
+        fragments += name == b"moof"
+        if name == b"mfra":
+            listed = max(listed, _listed_fragments(file, start, stop))
         if name == b"moov":
-            index = True
-            tracks = [
-                _iso_track(file, a, b) for inner, a, b in _boxes(file, start, min(stop, size)) if inner == b"trak"
-            ]
-            found = next((track for track in tracks if track.codec is not None), found)
-    return Facts(cut or not index, found.encrypted, found.codec)
+            header = (start, stop)
+    if header is None or listed > fragments:
+        return Facts(cut=True)
+    tracks = [_iso_track(file, a, b) for inner, a, b in _boxes(file, *header) if inner == b"trak"]
+    return next((track for track in tracks if track.codec is not None), Facts())
+
+
+def _listed_fragments(file: BinaryIO, start: int, stop: int) -> int:
+    """How many fragments the index at the end of a fragmented file lists; several entries may lie in one."""
+    offsets = set()
+    for name, a, b in _boxes(file, start, stop):
+        if name != b"tfra":
+            continue
+        data = _content(file, a, b)
+        version, widths, count = data[0], data[11], struct.unpack(">I", data[12:16])[0]
+        first = 8 if version else 4  # the time stands before the offset
+        step = 2 * first + sum((widths >> shift & 3) + 1 for shift in (0, 2, 4))
+        entries = range(16, min(len(data), 16 + count * step), step)
+        offsets |= {data[at + first : at + 2 * first] for at in entries}
+    return len(offsets)
 
 
 def _iso_track(file: BinaryIO, start: int, end: int) -> Facts:
@@ -238,7 +210,7 @@ def _iso_track(file: BinaryIO, start: int, end: int) -> Facts:
         return Facts()
     a, b = _inside(file, *_inside(file, *_inside(file, *media, b"minf"), b"stbl"), b"stsd")
     codec, *_ = [name for name, *_ in _boxes(file, a + 8, b)] or [b"none"]
-    return Facts(False, codec in (b"encv", b"drmi"), codec.decode("latin-1"))
+    return Facts(encrypted=codec in (b"encv", b"drmi"), codec=codec.decode("latin-1"))
 
 
 def _inside(file: BinaryIO, start: int, end: int, wanted: bytes) -> tuple[int, int]:
@@ -250,17 +222,50 @@ def _inside(file: BinaryIO, start: int, end: int, wanted: bytes) -> tuple[int, i
 
 
 def _riff(file: BinaryIO, size: int) -> Facts:
-    at, cut, codec = 0, False, None
+    at, cut, damaged, codec = 0, False, False, None
     while at + 12 <= size:
         file.seek(at)
         name, length = struct.unpack("<4sI", file.read(8))
         if name != b"RIFF":
             break
-        if 0 < length < UNKNOWN_LENGTH:
-            cut = cut or at + 8 + length > size
+        known = 0 < length < UNKNOWN_LENGTH
+        cut = cut or (known and at + 8 + length > size)
         if codec is None:
             head = file.read(4096)
             handler = head.find(b"vids")
             codec = None if handler < 0 else head[handler + 4 : handler + 8].decode("latin-1")
+        damaged = damaged or (known and not cut and not _riff_holds(file, at + 12, at + 8 + length))
         at += 8 + length + length % 2
-    return Facts(cut, False, codec)
+    return Facts(cut, damaged, False, codec)
+
+
+def _riff_holds(file: BinaryIO, start: int, stop: int) -> bool:
+    """Whether the pieces of one RIFF follow each other to its end, and its index lists as many as there are."""
+    found: Counter[bytes] = Counter()
+    listed: Counter[bytes] | None = None
+    movie = False
+    for name, a, b in _chunks(file, start, stop):
+        if name == b"idx1":
+            file.seek(a)
+            data = file.read(b - a)
+            listed = Counter(data[at : at + 4] for at in range(0, len(data) - 15, 16))
+        elif name == b"LISTmovi":
+            movie = True
+            for inner, c, d in _chunks(file, a, b):
+                found.update([inner] if inner != b"LISTrec " else [deep for deep, *_ in _chunks(file, c, d)])
+    pictures = {name for name in found | (listed or Counter()) if name[2:] in (b"dc", b"db")}
+    return movie and (listed is None or all(found[name] == listed[name] for name in pictures))
+
+
+def _chunks(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """(name, content start, content end); the name of a list is ``LIST`` and its kind."""
+    at = start
+    while at + 8 <= stop:
+        name, length = struct.unpack("<4sI", os.pread(file.fileno(), 8, at))
+        content, end = at + 8, at + 8 + length
+        if not name.isascii() or not name.decode("ascii").isprintable() or end > stop:
+            raise _Hole
+        if name == b"LIST":
+            name, content = name + os.pread(file.fileno(), 4, content), content + 4
+        yield name, content, end
+        at = end + length % 2

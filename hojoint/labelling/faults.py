@@ -26,7 +26,7 @@ CLASSES = {
         "Copy or download the video again; compare the file's size with the source's.",
     ),
     "damaged": Fault(
-        "The pictures up to the last one asked for do not all decode.",
+        "Data are missing inside the file, or the pictures up to the last one asked for do not all decode.",
         "Copy the video again, or encode it again with ffmpeg and look at the result.",
     ),
     "unsupported_codec": Fault(

@@ -13,7 +13,10 @@ import re
 import struct
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
+import av
+import av.error
 import cv2
 import numpy as np
 
@@ -51,7 +54,9 @@ def numbered(path: str) -> list[str]:
     """
     found: dict[int, str] = {}
     prefixes = set()
-    for name in sorted(os.listdir(path)):
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if not entry.is_dir())
+    for name in names:
         match = NAME.fullmatch(name)
         if match is None or name.startswith("."):
             continue
@@ -104,6 +109,8 @@ def _size(path: str, data: bytes) -> tuple[int, int]:
 def _rgb(path: str) -> np.ndarray:
     data = _bytes(path)
     _size(path, data)
+    if data[:2] == b"\xff\xd8":
+        _check_jpeg(path, data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # applies the EXIF orientation
     except cv2.error as error:
@@ -113,3 +120,23 @@ def _rgb(path: str) -> np.ndarray:
     if image is None:
         raise VideoError("damaged", f"the picture {os.path.basename(path)} does not decode")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _check_jpeg(path: str, data: bytes) -> None:
+    """OpenCV fills the lower part of a damaged JPEG with grey, without an error; FFmpeg's decoder can be strict.
+
+    Kinds of JPEG that FFmpeg does not know stay OpenCV's.
+    """
+    context: Any = av.CodecContext.create("mjpeg", "r")
+    context.thread_count = 1
+    context.options = {"err_detect": "explode"}
+    try:
+        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
+    except av.error.PatchWelcomeError:
+        return
+    except av.error.MemoryError:
+        raise MemoryError from None
+    except av.error.FFmpegError:
+        frames = []
+    if len(frames) != 1 or frames[0].is_corrupt:
+        raise VideoError("damaged", f"the picture {os.path.basename(path)} does not decode completely")

@@ -26,7 +26,7 @@ from hojoint.labelling.faults import VideoError
 from hojoint.labelling.orientation import UPRIGHT, Orientation, orientation_of
 from hojoint.labelling.pictures import Picture
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"  # others, such as playlists, may name other files
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"  # others, such as playlists, may name other files
 STILL = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails  # cover art
 FORGETS = ("mmco: unref short failure",)
 NO_DECODER = (av.error.DecoderNotFoundError, av.error.PatchWelcomeError)
@@ -50,7 +50,9 @@ class PyavReader:
             raise
         self.width, self.height = context.width, context.height
         self.codec: str | None = context.codec.canonical_name
-        self.rate = float(self._stream.average_rate) if self._stream.average_rate else None
+        self._avi = self._container.format.name == "avi"
+        rate = self._stream.guessed_rate if self._avi else self._stream.average_rate
+        self.rate = float(rate) if rate else None
         self.count: int | None = None
 
     def pictures(self) -> Iterator[Picture]:
@@ -60,6 +62,8 @@ class PyavReader:
         try:
             for packet in self._container.demux(self._stream):
                 groups += packet.is_keyframe
+                if self._avi and packet.size and not groups:
+                    raise VideoError("damaged", "the first picture is not a complete one: those before it are missing")
                 if packet.is_corrupt:
                     raise VideoError("damaged", f"the data after picture {number} are not complete")
                 for frame in _frames(packet, groups):
@@ -168,7 +172,6 @@ class Shown:
     height: int
     codec: str | None
     rate: float | None
-    container: str  # FFmpeg's names of its format
 
 
 def shown_in(path: str) -> Shown:
@@ -190,7 +193,7 @@ def shown_in(path: str) -> Shown:
             ]
         except av.error.FFmpegError:
             raise VideoError("damaged", "the packets of the file cannot be read") from None
-        base, name = stream_of(container).time_base, container.format.name
+        base = stream_of(container).time_base
     times = _times(packets, base)
     height, width = first.rgb().shape[:2]
     return Shown(
@@ -200,7 +203,6 @@ def shown_in(path: str) -> Shown:
         height=height,
         codec=reader.codec,
         rate=reader.rate,
-        container=name,
     )
 
 

@@ -110,6 +110,8 @@ def _check_file(path: str) -> None:
     facts = containers.inspect(path)
     if facts.cut:
         raise VideoError("truncated", "the file is shorter than its container says")
+    if facts.damaged:
+        raise VideoError("damaged", "data are missing inside the file: its parts do not follow each other")
     if facts.encrypted:
         raise VideoError("encrypted", "the pictures are encrypted")
 
