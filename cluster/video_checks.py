@@ -233,4 +233,6 @@ def _tile(
 
 
 def _remedy(kind: str) -> str:
-    return faults.CLASSES[kind].remedy.rstrip(".") if kind in faults.CLASSES else ""
+    """The class's remedy, as the end of a sentence; none where it only says to follow the message before it."""
+    remedy = faults.CLASSES[kind].remedy.rstrip(".") if kind in faults.CLASSES else ""
+    return "" if remedy.startswith("Follow the message") else remedy[:1].lower() + remedy[1:]
