@@ -254,12 +254,12 @@ def test_labels_of_mano_are_a_note_without_mano(tmp_path: Path) -> None:
 
 
 def test_the_words_stand_for_settings() -> None:
-    assert doctor.named(["ho3d=DIR", "mano=F", "doctor.pictures=3", "--dry-run", "data.ho3d.root=X"]) == [
+    assert doctor.named(["ho3d=DIR", "mano=F", "doctor.pictures=3", "--dry-run", "data.ho3d.object_models=X"]) == [
         "data.ho3d.root=DIR",
         "mano.path=F",
         "doctor.pictures=3",
         "--dry-run",
-        "data.ho3d.root=X",
+        "data.ho3d.object_models=X",
     ]
 
 

@@ -31,8 +31,8 @@ def test_each_class_shows_its_first_message_and_its_remedy(tmp_path: Path) -> No
     assert first == {"boxes_rate": ("b", "24 per second."), "missing": ("c", "no file")}
     assert quarantined.lines({"boxes_rate": 2, "missing": 1, "timeout": 1}, first) == [
         "  boxes_rate: first b: 24 per second.",
-        f"              {CLASSES['boxes_rate'].remedy}",
+        f"             {CLASSES['boxes_rate'].remedy}",
         "  missing: c: no file.",
-        f"           {CLASSES['missing'].remedy}",
+        f"          {CLASSES['missing'].remedy}",
         f"  timeout: {CLASSES['timeout'].remedy}",
     ]
