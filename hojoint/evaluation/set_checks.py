@@ -87,7 +87,8 @@ def freihand_sets(config: Config, progress: Progress) -> list[Checked]:
     Its splits are two downloads: where only one is there, a note of it names the other one. Both are expected where the
     settings name both folders.
     """
-    settings, splits = config.data.freihand, ("train", "evaluation")
+    settings = config.data.freihand
+    splits: tuple[Split, ...] = ("train", "evaluation")
     absent = {split: _without_labels(config, split) for split in splits}
     results = [_freihand(config, split, progress) for split in splits if absent[split] is None]
     if not results or (settings.root is not None and settings.evaluation_root is not None):
