@@ -165,7 +165,7 @@ def _videos_result(
     for kind, failures in sorted(found.failures.items()):
         text = f"{len(failures)} of {found.tried} decoded videos, first {failures[0].video_id}: {failures[0].message}"
         use = "" if failed in (found.tried,) or failed > budget else "these videos in quarantine"
-        findings = [*findings, Finding(kind, len(failures), text, _remedy(kind), fatal=True, usable_with=use)]
+        findings = [*findings, Finding(kind, len(failures), text, remedy_of(kind), fatal=True, usable_with=use)]
     return Checked("videos", str(config.videos.root), counts, findings, health.sheet(found.tiles), LEGEND)
 
 
@@ -232,5 +232,7 @@ def _tile(
     return health.fitted(answer.rgb[row])[0], [video.video_id, " ".join([f"picture {answer.numbers[row]}", *words])]
 
 
-def _remedy(kind: str) -> str:
-    return faults.CLASSES[kind].remedy.rstrip(".") if kind in faults.CLASSES else ""
+def remedy_of(kind: str) -> str:
+    """The class's remedy, as the end of a sentence; none where it only says to follow the message before it."""
+    remedy = faults.CLASSES[kind].remedy.rstrip(".") if kind in faults.CLASSES else ""
+    return "" if remedy.startswith("Follow the message") else remedy[:1].lower() + remedy[1:]

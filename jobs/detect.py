@@ -14,10 +14,12 @@ from typing import Any
 
 from cluster.detection import boxes_file
 from cluster.detection import run as detection
+from cluster.detection.findings import Counts
+from cluster.labelling import commits
 from cluster.labelling.budget import BudgetExceeded
 from cluster.store import check_writable
 from hojoint.config import Config
-from jobs import command
+from jobs import command, quarantined
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -32,19 +34,22 @@ def job(config: Config, dry_run: bool) -> None:
         report = detection.detect(config)
     except BudgetExceeded as error:
         raise command.RunFailed(str(error)) from None
-    print(summary(report))
+    store = detection.open_run(config)
+    done = commits.read_commits(store, counts_of=Counts.of) if report["quarantine"] else []
+    print(summary(report, quarantined.firsts(store, done)))
     print(f"boxes    {output}; label with: python -m jobs.pseudo_label videos.root={config.videos.root} "
           f"videos.boxes={output} teacher.checkpoint=FILE output=DIR")  # fmt: skip
 
 
-def summary(report: Mapping[str, Any]) -> str:
-    """The report as a person reads it."""
+def summary(report: Mapping[str, Any], first: Mapping[str, tuple[str, str]]) -> str:
+    """The report as a person reads it, with the first message of each class of quarantine (``quarantined.firsts``)."""
     videos, boxes, sides = report["videos"], report["boxes"], report["sides"]
     classes = ", ".join(f"{count} {kind}" for kind, count in report["quarantine"].items())
     return "\n".join(
         [
             f"videos   {videos['listed']} = {videos['with_hands']} with hands + {videos['without_hands']} without + "
             f"{videos['quarantined']} quarantined{f' ({classes})' if classes else ''}",
+            *quarantined.lines(report["quarantine"], first),
             f"boxes    {boxes['found']} found + {boxes['filled']} filled, in {report['pictures']} pictures",
             f"tracks   {report['tracks']} = {sides['right']} right + {sides['left']} left + {sides['unknown']} of "
             f"unknown side; {report['short_tracks']} too short, left out",

@@ -159,17 +159,32 @@ def _write(output: str, results: Sequence[Checked]) -> None:
 
 
 def named(argv: Sequence[str]) -> list[str]:
-    """The command line with the words of ``SETS`` replaced by the settings that they stand for."""
-    out = []
+    """The command line with the words of ``SETS`` replaced by the settings that they stand for.
+
+    Raises:
+        InputError: a set is given twice, of which only the last would be checked.
+    """
+    out, given = [], dict[str, str]()
     for word in argv:
         name, equals, value = word.partition("=")
-        out.append(f"{SETS[name]}={value}" if equals and name in SETS else word)
+        setting = SETS.get(name, name)
+        if equals and setting in given and setting in SETS.values():
+            raise InputError(
+                f"{given[setting]} and {word} name one set; one command checks one place of each, so run two"
+            )
+        given[setting] = word
+        out.append(f"{setting}={value}" if equals else word)
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    return command.run(job, __doc__, named(sys.argv[1:] if argv is None else argv))
+    try:
+        words = named(sys.argv[1:] if argv is None else argv)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return command.run(job, __doc__, words)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cluster.labelling import commits
 from cluster.labelling import run as labelling
 from cluster.labelling.budget import BudgetExceeded
 from hojoint.config import Config
-from hojoint.labelling.faults import CLASSES
-from jobs import command, nothing_kept
+from jobs import command, nothing_kept, quarantined
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -34,24 +34,24 @@ def job(config: Config, dry_run: bool) -> None:
         report = labelling.label(config)
     except BudgetExceeded as error:
         raise command.RunFailed(str(error)) from None
-    print(summary(report))
-    note = nothing_kept.note(report, labelling.open_output(config), config)
+    store = labelling.open_output(config)
+    print(summary(report, quarantined.firsts(store, commits.read_commits(store)) if report["quarantine"] else {}))
+    note = nothing_kept.note(report, store, config)
     if note is not None:
         print(f"note: {note}")
 
 
-def summary(report: Mapping[str, Any]) -> str:
-    """The report as a person reads it."""
+def summary(report: Mapping[str, Any], first: Mapping[str, tuple[str, str]]) -> str:
+    """The report as a person reads it, with the first message of each class of quarantine (``quarantined.firsts``)."""
     videos, frames = report["videos"], report["frames"]
     predicted = max(frames["predicted"], 1)
     share = {rule: f"{rule} {count} ({count / predicted:.0%})" for rule, count in frames["rejected"].items() if count}
     classes = ", ".join(f"{count} {kind}" for kind, count in report["quarantine"].items())
-    remedies = [f"  {kind}: {CLASSES[kind].remedy}" for kind in report["quarantine"] if kind in CLASSES]
     return "\n".join(
         [
             f"videos   {videos['listed']} = {videos['labelled']} labelled + {videos['empty']} without kept frames + "
             f"{videos['quarantined']} quarantined{f' ({classes})' if classes else ''}",
-            *remedies,
+            *quarantined.lines(report["quarantine"], first),
             f"frames   {frames['predicted']} predicted = {frames['kept']} kept ({frames['kept'] / predicted:.0%}) + "
             f"{frames['predicted'] - frames['kept']} rejected",
             f"rejected {', '.join(share.values()) or 'none'}",

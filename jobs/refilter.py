@@ -14,16 +14,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cluster.labelling import refiltering
+from cluster.labelling import commits, refiltering
+from cluster.store import open_store
 from hojoint.config import Config
 from hojoint.model import checkpoint
-from jobs import command, pseudo_label
+from jobs import command, pseudo_label, quarantined
 
 
 def job(config: Config, dry_run: bool) -> None:
     """Judge again, and print the new report."""
     command.need(config.data.pseudo.labels, "data.pseudo.labels", "DIR_OR_S3_URI")
-    command.output_of(config, "DIR_OR_S3_URI")
+    output = command.output_of(config, "DIR_OR_S3_URI")
     source = refiltering.open_source(config)
     if (note := checkpoint.overridden(config, source.config, groups=("crop",), owner="the labelling run")) is not None:
         print(f"note: {note}")
@@ -31,7 +32,9 @@ def job(config: Config, dry_run: bool) -> None:
         refiltering.dry_run(config)
         return
     report = refiltering.refilter(config)
-    print(pseudo_label.summary(report))
+    store = open_store(output)
+    done = commits.read_commits(store) if report["quarantine"] else []
+    print(pseudo_label.summary(report, quarantined.firsts(store, done)))
     missing = report["frames"]["without_image"]
     if missing:
         failed = ", ".join(f"{count} {name}" for name, count in report["videos_without_pictures"].items())

@@ -14,7 +14,7 @@ from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint.config import Config
 from hojoint.labelling import filters
-from jobs import command, pseudo_label, results
+from jobs import command, pseudo_label, quarantined, results
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -31,7 +31,7 @@ def job(config: Config, dry_run: bool) -> None:
     if committed:
         last = time.time() - max(commit.finished for commit in committed)
         print(f"last     commit {_ago(last)} ago")
-        print(pseudo_label.summary(report))
+        print(pseudo_label.summary(report, quarantined.firsts(store, committed)))
     if 0 < done < listed:
         print(f"left     about {_ago(report['seconds'] * (listed - done) / done)} at the rate so far")
     elif done == listed:

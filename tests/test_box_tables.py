@@ -136,6 +136,20 @@ def test_rows_without_a_box_tell_what_was_looked_at(tmp_path: Path) -> None:
     assert not read["holes"].every_frame_listed
 
 
+def test_a_row_per_frame_tells_how_long_the_video_is(tmp_path: Path) -> None:
+    hands = [f"7,{frame},1,1,9,9,hand" for frame in range(6)]
+    alone = csv(tmp_path, "\n".join([f"{HEADER},category", *hands]), "hands.csv")
+    assert not read_boxes(alone)["7"].every_frame_listed  # the video may go on without the hand
+    for more in ("8,0,1,1,9,9,cup", "8,0,,,,,"):  # frames without a hand are told, if only in another video
+        read = read_boxes(csv(tmp_path, "\n".join([f"{HEADER},category", *hands, more])))
+        assert (read["7"].annotated_frames, read["7"].every_frame_listed) == (6, True)
+        read = read_boxes(csv(tmp_path, "\n".join([f"{HEADER},category", *hands[:3], *hands[4:], more])))
+        assert not read["7"].every_frame_listed
+    held = [*hands[2:], "7,0,1,1,9,9,cup", "7,1,1,1,9,9,cup", "7,6,1,1,9,9,cup"]
+    read = read_boxes(csv(tmp_path, "\n".join([f"{HEADER},category", *held])))
+    assert (read["7"].annotated_frames, read["7"].every_frame_listed) == (7, True)
+
+
 def test_categories_and_objects_become_objects(tmp_path: Path) -> None:
     rows = ["7,0,0,0,60,80,hand", "7,0,10,10,40,40,cup", "7,1,0,0,60,80,Left_Hand", "7,1,10,10,41,41,cup"]
     video = one(csv(tmp_path, "\n".join([HEADER + ",category", *rows])))

@@ -14,6 +14,7 @@ from damage import edit_all, edit_points, image_of, metas
 from labelled import draw_world
 from test_refilter import label_here
 
+from cluster import video_checks
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.evaluation import contact_sheets
@@ -62,7 +63,8 @@ def test_a_healthy_world_is_healthy_and_drawn(drawn: Path, tmp_path: Path, capsy
     code, found = examine(tmp_path / "out", *sets_of(drawn))
     assert code == 0, found
     verdicts = {name: checked["verdict"] for name, checked in found.items()}
-    assert verdicts.pop("FreiHAND train") == health.INCOMPLETE  # the world has no training images of it
+    assert "FreiHAND train" not in verdicts  # the world has no training images of it
+    assert [note["kind"] for note in found["FreiHAND evaluation"]["findings"]] == ["another_size", "split_missing"]
     assert set(verdicts.values()) == {health.HEALTHY}, found
     counts = {count["name"]: (count["found"], count["published"]) for count in found["HO-3D train"]["counts"]}
     assert counts["listed"] == (8, "66,034 in HO-3D v2")
@@ -71,11 +73,9 @@ def test_a_healthy_world_is_healthy_and_drawn(drawn: Path, tmp_path: Path, capsy
     page = (tmp_path / "out" / "doctor.html").read_text()
     for name, checked in found.items():
         assert name in page
-        if checked["sheet"] is not None:
-            sheet = draw.open_jpeg((tmp_path / "out" / checked["sheet"]).read_bytes())
-            assert sheet.shape[1] >= 2 * health.TILE_PX
-            assert sheet.std() > 10  # something is drawn
-    assert {name for name, checked in found.items() if checked["sheet"] is None} == {"FreiHAND train"}
+        sheet = draw.open_jpeg((tmp_path / "out" / checked["sheet"]).read_bytes())
+        assert sheet.shape[1] >= 2 * health.TILE_PX
+        assert sheet.std() > 10  # something is drawn
 
 
 @pytest.mark.slow
@@ -94,6 +94,8 @@ def test_what_leave_out_solves_is_incomplete(world: Path, tmp_path: Path, capsys
     assert "incomplete but usable with data.ho3d.missing=leave_out" in printed
     assert "incomplete but usable with data.freihand.missing=leave_out" in printed
     assert "incomplete but usable with jobs.train alone" in printed
+    of_freihand = {count["name"]: count["found"] for count in found["FreiHAND evaluation"]["counts"]}
+    assert of_freihand["used"] == of_freihand["compared"] == of_freihand["listed"] - 1
     code, found = examine(tmp_path / "out", sets_of(world)[0], "data.ho3d.missing=leave_out")
     assert found["HO-3D train"]["verdict"] == health.HEALTHY
     assert {count["name"]: count["found"] for count in found["HO-3D train"]["counts"]}["left_out"] == 2
@@ -252,13 +254,36 @@ def test_labels_of_mano_are_a_note_without_mano(tmp_path: Path) -> None:
 
 
 def test_the_words_stand_for_settings() -> None:
-    assert doctor.named(["ho3d=DIR", "mano=F", "doctor.pictures=3", "--dry-run", "data.ho3d.root=X"]) == [
+    assert doctor.named(["ho3d=DIR", "mano=F", "doctor.pictures=3", "--dry-run", "data.ho3d.object_models=X"]) == [
         "data.ho3d.root=DIR",
         "mano.path=F",
         "doctor.pictures=3",
         "--dry-run",
-        "data.ho3d.root=X",
+        "data.ho3d.object_models=X",
     ]
+
+
+def test_a_set_given_twice_is_refused(capsys: Any) -> None:
+    for words in (["ho3d=/a", "ho3d=/b"], ["ho3d=/a", "seed=1", "data.ho3d.root=/b"]):
+        assert doctor.main(words) == 2
+        assert f"{words[0]} and {words[-1]} name one set" in capsys.readouterr().err
+    assert doctor.named(["seed=1", "seed=2"]) == ["seed=1", "seed=2"]
+
+
+def test_a_remedy_does_not_repeat_the_message(tmp_path: Path) -> None:
+    assert video_checks.remedy_of("boxes_rate") == ""
+    assert video_checks.remedy_of("encrypted") == "get the video without encryption"
+    assert video_checks.remedy_of("unknown") == ""
+
+
+@pytest.mark.slow
+def test_a_cut_meta_file_has_one_remedy(world: Path, tmp_path: Path, capsys: Any) -> None:
+    cut = metas(world / "HO3D_v2")[1]
+    cut.write_bytes(cut.read_bytes()[:-20])
+    assert examine(tmp_path / "out", sets_of(world)[0])[0] == 2
+    printed = capsys.readouterr().out
+    assert "Download it again\n" in printed
+    assert "fetch this file again" not in printed
 
 
 def test_no_set_and_no_such_place_are_refused(tmp_path: Path, capsys: Any) -> None:

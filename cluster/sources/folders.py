@@ -29,6 +29,7 @@ from cluster.sources.naming import (
 from hojoint.errors import InputError
 
 THREADS = 16
+SHOWN = 3  # names in a message
 AT_ONCE = 2048  # names per turn of the threads
 
 
@@ -36,7 +37,7 @@ AT_ONCE = 2048  # names per turn of the threads
 class Seen:
     """What a listing passed over: for notes, and for the message where it found nothing."""
 
-    names: list[str] = field(default_factory=list)  # the first ones
+    names: list[str] = field(default_factory=list)  # the first ones, one more than are shown
     packed: list[str] = field(default_factory=list)  # compressed tar files
     unreadable: list[str] = field(default_factory=list)  # folders, each with its fault
     links: list[tuple[str, int]] = field(default_factory=list)  # tar files, each with the number of links in it
@@ -44,11 +45,12 @@ class Seen:
     def add(self, name: str) -> None:
         if is_packed(name):
             self.packed.append(name)
-        if len(self.names) < 3:
+        if len(self.names) <= SHOWN:
             self.names.append(name)
 
     def hint(self) -> str:
-        holds = f"; it holds {', '.join(self.names)}, ..." if self.names else "; it is empty"
+        others = " and others" if len(self.names) > SHOWN else ""
+        holds = f"; it holds {', '.join(self.names[:SHOWN])}{others}" if self.names else "; it is empty"
         unreadable = f". Not readable: {', '.join(self.unreadable[:3])}" if self.unreadable else ""
         links = "".join(f". {note[0].upper()}{note[1:]}" for note in self._link_notes())
         return holds + (f". {UNPACK[0].upper()}{UNPACK[1:]}" if self.packed else "") + unreadable + links

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from hojoint import ids
-from hojoint.datasets.video_boxes import HAND, NO_TRACK, NOTHING, ROW, VideoBoxes, gathered
+from hojoint.datasets.video_boxes import HAND, NO_TRACK, ROW, VideoBoxes, gathered
 from hojoint.errors import InputError
 
 AT_ONCE = 1 << 18  # rows in memory
@@ -31,6 +31,7 @@ class Spool:
         self._written: dict[str, str] = {}  # id to how the file writes it, where that is another way
         self._names: dict[str, int] = {}
         self._chunks: list[np.ndarray] = []  # the video of each row, as the rows were added
+        self._tells_empty = False  # some row says that a frame shows no hand: an empty one, or one of an object
         self.tells_length = False  # each video has a row for its last picture, as the tables of jobs.detect have
 
     def __enter__(self) -> Spool:
@@ -70,6 +71,7 @@ class Spool:
         assert rows.dtype == ROW
         self._file.write(np.ascontiguousarray(rows).tobytes())
         self._chunks.append(rows["video"].copy())
+        self._tells_empty |= bool(((rows["name"] != HAND) & (rows["frame"] != WITHOUT_FRAME)).any())
 
     def videos(self) -> Iterator[VideoBoxes]:
         """One record per video."""
@@ -82,7 +84,7 @@ class Spool:
             block = self._block(first, last)
             ends = np.cumsum(counts[first:last]).tolist()
             for video_id, start, end in zip(ids_[first:last], [0, *ends], ends, strict=False):
-                yield _video(video_id, block[start:end], names, self.tells_length)
+                yield _video(video_id, block[start:end], names, self._tells_empty, self.tells_length)
             first = last
 
     def _codes(self) -> np.ndarray:
@@ -118,16 +120,18 @@ class Spool:
             )
 
 
-def _video(video_id: str, rows: np.ndarray, names: Sequence[str], tells_length: bool) -> VideoBoxes:
-    """The record of one video; its list is complete only where it says which frames have no box, or how many it has."""
+def _video(
+    video_id: str, rows: np.ndarray, names: Sequence[str], tells_empty: bool, tells_length: bool
+) -> VideoBoxes:  # fmt: skip
+    """The record of one video; its list is complete where the file tells frames without a hand too and all frames up to
+    the last have a row, or where the file tells how many there are. A file of hands alone may end with the hand."""
     timed = ~np.isnan(rows["time_s"])
     counts_by_time = bool(timed.any())
     if counts_by_time:
         rows["frame"][timed] = np.unique(rows["time_s"][timed], return_inverse=True)[1]
     looked_at = rows["frame"] != WITHOUT_FRAME
     annotated = int(rows["frame"].max(initial=-1)) + 1
-    tells_empty = bool(((rows["name"] == NOTHING) & looked_at).any())
-    all_there = tells_empty and len(np.unique(rows["frame"][looked_at])) == annotated
+    all_there = tells_empty and 0 < annotated == len(np.unique(rows["frame"][looked_at]))
     complete = not counts_by_time and (all_there or (tells_length and annotated > 0))
     return gathered(
         video_id, rows, names, annotated_frames=0 if counts_by_time else annotated, every_frame_listed=complete

@@ -169,7 +169,7 @@ def _rows(columns: dict[str, Column], length: int, spool: Spool) -> np.ndarray:
     if "track" in columns:
         track = columns["track"].whole("a whole number from 0 (or -1 or nothing)", -1, 2**31 - 1)
         rows["track"] = np.where(np.isnan(track), NO_TRACK, track)
-    rows["name"], rows["side"] = _kinds(columns, spool, length)
+    rows["name"], rows["side"] = _kinds(columns, spool, empty)
     rows["name"][empty] = NOTHING
     return rows
 
@@ -206,15 +206,19 @@ def _when(columns: dict[str, Column], empty: np.ndarray) -> tuple[np.ndarray, np
     return frames, np.full(len(when), np.nan)
 
 
-def _kinds(columns: dict[str, Column], spool: Spool, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Name and side of each row, (N,) each."""
+def _kinds(columns: dict[str, Column], spool: Spool, empty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Name and side of each row, (N,) each; a row that is ``empty`` (N,) needs no category."""
+    length = len(empty)
     names, sides = np.full(length, HAND, np.int32), np.full(length, UNKNOWN, np.int8)
     if "category" in columns:
         index, words = columns["category"].distinct()
-        if None in words:
-            raise columns["category"].fail(int((index == words.index(None)).argmax()), "'hand' or an object's name")
+        if None in words and (lost := (index == words.index(None)) & ~empty).any():
+            raise columns["category"].fail(int(lost.argmax()), "'hand' or an object's name")
         read = [hand_names.side_of(word or "") for word in words]
-        codes = [HAND if side is not None else spool.name(word or "") for side, word in zip(read, words, strict=True)]
+        codes = [
+            HAND if side is not None or word is None else spool.name(word)
+            for side, word in zip(read, words, strict=True)
+        ]
         names, sides = _taken(codes, index, np.int32), _taken([side or UNKNOWN for side in read], index, np.int8)
     if "object" in columns:
         index, words = columns["object"].distinct()

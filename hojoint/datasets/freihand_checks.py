@@ -21,9 +21,23 @@ TIPS = [4, 8, 12, 16, 20]
 
 
 def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progress: Progress | None) -> Audit:
-    """As ``audit.audit``, for a split of FreiHAND; labels are compared once for all versions of an image."""
+    """As ``audit.audit``, for a split of FreiHAND; labels of images that exist are compared, once for
+    all versions of an image."""
     faults = _file_faults(dataset)
-    rows = range(len(dataset.cameras))
+    missing = set(dataset.missing_images())
+    rows = sorted({row for name, row in zip(dataset.names, dataset.rows, strict=True) if name not in missing})
+    counts = {
+        "labels": len(dataset.cameras),
+        "versions": len(dataset.versions),
+        "listed": len(dataset.listed),
+        "left_out": len(dataset.left_out),
+        "missing": len(missing),
+        "used": len(dataset.names) - len(missing),
+        "compared": 0,
+    }
+    title = f"FreiHAND {dataset.split} ({dataset.root})"
+    if not rows:
+        return Audit(title, counts, tuple(faults))
     labels = np.array(rows if frames is None else listing.evenly(rows, frames))
     names = [f"{label:08d}" for label in labels]
     where = f"{dataset.root} {dataset.split}"
@@ -43,16 +57,7 @@ def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progre
         faults += _vertex_faults(dataset, labels, mano, where)
     if progress is not None:
         progress(len(labels), len(labels))
-    counts = {
-        "labels": len(dataset.cameras),
-        "versions": len(dataset.versions),
-        "listed": len(dataset.listed),
-        "left_out": len(dataset.left_out),
-        "missing": len(dataset.missing_images()),
-        "used": len(dataset.names) - len(dataset.missing_images()),
-        "compared": len(labels),
-    }
-    return Audit(f"FreiHAND {dataset.split} ({dataset.root})", counts, tuple(faults))
+    return Audit(title, counts | {"compared": len(labels)}, tuple(faults))
 
 
 def _file_faults(dataset: FreiHAND) -> list[Fault]:

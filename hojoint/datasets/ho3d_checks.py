@@ -92,7 +92,9 @@ def _read(dataset: HO3D, rows: list[int], progress: Progress | None) -> tuple[_R
             assert isinstance(meta, dict)
             _add(read, meta, name, row, dataset.split, sizes.of(name))
         except InputError as error:
-            wrong["meta_damaged"].append((name, str(error).removesuffix("."), "fetch this file again"))
+            said = str(error).removesuffix(".")
+            remedy = "" if "ownload" in said else "fetch this file again"  # most messages of this reader have one
+            wrong["meta_damaged"].append((name, said, remedy))
     if progress is not None:
         progress(len(rows), len(rows))
     faults = []

@@ -82,16 +82,47 @@ def _ho3d(config: Config, split: Split, progress: Progress) -> Checked:
 
 
 def freihand_sets(config: Config, progress: Progress) -> list[Checked]:
-    """FreiHAND, one result per split."""
-    return [_freihand(config, split, progress) for split in ("train", "evaluation")]
+    """FreiHAND, one result per split that exists.
+
+    Its splits are two downloads: where only one is there, a note of it names the other one. Both are expected where the
+    settings name both folders.
+    """
+    settings = config.data.freihand
+    splits: tuple[Split, ...] = ("train", "evaluation")
+    absent = {split: _without_labels(config, split) for split in splits}
+    results = [_freihand(config, split, progress) for split in splits if absent[split] is None]
+    if not results or (settings.root is not None and settings.evaluation_root is not None):
+        return [_freihand(config, split, progress) for split in splits if absent[split] is not None] + results
+    use = {"train": "training needs it", "evaluation": "jobs.evaluate needs it"}
+    notes = [
+        Finding("split_missing", 1, found, f"{use[split]}; fetch it if you need it")
+        for split, found in absent.items()
+        if found is not None
+    ]
+    return [health.merged(results[0], notes), *results[1:]]
+
+
+def _freihand_root(config: Config, split: Split) -> Path | None:
+    settings = config.data.freihand
+    if split == "evaluation":
+        return freihand.evaluation_root(settings)
+    return None if settings.root is None else Path(settings.root)
+
+
+def _without_labels(config: Config, split: Split) -> str | None:
+    """A sentence where the split's folder has no labels of it, or is not set; None where it has."""
+    root, stem = _freihand_root(config, split), "training" if split == "train" else "evaluation"
+    if root is None:
+        return "data.freihand.root is not set"
+    absent = root.is_dir() and not (root / f"{stem}_xyz.json").is_file()
+    return f"no {stem}_xyz.json in {root}" if absent else None
 
 
 def _freihand(config: Config, split: Split, progress: Progress) -> Checked:
     name = f"FreiHAND {split}"
-    root = Path(config.data.freihand.root or "") if split == "train" else freihand.evaluation_root(config.data.freihand)
-    place, stem = str(root), "training" if split == "train" else "evaluation"
-    if root is not None and root.is_dir() and not (root / f"{stem}_xyz.json").is_file():
-        return _absent(name, place, f"no {stem}_xyz.json in {place}", split)
+    place, stem = str(_freihand_root(config, split)), "training" if split == "train" else "evaluation"
+    if (lacking := _without_labels(config, split)) is not None:
+        return _absent(name, place, lacking, split)
     try:
         mano, unread = _hand(config)
         mean = None if mano is None else hand_model(mano).hands_mean

@@ -1,0 +1,44 @@
+"""The first message of each class of quarantine, for the summary of a run: a remedy alone may not say what to do.
+
+At most one quarantine file per class is read, however many units a run has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow.parquet as pq
+
+from cluster.labelling.commits import Commit
+from cluster.store import Store
+from hojoint.labelling.faults import CLASSES
+
+
+def firsts(store: Store, done: Sequence[Commit]) -> dict[str, tuple[str, str]]:
+    """Class -> id and message of its first video.
+
+    Args:
+        store: the run's output.
+        done: its commits, whose counts have ``quarantine``.
+    """
+    out: dict[str, tuple[str, str]] = {}
+    filesystem, root = store.filesystem()
+    for commit in done:
+        if all(kind in out for kind in commit.counts.quarantine):
+            continue
+        table = pq.read_table(f"{root}/{commit.files['quarantine']}", filesystem=filesystem, partitioning=None)
+        for row in table.select(["video_id", "class", "message"]).to_pylist():
+            out.setdefault(row["class"], (row["video_id"], row["message"]))
+    return out
+
+
+def lines(quarantine: Mapping[str, int], first: Mapping[str, tuple[str, str]]) -> list[str]:
+    """What a summary prints per class: its first video with the message, and the remedy."""
+    out = []
+    for kind, count in quarantine.items():
+        if kind in first:
+            video, message = first[kind]
+            out.append(f"  {kind}: {'first ' * (count > 1)}{video}: {message.rstrip('.')}.")
+        if kind in CLASSES:
+            out.append(f"  {' ' * len(kind) if kind in first else kind + ':'} {CLASSES[kind].remedy}")
+    return out
