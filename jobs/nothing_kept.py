@@ -10,18 +10,8 @@ import numpy as np
 from cluster.labelling import commits
 from cluster.store import Store
 from hojoint.config import Config
-from hojoint.labelling import tables
+from hojoint.labelling import filters, tables
 
-LIMITS = {
-    "box_iou": "min_box_iou",
-    "reprojection": "max_reprojection",
-    "bone_length": "min_bone_length",
-    "joint_angle": "angle_tolerance_deg",
-    "joint_step": "max_joint_step",
-    "pose_step": "max_pose_step",
-    "shape_spread": "shape_sigmas",
-}
-"""Rule to the setting of ``filters`` that limits its score."""
 MOST_UNITS = 4  # read for the median
 
 
@@ -48,22 +38,28 @@ def note(report: Mapping[str, Any], store: Store, config: Config) -> str | None:
         )
     rule, count = max(frames["rejected"].items(), key=lambda item: item[1])
     median = _median_score(store, rule)
-    limit = f"filters.{LIMITS[rule]}={getattr(config.filters, LIMITS[rule]):g}"
-    scores = f"its median score is {median:.3g}, " if median is not None else ""
+    taken = f"none of the {frames['predicted']} predicted frames is kept. {rule} takes most, {count}"
+    if median is not None and np.isnan(median):
+        return (
+            f"{taken}: they have no score, so no limit keeps them. joint_step and pose_step need the hand in a "
+            "neighbouring frame, every rule a finite prediction. Look at the frames with jobs.report"
+        )
+    limit = f"filters.{filters.THRESHOLDS[rule]}={getattr(config.filters, filters.THRESHOLDS[rule]):g}"
     cause = "; boxes that are not of these pictures look so, and a network that has not learnt" * (rule == "box_iou")
+    score = f"its median score is {median:.3g}, " if median is not None else ""
     return (
-        f"none of the {frames['predicted']} predicted frames is kept. {rule} takes most, {count}: {scores}the limit is "
-        f"{limit}{cause}. Look at the frames with jobs.report, or judge them again under others with jobs.refilter"
+        f"{taken}: {score}the limit is {limit}{cause}. Look at the frames with jobs.report, or judge them again under "
+        "others with jobs.refilter"
     )
 
 
 def _median_score(store: Store, rule: str) -> float | None:
-    """Of the frames that the rule rejects, in the first units; None where it can judge none of them."""
+    """Of the frames that the rule rejects in the first units; NaN where it can judge none, None where it has none."""
     units = sorted(commits.committed_units(store))[:MOST_UNITS]
     filesystem, root = store.filesystem()
     paths = [f"{root}/{commit.files['predictions']}" for commit in commits.read_commits(store, units)]
     table = tables.read(paths, filesystem)
     rejected = np.array(table["verdict"].to_pylist(), dtype=str) == rule
     scores = tables.array_of(table, f"score_{rule}")[rejected]
-    scores = scores[~np.isnan(scores)]
-    return float(np.median(scores)) if len(scores) else None
+    known = scores[~np.isnan(scores)]
+    return float(np.median(known)) if len(known) else float("nan") if len(scores) else None

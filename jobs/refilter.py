@@ -18,7 +18,7 @@ from cluster.labelling import commits, refiltering
 from cluster.store import open_store
 from hojoint.config import Config
 from hojoint.model import checkpoint
-from jobs import command, pseudo_label, quarantined
+from jobs import command, nothing_kept, pseudo_label, quarantined
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -35,6 +35,8 @@ def job(config: Config, dry_run: bool) -> None:
     store = open_store(output)
     done = commits.read_commits(store) if report["quarantine"] else []
     print(pseudo_label.summary(report, quarantined.firsts(store, done)))
+    if (note := nothing_kept.note(report, store, config)) is not None:
+        print(f"note: {note}")
     missing = report["frames"]["without_image"]
     if missing:
         failed = ", ".join(f"{count} {name}" for name, count in report["videos_without_pictures"].items())

@@ -46,6 +46,21 @@ def test_the_rule_that_took_most_is_named_with_its_median(
     assert f"its median score is {median:.3g}, the limit is filters.min_box_iou=1;" in said
 
 
+@pytest.mark.parametrize(
+    ("median", "words"),
+    [(float("nan"), "they have no score, so no limit keeps them"), (None, "takes most, 9: the limit is filters.max_j")],
+)
+def test_frames_without_a_score_are_not_sent_to_other_limits(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, median: float | None, words: str
+) -> None:
+    monkeypatch.setattr(nothing_kept, "_median_score", lambda store, rule: median)
+    frames = {"kept": 0, "predicted": 12, "rejected": {"box_iou": 3, "joint_step": 9}}
+    report = {"videos": {"quarantined": 0, "listed": 1}, "frames": frames}
+    said = nothing_kept.note(report, open_store(str(tmp_path)), wild.config_of(made, tmp_path)) or ""
+    assert words in said
+    assert ("jobs.refilter" in said) == (median is None)
+
+
 def test_a_run_that_keeps_frames_has_no_note(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wild.without_ray(monkeypatch)
     config = wild.config_of(made, tmp_path / "out")

@@ -6,7 +6,7 @@ Not here: how hands are found (``finder``), how a unit is committed (cluster.lab
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.labelling import commits
-from cluster.labelling.commits import Commit
+from cluster.labelling.commits import Commit, Tally
 from cluster.labelling.decoding import Failure
 from hojoint.datasets.box_tables import BOXES_SCHEMA
 from hojoint.detection.tracking import Track
@@ -23,7 +23,7 @@ TABLES = ("detections", "quarantine")
 
 
 @dataclass
-class Counts:
+class Counts(Tally):
     """Listed videos = with hands + without hands + quarantined; boxes = found + filled."""
 
     listed: int = 0
@@ -37,18 +37,6 @@ class Counts:
     short_tracks: int = 0  # left out, as ``detect.min_track`` says
     sides: Counter[str] = field(default_factory=Counter)  # 'right', 'left' or 'unknown' -> tracks
     quarantine: Counter[str] = field(default_factory=Counter)  # class -> videos
-
-    @classmethod
-    def of(cls, tree: Mapping[str, Any]) -> Counts:
-        """As a commit's JSON holds them."""
-        values: dict[str, Any] = {
-            name: Counter(value) if isinstance(value, dict) else value for name, value in tree.items()
-        }
-        return cls(**values)
-
-    def add(self, other: Counts) -> None:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
 
 
 class Findings:

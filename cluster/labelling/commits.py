@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -44,8 +44,21 @@ QUARANTINE_SCHEMA = pa.schema(
 READERS = 16  # threads that fetch commits
 
 
+class Tally:
+    """What counts of every job share: numbers, and Counters of numbers, that add up."""
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Self:
+        """As a commit's JSON holds them."""
+        return cls(**{name: Counter(value) if isinstance(value, dict) else value for name, value in tree.items()})
+
+    def add(self, other: Self) -> None:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
 @dataclass
-class Counts:
+class Counts(Tally):
     """Videos and frames by outcome: listed = labelled + empty + quarantined; predicted = kept + rejected."""
 
     listed: int = 0
@@ -62,18 +75,6 @@ class Counts:
     rejected: Counter[str] = field(default_factory=Counter)
     quarantine: Counter[str] = field(default_factory=Counter)  # class -> videos
     pictures: Counter[str] = field(default_factory=Counter)  # class -> labelled videos without pictures (jobs.refilter)
-
-    @classmethod
-    def of(cls, tree: Mapping[str, Any]) -> Counts:
-        """As a commit's JSON holds them."""
-        values: dict[str, Any] = {
-            name: Counter(value) if isinstance(value, dict) else value for name, value in tree.items()
-        }
-        return cls(**values)
-
-    def add(self, other: Counts) -> None:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
 
     def since(self, before: Counts) -> tuple[dict[str, int], dict[str, int]]:
         """Videos by outcome and frames by verdict that were added since ``before``."""

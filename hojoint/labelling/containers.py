@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -92,7 +92,7 @@ def inspect(path: str | Path) -> Facts:
             return Facts()
 
 
-def _reader_of(start: bytes):  # type: ignore[no-untyped-def]
+def _reader_of(start: bytes) -> Callable[[BinaryIO, int], Facts] | None:
     if start[:4] == EBML_MAGIC:
         return _matroska
     if start[4:8] in ISO_FIRST and not (start[4:8] == b"ftyp" and start[8:12] in STILL_BRANDS):
