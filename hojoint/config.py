@@ -2,8 +2,8 @@
 
 Every number of the paper is in a file under ``configs/`` with its section beside it. The defaults are the paper's or
 the released code's; ``configs/ho3d.yaml`` is the paper as printed, ``configs/released.yaml`` the released code. The
-groups are declared in ``settings_method``, ``settings_jobs`` and ``settings_tools``, former names in
-``settings_renamed``.
+groups are declared in ``settings_method``, ``settings_training``, ``settings_jobs`` and ``settings_tools``, former
+names in ``settings_renamed``.
 """
 
 from __future__ import annotations
@@ -30,17 +30,15 @@ from hojoint.settings_jobs import (
     VideosConfig,
 )
 from hojoint.settings_method import (
-    AugmentConfig,
+    PAPER_RULES,
     CropConfig,
     FilterConfig,
-    LossConfig,
     ManoConfig,
     ModelConfig,
+    RefineConfig,
     Rule,
     Seed,
     Settings,
-    StudentConfig,
-    TrainConfig,
     TtaConfig,
 )
 from hojoint.settings_tools import (
@@ -55,8 +53,10 @@ from hojoint.settings_tools import (
     StudyConfig,
     SubmitConfig,
 )
+from hojoint.settings_training import AugmentConfig, LossConfig, StudentConfig, TrainConfig
 
 __all__ = [
+    "PAPER_RULES",
     "AugmentConfig",
     "BenchConfig",
     "CalibrateConfig",
@@ -78,6 +78,7 @@ __all__ = [
     "ModelConfig",
     "PseudoConfig",
     "RefilterConfig",
+    "RefineConfig",
     "Rule",
     "ScoreConfig",
     "Settings",
@@ -117,6 +118,7 @@ class Config(Settings):
     student: StudentConfig = StudentConfig()
     tta: TtaConfig = TtaConfig()
     filters: FilterConfig = FilterConfig()
+    refine: RefineConfig = RefineConfig()
     labelling: LabellingConfig = LabellingConfig()
     videos: VideosConfig = VideosConfig()
     teacher: TeacherConfig = TeacherConfig()

@@ -72,6 +72,8 @@ class HandPrediction:
     rotation_spread: Tensor  # (T,) RMS geodesic distance of the views' rotations from their mean, rad
     flipped: bool  # a left hand: the network saw the mirrored image. joints_px are in the true image;
     # joints and vertices are the right-hand model's: negate x to bring them into the true image
+    side_logit: Tensor | None = None  # (T,) of the belief that the network saw a right hand (after mirroring, where
+    # ``flipped``), a mean over the views; None from a network without a side head
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,23 @@ class PseudoLabels:
     teacher: str  # checksum of the weights that predicted
     times_s: np.ndarray | None = None  # (T,) float64 s, display time of each picture
     footage: Footage | None = None  # of the video
+    quality: Tensor | None = None  # (T,) in [0, 1], the chance that the label is right; None where no model tells
+    refined: Refined | None = None  # the labels to train on; None: the kept predictions as they are
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """Labels of K of a clip's T frames, made from the predictions of those that the rules keep (``labelling.refine``).
+
+    Units and frames are those of ``HandPrediction``.
+    """
+
+    rows: np.ndarray  # (K,) int64 rows of the clip, ascending: the kept frames, and the filled ones between them
+    filled: np.ndarray  # (K,) bool, a rejected frame whose label is interpolated
+    joints_px: Tensor  # (K, 21, 2)
+    pose: Tensor  # (K, 48) rad
+    betas: Tensor  # (K, 10)
+    camera: Tensor  # (K, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +140,8 @@ class Sample:
     object_mask: np.ndarray  # (H, W) uint8, 1 on the object; zeros without object labels
     object_name: str  # '' without object labels
     object_pose: np.ndarray  # (3, 4) float32, model to camera, metres; NaN without object labels
+    pseudo: bool = False  # labelled by a network and not by an annotator
+    quality: float = 1.0  # chance that a pseudo-label is right; 1 where it is not known
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,13 @@
-"""Settings of the method: network, hand, crop, augmentation, losses, training, views, rules (Sec. 4, 5, 6.1).
+"""Settings of the method: network, hand, crop, views, rules, refinement of labels (Sec. 4, 5).
 
 Frozen, typed, and checked where they are declared. Here too: the base of every group, and the ranges that groups share.
-Not here: settings of jobs and of the cluster (``settings_jobs``), reading them (``config``).
+Not here: settings of training (``settings_training``), of jobs and of the cluster (``settings_jobs``), reading them
+(``config``).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -63,6 +64,9 @@ class ModelConfig(Settings):
     """Slope of every LeakyReLU outside the object decoder (C; reading A8)."""
     object_leaky_relu_slope: NotNegative = 0.1
     """The same inside the object decoder (C)."""
+    side_head: bool = False
+    """A head that tells a right from a left hand by the hand's features, trained with mirrored hands; ours. A network
+    without one guesses the side by what fits better (reading A20)."""
     pretrained: str | None = None
     """'imagenet' or a file of torchvision ResNet weights; None means random weights."""
 
@@ -114,94 +118,6 @@ class CropConfig(Settings):
     """Clip the union of the boxes to the image before squaring it, as the released code does."""
 
 
-class AugmentConfig(Settings):
-    """Sec. 6.1: scale, rotation, translation, colour. A fresh draw for each sample of each epoch, on the device."""
-
-    enabled: bool = True
-    scale: BelowOne = 0.2
-    """Crop side times 1 +- this much."""
-    scale_draw: Literal["clipped_normal", "uniform"] = "clipped_normal"
-    """Distribution of the scale: N(1, scale) clipped at one sigma (C), or uniform."""
-    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 180.0
-    """Turn in the image plane, degrees to either side."""
-    shift: Share = 0.1
-    """Shift of the crop, in crop sides."""
-    brightness: Share = 0.1
-    """Factor 1 +- this much; likewise contrast and saturation."""
-    contrast: Share = 0.1
-    saturation: Share = 0.1
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Turn of the hue, in full turns."""
-    blur_px: NotNegative = 0.5
-    """Largest sigma of the Gaussian blur, px of the input (C)."""
-    box_jitter: Share = 0.0
-    """Shift and scale of both boxes, in box sides; ours."""
-
-
-class LossConfig(Settings):
-    """Weights per term (Eq. 5, 6; the released code's are the paper's times 1000, all terms are means)."""
-
-    joints_2d: NotNegative = 100.0
-    vertices: NotNegative = 1.0e4
-    joints_3d: NotNegative = 1.0e4
-    rotations: NotNegative = 10.0
-    betas: NotNegative = 0.1
-    control_points: NotNegative = 500.0
-    confidence: NotNegative = 100.0
-    confidence_error: Literal["l1", "l2"] = "l1"
-    confidence_temperature: Positive = 1.0
-    """The confidence target is exp(-distance / temperature), distance in object boxes (reading A5)."""
-    object_mask: bool = True
-    """Only cells on the object have a coordinate error and a confidence target above zero (C; reading A6)."""
-    heatmap: Literal["soft_argmax", "gaussian"] = "soft_argmax"
-    """The 2D term: error of the expected joints (code), or of the heatmaps against Gaussians of sum 1 (reading A3)."""
-    heatmap_sigma_cells: Positive = 1.0
-    """Sigma of those Gaussians, RoI cells; ours."""
-
-
-class TrainConfig(Settings):
-    """Schedule of both phases (Sec. 6.1) and the mixture of the second (Sec. 5.2)."""
-
-    datasets: Annotated[tuple[Literal["ho3d", "freihand", "pseudo"], ...], Field(min_length=1)] = ("ho3d",)
-    epochs: Count = 60
-    steps: Count | None = None
-    """Total optimiser steps; replaces ``epochs`` (a compute-matched control is trained so)."""
-    batch_size: Count = 24
-    """Images per step, over all workers."""
-    learning_rate: Positive = 1.0e-4
-    """Of Adam (Sec. 6.1)."""
-    weight_decay: NotNegative = 5.0e-4
-    """(C); the paper prints none."""
-    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Factor on the learning rate every ``lr_decay_every_epochs`` (Sec. 6.1)."""
-    lr_decay_every_epochs: Count = 10
-    max_grad_norm: Positive | None = None
-    """Gradients are clipped to this norm; None means never."""
-    mixed_precision: bool = True
-    """bfloat16 on a GPU; never on a CPU."""
-    loader_processes: Annotated[int, Field(ge=0)] = 4
-    """Processes per worker that read images; 0 means the worker itself."""
-    cache: bool = False
-    """Keep the decoded regions in memory."""
-    checkpoint_every_epochs: Count = 1
-    pseudo_share: Share | None = None
-    """Share of each batch drawn from pseudo-labels; None means that every sample of the union is drawn alike (A22)."""
-    init_checkpoint: str | None = None
-    """Checkpoint to start from; None means from scratch, as the paper does in both phases (Sec. 6.1)."""
-
-
-class StudentConfig(Settings):
-    """How the pipeline's second phase differs from its first. By default it does not: both start from scratch and take
-    the same schedule (Sec. 6.1). A control is trained as the student is, without the pseudo-labels."""
-
-    from_teacher: bool = False
-    """Start from the teacher's weights."""
-    epochs: Count | None = None
-    """None means ``train.epochs``; with fewer epochs the learning rate still decays as many times."""
-    learning_rate: Positive | None = None
-    """None means ``train.learning_rate``."""
-
-
 class TtaConfig(Settings):
     """Test-time augmentation (Sec. 5.1; reading A10)."""
 
@@ -216,8 +132,13 @@ class TtaConfig(Settings):
 
 
 Rule = Literal[
-    "box_iou", "reprojection", "bone_length", "joint_angle", "joint_step", "pose_step", "shape_spread"
+    "box_iou", "reprojection", "bone_length", "joint_angle", "joint_step", "pose_step", "shape_spread", "view_spread",
+    "side",
 ]  # fmt: skip
+PAPER_RULES: tuple[Rule, ...] = (
+    "box_iou", "reprojection", "bone_length", "joint_angle", "joint_step", "pose_step", "shape_spread",
+)  # fmt: skip
+"""The seven of Sec. 5.1; the rules after them are ours."""
 
 
 class FilterConfig(Settings):
@@ -255,7 +176,18 @@ class FilterConfig(Settings):
     """Mean and standard deviation, or median and median absolute deviation (reading A18)."""
     shape_min_frames: Count = 6
     """In fewer frames the betas are not judged: among five no deviation can exceed two sigmas (reading A18)."""
-    enabled: tuple[Rule, ...] = get_args(Rule)
+    max_view_spread: Positive = 0.1
+    """RMS distance of the views' 2D joints from their mean, in hand boxes; ours."""
+    min_side_confidence: Annotated[float, Field(ge=0.5, le=1)] = 0.9
+    """Least belief in the clip's side; ours. Needs a network with ``model.side_head``, or sides from elsewhere."""
+    enabled: tuple[Rule, ...] = PAPER_RULES
+    mode: Literal["thresholds", "quality"] = "thresholds"
+    """What decides: the thresholds of the enabled rules one by one, or ``quality`` and, where enabled, ``side``."""
+    quality_model: str | None = None
+    """File of jobs.calibrate from which each frame gets its ``quality``, the chance that its label is right; None
+    means that no quality is known."""
+    min_quality: Share = 0.9
+    """Least quality of a kept frame under ``mode=quality``."""
 
     @model_validator(mode="after")
     def _angles_ascend(self) -> FilterConfig:
@@ -265,3 +197,32 @@ class FilterConfig(Settings):
                 f"{self.max_angle_deg:g}"
             )
         return self
+
+
+class RefineConfig(Settings):
+    """What makes the labels of a clip better than its predictions, from the frames that the rules keep; ours.
+
+    Scores and verdicts are always those of the predictions. Everything off, the default, is the paper.
+    """
+
+    one_shape: bool = False
+    """All kept frames of a clip have its mean betas, weighted by quality where that is known."""
+    smooth_frames: Annotated[int, Field(ge=0)] = 0
+    """Rotations and 2D joints are averaged with this many kept neighbours to either side that agree; 0 means none."""
+    max_smooth_deg: Positive = 30.0
+    """A neighbour agrees if its global orientation differs by at most this much per frame in between, degrees."""
+    fill_frames: Annotated[int, Field(ge=0)] = 0
+    """Rejected frames between two kept ones get interpolated, flagged labels if at most so many are together."""
+    fit_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of fitting the hand to the 2D joints along the clip, global orientation free (Sec. 5.1, SMPLify)."""
+    fit_pose_weight: NotNegative = 1.0
+    """Pull of the fingers towards the prediction, per rad^2, against squared 2D errors in hand boxes."""
+    fit_orientation_weight: NotNegative = 0.01
+    """Pull of the global orientation towards the prediction, per rad^2."""
+    fit_smooth_weight: NotNegative = 0.1
+    """Pull of each frame's global orientation towards its neighbour's, per rad^2."""
+
+    @property
+    def active(self) -> bool:
+        """Whether any label can differ from its prediction."""
+        return self.one_shape or self.smooth_frames > 0 or self.fill_frames > 0 or self.fit_steps > 0

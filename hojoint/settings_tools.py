@@ -120,9 +120,18 @@ class CalibrateConfig(Settings):
     """A right label's largest PA-MPJPE, mm."""
     max_joints_2d: Positive = 0.15
     """A right label's largest mean 2D joint error, in sides of the hand box."""
-    split: Literal["evaluation", "train"] = "evaluation"
-    """Split of HO-3D that is labelled. Do not report a student on the evaluation split if its labels used thresholds
-    chosen there. The teacher's own training images make its labels look better than they are."""
+    max_wrist_mm: Positive | None = None
+    """A right label's largest MPJPE with the wrists at one point, mm, so that the global orientation counts; None means
+    that it does not."""
+    enabled: bool = False
+    """jobs.pipeline calibrates on the recordings of ``train.held_out`` and labels with what it finds: thresholds, or
+    with ``filters.mode=quality`` the quality. Off is the paper, whose thresholds are printed."""
+    mirrored: bool = True
+    """Each clip is also labelled mirrored, as a left hand, so that the side is judged on both."""
+    split: Literal["evaluation", "train", "held_out"] = "evaluation"
+    """Split of HO-3D that is labelled; 'held_out' are the recordings of ``train.held_out``. Do not report a student on
+    the evaluation split if its labels used thresholds chosen there. The teacher's own training images make its labels
+    look better than they are."""
     sequences: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Names of the split's sequences to use; None means all."""
     stride: Count = 2
@@ -153,6 +162,10 @@ class StudyConfig(Settings):
     """Repetitions of the complete pipeline: differences of 0.2 mm need them."""
 
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    grid: Literal["filters", "reasoning", "fraction", "rounds", "labels", "share", "refine"] | None = None
+    """Which table is made: rules (Tables 4, 8), contextual reasoning (Tables 2, 3), share of the labels used (Fig. 9),
+    rounds, what perfect labels would be worth, ``train.pseudo_share``, or parts of ``refine``; None means teacher,
+    control and student alone."""
     own_worlds: bool = False
     """Draw a world for each seed; otherwise all seeds share one, and only training and its order differ."""
 

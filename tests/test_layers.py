@@ -28,6 +28,7 @@ ROOMS = (
         "settings_file",
         "settings_renamed",
         "settings_method",
+        "settings_training",
         "settings_jobs",
         "settings_tools",
         "config",

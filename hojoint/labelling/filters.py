@@ -16,6 +16,8 @@ their definition: the clip's betas are learnt from frames that pass all other ru
 | joint_step | 2D joints against the neighbouring frame | box sides | <= |
 | pose_step | joint rotations against the neighbouring frame | rad^2 | <= |
 | shape_spread | betas against the clip's | sigmas | <= |
+| view_spread | 2D joints of the test-time views against their mean; ours | box sides | <= |
+| side | belief in the clip's side, one number for all its frames; ours | probability | >= min_side_confidence |
 
 Not here: videos, files, Ray.
 """
@@ -48,9 +50,11 @@ THRESHOLDS: dict[str, str] = {
     "joint_step": "max_joint_step",
     "pose_step": "max_pose_step",
     "shape_spread": "shape_sigmas",
+    "view_spread": "max_view_spread",
+    "side": "min_side_confidence",
 }
 """Rule to the setting of FilterConfig that its score is compared with."""
-HIGHER_IS_BETTER: frozenset[str] = frozenset({"box_iou", "bone_length"})
+HIGHER_IS_BETTER: frozenset[str] = frozenset({"box_iou", "bone_length", "side"})
 
 
 def scores(
@@ -62,6 +66,7 @@ def scores(
     size: tuple[int, int],
     axes: Tensor,
     config: FilterConfig,
+    side: Tensor | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Rule to its scores (T,) of a clip's frames (Sec. 5.1.1, 5.1.2); order and units as in the table above.
 
@@ -73,6 +78,7 @@ def scores(
         size: width and height of the image, px.
         axes: (15, 3, 3) from ``spatial_rules.finger_axes``.
         config: readings, and the thresholds that decide which frames teach the clip's betas.
+        side: (T,) belief that the clip's side is the predicted one; None where nothing tells, which scores NaN.
     """
     boxes_T4 = geometry.clip_box(hand_boxes, *size)
     return with_temporal(
@@ -84,6 +90,8 @@ def scores(
         boxes=boxes_T4,
         frames=frames,
         config=config,
+        joints_spread_px=prediction.joints_spread_px,
+        side=side,
     )
 
 
@@ -121,6 +129,8 @@ def with_temporal(
     boxes: Tensor,
     frames: Tensor,
     config: FilterConfig,
+    joints_spread_px: Tensor | None = None,
+    side: Tensor | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """All scores from the spatial ones and what a table of predictions holds: no network, no hand model.
 
@@ -133,6 +143,8 @@ def with_temporal(
         boxes: (T, 4) hand boxes, xyxy px, clipped to the image.
         frames: (T,) ascending frame numbers.
         config: readings and thresholds.
+        joints_spread_px: (T,) RMS distance of the views' joints from their mean, px; None scores NaN.
+        side: (T,) as in ``scores``.
     """
     frames = frames.to(joints_px.device)
     valid_T = _finite(joints_px, pose, betas)  # no step leads from or to what is not a number
@@ -141,11 +153,16 @@ def with_temporal(
     scores = dict(spatial)
     scores["joint_step"] = temporal_rules.joint_step(joints_px, boxes, frames, valid_T)
     scores["pose_step"] = temporal_rules.pose_step(rotations, pose, frames, valid_T, reading=config.pose_step)
-    confident_T = _all_passed(passed(scores, config), config, RULES[:-1])
+    unknown_T = torch.full_like(scores["joint_step"], torch.nan)
+    ours = {
+        "view_spread": unknown_T if joints_spread_px is None else joints_spread_px / spatial_rules.larger_side(boxes),
+        "side": unknown_T if side is None else side,
+    }
+    confident_T = _all_passed(passed(scores | ours, config), config, [rule for rule in RULES if rule != "shape_spread"])
     scores["shape_spread"] = temporal_rules.shape_spread(
         betas, confident_T, rule=config.shape_rule, min_frames=config.shape_min_frames
     )
-    return scores
+    return scores | ours
 
 
 def passed(scores: Mapping[str, Tensor], config: FilterConfig) -> dict[str, Tensor]:
@@ -208,11 +225,12 @@ def judged(
     size: tuple[int, int],
     axes: Tensor,
     config: FilterConfig,
+    side: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], tuple[str, ...]]:
     """Camera (T, 3), scores and verdicts of one clip; arguments as for ``scores``."""
     camera_T3 = cameras.fit(prediction)
     clip_scores = scores(
-        prediction, camera_T3, hand_boxes, frames, size=size, axes=axes, config=config
+        prediction, camera_T3, hand_boxes, frames, size=size, axes=axes, config=config, side=side
     )  # fmt: skip
     sound_T = sound(prediction.joints_px, prediction.pose, prediction.betas, camera_T3, config)
     return camera_T3, clip_scores, verdicts(clip_scores, config, sound_T)

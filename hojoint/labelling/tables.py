@@ -10,12 +10,15 @@ Columns of both, one row per frame of a clip:
   with x negated when ``flipped``;
 * ``score_<rule>`` for each rule of ``filters``, NaN where the rule cannot judge; ``verdict``; ``teacher`` checksum;
 * ``joints_spread_px``, ``rotation_spread`` how far the test-time views disagree (px, rad);
+* ``quality`` the chance that the label is right, null where no model tells;
 * ``time_s`` when the picture is shown, the video's first at 0; ``fps``, ``pictures`` (shown in the complete video),
   ``rotation_deg`` (clockwise turn that was applied) and ``codec`` of its file; null where they are not known, and in
   files of schema version 1, which had none of these five.
 
-``pseudo_labels`` adds ``image``, the JPEG of a region around the hand at native resolution, and ``image_box``, where it
-was cut, so that training reads this table alone. Not here: where files go and when they count (``cluster``).
+``pseudo_labels`` holds the labels to train on: the predictions of kept frames, refined where the settings ask for it.
+It adds ``filled``, a rejected frame whose label is interpolated from its neighbours; ``image``, the JPEG of a region
+around the hand at native resolution, and ``image_box``, where it was cut, so that training reads this table alone. Not
+here: where files go and when they count (``cluster``).
 """
 
 from __future__ import annotations
@@ -39,9 +42,11 @@ from hojoint.errors import InputError
 from hojoint.labelling import filters
 from hojoint.records import Footage, Frames, PseudoLabels
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 READERS = 16  # files read at once
 SINCE_VERSION_2 = ("time_s", "fps", "pictures", "rotation_deg", "codec")
+SINCE_VERSION_3 = ("score_view_spread", "score_side", "quality", "filled")
+_SINCE = {"1": SINCE_VERSION_2 + SINCE_VERSION_3, "2": SINCE_VERSION_3}
 _VERSION_KEY = b"hojoint.schema"
 
 
@@ -65,6 +70,7 @@ _FIELDS = [
     pa.field("teacher", pa.string(), nullable=False),
     pa.field("joints_spread_px", pa.float32()),
     pa.field("rotation_spread", pa.float32()),
+    pa.field("quality", pa.float32()),
     pa.field("time_s", pa.float64()),
     pa.field("fps", pa.float32()),
     pa.field("pictures", pa.int32()),
@@ -75,8 +81,14 @@ _TYPES = {field.name: field.type for field in _FIELDS}
 _METADATA = {_VERSION_KEY: str(SCHEMA_VERSION).encode()}
 PREDICTIONS_SCHEMA = pa.schema(_FIELDS, metadata=_METADATA)
 PSEUDO_LABELS_SCHEMA = pa.schema(
-    [*_FIELDS, pa.field("image", pa.binary(), nullable=False), pa.field("image_box", _numbers(4))], metadata=_METADATA
-)  # fmt: skip
+    [
+        *_FIELDS,
+        pa.field("filled", pa.bool_()),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("image_box", _numbers(4)),
+    ],
+    metadata=_METADATA,
+)
 
 
 def predictions_table(labels: Sequence[PseudoLabels]) -> pa.Table:
@@ -111,6 +123,8 @@ def with_images(rows: pa.Table, frames: Sequence[np.ndarray], config: Config) ->
         for hand_box, object_box, frame in zip(hands, objects, frames, strict=True)
     ]
     images = [_jpeg(frame, box, config) for frame, box in zip(frames, boxes, strict=True)]
+    if "filled" not in rows.column_names:
+        rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("filled"), pa.array([False] * len(rows)))
     rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("image"), pa.array(images, pa.binary()))
     column = _lists(np.array(boxes, np.float32).reshape(-1, 4), 4)
     return rows.append_column(PSEUDO_LABELS_SCHEMA.field("image_box"), column).cast(PSEUDO_LABELS_SCHEMA)
@@ -158,11 +172,11 @@ def read(
 def checked(table: pa.Table, name: str, schema: pa.Schema = PREDICTIONS_SCHEMA) -> pa.Table:
     """The table with exactly the columns of ``schema``; InputError where its version is unknown or it lacks one.
 
-    Version 1 is read as well; what it does not hold is null.
+    Versions 1 and 2 are read as well; what they do not hold is null.
     """
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-    if version == "1":
-        for column in (name for name in SINCE_VERSION_2 if name not in table.column_names):
+    if version in _SINCE:
+        for column in (name for name in _SINCE[version] if name in schema.names and name not in table.column_names):
             table = table.append_column(schema.field(column), pa.nulls(len(table), schema.field(column).type))
     elif version != str(SCHEMA_VERSION):
         raise InputError(
@@ -212,6 +226,8 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
             boxes=tensors["hand_box"],
             frames=tensors["frame"],
             config=config,
+            joints_spread_px=tensors["joints_spread_px"],
+            side=tensors["score_side"],
         )
         columns = {f"score_{rule}": _floats(score) for rule, score in scores.items()}
         sound = filters.sound(
@@ -225,7 +241,9 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-_RESCORED_FROM = ("joints_px", "mano_pose", "mano_shape", "camera", "hand_box", "frame")
+_RESCORED_FROM = (
+    "joints_px", "mano_pose", "mano_shape", "camera", "hand_box", "frame", "joints_spread_px", "score_side",
+)  # fmt: skip
 
 
 def _clip_table(label: PseudoLabels) -> pa.Table:
@@ -247,6 +265,7 @@ def _clip_table(label: PseudoLabels) -> pa.Table:
         "teacher": pa.array([label.teacher] * count),
         "joints_spread_px": _floats(prediction.joints_spread_px),
         "rotation_spread": _floats(prediction.rotation_spread),
+        "quality": pa.nulls(count, pa.float32()) if label.quality is None else _floats(label.quality),
         "time_s": pa.nulls(count, pa.float64()) if label.times_s is None else pa.array(label.times_s, pa.float64()),
     }
     footage = label.footage or Footage(None, None, None, None)

@@ -26,6 +26,7 @@ class HandOutput(NamedTuple):
     rotations: Tensor  # (B, 16, 3, 3) root first
     betas: Tensor  # (B, 10)
     heatmaps: Tensor  # (B, 21, R, R), each of sum 1
+    side: Tensor | None = None  # (B,) logit that it is a right hand; None without a side head
 
 
 class ObjectOutput(NamedTuple):

@@ -27,6 +27,8 @@ RULES = {
     "joint_step": "2D joints jump between frames",
     "pose_step": "the pose jumps between frames",
     "shape_spread": "hand shape unlike the rest of its clip",
+    "view_spread": "the views disagree",
+    "side": "right or left hand is not sure",
 }
 
 
