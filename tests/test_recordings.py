@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from hojoint.datasets.recordings import held_out_recordings, recording_of
@@ -19,7 +21,7 @@ def test_cameras_of_a_scene_are_one_recording() -> None:
 def test_the_choice_depends_on_the_names_alone_and_grows() -> None:
     chosen = [held_out_recordings(NAMES, count) for count in range(5)]
     assert [len(one) for one in chosen] == [0, 1, 2, 3, 4]
-    assert all(small < large for small, large in zip(chosen, chosen[1:], strict=False))
+    assert all(small < large for small, large in itertools.pairwise(chosen))
     assert chosen == [held_out_recordings(sorted({n.partition("/")[0] for n in reversed(NAMES)}), c) for c in range(5)]
 
 
@@ -29,5 +31,5 @@ def test_the_only_recording_of_an_object_is_taken_last() -> None:
 
 
 def test_nothing_left_to_train_on_is_refused() -> None:
-    with pytest.raises(InputError, match="train.held_out=5 leaves nothing"):
+    with pytest.raises(InputError, match=r"train\.held_out=5 leaves nothing"):
         held_out_recordings(NAMES, 5)

@@ -35,8 +35,8 @@ def held_out_recordings(names: Iterable[str], count: int) -> frozenset[str]:
     recordings = sorted({recording_of(name) for name in names})
     if count and count >= len(recordings):
         raise InputError(
-            f"train.held_out={count} leaves nothing to train on: the list has {len(recordings)} recordings (all cameras "
-            "of a scene are one); hold out fewer"
+            f"train.held_out={count} leaves nothing to train on: the list has {len(recordings)} recordings (all "
+            "cameras of a scene are one); hold out fewer"
         )
     order = sorted(recordings, key=lambda name: hashlib.sha256(f"held out {name}".encode()).digest())
     left = Counter(map(_shown_in, recordings))
