@@ -49,6 +49,11 @@ class TrainingData:
     def __len__(self) -> int:
         return sum(len(samples) for samples in self.sets)
 
+    @property
+    def labelled_sets(self) -> tuple[Any, ...]:
+        """All sets of which labels are read: those that are trained on, and the held-out recordings."""
+        return self.sets if self.held_out is None else (*self.sets, self.held_out)
+
     def fingerprints(self) -> dict[str, str]:
         """The size and digest of each set, by name, of HO-3D's objects and of the hand: other data have others."""
         out = {HAND: self.hand}

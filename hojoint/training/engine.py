@@ -20,10 +20,13 @@ from hojoint.geometry import control_points
 from hojoint.hand.layer import HandLayer
 from hojoint.model import checkpoint, object_pose
 from hojoint.model.checkpoint import Checkpoint
-from hojoint.model.losses import hand_object_loss
+from hojoint.model.losses import SMALLEST_WEIGHT, hand_object_loss, image_weights
 from hojoint.model.network import HOJoint, HOJointOutput
 from hojoint.training import augment
+from hojoint.training import held_out as measured
+from hojoint.training.averaging import WeightAverage
 from hojoint.training.batches import Prepared, Samples, prepare, targets_of
+from hojoint.training.held_out import Plateau
 from hojoint.training.schedule import Schedule
 
 PUBLISHED_INPUT_PX = 512  # Sec. 6.1
@@ -39,16 +42,31 @@ class Training:
         network: nn.Module,
         mano_layer: HandLayer,
         device: torch.device | str = "cpu",
+        held_out: Samples | None = None,
     ) -> None:
-        """``network`` and ``mano_layer`` are on ``device``; the network may be wrapped for distributed training."""
+        """A network at its first step.
+
+        Args:
+            network: on ``device`` like ``mano_layer``; it may be wrapped for distributed training.
+            held_out: labelled images that no training sees, measured after every epoch; the first worker reads them.
+        """
         self.config, self.schedule, self.device = config, schedule, torch.device(device)
         self.network, self.mano_layer = network, mano_layer
         self.optimizer = torch.optim.Adam(
             network.parameters(), lr=config.train.learning_rate, weight_decay=config.train.weight_decay, fused=True
         )
-        self.scheduler = schedule.scheduler(self.optimizer)
+        train, self.held_out = config.train, held_out
+        self.plateau: Plateau | None = None
+        if schedule.to_plateau and held_out is not None:
+            assert train.plateau_epochs is not None
+            self.plateau = plateau = Plateau(train.plateau_epochs, train.plateau_decays)
+            self.scheduler = schedule.scheduler(self.optimizer, lambda: plateau.decays)
+        else:
+            self.scheduler = schedule.scheduler(self.optimizer)
+        self.average = WeightAverage(self._inner, train.ema) if train.ema else None
         self.steps = 0
         self.history: list[dict[str, float]] = []  # one entry per finished epoch
+        self.validation: list[dict[str, float]] = []  # likewise, where recordings are held out
         self._sums: dict[str, float] = {}
         self._counted = 0
         self._recent: dict[str, Tensor] = {}
@@ -64,6 +82,8 @@ class Training:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
+        if self.average is not None:
+            self.average.update(self._inner)
         self.steps += 1
         for name, value in terms.items():  # stays on the device: reading a value would wait for the step to finish
             value = value.detach()
@@ -74,16 +94,35 @@ class Training:
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Terms of the loss (scalars on the device; their sum is 'total') of one batch, augmented by its draws."""
-        draws = None
-        if self.config.augment.enabled:
-            draws = augment.augment_draws(self.config.augment, [(self.config.seed, *key) for key in batch.keys])
+        draws = augment.draws_by_kind(self.config, batch.keys, batch.pseudo)
         batch = batch.to(self.device)
         prepared = prepare(batch, self.config, draws, self.device)
         targets = targets_of(batch, prepared, self.mano_layer, self.config)
         with autocast(self.config, self.device):
             output: HOJointOutput = self.network(prepared.images, prepared.hand_boxes, prepared.object_boxes)
-        factor = object_factor(targets.has_object)
-        return hand_object_loss(output, targets, self.mano_layer, self.config.loss, object_factor=factor)
+        weights = image_weights(targets, self.config.loss)
+        return hand_object_loss(
+            output,
+            targets,
+            self.mano_layer,
+            self.config.loss,
+            object_factor=share_factor(targets.has_object),
+            hand_factors=(1.0, 1.0)
+            if weights is None
+            else (share_factor(weights.joints_2d), share_factor(weights.others)),
+        )
+
+    @property
+    def ended(self) -> str | None:
+        """Why training has come to its end; None before."""
+        if self.plateau is not None and self.plateau.ended:
+            return (
+                f"plateau: the error on held-out recordings did not improve for {self.plateau.patience} epochs after "
+                f"{self.plateau.decays} decays of the learning rate"
+            )
+        if self.steps < self.schedule.steps:
+            return None
+        return f"all {self.steps} steps" + ("" if self.plateau is None else ", before the last plateau")
 
     def recent(self) -> dict[str, float]:
         """Means of the terms since the last call or the last epoch.
@@ -116,22 +155,37 @@ class Training:
                 "steps": self.steps,
                 "history": self.history,
                 "open_epoch": [dict(self._sums), self._counted],
+                "validation": self.validation,
+                "plateau": None if self.plateau is None else self.plateau.state(),
+                "ended": self.ended,
             },
             parents=dict(parents),
+            average=None if self.average is None else self.average.network,
         )
 
     def restore(self, saved: Checkpoint) -> None:
         """Resume from a checkpoint."""
         assert saved.optimizer is not None, "a final checkpoint cannot be resumed"
         assert saved.scheduler is not None
-        inner = getattr(self.network, "module", self.network)
-        inner.load_state_dict(saved.weights)
+        self._inner.load_state_dict(saved.weights if saved.last_weights is None else saved.last_weights)
         self.optimizer.load_state_dict(saved.optimizer)
         self.scheduler.load_state_dict(saved.scheduler)
         self.steps = saved.progress["steps"]
         self.history = list(saved.progress["history"])
         sums, self._counted = saved.progress["open_epoch"]
         self._sums = dict(sums)
+        self.validation = list(saved.progress.get("validation", []))
+        if self.average is not None:
+            self.average.restore(saved.weights, self.steps)
+        if self.plateau is not None:
+            self.plateau.restore(saved.progress["plateau"])
+
+    @property
+    def _inner(self) -> nn.Module:
+        """The network out of its wrapper."""
+        inner = getattr(self.network, "module", self.network)
+        assert isinstance(inner, nn.Module)
+        return inner
 
     def _close_epoch(self) -> None:
         self.recent()
@@ -139,24 +193,53 @@ class Training:
         rate = float(self.optimizer.param_groups[0]["lr"])
         self.history.append({"steps": self.steps, "learning_rate": rate, **entry})
         self._sums, self._counted = {}, 0
+        if self.held_out is not None:
+            self._validate(self.held_out, rate)
+
+    def _validate(self, samples: Samples, rate: float) -> None:
+        """Measure the held-out images with the weights that training would leave now, and follow the plateau."""
+        network = self._inner if self.average is None else self.average.network
+
+        def predict(prepared: Prepared) -> HOJointOutput:
+            with autocast(self.config, self.device):
+                output: HOJointOutput = network(prepared.images, prepared.hand_boxes, prepared.object_boxes)
+            return output
+
+        found = torch.zeros(len(measured.PARTS) + 1, dtype=torch.float64, device=self.device)
+        if not _several_workers() or distributed.get_rank() == 0:
+            network.eval()  # ``step`` sets the network in training back
+            values = measured.errors(predict, samples, self.config, self.mano_layer, self.device)
+            found += found.new_tensor([values[name] for name in (*measured.PARTS, "error")])
+        if _several_workers():  # all follow one worker's decision
+            distributed.broadcast(found, src=0)
+        errors = dict(zip((*measured.PARTS, "error"), found.tolist(), strict=True))
+        self.validation.append({"steps": self.steps, "learning_rate": rate, **errors})
+        if self.plateau is not None:
+            self.plateau.add(errors["error"])
+            for group, base in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
+                group["lr"] = base * self.config.train.lr_decay**self.plateau.decays  # from the next step on
 
 
-def object_factor(has_object: Tensor) -> Tensor | float:
-    """Factor of a worker's object terms: its rows with objects, times the workers, over all workers' rows with objects.
+def share_factor(weights: Tensor) -> Tensor | float:
+    """Factor of a worker's weighted means: the sum of its weights, times the workers, over the sum of all workers'.
 
     Each worker's term is a mean over its rows, and gradients are averaged over workers. With this factor that average
-    is the mean over all rows with objects, however they fall on the workers. Exactly 1 in one process; every worker of
-    a step must call it.
+    is the mean over all rows, however they fall on the workers. Exactly 1 in one process; every worker of a step must
+    call it.
 
     Args:
-        has_object: (B,) bool, of this worker's batch.
+        weights: (B,) of this worker's batch; of the object terms, which rows have objects.
     """
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    if not _several_workers():
         return 1.0
-    here = has_object.sum().float()
+    here = weights.sum().float()
     everywhere = here.clone()
     distributed.all_reduce(everywhere)
-    return here * distributed.get_world_size() / everywhere.clamp(min=1)
+    return here * distributed.get_world_size() / everywhere.clamp(min=SMALLEST_WEIGHT)
+
+
+def _several_workers() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 @dataclass(frozen=True, eq=False)
