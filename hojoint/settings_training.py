@@ -115,8 +115,6 @@ class TrainConfig(Settings):
     0.5 % less is an improvement."""
     plateau_decays: Count = 3
     """Decays after which the next plateau ends the training."""
-    compile: bool = False
-    """torch.compile the network: pays in runs of many thousand steps."""
     init_checkpoint: str | None = None
     """Checkpoint to start from; None means from scratch, as the paper does in both phases (Sec. 6.1)."""
 

@@ -84,8 +84,8 @@ def open_data(config: Config) -> TrainingData:
     # In the configured order, which numbers the samples; pseudo-labels last, as schedule.Schedule expects them.
     names = tuple(sorted(dict.fromkeys(config.train.datasets), key=lambda name: name == "pseudo"))
     config = mirror.localised(config, "mano", *(f"data.{name}" for name in names))
-    sets = tuple(_open(name, config) for name in names)
     held_out = _held_out(names, config)
+    sets = tuple(_open(name, config) for name in names)
     for name, samples in zip((*names, HELD_OUT), (*sets, held_out), strict=True):
         if samples is None:
             continue
