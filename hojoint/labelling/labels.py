@@ -167,7 +167,7 @@ def _merged(first: np.ndarray, one: HandPrediction, second: np.ndarray, other: H
     joined = {
         field.name: torch.cat([getattr(one, field.name), getattr(other, field.name)])[order]
         for field in fields(HandPrediction)
-        if field.name != "flipped"
+        if field.name != "flipped" and getattr(one, field.name) is not None
     }
     return HandPrediction(**joined, flipped=one.flipped)
 
