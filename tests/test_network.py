@@ -33,6 +33,46 @@ def _without(*rows: int) -> torch.Tensor:
     return boxes
 
 
+def _same(a: object, b: object) -> None:
+    torch.testing.assert_close(a, b, equal_nan=True, atol=1e-6, rtol=1e-5)
+
+
+def test_a_side_head_changes_nothing_else() -> None:
+    plain, headed = _network().eval(), _network(side_head=True).eval()
+    weights = headed.state_dict()
+    assert {name for name in weights if name not in plain.state_dict()} == {
+        name for name in weights if name.startswith("side_head.")
+    }
+    for name, value in plain.state_dict().items():
+        assert torch.equal(weights[name], value), name  # the same seed draws the same weights
+    one, other = plain(_images(), HAND, THING), headed(_images(), HAND, THING)
+    _same(one.hand[:4], other.hand[:4])
+    _same(tuple(one.object), tuple(other.object))
+    assert one.hand.side is None
+    assert other.hand.side.shape == (3,)
+
+
+@pytest.mark.parametrize("reasoning", ["o+", "h+o+"])
+def test_images_for_the_side_head_alone_reach_nothing_else(reasoning: str) -> None:
+    network = _network(side_head=True, reasoning=reasoning).eval()
+    images, things = _images(), _without(1)
+    full = network(images, HAND, things)
+    more = network(torch.cat((images, images.flip(3)[:2])), torch.cat((HAND, HAND[:2])), things, side_only=2)
+    _same(full.hand[:4], more.hand[:4])
+    _same(tuple(full.object), tuple(more.object))
+    _same(full.hand.side, more.hand.side[:3])
+    assert more.hand.side.shape == (5,)
+    network.train()
+    network(torch.cat((images, images)), torch.cat((HAND, HAND)), things, side_only=3)
+    moved = {name for name, value in network.named_buffers() if name.endswith("num_batches_tracked") and value == 1}
+    assert any(name.startswith("side_head.") for name in moved)
+
+
+def test_images_for_the_side_head_need_one() -> None:
+    with pytest.raises(AssertionError, match="side head"):
+        _network()(_images(), HAND, THING[:2], side_only=1)
+
+
 def test_the_released_size_has_the_released_number_of_parameters() -> None:
     with torch.device("meta"):
         count = sum(p.numel() for p in HOJoint().parameters())
