@@ -96,7 +96,7 @@ def test_a_side_head_learns_and_the_other_terms_stay(world, data):
     training = new_training(sided, data)
     for _ in range(20):
         training.step(batch)
-    assert training.losses(batch)["side"].item() < 0.5 * with_side["side"]
+    assert training.losses(batch)["side"].item() < 0.8 * with_side["side"]
 
 
 def test_a_batch_of_pseudo_labels_reaches_the_side_head_with_zeros(world, data):
