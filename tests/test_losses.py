@@ -10,7 +10,14 @@ import torch
 from hojoint import geometry
 from hojoint.config import LossConfig, ManoConfig
 from hojoint.hand.factory import hand_layer
-from hojoint.model.losses import Targets, confidence_target, gaussian_heatmaps, hand_object_loss, image_weights
+from hojoint.model.losses import (
+    Targets,
+    confidence_target,
+    gaussian_heatmaps,
+    hand_object_loss,
+    image_weights,
+    side_loss,
+)
 from hojoint.model.network import HandOutput, HOJointOutput, ObjectOutput
 
 CELLS = 4
@@ -240,3 +247,35 @@ def test_without_orientation_the_root_has_no_gradient() -> None:
         slope = torch.autograd.grad(terms["total"], little, retain_graph=True)[0].abs().max()
         assert terms["vertices"] > 0.1
         assert slope < limit if limit else slope > 1e-1
+
+
+def test_the_side_term_is_the_cross_entropy_of_pairs() -> None:
+    logits = torch.tensor([0.5, 9.0, -1.0, 2.0, -3.0])  # three images; the mirrored third and first
+    rows, right = torch.tensor([2, 0]), torch.tensor([True, True])
+    told = torch.tensor([-1.0, 0.5, 2.0, -3.0]).sigmoid()
+    expected = torch.nn.functional.binary_cross_entropy(told, torch.tensor([1.0, 1, 0, 0]))
+    torch.testing.assert_close(side_loss(logits, rows, right), expected)
+    one = side_loss(logits, rows, torch.tensor([False, True]))
+    torch.testing.assert_close(one, -(torch.tensor(0.5).sigmoid().log() + torch.tensor(3.0).sigmoid().log()) / 2)
+
+
+def test_sides_nobody_is_sure_of_pull_nowhere_yet_have_a_gradient() -> None:
+    logits = torch.tensor([0.5, 1.0, 2.0], requires_grad=True)
+    loss = side_loss(logits, torch.tensor([1]), torch.tensor([False]))
+    assert loss.item() == 0
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [0, 0, 0]
+
+
+def test_the_side_term_is_weighted_and_part_of_the_total() -> None:
+    output = _output(2)
+    output = output._replace(hand=output.hand._replace(side=torch.zeros(3)))
+    sided = replace(_targets(2, [True, True]), mirrored_rows=torch.tensor([1]), mirrored_right=torch.tensor([True]))
+    weighted = ONES.model_copy(update={"side": 3.0})
+    terms = {name: value.item() for name, value in hand_object_loss(output, sided, _Hand(), weighted).items()}
+    assert terms["side"] == terms["total"] == pytest.approx(3 * math.log(2))
+    assert hand_object_loss(output, sided, _Hand(), weighted, side_factor=0.5)["side"] == pytest.approx(
+        1.5 * math.log(2)
+    )
+    assert "side" not in _loss(_output(2), _targets(2, [True, True]))

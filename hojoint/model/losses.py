@@ -41,6 +41,8 @@ class Targets:
     object_mask: Tensor  # (B, R, R) 1 where the RoI cell lies on the object; not read where has_object is False
     pseudo: Tensor | None = None  # (B,) bool, labelled by a network; None where none is
     quality: Tensor | None = None  # (B,) of pseudo-labels, in [0, 1]; None where it is not known
+    mirrored_rows: Tensor | None = None  # (M,) rows whose mirrored images are the last M of ``hand.side``
+    mirrored_right: Tensor | None = None  # (M,) bool, these rows are right hands for sure; the others do not count
 
 
 class ImageWeights(NamedTuple):
@@ -73,12 +75,14 @@ def hand_object_loss(
     *,
     object_factor: Tensor | float = 1.0,
     hand_factors: tuple[Tensor | float, Tensor | float] = (1.0, 1.0),
+    side_factor: Tensor | float = 1.0,
 ) -> dict[str, Tensor]:
     """Weighted terms by name, and their sum under ``total``; all scalars (Eq. 5, 6, 8).
 
     Args:
         object_factor: on the object terms; a worker's share of a batch counts by its rows.
         hand_factors: on the 2D term and on the other hand terms of weighted images, for the same reason.
+        side_factor: the same on the side term, which exists where the output and the targets have sides.
     """
     # Millimetres matter in the mesh terms; bfloat16 has two digits.
     with torch.autocast(output.hand.joints_box.device.type, enabled=False):
@@ -87,6 +91,10 @@ def hand_object_loss(
             **_hand_terms(output, targets, mano_layer, config, hand_factors),
             **{name: term * object_factor for name, term in objects.items()},
         }
+        if output.hand.side is not None and targets.mirrored_rows is not None:
+            assert targets.mirrored_right is not None
+            side = side_loss(output.hand.side.float(), targets.mirrored_rows, targets.mirrored_right)
+            terms["side"] = config.side * side * side_factor
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 
@@ -156,6 +164,22 @@ def _weighted(errors: Tensor, weights: Tensor, total: Tensor | None = None) -> T
     """Weighted mean over images of errors (B, ...); zero where all weights are."""
     total = weights.sum() if total is None else total
     return (weights * errors.flatten(1).mean(1)).sum() / total.clamp(min=SMALLEST_WEIGHT)
+
+
+def side_loss(logits: Tensor, rows: Tensor, right: Tensor) -> Tensor:
+    """Cross entropy of "a right hand" over pairs of an image and its mirrored one, a left hand; scalar.
+
+    In pairs both sides weigh alike, and what shows a place and no side cancels out. Zero where no pair counts, with a
+    gradient (zeros) for every logit: each worker of a distributed step needs one.
+
+    Args:
+        logits: (B + M,) of the images, then of the mirrored images of ``rows``.
+        rows: (M,) among the B.
+        right: (M,) bool, the pairs that count.
+    """
+    plain, mirrored = logits[: len(logits) - len(rows)][rows], logits[len(logits) - len(rows) :]
+    entropy_M = (F.softplus(-plain) + F.softplus(mirrored)) / 2
+    return (entropy_M * right).sum() / right.sum().clamp(min=1) + logits.sum() * 0.0
 
 
 def _object_terms(predicted: ObjectOutput, targets: Targets, config: LossConfig) -> dict[str, Tensor]:

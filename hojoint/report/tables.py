@@ -226,18 +226,22 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     when = worth["right_when"]
     rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
     rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
-    sides = " and ".join(
-        f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
-        for side in ("left", "right")
-        for group in [worth["sides"][f"{side}_all"]]
+    everywhere, kept = (
+        " and ".join(
+            f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
+            for side in ("left", "right")
+            for group in [worth["sides"][f"{side}_{which}"]]
+        )
+        for which in ("all", "kept")
     )
+    sides = f"The predicted side is the true one for {everywhere}; in kept frames for {kept}."
     text = (
         "These videos have true poses that neither the teacher nor the rules have seen. A label is right when its side "
         f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, and its 2D joints are on average within "
         f"{when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a larger "
         "share of right labels than they reject."
     )
-    return {"text": text, "rows": rows, "sides": f"The predicted side is the true one for {sides}."}
+    return {"text": text, "rows": rows, "sides": sides}
 
 
 def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:
