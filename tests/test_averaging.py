@@ -11,7 +11,7 @@ def network() -> torch.nn.Sequential:
     return torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
 
 
-def test_the_average_by_hand_with_a_decay_that_rises_to_the_set_one() -> None:
+def test_the_average_by_hand_while_its_decay_rises() -> None:
     followed = network()
     average = WeightAverage(followed, 0.3)
     bias, variance = followed[0].bias, followed[1].running_var

@@ -88,7 +88,7 @@ def test_a_resumed_run_ends_with_the_same_weights(world, data, stop):
     assert checkpoint.load(saved).parents == {"teacher": "x"}
 
 
-def test_a_plateau_ends_training_and_the_average_is_its_result(apart):
+def test_a_plateau_ends_training_with_the_averaged_weights(apart):
     config, data, held_out = apart
     training = run(new_training(config, data, held_out), data)
     assert training.ended.startswith("plateau")
@@ -156,7 +156,7 @@ def test_a_side_head_learns_and_the_other_terms_stay(world, data):
     assert training.losses(batch)["side"].item() < 0.8 * with_side["side"]
 
 
-def test_a_batch_of_pseudo_labels_reaches_the_side_head_with_zeros(world, data):
+def test_pseudo_labels_alone_reach_the_side_head_with_zeros(world, data):
     training = new_training(headed(world), data)
     batch = collate([replace(data[row], pseudo=True) for row in range(4)])
     losses = training.losses(batch)

@@ -27,7 +27,7 @@ def followed(errors: list[float], patience: int, most_decays: int) -> list[tuple
     return out
 
 
-def test_the_rate_decays_at_a_plateau_and_training_ends_at_the_last() -> None:
+def test_the_rate_decays_at_plateaus_and_the_last_ends_training() -> None:
     errors = [10, 9, 8.99, 9.5, 8, 8, 8, 8, 8]  # 8.99 is no half per cent better than 9
     decays = [0, 0, 0, 1, 1, 1, 2, 2, 2]
     ends = [False] * 8 + [True]

@@ -199,7 +199,7 @@ def test_pseudo_labels_are_weighted_by_kind_and_quality() -> None:
 
 
 @pytest.mark.parametrize("heatmap", ["soft_argmax", "gaussian"])
-def test_an_image_of_weight_zero_counts_as_if_it_were_not_there(heatmap) -> None:
+def test_an_image_of_weight_zero_counts_as_not_there(heatmap) -> None:
     config = LossConfig(pseudo_2d=0.0, pseudo_3d=0.0, heatmap=heatmap)
     both = _loss(_wrong([True, True]), _pseudo([False, True], [1.0, 1.0]), config)
     alone = _loss(_wrong([True]), _targets(1, [False]), config)
@@ -259,7 +259,7 @@ def test_the_side_term_is_the_cross_entropy_of_pairs() -> None:
     torch.testing.assert_close(one, -(torch.tensor(0.5).sigmoid().log() + torch.tensor(3.0).sigmoid().log()) / 2)
 
 
-def test_sides_nobody_is_sure_of_pull_nowhere_yet_have_a_gradient() -> None:
+def test_sides_nobody_is_sure_of_have_a_gradient_of_zeros() -> None:
     logits = torch.tensor([0.5, 1.0, 2.0], requires_grad=True)
     loss = side_loss(logits, torch.tensor([1]), torch.tensor([False]))
     assert loss.item() == 0

@@ -102,7 +102,7 @@ def test_a_damaged_image_is_named(kind):
         PseudoLabelled(table_of(row("1-a", 3, flipped=False, image=image)))[0]
 
 
-def test_a_row_without_a_quality_counts_as_right_and_all_are_pseudo():
+def test_a_row_without_a_quality_counts_as_right():
     rows = [row("1-a", 3, flipped=False) | {"quality": 0.25}, row("1-a", 4, flipped=False)]
     samples = list(PseudoLabelled(table_of(*rows)))
     assert [sample.quality for sample in samples] == [0.25, 1.0]
@@ -111,7 +111,7 @@ def test_a_row_without_a_quality_counts_as_right_and_all_are_pseudo():
     assert PseudoLabelled(table_of(*rows)).fingerprint() != PseudoLabelled(table_of(*without)).fingerprint()
 
 
-def test_a_share_of_the_clips_is_whole_clips_and_holds_the_smaller_shares():
+def test_a_share_of_the_clips_holds_the_smaller_shares():
     clips = [f"{number}-a" for number in range(10)]
     table = table_of(*(row(clip, frame, flipped=False) for clip in clips for frame in (1, 2)))
     readers = {share: PseudoLabelled(table, fraction=share) for share in (0.01, 0.2, 0.5, 1.0)}

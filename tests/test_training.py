@@ -101,7 +101,7 @@ def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
         training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path))
 
 
-def test_held_out_recordings_are_digested_and_no_set_has_them(world):
+def test_held_out_recordings_are_digested_and_in_no_set(world):
     job = training.plan_job(changed(world, train={"held_out": 1}))
     apart = set(job.data.held_out.names)
     assert apart
@@ -119,12 +119,12 @@ def test_held_out_recordings_are_digested_and_no_set_has_them(world):
         ({"plateau_epochs": 3}, "set held_out to 1 or more"),
     ],
 )
-def test_recordings_that_cannot_be_held_out_are_refused(world, train, message):
+def test_what_cannot_be_held_out_is_refused(world, train, message):
     with pytest.raises(InputError, match=message):
         training.plan_job(changed(world, train=train))
 
 
-def test_a_setting_that_an_earlier_version_did_not_have_counts_as_its_default(world, tmp_path):
+def test_a_setting_new_to_an_output_counts_as_its_default(world, tmp_path):
     job, store = training.plan_job(world), open_store(str(tmp_path))
     identity = {name: value for name, value in job.identity.items() if name not in ("train.ema", "loss.pseudo_root")}
     facts = {"identity": identity, "sha256": "x", "steps": 160, "samples": 8, "history": [], "seconds": 1.0}
