@@ -139,7 +139,7 @@ def _sampling(boxes: Tensor, *, width: int, height: int, cells: int) -> tuple[Te
     at_K2RS = torch.minimum(at_K2RS.clamp(min=0), sides_211 - 1)
     pixel_P = torch.arange(max(width, height), device=boxes.device, dtype=boxes.dtype)
     weights_K2RSP = (1 - (at_K2RS[..., None] - pixel_P).abs()).clamp_(min=0)
-    mean_K2RP = ((counted_K2RS / samples_K211)[..., None, :] @ weights_K2RSP).squeeze(-2)
+    mean_K2RP = (weights_K2RSP * (counted_K2RS / samples_K211)[..., None]).sum(-2)
     return mean_K2RP[:, 0, :, :width], mean_K2RP[:, 1, :, :height]
 
 
