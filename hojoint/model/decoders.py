@@ -38,9 +38,9 @@ class PreActivation(nn.Module):
         self.conv3 = nn.Conv2d(inner, channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.conv1(F.leaky_relu(self.bn1(x), self.slope))
-        out = self.conv2(F.leaky_relu(self.bn2(out), self.slope))
-        out = self.conv3(F.leaky_relu(self.bn3(out), self.slope))
+        out = self.conv1(F.leaky_relu_(self.bn1(x), self.slope))
+        out = self.conv2(F.leaky_relu_(self.bn2(out), self.slope))
+        out = self.conv3(F.leaky_relu_(self.bn3(out), self.slope))
         return x + out
 
 
@@ -76,7 +76,7 @@ class JointDecoder(nn.Module):
         self.residual = PreActivation(channels, config.leaky_relu_slope)
         self.conv = nn.Conv2d(channels, channels, kernel_size=1)
         self.bn = nn.BatchNorm2d(channels)
-        self.act = nn.LeakyReLU(config.leaky_relu_slope)
+        self.act = nn.LeakyReLU(config.leaky_relu_slope, inplace=True)
         self.score = nn.Conv2d(channels, JOINTS, kernel_size=1)
         self.inverse_temperature = nn.Parameter(torch.ones(JOINTS, 1))
         centres = cell_centres(config.roi_cells)

@@ -77,7 +77,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()  # type: ignore[no-untyped-call]
         if self.config.train.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.max_grad_norm)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.max_grad_norm, foreach=True)
         self.optimizer.step()
         self.scheduler.step()
         if self.average is not None:
