@@ -27,7 +27,7 @@ from cluster.session import Need
 from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
-from hojoint.labelling import filters
+from hojoint.labelling import filters, sides
 from hojoint.model import checkpoint
 
 
@@ -97,7 +97,7 @@ def make_plan(config: Config, store: Store) -> Plan:
     """List videos, cut units, and see what is committed; writes temporary files only."""
     assert config.teacher.checkpoint is not None
     data = read_uri(config.teacher.checkpoint)
-    _, teacher_config, sha256 = checkpoint.open_teacher(data, config)
+    network, teacher_config, sha256 = checkpoint.open_teacher(data, config)
     pinned = config.teacher.sha256
     if pinned is not None and pinned not in (sha256, hashlib.sha256(data).hexdigest()):
         raise InputError(
@@ -106,6 +106,8 @@ def make_plan(config: Config, store: Store) -> Plan:
             "the teacher you mean, or leave teacher.sha256 out"
         )
     listed = listing.listed(config)
+    if listed.sideless:
+        sides.refuse_unknown(network.config, config.filters)
     done = commits.committed_units(store)
     plan = Plan(
         manifest=listed.manifest,

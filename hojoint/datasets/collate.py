@@ -32,6 +32,7 @@ class Batch:
     pose: Tensor  # (B, 48) rad
     betas: Tensor  # (B, 10)
     has_object: Tensor  # (B,) bool
+    pseudo: Tensor  # (B,) bool
     control_px: Tensor  # (B, 21, 2)
     object_pose: Tensor  # (B, 3, 4) model to camera, m
 
@@ -70,5 +71,6 @@ def collate(samples: Sequence[Sample], keys: Sequence[tuple[int, int]] | None = 
         object_masks=masks,
         sizes=torch.tensor([sample.image.shape[1::-1] for sample in samples]),
         has_object=torch.tensor([sample.has_object for sample in samples]),
+        pseudo=torch.tensor([sample.pseudo for sample in samples]),
         **{name: stacked(name) for name in numbers},
     )
