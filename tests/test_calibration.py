@@ -28,6 +28,14 @@ from hojoint.report import calibration as calibration_figure
 
 RULES = ("box_iou", "reprojection", "bone_length", "joint_angle")
 SPATIAL = FilterConfig(enabled=RULES)
+UNMEASURED = {
+    "quality": {
+        "auc": None, "min_quality": 0.5, "reached": False, "promised": None, "out_of_fold": True,
+        "wanted_precision": 0.9,
+    },
+    "promise": None,
+}  # fmt: skip
+"""What the job adds to a calibration, without numbers."""
 
 
 def judged(right: Any, **scores: Any) -> calibration.Judged:
@@ -218,16 +226,16 @@ def test_what_rounding_lets_in_is_seen_by_the_search() -> None:
 
 @pytest.mark.slow
 def test_thresholds_that_fall_short_come_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobs import calibrate
+    from jobs import calibration_text
 
     short = FilterConfig(enabled=RULES, min_box_iou=0.5)
     monkeypatch.setattr(calibration, "_search", lambda *_: short)  # whatever is wanted, this is found
-    found = calibration.calibrate(judged(np.arange(100) % 2 == 0), SPATIAL, 0.9)
+    found = {**calibration.calibrate(judged(np.arange(100) % 2 == 0), SPATIAL, 0.9), **UNMEASURED}
     assert not found["reached"]
     assert found["proposed"]["min_box_iou"] == 0.5
     words = "do not reach 90.0% with at least 20 frames: they keep 100, of which 50.0% are right"
-    assert words in calibrate.summary({**found, "caution": None})
-    assert words in calibrate.proposal({**found, "caution": None}).splitlines()[0]
+    assert words in calibration_text.summary({**found, "caution": None})
+    assert words in calibration_text.proposal({**found, "caution": None}).splitlines()[0]
 
 
 def test_a_teacher_that_is_never_right_cannot_be_calibrated() -> None:
@@ -318,13 +326,14 @@ def test_the_job_labels_the_given_split_of_ho3d(split: str, frames: int, tmp_pat
 def test_thresholds_from_ho3d_come_with_a_caution(
     split: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from jobs import calibrate
+    from jobs import calibrate, calibration_text
 
     config = from_tree({"calibrate": {"split": split}})
-    found = {**calibrated(), "caution": calibrate._caution(config)}
-    assert words in calibrate.summary(found)
-    assert words in calibrate.proposal(found).splitlines()[0]
-    assert yaml.safe_load(calibrate.proposal(found)) == {"filters": found["proposed"]}
+    found = {**calibrated(), **UNMEASURED, "caution": calibrate._caution(config)}
+    assert words in calibration_text.summary(found)
+    for text in (calibration_text.proposal(found), calibration_text.quality_proposal(found, "q.json")):
+        assert words in text.splitlines()[0]
+    assert yaml.safe_load(calibration_text.proposal(found)) == {"filters": found["proposed"]}
 
 
 def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from hojoint.labelling.quality import Part, QualityModel
 
 # N frames, F scores, K ramps of all scores.
 
-SCORES: tuple[str, ...] = (*filters.RULES, "rotation_spread")
 KNOTS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # quantiles of a score
 FOLDS = 5
 RIDGES = (3.0, 10.0, 30.0, 100.0, 300.0)  # on the weights; the one that predicts unseen recordings best is taken
@@ -35,7 +34,7 @@ GRID = np.arange(0, 1, 0.005)  # of filters.min_quality
 
 def inputs_of(judged: Judged) -> dict[str, np.ndarray]:
     """What a model takes, (N,) each, from a table of predictions."""
-    columns = {rule: f"score_{rule}" for rule in filters.RULES} | {"rotation_spread": "rotation_spread"}
+    columns = {name: filters.COLUMNS.get(name, name) for name in quality.SCORES}
     return {name: tables.array_of(judged.table, column).astype(np.float64) for name, column in columns.items()}
 
 
@@ -151,7 +150,7 @@ def _regression(
     scores: Mapping[str, np.ndarray], right: np.ndarray, ridge: float
 ) -> tuple[dict[str, Part], float]:  # fmt: skip
     """Curves and bias by penalised logistic regression; a score that never differs has no curve."""
-    knots = {name: found for name in SCORES if len(found := _knots(scores[name])) > 1}
+    knots = {name: found for name in quality.SCORES if len(found := _knots(scores[name])) > 1}
     blocks = {name: _ramps(scores[name], knots[name], name in HIGHER_IS_BETTER) for name in knots}
     design_NK = np.concatenate([np.zeros((len(right), 0)), *blocks.values()], axis=1)
     weights, bias = _logistic(design_NK, right, ridge)

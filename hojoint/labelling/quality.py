@@ -13,12 +13,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from torch import Tensor
 
-from hojoint.config import HIGHER_IS_BETTER, FilterConfig, to_tree
+from hojoint.config import HIGHER_IS_BETTER, FilterConfig, Rule, to_tree
 from hojoint.errors import InputError
 
 FORMAT, VERSION = "hojoint.quality", 1
@@ -27,6 +27,8 @@ READINGS = (
     *("neighbour", "shape_rule", "shape_min_frames"),
 )
 """Settings of FilterConfig that change what a score is."""
+SCORES: tuple[str, ...] = (*get_args(Rule), "rotation_spread")
+"""What a model may look at: the scores of the rules, and the spread of the views' rotations, rad."""
 NETWORK_ONLY = frozenset({"view_spread", "rotation_spread", "side"})
 """Scores that only a network and its views give."""
 
@@ -170,6 +172,8 @@ def _numbers(values: Any) -> tuple[float, ...]:
 def _fault(model: QualityModel) -> str | None:
     """What is wrong with the curves; None where nothing is."""
     for name, part in model.parts.items():
+        if name not in SCORES:
+            return f"{name} is no score"
         sign = 1 if name in HIGHER_IS_BETTER else -1
         if not _is_curve(part.scores, [sign * gain for gain in part.gains]) or not np.isfinite(part.missing):
             return f"the curve of {name} is not monotone"
