@@ -17,7 +17,7 @@ from hojoint.labelling import filters, quality, tables
 
 def judged(chance: np.ndarray, seed: int = 0, **scores: np.ndarray) -> calibration.Judged:
     """Frames in clips of five, right by chance; scores that are not given are NaN."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seed + 1000)  # another one than that of the scores
     count = len(chance)
     one = tables.predictions_table([made_labels("v-h0-0000-0004")])
     table = one.take(np.arange(count) % 5)
@@ -126,7 +126,7 @@ def test_scores_that_are_missing_have_a_worth_of_their_own() -> None:
     assert part.missing == 0  # never better than the worst
     often = judged(np.where(missing, 0.88, chance), reprojection=np.where(missing, np.nan, error))
     part = quality_fit.fit(often, FilterConfig(), 0.8)[0].parts["reprojection"]
-    assert part.missing == pytest.approx(max(part.gains), abs=0.3)
+    assert max(part.gains) / 2 < part.missing <= max(part.gains)
 
 
 def test_one_recording_has_nothing_to_be_held_out() -> None:
