@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from hojoint import settings_file
-from hojoint.evaluation import calibration
+from hojoint.evaluation import calibration, quality_fit
 from jobs import printing
 
 
@@ -93,11 +93,12 @@ def _together_table(result: Mapping[str, Any]) -> str:
 
 
 def _quality_table(about: Mapping[str, Any]) -> str:
-    """What the quality promises at its proposed limit: out of fold, so on recordings that did not fit it."""
+    """What the quality promises at its proposed limit: out of fold, on recordings that did not fit it."""
     worth = about["promised"] or {"precision": None, "yield": None, "recall": None}
     name = f"filters.min_quality={_number(about['min_quality'])}"
     row = [name, _number(about["auc"]), *(_share(worth[key]) for key in ("precision", "yield", "recall"))]
-    return printing.table(["quality, out of fold", "AUC", "precision", "yield", "right labels kept"], [row])
+    measured = "quality, out of fold" if about["out_of_fold"] else "quality, in sample"
+    return printing.table([measured, "AUC", "precision", "yield", "right labels kept"], [row])
 
 
 def _promise_table(promise: Mapping[str, Any]) -> str:
@@ -116,7 +117,11 @@ def _quality_warnings(result: Mapping[str, Any]) -> list[str]:
     about = result["quality"]
     warnings = [f"CAUTION: {result['caution']}"] if result["caution"] else []
     if not about["out_of_fold"]:
-        warnings.append("CAUTION: there is one recording, so the quality is measured on the frames that fitted it")
+        warnings.append(
+            f"CAUTION: the frames show {about['recordings']} recording{'s'[: about['recordings'] != 1]}, fewer than "
+            f"{quality_fit.FEWEST_RECORDINGS}, so the quality is measured on the frames that fitted it and promises too "
+            "much"
+        )
     if not about["reached"]:
         worth = about["promised"]
         found = (

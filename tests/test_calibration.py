@@ -21,7 +21,7 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, tables
+from hojoint.labelling import filters, quality, tables
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.report import calibration as calibration_figure
@@ -302,6 +302,50 @@ def test_training_frames_have_the_truth_and_boxes_of_training(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_mirrored_clip_shows_a_left_hand_of_the_same_truth(tmp_path: Path) -> None:
+    config = draw_world(tmp_path, frames=2)
+    dataset = HO3D(config.data.ho3d, "train", config.crop)
+    plain, mirrored = sequences.sequence_clips(dataset, CalibrateConfig(stride=1), (False, True))[:2]
+    assert mirrored.clip_id == f"{plain.clip_id}-left"
+    assert sequences.recording_of(mirrored.clip_id) == sequences.recording_of(plain.clip_id)
+    (clip, frames, truth), (other, turned, same) = sequences.load(dataset, [plain, mirrored])
+    np.testing.assert_array_equal(turned.rgb, frames.rgb[:, :, ::-1])
+    assert set(same["side"].to_pylist()) == {"left"}
+    assert same["joints"].to_pylist() == truth["joints"].to_pylist()  # of the right-hand model
+    right = frames.rgb.shape[2] - 1
+    px, turned_px = (np.array(table["joints_px"].to_pylist()).reshape(-1, 21, 2) for table in (truth, same))
+    np.testing.assert_allclose(turned_px, np.stack([right - px[..., 0], px[..., 1]], -1))
+    low, high = other.hand_boxes[:, None, :2], other.hand_boxes[:, None, 2:]
+    before = (px - clip.hand_boxes[:, None, :2]) / (clip.hand_boxes[:, None, 2:] - clip.hand_boxes[:, None, :2])
+    flipped = np.stack([1 - before[..., 0], before[..., 1]], -1)
+    np.testing.assert_allclose((turned_px - low) / (high - low), flipped, atol=1e-4)
+
+
+def test_a_side_that_is_given_is_not_asked_for() -> None:
+    given = {side: sequences.copies_of(from_tree({"labelling": {"side": side}})) for side in ("both", "right", "left")}
+    assert given == {"both": (False, True), "right": (False,), "left": (True,)}
+    assert sequences.copies_of(from_tree({"calibrate": {"mirrored": False}})) == (False,)
+
+
+def test_a_teacher_that_has_seen_the_held_out_recordings_is_refused() -> None:
+    from jobs import calibrate
+
+    wanted = from_tree({"calibrate": {"split": "held_out"}, "train": {"held_out": 2}})
+    calibrate._refuse_seen(wanted, wanted)
+    with pytest.raises(InputError, match=r"held_out=2 recordings .* trained with train\.held_out=1"):
+        calibrate._refuse_seen(wanted, from_tree({"train": {"held_out": 1}}))
+    assert calibrate._caution(wanted) is None
+
+
+def test_a_rule_of_ours_without_a_score_cannot_be_calibrated() -> None:
+    frames = judged(np.arange(40) % 2 == 0)
+    place = frames.table.schema.get_field_index("score_side")
+    table = frames.table.set_column(place, frames.table.schema.field(place), pa.nulls(40, pa.float32()))
+    with pytest.raises(InputError, match="no frame has a score of the rule side"):
+        calibration.calibrate(dataclasses.replace(frames, table=table), FilterConfig(enabled=("side",)), 0.9)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "frames"), [("evaluation", 2), ("train", 4)])
 def test_the_job_labels_the_given_split_of_ho3d(split: str, frames: int, tmp_path: Path) -> None:
     from jobs import calibrate
@@ -379,6 +423,16 @@ def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) ->
     assert said[2] == f"# filters.min_box_iou={settings.filters.min_box_iou:g}"
     assert 0.55 < settings.filters.min_box_iou < 0.7
     assert (out / "calibration.png").stat().st_size > 10_000
+    store = open_store(str(out))
+    assert found["promise"] is None  # these labels have no quality
+    assert calibrate.proposed_filters(store, "thresholds")["min_box_iou"] == settings.filters.min_box_iou
+    by_quality = calibrate.proposed_filters(store, "quality")
+    assert yaml.safe_load((out / "quality.yaml").read_text()) == {"filters": by_quality}
+    judge = from_tree({"filters": by_quality}).filters
+    model = quality.load(str(judge.quality_model))
+    again = tables.rescored(table, judge, model)
+    kept = np.array(again["verdict"].to_pylist()) == "kept"
+    assert kept[:20].mean() > 0.8 > 0.2 > kept[20:].mean()
 
 
 @pytest.mark.parametrize(

@@ -129,14 +129,17 @@ def test_scores_that_are_missing_have_a_worth_of_their_own() -> None:
     assert max(part.gains) / 2 < part.missing <= max(part.gains)
 
 
-def test_one_recording_has_nothing_to_be_held_out() -> None:
+def test_few_recordings_have_nothing_to_be_held_out() -> None:
     chance, scores = known(100, 6)
     frames = judged(chance, **scores)
-    alone = calibration.Judged(frames.table, frames.right, np.array(["r"] * 100))
-    assert quality_fit.fit(alone, FilterConfig(), 0.9)[0].about["out_of_fold"] is False
-    folds = quality_fit.folds_of(frames.recording())
-    assert len({(name, fold) for name, fold in zip(frames.recording(), folds, strict=True)}) == 4
-    assert sorted(np.bincount(folds)) == [25] * 4
+    assert quality_fit.fit(frames, FilterConfig(), 0.9)[0].about["out_of_fold"] is False  # four recordings
+
+
+def test_folds_never_part_a_recording_and_are_about_as_large() -> None:
+    recordings = np.repeat([f"v{n}" for n in range(20)], 5)
+    folds = quality_fit.folds_of(recordings)
+    assert len(set(zip(recordings, folds, strict=True))) == 20
+    assert np.bincount(folds).tolist() == [20] * 5
 
 
 def test_the_least_quality_is_the_loosest_that_suffices() -> None:

@@ -28,7 +28,9 @@ from hojoint.labelling.quality import Part, QualityModel
 KNOTS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # quantiles of a score
 FOLDS = 5
 RIDGES = (3.0, 10.0, 30.0, 100.0, 300.0)  # on the weights; the one that predicts unseen recordings best is taken
-BIN = 20  # frames of a step of the isotonic regression, at least
+RIDGE = 30.0  # where nothing is out of fold
+BIN, FEW_BINS, SMALL_BIN = 20, 10, 5  # frames of a step of the isotonic regression; of few frames, smaller steps
+FEWEST_RECORDINGS = 10  # with fewer, other recordings say nothing of one: they differ more than their frames
 GRID = np.arange(0, 1, 0.005)  # of filters.min_quality
 
 
@@ -41,7 +43,8 @@ def inputs_of(judged: Judged) -> dict[str, np.ndarray]:
 def fit(judged: Judged, config: FilterConfig, precision: float) -> tuple[QualityModel, np.ndarray]:
     """A model of frames whose worth is known, and the chances (N,) that models without their recordings give them.
 
-    With a single recording nothing is out of fold, and the chances are those of the model itself; ``about`` tells.
+    With fewer recordings than ``FEWEST_RECORDINGS`` nothing is out of fold, and the chances are those of the model
+    itself; ``about`` tells.
 
     Args:
         judged: frames, right and wrong ones.
@@ -88,9 +91,13 @@ def choice(chances: np.ndarray, right: np.ndarray, precision: float) -> dict[str
 
 
 def folds_of(recordings: np.ndarray, folds: int = FOLDS) -> np.ndarray:
-    """(N,) number of each frame's fold, constant over a recording; each joins the smallest fold, in a fixed order."""
+    """(N,) number of each frame's fold, constant over a recording; each joins the smallest fold, in a fixed order.
+
+    There is one fold where the recordings are too few.
+    """
     names, index, counts = np.unique(recordings, return_inverse=True, return_counts=True)
-    fold, frames = np.zeros(len(names), int), np.zeros(min(folds, len(names)), int)
+    folds = folds if len(names) >= FEWEST_RECORDINGS else 1
+    fold, frames = np.zeros(len(names), int), np.zeros(folds, int)
     for number in sorted(range(len(names)), key=lambda number: hashlib.sha256(str(names[number]).encode()).digest()):
         fold[number] = frames.argmin()
         frames[fold[number]] += counts[number]
@@ -98,12 +105,12 @@ def folds_of(recordings: np.ndarray, folds: int = FOLDS) -> np.ndarray:
 
 
 def isotonic(logits: np.ndarray, right: np.ndarray) -> tuple[list[float], list[float]]:
-    """Knots of the chance that rises with the logit: isotonic means of groups of ``BIN`` frames, by their mean logits.
+    """Knots of the chance that rises with the logit: isotonic means of groups of frames, by their mean logits.
 
     Each mean counts half a right and half a wrong frame more, so that no few frames promise certainty.
     """
     order = np.argsort(logits, kind="stable")
-    groups = np.array_split(order, max(1, len(order) // BIN))
+    groups = np.array_split(order, max(len(order) // BIN, min(FEW_BINS, len(order) // SMALL_BIN), 1))
     sizes = np.array([len(group) for group in groups], float)
     middles = np.array([logits[group].mean() for group in groups])
     shares = np.array([(right[group].sum() + 0.5) / (len(group) + 1) for group in groups])
@@ -117,7 +124,7 @@ def _out_of_fold(
 ) -> tuple[float, np.ndarray]:  # fmt: skip
     """The ridge whose regressions predict unseen recordings best, and their logits (N,)."""
     best: tuple[float, float, np.ndarray] | None = None
-    for ridge in RIDGES:
+    for ridge in RIDGES if fold.max(initial=0) > 0 else (RIDGE,):
         logits = np.zeros(len(right))
         for rows, rest in _splits(fold):
             parts, bias = _regression({name: score[rest] for name, score in scores.items()}, right[rest], ridge)
