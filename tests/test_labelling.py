@@ -47,7 +47,7 @@ def report_adds_up(report: dict) -> None:
     videos, frames = report["videos"], report["frames"]
     assert videos["listed"] == videos["labelled"] + videos["empty"] + videos["quarantined"]
     assert frames["predicted"] == frames["kept"] + sum(frames["rejected"].values())
-    assert list(frames["rejected"]) == list(filters.RULES)
+    assert list(frames["rejected"]) == list(filters.REASONS)
 
 
 def unmirrored(predictions: pa.Table) -> list[bool]:

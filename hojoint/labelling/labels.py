@@ -18,6 +18,7 @@ from hojoint import geometry
 from hojoint.config import FilterConfig, LabellingConfig
 from hojoint.labelling import camera as cameras
 from hojoint.labelling import filters, sides, spatial_rules
+from hojoint.labelling.quality import QualityModel
 from hojoint.labelling.sides import SURE, UNKNOWN, Decision
 from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.labelling.tta import HandPredictor
@@ -40,6 +41,7 @@ def label_clips(
     filter_config: FilterConfig,
     labelling: LabellingConfig,
     teacher: str,
+    quality: QualityModel | None = None,
 ) -> list[PseudoLabels]:
     """Label complete clips (Sec. 5.1); views of all of them share the network's batches.
 
@@ -49,18 +51,20 @@ def label_clips(
         frames: their pixels (T, H, W, 3), one record per clip, in the same order and of the same length.
         filter_config, labelling: settings.
         teacher: checksum of the teacher's weights, kept with every row.
+        quality: model that tells each frame's chance of being right; needed where ``filters.mode=quality``.
 
     Returns:
         One PseudoLabels per clip, with all T frames, kept or not; its boxes are clipped to the frame.
 
     Raises:
-        InputError: the rule ``side`` is enabled, and nothing tells how sure the side of a clip is.
+        InputError: the rule ``side`` is enabled, and nothing tells how sure the side of a clip is; or
+            ``filters.mode=quality`` without a model.
     """
     works = [_work(clip, pixels) for clip, pixels in zip(clips, frames, strict=True)]
     predictions = _predictions(predictor, works, labelling, filter_config)
     axes = filters.axes_of(predictor.mano_layer, predictor.device)
     return [
-        _labels(work, prediction, belief, axes, filter_config, teacher)
+        _labels(work, prediction, belief, axes, filter_config, teacher, quality)
         for work, (prediction, belief) in zip(works, predictions, strict=True)
     ]
 
@@ -184,10 +188,16 @@ def _merged(first: np.ndarray, one: HandPrediction, second: np.ndarray, other: H
 
 
 def _labels(
-    work: _Work, prediction: HandPrediction, belief: float, axes: Tensor, config: FilterConfig, teacher: str
-) -> PseudoLabels:  # fmt: skip
+    work: _Work,
+    prediction: HandPrediction,
+    belief: float,
+    axes: Tensor,
+    config: FilterConfig,
+    teacher: str,
+    model: QualityModel | None,
+) -> PseudoLabels:
     height, width = work.frames.rgb.shape[1:3]
-    camera, scores, verdicts = filters.judged(
+    judgement = filters.judged(
         prediction,
         torch.from_numpy(work.clip.hand_boxes),
         torch.from_numpy(work.clip.frames.astype(np.int64)),
@@ -195,14 +205,16 @@ def _labels(
         axes=axes,
         config=config,
         side=torch.full((len(work.clip.frames),), belief),
+        model=model,
     )
     return PseudoLabels(
         clip=work.clip,
         prediction=prediction,
-        camera=camera,
-        scores=scores,
-        verdicts=verdicts,
+        camera=judgement.camera,
+        scores=judgement.scores,
+        verdicts=judgement.verdicts,
         teacher=teacher,
         times_s=work.frames.times_s,
         footage=work.frames.footage,
+        quality=judgement.quality,
     )
