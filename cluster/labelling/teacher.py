@@ -219,6 +219,7 @@ class Teacher:
             filter_config=self.config.filters,
             labelling=self.config.labelling,
             teacher=self._job.teacher_sha256,
+            refine_config=self.config.refine,
         )
         assert [label.clip.clip_id for label in clip_labels] == [clip.clip_id for clip in clips]
         return clip_labels

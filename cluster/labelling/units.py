@@ -137,6 +137,7 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, digests: 
         tree = to_tree(getattr(config, group))
         tree.pop("path", None)  # the hand model counts by its contents
         settings |= {f"{group}.{name}": value for name, value in tree.items()}
+    settings |= refinement(config)
     labelling = to_tree(config.labelling)
     settings |= {f"labelling.{name}": labelling[name] for name in LABELLING}
     return {
@@ -147,6 +148,12 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, digests: 
         "video_files": digests.files,
         **settings,
     }
+
+
+def refinement(config: Config) -> dict[str, Any]:
+    """The settings of refinement as a fingerprint holds them: none where labels are the predictions."""
+    tree = to_tree(config.refine) if config.refine.active else {}
+    return {f"refine.{name}": value for name, value in tree.items()}
 
 
 def hand_digest(config: Config) -> str:
