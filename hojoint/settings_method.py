@@ -215,9 +215,9 @@ class RefineConfig(Settings):
     """Rejected frames between two kept ones get interpolated, flagged labels if at most so many are together."""
     fit_steps: Annotated[int, Field(ge=0)] = 0
     """Steps, at most, of turning the hand to fit its 2D joints along the clip (Sec. 5.1, SMPLify); 0 means none."""
-    fit_orientation_weight: NotNegative = 0.03
+    fit_orientation_weight: NotNegative = 0.1
     """Pull of the global orientation towards the prediction, per rad^2, against squared 2D errors in hand boxes."""
-    fit_smooth_weight: NotNegative = 0.3
+    fit_smooth_weight: NotNegative = 3.0
     """Pull of each frame's global orientation towards its neighbour's, per rad^2."""
 
     @property

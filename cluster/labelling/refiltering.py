@@ -99,12 +99,8 @@ def refilter(config: Config) -> dict[str, Any]:
     commits.open_run(store, fingerprint_of(source, config), facts)
     if pending:
         keys = (source.run.get(commits.MANIFEST), None if listed is None else listed.put(store))
-        _run(
-            config,
-            store,
-            RefilterJob(_with_hand_of(source, config), source.store.root, store.root, source.config, *keys),
-            pending,
-        )
+        asked = _with_hand_of(source, config)
+        _run(config, store, RefilterJob(asked, source.store.root, store.root, source.config, *keys), pending)
     else:
         print(f"all {len(source.commits)} units of {store.root} are committed already; nothing to do")
     report, _ = labelling.finish(store, [commit.unit for commit in source.commits], aside)

@@ -6,22 +6,21 @@ as predicted, is turned, and seen by a weak-perspective camera, until
     sum of squared 2D errors + pull to the predicted orientation + pull to the neighbouring frames' orientations
 
 is least over all frames of a clip at once. Turning a rigid hand needs no hand model. Gauss-Newton with the camera
-eliminated frame by frame; a step is taken only where it lowers the sum, so no label is worse by it than before. The
-start is the prediction: of the two tilts that look alike in weak perspective it stays with the nearer one.
+eliminated frame by frame; a step is taken only where it lowers the sum, so no clip's sum is higher than before.
+Numpy and not torch: a clip's arrays are so small that calling torch would cost more than the arithmetic.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from hojoint import geometry
+import numpy as np
+from scipy.spatial.transform import Rotation
 
 # Suffixes of locals: K frames of a clip, J = 21 joints, R = 42 residuals.
 
 LARGEST_TURN = 0.5  # rad in one step: beyond it the hand's projection is not linear
+LEAST_GAIN = 1e-4  # of the sum, by which a further step must lower it
 GIVE_UP = 1e6  # damping at which no step lowers the sum any more
 
 
@@ -34,9 +33,9 @@ class Pulls:
 
 
 def fit_orientation(
-    joints: Tensor, joints_2d: Tensor, orientation: Tensor, frames: Tensor, pulls: Pulls, steps: int
-) -> Tensor:  # fmt: skip
-    """Global orientations (K, 3, 3) float64 under which a clip's hands fit their 2D joints.
+    joints: np.ndarray, joints_2d: np.ndarray, orientation: np.ndarray, frames: np.ndarray, pulls: Pulls, steps: int
+) -> np.ndarray:  # fmt: skip
+    """Global orientations (K, 3, 3) under which a clip's hands fit their 2D joints.
 
     Args:
         joints: (K, 21, 3) m, wrist-centred, as they stand under ``orientation``, in the image of a right hand.
@@ -46,86 +45,110 @@ def fit_orientation(
         pulls: weights.
         steps: of Gauss-Newton, at most.
     """
-    problem = _Problem(joints.double(), joints_2d.double(), _differences(frames), pulls)
-    turn_K33 = torch.eye(3, dtype=torch.float64).repeat(len(joints), 1, 1)  # from the predicted orientation
-    start_K33 = orientation.double()
-    damping, cost = 1e-6, problem.cost(turn_K33, start_K33)
+    problem = _Problem(joints, joints_2d, orientation, _differences(frames), pulls)
+    state, damping = problem.at(np.tile(np.eye(3), (len(joints), 1, 1))), 1e-6
     for _ in range(steps):
-        normal, gradient = problem.normal_equations(turn_K33, start_K33)
+        normal, gradient = problem.normal_equations(state)
         while damping < GIVE_UP:
-            diagonal = damping * normal.diagonal() + 1e-12
-            step_K3 = -torch.linalg.solve(normal + diagonal.diag(), gradient).reshape(-1, 3)
-            tried_K33 = geometry.axis_angle_to_matrix(_shortened(step_K3)) @ turn_K33
-            lower = problem.cost(tried_K33, start_K33)
-            if lower < cost:
+            damped = normal + np.diag(damping * normal.diagonal() + 1e-12)
+            step_K3 = -np.linalg.solve(damped, gradient).reshape(-1, 3)
+            tried = problem.at(Rotation.from_rotvec(_shortened(step_K3)).as_matrix() @ state.turn)
+            if tried.cost < state.cost:
                 break
             damping = max(10 * damping, 1e-4)
         else:
             break
-        gain, turn_K33, cost, damping = cost - lower, tried_K33, lower, damping / 10
-        if gain < 1e-6 * lower:
+        gain, state, damping = state.cost - tried.cost, tried, damping / 10
+        if gain < LEAST_GAIN * state.cost:
             break
-    return turn_K33 @ start_K33
+    return state.turn @ orientation
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Turns (K, 3, 3) away from the predictions, and what follows from them."""
+
+    turn: np.ndarray
+    away: np.ndarray  # (K, 3) rad, the turns as vectors
+    moved: np.ndarray  # (K - 1, 3) rad, from each frame's orientation to the next
+    joints: np.ndarray  # (K, 21, 3) turned
+    scale: np.ndarray  # (K,) of the best camera
+    residual: np.ndarray  # (K, 42) under it
+    cost: float
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The sum of squares of one clip, as a function of the turn from each predicted orientation."""
+    """The sum of squares of one clip."""
 
-    joints: Tensor  # (K, 21, 3) before the turn
-    joints_2d: Tensor  # (K, 21, 2)
-    differences: Tensor  # (K - 1, K) of neighbours, weighted by how near they are
+    joints: np.ndarray  # (K, 21, 3) before the turn
+    joints_2d: np.ndarray  # (K, 21, 2)
+    orientation: np.ndarray  # (K, 3, 3) before the turn
+    differences: np.ndarray  # (K - 1, K) from each frame to the next, weighted by how near they are
     pulls: Pulls
 
-    def cost(self, turn: Tensor, start: Tensor) -> float:
-        residual_KR, _, _ = self._projected(turn)
-        steps = self.differences.abs().amax(1) ** 2 * geometry.geodesic(*_neighbours(turn @ start)).square()
-        away = geometry.matrix_to_axis_angle(turn).square().sum()
-        return float(residual_KR.square().sum() + self.pulls.prediction * away + self.pulls.neighbour * steps.sum())
+    def at(self, turn: np.ndarray) -> _State:
+        """The state of turns (K, 3, 3)."""
+        joints_KJ3, placed_K33 = self.joints @ turn.transpose(0, 2, 1), turn @ self.orientation
+        away_K3 = Rotation.from_matrix(turn).as_rotvec()
+        moved_K3 = _vectors(placed_K33[1:] @ placed_K33[:-1].transpose(0, 2, 1))
+        scale_K, residual_KJ2 = _seen(joints_KJ3, self.joints_2d)
+        weight_K1 = self.differences.max(1, initial=0)[:, None] ** 2
+        held = self.pulls.prediction * (away_K3**2).sum() + self.pulls.neighbour * (weight_K1 * moved_K3**2).sum()
+        residual_KR = residual_KJ2.reshape(len(turn), -1)
+        cost = float((residual_KR**2).sum() + held)
+        return _State(turn, away_K3, moved_K3, joints_KJ3, scale_K, residual_KR, cost)
 
-    def normal_equations(self, turn: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    def normal_equations(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
         """Matrix (3 K, 3 K) and gradient (3 K,) of a further turn of each frame, about the camera's axes."""
-        residual_KR, by_turn_KR3, by_camera_KR3 = self._projected(turn)
+        count = len(state.turn)
+        by_turn_KR3, by_camera_KR3 = _changes(state.joints, state.scale)
         # The camera's best answer to a turn is known, so only the rest of a turn's effect counts.
-        across_K3R = by_camera_KR3.transpose(1, 2)
-        answer_K33 = torch.linalg.solve(across_K3R @ by_camera_KR3, across_K3R @ by_turn_KR3)
+        across_K3R = by_camera_KR3.transpose(0, 2, 1)
+        answer_K33 = np.linalg.solve(across_K3R @ by_camera_KR3, across_K3R @ by_turn_KR3)
         rest_KR3 = by_turn_KR3 - by_camera_KR3 @ answer_K33
-        block_K33 = rest_KR3.transpose(1, 2) @ rest_KR3 + self.pulls.prediction * torch.eye(3).double()
-        gradient_K3 = (rest_KR3 * residual_KR[..., None]).sum(1)
-        gradient_K3 = gradient_K3 + self.pulls.prediction * geometry.matrix_to_axis_angle(turn)
-        first, second = _neighbours(turn @ start)
-        weighted_K3 = self.differences.abs().amax(1)[:, None] * geometry.matrix_to_axis_angle(
-            second @ first.transpose(1, 2)
-        )
-        gradient_K3 = gradient_K3 + self.pulls.neighbour * self.differences.T @ weighted_K3
+        gradient_K3 = np.einsum("krc,kr->kc", rest_KR3, state.residual) + self.pulls.prediction * state.away
+        weight_K1 = self.differences.max(1, initial=0)[:, None]
+        gradient_K3 += self.pulls.neighbour * self.differences.T @ (weight_K1 * state.moved)
+        normal = np.zeros((count, 3, count, 3))
+        each = np.arange(count)
+        normal[each, :, each, :] = rest_KR3.transpose(0, 2, 1) @ rest_KR3 + self.pulls.prediction * np.eye(3)
         chain_KK = self.pulls.neighbour * self.differences.T @ self.differences
-        normal = torch.block_diag(*block_K33) + torch.kron(chain_KK, torch.eye(3).double())
-        return normal, gradient_K3.reshape(-1)
-
-    def _projected(self, turn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Residuals (K, 42) under the best camera, and what they change by per turn and per camera, (K, 42, 3) each."""
-        joints_KJ3 = self.joints @ turn.transpose(1, 2)
-        camera_K3 = geometry.weak_perspective(joints_KJ3, self.joints_2d)
-        residual_KJ2 = geometry.project_weak(joints_KJ3, camera_K3) - self.joints_2d
-        x, y, z = joints_KJ3.unbind(-1)
-        zero, one = torch.zeros_like(x), torch.ones_like(x)
-        by_turn = torch.stack([torch.stack([zero, z, -y], -1), torch.stack([-z, zero, x], -1)], -2)
-        by_camera = torch.stack([torch.stack([x, one, zero], -1), torch.stack([y, zero, one], -1)], -2)
-        return residual_KJ2.flatten(1), (camera_K3[:, :1, None, None] * by_turn).flatten(1, 2), by_camera.flatten(1, 2)
+        normal += chain_KK[:, None, :, None] * np.eye(3)[:, None, :]
+        return normal.reshape(3 * count, 3 * count), gradient_K3.reshape(-1)
 
 
-def _differences(frames: Tensor) -> Tensor:
+def _seen(joints: np.ndarray, joints_2d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale (K,) of the least-squares camera (``geometry.weak_perspective``), and its errors (K, 21, 2)."""
+    flat_KJ2 = joints[..., :2] - joints[..., :2].mean(1, keepdims=True)
+    seen_KJ2 = joints_2d - joints_2d.mean(1, keepdims=True)
+    scale_K = (flat_KJ2 * seen_KJ2).sum((1, 2)) / np.maximum((flat_KJ2**2).sum((1, 2)), 1e-12)
+    return scale_K, scale_K[:, None, None] * flat_KJ2 - seen_KJ2
+
+
+def _changes(joints: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How the projected joints change by a turn and by the camera's scale and shift, (K, 42, 3) each."""
+    by_turn, by_camera = np.zeros((2, *joints.shape[:2], 2, 3))
+    x, y, z = np.moveaxis(joints, -1, 0)
+    by_turn[..., 0, 1], by_turn[..., 0, 2] = z, -y
+    by_turn[..., 1, 0], by_turn[..., 1, 2] = -z, x
+    by_camera[..., 0, 0], by_camera[..., 0, 1] = x, 1
+    by_camera[..., 1, 0], by_camera[..., 1, 2] = y, 1
+    shape = (len(joints), -1, 3)
+    return (scale[:, None, None, None] * by_turn).reshape(shape), by_camera.reshape(shape)
+
+
+def _differences(frames: np.ndarray) -> np.ndarray:
     """(K - 1, K): the next frame's value minus the one before, over the square root of the frames in between."""
-    count = len(frames)
-    near = 1 / (frames[1:] - frames[:-1]).double().clamp(min=1).sqrt()
-    rows = torch.eye(count, dtype=torch.float64)
-    return near[:, None] * (rows[1:] - rows[:-1])
+    rows = np.eye(len(frames))
+    return (rows[1:] - rows[:-1]) / np.sqrt(np.maximum(np.diff(frames), 1))[:, None]
 
 
-def _neighbours(orientation: Tensor) -> tuple[Tensor, Tensor]:
-    return orientation[:-1], orientation[1:]
+def _vectors(rotations: np.ndarray) -> np.ndarray:
+    """Rotations (N, 3, 3) as vectors (N, 3), N may be zero."""
+    return Rotation.from_matrix(rotations).as_rotvec() if len(rotations) else np.zeros((0, 3))
 
 
-def _shortened(step: Tensor) -> Tensor:
-    length_K1 = torch.linalg.vector_norm(step, dim=1, keepdim=True)
-    return step * (LARGEST_TURN / length_K1.clamp(min=LARGEST_TURN))
+def _shortened(step: np.ndarray) -> np.ndarray:
+    length_K1 = np.linalg.norm(step, axis=1, keepdims=True)
+    return step * (LARGEST_TURN / np.maximum(length_K1, LARGEST_TURN))

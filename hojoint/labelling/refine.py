@@ -132,9 +132,9 @@ def _improved(
     if config.fit_steps:
         seen_KJ2 = hands.joints_2d * hands.joints_2d.new_tensor([-1.0 if flipped else 1.0, 1.0])
         pulls = fitting.Pulls(prediction=config.fit_orientation_weight, neighbour=config.fit_smooth_weight)
-        joints_KJ3, first = _joints(hands, layer, device), hands.rotations[:, 0]
-        turned = fitting.fit_orientation(joints_KJ3, seen_KJ2, first, frames, pulls, config.fit_steps)
-        hands = replace(hands, rotations=torch.cat([turned[:, None], hands.rotations[:, 1:]], dim=1))
+        arrays = (_joints(hands, layer, device), seen_KJ2, hands.rotations[:, 0], frames)
+        turned_K33 = fitting.fit_orientation(*(array.numpy() for array in arrays), pulls, config.fit_steps)
+        hands = replace(hands, rotations=torch.cat([torch.from_numpy(turned_K33)[:, None], hands.rotations[:, 1:]], 1))
     return hands
 
 

@@ -89,6 +89,8 @@ PSEUDO_LABELS_SCHEMA = pa.schema(
     ],
     metadata=_METADATA,
 )
+LABELS_SCHEMA = pa.schema([*_FIELDS, pa.field("filled", pa.bool_())], metadata=_METADATA)
+"""``pseudo_labels`` without its images."""
 
 
 def predictions_table(labels: Sequence[PseudoLabels]) -> pa.Table:
@@ -188,9 +190,15 @@ def _image_box(hand_box: np.ndarray, object_box: np.ndarray, size: tuple[int, ..
 
 
 def read(
-    paths: Iterable[str], filesystem: pa.fs.FileSystem | None = None, *, schema: pa.Schema = PREDICTIONS_SCHEMA
-) -> pa.Table:  # fmt: skip
+    paths: Iterable[str],
+    filesystem: pa.fs.FileSystem | None = None,
+    *,
+    schema: pa.Schema = PREDICTIONS_SCHEMA,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
     """Read committed files as one table of ``schema``.
+
+    ``columns`` are those that are read at all, where the files are known to have them; None means every one.
 
     Raises:
         InputError: a file cannot be read, has another schema version or lacks a column.
@@ -198,7 +206,7 @@ def read(
 
     def one(path: str) -> pa.Table:
         try:
-            table = pq.read_table(path, filesystem=filesystem, partitioning=None)
+            table = pq.read_table(path, filesystem=filesystem, partitioning=None, columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"cannot read the table {path}: {str(error).splitlines()[0]}") from None
         return checked(table, path, schema)

@@ -225,6 +225,8 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     """Kept frames, rejected frames and those of each rule against the truth; ``worth`` of ``label_quality.summary``."""
     when = worth["right_when"]
     rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
+    labels = {"kept, refined": "kept", "filled between kept": "filled"} if "refined" in worth else {}
+    rows[1:1] = [_quality_row(label, worth["refined"][name], head=True) for label, name in labels.items()]
     rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
     sides = " and ".join(
         f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
@@ -236,6 +238,7 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
         f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, and its 2D joints are on average within "
         f"{when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a larger "
         "share of right labels than they reject."
+        + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
     )
     return {"text": text, "rows": rows, "sides": f"The predicted side is the true one for {sides}."}
 
