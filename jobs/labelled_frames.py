@@ -54,16 +54,16 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     rows = np.unique(np.linspace(0, len(units) - 1, min(MOST_UNITS, len(units))).astype(int))
     some = [units[row] for row in rows]
     filesystem, root = labels.filesystem()
-    paths = [f"{root}/{commit.files['predictions']}" for commit in commits.read_commits(labels, some)]
-    predictions = tables.read(paths, filesystem)
+    done = commits.read_commits(labels, some)
+    predictions = tables.read([f"{root}/{commit.files['predictions']}" for commit in done], filesystem)
     layer = hand_layer(mirror.localised(config, "mano").mano)
-    errors = None
+    errors, quality = None, None
     if truth is not None and len(predictions):
-        errors = label_quality.errors_of_tables(
-            predictions, pyarrow.parquet.read_table(truth), functools.partial(label_quality.hand_joints, layer)
-        )
-    when = label_quality.RightWhen.of(config.calibrate)
-    quality = None if errors is None else _quality(predictions, errors, when, labels)
+        refined = None
+        if any(name.startswith("refine.") for name in run["fingerprint"]):
+            keys = [f"{root}/{commit.files['pseudo_labels']}" for commit in done]
+            refined = tables.read(keys, filesystem, schema=tables.LABELS_SCHEMA, columns=tables.LABELS_SCHEMA.names)
+        errors, quality = _measured(predictions, refined, pyarrow.parquet.read_table(truth), layer, config, labels)
     rows = album.chosen_rows(predictions, filters.REASONS, KEPT_SHOWN, REJECTED_SHOWN)
     shown = set(predictions["video_id"].take(pa.array(rows)).to_pylist())
     files = VideoFiles(labels, run.get(commits.MANIFEST), _other_root(config, run)).of(some, shown)
@@ -73,6 +73,26 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     rejected = [picture for picture in pictures if picture.tag != KEPT]
     note = "" if len(some) == len(units) else f" From {len(some)} of {len(units)} units."
     return LabelledFrames(quality, _galleries(kept, rejected, note))
+
+
+def _measured(
+    predictions: pa.Table,
+    refined: pa.Table | None,
+    truth: pa.Table,
+    layer: HandLayer,
+    config: Config,
+    labels: Store,
+) -> tuple[label_quality.LabelErrors, dict[str, Any]]:
+    """Errors of the predictions, and the summary of them and of the labels that were refined from them."""
+    when = label_quality.RightWhen.of(config.calibrate)
+    joints_of = functools.partial(label_quality.hand_joints, layer)
+    errors = label_quality.errors_of_tables(predictions, truth, joints_of)
+    quality = _quality(predictions, errors, when, labels)
+    if refined is not None:
+        filled = np.array(refined["filled"].to_pylist(), dtype=bool)
+        after = label_quality.errors_of_tables(refined, truth, joints_of)
+        quality["refined"] = label_quality.refined_summary(after, filled, when)
+    return errors, quality
 
 
 def _quality(

@@ -53,11 +53,15 @@ def summary(report: Mapping[str, Any], first: Mapping[str, tuple[str, str]]) -> 
             f"{videos['quarantined']} quarantined{f' ({classes})' if classes else ''}",
             *quarantined.lines(report["quarantine"], first),
             f"frames   {frames['predicted']} predicted = {frames['kept']} kept ({frames['kept'] / predicted:.0%}) + "
-            f"{frames['predicted'] - frames['kept']} rejected",
+            f"{frames['predicted'] - frames['kept']} rejected{_filled(frames['filled'])}",
             f"rejected {', '.join(share.values()) or 'none'}",
             f"time     {report['seconds']:.1f} s, {report['frames_per_second']:.1f} frames/s",
         ]
     )
+
+
+def _filled(count: int) -> str:
+    return f", of which {count} have a label between kept ones" if count else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

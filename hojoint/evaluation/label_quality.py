@@ -215,6 +215,18 @@ def summary(
     }
 
 
+def refined_summary(errors: LabelErrors, filled: np.ndarray, when: RightWhen = RightWhen()) -> dict[str, Any]:
+    """Numbers of ``group`` for refined labels: of kept frames, and of ``filled`` ones between them.
+
+    Beside the kept frames of ``summary``, which are the predictions, they tell what refining gained.
+
+    Args:
+        errors: of the N rows of a table of pseudo-labels.
+        filled: (N,) bool.
+    """
+    return {"kept": group(errors, ~filled, when), "filled": group(errors, filled, when)}
+
+
 def group(errors: LabelErrors, rows: np.ndarray, when: RightWhen = RightWhen()) -> dict[str, Any]:
     """One group of frames: how many, how many right, and their errors (None where no error is finite).
 

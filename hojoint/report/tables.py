@@ -228,6 +228,8 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     wrist = when.get("wrist_mm")  # reports of earlier versions have none
     oriented = "" if wrist is None else f"its MPJPE at most {wrist:g} mm "
     rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
+    labels = {"kept, refined": "kept", "filled between kept": "filled"} if "refined" in worth else {}
+    rows[1:1] = [_quality_row(label, worth["refined"][name], head=True) for label, name in labels.items()]
     rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
     everywhere, kept = (
         " and ".join(
@@ -243,6 +245,7 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
         f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on average "
         f"within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a "
         "larger share of right labels than they reject."
+        + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
     )
     return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"))}
 
