@@ -53,11 +53,12 @@ def job(config: Config, dry_run: bool) -> None:
     else:
         store.put(results.PIPELINE, json.dumps(to_tree(config), indent=1).encode())
         with session.start(config.cluster):
-            _run(stages, store)
+            run_stages(stages, store)
     _print_results(stages, store, ran=todo)
 
 
-def _run(stages: Sequence[Stage], store: Store) -> None:
+def run_stages(stages: Sequence[Stage], store: Store) -> None:
+    """Run in order what is not complete; a finished stage is marked, so that the next call skips it."""
     for number, stage in enumerate(stages, start=1):
         head = f"[{number}/{len(stages)}] {stage.name:<12}"
         if stage.complete(store):

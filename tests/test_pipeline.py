@@ -12,7 +12,7 @@ from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.errors import InputError
-from jobs import command, inputs, pipeline, plan, results, stages, status, study
+from jobs import command, inputs, pipeline, plan, results, stages, status, study, study_summary
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
 
@@ -245,8 +245,14 @@ def test_a_study_shares_one_world_between_a_folder_per_seed(jobs, tmp_path, caps
     found = json.loads((tmp_path / "study.json").read_text())
     joints = found["summary"]["domains"]["freihand"]["PA-MPJPE, joints aligned (mm)"]
     assert joints["student"]["mean"] == 18.5  # 15 + 3 and 15 + 4
-    assert joints["student - teacher"] == {"mean": -5.0, "std": 0.0, "low": -5.0, "high": -5.0}
-    assert "-5.00 ± 0.00" in capsys.readouterr().out
+    assert joints["student - teacher"] == {
+        "mean": -5.0,
+        "std": 0.0,
+        "low": -5.0,
+        "high": -5.0,
+        "interval": [-5.0, -5.0],
+    }
+    assert "-5.00 ± 0.00 [-5.00, -5.00]" in capsys.readouterr().out
 
 
 def test_a_study_may_draw_a_world_per_seed(jobs, tmp_path):
@@ -257,14 +263,14 @@ def test_a_study_may_draw_a_world_per_seed(jobs, tmp_path):
 
 
 def test_the_spread_is_the_sample_standard_deviation():
-    assert study.spread([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "low": 1.0, "high": 3.0}
-    assert study.spread([]) is None
+    assert study_summary.spread([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "low": 1.0, "high": 3.0}
+    assert study_summary.spread([]) is None
 
 
 def test_a_network_that_is_missing_in_one_seed_has_no_mean():
     runs = {0: {"evaluation": {"teacher": {"ho3d": {"hand": hand(1.0), "images": 1}}}, "quality": None, "frames": {}}}
     runs[1] = {"evaluation": {}, "quality": None, "frames": {}}
-    assert study.summary(runs)["domains"] == {}
+    assert study_summary.summary(runs)["domains"] == {}
 
 
 def test_a_marker_of_another_world_is_refused(jobs, tmp_path):
