@@ -30,6 +30,7 @@ from hojoint.settings_jobs import (
     VideosConfig,
 )
 from hojoint.settings_method import (
+    HIGHER_IS_BETTER,
     PAPER_RULES,
     CropConfig,
     FilterConfig,
@@ -56,6 +57,7 @@ from hojoint.settings_tools import (
 from hojoint.settings_training import AugmentConfig, LossConfig, StudentConfig, TrainConfig
 
 __all__ = [
+    "HIGHER_IS_BETTER",
     "PAPER_RULES",
     "AugmentConfig",
     "BenchConfig",

@@ -93,6 +93,9 @@ class TrainConfig(Settings):
     cache: bool = False
     """Keep the decoded regions in memory."""
     checkpoint_every_epochs: Count = 1
+    mirrored_share: Share = 0.25
+    """Of each batch, so many images (labelled ones first) are also seen mirrored, as left hands, by encoder and
+    ``model.side_head`` alone; ours. Without that head none are."""
     pseudo_share: Share | None = None
     """Share of each batch drawn from pseudo-labels; None means that every sample of the union is drawn alike (A22)."""
     pseudo_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -24,7 +24,7 @@ class OracleNetwork(torch.nn.Module):
 
     def __init__(self, *, input_px: int = 64, lost: dict[str, bool] | None = None) -> None:
         super().__init__()
-        self.config = SimpleNamespace(input_px=input_px, reasoning="o+")
+        self.config = SimpleNamespace(input_px=input_px, reasoning="o+", side_head=False)
         self.lost = lost or {}
         self.known: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
         self.asked: list[int] = []
@@ -58,7 +58,7 @@ class OracleNetwork(torch.nn.Module):
         joints, rotations, betas = (torch.stack(values) for values in zip(*answers, strict=True))
         if self.noise is not None:
             joints, rotations, betas = self.noise(joints, rotations, betas)
-        return SimpleNamespace(hand=SimpleNamespace(joints_box=joints, rotations=rotations, betas=betas))
+        return SimpleNamespace(hand=SimpleNamespace(joints_box=joints, rotations=rotations, betas=betas, side=None))
 
 
 def _key(hand_box: Tensor, object_box: Tensor) -> bytes:
@@ -70,7 +70,7 @@ class Eyes(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = SimpleNamespace(input_px=256, reasoning="o+")
+        self.config = SimpleNamespace(input_px=256, reasoning="o+", side_head=False)
 
     def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool) -> Any:
         rows, columns = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
@@ -86,7 +86,7 @@ class Eyes(torch.nn.Module):
         rotations = torch.eye(3).repeat(len(images), 16, 1, 1)
         rotations[:, 0] = turn
         hand = SimpleNamespace(
-            joints_box=(joints - corner) / size, rotations=rotations, betas=torch.zeros(len(images), 10)
+            joints_box=(joints - corner) / size, rotations=rotations, betas=torch.zeros(len(images), 10), side=None
         )
         return SimpleNamespace(hand=hand)
 

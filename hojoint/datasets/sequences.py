@@ -8,7 +8,6 @@ the annotated ones in the evaluation split and those of the projected joints in 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,11 +17,14 @@ import numpy as np
 import pyarrow as pa
 
 from hojoint.config import CalibrateConfig
-from hojoint.datasets import regions
+from hojoint.datasets import recordings, regions
 from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.ho3d_meta import joints_cv
 from hojoint.errors import InputError
 from hojoint.records import Clip, Frames
+
+MIRRORED = "-left"
+"""Ends the id of a clip that is mirrored into one of a left hand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +58,8 @@ def sequence_clips(dataset: HO3D, config: CalibrateConfig) -> list[SequenceClip]
 
 
 def recording_of(clip_id: str) -> str:
-    """The recording that a clip is cut from: a sequence's name, without the last digit, which counts the cameras."""
-    return re.sub(r"\d?-\w+$", "", clip_id)
+    """The recording that a clip is cut from; a mirrored clip is cut from the same."""
+    return recordings.recording_of(clip_id.removesuffix(MIRRORED).rpartition("-")[0])
 
 
 def load(dataset: HO3D, clips: list[SequenceClip]) -> Iterator[tuple[Clip, Frames, pa.Table]]:

@@ -40,6 +40,7 @@ from hojoint import geometry
 from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError
 from hojoint.labelling import filters
+from hojoint.labelling.quality import QualityModel
 from hojoint.records import Footage, Frames, PseudoLabels
 
 SCHEMA_VERSION = 3
@@ -206,8 +207,9 @@ def clips_of(table: pa.Table) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(ids[order][1:] != ids[order][:-1]) + 1) if len(ids) else []
 
 
-def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
-    """The predictions judged by other thresholds, rules or temporal readings: no network, no hand model, no pixels.
+def rescored(table: pa.Table, config: FilterConfig, model: QualityModel | None = None) -> pa.Table:
+    """The predictions judged by other thresholds, rules, temporal readings or another quality model: no network, no
+    hand model, no pixels.
 
     The temporal scores are computed again from the columns; the spatial ones are copied, so the readings that need the
     3D hand (``reprojection_norm``, ``bone_reference``, ``joint_angle``) stay those of the labelling run.
@@ -233,7 +235,9 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
         sound = filters.sound(
             tensors["joints_px"], tensors["mano_pose"], tensors["mano_shape"], tensors["camera"], config
         )  # fmt: skip
-        columns["verdict"] = pa.array(filters.verdicts(scores, config, sound))
+        quality = None if model is None else filters.quality_of(scores, tensors["rotation_spread"], sound, model)
+        columns["quality"] = pa.nulls(len(clip), pa.float32()) if quality is None else _floats(quality)
+        columns["verdict"] = pa.array(filters.verdicts(scores, config, sound, quality))
         for name, column in columns.items():
             position = clip.schema.get_field_index(name)
             clip = clip.set_column(position, clip.schema.field(position), column)
@@ -243,6 +247,7 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
 
 _RESCORED_FROM = (
     "joints_px", "mano_pose", "mano_shape", "camera", "hand_box", "frame", "joints_spread_px", "score_side",
+    "rotation_spread",
 )  # fmt: skip
 
 

@@ -34,6 +34,8 @@ class Targets:
     has_object: Tensor  # (B,) bool; B of Eq. 8
     control_box: Tensor  # (B, 21, 2) x, y in units of the object box; not read where has_object is False
     object_mask: Tensor  # (B, R, R) 1 where the RoI cell lies on the object; not read where has_object is False
+    mirrored_rows: Tensor | None = None  # (M,) rows whose mirrored images are the last M of ``hand.side``
+    mirrored_right: Tensor | None = None  # (M,) bool, these rows are right hands for sure; the others do not count
 
 
 def hand_object_loss(
@@ -43,11 +45,13 @@ def hand_object_loss(
     config: LossConfig,
     *,
     object_factor: Tensor | float = 1.0,
+    side_factor: Tensor | float = 1.0,
 ) -> dict[str, Tensor]:
     """Weighted terms by name, and their sum under ``total``; all scalars (Eq. 5, 6, 8).
 
     Args:
         object_factor: on the object terms; a worker's share of a batch counts by its rows.
+        side_factor: the same on the side term, which exists where the output and the targets have sides.
     """
     # Millimetres matter in the mesh terms; bfloat16 has two digits.
     with torch.autocast(output.hand.joints_box.device.type, enabled=False):
@@ -56,6 +60,10 @@ def hand_object_loss(
             **_hand_terms(output, targets, mano_layer, config),
             **{name: term * object_factor for name, term in objects.items()},
         }
+        if output.hand.side is not None and targets.mirrored_rows is not None:
+            assert targets.mirrored_right is not None
+            side = side_loss(output.hand.side.float(), targets.mirrored_rows, targets.mirrored_right)
+            terms["side"] = config.side * side * side_factor
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 
@@ -80,6 +88,22 @@ def _hand_terms(
         "rotations": config.rotations * F.mse_loss(rotations, targets.rotations),
         "betas": config.betas * F.mse_loss(betas, targets.betas),
     }
+
+
+def side_loss(logits: Tensor, rows: Tensor, right: Tensor) -> Tensor:
+    """Cross entropy of "a right hand" over pairs of an image and its mirrored one, a left hand; scalar.
+
+    In pairs both sides weigh alike, and what shows a place and no side cancels out. Zero where no pair counts, with a
+    gradient (zeros) for every logit: each worker of a distributed step needs one.
+
+    Args:
+        logits: (B + M,) of the images, then of the mirrored images of ``rows``.
+        rows: (M,) among the B.
+        right: (M,) bool, the pairs that count.
+    """
+    plain, mirrored = logits[: len(logits) - len(rows)][rows], logits[len(logits) - len(rows) :]
+    entropy_M = (F.softplus(-plain) + F.softplus(mirrored)) / 2
+    return (entropy_M * right).sum() / right.sum().clamp(min=1) + logits.sum() * 0.0
 
 
 def _object_terms(predicted: ObjectOutput, targets: Targets, config: LossConfig) -> dict[str, Tensor]:

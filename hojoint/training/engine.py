@@ -7,7 +7,7 @@ in ``batches``, terms of the loss in ``losses``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,10 @@ from hojoint.geometry import control_points
 from hojoint.hand.layer import HandLayer
 from hojoint.model import checkpoint, object_pose
 from hojoint.model.checkpoint import Checkpoint
-from hojoint.model.losses import hand_object_loss
+from hojoint.model.losses import Targets, hand_object_loss
 from hojoint.model.network import HOJoint, HOJointOutput
 from hojoint.training import augment
-from hojoint.training.batches import Prepared, Samples, prepare, targets_of
+from hojoint.training.batches import Prepared, Samples, mirrored, mirrored_rows, prepare, targets_of
 from hojoint.training.schedule import Schedule
 
 PUBLISHED_INPUT_PX = 512  # Sec. 6.1
@@ -80,10 +80,29 @@ class Training:
         batch = batch.to(self.device)
         prepared = prepare(batch, self.config, draws, self.device)
         targets = targets_of(batch, prepared, self.mano_layer, self.config)
+        output, targets = self._answered(batch, prepared, targets)
+        factor, side_factor = rows_factor(targets.has_object), 1.0
+        if targets.mirrored_right is not None:
+            side_factor = rows_factor(targets.mirrored_right)
+        return hand_object_loss(
+            output, targets, self.mano_layer, self.config.loss, object_factor=factor, side_factor=side_factor
+        )
+
+    def _answered(self, batch: Batch, prepared: Prepared, targets: Targets) -> tuple[HOJointOutput, Targets]:
+        """The network's output; with a side head, also for mirrored images, whose rows the targets then name."""
+        images, hand_boxes, object_boxes = prepared.images, prepared.hand_boxes, prepared.object_boxes
         with autocast(self.config, self.device):
-            output: HOJointOutput = self.network(prepared.images, prepared.hand_boxes, prepared.object_boxes)
-        factor = object_factor(targets.has_object)
-        return hand_object_loss(output, targets, self.mano_layer, self.config.loss, object_factor=factor)
+            if not self.config.model.side_head:
+                return self.network(images, hand_boxes, object_boxes), targets
+            rows = mirrored_rows(batch, self.config.train.mirrored_share)
+            more_images, more_boxes = mirrored(prepared, rows)
+            output = self.network(
+                torch.cat((images, more_images)),
+                torch.cat((hand_boxes, more_boxes)),
+                object_boxes,
+                side_only=len(rows),
+            )
+        return output, replace(targets, mirrored_rows=rows, mirrored_right=~batch.pseudo[rows])
 
     def recent(self) -> dict[str, float]:
         """Means of the terms since the last call or the last epoch.
@@ -141,19 +160,19 @@ class Training:
         self._sums, self._counted = {}, 0
 
 
-def object_factor(has_object: Tensor) -> Tensor | float:
-    """Factor of a worker's object terms: its rows with objects, times the workers, over all workers' rows with objects.
+def rows_factor(counted: Tensor) -> Tensor | float:
+    """Factor of a worker's term over some rows: the number of them here, times the workers, over that everywhere.
 
-    Each worker's term is a mean over its rows, and gradients are averaged over workers. With this factor that average
-    is the mean over all rows with objects, however they fall on the workers. Exactly 1 in one process; every worker of
-    a step must call it.
+    Each worker's term is a mean over such rows of its own (those with objects, those with a sure side), and gradients
+    are averaged over workers. With this factor that average is the mean over all such rows, however they fall on the
+    workers. Exactly 1 in one process; every worker of a step must call it.
 
     Args:
-        has_object: (B,) bool, of this worker's batch.
+        counted: (B,) bool, of this worker's batch.
     """
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return 1.0
-    here = has_object.sum().float()
+    here = counted.sum().float()
     everywhere = here.clone()
     distributed.all_reduce(everywhere)
     return here * distributed.get_world_size() / everywhere.clamp(min=1)
