@@ -5,6 +5,7 @@ Not here: the calibration itself (``jobs.calibrate``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.store import Store
@@ -12,46 +13,62 @@ from hojoint.config import Config, changed
 from hojoint.errors import InputError
 from jobs import results
 
-RESULT = "calibration.json"
-QUALITY = "quality.json"
+RESULT, QUALITY = "calibration.json", "quality.json"  # files of jobs.calibrate
+
+
+def read(store: Store, home: str) -> dict[str, Any] | None:
+    """What the calibration in a folder of ``store`` found; None where there is none."""
+    key = f"{home}/{RESULT}"
+    return results.read_json(store, key) if store.exists(key) else None
 
 
 def applied(config: Config, store: Store, home: str, *, thresholds: bool = True) -> Config:
-    """The settings with the calibration's thresholds, where they decide, and with its chance of being right.
+    """The settings with the calibration's model of the quality and, where they decide, with what it proposes.
+
+    Under ``filters.mode=thresholds`` that is thresholds; under 'quality' it is ``min_quality``.
 
     Args:
         home: the calibration's folder in ``store``.
-        thresholds: False leaves the settings' own.
+        thresholds: False leaves the settings' own limits.
 
     Raises:
-        InputError: no thresholds reach the wanted precision.
+        InputError: it found nothing that it could propose.
     """
-    changes: dict[str, Any] = {}
-    if store.exists(f"{home}/{QUALITY}"):
-        changes["quality_model"] = store.uri(f"{home}/{QUALITY}")
-    if thresholds and config.filters.mode == "thresholds":
+    changes: dict[str, Any] = {"quality_model": store.uri(f"{home}/{QUALITY}")}
+    if thresholds:
         found = results.read_json(store, f"{home}/{RESULT}")
-        if found["proposed"] is None:
+        proposed = _proposed(found, config)
+        if proposed is None:
             raise InputError(
-                f"calibration found no thresholds by which {found['wanted_precision']:.0%} of the kept labels are "
-                "right; lower calibrate.precision, or let the quality decide with filters.mode=quality"
+                f"calibration found nothing by which {found['wanted_precision']:.0%} of the kept labels are right; "
+                f"lower calibrate.precision, or give more recordings (train.held_out). See {store.uri(home)}"
             )
-        changes |= found["proposed"]
+        changes |= proposed
     return changed(config, filters=changes)
 
 
-def text(store: Store, home: str) -> str:
+def _proposed(found: Mapping[str, Any], config: Config) -> Mapping[str, Any] | None:
+    if config.filters.mode == "thresholds":
+        return found["proposed"]
+    limit = found["quality"]["min_quality"]
+    return None if limit is None else {"min_quality": limit}
+
+
+def promise(found: Mapping[str, Any] | None, config: Config) -> dict[str, Any] | None:
+    """Precision and yield of what is proposed, on recordings that did not choose it where there are enough of them."""
+    if found is None:
+        return None
+    if config.filters.mode == "quality":
+        return found["quality"]["promised"]
+    return found["together"]["held_out"] or found["together"]["proposed"]
+
+
+def text(store: Store, home: str, config: Config) -> str:
     """What calibration promises, in a few words."""
-    key = f"{home}/{RESULT}"
-    if not store.exists(key):
-        return ""
-    promised = promise(results.read_json(store, key))
-    if promised is None or promised["precision"] is None:
-        return "no thresholds reach the wanted precision"
-    return f"promises {promised['precision']:.0%} right labels among {promised['yield']:.0%} of the frames"
-
-
-def promise(found: dict[str, Any]) -> dict[str, Any] | None:
-    """Precision and yield of the proposed thresholds, on recordings that did not choose them where there are enough."""
-    together = found["together"]
-    return together.get("held_out") or together.get("proposed")
+    found = read(store, home)
+    promised = promise(found, config)
+    if found is None or promised is None or promised["precision"] is None:
+        return "nothing reaches the wanted precision"
+    wanted = found["wanted_precision"]
+    short = "" if promised["precision"] >= wanted else f", {wanted:.0%} were wanted"
+    return f"promises {promised['precision']:.0%} right labels among {promised['yield']:.0%} of the frames{short}"

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from cluster.labelling import commits, oracles
 from cluster.labelling.oracles import Truth
 from cluster.session import Need
-from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint.config import Config
-from hojoint.evaluation import label_quality
-from hojoint.evaluation.label_quality import LabelErrors
 from hojoint.evaluation.oracle import Oracle
-from hojoint.hand.factory import hand_layer
-from hojoint.labelling import tables
 from hojoint.synthetic import write
-from jobs import evaluate, refilter, results
+from jobs import evaluate, label_measures, refilter, results
 from jobs.stage import Stage
 from jobs.stages import Evaluate, Labelling, Matched
 
@@ -58,7 +49,8 @@ class OracleLabels(Labelling):
     oracle: Oracle = "truth"
 
     def run(self, store: Store) -> None:
-        oracles.tell(self.config, self.oracle, Truth.at(_truth_path(self.config)), right_when(self.config))
+        truth = Truth.at(str(_truth_path(self.config)))
+        oracles.tell(self.config, self.oracle, truth, label_measures.right_when(self.config))
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | {"oracle": self.oracle}
@@ -105,11 +97,8 @@ class MeasureLabels(Stage):
     labels: str = "labels"  # folder of the labels in the output
 
     def run(self, store: Store) -> None:
-        labels = open_store(store.uri(self.labels))
-        frames = results.read_json(labels, commits.REPORT)["frames"]
-        measured = {"frames": {name: frames[name] for name in ("predicted", "kept")}}
-        if not self.inputs.own:
-            measured |= _against(Truth.at(_truth_path(self.config)).table, labels, self.config)
+        truth = None if self.inputs.own else _truth_path(self.config)
+        measured = label_measures.measured(open_store(store.uri(self.labels)), truth, self.config)
         store.put(f"{self.at}{MEASURED}", json.dumps(measured, indent=1).encode())
 
     def products(self) -> list[str]:
@@ -124,38 +113,5 @@ class MeasureLabels(Stage):
         return f"{measured['frames']['kept']} kept" + ("" if right is None else f", {right:.0%} right")
 
 
-def right_when(config: Config) -> label_quality.RightWhen:
-    """What counts as a right label."""
-    bounds = config.calibrate
-    return label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)
-
-
-def _truth_path(config: Config) -> str:
-    return str(write.truth_path(Path(str(config.world))))
-
-
-def _against(truth: pa.Table, labels: Store, config: Config) -> dict[str, Any]:
-    """Labels that training reads, refined and filled ones too, and all clips' sides, against the truth."""
-    layer = hand_layer(mirror.localised(config, "mano").mano)
-    joints_of = functools.partial(label_quality.hand_joints, layer)
-    filesystem, root = labels.filesystem()
-
-    def errors_of(name: str) -> tuple[pa.Table, LabelErrors]:
-        table = tables.read([f"{root}/{key}" for key in commits.committed_files(labels, name)], filesystem)
-        return table, label_quality.errors_of_tables(table, truth, joints_of)
-
-    table, errors = errors_of("pseudo_labels")
-    measured = label_quality.group(errors, np.ones(len(table), bool), right_when(config))
-    measured["side_right"] = _share(errors.side_right[errors.truth])
-    return {"labels": measured, "clips": _clips(*errors_of("predictions"))}
-
-
-def _clips(predictions: pa.Table, errors: LabelErrors) -> dict[str, Any]:
-    """Of how many clips with a true hand the side is right: a clip has one side in all of its frames."""
-    told = [errors.side_right[rows[errors.truth[rows]]] for rows in tables.clips_of(predictions)]
-    seen = np.array([sides.mean() > 0.5 for sides in told if len(sides)], dtype=bool)
-    return {"clips": len(seen), "side_right": _share(seen)}
-
-
-def _share(flags: np.ndarray) -> float | None:
-    return float(flags.mean()) if len(flags) else None
+def _truth_path(config: Config) -> Path:
+    return write.truth_path(Path(str(config.world)))

@@ -131,7 +131,7 @@ class Calibrate(Stage):
         return super().settings() | {"train.held_out": self.config.train.held_out}
 
     def products(self) -> list[str]:
-        return [f"{self.home}/{findings.RESULT}"]
+        return [f"{self.home}/{findings.RESULT}", f"{self.home}/{findings.QUALITY}"]
 
     def data(self) -> dict[str, str]:
         return {**self.inputs.labelled, **self.inputs.hand}
@@ -142,7 +142,7 @@ class Calibrate(Stage):
         )
 
     def result(self, store: Store) -> str:
-        return findings.text(store, self.home)
+        return findings.text(store, self.home, self.config)
 
 
 @dataclass(frozen=True, eq=False)
