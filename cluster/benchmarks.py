@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from cluster import decoder_speeds, session
+from cluster.labelling import judging, teacher
 from cluster.labelling import run as labelling
-from cluster.labelling import teacher
 from cluster.labelling.decoding import Failure, GuardedDecoder
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import Video
@@ -172,8 +172,9 @@ class _Alone:
     """The parts of labelling without Ray, on the frames of all videos."""
 
     def __init__(self, config: Config, folder: str, listed: list[Video]) -> None:
-        _, _, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
-        job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex)
+        network, _, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
+        quality = judging.read(config.filters, side_head=network.config.side_head)
+        job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex, quality=quality)
         self._teacher = Teacher(job)
         self._limits, self._name = FetchLimits.of(config.labelling), config.labelling.decoder
         self._decoder = GuardedDecoder.of(

@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from cluster.labelling import commits
+from cluster.labelling import commits, judging
 from cluster.labelling.decoding import GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import check_hand
 from cluster.sources import Entry, FetchLimits, fetched, list_videos, mirror
 from cluster.store import Store
 from hojoint.config import Config, LabellingConfig
-from hojoint.evaluation import label_quality
+from hojoint.evaluation import label_quality, promise
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.layer import HandLayer
 from hojoint.labelling import filters, tables
@@ -62,11 +62,9 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
         errors = label_quality.errors_of_tables(
             predictions, pyarrow.parquet.read_table(truth), functools.partial(label_quality.hand_joints, layer)
         )
-    bounds = config.calibrate
-    when = label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)
-    verdicts = predictions["verdict"].to_pylist()
-    quality = None if errors is None else label_quality.summary(errors, verdicts, filters.RULES, when)
-    rows = album.chosen_rows(predictions, filters.RULES, KEPT_SHOWN, REJECTED_SHOWN)
+    when = label_quality.RightWhen.of(config.calibrate)
+    quality = None if errors is None else _quality(predictions, errors, when, labels)
+    rows = album.chosen_rows(predictions, filters.REASONS, KEPT_SHOWN, REJECTED_SHOWN)
     shown = set(predictions["video_id"].take(pa.array(rows)).to_pylist())
     files = VideoFiles(labels, run.get(commits.MANIFEST), _other_root(config, run)).of(some, shown)
     pixels = _pixels(_places(predictions, rows), files, config.labelling)
@@ -75,6 +73,17 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     rejected = [picture for picture in pictures if picture.tag != KEPT]
     note = "" if len(some) == len(units) else f" From {len(some)} of {len(units)} units."
     return LabelledFrames(quality, _galleries(kept, rejected, note))
+
+
+def _quality(
+    predictions: pa.Table, errors: label_quality.LabelErrors, when: label_quality.RightWhen, labels: Store
+) -> dict[str, Any]:  # fmt: skip
+    """Kept and rejected frames against the truth, and what their quality promised."""
+    verdicts = predictions["verdict"].to_pylist()
+    model = judging.kept(labels)
+    chances = tables.array_of(predictions, "quality").astype(np.float64)
+    promised = promise.kept_promise(chances, errors.right(when), verdicts, None if model is None else model.about)
+    return {**label_quality.summary(errors, verdicts, filters.REASONS, when), "promise": promised}
 
 
 def _galleries(kept: Sequence[Picture], rejected: Sequence[Picture], note: str) -> list[Gallery]:

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.labelling import commits
+from cluster.labelling import commits, judging, units
 from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint import config as settings
-from hojoint.config import Config
+from hojoint.config import PAPER_RULES, Config
 from hojoint.errors import InputError
 from hojoint.evaluation.examples import unpack_examples
 from hojoint.hand.factory import hand_model
@@ -72,7 +72,7 @@ def job(config: Config, dry_run: bool) -> None:
         quality=None if frames is None else frames.quality,
         evaluation={name: facts["domains"] for name, facts in outputs.evaluation.items()},
         training=outputs.training,
-        rules=made_with.get("filters.enabled", filters.RULES),
+        rules=_reasons(made_with),
         views=made_with.get("tta.views", config.tta.views),
         by_round=_by_round(config, outputs),
     )
@@ -81,6 +81,14 @@ def job(config: Config, dry_run: bool) -> None:
     outputs.store.put("report.json", json.dumps(asdict(facts), indent=1).encode())
     outputs.store.put("report.html", page.encode())
     print(f"report: {outputs.store.uri('report.html')}")
+
+
+def _reasons(made_with: Mapping[str, Any]) -> tuple[str, ...]:
+    """What could reject a frame, by the fingerprint of a labelling run."""
+    enabled = tuple(made_with.get("filters.enabled", filters.RULES))
+    if made_with.get("filters.mode") != "quality":
+        return enabled
+    return (*(rule for rule in enabled if rule not in PAPER_RULES), filters.QUALITY)
 
 
 def gather(store: Store) -> Outputs:
@@ -127,7 +135,7 @@ def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
         noted = made is not config  # older runs did not note their settings
         out["command"] = retyped.command_line("pipeline", made) if noted else f"{PIPELINE} output={config.output}"
     elif outputs.labels is not None and run is not None:
-        made = _settings_of(run, config)
+        made = _settings_of(run, config, outputs.labels)
         out["command"] = _labelling_command(run, made, outputs.labels.root)
     # else the jobs were called one by one, and no single command made this
     out |= {"settings": settings.digest(made), "seed": str(made.seed)}
@@ -142,7 +150,7 @@ def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
     return out
 
 
-def _settings_of(run: Mapping[str, Any], config: Config) -> Config:
+def _settings_of(run: Mapping[str, Any], config: Config, labels: Store) -> Config:
     """The settings of a labelling run, with the filters that judged it last; ``config`` where it has none."""
     if "config" not in run:
         return config
@@ -151,7 +159,10 @@ def _settings_of(run: Mapping[str, Any], config: Config) -> Config:
         for name, value in run["fingerprint"].items()
         if name.startswith("filters.")
     }
-    return settings.changed(settings.from_stored(run["config"]), filters=rules)
+    stored = settings.from_stored(run["config"])
+    if run["fingerprint"].get(units.QUALITY_MODEL) is not None:
+        rules["quality_model"] = labels.uri(judging.FILE)
+    return settings.changed(stored, filters=rules)
 
 
 def _labelling_command(run: Mapping[str, Any], made: Config, output: str) -> str:

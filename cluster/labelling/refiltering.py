@@ -131,8 +131,9 @@ def open_source(config: Config) -> Source:
     store = open_store(config.data.pseudo.labels)
     if config.output is not None and store.root == open_store(config.output).root:
         raise InputError(f"output and data.pseudo.labels are both {store.root}; set another output for the new labels")
-    # Whether the sides are known, the scores themselves tell: a frame without that score is rejected by it.
     source = Source(store, *commits.read_complete(store), judging.read(config.filters, side_head=True))
+    if source.commits:
+        judging.refuse_unknown(store, source.commits[0], config.filters, source.quality)
     units.check_readings(source.run, config, store.root)
     if config.videos.root is not None and source.run["fingerprint"].get("schema_version") == 1:
         raise InputError(

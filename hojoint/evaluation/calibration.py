@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hojoint.config import HIGHER_IS_BETTER, FilterConfig, Rule
+from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, FilterConfig, Rule
 from hojoint.errors import InputError
 from hojoint.labelling import filters, tables
 
@@ -73,6 +73,21 @@ def worth(kept: np.ndarray, right: np.ndarray) -> dict[str, Any]:
         "yield": float(kept.mean()) if len(kept) else None,
         "recall": good / int(right.sum()) if right.any() else None,
     }
+
+
+def auc(score: np.ndarray, right: np.ndarray) -> float | None:
+    """Area under the ROC curve: how often a right frame has a higher score than a wrong one; ties count half.
+
+    Args:
+        score: (N,) larger is better; may be infinite.
+        right: (N,) bool.
+    """
+    goods = int(right.sum())
+    if goods in (0, len(right)):
+        return None
+    _, group, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]
+    return float((ranks[right].sum() - goods * (goods + 1) / 2) / (goods * (len(right) - goods)))
 
 
 def curve(judged: Judged, rule: Rule) -> Curve:
@@ -169,12 +184,21 @@ def kept_by(judged: Judged, config: FilterConfig) -> np.ndarray:
 def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[str, Any]:
     """All numbers of ``jobs.calibrate``, plain, for JSON; ``proposed`` is None where no settings come near the aim.
 
+    ``filters.mode`` does not matter: it is thresholds that are judged and proposed.
+
     Raises:
-        InputError: no label is right.
+        InputError: no label is right, or no frame has a score of an enabled rule of ours.
     """
+    config = config.model_copy(update={"mode": "thresholds"})
     if not judged.right.any():
         raise InputError(f"none of the {len(judged.right)} predicted frames is right; train the teacher longer")
     rules = [rule for rule in filters.RULES if rule in config.enabled]
+    for rule in rules:
+        if rule not in PAPER_RULES and not np.isfinite(judged.score(rule)).any():
+            raise InputError(
+                f"no frame has a score of the rule {rule}: the teacher does not tell it; leave the rule out, or train "
+                "a teacher that does (model.side_head)"
+            )
     proposed = propose(judged, config, precision)
     kept = None if proposed is None else kept_by(judged, proposed)
     return {
@@ -217,6 +241,7 @@ def _of_rule(
     return {
         "setting": f"filters.{filters.THRESHOLDS[rule]}",
         "enabled": rule in config.enabled,
+        "auc": auc(judged.score(rule), judged.right),
         "current": limit,
         "alone": worth(at_limit, judged.right),
         "alone_for_wanted": alone(judged, rule, precision),

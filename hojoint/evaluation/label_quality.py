@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 
 from hojoint import geometry
+from hojoint.config import CalibrateConfig
 from hojoint.errors import InputError
 from hojoint.hand.layer import HandLayer
 
@@ -32,6 +33,12 @@ class RightWhen:
 
     max_aligned_mm: float = 15.0  # PA-MPJPE: are the fingers right?
     max_joints_2d: float = 0.15  # mean 2D joint distance in hand-box sides: does the label lie on the hand?
+    max_wrist_mm: float | None = None  # MPJPE with the wrists at one point: is the global orientation right?
+
+    @classmethod
+    def of(cls, config: CalibrateConfig) -> RightWhen:
+        """The bounds of the settings."""
+        return cls(config.max_aligned_mm, config.max_joints_2d, config.max_wrist_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +56,8 @@ class LabelErrors:
         """(N,) bool; a label in a frame without a true hand is wrong."""
         with np.errstate(invalid="ignore"):
             close = (self.aligned_mm <= when.max_aligned_mm) & (self.joints_2d <= when.max_joints_2d)
+            if when.max_wrist_mm is not None:
+                close &= self.wrist_mm <= when.max_wrist_mm
         return self.truth & self.side_right & close
 
     def take(self, rows: np.ndarray) -> LabelErrors:
@@ -193,7 +202,11 @@ def summary(
         raise InputError(f"expected a verdict per frame; found {len(verdict)} for {len(errors.truth)} frames")
     kept = verdict == "kept"
     return {
-        "right_when": {"aligned_mm": when.max_aligned_mm, "joints_2d": when.max_joints_2d},
+        "right_when": {
+            "aligned_mm": when.max_aligned_mm,
+            "joints_2d": when.max_joints_2d,
+            "wrist_mm": when.max_wrist_mm,
+        },
         "frames": len(verdict),
         "all": group(errors, np.ones(len(verdict), bool), when),
         "kept": group(errors, kept, when),

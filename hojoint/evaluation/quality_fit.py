@@ -18,7 +18,8 @@ import scipy.optimize
 import scipy.special
 
 from hojoint.config import HIGHER_IS_BETTER, FilterConfig
-from hojoint.evaluation.calibration import FEWEST, Judged, worth
+from hojoint.evaluation.calibration import FEWEST, Judged, auc, worth
+from hojoint.evaluation.promise import reliability
 from hojoint.labelling import filters, quality, tables
 from hojoint.labelling.quality import Part, QualityModel
 
@@ -27,9 +28,8 @@ from hojoint.labelling.quality import Part, QualityModel
 SCORES: tuple[str, ...] = (*filters.RULES, "rotation_spread")
 KNOTS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # quantiles of a score
 FOLDS = 5
-RIDGES = (1.0, 3.0, 10.0, 30.0)  # on the weights; the one that predicts unseen recordings best is taken
+RIDGES = (3.0, 10.0, 30.0, 100.0, 300.0)  # on the weights; the one that predicts unseen recordings best is taken
 BIN = 20  # frames of a step of the isotonic regression, at least
-BINS = 10  # of the reliability table
 GRID = np.arange(0, 1, 0.005)  # of filters.min_quality
 
 
@@ -86,32 +86,6 @@ def choice(chances: np.ndarray, right: np.ndarray, precision: float) -> dict[str
             break
     reached = found is not None and found[1]["precision"] >= precision
     return {"min_quality": found and found[0], "reached": reached, "promised": found and found[1]}
-
-
-def reliability(chances: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
-    """One row per used bin of [0, 1]: its frames, the mean chance that they were given, the share that is right."""
-    number = np.minimum((chances * bins).astype(int), bins - 1)
-    used = [(int(one), number == one) for one in np.unique(number)]
-    return [
-        {
-            "from": one / bins,
-            "to": (one + 1) / bins,
-            "frames": int(rows.sum()),
-            "promised": float(chances[rows].mean()),
-            "right": float(right[rows].mean()),
-        }
-        for one, rows in used
-    ]
-
-
-def auc(score: np.ndarray, right: np.ndarray) -> float | None:
-    """Area under the ROC curve: how often a right frame has a higher score than a wrong one; ties count half."""
-    goods = int(right.sum())
-    if goods in (0, len(right)):
-        return None
-    _, group, counts = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]
-    return float((ranks[right].sum() - goods * (goods + 1) / 2) / (goods * (len(right) - goods)))
 
 
 def folds_of(recordings: np.ndarray, folds: int = FOLDS) -> np.ndarray:
@@ -221,6 +195,6 @@ def _logistic(design: np.ndarray, right: np.ndarray, ridge: float) -> tuple[np.n
     bounds = [(None, None), *[(0, None)] * design.shape[1]]
     start = np.zeros(design.shape[1] + 1)
     found = scipy.optimize.minimize(
-        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000, "ftol": 1e-10}
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500, "ftol": 1e-8}
     )
     return found.x[1:], float(found.x[0])

@@ -61,6 +61,10 @@ THRESHOLDS: dict[str, str] = {
     "side": "min_side_confidence",
 }
 """Rule to the setting of FilterConfig that its score is compared with."""
+SETTINGS: dict[str, str] = {**THRESHOLDS, QUALITY: "min_quality"}
+"""Each of ``REASONS`` to the setting that decides."""
+COLUMNS: dict[str, str] = {**{rule: f"score_{rule}" for rule in RULES}, QUALITY: "quality"}
+"""Each of ``REASONS`` to its column in the tables."""
 
 
 @dataclass(frozen=True, eq=False)

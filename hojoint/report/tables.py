@@ -30,6 +30,7 @@ RULES = {
     "view_spread": "the views disagree",
     "side": "right or left hand is not sure",
 }
+REASONS = {**RULES, "quality": "too small a chance of being right"}
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) ->
     for rule, count in frames["rejected"].items():
         if rule not in rules and count == 0:
             continue
-        bars.append(_bar(f"{rule}: {RULES.get(rule, rule)}", "rejected", count, most, frames["predicted"]))
+        bars.append(_bar(f"{rule}: {REASONS.get(rule, rule)}", "rejected", count, most, frames["predicted"]))
     return {"bars": bars, "checks": checks(videos, frames), "passed": _checks_of(rules)}
 
 
@@ -275,6 +276,8 @@ def checks(videos: Mapping[str, int], frames: Mapping[str, Any]) -> list[dict[st
 def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     """Kept frames, rejected frames and those of each rule against the truth; ``worth`` of ``label_quality.summary``."""
     when = worth["right_when"]
+    wrist = when.get("wrist_mm")  # reports of earlier versions have none
+    oriented = "" if wrist is None else f"its MPJPE at most {wrist:g} mm "
     rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
     rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
     sides = " and ".join(
@@ -284,11 +287,43 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     )
     text = (
         "These videos have true poses that neither the teacher nor the rules have seen. A label is right when its side "
-        f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, and its 2D joints are on average within "
-        f"{when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a larger "
-        "share of right labels than they reject."
+        f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on average "
+        f"within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a "
+        "larger share of right labels than they reject."
     )
-    return {"text": text, "rows": rows, "sides": f"The predicted side is the true one for {sides}."}
+    return {
+        "text": text,
+        "rows": rows,
+        "sides": f"The predicted side is the true one for {sides}.",
+        "promise": promise(worth.get("promise")),
+    }
+
+
+def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the frames' quality promised and what is right, by bins; ``kept`` of ``promise.kept_promise``."""
+    if kept is None:
+        return None
+    rows = [
+        {"name": f"{one['from']:.1f} to {one['to']:.1f}", "frames": f"{one['frames']:,}", "promised":
+         percent(one["promised"]), "right": percent(one["right"])}
+        for one in kept["reliability"]
+    ]  # fmt: skip
+    worth = kept["kept"]
+    rows.append(
+        {"name": "kept", "frames": f"{worth['kept']:,}", "promised": percent(worth["promised"]),
+         "right": percent(worth["precision"])}
+    )  # fmt: skip
+    text = (
+        "Each frame has a quality, its chance of being right as a model fitted on labelled recordings has it. It keeps "
+        "its promise where as many are right as promised."
+    )
+    fitted = (kept["fitted"] or {}).get("promised")
+    if fitted:
+        text += (
+            f" On its own recordings, held out of the fit, the model promised {percent(fitted['precision'])} right "
+            f"labels among {percent(fitted['yield'])} of the frames."
+        )
+    return {"text": text, "rows": rows}
 
 
 def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:
