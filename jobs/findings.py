@@ -10,15 +10,12 @@ from typing import Any
 
 from cluster.store import Store
 from hojoint.config import Config, changed
-from hojoint.errors import InputError
-from jobs import results
-
-RESULT, QUALITY = "calibration.json", "quality.json"  # files of jobs.calibrate
+from jobs import calibrate, results
 
 
 def read(store: Store, home: str) -> dict[str, Any] | None:
     """What the calibration in a folder of ``store`` found; None where there is none."""
-    key = f"{home}/{RESULT}"
+    key = f"{home}/{calibrate.RESULT}"
     return results.read_json(store, key) if store.exists(key) else None
 
 
@@ -34,24 +31,9 @@ def applied(config: Config, store: Store, home: str, *, thresholds: bool = True)
     Raises:
         InputError: it found nothing that it could propose.
     """
-    changes: dict[str, Any] = {"quality_model": store.uri(f"{home}/{QUALITY}")}
     if thresholds:
-        found = results.read_json(store, f"{home}/{RESULT}")
-        proposed = _proposed(found, config)
-        if proposed is None:
-            raise InputError(
-                f"calibration found nothing by which {found['wanted_precision']:.0%} of the kept labels are right; "
-                f"lower calibrate.precision, or give more recordings (train.held_out). See {store.uri(home)}"
-            )
-        changes |= proposed
-    return changed(config, filters=changes)
-
-
-def _proposed(found: Mapping[str, Any], config: Config) -> Mapping[str, Any] | None:
-    if config.filters.mode == "thresholds":
-        return found["proposed"]
-    limit = found["quality"]["min_quality"]
-    return None if limit is None else {"min_quality": limit}
+        return changed(config, filters=calibrate.proposed_filters(store, config.filters.mode, home))
+    return changed(config, filters={"quality_model": store.uri(f"{home}/{calibrate.QUALITY}")})
 
 
 def promise(found: Mapping[str, Any] | None, config: Config) -> dict[str, Any] | None:

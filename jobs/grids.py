@@ -112,7 +112,9 @@ def _filters(config: Config) -> list[Point]:
         out.append(Point("calibrated", f"thresholds calibrated for {config.calibrate.precision:.0%}", changes=by_rule))
     if config.calibrate.enabled or config.filters.quality_model is not None:
         by_chance = {"filters": {"mode": "quality"}}
-        out.append(Point("quality", f"quality of at least {config.filters.min_quality:g}", changes=by_chance))
+        limit = f"calibrated for {config.calibrate.precision:.0%}"
+        limit = limit if config.calibrate.enabled else f"of at least {config.filters.min_quality:g}"
+        out.append(Point("quality", f"quality {limit}", changes=by_chance))
     return out
 
 

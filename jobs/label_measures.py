@@ -68,15 +68,9 @@ def _against(truth: pa.Table, labels: Store, config: Config) -> dict[str, Any]:
         return table, label_quality.errors_of_tables(table, truth, joints_of)
 
     table, errors = errors_of("pseudo_labels")
-    group = label_quality.group(errors, np.ones(len(table), bool), right_when(config))
+    group = label_quality.group(errors, np.ones(len(table), bool), label_quality.RightWhen.of(config.calibrate))
     group["side_right"] = _share(errors.side_right[errors.truth])
     return {"labels": group, "clips": _clips(*errors_of("predictions"))}
-
-
-def right_when(config: Config) -> label_quality.RightWhen:
-    """What counts as a right label."""
-    bounds = config.calibrate
-    return label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)
 
 
 def _clips(predictions: pa.Table, errors: LabelErrors) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cluster.labelling.oracles import Truth
 from cluster.session import Need
 from cluster.store import Store, open_store
 from hojoint.config import Config
+from hojoint.evaluation.label_quality import RightWhen
 from hojoint.evaluation.oracle import Oracle
 from hojoint.synthetic import write
 from jobs import evaluate, label_measures, refilter, results
@@ -50,7 +51,7 @@ class OracleLabels(Labelling):
 
     def run(self, store: Store) -> None:
         truth = Truth.at(str(_truth_path(self.config)))
-        oracles.tell(self.config, self.oracle, truth, label_measures.right_when(self.config))
+        oracles.tell(self.config, self.oracle, truth, RightWhen.of(self.config.calibrate))
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | {"oracle": self.oracle}

@@ -131,7 +131,7 @@ class Calibrate(Stage):
         return super().settings() | {"train.held_out": self.config.train.held_out}
 
     def products(self) -> list[str]:
-        return [f"{self.home}/{findings.RESULT}", f"{self.home}/{findings.QUALITY}"]
+        return [f"{self.home}/{calibrate.RESULT}", f"{self.home}/{calibrate.QUALITY}"]
 
     def data(self) -> dict[str, str]:
         return {**self.inputs.labelled, **self.inputs.hand}
