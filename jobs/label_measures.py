@@ -30,7 +30,11 @@ def measured(labels: Store, truth: Path | None, config: Config) -> dict[str, Any
     """Frames predicted and kept, and where true poses are known, 'labels' and 'clips' against them; for JSON."""
     counted = results.read_json(labels, commits.REPORT)["frames"]
     frames = {"frames": {name: counted[name] for name in ("predicted", "kept")}}
-    return frames if truth is None else frames | _against(pyarrow.parquet.read_table(truth), labels, config)
+    return (
+        frames
+        if truth is None or not counted["kept"]
+        else frames | _against(pyarrow.parquet.read_table(truth), labels, config)
+    )
 
 
 def by_round(config: Config, store: Store, truth: Path | None) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from cluster.labelling.oracles import Truth
 from cluster.session import Need
 from cluster.store import Store, open_store
 from hojoint.config import Config
+from hojoint.errors import InputError
 from hojoint.evaluation.label_quality import RightWhen
 from hojoint.evaluation.oracle import Oracle
 from hojoint.synthetic import write
@@ -29,7 +30,17 @@ class PointLabels(Labelling):
     groups = ("filters", "refine")
 
     def run(self, store: Store) -> None:
-        refilter.job(self.judged(store), False)
+        try:
+            settings = self.judged(store)
+        except InputError as error:  # calibration proposes nothing: a result of this point, and no end of the study
+            print(f"note: {error}")
+            nothing = {"videos": {"listed": 0, "quarantined": 0}, "frames": {"predicted": 0, "kept": 0}}
+            store.put(f"{self.home}/{commits.REPORT}", json.dumps(nothing).encode())
+            return
+        refilter.job(settings, False)
+
+    def products(self) -> list[str]:
+        return [f"{self.home}/{commits.REPORT}"]
 
     def data(self) -> dict[str, str]:
         return self.inputs.quality

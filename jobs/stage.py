@@ -27,6 +27,7 @@ from jobs.inputs import Inputs
 
 HOW = {
     "train": NOT_RESULT,
+    "student": {"rounds"},
     "labelling": set(LabellingConfig.model_fields) - {*LABELLING, "limit"},
     "evaluate": {"checkpoint", "actors"},
 }

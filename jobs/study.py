@@ -119,7 +119,7 @@ def _grid(runs: Mapping[int, Config], grid: Grid) -> dict[str, Any] | None:
         try:
             base = grids.pipeline_of(run, grid)
             rows = grids.points(base, grid)
-            stages = [*plan.stages(base), *points.stages(base, rows)]
+            stages = [stage for stage in plan.stages(base) if stage.name != "report"] + points.stages(base, rows)
             if not all(results.marker(stage.name, store) and stage.complete(store) for stage in stages):
                 return None
         except InputError:  # made with other settings, or not possible with these
