@@ -191,10 +191,13 @@ def _second_phase(config: Config, teacher: str) -> dict[str, Any]:
     """What ``student`` changes in ``train``. Its length is fixed, so that all students and the control have one."""
     train, student = config.train, config.student
     epochs = student.epochs or train.epochs
+    every = train.lr_decay_every_epochs * epochs / train.epochs
+    if train.plateau_epochs is not None:  # the first phase decays so often, however many epochs it takes
+        every = epochs / (train.plateau_decays + 1)
     changes: dict[str, Any] = {
         "epochs": epochs,
         "learning_rate": student.learning_rate or train.learning_rate,
-        "lr_decay_every_epochs": max(1, round(train.lr_decay_every_epochs * epochs / train.epochs)),
+        "lr_decay_every_epochs": max(1, round(every)),
         "plateau_epochs": None,
     }
     if student.augment is not None:

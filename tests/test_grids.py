@@ -54,7 +54,7 @@ def test_without_a_difference_a_point_is_the_pipelines_own():
     assert not any(name.endswith(("train", "pseudo_label")) and "retrain" not in name for name in names)
 
 
-def test_with_calibration_the_printed_thresholds_are_a_point_and_the_calibrated_ones_the_pipelines():
+def test_with_calibration_the_printed_thresholds_are_a_point():
     rows, names = made("filters", *CALIBRATED)
     assert [key for key, row in rows.items() if not row.at] == ["calibrated"]
     assert rows["printed"].at == "points/filters-printed/"
@@ -73,7 +73,7 @@ def test_with_quality_in_the_pipeline_only_that_point_is_its_own():
     assert [key for key, row in rows.items() if not row.at] == ["quality"]
 
 
-def test_reasoning_trains_other_teachers_and_shares_each_chain_between_its_two_rows():
+def test_reasoning_trains_teachers_whose_chains_two_rows_share():
     rows, names = made("reasoning")
     assert len(rows) == 8
     assert [key for key, row in rows.items() if not row.at] == ["o teacher", "o student"]
@@ -95,7 +95,7 @@ def test_rounds_are_the_pipelines_own_and_three_unless_set():
     assert list(made("rounds", "student.rounds=2")[0]) == ["0", "1", "2"]
 
 
-def test_oracles_rewrite_the_pipelines_labels_or_those_of_every_frame():
+def test_oracles_rewrite_the_kept_labels_or_all():
     rows, names = made("labels")
     config = config_of()
     by_name = {stage.name: stage for stage in points.stages(config, list(rows.values()))}
@@ -112,7 +112,7 @@ def test_oracles_rewrite_the_pipelines_labels_or_those_of_every_frame():
     assert made("labels", "filters.enabled=[]")[1].count("points/filters-none/refilter") == 0
 
 
-def test_students_of_points_differ_from_the_first_only_in_their_labels():
+def test_students_of_points_differ_in_their_labels_alone():
     config = config_of()
     rows = grids.points(config, "labels")
     first = next(stage for stage in plan.stages(config) if stage.name == "retrain").config
@@ -129,7 +129,7 @@ def test_refinement_is_switched_part_by_part():
     assert all(rows["all"].changes["refine"].values())
 
 
-def test_what_perfect_labels_would_be_worth_needs_videos_with_a_truth():
+def test_perfect_labels_need_videos_with_a_truth():
     given = ("data.ho3d.root=/d", "videos.root=/v", "videos.boxes=/b")
     with pytest.raises(InputError, match=r"leave videos\.root out"):
         made("labels", *given)

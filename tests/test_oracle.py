@@ -94,7 +94,7 @@ def test_only_a_label_of_the_wrong_side_gets_the_true_one(made, joints_of):
     assert after[WRONG_SIDE]["quality"] == 1
 
 
-def test_true_labels_are_exact_and_a_frame_without_a_hand_goes(made, joints_of):
+def test_true_labels_are_exact(made, joints_of):
     out, errors = told(made, joints_of, "truth")
     assert out.pseudo_labels["frame"].to_pylist() == [0, 1, 2, 5]
     assert NO_HAND not in out.predictions["frame"].to_pylist()
@@ -105,6 +105,10 @@ def test_true_labels_are_exact_and_a_frame_without_a_hand_goes(made, joints_of):
 
 def test_a_unit_without_labels_stays_one(made, joints_of):
     predictions, labels, truth = made
+    wrong = oracle.tell(
+        predictions, labels.slice(WRONG_POSE, 1), truth, oracle="right", when=RightWhen(), joints_of=joints_of
+    )
+    assert len(wrong.pseudo_labels) == 0  # a unit of which no label is right
     nothing = predictions.slice(REJECTED, 1)
     for which in ("right", "side", "truth"):
         out = oracle.tell(nothing, labels.slice(0, 0), truth, oracle=which, when=RightWhen(), joints_of=joints_of)

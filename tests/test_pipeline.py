@@ -74,6 +74,15 @@ def test_a_student_may_start_from_its_teacher_and_so_its_control():
     )  # a path; the teacher's making is among the inputs
 
 
+def test_a_student_has_a_fixed_length_where_a_plateau_ends_its_teacher():
+    first = {"epochs": 200, "plateau_epochs": 8, "plateau_decays": 3, "held_out": 2}
+    config = settings.changed(settings.Config(), output="o", train=first, student={"epochs": 30})
+    by_name = {stage.name: stage.config.train for stage in plan.stages(config)}
+    second = by_name["retrain"]
+    assert (second.epochs, second.plateau_epochs, second.lr_decay_every_epochs) == (30, None, 8)  # three decays
+    assert by_name["train"].plateau_epochs == 8
+
+
 def test_a_second_run_does_nothing(jobs, tmp_path, capsys):
     run(tmp_path)
     done = len(jobs.calls)
@@ -235,7 +244,7 @@ def test_only_the_student_sees_pseudo_labels_beside_given_sets(given):
     assert sets == {"train": labelled, "retrain": (*labelled, "pseudo"), "control": labelled}
 
 
-def test_each_student_labels_for_the_next_which_starts_and_ends_as_the_first(jobs, tmp_path, capsys):
+def test_each_student_labels_for_the_next(jobs, tmp_path, capsys):
     assert run(tmp_path, "student.rounds=2", "control=true", "student.augment.blur_px=3") == 0
     by_output = {str(config.output).removeprefix(f"{tmp_path}/"): config for _, config in jobs.calls}
     assert by_output["labels-2"].teacher.checkpoint == f"{tmp_path}/student/checkpoint.pt"
@@ -267,7 +276,7 @@ CALIBRATED = ("calibrate.enabled=true", "train.held_out=2")
 @pytest.mark.parametrize(
     ("mode", "limits"), [("thresholds", {"max_reprojection": 0.25}), ("quality", {"min_quality": 0.7})]
 )
-def test_labels_take_what_calibration_on_held_out_recordings_proposes(jobs, tmp_path, mode, limits):
+def test_labels_take_what_calibration_proposes(jobs, tmp_path, mode, limits):
     assert run(tmp_path, *CALIBRATED, f"filters.mode={mode}") == 0
     by_name = {name: config for name, (_, config) in zip(jobs.names, jobs.calls, strict=True)}
     measured = by_name["calibrate"]
@@ -280,7 +289,7 @@ def test_labels_take_what_calibration_on_held_out_recordings_proposes(jobs, tmp_
     assert by_name["train:student"].train.held_out == 2
 
 
-def test_the_wanted_precision_may_change_until_videos_are_labelled(jobs, tmp_path, capsys):
+def test_the_wanted_precision_may_change_before_labelling(jobs, tmp_path, capsys):
     jobs.fails_at = "pseudo_label"
     run(tmp_path, *CALIBRATED)
     jobs.fails_at = None
@@ -299,13 +308,13 @@ def test_the_wanted_precision_may_change_until_videos_are_labelled(jobs, tmp_pat
         ([*CALIBRATED, "filters.quality_model=q.json"], "Leave filters.quality_model out"),
     ],
 )
-def test_calibration_without_recordings_or_quality_without_a_model_is_refused(jobs, tmp_path, capsys, given, told):
+def test_calibration_without_recordings_is_refused(jobs, tmp_path, capsys, given, told):
     assert run(tmp_path, *given) == 2
     assert told in capsys.readouterr().err
     assert jobs.calls == []
 
 
-def test_a_marker_without_a_new_setting_holds_while_that_is_at_its_default(jobs, tmp_path):
+def test_a_marker_without_a_new_setting_holds(jobs, tmp_path):
     run(tmp_path)
     path = tmp_path / "stages" / "train.json"
     marker = json.loads(path.read_text())

@@ -23,7 +23,7 @@ def run(output, *overrides):
     return study.main([f"output={output}", *SMALL, *overrides])
 
 
-def test_points_run_beside_one_pipeline_per_seed_with_its_students_steps(jobs, tmp_path, capsys):
+def test_points_run_beside_one_pipeline_per_seed(jobs, tmp_path, capsys):
     assert run(tmp_path, "study.grid=labels") == 0
     assert jobs.names.count("pseudo_label") == 2  # one per seed, whatever the points
     assert jobs.names.count("refilter") == 2
@@ -55,7 +55,7 @@ def test_a_stopped_study_loses_one_stage(jobs, tmp_path):
     assert len(jobs.calls) == done
 
 
-def test_grids_of_one_output_share_its_pipelines_and_stand_in_one_text(jobs, tmp_path):
+def test_grids_of_one_output_share_its_pipelines(jobs, tmp_path):
     assert run(tmp_path, "study.grid=labels") == 0
     done = len(jobs.calls)
     assert run(tmp_path, "study.grid=filters") == 0
@@ -78,7 +78,7 @@ def test_a_point_that_keeps_nothing_is_a_row_without_numbers(jobs, tmp_path):
     assert row["labels"]["kept"]["mean"] == 0
 
 
-def test_rounds_follow_each_other_and_a_later_grid_leaves_them(jobs, tmp_path):
+def test_rounds_stay_when_another_grid_follows(jobs, tmp_path):
     assert run(tmp_path, "study.grid=rounds") == 0
     labelled = [config for name, config in jobs.calls if name == "pseudo_label" and "seed-3/" in config.output]
     assert [config.output.rpartition("/")[2] for config in labelled] == ["labels", "labels-2", "labels-3"]
@@ -91,7 +91,7 @@ def test_rounds_follow_each_other_and_a_later_grid_leaves_them(jobs, tmp_path):
     assert "study_rounds.png" in (tmp_path / "study.md").read_text()
 
 
-def test_calibrated_points_take_what_the_calibration_proposes(jobs, tmp_path):
+def test_calibrated_points_take_what_it_proposes(jobs, tmp_path):
     assert run(tmp_path, "study.grid=filters", *CALIBRATED) == 0
     filters = {
         config.output.partition("/points/")[2].partition("/")[0]: config.filters
@@ -105,7 +105,7 @@ def test_calibrated_points_take_what_the_calibration_proposes(jobs, tmp_path):
     assert base.filters.max_reprojection == 0.25
 
 
-def test_where_calibration_proposes_nothing_a_point_keeps_nothing(jobs, tmp_path, monkeypatch, capsys):
+def test_without_a_proposal_a_point_keeps_nothing(jobs, tmp_path, monkeypatch, capsys):
     leave = jobs.leave
 
     def without(name, config):

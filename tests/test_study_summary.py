@@ -58,7 +58,7 @@ def test_differences_are_paired_by_seed():
     assert rows["gone"] == {}
 
 
-def test_the_headroom_is_what_true_labels_on_the_kept_frames_would_give():
+def test_the_headroom_is_what_true_labels_would_give():
     grid = study_summary.of_grid("labels", POINTS, results((20, 18, 10), (30, 27, 20)))
     found = grid["headroom"]["joints_wrist_mm"]
     assert found["share"] == pytest.approx(0.25)  # 2.5 of 10 mm
@@ -90,7 +90,7 @@ def test_tables_show_ours_the_difference_and_the_labels():
     assert labels[1][1][1:4] == ["50 ± 0", "25.0 ± 0.0", "80.0 ± 0.0"]
 
 
-def test_the_papers_numbers_stand_beside_ours_where_it_has_them():
+def test_the_papers_numbers_stand_beside_ours():
     rows = (Point("no_spatial", "no spatial rule"), Point("none", "no rule"))
     found = {0: {key: {"domains": {"ho3d": {"images": 1, "hand": hand(9.0)}, **domains(9.0)}}
                  for key in ("control", "no_spatial", "none")}}  # fmt: skip

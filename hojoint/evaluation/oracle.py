@@ -61,7 +61,7 @@ def tell(
         stays, replaced = np.ones(len(rows), bool), errors.truth & ~errors.side_right
     else:
         stays, replaced = errors.truth, errors.truth
-    true = _true_columns(truth.take(pa.array(np.where(replaced, rows, 0)[stays])), joints_of) if len(truth) else {}
+    true = _true_columns(truth.take(np.where(replaced, rows, 0)[stays]), joints_of) if replaced.any() else {}
     labels = _with(pseudo_labels.filter(pa.array(stays)), true, replaced[stays])
     return Told(_same(predictions, labels), labels)
 
