@@ -77,6 +77,39 @@ def test_a_resumed_run_ends_with_the_same_weights(world, data, stop):
     assert checkpoint.load(saved).parents == {"teacher": "x"}
 
 
+def headed(world, **train):
+    return world.model_copy(
+        update={
+            "model": world.model.model_copy(update={"side_head": True}),
+            "train": world.train.model_copy(update=train),
+        }
+    )
+
+
+def test_a_side_head_learns_and_the_other_terms_stay(world, data):
+    sided = headed(world, mirrored_share=1.0)
+    batch = collate([data[row] for row in range(4)])
+    plain, with_side = loss_of(world, batch), loss_of(sided, batch)
+    for name, value in plain.items():
+        extra = with_side["side"] if name == "total" else 0
+        assert with_side[name] == pytest.approx(value + extra, rel=1e-4), name
+    training = new_training(sided, data)
+    for _ in range(20):
+        training.step(batch)
+    assert training.losses(batch)["side"].item() < 0.8 * with_side["side"]
+
+
+def test_a_batch_of_pseudo_labels_reaches_the_side_head_with_zeros(world, data):
+    training = new_training(headed(world), data)
+    batch = collate([replace(data[row], pseudo=True) for row in range(4)])
+    losses = training.losses(batch)
+    assert losses["side"].item() == 0
+    losses["total"].backward()
+    gradients = [p.grad for p in training.network.parameters()]
+    assert all(gradient is not None for gradient in gradients)
+    assert all((p.grad == 0).all() for p in training.network.side_head.parameters())
+
+
 def loss_of(world, batch):
     """Terms of the loss of a network in eval mode, whose rows do not influence each other."""
     training = new_training(world, range(len(batch)))
@@ -94,8 +127,9 @@ def one_worker(rank, workers, world, batches, folder):
 @pytest.mark.slow
 def test_the_mean_loss_of_two_workers_is_that_of_the_batch(world, data, tmp_path):
     keys, expected, shares = [(0, row) for row in range(4)], [], [[], []]
+    world = headed(world, mirrored_share=1.0)
     for has_object in ([True, True, True, False], [True, False, True, False], [False] * 4):
-        samples = [replace(data[row], has_object=has) for row, has in enumerate(has_object)]
+        samples = [replace(data[row], has_object=has, pseudo=not has) for row, has in enumerate(has_object)]
         expected.append(loss_of(world, collate(samples, keys)))
         for rank in range(2):
             shares[rank].append(collate(samples[rank::2], keys[rank::2]))

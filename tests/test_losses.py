@@ -1,5 +1,6 @@
 """Losses by hand, and what images without object labels may not do."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from hojoint.config import LossConfig
-from hojoint.model.losses import Targets, confidence_target, gaussian_heatmaps, hand_object_loss
+from hojoint.model.losses import Targets, confidence_target, gaussian_heatmaps, hand_object_loss, side_loss
 from hojoint.model.network import HandOutput, HOJointOutput, ObjectOutput
 
 CELLS = 4
@@ -156,3 +157,37 @@ def test_the_heatmap_term_is_the_squared_norm_per_heatmap() -> None:
     heatmaps = gaussian_heatmaps(targets.joints_box, cells=CELLS, sigma_cells=1.0)
     expected = sum(float((heatmaps[0, j] - 1 / CELLS**2).norm()) ** 2 for j in range(21)) / 21
     assert _loss(output, targets, config)["joints_2d"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_side_term_is_the_cross_entropy_of_pairs() -> None:
+    logits = torch.tensor([0.5, 9.0, -1.0, 2.0, -3.0])  # three images; the mirrored third and first
+    rows, right = torch.tensor([2, 0]), torch.tensor([True, True])
+    told = torch.tensor([-1.0, 0.5, 2.0, -3.0]).sigmoid()
+    expected = torch.nn.functional.binary_cross_entropy(told, torch.tensor([1.0, 1, 0, 0]))
+    torch.testing.assert_close(side_loss(logits, rows, right), expected)
+    one = side_loss(logits, rows, torch.tensor([False, True]))
+    torch.testing.assert_close(one, -(torch.tensor(0.5).sigmoid().log() + torch.tensor(3.0).sigmoid().log()) / 2)
+
+
+def test_sides_nobody_is_sure_of_pull_nowhere_yet_have_a_gradient() -> None:
+    logits = torch.tensor([0.5, 1.0, 2.0], requires_grad=True)
+    loss = side_loss(logits, torch.tensor([1]), torch.tensor([False]))
+    assert loss.item() == 0
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [0, 0, 0]
+
+
+def test_the_side_term_is_weighted_and_part_of_the_total() -> None:
+    output = _output(2)
+    output = output._replace(hand=output.hand._replace(side=torch.zeros(3)))
+    sided = dataclasses.replace(
+        _targets(2, [True, True]), mirrored_rows=torch.tensor([1]), mirrored_right=torch.tensor([True])
+    )
+    weighted = ONES.model_copy(update={"side": 3.0})
+    terms = {name: value.item() for name, value in hand_object_loss(output, sided, _Hand(), weighted).items()}
+    assert terms["side"] == terms["total"] == pytest.approx(3 * math.log(2))
+    assert hand_object_loss(output, sided, _Hand(), weighted, side_factor=0.5)["side"] == pytest.approx(
+        1.5 * math.log(2)
+    )
+    assert "side" not in _loss(_output(2), _targets(2, [True, True]))

@@ -280,11 +280,15 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     oriented = "" if wrist is None else f"its MPJPE at most {wrist:g} mm "
     rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
     rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
-    sides = " and ".join(
-        f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
-        for side in ("left", "right")
-        for group in [worth["sides"][f"{side}_all"]]
+    everywhere, kept = (
+        " and ".join(
+            f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
+            for side in ("left", "right")
+            for group in [worth["sides"][f"{side}_{which}"]]
+        )
+        for which in ("all", "kept")
     )
+    sides = f"The predicted side is the true one for {everywhere}; in kept frames for {kept}."
     text = (
         "These videos have true poses that neither the teacher nor the rules have seen. A label is right when its side "
         f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on average "
@@ -294,7 +298,7 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "text": text,
         "rows": rows,
-        "sides": f"The predicted side is the true one for {sides}.",
+        "sides": sides,
         "promise": promise(worth.get("promise")),
     }
 

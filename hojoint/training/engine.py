@@ -81,11 +81,14 @@ class Training:
         prepared = prepare(batch, self.config, draws, self.device)
         targets = targets_of(batch, prepared, self.mano_layer, self.config)
         output, targets = self._answered(batch, prepared, targets)
-        factor, side_factor = rows_factor(targets.has_object), 1.0
-        if targets.mirrored_right is not None:
-            side_factor = rows_factor(targets.mirrored_right)
+        sure = targets.mirrored_right
         return hand_object_loss(
-            output, targets, self.mano_layer, self.config.loss, object_factor=factor, side_factor=side_factor
+            output,
+            targets,
+            self.mano_layer,
+            self.config.loss,
+            object_factor=rows_factor(targets.has_object),
+            side_factor=1.0 if sure is None else rows_factor(sure),
         )
 
     def _answered(self, batch: Batch, prepared: Prepared, targets: Targets) -> tuple[HOJointOutput, Targets]:
