@@ -165,7 +165,7 @@ class Inputs:
         Raises:
             InputError: files are missing, or labels contradict each other.
         """
-        given = self._training_data.sets if self.own else ()
+        given = self._training_data.labelled_sets if self.own else ()
         measured = (dataset for dataset in self._evaluation_sets.values() if dataset is not None)
         for dataset in (*given, *measured):
             sets.check(dataset, self._config, complete=complete)

@@ -34,6 +34,10 @@ from jobs.inputs import world_of
 
 BEST_FIRST = ("student", "control", "teacher")
 PIPELINE = "python -m jobs.pipeline"
+HELD_OUT_CURVES = (
+    ("mpjpe_mm", "3D joints, wrists at one point", "MPJPE (mm)"),
+    ("control_points", "the object's control points", "error (sides of the object's box)"),
+)
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,14 @@ def curve_pictures(outputs: Outputs) -> list[Picture]:
         if series:
             svg = figures.lines(series, title=title, across="step", up="loss", log=True)
             out.append(Picture(svg, f"training curve: {title}"))
+    measured = {name: facts["validation"] for name, facts in outputs.training.items() if facts.get("validation")}
+    for part, title, unit in HELD_OUT_CURVES:
+        series = {
+            name: ([row["steps"] for row in rows], [row[part] for row in rows]) for name, rows in measured.items()
+        }
+        if series:
+            svg = figures.lines(series, title=f"held-out recordings: {title}", across="step", up=unit, log=True)
+            out.append(Picture(svg, f"held-out recordings: {title}"))
     return out
 
 

@@ -61,7 +61,7 @@ def work(config: Config, dry_run: bool) -> None:
     last = result.history[-1]["total"]
     print(
         f"{result.checkpoint}: {result.steps} steps on {result.samples} samples in {result.seconds:.0f} s, loss "
-        f"{result.history[0]['total']:.1f} -> {last:.1f}, weights {result.sha256[:12]}"
+        f"{result.history[0]['total']:.1f} -> {last:.1f}, weights {result.sha256[:12]}; end of training: {result.ended}"
     )
 
 

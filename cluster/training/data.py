@@ -49,6 +49,11 @@ class TrainingData:
     def __len__(self) -> int:
         return sum(len(samples) for samples in self.sets)
 
+    @property
+    def labelled_sets(self) -> tuple[Any, ...]:
+        """All sets of which labels are read: those that are trained on, and the held-out recordings."""
+        return self.sets if self.held_out is None else (*self.sets, self.held_out)
+
     def fingerprints(self) -> dict[str, str]:
         """The size and digest of each set, by name, of HO-3D's objects and of the hand: other data have others."""
         out = {HAND: self.hand}
@@ -79,8 +84,8 @@ def open_data(config: Config) -> TrainingData:
     # In the configured order, which numbers the samples; pseudo-labels last, as schedule.Schedule expects them.
     names = tuple(sorted(dict.fromkeys(config.train.datasets), key=lambda name: name == "pseudo"))
     config = mirror.localised(config, "mano", *(f"data.{name}" for name in names))
-    sets = tuple(_open(name, config) for name in names)
     held_out = _held_out(names, config)
+    sets = tuple(_open(name, config) for name in names)
     for name, samples in zip((*names, HELD_OUT), (*sets, held_out), strict=True):
         if samples is None:
             continue

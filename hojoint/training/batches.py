@@ -66,7 +66,7 @@ def prepare(batch: Batch, config: Config, draws: Draws | None, device: torch.dev
     hand_B4 = geometry.rotate_box(batch.hand_box, affine)
     object_B4 = geometry.rotate_box(batch.object_box, affine)
     if draws is not None:
-        images = augment.recolour(images, draws)
+        images = augment.cut_out(augment.recolour(images, draws), draws)
         # The box of a rotated box is larger than that of the rotated joints; it serves where there are no joints.
         hand_B4 = _box_of(geometry.apply_affine(affine, batch.joints_px), hand_B4)
         object_B4 = _box_of(geometry.apply_affine(affine, batch.control_px), object_B4)
@@ -122,6 +122,8 @@ def targets_of(batch: Batch, prepared: Prepared, mano_layer: HandLayer, config: 
         has_object=batch.has_object,
         control_box=_in_box(geometry.apply_affine(prepared.affine, batch.control_px), prepared.object_boxes),
         object_mask=crops.warp_mask(batch.object_masks, to_cells, cells),
+        pseudo=batch.pseudo,
+        quality=batch.quality,
     )
 
 
