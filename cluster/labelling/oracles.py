@@ -95,7 +95,7 @@ def fingerprint_of(source: Source, which: Oracle, truth: Truth, when: RightWhen)
     return {
         **source.run["fingerprint"],
         "oracle": which,
-        "truth": truth.sha256,
+        "true poses": truth.sha256,
         "right when": asdict(when),
         "told": hashlib.sha256(tables_of_source.encode()).hexdigest(),
     }
