@@ -198,7 +198,7 @@ def digest(*parts: Any) -> str:
 
 def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
     for key, value in changes.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and tree[key] is not None:
             _merge(tree[key], value)
         else:
             tree[key] = value

@@ -149,6 +149,16 @@ class Inputs:
             if path is not None
         }
 
+    @cached_property
+    def quality(self) -> dict[str, str]:
+        """Digest of ``filters.quality_model``, where the user gives one.
+
+        Raises:
+            InputError: the file is missing.
+        """
+        path = self._config.filters.quality_model
+        return {} if path is None else {"filters.quality_model": hashlib.sha256(read_uri(path)).hexdigest()[:DIGITS]}
+
     def check(self, *, complete: bool) -> None:
         """Check the given sets against themselves and print notes (``sets.check``); ``complete``: all of their labels.
 

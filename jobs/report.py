@@ -28,8 +28,8 @@ from hojoint.report import draw, figures
 from hojoint.report import page as report
 from hojoint.report.album import error_picture, example_picture
 from hojoint.report.page import Facts, Gallery, Picture
-from hojoint.report.tables import DOMAINS, NETWORKS
-from jobs import command, labelled_frames, results, retyped
+from hojoint.report.tables import DOMAINS
+from jobs import command, label_measures, labelled_frames, results, retyped
 from jobs.inputs import world_of
 
 BEST_FIRST = ("student", "control", "teacher")
@@ -78,6 +78,7 @@ def job(config: Config, dry_run: bool) -> None:
         training=outputs.training,
         rules=_reasons(made_with),
         views=made_with.get("tta.views", config.tta.views),
+        by_round=_by_round(config, outputs),
     )
     galleries = [*([] if frames is None else frames.galleries), *example_galleries(config, outputs)]
     page = report.render(facts, galleries=galleries, pck=pck_pictures(outputs), curves=curve_pictures(outputs))
@@ -101,8 +102,18 @@ def gather(store: Store) -> Outputs:
         labels = None  # it is not finished
     markers = results.markers(store)
     markers.pop("report", None)  # this one
-    training = {name: facts for name in NETWORKS if (facts := results.training(name, store)) is not None}
+    names = results.networks("{}/training.json", store)
+    training = {name: facts for name in names if (facts := results.training(name, store)) is not None}
     return Outputs(store, labels, markers, training, results.evaluations(store))
+
+
+def _by_round(config: Config, outputs: Outputs) -> list[dict[str, Any]]:
+    """Labels and promises of a pipeline's rounds; what decided about the labels is in its settings."""
+    made = results.pipeline_settings(outputs.store)
+    if made is None:
+        return []
+    judged = settings.changed(config, filters={"mode": made.filters.mode})
+    return label_measures.by_round(judged, outputs.store, _truth_path(config))
 
 
 def with_inputs(config: Config, outputs: Outputs) -> Config:

@@ -150,7 +150,7 @@ def errors_of_tables(predictions: pa.Table, truth: pa.Table, joints_of: Joints) 
     joints_px = stacked(predictions, "joints_px").reshape(-1, 21, 2)
     pose, betas = stacked(predictions, "mano_pose"), stacked(predictions, "mano_shape")
     boxes = stacked(predictions, "hand_box")
-    rows = _matching_rows(predictions, truth, boxes)
+    rows = matching_rows(predictions, truth)
     matched = rows >= 0
     true_joints = np.full((len(rows), 21, 3), np.nan)
     true_px = np.full((len(rows), 21, 2), np.nan)
@@ -171,8 +171,9 @@ def stacked(table: pa.Table, column: str) -> np.ndarray:
     )
 
 
-def _matching_rows(predictions: pa.Table, truth: pa.Table, boxes: np.ndarray) -> np.ndarray:
+def matching_rows(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
     """(N,) the truth's row for each prediction, -1 for none; of two hands in a frame, the one nearer to the box."""
+    boxes = stacked(predictions, "hand_box")
     centres = stacked(truth, "joints_px").reshape(len(truth), -1, 2).mean(axis=1) if len(truth) else np.zeros((0, 2))
     rows_of: dict[tuple[str, int], list[int]] = {}
     for row, key in enumerate(zip(truth["video_id"].to_pylist(), truth["frame"].to_pylist(), strict=True)):

@@ -165,7 +165,7 @@ def with_images(rows: pa.Table, frames: Sequence[np.ndarray], config: Config) ->
     ]
     images = [_jpeg(frame, box, config) for frame, box in zip(frames, boxes, strict=True)]
     if "filled" not in rows.column_names:
-        rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("filled"), pa.array([False] * len(rows)))
+        rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("filled"), pa.array([False] * len(rows), pa.bool_()))
     rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("image"), pa.array(images, pa.binary()))
     column = _lists(np.array(boxes, np.float32).reshape(-1, 4), 4)
     return rows.append_column(PSEUDO_LABELS_SCHEMA.field("image_box"), column).cast(PSEUDO_LABELS_SCHEMA)
