@@ -211,18 +211,16 @@ class RefineConfig(Settings):
     one_shape: bool = False
     """All kept frames of a clip have its mean betas, weighted by quality where that is known."""
     smooth_frames: Annotated[int, Field(ge=0)] = 0
-    """Rotations and 2D joints are averaged with this many kept neighbours to either side that agree; 0 means none."""
-    max_smooth_deg: Positive = 30.0
-    """A neighbour agrees if its global orientation differs by at most this much per frame in between, degrees."""
+    """Rotations and 2D joints are averaged with the kept frames up to this far away that agree; 0 means none."""
+    max_turn_deg: Positive = 30.0
+    """Kept frames agree, for averaging and filling, if the hand turns by at most this much per frame in between."""
     fill_frames: Annotated[int, Field(ge=0)] = 0
     """Rejected frames between two kept ones get interpolated, flagged labels if at most so many are together."""
     fit_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps of fitting the hand to the 2D joints along the clip, global orientation free (Sec. 5.1, SMPLify)."""
-    fit_pose_weight: NotNegative = 1.0
-    """Pull of the fingers towards the prediction, per rad^2, against squared 2D errors in hand boxes."""
-    fit_orientation_weight: NotNegative = 0.01
-    """Pull of the global orientation towards the prediction, per rad^2."""
-    fit_smooth_weight: NotNegative = 0.1
+    """Steps, at most, of turning the hand to fit its 2D joints along the clip (Sec. 5.1, SMPLify); 0 means none."""
+    fit_orientation_weight: NotNegative = 0.03
+    """Pull of the global orientation towards the prediction, per rad^2, against squared 2D errors in hand boxes."""
+    fit_smooth_weight: NotNegative = 0.3
     """Pull of each frame's global orientation towards its neighbour's, per rad^2."""
 
     @property

@@ -113,7 +113,7 @@ class Control(SecondPhase):
 class PseudoLabel(Stage):
     """Labels the videos with the teacher."""
 
-    groups = ("mano", "crop", "tta", "filters", "labelling")
+    groups = ("mano", "crop", "tta", "filters", "refine", "labelling")
 
     def run(self, store: Store) -> None:
         pseudo_label.job(self.config, False)

@@ -71,6 +71,7 @@ class Counts(Tally):
     absent: int = 0  # annotated frames that the video does not hold
     predicted: int = 0
     kept: int = 0
+    filled: int = 0  # rejected frames with an interpolated label in ``pseudo_labels``; not among ``kept``
     without_image: int = 0  # kept, but without pixels for ``pseudo_labels`` (jobs.refilter)
     rejected: Counter[str] = field(default_factory=Counter)
     quarantine: Counter[str] = field(default_factory=Counter)  # class -> videos
@@ -271,6 +272,7 @@ def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]
             "predicted": total.predicted,
             "kept": total.kept,
             "rejected": {rule: total.rejected[rule] for rule in rules},
+            "filled": total.filled,
             "absent": total.absent,
             "without_image": total.without_image,
         },

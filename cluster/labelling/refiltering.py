@@ -1,6 +1,7 @@
 """Other thresholds over existing predictions: a new label set without the network (Sec. 5.1.1, 5.1.2).
 
-``predictions/`` holds every frame with every score, so only verdicts change. The pictures of frames that were kept
+``predictions/`` holds every frame with every score, so only verdicts change, and with them the labels of kept frames
+where ``refine`` is active; that needs the hand model. The pictures of frames that were kept
 before are copied. Those of frames that are kept only now are decoded again from where the run's manifest or
 ``videos.root`` has the video, else counted as ``without_image``; a video that fails has a row of ``quarantine/`` with
 the stage 'picture'. The new output has the layout of a labelling run and
@@ -33,12 +34,13 @@ from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.session import Need
-from cluster.sources import Entry, FetchLimits, fetched
+from cluster.sources import Entry, FetchLimits, fetched, mirror
 from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
-from hojoint.labelling import filters, tables
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import filters, refined_tables, tables
 
 PICTURE = "picture"  # stage of a video that was labelled and brings no pictures for newly kept frames
 
@@ -103,7 +105,9 @@ def refilter(config: Config) -> dict[str, Any]:
         _run(
             config,
             store,
-            RefilterJob(config, source.store.root, store.root, source.config, *keys, source.quality),
+            RefilterJob(
+                _with_hand_of(source, config), source.store.root, store.root, source.config, *keys, source.quality
+            ),
             pending,
         )
     else:
@@ -135,6 +139,8 @@ def open_source(config: Config) -> Source:
     if source.commits:
         judging.refuse_unknown(store, source.commits[0], config.filters, source.quality)
     units.check_readings(source.run, config, store.root)
+    if config.refine.active:
+        units.check_hand(source.run, config, store.root)
     if config.videos.root is not None and source.run["fingerprint"].get("schema_version") == 1:
         raise InputError(
             f"the labels at {store.root} are of an earlier release, which counted the frames of some videos in another "
@@ -150,10 +156,12 @@ def fingerprint_of(source: Source, config: Config) -> dict[str, Any]:
     rules = {f"filters.{name}": value for name, value in tree.items() if name not in units.BY_CONTENT}
     has_files = config.videos.root is not None or commits.MANIFEST in source.run
     tables_of_source = json.dumps([commit.sha256 for commit in source.commits], sort_keys=True)
+    before = {name: value for name, value in source.run["fingerprint"].items() if not name.startswith("refine.")}
     return {
-        **source.run["fingerprint"],
+        **before,
         **rules,
         units.QUALITY_MODEL: units.quality_digest(source.quality),
+        **units.refinement(config),
         "refiltered": hashlib.sha256(tables_of_source.encode()).hexdigest(),
         "pictures of frames not kept before": "decoded again" if has_files else "none",
     }
@@ -169,6 +177,7 @@ class Refilter:
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
         listing = None if job.listing is None else manifest.Reader(self._store, job.listing).entries
         self._files = VideoFiles(self._source, job.manifest, listing)
+        self._layer = hand_layer(mirror.localised(job.config, "mano").mano)
         self._found: dict[str, Entry] = {}  # of the unit in progress, by URI
         labelling = job.config.labelling
         self._limits = FetchLimits.of(labelling)
@@ -187,20 +196,23 @@ class Refilter:
         predictions = tables.rescored(old["predictions"], self._job.config.filters, self._model)
         verdicts = Counter(predictions["verdict"].to_pylist())
         verdicts.pop(filters.KEPT, None)
-        kept = predictions.filter(pyarrow.compute.equal(predictions["verdict"], filters.KEPT))
+        labels = refined_tables.labels_of(predictions, self._job.config.refine, self._layer)
         failures: list[Failure] = []
-        pseudo_labels = self._with_images(unit_id, kept, old["pseudo_labels"], failures)
+        pseudo_labels = self._with_images(unit_id, labels, old["pseudo_labels"], failures)
+        kept = len(labels) - _filled(labels)
+        filled = _filled(pseudo_labels)
         quarantined = old["quarantine"].filter(pyarrow.compute.not_equal(old["quarantine"]["stage"], PICTURE))
         quarantine = pa.concat_tables([quarantined, commits.quarantine_table(failures)])
         new = {"predictions": predictions, "pseudo_labels": pseudo_labels, "quarantine": quarantine}
-        labelled = len(set(kept["video_id"].to_pylist()))
+        labelled = len(set(labels["video_id"].to_pylist()))
         counts = replace(
             before.counts,
             labelled=labelled,
             empty=before.counts.listed - before.counts.quarantined - labelled,
-            kept=len(kept),
+            kept=kept,
+            filled=filled,
             rejected=verdicts,
-            without_image=len(kept) - len(pseudo_labels),
+            without_image=kept - (len(pseudo_labels) - filled),
             pictures=Counter(failure.kind for failure in failures),
         )
         attempt = uuid.uuid4().hex[:12]
@@ -222,16 +234,16 @@ class Refilter:
         """A local path of a video of the unit in progress, for a decoding thread."""
         return fetched(uri, self._limits, size=self._found[uri].size, etag=self._found[uri].etag)
 
-    def _with_images(self, unit_id: str, kept: pa.Table, before: pa.Table, failures: list[Failure]) -> pa.Table:
-        """The kept rows with pictures: copied from ``before`` or decoded again; rows without one are left out."""
+    def _with_images(self, unit_id: str, labels: pa.Table, before: pa.Table, failures: list[Failure]) -> pa.Table:
+        """The labels with pictures: copied from ``before`` or decoded again; rows without one are left out."""
         row_of = {key: row for row, key in enumerate(_keys(before))}
-        rows = np.array([row_of.get(key, -1) for key in _keys(kept)], int)  # in ``before``
+        rows = np.array([row_of.get(key, -1) for key in _keys(labels)], int)  # in ``before``
         known = np.flatnonzero(rows >= 0)
         pictures = before.take(rows[known])
-        old = kept.take(known)
+        old = labels.take(known)
         for name in ("image", "image_box"):
             old = old.append_column(tables.PSEUDO_LABELS_SCHEMA.field(name), pictures[name])
-        new = self._decoded(unit_id, kept.take(np.flatnonzero(rows < 0)), failures)
+        new = self._decoded(unit_id, labels.take(np.flatnonzero(rows < 0)), failures)
         return pa.concat_tables([old.cast(tables.PSEUDO_LABELS_SCHEMA), *new])
 
     def _decoded(self, unit_id: str, rows: pa.Table, failures: list[Failure]) -> list[pa.Table]:
@@ -305,6 +317,17 @@ def _run(config: Config, store: Store, job: RefilterJob, pending: Sequence[str])
 
 def _needs(config: Config) -> list[Need]:
     return [Need("refilter actors", config.refilter.actors[0], config.cluster.teacher_cpus)]
+
+
+def _with_hand_of(source: Source, config: Config) -> Config:
+    """The settings with the hand's of the labelling run; its file is named by ``config``, as it may have moved."""
+    names = ("layer", "flat_hand_mean", "fingertips")
+    stored = {name: source.run["fingerprint"].get(f"mano.{name}", getattr(config.mano, name)) for name in names}
+    return settings.changed(config, mano=stored)
+
+
+def _filled(labels: pa.Table) -> int:
+    return pyarrow.compute.sum(labels["filled"]).as_py() or 0
 
 
 def _keys(table: pa.Table) -> list[tuple[str, int]]:

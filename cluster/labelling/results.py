@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.labelling import commits
 from cluster.labelling.commits import Counts
@@ -73,6 +74,7 @@ class UnitResult:
         counts.absent += sum(video.absent for video in videos)
         counts.short_clips += sum(video.short for video in videos)
         counts.kept += kept
+        counts.filled += pc.sum(pseudo_labels["filled"]).as_py() or 0
         counts.predicted += kept + verdicts.total()
         counts.rejected += verdicts
 

@@ -222,6 +222,7 @@ class Teacher:
             labelling=self.config.labelling,
             teacher=self._job.teacher_sha256,
             quality=self._quality,
+            refine_config=self.config.refine,
         )
         assert [label.clip.clip_id for label in clip_labels] == [clip.clip_id for clip in clips]
         return clip_labels

@@ -145,6 +145,7 @@ def fingerprint(
         tree = to_tree(getattr(config, group))
         # The hand model and the model of the quality count by their contents.
         settings |= {f"{group}.{name}": value for name, value in tree.items() if name not in BY_CONTENT}
+    settings |= refinement(config)
     labelling = to_tree(config.labelling)
     settings |= {f"labelling.{name}": labelling[name] for name in LABELLING}
     return {
@@ -161,6 +162,12 @@ def fingerprint(
 def quality_digest(quality: bytes | None) -> str | None:
     """Names a quality model by the content of its file."""
     return None if quality is None else hashlib.sha256(quality).hexdigest()
+
+
+def refinement(config: Config) -> dict[str, Any]:
+    """The settings of refinement as a fingerprint holds them: none where labels are the predictions."""
+    tree = to_tree(config.refine) if config.refine.active else {}
+    return {f"refine.{name}": value for name, value in tree.items()}
 
 
 def hand_digest(config: Config) -> str:

@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 
 from hojoint import geometry
-from hojoint.config import FilterConfig, LabellingConfig
+from hojoint.config import FilterConfig, LabellingConfig, RefineConfig
 from hojoint.labelling import camera as cameras
-from hojoint.labelling import filters, sides, spatial_rules
+from hojoint.labelling import filters, refine, sides, spatial_rules
 from hojoint.labelling.quality import QualityModel
 from hojoint.labelling.sides import SURE, UNKNOWN, Decision
 from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.labelling.tta import HandPredictor
 from hojoint.records import Clip, Frames, HandPrediction, PseudoLabels
+
+THE_PREDICTIONS = RefineConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,7 @@ def label_clips(
     labelling: LabellingConfig,
     teacher: str,
     quality: QualityModel | None = None,
+    refine_config: RefineConfig = THE_PREDICTIONS,
 ) -> list[PseudoLabels]:
     """Label complete clips (Sec. 5.1); views of all of them share the network's batches.
 
@@ -52,6 +55,7 @@ def label_clips(
         filter_config, labelling: settings.
         teacher: checksum of the teacher's weights, kept with every row.
         quality: model that tells each frame's chance of being right; needed where ``filters.mode=quality``.
+        refine_config: what makes labels of kept frames; by default they are the predictions.
 
     Returns:
         One PseudoLabels per clip, with all T frames, kept or not; its boxes are clipped to the frame.
@@ -63,9 +67,15 @@ def label_clips(
     works = [_work(clip, pixels) for clip, pixels in zip(clips, frames, strict=True)]
     predictions = _predictions(predictor, works, labelling, filter_config)
     axes = filters.axes_of(predictor.mano_layer, predictor.device)
-    return [
+    clip_labels = [
         _labels(work, prediction, belief, axes, filter_config, teacher, quality)
         for work, (prediction, belief) in zip(works, predictions, strict=True)
+    ]
+    if not refine_config.active:
+        return clip_labels
+    return [
+        replace(label, refined=refine.refined_labels(label, predictor.mano_layer, predictor.device, refine_config))
+        for label in clip_labels
     ]
 
 

@@ -41,7 +41,7 @@ from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError
 from hojoint.labelling import filters
 from hojoint.labelling.quality import QualityModel
-from hojoint.records import Footage, Frames, PseudoLabels
+from hojoint.records import Footage, Frames, PseudoLabels, Refined
 
 SCHEMA_VERSION = 3
 READERS = 16  # files read at once
@@ -98,23 +98,61 @@ def predictions_table(labels: Sequence[PseudoLabels]) -> pa.Table:
 
 
 def pseudo_labels_table(labels: Sequence[PseudoLabels], frames: Sequence[Frames], config: Config) -> pa.Table:
-    """The kept frames with their images, with the columns of ``PSEUDO_LABELS_SCHEMA``.
+    """The labels to train on with their images, with the columns of ``PSEUDO_LABELS_SCHEMA``.
 
     ``frames`` holds the pixels of ``labels``, clip by clip.
     """
     tables = [PSEUDO_LABELS_SCHEMA.empty_table()]
     for label, pixels in zip(labels, frames, strict=True):
         assert label.clip.clip_id == pixels.clip_id, (label.clip.clip_id, pixels.clip_id)
-        kept = np.flatnonzero([verdict == filters.KEPT for verdict in label.verdicts])
-        tables.append(with_images(_clip_table(label).take(kept), [pixels.rgb[t] for t in kept], config))
+        rows = _clip_table(label)
+        if label.refined is None:
+            kept = np.flatnonzero([verdict == filters.KEPT for verdict in label.verdicts])
+            tables.append(with_images(rows.take(kept), [pixels.rgb[t] for t in kept], config))
+        else:
+            made = with_refined(rows, label.refined)
+            tables.append(with_images(made, [pixels.rgb[t] for t in label.refined.rows], config))
     return pa.concat_tables(tables)
+
+
+def with_refined(rows: pa.Table, labels: Refined) -> pa.Table:
+    """The refined labels of one clip, with the columns of ``PREDICTIONS_SCHEMA`` and ``filled``.
+
+    Scores and verdict stay those of the prediction. The quality of a filled label is the lower one of the two kept
+    labels that it lies between.
+
+    Args:
+        rows: all predictions of the clip, frames ascending.
+        labels: their rows of the clip.
+    """
+    out = rows.take(pa.array(labels.rows))
+    columns = {
+        "joints_px": _lists(labels.joints_px, 42),
+        "mano_pose": _lists(labels.pose, 48),
+        "mano_shape": _lists(labels.betas, 10),
+        "camera": _lists(labels.camera, 3),
+        "quality": _quality_of(array_of(out, "quality"), labels.filled),
+    }
+    for name, column in columns.items():
+        position = out.schema.get_field_index(name)
+        out = out.set_column(position, out.schema.field(position), column)
+    return out.append_column(PSEUDO_LABELS_SCHEMA.field("filled"), pa.array(labels.filled))
+
+
+def _quality_of(quality: np.ndarray, filled: np.ndarray) -> pa.Array:
+    """(L,) of labels whose ends are kept frames; NaN becomes null."""
+    kept, rows = np.flatnonzero(~filled), np.arange(len(filled))
+    if len(kept):
+        before = kept[np.searchsorted(kept, rows, side="right") - 1]
+        quality = np.minimum(quality[before], quality[kept[np.searchsorted(kept, rows)]])
+    return pa.array(quality, pa.float32(), from_pandas=True)
 
 
 def with_images(rows: pa.Table, frames: Sequence[np.ndarray], config: Config) -> pa.Table:
     """Rows of ``predictions`` as rows of ``pseudo_labels``.
 
     Args:
-        rows: with the columns of ``PREDICTIONS_SCHEMA``.
+        rows: with the columns of ``PREDICTIONS_SCHEMA``, and maybe ``filled``.
         frames: the native frame (H, W, 3) uint8 RGB of each row; the image is cut from it here.
         config: what is cut and how it is compressed.
     """

@@ -1,0 +1,81 @@
+"""Averages along a clip: neighbouring labels that agree, and labels between two others; ours.
+
+A network errs a little differently from frame to frame, the hand moves smoothly: a frame's label is the value at that
+frame of a line through its neighbours' labels. A line and not a mean, or the ends of a clip would lag behind the hand.
+Rotations are averaged on SO(3), 2D joints relative to the hand's box. Not here: which frames are kept (``filters``),
+what a label is made of (``refine``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from hojoint import geometry
+
+# Suffixes of locals: K frames of a clip, G frames between others.
+
+
+def weights(frames: Tensor, orientation: Tensor, *, reach: int, max_deg: float) -> Tensor:
+    """Weights (K, K) float64 with which each frame's label is averaged from those of all; each row sums to one.
+
+    Args:
+        frames: (K,) ascending frame numbers.
+        orientation: (K, 3, 3) global orientations. A neighbour agrees if its own differs by at most ``max_deg`` per
+            frame in between; one that does not has no weight.
+        reach: neighbours are at most so many frames away.
+        max_deg: degrees.
+    """
+    apart_KK = (frames[None, :] - frames[:, None]).double()
+    turned_KK = geometry.geodesic(orientation[:, None].expand(-1, len(frames), -1, -1), orientation[None])
+    agree_KK = (apart_KK.abs() <= reach) & (turned_KK <= math.radians(max_deg) * apart_KK.abs() + 1e-6)
+    used_KK = agree_KK.double()
+    count_K1, first_K1, second_K1 = ((used_KK * apart_KK**power).sum(1, keepdim=True) for power in range(3))
+    line_KK = used_KK * (second_K1 - first_K1 * apart_KK) / (count_K1 * second_K1 - first_K1**2).clamp(min=1e-9)
+    # A line through one or two labels says nothing new about either.
+    return torch.where(count_K1 >= 3, line_KK, torch.eye(len(frames), dtype=torch.float64))
+
+
+def averaged_rotations(rotations: Tensor, weights: Tensor) -> Tensor:
+    """Rotations (K, N, 3, 3) averaged on SO(3) with ``weights`` (K, K)."""
+    return _nearest_rotation(torch.einsum("ik,knab->inab", weights, rotations.double()))
+
+
+def averaged(values: Tensor, weights: Tensor) -> Tensor:
+    """Values (K, ...) averaged with ``weights`` (K, K)."""
+    return torch.einsum("ik,k...->i...", weights, values.double())
+
+
+def gaps(kept: Tensor, frames: Tensor, most: int) -> list[tuple[int, int]]:
+    """Pairs (before, after) of rows: two kept frames with up to ``most`` frames in between, none of them kept.
+
+    Args:
+        kept: (T,) bool.
+        frames: (T,) ascending frame numbers; those that no row has count as well.
+    """
+    rows = kept.nonzero()[:, 0].tolist()
+    return [
+        (first, second)
+        for first, second in itertools.pairwise(rows)
+        if second - first > 1 and int(frames[second] - frames[first]) - 1 <= most
+    ]
+
+
+def between_rotations(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Rotations (G, N, 3, 3) on the shortest way between two (N, 3, 3), at shares (G,) of it."""
+    step_N3 = geometry.matrix_to_axis_angle(second @ first.transpose(-1, -2))
+    return geometry.axis_angle_to_matrix(share[:, None, None] * step_N3) @ first
+
+
+def between(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Values (G, ...) on the line between two (...), at shares (G,) of it."""
+    share_G = share.reshape(-1, *[1] * first.dim())
+    return first + share_G * (second - first)
+
+
+def _nearest_rotation(matrices: Tensor) -> Tensor:
+    """As ``geometry.mean_rotation``: its mean over one matrix is the rotation nearest to it."""
+    return geometry.mean_rotation(matrices[..., None, :, :], -3)
