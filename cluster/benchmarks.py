@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from cluster import decoder_speeds, session
+from cluster import decoder_speeds, floor, session
+from cluster.labelling import judging, teacher
 from cluster.labelling import run as labelling
-from cluster.labelling import teacher
 from cluster.labelling.decoding import Failure, GuardedDecoder
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import Video
@@ -39,6 +39,7 @@ from hojoint.training.engine import Training
 from hojoint.training.schedule import Schedule
 
 WARM_UP = 2  # videos, or steps, before the clock runs
+FLOOR = "floor"  # the part that is a bound, not a measurement of ours
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def training_speeds(config: Config) -> Speeds:
     """One step repeated on a batch in memory, and the complete loop on Ray Train, in samples per second.
 
     The loop's speed comes from the difference of a long and a short run, so that the start of workers does not count.
+    Beside them stands the floor: the step's matrix products and convolutions at this device's speed of large products.
     """
     with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
         config = changed(config, train={"datasets": ("ho3d",), "init_checkpoint": None}, model={"pretrained": None})
@@ -134,6 +136,12 @@ def training_speeds(config: Config) -> Speeds:
         batch = next(loader(ConcatSamples(job.data.sets), job.schedule, start=0))
         alone = _training(config, job.schedule)
         alone.step(batch)  # the first step allocates memory
+        operations = floor.operations(lambda: alone.step(batch)) / len(batch)
+        halved = config.train.mixed_precision and alone.device.type == "cuda"
+        dtype = torch.bfloat16 if halved else torch.float32
+
+        def matrix_floor() -> float:
+            return floor.matrix_rate(alone.device, dtype) / operations
 
         def step_alone() -> float:
             started = time.perf_counter()
@@ -148,10 +156,18 @@ def training_speeds(config: Config) -> Speeds:
 
         memory = PeakMemory()
         with memory:
-            speeds = _take_turns({"step alone": step_alone, "complete loop": complete_loop}, config.bench.repeats)
-    ratio = statistics.median(speeds["complete loop"]) / statistics.median(speeds["step alone"])
-    peaks = {name: round(size) for name, size in sorted(memory.peaks_mb.items())}
-    facts = {"batch": config.train.batch_size, "steps": config.bench.steps, "ratio": round(ratio, 3), "peak_mb": peaks}
+            parts = {FLOOR: matrix_floor, "step alone": step_alone, "complete loop": complete_loop}
+            speeds = _take_turns(parts, config.bench.repeats)
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    facts = {
+        "batch": config.train.batch_size,
+        "steps": config.bench.steps,
+        "ratio": round(medians["complete loop"] / medians["step alone"], 3),
+        "mflop_per_sample": round(operations / 1e6, 1),
+        "matrix_gflops": round(operations * medians[FLOOR] / 1e9, 1),
+        "share_of_floor": round(medians["step alone"] / medians[FLOOR], 3),
+        "peak_mb": {name: round(size) for name, size in sorted(memory.peaks_mb.items())},
+    }
     return Speeds("samples/s", speeds, facts)
 
 
@@ -159,7 +175,7 @@ def _training(config: Config, schedule: Schedule) -> Training:
     torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.worker_cpus)))
     device = "cuda" if config.cluster.worker_gpus > 0 else "cpu"
     torch.manual_seed(config.seed)
-    network = HOJoint(config.model).to(device)
+    network = HOJoint(config.model).to(device, memory_format=torch.channels_last)  # as a worker has it
     return Training(config, schedule, network, hand_layer(mirror.localised(config, "mano").mano).to(device), device)
 
 
@@ -172,8 +188,9 @@ class _Alone:
     """The parts of labelling without Ray, on the frames of all videos."""
 
     def __init__(self, config: Config, folder: str, listed: list[Video]) -> None:
-        _, _, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
-        job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex)
+        network, _, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
+        quality = judging.read(config.filters, side_head=network.config.side_head)
+        job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex, quality=quality)
         self._teacher = Teacher(job)
         self._limits, self._name = FetchLimits.of(config.labelling), config.labelling.decoder
         self._decoder = GuardedDecoder.of(

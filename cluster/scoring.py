@@ -32,8 +32,8 @@ from hojoint.hand.factory import hand_layer
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.records import Example
-from hojoint.training import engine
-from hojoint.training.engine import Predictions
+from hojoint.training import prediction
+from hojoint.training.prediction import Predictions
 
 ATTENTION = 4  # examples whose attention is drawn
 RETRIES = 3  # of an actor that dies, and of the rows it was working on
@@ -132,7 +132,7 @@ class Examiner:
         if domain not in self._datasets:
             self._datasets[domain] = open_domain(domain, config)
         dataset = self._datasets[domain]
-        predictions = engine.predict(
+        predictions = prediction.predict(
             self._network,
             dataset,
             config,
@@ -176,7 +176,7 @@ def _evaluate(
         for rows, answer in zip(ranges, answers, strict=True):  # in order
             parts.append(answer)
             bar.move(rows.stop)
-    predictions = engine.joined([predicted for predicted, _ in parts])
+    predictions = prediction.joined([predicted for predicted, _ in parts])
     errors = metrics.merge([judged for _, judged in parts])
     models = dataset.models if isinstance(dataset, HO3D) else None
     judged_alone = {"left_out": len(dataset.left_out)} if dataset.left_out else {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ray
 
-from cluster import session
+from cluster import locks, session
 from cluster.progress import Bar
 from hojoint.config import Config
 from hojoint.synthetic import write
@@ -18,14 +18,20 @@ ATTEMPTS = 3  # of a piece whose worker died
 
 
 def synthesize(config: Config, *, progress: bool = True) -> int:
-    """Write the world that ``config`` describes, or its missing pieces; returns the number of pieces drawn."""
+    """Write the world that ``config`` describes, or its missing pieces; returns the number of pieces drawn.
+
+    Of several processes one draws and the others wait.
+    """
     if write.is_complete(config):
         return 0
-    todo = write.missing_pieces(config)
-    if todo:
-        with session.start(config.cluster):
-            _draw(config, todo, progress)
-    write.finish(config)
+    with locks.alone(write.world_of(config), "draws the world", wait=True):
+        if write.is_complete(config):  # the one that was waited for drew it
+            return 0
+        todo = write.missing_pieces(config)
+        if todo:
+            with session.start(config.cluster):
+                _draw(config, todo, progress)
+        write.finish(config)
     return len(todo)
 
 

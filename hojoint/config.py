@@ -30,6 +30,7 @@ from hojoint.settings_jobs import (
     VideosConfig,
 )
 from hojoint.settings_method import (
+    HIGHER_IS_BETTER,
     PAPER_RULES,
     CropConfig,
     FilterConfig,
@@ -56,6 +57,7 @@ from hojoint.settings_tools import (
 from hojoint.settings_training import AugmentConfig, LossConfig, StudentConfig, TrainConfig
 
 __all__ = [
+    "HIGHER_IS_BETTER",
     "PAPER_RULES",
     "AugmentConfig",
     "BenchConfig",
@@ -196,7 +198,7 @@ def digest(*parts: Any) -> str:
 
 def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
     for key, value in changes.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and tree[key] is not None:
             _merge(tree[key], value)
         else:
             tree[key] = value

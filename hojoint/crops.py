@@ -199,11 +199,13 @@ def cell_affine(affine: Tensor, box: Tensor, cells: int) -> Tensor:
 def _grid(affine: Tensor, samples: int, per_pixel: int, *, width: int, height: int) -> Tensor:
     """Sampling points (B, samples, samples, 2) in grid_sample's units: -1 and 1 are the source's outer edges."""
     back_B23 = geometry.invert_affine(affine.float())
+    # In grid_sample's units before the grid is made: a few numbers per view instead of a few passes over its samples.
+    scale_21 = affine.new_tensor([[2 / width], [2 / height]], dtype=torch.float32)
+    back_B23 = back_B23 * scale_21
     along_S = (torch.arange(samples, device=affine.device, dtype=torch.float32) + 0.5) / per_pixel - 0.5
-    x_B1S2 = back_B23[:, None, None, :, 0] * along_S[None, None, :, None]
-    y_BS12 = back_B23[:, None, None, :, 1] * along_S[None, :, None, None]
-    source_BSS2 = x_B1S2 + y_BS12 + back_B23[:, None, None, :, 2]
-    return (2 * source_BSS2 + 1) / affine.new_tensor([width, height], dtype=torch.float32) - 1
+    x_BS2 = back_B23[:, None, :, 0] * along_S[:, None]
+    y_BS2 = back_B23[:, None, :, 1] * along_S[:, None] + (back_B23[:, None, :, 2] + (scale_21[:, 0] / 2 - 1))
+    return x_BS2[:, None] + y_BS2[:, :, None]
 
 
 def _sample(pixels: Tensor, grid: Tensor, index: Tensor | None, mode: str) -> Tensor:

@@ -171,6 +171,8 @@ class SyntheticConfig(Settings):
     train_sequences: Count = 8
     train_frames: Count = 60
     """Frames per sequence. ``evaluation_frames`` is also per sequence, ``wild_frames`` per video."""
+    train_objects: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """YCB names of the only objects that the labelled training sequences show; None means all of HO-3D's."""
     evaluation_sequences: Count = 4
     evaluation_frames: Count = 30
     image_width: ImageSide = 640

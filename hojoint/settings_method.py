@@ -139,6 +139,8 @@ PAPER_RULES: tuple[Rule, ...] = (
     "box_iou", "reprojection", "bone_length", "joint_angle", "joint_step", "pose_step", "shape_spread",
 )  # fmt: skip
 """The seven of Sec. 5.1; the rules after them are ours."""
+HIGHER_IS_BETTER: frozenset[str] = frozenset({"box_iou", "bone_length", "side"})
+"""Rules with a least score; those of the others have a largest one."""
 
 
 class FilterConfig(Settings):
@@ -182,10 +184,11 @@ class FilterConfig(Settings):
     """Least belief in the clip's side; ours. Needs a network with ``model.side_head``, or sides from elsewhere."""
     enabled: tuple[Rule, ...] = PAPER_RULES
     mode: Literal["thresholds", "quality"] = "thresholds"
-    """What decides: the thresholds of the enabled rules one by one, or ``quality`` and, where enabled, ``side``."""
+    """What decides: the thresholds of the enabled rules one by one, or ``quality`` and, where enabled, the rules
+    ``view_spread`` and ``side``."""
     quality_model: str | None = None
-    """File of jobs.calibrate from which each frame gets its ``quality``, the chance that its label is right; None
-    means that no quality is known."""
+    """File of jobs.calibrate from which each frame gets its ``quality``, the chance that its label is right, in either
+    mode; None means that no quality is known."""
     min_quality: Share = 0.9
     """Least quality of a kept frame under ``mode=quality``."""
 

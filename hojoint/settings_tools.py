@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hojoint import settings_file
-from hojoint.settings_method import Count, Finite, Positive, Seed, Settings, Share, refuse_descending
+from hojoint.settings_method import Count, Finite, Positive, Rule, Seed, Settings, Share, refuse_descending
 
 
 class EvaluateConfig(Settings):
@@ -116,6 +116,8 @@ class CalibrateConfig(Settings):
     """Parquet file with the true poses of ``predictions``."""
     precision: Share = 0.9
     """Share of right labels that the kept ones must reach."""
+    rules: tuple[Rule, ...] | None = None
+    """Rules whose thresholds are searched together and proposed to be enabled; None means ``filters.enabled``."""
     max_aligned_mm: Positive = 15.0
     """A right label's largest PA-MPJPE, mm."""
     max_joints_2d: Positive = 0.15

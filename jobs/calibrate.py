@@ -2,16 +2,19 @@
 python -m jobs.calibrate calibrate.predictions=LABELS calibrate.truth=FILE.parquet output=DIR [calibrate.precision=0.9]
 
 Measures what each rule of labelling is worth (Sec. 5.1.1, 5.1.2) where the true hand is known: its precision and yield
-at every threshold, alone and with the other rules. It proposes thresholds that reach calibrate.precision. The first
-form labels HO-3D's sequences with the teacher as if they were videos. The second form takes the output of
-jobs.pseudo_label and a table of true poses (video_id, frame, side, joints_px, joints), such as the synthetic world has.
-Under the output: calibration.json, calibration.png, filters.yaml. The job is one process; it uses a GPU if one exists
-and cluster.teacher_gpus is above 0.
+at every threshold, alone and with the other rules. It proposes thresholds that reach calibrate.precision, of the
+enabled rules or of calibrate.rules. It also fits a model of all scores together, quality.json: with it as
+filters.quality_model each frame gets its chance of being right, and filters.mode=quality keeps the frames with at least
+filters.min_quality. The first form labels HO-3D's sequences with the teacher as if they were videos, also mirrored, so
+that the side is judged. The second form takes the output of jobs.pseudo_label and a table of true poses (video_id,
+frame, side, joints_px, joints), such as the synthetic world has; it also compares what a quality that is there promised
+with what is right. Under the output: calibration.json, calibration.png, filters.yaml, quality.json, quality.yaml. The
+job is one process; it uses a GPU if one exists and cluster.teacher_gpus is above 0.
 
 CAUTION: the first form takes HO-3D's evaluation split, which the teacher has not seen. Its truth is then in the
 thresholds, so do not report scores on that split of a student trained with them. To report there, give
-calibrate.split=train calibrate.sequences=[NAME,...] and a teacher trained without these recordings (remove all their
-cameras from its train.txt). With a teacher that has seen them, the measured precision is too good to be true.
+calibrate.split=held_out and a teacher trained with the same train.held_out. With a teacher that has seen the
+recordings, the measured precision is too good to be true.
 """
 
 from __future__ import annotations
@@ -27,22 +30,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 from tqdm import tqdm
 
-from cluster.labelling import commits, units
+from cluster.labelling import commits, judging, units
 from cluster.sources import mirror
 from cluster.store import Store, open_store, read_uri
 from hojoint.config import Config
 from hojoint.datasets import sequences
-from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
-from hojoint.evaluation import calibration, label_quality, sequence_labels
+from hojoint.evaluation import calibration, label_quality, promise, quality_fit, sequence_labels
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import tables
+from hojoint.labelling.quality import QualityModel
 from hojoint.model import checkpoint
 from hojoint.report import calibration as calibration_figure
-from jobs import command, printing, sets
+from jobs import calibration_text, command, sets
+
+RESULT, QUALITY = "calibration.json", "quality.json"
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -54,7 +58,9 @@ def job(config: Config, dry_run: bool) -> None:
     else:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
         path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
-        _, merged, _ = checkpoint.open_teacher(read_uri(path), config)
+        content = read_uri(path)
+        _, merged, _ = checkpoint.open_teacher(content, config)
+        _refuse_seen(config, checkpoint.open_network(content)[1])
         if (note := checkpoint.overridden(config, merged)) is not None:
             print(f"note: {note}")
     config = mirror.localised(config, "mano", "data.ho3d")
@@ -62,101 +68,89 @@ def job(config: Config, dry_run: bool) -> None:
         print(_plan(config))
         return
     predictions, truth, config = _given(config) if given else _labelled(config)
-    result = _measured(predictions, truth, config)
-    store = open_store(output)
-    store.put("calibration.json", json.dumps(result, indent=1).encode())
-    store.put("calibration.png", calibration_figure.draw(result))
-    if result["proposed"] is not None:
-        store.put("filters.yaml", proposal(result).encode())
-    print(summary(result))
-    print(
-        f"\nwrote {store.uri('calibration.json')}, calibration.png" + (", filters.yaml" if result["proposed"] else "")
-    )
+    judged = _judged(predictions, truth, config)
+    rules = config.filters
+    if config.calibrate.rules is not None:
+        rules = rules.model_copy(update={"enabled": config.calibrate.rules})
+    result = calibration.calibrate(judged, rules, config.calibrate.precision)
+    if result["proposed"] is not None and config.calibrate.rules is not None:
+        result["proposed"] = {**result["proposed"], "enabled": list(config.calibrate.rules)}
+    model, _ = quality_fit.fit(judged, config.filters, config.calibrate.precision)
+    result |= {"quality": model.about, "caution": _caution(config), "promise": _promise(judged, config)}
+    _write(open_store(output), result, model)
 
 
-def _measured(predictions: pa.Table, truth: pa.Table, config: Config) -> dict[str, Any]:
-    """Content of calibration.json."""
+def _refuse_seen(config: Config, trained: Config) -> None:
+    """Raise InputError where the teacher has seen recordings that ``calibrate.split=held_out`` takes for unseen."""
+    wanted, held_out = config.train.held_out, trained.train.held_out
+    if config.calibrate.split == "held_out" and held_out < wanted:
+        raise InputError(
+            f"calibrate.split=held_out takes train.held_out={wanted} recordings that no training has seen, and the "
+            f"teacher was trained with train.held_out={held_out}; set the same number, or train the teacher with it"
+        )
+
+
+def _judged(predictions: pa.Table, truth: pa.Table, config: Config) -> calibration.Judged:
     joints_of = functools.partial(label_quality.hand_joints, hand_layer(config.mano))
     errors = label_quality.errors_of_tables(predictions, truth, joints_of)
-    bounds = config.calibrate
-    when = label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)
-    judged = calibration.Judged(predictions, errors.right(when), _recordings(predictions, config))
-    return {**calibration.calibrate(judged, config.filters, bounds.precision), "caution": _caution(config)}
+    right = errors.right(label_quality.RightWhen.of(config.calibrate))
+    return calibration.Judged(predictions, right, _recordings(predictions, config))
 
 
-def proposal(result: Mapping[str, Any]) -> str:
-    """filters.yaml: the proposed thresholds, how to use them, and what to know before that."""
-    limits = result["proposed"]
-    overrides = " ".join(f"filters.{name}={limit:g}" for name, limit in limits.items())
-    return (
-        "".join(f"# {warning}\n" for warning in _warnings(result))
-        + "# Thresholds that jobs.calibrate proposes. Merge them into the 'filters:' of your own config.\n"
-        "# --config takes complete files: with this one alone every other setting has its default. As overrides:\n"
-        f"# {overrides}\n" + yaml.safe_dump({"filters": dict(limits)}, sort_keys=False)
-    )
+def _promise(judged: calibration.Judged, config: Config) -> dict[str, Any] | None:
+    """What the quality that the labels have already promised, against what is right; None where they have none."""
+    if config.calibrate.predictions is None:
+        return None
+    model = judging.kept(open_store(config.calibrate.predictions))
+    chances = tables.array_of(judged.table, "quality").astype(np.float64)
+    verdicts = judged.table["verdict"].to_pylist()
+    return promise.kept_promise(chances, judged.right, verdicts, None if model is None else model.about)
 
 
-def summary(result: Mapping[str, Any]) -> str:
-    """The result as text for the terminal."""
-    precision = f"{result['wanted_precision']:.0%}"
-    frames, right, base = result["frames"], result["right"], result["base_precision"]
-    text = [
-        f"{frames} predicted frames, {right} right ({base:.0%} without any rule)",
-        "",
-        _rules_table(result, precision),
-        "",
-        _together_table(result),
-    ]
-    if result["proposed"] is None:
-        text.append(f"no thresholds reach {precision}; try a better teacher, or a lower calibrate.precision")
-    if result["recordings"] == 1:
-        text.append(
-            "all frames show one recording, so the proposed thresholds are measured on the frames that they come from"
+def _write(store: Store, result: Mapping[str, Any], model: QualityModel) -> None:
+    """All files, and the summary on the terminal."""
+    files = {RESULT: json.dumps(result, indent=1).encode(), "calibration.png": calibration_figure.draw(result)}
+    if result["proposed"] is not None:
+        files["filters.yaml"] = calibration_text.proposal(result).encode()
+    files[QUALITY] = model.to_bytes()
+    if model.about["min_quality"] is not None:
+        files["quality.yaml"] = calibration_text.quality_proposal(result, store.uri(QUALITY)).encode()
+    for name, content in files.items():
+        store.put(name, content)
+    print(calibration_text.summary(result))
+    print(f"\nwrote {', '.join([store.uri(RESULT), *list(files)[1:]])}")
+
+
+def proposed_filters(store: Store, mode: str, home: str = "") -> dict[str, Any]:
+    """Changes to the settings ``filters`` that a calibration proposes.
+
+    Args:
+        store: with what this job wrote.
+        mode: 'thresholds' or 'quality', ``filters.mode``; in both the frames get their quality.
+        home: its folder in ``store``; '' for the store itself.
+
+    Raises:
+        InputError: it found no thresholds, or no least quality.
+    """
+    place = f"{home}/" if home else ""
+    found = json.loads(store.get(f"{place}{RESULT}"))
+    changes: dict[str, Any] = {"mode": mode, "quality_model": store.uri(f"{place}{QUALITY}")}
+    if mode == "quality":
+        if found["quality"]["min_quality"] is None:
+            raise InputError(
+                f"calibration judged {found['frames']} frames, too few for a least quality; calibrate on more"
+            )
+        return changes | {"min_quality": found["quality"]["min_quality"]}
+    if found["proposed"] is None:
+        raise InputError(
+            f"calibration found no thresholds by which {found['wanted_precision']:.0%} of the kept labels are right; "
+            "lower calibrate.precision, or let the quality decide with filters.mode=quality"
         )
-    return "\n".join([*text, *_warnings(result)])
-
-
-def _rules_table(result: Mapping[str, Any], precision: str) -> str:
-    """One row per rule: what it is worth now, and the threshold that it needs for ``precision``."""
-    rows = [
-        [
-            rule if values["enabled"] else f"{rule} (off)",
-            f"{values['current']:g}",
-            _share(values["alone"]["precision"]),
-            _share(values["alone"]["yield"]),
-            _number(values["alone_for_wanted"]),
-            _number(values["proposed"]),
-        ]
-        for rule, values in result["rules"].items()
-    ]
-    return printing.table(["rule", "threshold", "precision", "yield", f"alone for {precision}", "proposed"], rows)
-
-
-def _together_table(result: Mapping[str, Any]) -> str:
-    """All rules together: as they are, as proposed, and on recordings that were held out."""
-    names = {"current": "now", "proposed": "proposed", "held_out": "proposed from half, measured on the other half"}
-    rows = [
-        [name, *(_share(worth[key]) for key in ("precision", "yield", "recall"))]
-        for which, name in names.items()
-        if (worth := result["together"][which]) is not None
-    ]
-    return printing.table(["all rules together", "precision", "yield", "right labels kept"], rows)
-
-
-def _warnings(result: Mapping[str, Any]) -> list[str]:
-    """What is printed and written beside the proposed thresholds."""
-    warnings = [f"CAUTION: {result['caution']}"] if result["caution"] else []
-    worth = result["together"]["proposed"]
-    if worth is not None and not result["reached"]:
-        warnings.append(
-            f"CAUTION: the proposed thresholds do not reach {result['wanted_precision']:.1%} with at least "
-            f"{calibration.FEWEST} frames: they keep {worth['kept']}, of which {_share(worth['precision'])} are right"
-        )
-    return warnings
+    return changes | found["proposed"]
 
 
 def _caution(config: Config) -> str | None:
-    if config.calibrate.predictions is not None:
+    if config.calibrate.predictions is not None or config.calibrate.split == "held_out":
         return None
     if config.calibrate.split == "evaluation":
         return (
@@ -211,9 +205,9 @@ def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:
 
 
 def _clips(config: Config) -> list[sequences.SequenceClip]:
-    dataset = HO3D(config.data.ho3d, config.calibrate.split, config.crop)
+    dataset = sequence_labels.open_split(config)
     sets.check(dataset, config, hand=False)
-    return sequences.sequence_clips(dataset, config.calibrate)
+    return sequences.sequence_clips(dataset, config.calibrate, sequences.copies_of(config))
 
 
 def _plan(config: Config) -> str:
@@ -224,18 +218,9 @@ def _plan(config: Config) -> str:
         return f"would compare the predictions of {committed} units in {store.root} with {len(truth)} true poses; {aim}"
     clips = _clips(config)
     frames = sum(len(clip.indices) for clip in clips)
-    return (
-        f"would label {frames} frames in {len(clips)} clips of HO-3D's {config.calibrate.split} split; {aim}\n"
-        f"CAUTION: {_caution(config)}"
-    )
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    plan = f"would label {frames} frames in {len(clips)} clips of HO-3D's {config.calibrate.split} split; {aim}"
+    caution = _caution(config)
+    return plan if caution is None else f"{plan}\nCAUTION: {caution}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

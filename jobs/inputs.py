@@ -149,13 +149,23 @@ class Inputs:
             if path is not None
         }
 
+    @cached_property
+    def quality(self) -> dict[str, str]:
+        """Digest of ``filters.quality_model``, where the user gives one.
+
+        Raises:
+            InputError: the file is missing.
+        """
+        path = self._config.filters.quality_model
+        return {} if path is None else {"filters.quality_model": hashlib.sha256(read_uri(path)).hexdigest()[:DIGITS]}
+
     def check(self, *, complete: bool) -> None:
         """Check the given sets against themselves and print notes (``sets.check``); ``complete``: all of their labels.
 
         Raises:
             InputError: files are missing, or labels contradict each other.
         """
-        given = self._training_data.sets if self.own else ()
+        given = self._training_data.labelled_sets if self.own else ()
         measured = (dataset for dataset in self._evaluation_sets.values() if dataset is not None)
         for dataset in (*given, *measured):
             sets.check(dataset, self._config, complete=complete)

@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from cluster.labelling import commits
+from cluster.labelling import commits, judging
 from cluster.labelling.decoding import GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import check_hand
 from cluster.sources import Entry, FetchLimits, fetched, list_videos, mirror
 from cluster.store import Store
 from hojoint.config import Config, LabellingConfig
-from hojoint.evaluation import label_quality
+from hojoint.evaluation import label_quality, promise
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.layer import HandLayer
 from hojoint.labelling import filters, tables
@@ -63,8 +63,8 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
         if any(name.startswith("refine.") for name in run["fingerprint"]):
             keys = [f"{root}/{commit.files['pseudo_labels']}" for commit in done]
             refined = tables.read(keys, filesystem, schema=tables.LABELS_SCHEMA, columns=tables.LABELS_SCHEMA.names)
-        errors, quality = _measured(predictions, refined, pyarrow.parquet.read_table(truth), layer, config)
-    rows = album.chosen_rows(predictions, filters.RULES, KEPT_SHOWN, REJECTED_SHOWN)
+        errors, quality = _measured(predictions, refined, pyarrow.parquet.read_table(truth), layer, config, labels)
+    rows = album.chosen_rows(predictions, filters.REASONS, KEPT_SHOWN, REJECTED_SHOWN)
     shown = set(predictions["video_id"].take(pa.array(rows)).to_pylist())
     files = VideoFiles(labels, run.get(commits.MANIFEST), _other_root(config, run)).of(some, shown)
     pixels = _pixels(_places(predictions, rows), files, config.labelling)
@@ -76,19 +76,34 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
 
 
 def _measured(
-    predictions: pa.Table, refined: pa.Table | None, truth: pa.Table, layer: HandLayer, config: Config
+    predictions: pa.Table,
+    refined: pa.Table | None,
+    truth: pa.Table,
+    layer: HandLayer,
+    config: Config,
+    labels: Store,
 ) -> tuple[label_quality.LabelErrors, dict[str, Any]]:
     """Errors of the predictions, and the summary of them and of the labels that were refined from them."""
-    bounds = config.calibrate
-    when = label_quality.RightWhen(max_aligned_mm=bounds.max_aligned_mm, max_joints_2d=bounds.max_joints_2d)
+    when = label_quality.RightWhen.of(config.calibrate)
     joints_of = functools.partial(label_quality.hand_joints, layer)
     errors = label_quality.errors_of_tables(predictions, truth, joints_of)
-    quality = label_quality.summary(errors, predictions["verdict"].to_pylist(), filters.RULES, when)
+    quality = _quality(predictions, errors, when, labels)
     if refined is not None:
         filled = np.array(refined["filled"].to_pylist(), dtype=bool)
         after = label_quality.errors_of_tables(refined, truth, joints_of)
         quality["refined"] = label_quality.refined_summary(after, filled, when)
     return errors, quality
+
+
+def _quality(
+    predictions: pa.Table, errors: label_quality.LabelErrors, when: label_quality.RightWhen, labels: Store
+) -> dict[str, Any]:  # fmt: skip
+    """Kept and rejected frames against the truth, and what their quality promised."""
+    verdicts = predictions["verdict"].to_pylist()
+    model = judging.kept(labels)
+    chances = tables.array_of(predictions, "quality").astype(np.float64)
+    promised = promise.kept_promise(chances, errors.right(when), verdicts, None if model is None else model.about)
+    return {**label_quality.summary(errors, verdicts, filters.REASONS, when), "promise": promised}
 
 
 def _galleries(kept: Sequence[Picture], rejected: Sequence[Picture], note: str) -> list[Gallery]:

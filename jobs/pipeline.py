@@ -2,9 +2,12 @@
 
 Runs the complete method: synthesize -> train (the teacher) -> pseudo_label -> retrain (the student) -> evaluate ->
 report. Stages that are complete are skipped, so the same command resumes after a failure and does nothing at the end.
-With other settings or data, the cheap stages (evaluate, report) run again and the expensive ones are refused.
+With other settings or data, the cheap stages (calibrate, evaluate, report) run again, the expensive ones are refused.
 With control=true, a network of labelled images alone is trained for as many steps as the student, for comparison.
-Under the output: pipeline.json stages/ world/ teacher/ labels/ student/ control/ evaluation/ report.{html,json}.
+With calibrate.enabled=true train.held_out=N, the rules' limits are chosen on N recordings that no network is trained
+on. With student.rounds=N, each student labels the videos for the next, which takes as many steps as the first.
+Under the output: pipeline.json stages/ world/ teacher/ calibration/ labels/ student/ control/ evaluation/ and
+report.{html,json}; of later rounds calibration-2/ labels-2/ student-2/ and so on.
 With an s3:// output the world lies in a local folder (world=), because decoders read files.
 Actors: training takes cluster.workers, labelling cluster.teachers, evaluation evaluate.actors.
 """
@@ -53,11 +56,12 @@ def job(config: Config, dry_run: bool) -> None:
     else:
         store.put(results.PIPELINE, json.dumps(to_tree(config), indent=1).encode())
         with session.start(config.cluster):
-            _run(stages, store)
+            run_stages(stages, store)
     _print_results(stages, store, ran=todo)
 
 
-def _run(stages: Sequence[Stage], store: Store) -> None:
+def run_stages(stages: Sequence[Stage], store: Store) -> None:
+    """Run in order what is not complete; a finished stage is marked, so that the next call skips it."""
     for number, stage in enumerate(stages, start=1):
         head = f"[{number}/{len(stages)}] {stage.name:<12}"
         if stage.complete(store):
@@ -99,6 +103,13 @@ def _print_results(stages: Sequence[Stage], store: Store, ran: Sequence[str]) ->
         rows = [(row["label"], *(cell["text"] for cell in row["cells"]), row["change"]) for row in comparison["rows"]]
         print(f"\n{comparison['title']}, {comparison['note']}")
         print(printing.table(("", *comparison["columns"], comparison["change"]), rows))
+    by_round = results.read_json(store, "report.json").get("by_round", [])
+    for title, found in (
+        ("By round", report_tables.rounds(results.scores(store), by_round)),
+        ("What calibration promised, and what the labels of the videos are", report_tables.promises(by_round)),
+    ):
+        if found is not None:
+            print(f"\n{title}\n{printing.table(found['columns'], found['rows'])}")
     print(f"\nreport: {store.uri('report.html')}")
 
 

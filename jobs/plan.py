@@ -1,58 +1,149 @@
 """From one Config to the stages of a pipeline, each with the settings that it runs with. Nothing here runs.
 
-Every stage is another job, called with another output and other inputs.
+Every stage is another job, called with another output and other inputs. Stages come in chains: a teacher, its
+calibration, its labels, a student. A study adds chains beside the pipeline's own (``points``).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from hojoint.config import Config, changed
+from hojoint.config import Config, changed, to_tree
 from hojoint.errors import InputError
 from hojoint.synthetic import write
 from jobs.inputs import Inputs, has_own_data, labelled_sets, world_of
+from jobs.results import of_round, student
 from jobs.stage import Stage
-from jobs.stages import Control, Evaluate, PseudoLabel, Report, SecondPhase, Synthesize, Training
+from jobs.stages import Calibrate, Evaluate, Matched, PseudoLabel, Report, SecondPhase, Synthesize, Training
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What all chains of one output share."""
+
+    config: Config  # the user's, in which every data path is set
+    labelled: tuple[str, ...]  # sets
+    drawn: tuple[str, ...]  # the stage that draws the world, if one does
+    inputs: Inputs
+
+    @property
+    def out(self) -> str:
+        return str(self.config.output).rstrip("/")
+
+    @property
+    def alone(self) -> dict[str, Any]:
+        """``train`` of a network without pseudo-labels, whose share is the student's alone."""
+        return {"datasets": self.labelled, "pseudo_share": None}
+
+
+def shared(config: Config) -> Shared:
+    """What the chains of ``config.output`` share.
+
+    Raises:
+        InputError: some data are given and others are missing, or settings contradict each other.
+    """
+    assert config.output is not None
+    _refuse_uncalibrated(config)
+    given = has_own_data(config)
+    base = config if given else write.with_world(changed(config, world=str(world_of(config))))
+    labelled = labelled_sets(config)
+    teacher = changed(base, train={"datasets": labelled, "pseudo_share": None})
+    return Shared(base, labelled, () if given else ("synthesize",), Inputs(config, teacher))
 
 
 def stages(config: Config) -> list[Stage]:
     """All stages in order.
 
     Raises:
-        InputError: some data are given and others are missing.
+        InputError: as ``shared``.
     """
-    assert config.output is not None
-    out, given = config.output.rstrip("/"), has_own_data(config)
-    base = config if given else write.with_world(changed(config, world=str(world_of(config))))
-    base = changed(base, data={"pseudo": {"labels": f"{out}/labels"}})
-    labelled, weights = labelled_sets(config), f"{out}/teacher/checkpoint.pt"
-    alone = {"datasets": labelled, "pseudo_share": None}  # the share is the student's: these see no pseudo-labels
-    second = _second_phase(config, weights)
+    own = shared(config)
+    base, drawn = own.config, own.drawn
     world = changed(base, output=base.world, synthetic={"seed": write.seed_of(config)})
-    teacher = changed(base, name="teacher", output=f"{out}/teacher", train=alone)
-    labels = changed(base, name="labels", output=f"{out}/labels", teacher={"checkpoint": weights})
-    student = changed(
-        base, name="student", output=f"{out}/student", train={**second, "datasets": (*labelled, "pseudo")}
-    )
-    # The control's steps are the student's, which are known only when that is trained.
-    control = changed(base, name="control", output=f"{out}/control", train={**second, **alone, "steps": None})
-    inputs = Inputs(config, teacher)
-    drawn = () if given else ("synthesize",)
     begun = ("train",) if config.student.from_teacher else ()
-    networks = [
-        Training("train", (teacher,), drawn, inputs),
-        SecondPhase("retrain", (student,), (*drawn, *begun, "pseudo_label"), inputs),
-        *([Control("control", (control,), (*drawn, *begun, "retrain"), inputs)] if config.control else []),
+    turns = range(1, config.student.rounds + 1)
+    first = [teacher(own, base), *labels(own, base), pupil(own, base)]
+    control = Matched("control", (_control(own, base),), (*drawn, *begun, "retrain"), own.inputs)
+    later = [stage for turn in turns[1:] for stage in (*labels(own, base, turn=turn), pupil(own, base, turn=turn))]
+    networks = ["train", "retrain", *(["control"] if config.control else [])]
+    by_name = {stage.name: stage for stage in (*first, control)}
+    measured = tuple(evaluation(own, base, by_name[name].config.name) for name in networks)
+    scores: list[Stage] = [Evaluate("evaluate", measured, (*drawn, *networks), own.inputs)]
+    scores += [
+        Evaluate(
+            f"evaluate{of_round(turn)}",
+            (evaluation(own, base, student(turn)),),
+            (*drawn, f"retrain{of_round(turn)}"),
+            own.inputs,
+        )
+        for turn in turns[1:]
     ]
-    measured = tuple(_evaluation(base, stage.config.name) for stage in networks)
+    labelled = [f"pseudo_label{of_round(turn)}" for turn in turns]
     return [
-        *([] if given else [Synthesize("synthesize", (world,), (), inputs)]),
-        networks[0],
-        PseudoLabel("pseudo_label", (labels,), (*drawn, "train"), inputs),
-        *networks[1:],
-        Evaluate("evaluate", measured, (*drawn, *(stage.name for stage in networks)), inputs),
-        Report("report", (base,), ("pseudo_label", "evaluate"), inputs),
+        *([Synthesize("synthesize", (world,), (), own.inputs)] if drawn else []),
+        *first,
+        *([control] if config.control else []),
+        *later,
+        *scores,
+        Report("report", (base,), (*labelled, *(stage.name for stage in scores)), own.inputs),
     ]
+
+
+def teacher(own: Shared, config: Config, *, at: str = "") -> Training:
+    """The first phase; ``at``: the folder of its chain, with a slash at its end."""
+    made = changed(config, name="teacher", output=f"{own.out}/{at}teacher", train=own.alone)
+    return Training(f"{at}train", (made,), own.drawn, own.inputs, at)
+
+
+def labels(own: Shared, config: Config, *, at: str = "", turn: int = 1) -> list[Stage]:
+    """The calibration of a round's labeller, where asked for, and its labels."""
+    end = of_round(turn)
+    labeller, trained = (
+        ("teacher", f"{at}train") if turn == 1 else (student(turn - 1), f"{at}retrain{of_round(turn - 1)}")
+    )
+    made_by = {"teacher": {"checkpoint": f"{own.out}/{at}{labeller}/checkpoint.pt"}}
+    out: list[Stage] = []
+    needs, findings = (*own.drawn, trained), ""
+    if config.calibrate.enabled:
+        findings = f"{at}calibration{end}"
+        judged = {"split": "held_out", "predictions": None, "truth": None}
+        measured = changed(
+            config, name=f"calibration{end}", output=f"{own.out}/{findings}", calibrate=judged, **made_by
+        )
+        out.append(Calibrate(f"{at}calibrate{end}", (measured,), needs, own.inputs, at))
+        needs = (*needs, f"{at}calibrate{end}")
+    made = changed(config, name=f"labels{end}", output=f"{own.out}/{at}labels{end}", **made_by)
+    return [*out, PseudoLabel(f"{at}pseudo_label{end}", (made,), needs, own.inputs, at, findings=findings)]
+
+
+def pupil(own: Shared, config: Config, *, at: str = "", turn: int = 1) -> SecondPhase:
+    """The student of a round. All but the first of the pipeline take that one's steps."""
+    end = of_round(turn)
+    begun = (f"{at}train",) if config.student.from_teacher else ()
+    first = not at and turn == 1
+    made = trained_on(own, config, f"{own.out}/{at}labels{end}", name=student(turn), at=at)
+    needs = (*own.drawn, *begun, f"{at}pseudo_label{end}", *(() if first else ("retrain",)))
+    return (SecondPhase if first else Matched)(f"{at}retrain{end}", (made,), needs, own.inputs, at)
+
+
+def trained_on(
+    own: Shared, config: Config, labels_at: str, *, name: str, at: str, begun_at: str | None = None
+) -> Config:
+    """The settings of a student; ``begun_at``: the folder of the teacher it may start from, if not ``at``."""
+    weights = f"{own.out}/{at if begun_at is None else begun_at}teacher/checkpoint.pt"
+    train = {**_second_phase(config, weights), "datasets": (*own.labelled, "pseudo")}
+    pseudo = {"pseudo": {"labels": labels_at}}
+    made = changed(config, name=name, output=f"{own.out}/{at}{name}", data=pseudo, train=train)
+    return made if (at == "" and name == "student") else changed(made, train={"steps": None})
+
+
+def _control(own: Shared, config: Config) -> Config:
+    """The control's steps are the student's, which are known only when that is trained."""
+    second = _second_phase(config, f"{own.out}/teacher/checkpoint.pt")
+    train = {**second, **own.alone, "steps": None}
+    pseudo = {"pseudo": {"labels": f"{own.out}/labels"}}
+    return changed(config, name="control", output=f"{own.out}/control", train=train, data=pseudo)
 
 
 def refuse_replaced(config: Config) -> None:
@@ -61,6 +152,7 @@ def refuse_replaced(config: Config) -> None:
         "teacher.checkpoint": config.teacher.checkpoint,
         "evaluate.checkpoint": config.evaluate.checkpoint,
         "data.pseudo.labels": config.data.pseudo.labels,
+        "filters.quality_model": config.filters.quality_model if config.calibrate.enabled else None,
     }
     for name, value in given.items():
         if value is not None:
@@ -68,6 +160,19 @@ def refuse_replaced(config: Config) -> None:
                 f"{name}={value}: a pipeline trains its teacher, labels and measures under its output, and would not "
                 f"use it. Leave {name} out, or run jobs.pseudo_label, jobs.retrain and jobs.evaluate one by one"
             )
+
+
+def _refuse_uncalibrated(config: Config) -> None:
+    if config.calibrate.enabled and config.train.held_out == 0:
+        raise InputError(
+            "calibrate.enabled=true needs recordings that no network saw: give train.held_out=N, the number of "
+            "recordings of HO-3D that are kept out of training"
+        )
+    if config.filters.mode == "quality" and config.filters.quality_model is None and not config.calibrate.enabled:
+        raise InputError(
+            "filters.mode=quality needs a model of the quality: give calibrate.enabled=true with train.held_out=N, or "
+            "filters.quality_model=FILE of jobs.calibrate"
+        )
 
 
 def length_note(config: Config) -> str | None:
@@ -83,18 +188,24 @@ def length_note(config: Config) -> str | None:
 
 
 def _second_phase(config: Config, teacher: str) -> dict[str, Any]:
-    """What ``student`` changes in ``train``."""
+    """What ``student`` changes in ``train``. Its length is fixed, so that all students and the control have one."""
     train, student = config.train, config.student
     epochs = student.epochs or train.epochs
-    changes = {
+    every = train.lr_decay_every_epochs * epochs / train.epochs
+    if train.plateau_epochs is not None:  # the first phase decays so often, however many epochs it takes
+        every = epochs / (train.plateau_decays + 1)
+    changes: dict[str, Any] = {
         "epochs": epochs,
         "learning_rate": student.learning_rate or train.learning_rate,
-        "lr_decay_every_epochs": max(1, round(train.lr_decay_every_epochs * epochs / train.epochs)),
+        "lr_decay_every_epochs": max(1, round(every)),
+        "plateau_epochs": None,
     }
+    if student.augment is not None:
+        changes["pseudo_augment"] = to_tree(student.augment)
     return changes | ({"init_checkpoint": teacher} if student.from_teacher else {})
 
 
-def _evaluation(base: Config, network: str) -> Config:
-    out = str(base.output).rstrip("/")
-    checkpoint = {"checkpoint": f"{out}/{network}/checkpoint.pt"}
-    return changed(base, name=network, output=f"{out}/evaluation", evaluate=checkpoint)
+def evaluation(own: Shared, config: Config, network: str, *, at: str = "") -> Config:
+    """The settings by which a network of a chain is measured."""
+    checkpoint = {"checkpoint": f"{own.out}/{at}{network}/checkpoint.pt"}
+    return changed(config, name=network, output=f"{own.out}/{at}evaluation", evaluate=checkpoint)

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.labelling import commits
+from cluster.labelling import commits, judging, units
 from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint import config as settings
-from hojoint.config import Config
+from hojoint.config import PAPER_RULES, Config
 from hojoint.errors import InputError
 from hojoint.evaluation.examples import unpack_examples
 from hojoint.hand.factory import hand_model
@@ -28,12 +28,16 @@ from hojoint.report import draw, figures
 from hojoint.report import page as report
 from hojoint.report.album import error_picture, example_picture
 from hojoint.report.page import Facts, Gallery, Picture
-from hojoint.report.tables import DOMAINS, NETWORKS
-from jobs import command, labelled_frames, results, retyped
+from hojoint.report.tables import DOMAINS
+from jobs import command, label_measures, labelled_frames, results, retyped
 from jobs.inputs import world_of
 
 BEST_FIRST = ("student", "control", "teacher")
 PIPELINE = "python -m jobs.pipeline"
+HELD_OUT_CURVES = (
+    ("mpjpe_mm", "3D joints, wrists at one point", "MPJPE (mm)"),
+    ("control_points", "the object's control points", "error (sides of the object's box)"),
+)
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,23 @@ def job(config: Config, dry_run: bool) -> None:
         quality=None if frames is None else frames.quality,
         evaluation={name: facts["domains"] for name, facts in outputs.evaluation.items()},
         training=outputs.training,
-        rules=made_with.get("filters.enabled", filters.RULES),
+        rules=_reasons(made_with),
         views=made_with.get("tta.views", config.tta.views),
+        by_round=_by_round(config, outputs),
     )
     galleries = [*([] if frames is None else frames.galleries), *example_galleries(config, outputs)]
     page = report.render(facts, galleries=galleries, pck=pck_pictures(outputs), curves=curve_pictures(outputs))
     outputs.store.put("report.json", json.dumps(asdict(facts), indent=1).encode())
     outputs.store.put("report.html", page.encode())
     print(f"report: {outputs.store.uri('report.html')}")
+
+
+def _reasons(made_with: Mapping[str, Any]) -> tuple[str, ...]:
+    """What could reject a frame, by the fingerprint of a labelling run."""
+    enabled = tuple(made_with.get("filters.enabled", filters.RULES))
+    if made_with.get("filters.mode") != "quality":
+        return enabled
+    return (*(rule for rule in enabled if rule not in PAPER_RULES), filters.QUALITY)
 
 
 def gather(store: Store) -> Outputs:
@@ -89,8 +102,18 @@ def gather(store: Store) -> Outputs:
         labels = None  # it is not finished
     markers = results.markers(store)
     markers.pop("report", None)  # this one
-    training = {name: facts for name in NETWORKS if (facts := results.training(name, store)) is not None}
+    names = results.networks("{}/training.json", store)
+    training = {name: facts for name in names if (facts := results.training(name, store)) is not None}
     return Outputs(store, labels, markers, training, results.evaluations(store))
+
+
+def _by_round(config: Config, outputs: Outputs) -> list[dict[str, Any]]:
+    """Labels and promises of a pipeline's rounds; what decided about the labels is in its settings."""
+    made = results.pipeline_settings(outputs.store)
+    if made is None:
+        return []
+    judged = settings.changed(config, filters={"mode": made.filters.mode})
+    return label_measures.by_round(judged, outputs.store, _truth_path(config))
 
 
 def with_inputs(config: Config, outputs: Outputs) -> Config:
@@ -116,7 +139,7 @@ def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
         noted = made is not config  # older runs did not note their settings
         out["command"] = retyped.command_line("pipeline", made) if noted else f"{PIPELINE} output={config.output}"
     elif outputs.labels is not None and run is not None:
-        made = _settings_of(run, config)
+        made = _settings_of(run, config, outputs.labels)
         out["command"] = _labelling_command(run, made, outputs.labels.root)
     # else the jobs were called one by one, and no single command made this
     out |= {"settings": settings.digest(made), "seed": str(made.seed)}
@@ -131,7 +154,7 @@ def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
     return out
 
 
-def _settings_of(run: Mapping[str, Any], config: Config) -> Config:
+def _settings_of(run: Mapping[str, Any], config: Config, labels: Store) -> Config:
     """The settings of a labelling run, with the filters that judged it last; ``config`` where it has none."""
     if "config" not in run:
         return config
@@ -140,7 +163,10 @@ def _settings_of(run: Mapping[str, Any], config: Config) -> Config:
         for name, value in run["fingerprint"].items()
         if name.startswith("filters.")
     }
-    return settings.changed(settings.from_stored(run["config"]), filters=rules)
+    stored = settings.from_stored(run["config"])
+    if run["fingerprint"].get(units.QUALITY_MODEL) is not None:
+        rules["quality_model"] = labels.uri(judging.FILE)
+    return settings.changed(stored, filters=rules)
 
 
 def _labelling_command(run: Mapping[str, Any], made: Config, output: str) -> str:
@@ -178,6 +204,14 @@ def curve_pictures(outputs: Outputs) -> list[Picture]:
         if series:
             svg = figures.lines(series, title=title, across="step", up="loss", log=True)
             out.append(Picture(svg, f"training curve: {title}"))
+    measured = {name: facts["validation"] for name, facts in outputs.training.items() if facts.get("validation")}
+    for part, title, unit in HELD_OUT_CURVES:
+        series = {
+            name: ([row["steps"] for row in rows], [row[part] for row in rows]) for name, rows in measured.items()
+        }
+        if series:
+            svg = figures.lines(series, title=f"held-out recordings: {title}", across="step", up=unit, log=True)
+            out.append(Picture(svg, f"held-out recordings: {title}"))
     return out
 
 

@@ -5,6 +5,7 @@ Used by the pipeline, the study, the report and the status. Nothing here runs or
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -15,7 +16,8 @@ from hojoint.errors import InputError
 from hojoint.report.tables import NETWORKS
 
 PIPELINE = "pipeline.json"  # the settings that a pipeline was called with
-ORDER = ("synthesize", "train", "pseudo_label", "retrain", "control", "evaluate", "report")  # of stages, in reports
+ORDER = ("synthesize", "train", "calibrate", "pseudo_label", "retrain", "control", "evaluate", "report")
+"""Of stages, in reports. Those of a later round, as 'retrain-2', stand behind the control."""
 LABELS = "labels"  # where a pipeline has its labelling run
 
 
@@ -43,8 +45,17 @@ def marker(stage: str, store: Store) -> dict[str, Any] | None:
 def markers(store: Store) -> dict[str, dict[str, Any]]:
     """Stage -> its marker, in the order of ``ORDER``, and after them the stages that it does not name."""
     names = [key.removeprefix("stages/").removesuffix(".json") for key in store.list("stages") if key.endswith(".json")]
-    ordered = sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    return {name: stage for name in ordered if (stage := marker(name, store)) is not None}
+    own = [name for name in names if "/" not in name]  # the others are those of a study's points
+    return {name: stage for name in sorted(own, key=_place) if (stage := marker(name, store)) is not None}
+
+
+def _place(stage: str) -> tuple[int, int, int, str]:
+    """Where a stage stands in reports: by round, except that all is evaluated at the end."""
+    name, _, number = stage.partition("-")
+    known = ORDER.index(name) if name in ORDER else len(ORDER)
+    late = known >= ORDER.index("evaluate")
+    turn = int(number) if number.isdigit() else 1
+    return (known, turn, 0, stage) if late else (0, turn, known, stage)
 
 
 def training(network: str, store: Store) -> dict[str, Any] | None:
@@ -55,8 +66,24 @@ def training(network: str, store: Store) -> dict[str, Any] | None:
 
 def evaluations(store: Store) -> dict[str, dict[str, Any]]:
     """Network -> what its evaluation wrote."""
-    keys = {name: f"evaluation/{name}.json" for name in NETWORKS}
-    return {name: read_json(store, key) for name, key in keys.items() if store.exists(key)}
+    keys = {name: f"evaluation/{name}.json" for name in networks("evaluation/{}.json", store)}
+    return {name: read_json(store, key) for name, key in keys.items()}
+
+
+def networks(key: str, store: Store) -> list[str]:
+    """Which networks an output has, by a key with their name at ``{}``: the usual ones, then later rounds' students."""
+    later = itertools.takewhile(lambda name: store.exists(key.format(name)), (student(r) for r in itertools.count(2)))
+    return [*(name for name in NETWORKS if store.exists(key.format(name))), *later]
+
+
+def student(turn: int) -> str:
+    """Name of the student of a round, from 1."""
+    return f"student{of_round(turn)}"
+
+
+def of_round(turn: int) -> str:
+    """Ending of the names of a round's stages and folders; the first has none."""
+    return "" if turn == 1 else f"-{turn}"
 
 
 def scores(store: Store) -> dict[str, Any]:

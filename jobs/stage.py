@@ -6,6 +6,7 @@ read. Only with all of these unchanged is a stage skipped. The stages themselves
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from abc import ABC, abstractmethod
@@ -26,14 +27,13 @@ from jobs.inputs import Inputs
 
 HOW = {
     "train": NOT_RESULT,
+    "student": {"rounds"},
     "labelling": set(LabellingConfig.model_fields) - {*LABELLING, "limit"},
     "evaluate": {"checkpoint", "actors"},
 }
 """Group -> its settings that say how a stage works and do not change its result."""
-FILES = ("mano.path", "model.pretrained", "train.init_checkpoint")
+FILES = ("mano.path", "model.pretrained", "train.init_checkpoint", "filters.quality_model")
 """Settings that name a file. Its content counts and not its path, so it is part of a stage's data."""
-
-
 NOTED_SINCE = {"synthetic.ho3d_version"}
 """Settings that markers of earlier versions lack. They are not compared then: the world's digest covers this one."""
 
@@ -46,6 +46,7 @@ class Stage(ABC):
     configs: tuple[Config, ...]  # one per network that is measured; one for every other job
     needs: tuple[str, ...]  # stages whose results it reads
     inputs: Inputs
+    at: str = ""  # folder under the output, with a slash at its end, in which its results lie
 
     groups: ClassVar[tuple[str, ...]] = ()
     """Groups of settings that its result depends on; output folders and resources are not among them."""
@@ -56,6 +57,11 @@ class Stage(ABC):
     def config(self) -> Config:
         """The settings of its only job, or of its first."""
         return self.configs[0]
+
+    @property
+    def home(self) -> str:
+        """Folder of its result under the pipeline's output."""
+        return f"{self.at}{self.config.name}"
 
     @abstractmethod
     def run(self, store: Store) -> None:
@@ -145,13 +151,13 @@ class Stage(ABC):
         for group in self.groups:
             _flatten(tree[group], group, out)
             for name in HOW.get(group, ()):
-                del out[f"{group}.{name}"]
+                out.pop(f"{group}.{name}", None)
         return out
 
     def _changes(self, marker: Mapping[str, Any], data: Mapping[str, str], store: Store) -> list[str]:
         """One line for each difference between a marker and what would be made now."""
         before, after, now = marker["settings"], self.settings(), self._grouped()
-        compared = {name: value for name, value in after.items() if name in before or name not in NOTED_SINCE}
+        compared = {name: value for name, value in after.items() if name in before or not _as_before(name, value)}
         lines = _differences({name: before.get(name) for name in compared}, compared)
         if "data" in marker or self.cheap:
             lines += [f"data of {line}" for line in _differences(marker.get("data", {}), data)]
@@ -179,6 +185,18 @@ def made(name: str, store: Store) -> str | None:
     """Id of a stage's result, None while there is none; it changes when the stage runs again."""
     marker = results.marker(name, store)
     return None if marker is None else marker["made"]
+
+
+def _as_before(name: str, value: Any) -> bool:
+    """Whether a setting that an earlier version did not have leaves its results as they were."""
+    return name in NOTED_SINCE or (name in _defaults() and _defaults()[name] == value)
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    _flatten(settings.to_tree(Config()), "", out)
+    return {name.removeprefix("."): value for name, value in out.items()}
 
 
 def _flatten(value: Any, prefix: str, out: dict[str, Any]) -> None:

@@ -5,6 +5,9 @@ When a stage is complete: ``stage``. Which stages a pipeline has, and with which
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,9 +15,9 @@ from cluster import scoring
 from cluster.session import Need
 from cluster.store import Store
 from cluster.training import run as training
-from hojoint.config import changed
+from hojoint.config import Config, changed
 from hojoint.report.tables import NETWORKS
-from jobs import evaluate, pseudo_label, report, results, synthesize, train
+from jobs import calibrate, evaluate, findings, pseudo_label, report, results, synthesize, train
 from jobs.stage import Stage
 
 
@@ -57,10 +60,10 @@ class Training(Stage):
     @property
     def from_stage(self) -> bool:
         """Whether it starts from the teacher's weights, which are another stage's result."""
-        return "train" in self.needs
+        return any(name.rpartition("/")[2] == "train" for name in self.needs)
 
     def products(self) -> list[str]:
-        return [f"{self.config.name}/checkpoint.pt", f"{self.config.name}/training.json"]
+        return [f"{self.home}/checkpoint.pt", f"{self.home}/training.json"]
 
     def data(self) -> dict[str, str]:
         weights = dict(self.inputs.weights)
@@ -69,7 +72,7 @@ class Training(Stage):
         return {**self.inputs.labelled, **self.inputs.hand, **weights}
 
     def known_data(self, store: Store) -> dict[str, str]:
-        facts = results.training(self.config.name, store)
+        facts = results.training(self.home, store)
         if facts is None or not self.inputs.own:
             return {}
         return {name: digest for name, digest in facts.get("parents", {}).get("data", {}).items() if name != "pseudo"}
@@ -83,11 +86,11 @@ class Training(Stage):
         return training.needs(self.config)
 
     def result(self, store: Store) -> str:
-        facts = results.training(self.config.name, store)
+        facts = results.training(self.home, store)
         return "" if facts is None else f"{facts['steps']} steps on {facts['samples']} samples"
 
     def facts(self, store: Store) -> dict[str, Any]:
-        facts = results.training(self.config.name, store)
+        facts = results.training(self.home, store)
         return {"steps": None if facts is None else facts["steps"]}
 
 
@@ -97,32 +100,92 @@ class SecondPhase(Training):
     groups = (*Training.groups, "student")
 
 
-class Control(SecondPhase):
-    """Trains on labelled images alone, for as many steps as the student took."""
+class Matched(SecondPhase):
+    """Trains for as many steps as the first student took: the control, students of later rounds, points of a study."""
 
     def run(self, store: Store) -> None:
-        student = results.marker("retrain", store)
-        assert student is not None
-        train.work(changed(self.config, train={"steps": student["steps"]}), False)
+        train.work(changed(self.config, train={"steps": first_steps(store)}), False)
 
     def planned(self) -> str:
         train = self.config.train
         return f"{' + '.join(train.datasets)}, as many steps of {train.batch_size} as the student"
 
 
-class PseudoLabel(Stage):
+def first_steps(store: Store) -> int:
+    """Steps of the first student."""
+    student = results.marker("retrain", store)
+    assert student is not None
+    return int(student["steps"])
+
+
+class Calibrate(Stage):
+    """Measures the labeller on the recordings that no network saw, for thresholds and the chance of being right."""
+
+    groups = ("mano", "crop", "tta", "filters", "labelling", "calibrate")
+    cheap = True
+
+    def run(self, store: Store) -> None:
+        calibrate.job(self.config, False)
+
+    def settings(self) -> dict[str, Any]:
+        return super().settings() | {"train.held_out": self.config.train.held_out}
+
+    def products(self) -> list[str]:
+        return [f"{self.home}/{calibrate.RESULT}", f"{self.home}/{calibrate.QUALITY}"]
+
+    def data(self) -> dict[str, str]:
+        return {**self.inputs.labelled, **self.inputs.hand}
+
+    def planned(self) -> str:
+        return (
+            f"{self.config.train.held_out} recordings held out of training, for {self.config.calibrate.precision:.0%}"
+        )
+
+    def result(self, store: Store) -> str:
+        return findings.text(store, self.home, self.config)
+
+
+@dataclass(frozen=True, eq=False)
+class Labelling(Stage):
+    """Makes a set of labels; what the videos' labels are judged by may come from calibration."""
+
+    findings: str = ""  # folder of the calibration; '' where there is none
+    calibrated: bool = True  # take its thresholds; otherwise only the chance of being right
+
+    def products(self) -> list[str]:
+        return [f"{self.home}/run.json", f"{self.home}/report.json"]
+
+    def settings(self) -> dict[str, Any]:
+        own = super().settings()
+        return own | {"thresholds": self.calibrated} if self.findings else own
+
+    def judged(self, store: Store) -> Config:
+        """The settings with what calibration found."""
+        if not self.findings:
+            return self.config
+        return findings.applied(self.config, store, self.findings, thresholds=self.calibrated)
+
+    def result(self, store: Store) -> str:
+        if not store.exists(f"{self.home}/report.json"):
+            return ""
+        labels = results.read_json(store, f"{self.home}/report.json")
+        videos, frames = labels["videos"], labels["frames"]
+        return (
+            f"{videos['listed']} videos ({videos['quarantined']} quarantined), "
+            f"{frames['kept']} of {frames['predicted']} frames kept"
+        )
+
+
+class PseudoLabel(Labelling):
     """Labels the videos with the teacher."""
 
     groups = ("mano", "crop", "tta", "filters", "refine", "labelling")
 
     def run(self, store: Store) -> None:
-        pseudo_label.job(self.config, False)
-
-    def products(self) -> list[str]:
-        return ["labels/run.json", "labels/report.json"]
+        pseudo_label.job(self.judged(store), False)
 
     def data(self) -> dict[str, str]:
-        return {**self.inputs.videos, **self.inputs.hand}
+        return {**self.inputs.videos, **self.inputs.hand, **self.inputs.quality}
 
     def planned(self) -> str:
         size = self.config.synthetic
@@ -133,16 +196,6 @@ class PseudoLabel(Stage):
         size = self.config.cluster
         return [Need("Teacher actors", size.teachers[0], size.teacher_cpus, size.teacher_gpus)]
 
-    def result(self, store: Store) -> str:
-        if not store.exists("labels/report.json"):
-            return ""
-        labels = results.read_json(store, "labels/report.json")
-        videos, frames = labels["videos"], labels["frames"]
-        return (
-            f"{videos['listed']} videos ({videos['quarantined']} quarantined), "
-            f"{frames['kept']} of {frames['predicted']} frames kept"
-        )
-
 
 class Evaluate(Stage):
     """Measures all networks with the same actors."""
@@ -151,13 +204,23 @@ class Evaluate(Stage):
     cheap = True
 
     def run(self, store: Store) -> None:
-        for key in list(store.list("evaluation")):  # scores of another data set, or of a network no longer asked for
-            if key.removeprefix("evaluation/").startswith(tuple(NETWORKS)):
+        names = {*self.mine, *(config.name for config in self.configs)}
+        for key in list(store.list(self.home)):  # scores of another data set, or of a network no longer asked for
+            if re.split("[_.]", key.removeprefix(f"{self.home}/"))[0] in names:
                 store.delete(key)
         evaluate.measure(self.configs)
 
+    @property
+    def home(self) -> str:
+        return f"{self.at}evaluation"
+
+    @property
+    def mine(self) -> Collection[str]:
+        """Networks that no other stage measures."""
+        return NETWORKS if self.name == "evaluate" else ()
+
     def products(self) -> list[str]:
-        return [f"evaluation/{config.name}.json" for config in self.configs]
+        return [f"{self.home}/{config.name}.json" for config in self.configs]
 
     def data(self) -> dict[str, str]:
         return {**self.inputs.measured, **self.inputs.hand}
@@ -169,7 +232,7 @@ class Evaluate(Stage):
         return scoring.needs(self.config)
 
     def result(self, store: Store) -> str:
-        return ", ".join(results.evaluations(store))
+        return ", ".join(config.name for config in self.configs if store.exists(f"{self.home}/{config.name}.json"))
 
 
 class Report(Stage):

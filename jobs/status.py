@@ -23,7 +23,7 @@ def job(config: Config, dry_run: bool) -> None:
     store = results.labelling_run(store) or store
     run = commits.read_run(store)
     committed = commits.read_commits(store)
-    report = commits.report_of(committed, filters.RULES)
+    report = commits.report_of(committed, filters.REASONS)
     listed, done = run["videos"], report["videos"]["listed"]
     part = done / max(listed, 1)
     print(f"output   {store.root}, begun {_ago(time.time() - run['begun'])} ago")

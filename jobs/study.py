@@ -1,54 +1,56 @@
-"""python -m jobs.study output=DIR_OR_S3_URI [study.seeds=[0,1,2]] [study.own_worlds=true] [--config FILE] [--dry-run]
+"""python -m jobs.study output=DIR_OR_S3_URI [study.seeds=[0,1,2]] [study.grid=GRID] [--config FILE] [--dry-run]
 
 Runs the pipeline with its control once per seed and summarises the runs: mean and spread of teacher, control and
-student in both domains, the paired differences, and the precision of kept and of rejected labels. All seeds share
-one world (the run's seed draws it), so the spread is that of training alone; with study.own_worlds=true each seed draws
-its own. Under the output: world/ seed-N/ study.json study.md. The same command resumes a study that was stopped.
+student in both domains, paired differences with their 95 % intervals, and the precision of labels. All seeds share one
+world (the run's seed draws it), so the spread is that of training alone; with study.own_worlds=true each draws its own.
+
+study.grid adds points to each seed, which share the stages of its pipeline and have as many steps as its student:
+  filters    which rules (Tables 4, 8)               reasoning  contextual reasoning (Tables 2, 3)
+  fraction   share of the pseudo-labels (Fig. 9)     rounds     the student labels, and a next one learns
+  labels     what better labels would be worth       share      share of a batch that is pseudo-labelled
+  refine     each part of the labels' refinement
+Under the output: world/ seed-N/ study.json study.md study_GRID.png; all grids of one output stand in the one study.md.
+The same command resumes a study that was stopped. Seeds may be run by several processes at once, each with its own
+study.seeds=[N] and the same output; the command with all seeds then finds them complete and summarises them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
-from cluster import session
-from cluster.store import open_store
+from cluster import locks, session
+from cluster.store import Store, open_store
 from hojoint.config import Config, changed
-from hojoint.report.tables import DOMAINS, METRICS, NETWORKS, Metric
+from hojoint.errors import InputError
+from hojoint.report import study as study_report
+from hojoint.report.tables import DOMAINS, METRICS, NETWORKS
 from hojoint.synthetic import write
-from jobs import command, pipeline, printing, results
+from jobs import command, grids, pipeline, plan, points, printing, results, study_summary
+from jobs.grids import Grid, Point
 from jobs.inputs import world_of
-
-DIFFERENCES = (("student", "teacher"), ("student", "control"))
-QUALITY = ("precision", "aligned_mm_median", "joints_2d_median")
+from jobs.point_stages import MEASURED
 
 
 def job(config: Config, dry_run: bool) -> None:
     """Run or finish each seed, then summarise their numbers."""
     output = command.output_of(config, "runs/study").rstrip("/")
     config = config.model_copy(update={"output": output})
-    runs = {seed: run_of(config, seed) for seed in config.study.seeds}
+    grid = config.study.grid
     if dry_run:
-        for seed, run in runs.items():
+        for seed in config.study.seeds:
             print(f"seed {seed}")
-            pipeline.job(run, True)
+            _plan(run_of(config, seed), grid)
         return
     with session.start(config.cluster):
-        for number, (seed, run) in enumerate(runs.items(), start=1):
-            print(f"=== seed {seed} ({number} of {len(runs)}) ===", flush=True)
-            pipeline.job(run, False)
-    finished = {seed: result_of(str(run.output)) for seed, run in runs.items()}
-    together = summary(finished)
-    store = open_store(output)
-    store.put("study.json", json.dumps({"seeds": finished, "summary": together}, indent=1).encode())
-    text = "\n\n".join(f"{title}\n\n{printing.markdown(*rows)}" for title, rows in tables(together).items())
-    store.put("study.md", f"# {len(finished)} seeds: {', '.join(map(str, finished))}\n\n{text}\n".encode())
-    for title, (headers, rows) in tables(together).items():
-        print(f"\n{title}\n{printing.table(headers, rows)}")
-    print(f"\nwritten: {store.uri('study.md')}")
+        for number, seed in enumerate(config.study.seeds, start=1):
+            print(f"=== seed {seed} ({number} of {len(config.study.seeds)}) ===", flush=True)
+            run_seed(run_of(config, seed), grid)
+    _write(config, open_store(output))
 
 
 def run_of(config: Config, seed: int) -> Config:
@@ -58,6 +60,83 @@ def run_of(config: Config, seed: int) -> Config:
         return changed(config, seed=seed, output=output, control=True, world=None, synthetic={"seed": None})
     drawn = {"seed": write.seed_of(config)}
     return changed(config, seed=seed, output=output, control=True, world=str(world_of(config)), synthetic=drawn)
+
+
+def run_seed(run: Config, grid: Grid | None) -> None:
+    """The pipeline of one seed and the grid's points beside it; what is complete is skipped."""
+    output = str(run.output)
+    local = "://" not in output
+    own = locks.alone(Path(output), "runs this seed", wait=False) if local else contextlib.nullcontext()
+    with own:
+        base = grids.pipeline_of(run, grid)
+        pipeline.job(base, False)
+        if grid is not None:
+            pipeline.run_stages(points.stages(base, grids.points(base, grid)), open_store(output))
+
+
+def _plan(run: Config, grid: Grid | None) -> None:
+    base = grids.pipeline_of(run, grid)
+    pipeline.job(base, True)
+    if grid is not None:
+        store = open_store(str(run.output))
+        stages = points.stages(base, grids.points(base, grid))
+        rows = [(stage.name, "complete" if stage.complete(store) else "run", stage.planned()) for stage in stages]
+        print(printing.table(("stage", "state", "on"), rows))
+
+
+def _write(config: Config, store: Store) -> None:
+    """study.json, study.md and the figures, from every grid that all seeds have complete."""
+    runs = {seed: run_of(config, seed) for seed in config.study.seeds}
+    finished = {seed: result_of(str(run.output)) for seed, run in runs.items()}
+    together = study_summary.summary(finished)
+    found = {grid: made for grid in get_args(Grid) if (made := _grid(runs, grid)) is not None}
+    content = {"seeds": finished, "summary": together, "grids": found}
+    store.put("study.json", json.dumps(content, indent=1).encode())
+    parts = [f"# {len(finished)} seeds: {', '.join(map(str, finished))}", _sections("##", tables(together))]
+    for name, grid in found.items():
+        store.put(f"study_{name}.png", study_report.draw(grid))
+        lines = "".join(f"{line}\n\n" for line in study_report.headline(grid))
+        parts.append(f"## {grid['title']}\n\n{lines}![{grid['title']}](study_{name}.png)")
+        parts.append(_sections("###", study_report.tables(grid)))
+    store.put("study.md", ("\n\n".join(parts) + "\n").encode())
+    shown = tables(together) if config.study.grid is None else study_report.tables(found[config.study.grid])
+    for title, (headers, rows) in shown.items():
+        print(f"\n{title}\n{printing.table(headers, rows)}")
+    if config.study.grid is not None:
+        print("".join(f"\n{line}" for line in study_report.headline(found[config.study.grid])))
+    print(f"\nwritten: {store.uri('study.md')}")
+
+
+def _sections(mark: str, made: Mapping[str, study_report.Table]) -> str:
+    return "\n\n".join(f"{mark} {title}\n\n{printing.markdown(*rows)}" for title, rows in made.items())
+
+
+def _grid(runs: Mapping[int, Config], grid: Grid) -> dict[str, Any] | None:
+    """The summary of a grid that every seed has complete; None of another."""
+    rows, found = [], {}
+    for seed, run in runs.items():
+        store = open_store(str(run.output))
+        try:
+            base = grids.pipeline_of(run, grid)
+            rows = grids.points(base, grid)
+            stages = [stage for stage in plan.stages(base) if stage.name != "report"] + points.stages(base, rows)
+            if not all(results.marker(stage.name, store) and stage.complete(store) for stage in stages):
+                return None
+        except InputError:  # made with other settings, or not possible with these
+            return None
+        found[seed] = {point.key: _row(store, point) for point in rows}
+        found[seed]["control"] = _row(store, Point("control", "", "control"))
+    return study_summary.of_grid(grid, rows, found)
+
+
+def _row(store: Store, point: Point) -> dict[str, Any]:
+    """Scores and labels of a point; no scores of a network that had nothing to train on."""
+    scores, labels = f"{point.at}evaluation/{point.network}.json", f"{points.labels_of(point)}{MEASURED}"
+    learned = point.network not in ("teacher", "control") and store.exists(labels)
+    return {
+        "domains": results.read_json(store, scores)["domains"] if store.exists(scores) else {},
+        "labels": results.read_json(store, labels) if learned else None,
+    }
 
 
 def result_of(output: str) -> dict[str, Any]:
@@ -71,49 +150,10 @@ def result_of(output: str) -> dict[str, Any]:
     }
 
 
-def summary(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and spread over the seeds of every metric, of paired differences, and of the labels' quality."""
-    out: dict[str, Any] = {"domains": {}, "labels": {}}
-    for domain in DOMAINS:
-        rows: dict[str, Any] = {}
-        for metric in METRICS:
-            values = {name: _values(runs, name, domain, metric) for name in NETWORKS}
-            if not any(values.values()):
-                continue
-            row = {name: spread(numbers) for name, numbers in values.items() if numbers}
-            for after, before in DIFFERENCES:
-                if values[after] and values[before]:
-                    pairs = zip(values[after], values[before], strict=True)
-                    row[f"{after} - {before}"] = spread([a - b for a, b in pairs])
-            rows[metric.label] = row
-        if rows:
-            out["domains"][domain] = rows
-    for group in ("kept", "rejected"):
-        known = [run["quality"][group] for run in runs.values() if run.get("quality")]
-        out["labels"][group] = {
-            key: spread([value[key] for value in known if value[key] is not None]) for key in ("frames", *QUALITY)
-        }
-    return out
-
-
-def _values(runs: Mapping[int, Mapping[str, Any]], name: str, domain: str, metric: Metric) -> list[float]:
-    parts = [run["evaluation"].get(name, {}).get(domain, {}).get(metric.part) for run in runs.values()]
-    values = [part[metric.key] * metric.scale for part in parts if part and part.get(metric.key) is not None]
-    return values if len(values) == len(runs) else []  # a pair needs both
-
-
-def spread(values: Sequence[float]) -> dict[str, float] | None:
-    """Mean, sample standard deviation and range; None of no values."""
-    if not values:
-        return None
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "std": deviation, "low": min(values), "high": max(values)}
-
-
 def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[str]]]]:
     """Title -> headers and rows, for the terminal and for Markdown."""
     out = {}
-    differences = [f"{after} - {before}" for after, before in DIFFERENCES]
+    differences = [f"{after} - {before}" for after, before in study_summary.DIFFERENCES]
     digits = {metric.label: metric.digits for metric in METRICS}
     for domain, rows in together["domains"].items():
         columns = [name for name in (*NETWORKS, *differences) if any(name in row for row in rows.values())]
@@ -130,11 +170,14 @@ def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[
     return out
 
 
-def _cell(value: Mapping[str, float] | None, digits: int, column: str) -> str:
+def _cell(value: Mapping[str, Any] | None, digits: int, column: str) -> str:
     if value is None:
         return "-"
     sign = "+" if " - " in column else ""
-    return f"{value['mean']:{sign}.{digits}f} ± {value['std']:.{digits}f}"
+    told = f"{value['mean']:{sign}.{digits}f} ± {value['std']:.{digits}f}"
+    if value.get("interval") is None:
+        return told
+    return f"{told} [{value['interval'][0]:+.{digits}f}, {value['interval'][1]:+.{digits}f}]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -35,14 +35,17 @@ def job(config: Config, dry_run: bool) -> None:
 
 def work(config: Config, dry_run: bool) -> None:
     """The job itself, which a pipeline runs once per network."""
-    output = command.output_of(config, "runs/teacher")
-    if "ho3d" in config.train.datasets:
+    output, train = command.output_of(config, "runs/teacher"), config.train
+    if "ho3d" in train.datasets:
         near = mirror.localised(config, "mano", "data.ho3d")
-        reader = HO3D(near.data.ho3d, "train", config.crop)
+        reader = HO3D(near.data.ho3d, "train", config.crop, held_out=train.held_out)
         sets.check(reader, config, complete=dry_run)
+        if train.held_out:
+            apart = HO3D(near.data.ho3d, "held_out", config.crop, held_out=train.held_out)
+            sets.check(apart, config, complete=dry_run)
         if (note := fingertips.advice(reader, near.mano)) is not None:
             print(f"note: {note}")
-    if "freihand" in config.train.datasets:
+    if "freihand" in train.datasets:
         near = mirror.localised(config, "data.freihand")
         sets.check(FreiHAND(near.data.freihand, "train", config.crop), config, complete=dry_run)
     if dry_run:
@@ -58,7 +61,7 @@ def work(config: Config, dry_run: bool) -> None:
     last = result.history[-1]["total"]
     print(
         f"{result.checkpoint}: {result.steps} steps on {result.samples} samples in {result.seconds:.0f} s, loss "
-        f"{result.history[0]['total']:.1f} -> {last:.1f}, weights {result.sha256[:12]}"
+        f"{result.history[0]['total']:.1f} -> {last:.1f}, weights {result.sha256[:12]}; end of training: {result.ended}"
     )
 
 

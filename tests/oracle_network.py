@@ -19,14 +19,17 @@ class OracleNetwork(torch.nn.Module):
     """Stands in for HOJoint. ``truths``: clip id -> (joints_px (T, 21, 2), rotations (T, 16, 3, 3), betas (T, 10)).
 
     Rotations are those of the right-hand model in the scene that the network sees, mirrored or not. On the side listed
-    in ``lost`` it sees the right 2D joints but does not know the pose.
+    in ``lost`` it sees the right 2D joints but does not know the pose. ``sides``: clip id -> logit that its side head
+    gives to a picture as it is, and the negative of which to a mirrored one; None means that it has no such head.
     """
 
-    def __init__(self, *, input_px: int = 64, lost: dict[str, bool] | None = None) -> None:
+    def __init__(
+        self, *, input_px: int = 64, lost: dict[str, bool] | None = None, sides: dict[str, float] | None = None
+    ) -> None:
         super().__init__()
-        self.config = SimpleNamespace(input_px=input_px, reasoning="o+")
-        self.lost = lost or {}
-        self.known: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
+        self.config = SimpleNamespace(input_px=input_px, reasoning="o+", side_head=sides is not None)
+        self.lost, self.sides = lost or {}, sides or {}
+        self.known: dict[bytes, tuple[Tensor, Tensor, Tensor, float]] = {}
         self.asked: list[int] = []
         self.object_boxes: list[Tensor] = []
         self.noise: Any = None  # (joints_box, rotations, betas) -> the same, disturbed
@@ -47,7 +50,12 @@ class OracleNetwork(torch.nn.Module):
             px = geometry.apply_affine(views.affines, joints)
             for n, box in enumerate(views.hand_boxes):
                 box_units = (px[n] - box[:2]) / (box[2:] - box[:2])
-                self.known[_key(box, views.object_boxes[n])] = (box_units, answer[n], betas[n])
+                self.known[_key(box, views.object_boxes[n])] = (
+                    box_units,
+                    answer[n],
+                    betas[n],
+                    self.sides.get(clip.clip_id, 0.0) * (-1 if flipped else 1),
+                )
 
     def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool = True) -> Any:
         assert not with_object
@@ -55,10 +63,12 @@ class OracleNetwork(torch.nn.Module):
         self.asked.append(len(images))
         self.object_boxes.append(object_boxes)
         answers = [self.known[_key(*boxes)] for boxes in zip(hand_boxes, object_boxes, strict=True)]
-        joints, rotations, betas = (torch.stack(values) for values in zip(*answers, strict=True))
+        *hands, logits = zip(*answers, strict=True)
+        joints, rotations, betas = (torch.stack(values) for values in hands)
+        side = torch.tensor(logits) if self.config.side_head else None
         if self.noise is not None:
             joints, rotations, betas = self.noise(joints, rotations, betas)
-        return SimpleNamespace(hand=SimpleNamespace(joints_box=joints, rotations=rotations, betas=betas))
+        return SimpleNamespace(hand=SimpleNamespace(joints_box=joints, rotations=rotations, betas=betas, side=side))
 
 
 def _key(hand_box: Tensor, object_box: Tensor) -> bytes:
@@ -70,7 +80,7 @@ class Eyes(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = SimpleNamespace(input_px=256, reasoning="o+")
+        self.config = SimpleNamespace(input_px=256, reasoning="o+", side_head=False)
 
     def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool) -> Any:
         rows, columns = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
@@ -86,7 +96,7 @@ class Eyes(torch.nn.Module):
         rotations = torch.eye(3).repeat(len(images), 16, 1, 1)
         rotations[:, 0] = turn
         hand = SimpleNamespace(
-            joints_box=(joints - corner) / size, rotations=rotations, betas=torch.zeros(len(images), 10)
+            joints_box=(joints - corner) / size, rotations=rotations, betas=torch.zeros(len(images), 10), side=None
         )
         return SimpleNamespace(hand=hand)
 

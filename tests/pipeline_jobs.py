@@ -6,7 +6,7 @@ import contextlib
 import json
 
 from cluster.store import open_store
-from jobs import pipeline, stages, study
+from jobs import pipeline, point_stages, stages, study
 
 REJECTED = {"box_iou": 3, "reprojection": 1}
 
@@ -22,6 +22,7 @@ class Jobs:
     def __init__(self):
         self.calls = []
         self.fails_at = None
+        self.kept = {}  # point -> frames kept, where it is not the usual number
         self.error_mm = {"teacher": 20.0, "control": 19.0, "student": 15.0}
 
     def job(self, name):
@@ -47,32 +48,53 @@ class Jobs:
             store.put("checkpoint.pt", b"weights")
         elif name == "synthesize":
             store.put("world.json", b'{"labelled_frames": 1, "videos": 1, "test_images": 1}')
-        elif name == "pseudo_label":
+        elif name in ("pseudo_label", "refilter", "oracle"):
             videos = {"listed": 4, "labelled": 3, "empty": 1, "quarantined": 0}
-            frames = {"decoded": 10, "predicted": 10, "kept": 6, "rejected": REJECTED}
+            kept = self.kept.get(store.root.rpartition("points/")[2].partition("/")[0], 6)
+            frames = {"decoded": 10, "predicted": 10, "kept": kept, "rejected": REJECTED}
             store.put("report.json", json.dumps({"videos": videos, "frames": frames}).encode())
             store.put("run.json", b"{}")
         elif name == "evaluate":
-            error = self.error_mm[config.name] + config.seed
+            error = self.error_mm[config.name.partition("-")[0]] + config.seed
             domains = {"freihand": {"images": 5, "hand": hand(error), "object": None}}
             store.put(f"{config.name}.json", json.dumps({"domains": domains}).encode())
         elif name == "report":
             group = {"frames": 6, "precision": 0.5, "aligned_mm_median": 9.0, "joints_2d_median": 0.1}
             store.put("report.json", json.dumps({"quality": {"kept": group, "rejected": group}}).encode())
             store.put("report.html", b"<html></html>")
+        elif name == "calibrate":
+            found = {"proposed": {"max_reprojection": 0.25}, "wanted_precision": 0.9, "frames": 9}
+            found["quality"] = {"min_quality": 0.7, "promised": {"precision": 0.92, "yield": 0.4}}
+            found["together"] = {"held_out": {"precision": 0.91, "yield": 0.3}, "proposed": None}
+            store.put("calibration.json", json.dumps(found).encode())
+            store.put("quality.json", b"a model")
 
     @property
     def names(self):
         return [f"{name}:{config.name}" if name in ("train", "evaluate") else name for name, config in self.calls]
 
+    def under(self, point):
+        """Names of the jobs whose output lies in the folder of a study's point."""
+        inside = [name for name, config in self.calls if f"/points/{point}/" in str(config.output)]
+        return inside
+
+
+def measured(labels, truth, config):
+    frames = json.loads(labels.get("report.json"))["frames"]
+    return {"frames": frames, "labels": {"precision": 0.5}}
+
 
 def stand_in_jobs(monkeypatch):
     """Put stand-ins in the place of the jobs that stages call; returns them."""
     jobs = Jobs()
-    for name in ("synthesize", "pseudo_label", "report"):
+    for name in ("synthesize", "calibrate", "pseudo_label", "report"):
         monkeypatch.setattr(getattr(stages, name), "job", jobs.job(name))
     monkeypatch.setattr(stages.train, "work", jobs.job("train"))
     monkeypatch.setattr(stages.evaluate, "measure", jobs.measure)
+    monkeypatch.setattr(point_stages.refilter, "job", jobs.job("refilter"))
+    monkeypatch.setattr(point_stages.oracles, "tell", lambda config, *_: jobs.job("oracle")(config, False))
+    monkeypatch.setattr(point_stages.Truth, "at", classmethod(lambda cls, path: None))
+    monkeypatch.setattr(point_stages.label_measures, "measured", measured)
     for module in (pipeline, study):
         monkeypatch.setattr(module.session, "start", lambda config: contextlib.nullcontext())
     return jobs

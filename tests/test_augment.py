@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-from hojoint.config import AugmentConfig
+from hojoint.config import AugmentConfig, Config
 from hojoint.training import augment
 
 CONFIG = AugmentConfig(hue=0.1, box_jitter=0.2, blur_px=1.5)
@@ -93,3 +93,49 @@ def test_blur_is_a_gaussian_of_its_sigma_for_each_image():
         variance = (out[row, 0].sum(0) * offset**2).sum()
         assert abs(variance.sqrt() - expected) < 0.02
         assert abs(out[row, 0].sum() - 1) < 1e-4
+
+
+def test_a_square_is_cut_out_where_it_was_drawn():
+    images = torch.rand(3, 3, 20, 20)
+    boxes = torch.tensor([[0.5, 0.25, 0.2], [0.0, 1.0, 0.4], [0.5, 0.5, 0.0]])  # x, y, side in input sides
+    out = augment.cut_out(images, still(3, cutout=boxes))
+    expected = images.clone()
+    expected[0, :, 3:7, 8:12] = 0.5
+    expected[1, :, 16:, :4] = 0.5  # beyond the edges nothing is left to hide
+    torch.testing.assert_close(out, expected, atol=0, rtol=0)
+    assert augment.cut_out(images, still(3)) is images
+
+
+def test_squares_are_drawn_last_so_that_no_other_draw_changes():
+    plain, cut = (augment.augment_draws(AugmentConfig(cutout=share), keys(500)) for share in (0.0, 0.4))
+    for name, values in vars(plain).items():
+        assert name == "cutout" or torch.equal(values, getattr(cut, name))
+    assert plain.cutout[:, 2].max() == 0
+    assert 0.38 < cut.cutout[:, 2].max() <= 0.4
+    assert cut.cutout[:, :2].min() >= 0
+    first = np.random.default_rng(keys(1)[0]).random(15)  # all that earlier versions drew
+    assert float(cut.angle[0]) == np.float32(first[0] * 2 - 1) * np.float32(math.pi)
+
+
+def test_pseudo_labels_have_an_augmentation_of_their_own():
+    pseudo = torch.tensor([False, True, False, True])
+    numbers = [(3, row) for row in range(4)]
+    calm, wild = AugmentConfig(blur_px=0.1), AugmentConfig(blur_px=3.0, cutout=0.5, rotation_deg=20)
+    config = Config.model_validate({"augment": calm, "train": {"pseudo_augment": wild}})
+    mixed = augment.draws_by_kind(config, numbers, pseudo)
+    of_kind = {kind: augment.augment_draws(given, keys(4)) for kind, given in ((False, calm), (True, wild))}
+    for row in range(4):
+        for name, values in vars(mixed).items():
+            assert torch.equal(values[row], getattr(of_kind[bool(pseudo[row])], name)[row]), name
+    alike = augment.draws_by_kind(Config(augment=calm), numbers, pseudo)
+    assert all(torch.equal(values, getattr(of_kind[False], name)) for name, values in vars(alike).items())
+
+
+def test_one_kind_alone_can_be_augmented():
+    off = AugmentConfig(enabled=False, blur_px=5)
+    numbers, pseudo = [(0, 0), (0, 1)], torch.tensor([False, True])
+    config = Config.model_validate({"augment": off, "train": {"pseudo_augment": CONFIG}})
+    draws = augment.draws_by_kind(config, numbers, pseudo)
+    assert (draws.angle[0], draws.scale[0], draws.brightness[0], draws.blur[0]) == (0, 1, 1, 0)
+    assert draws.angle[1] != 0
+    assert augment.draws_by_kind(config, numbers, torch.tensor([False, False])) is None

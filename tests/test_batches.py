@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.training import augment
-from hojoint.training.batches import Cached, ConcatSamples, loader, prepare, targets_of
+from hojoint.training.batches import Cached, ConcatSamples, loader, mirrored, mirrored_rows, prepare, targets_of
 from hojoint.training.schedule import Schedule
 
 WILD = AugmentConfig(scale=0.2, shift=0.1)
@@ -213,3 +215,25 @@ def test_the_picks_of_a_long_run_are_drawn_when_needed(world, reader, monkeypatc
     assert next(batches).keys == tuple(schedule.picks(0))
     assert len(drawn) < 10
     batches.close()
+
+
+def test_mirrored_hands_lie_in_their_boxes(world, batch):
+    prepared = prepare(batch, world, draws_of(batch), "cpu")
+    rows = torch.tensor([2, 0])
+    images, boxes = mirrored(prepared, rows)
+    torch.testing.assert_close(images[..., 5, 7], prepared.images[rows][..., 5, 63 - 7])
+    corners = torch.stack((boxes[:, :2], boxes[:, 2:]), 1)  # pixel centres are whole numbers: x goes to 63 - x
+    back = geometry.box_of_points(torch.stack((63 - corners[..., 0], corners[..., 1]), 2))
+    torch.testing.assert_close(back, prepared.hand_boxes[rows])
+    again = replace(prepared, images=images, hand_boxes=boxes)
+    for once, twice in zip((prepared.images[rows], back), mirrored(again, torch.arange(2)), strict=True):
+        torch.testing.assert_close(once, twice)
+
+
+def test_labelled_rows_are_mirrored_first(batch):
+    assert mirrored_rows(batch, 0.25).tolist() == [0]
+    assert mirrored_rows(batch, 0.0).tolist() == []
+    mixed = replace(batch, pseudo=torch.tensor([True, False, True, False]))
+    assert mirrored_rows(mixed, 0.25).tolist() == [1]
+    assert mirrored_rows(mixed, 0.6).tolist() == [1, 3, 0]  # as many in every step
+    assert mirrored_rows(batch, 1.0).tolist() == [0, 1, 2, 3]

@@ -21,13 +21,21 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, tables
+from hojoint.labelling import filters, quality, tables
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.report import calibration as calibration_figure
 
 RULES = ("box_iou", "reprojection", "bone_length", "joint_angle")
 SPATIAL = FilterConfig(enabled=RULES)
+UNMEASURED = {
+    "quality": {
+        "auc": None, "min_quality": 0.5, "reached": False, "promised": None, "out_of_fold": True,
+        "wanted_precision": 0.9,
+    },
+    "promise": None,
+}  # fmt: skip
+"""What the job adds to a calibration, without numbers."""
 
 
 def judged(right: Any, **scores: Any) -> calibration.Judged:
@@ -218,16 +226,16 @@ def test_what_rounding_lets_in_is_seen_by_the_search() -> None:
 
 @pytest.mark.slow
 def test_thresholds_that_fall_short_come_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobs import calibrate
+    from jobs import calibration_text
 
     short = FilterConfig(enabled=RULES, min_box_iou=0.5)
     monkeypatch.setattr(calibration, "_search", lambda *_: short)  # whatever is wanted, this is found
-    found = calibration.calibrate(judged(np.arange(100) % 2 == 0), SPATIAL, 0.9)
+    found = {**calibration.calibrate(judged(np.arange(100) % 2 == 0), SPATIAL, 0.9), **UNMEASURED}
     assert not found["reached"]
     assert found["proposed"]["min_box_iou"] == 0.5
     words = "do not reach 90.0% with at least 20 frames: they keep 100, of which 50.0% are right"
-    assert words in calibrate.summary({**found, "caution": None})
-    assert words in calibrate.proposal({**found, "caution": None}).splitlines()[0]
+    assert words in calibration_text.summary({**found, "caution": None})
+    assert words in calibration_text.proposal({**found, "caution": None}).splitlines()[0]
 
 
 def test_a_teacher_that_is_never_right_cannot_be_calibrated() -> None:
@@ -294,6 +302,50 @@ def test_training_frames_have_the_truth_and_boxes_of_training(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_mirrored_clip_shows_a_left_hand_of_the_same_truth(tmp_path: Path) -> None:
+    config = draw_world(tmp_path, frames=2)
+    dataset = HO3D(config.data.ho3d, "train", config.crop)
+    plain, mirrored = sequences.sequence_clips(dataset, CalibrateConfig(stride=1), (False, True))[:2]
+    assert mirrored.clip_id == f"{plain.clip_id}-left"
+    assert sequences.recording_of(mirrored.clip_id) == sequences.recording_of(plain.clip_id)
+    (clip, frames, truth), (other, turned, same) = sequences.load(dataset, [plain, mirrored])
+    np.testing.assert_array_equal(turned.rgb, frames.rgb[:, :, ::-1])
+    assert set(same["side"].to_pylist()) == {"left"}
+    assert same["joints"].to_pylist() == truth["joints"].to_pylist()  # of the right-hand model
+    right = frames.rgb.shape[2] - 1
+    px, turned_px = (np.array(table["joints_px"].to_pylist()).reshape(-1, 21, 2) for table in (truth, same))
+    np.testing.assert_allclose(turned_px, np.stack([right - px[..., 0], px[..., 1]], -1))
+    low, high = other.hand_boxes[:, None, :2], other.hand_boxes[:, None, 2:]
+    before = (px - clip.hand_boxes[:, None, :2]) / (clip.hand_boxes[:, None, 2:] - clip.hand_boxes[:, None, :2])
+    flipped = np.stack([1 - before[..., 0], before[..., 1]], -1)
+    np.testing.assert_allclose((turned_px - low) / (high - low), flipped, atol=1e-4)
+
+
+def test_a_side_that_is_given_is_not_asked_for() -> None:
+    given = {side: sequences.copies_of(from_tree({"labelling": {"side": side}})) for side in ("both", "right", "left")}
+    assert given == {"both": (False, True), "right": (False,), "left": (True,)}
+    assert sequences.copies_of(from_tree({"calibrate": {"mirrored": False}})) == (False,)
+
+
+def test_a_teacher_that_has_seen_the_held_out_recordings_is_refused() -> None:
+    from jobs import calibrate
+
+    wanted = from_tree({"calibrate": {"split": "held_out"}, "train": {"held_out": 2}})
+    calibrate._refuse_seen(wanted, wanted)
+    with pytest.raises(InputError, match=r"held_out=2 recordings .* trained with train\.held_out=1"):
+        calibrate._refuse_seen(wanted, from_tree({"train": {"held_out": 1}}))
+    assert calibrate._caution(wanted) is None
+
+
+def test_a_rule_of_ours_without_a_score_cannot_be_calibrated() -> None:
+    frames = judged(np.arange(40) % 2 == 0)
+    place = frames.table.schema.get_field_index("score_side")
+    table = frames.table.set_column(place, frames.table.schema.field(place), pa.nulls(40, pa.float32()))
+    with pytest.raises(InputError, match="no frame has a score of the rule side"):
+        calibration.calibrate(dataclasses.replace(frames, table=table), FilterConfig(enabled=("side",)), 0.9)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "frames"), [("evaluation", 2), ("train", 4)])
 def test_the_job_labels_the_given_split_of_ho3d(split: str, frames: int, tmp_path: Path) -> None:
     from jobs import calibrate
@@ -318,13 +370,14 @@ def test_the_job_labels_the_given_split_of_ho3d(split: str, frames: int, tmp_pat
 def test_thresholds_from_ho3d_come_with_a_caution(
     split: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from jobs import calibrate
+    from jobs import calibrate, calibration_text
 
     config = from_tree({"calibrate": {"split": split}})
-    found = {**calibrated(), "caution": calibrate._caution(config)}
-    assert words in calibrate.summary(found)
-    assert words in calibrate.proposal(found).splitlines()[0]
-    assert yaml.safe_load(calibrate.proposal(found)) == {"filters": found["proposed"]}
+    found = {**calibrated(), **UNMEASURED, "caution": calibrate._caution(config)}
+    assert words in calibration_text.summary(found)
+    for text in (calibration_text.proposal(found), calibration_text.quality_proposal(found, "q.json")):
+        assert words in text.splitlines()[0]
+    assert yaml.safe_load(calibration_text.proposal(found)) == {"filters": found["proposed"]}
 
 
 def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) -> None:
@@ -370,6 +423,16 @@ def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) ->
     assert said[2] == f"# filters.min_box_iou={settings.filters.min_box_iou:g}"
     assert 0.55 < settings.filters.min_box_iou < 0.7
     assert (out / "calibration.png").stat().st_size > 10_000
+    store = open_store(str(out))
+    assert found["promise"] is None  # these labels have no quality
+    assert calibrate.proposed_filters(store, "thresholds")["min_box_iou"] == settings.filters.min_box_iou
+    by_quality = calibrate.proposed_filters(store, "quality")
+    assert yaml.safe_load((out / "quality.yaml").read_text()) == {"filters": by_quality}
+    judge = from_tree({"filters": by_quality}).filters
+    model = quality.load(str(judge.quality_model))
+    again = tables.rescored(table, judge, model)
+    kept = np.array(again["verdict"].to_pylist()) == "kept"
+    assert kept[:20].mean() > 0.8 > 0.2 > kept[20:].mean()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from urllib.error import URLError
 import pytest
 import torch
 from torchvision.models import resnet18, resnet50
+from torchvision.ops import roi_align
 
 from hojoint.config import ModelConfig
 from hojoint.errors import InputError
@@ -102,6 +103,39 @@ def test_a_roi_of_a_ramp_reads_off_the_centres_of_its_cells() -> None:
     centres = (torch.arange(4) + 0.5) / 4
     torch.testing.assert_close(features[0, 0], (100 + 2 + 8 * centres).expand(4, 4))
     torch.testing.assert_close(features[0, 1], (100 + 4 + 16 * centres)[:, None].expand(4, 4))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_roi_features_and_gradients_are_torchvisions_roi_align(channels_last: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    p2 = torch.randn(3, 5, 20, 28, dtype=torch.float64, generator=generator)
+    p2 = p2.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format).requires_grad_()
+    boxes = torch.rand(60, 2, 2, dtype=torch.float64, generator=generator) * 200 - 40  # the map ends at 112 and 80 px
+    boxes = torch.cat([boxes.amin(1), boxes.amax(1)], dim=1)
+    odd = [
+        [-60, -50, 300, 200],
+        [200, 10, 260, 60],
+        [-90, 0, -9, 30],
+        [8, 8, 8, 8],
+        [30, 40, 20, 10],
+        [-4, 76, 112, 84],
+    ]
+    boxes = torch.cat([boxes, torch.tensor(odd, dtype=torch.float64)])
+    rows = torch.randint(3, (len(boxes),), generator=generator)
+    weights = torch.randn(len(boxes), 5, 6, 6, dtype=torch.float64, generator=generator)
+    ours = roi_features(p2, boxes, rows, cells=6)
+    theirs = roi_align(p2, torch.cat([rows[:, None].double(), boxes], 1), 6, spatial_scale=0.25, aligned=False)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(
+        *(torch.autograd.grad((features * weights).sum(), p2)[0] for features in (ours, theirs)),
+    )
+    by_image = roi_features(p2, boxes[:3], None, cells=6)
+    torch.testing.assert_close(by_image, roi_features(p2, boxes[:3], torch.arange(3), cells=6))
+
+
+def test_no_boxes_have_no_features() -> None:
+    features = roi_features(torch.rand(2, 3, 8, 8), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), cells=4)
+    assert features.shape == (0, 3, 4, 4)
 
 
 def test_features_of_an_empty_intersection_are_zero() -> None:

@@ -1,4 +1,4 @@
-"""engine: training lowers the loss, a resumed run equals an unbroken one, predictions are in the order of the data."""
+"""engine: training lowers the loss, a resumed run equals an unbroken one, a plateau ends it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import pytest
 import torch
 from labelled import draw_world
 
+from hojoint import config as settings
 from hojoint import crops
 from hojoint.datasets.collate import collate
-from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.hand.factory import hand_layer
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
-from hojoint.training import engine
+from hojoint.training import engine, prediction
 from hojoint.training.batches import Cached, ConcatSamples, loader
 from hojoint.training.schedule import Schedule
+
+PARTS = ("train", "held_out")
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +35,25 @@ def data(world):
     return Cached(HO3D(world.data.ho3d, "train", world.crop, crops.region_side(64)), 2)
 
 
-def new_training(world, data):
+@pytest.fixture(scope="module")
+def apart(world):
+    """Settings with a plateau on a held-out recording and an average, the data without it, and it."""
+    train = {"held_out": 1, "plateau_epochs": 1, "plateau_decays": 2, "ema": 0.8, "epochs": 30, "learning_rate": 5e-3}
+    config = settings.changed(world, train=train)
+    readers = (HO3D(config.data.ho3d, part, config.crop, crops.region_side(64), held_out=1) for part in PARTS)
+    return (config, *(Cached(reader, 2) for reader in readers))
+
+
+def new_training(world, data, held_out=None):
     torch.manual_seed(world.seed)
     schedule = Schedule(world.train, labelled=len(data), pseudo=0, seed=world.seed)
-    return engine.Training(world, schedule, HOJoint(world.model), hand_layer(world.mano))
+    return engine.Training(world, schedule, HOJoint(world.model), hand_layer(world.mano), held_out=held_out)
 
 
 def run(training, data, until=None):
     for batch in loader(ConcatSamples([data]), training.schedule, start=training.steps):
         training.step(batch)
-        if training.steps == until:
+        if training.steps == until or training.ended:
             break
     return training
 
@@ -77,6 +88,85 @@ def test_a_resumed_run_ends_with_the_same_weights(world, data, stop):
     assert checkpoint.load(saved).parents == {"teacher": "x"}
 
 
+def test_a_plateau_ends_training_with_the_averaged_weights(apart):
+    config, data, held_out = apart
+    training = run(new_training(config, data, held_out), data)
+    assert training.ended.startswith("plateau")
+    assert training.steps < training.schedule.steps
+    assert len(training.validation) == len(training.history) == training.steps  # an epoch is one step
+    rates = [row["learning_rate"] for row in training.validation]
+    decayed = [config.train.learning_rate * config.train.lr_decay**decays for decays in (0, 1, 2)]
+    assert sorted(set(rates), reverse=True) == pytest.approx(decayed)
+    assert rates == sorted(rates, reverse=True)
+    saved = checkpoint.load(checkpoint.final(checkpoint.load(training.save({}))))
+    assert saved.last_weights is None
+    measured = prediction.predict(checkpoint.network_of(saved), held_out, config, hand_layer(config.mano))
+    truth = [hand_layer(config.mano)(*map(torch.from_numpy, (s.pose[None], s.betas[None]))) for s in held_out]
+    joints = torch.cat([hand.joints for hand in truth]).numpy()
+    mpjpe = 1000 * np.linalg.norm(measured.joints - joints, axis=-1).mean()
+    assert training.validation[-1]["mpjpe_mm"] == pytest.approx(mpjpe, rel=1e-4)
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_resumed_run_has_the_same_average_and_plateau(apart, stop):
+    config, data, held_out = apart
+    unbroken = run(new_training(config, data, held_out), data)
+    first = run(new_training(config, data, held_out), data, until=stop)
+    resumed = new_training(config, data, held_out)
+    resumed.restore(checkpoint.load(first.save({})))
+    run(resumed, data)
+    assert resumed.validation == unbroken.validation
+    assert (resumed.ended, resumed.plateau) == (unbroken.ended, unbroken.plateau)
+    one, other = (checkpoint.load(training.save({})) for training in (unbroken, resumed))
+    assert one.sha256 == other.sha256
+    for name, value in one.last_weights.items():
+        torch.testing.assert_close(other.last_weights[name], value, atol=0, rtol=0)
+    assert any(not torch.equal(value, one.weights[name]) for name, value in one.last_weights.items())
+
+
+def test_measuring_held_out_images_changes_no_weight(apart):
+    config, data, held_out = apart
+    config = settings.changed(config, train={"steps": 3, "ema": 0.0})
+    networks = [run(new_training(config, data, given), data).network.state_dict() for given in (held_out, None)]
+    assert all(torch.equal(value, networks[1][name]) for name, value in networks[0].items())
+    training = new_training(config, data, held_out)
+    assert training.plateau is None  # steps give the length: the fixed schedule
+    assert run(training, data).ended == "all 3 steps"
+
+
+def headed(world, **train):
+    return world.model_copy(
+        update={
+            "model": world.model.model_copy(update={"side_head": True}),
+            "train": world.train.model_copy(update=train),
+        }
+    )
+
+
+def test_a_side_head_learns_and_the_other_terms_stay(world, data):
+    sided = headed(world, mirrored_share=1.0)
+    batch = collate([data[row] for row in range(4)])
+    plain, with_side = loss_of(world, batch), loss_of(sided, batch)
+    for name, value in plain.items():
+        extra = with_side["side"] if name == "total" else 0
+        assert with_side[name] == pytest.approx(value + extra, rel=1e-4), name
+    training = new_training(sided, data)
+    for _ in range(20):
+        training.step(batch)
+    assert training.losses(batch)["side"].item() < 0.8 * with_side["side"]
+
+
+def test_pseudo_labels_alone_reach_the_side_head_with_zeros(world, data):
+    training = new_training(headed(world), data)
+    batch = collate([replace(data[row], pseudo=True) for row in range(4)])
+    losses = training.losses(batch)
+    assert losses["side"].item() == 0
+    losses["total"].backward()
+    gradients = [p.grad for p in training.network.parameters()]
+    assert all(gradient is not None for gradient in gradients)
+    assert all((p.grad == 0).all() for p in training.network.side_head.parameters())
+
+
 def loss_of(world, batch):
     """Terms of the loss of a network in eval mode, whose rows do not influence each other."""
     training = new_training(world, range(len(batch)))
@@ -84,23 +174,32 @@ def loss_of(world, batch):
     return {name: float(value.detach()) for name, value in training.losses(batch).items()}
 
 
-def one_worker(rank, workers, world, batches, folder):
+def one_worker(rank, workers, batches, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=workers)
-    (folder / f"{rank}.json").write_text(json.dumps([loss_of(world, batch) for batch in batches]))
+    (folder / f"{rank}.json").write_text(json.dumps([loss_of(config, batch) for config, batch in batches]))
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_the_mean_loss_of_two_workers_is_that_of_the_batch(world, data, tmp_path):
     keys, expected, shares = [(0, row) for row in range(4)], [], [[], []]
-    for has_object in ([True, True, True, False], [True, False, True, False], [False] * 4):
-        samples = [replace(data[row], has_object=has) for row, has in enumerate(has_object)]
-        expected.append(loss_of(world, collate(samples, keys)))
+    one = headed(world, mirrored_share=1.0)
+    weighted = settings.changed(
+        one, loss={"pseudo_2d": 2.0, "pseudo_3d": 0.3, "pseudo_root": 0.4, "quality_power": 1.0}
+    )
+    for config, has_object in (
+        (one, [True, True, True, False]),
+        (one, [False] * 4),
+        (weighted, [True, False, True, False]),
+    ):
+        labels = [{"has_object": has, "pseudo": not has, "quality": 0.3 * row} for row, has in enumerate(has_object)]
+        samples = [replace(data[row], **label) for row, label in enumerate(labels)]
+        expected.append(loss_of(config, collate(samples, keys)))
         for rank in range(2):
-            shares[rank].append(collate(samples[rank::2], keys[rank::2]))
+            shares[rank].append((config, collate(samples[rank::2], keys[rank::2])))
     context = torch.multiprocessing.get_context("spawn")
-    workers = [context.Process(target=one_worker, args=(rank, 2, world, shares[rank], tmp_path)) for rank in range(2)]
+    workers = [context.Process(target=one_worker, args=(rank, 2, shares[rank], tmp_path)) for rank in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -117,40 +216,3 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_step(world, data):
         training.network.mesh_decoder.pose.bias.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match=r"near step [12]; lower train\.learning_rate"):
         run(training, data, until=2)
-
-
-def test_predictions_are_in_the_order_of_the_data(world):
-    reader = HO3D(world.data.ho3d, "evaluation", world.crop)
-    network, layer = HOJoint(world.model).eval(), hand_layer(world.mano)
-    predictions = engine.predict(network, reader, world, layer, models=reader.models, batch_size=1)
-    both = engine.predict(network, reader, world, layer, models=reader.models, batch_size=8)
-    part = engine.predict(network, reader, world, layer, rows=range(1, 2))
-    assert predictions.names == tuple(reader.names)
-    np.testing.assert_allclose(predictions.vertices, both.vertices, atol=1e-5)
-    np.testing.assert_allclose(part.joints, both.joints[1:2], atol=1e-5)
-    assert np.abs(predictions.joints[:, 0]).max() < 1e-6  # wrist-centred
-    assert np.isfinite(predictions.object_pose).all()
-    assert np.isnan(part.object_pose).all()
-    np.testing.assert_allclose(both.true_object_pose[1], reader[1].object_pose)
-    joints, _ = reader.truth()
-    px = joints.astype(np.float64) @ both.camera.transpose(0, 2, 1)
-    px = px[..., :2] / px[..., 2:]
-    assert (px > 0).all()  # the crop holds the hand: the camera is the crop's, at the published 512 px
-    assert (px < engine.PUBLISHED_INPUT_PX).all()
-    assert px.max() > world.model.input_px
-
-
-def test_hands_without_objects_are_predicted_too(world):
-    reader = FreiHAND(world.data.freihand, "evaluation", world.crop)
-    network, layer = HOJoint(world.model).eval(), hand_layer(world.mano)
-    predictions = engine.predict(network, reader, world, layer, models={})
-    assert predictions.joints.shape == (3, 21, 3)
-    assert np.isfinite(predictions.joints_error_px).all()
-    assert np.isnan(predictions.object_pose).all()
-    assert not predictions.object_solved.any()
-
-
-def test_mixed_precision_is_for_gpus_alone(world):
-    config = world.model_copy(update={"train": world.train.model_copy(update={"mixed_precision": True})})
-    with engine.autocast(config, torch.device("cpu")):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32

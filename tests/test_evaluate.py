@@ -24,7 +24,7 @@ from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.report import album
 from hojoint.synthetic import write
-from hojoint.training import engine
+from hojoint.training import prediction
 from jobs import command, evaluate
 
 pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
@@ -118,7 +118,7 @@ def predictions(world):
     """What the random network says of the evaluation frames."""
     network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
     dataset = evaluation.open_domain("ho3d", own)
-    found = engine.predict(network, dataset, own, hand_layer(own.mano), models=dataset.models, batch_size=3)
+    found = prediction.predict(network, dataset, own, hand_layer(own.mano), models=dataset.models, batch_size=3)
     return dataset, found
 
 
@@ -168,7 +168,7 @@ def test_without_refinement_only_the_plain_pose_is_made(world, predictions):
     dataset, found = predictions
     network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
     off = settings.changed(own, evaluate={"pnp_refine": False})
-    plain = engine.predict(network, dataset, off, hand_layer(own.mano), models=dataset.models, batch_size=3)
+    plain = prediction.predict(network, dataset, off, hand_layer(own.mano), models=dataset.models, batch_size=3)
     assert np.isnan(plain.object_pose_refined).all()
     np.testing.assert_array_equal(plain.object_pose, found.object_pose)
 
@@ -177,7 +177,7 @@ def test_freihands_key_points_are_regressed_from_its_vertices(world):
     dataset = evaluation.open_domain("freihand", world)
     joints, vertices = dataset.truth()
     wrist = joints[:, :1]
-    fake = engine.Predictions(
+    fake = prediction.Predictions(
         names=tuple(dataset.names), joints=np.zeros((3, 21, 3)), vertices=vertices - wrist, joints_px=np.zeros(()),
         joints_error_px=np.zeros(3), object_names=("",) * 3, object_pose=np.zeros(()), object_pose_refined=np.zeros(()),
         object_solved=np.zeros(3, bool), true_object_pose=np.zeros(()), camera=np.zeros(()),
@@ -194,7 +194,7 @@ def test_an_examiner_says_the_same_in_one_stretch_and_in_two(world):
     examiner = Examiner(world.cluster)
     whole, errors = examiner.examine(own, "ho3d", range(3), *truth)
     parts = [examiner.examine(own, "ho3d", rows, *truth) for rows in (range(2), range(2, 3))]
-    joined, merged = engine.joined([part for part, _ in parts]), metrics.merge([part for _, part in parts])
+    joined, merged = prediction.joined([part for part, _ in parts]), metrics.merge([part for _, part in parts])
     assert joined.names == whole.names
     np.testing.assert_allclose(joined.joints, whole.joints, atol=1e-5)
     np.testing.assert_allclose(merged.joints_procrustes, errors.joints_procrustes, atol=1e-5)

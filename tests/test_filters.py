@@ -11,7 +11,8 @@ import torch
 from exact_hand import CONFIG, SIZE, axes_of, hand, scored
 from torch import Tensor
 
-from hojoint.config import ConfigError, FilterConfig, ManoConfig, from_tree
+from hojoint.config import PAPER_RULES, ConfigError, FilterConfig, ManoConfig, from_tree
+from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import camera, filters
 from hojoint.records import HandPrediction
@@ -40,22 +41,25 @@ def at_thresholds() -> dict[str, Tensor]:
     c = CONFIG
     values = (
         c.min_box_iou, c.max_reprojection, c.min_bone_length, c.angle_tolerance_deg, c.max_joint_step, c.max_pose_step,
-        c.shape_sigmas,
+        c.shape_sigmas, c.max_view_spread, c.min_side_confidence,
     )  # fmt: skip
     return {rule: torch.tensor([value], dtype=torch.float64) for rule, value in zip(filters.RULES, values, strict=True)}
 
 
+ALL = FilterConfig(enabled=filters.RULES)
+
+
 def test_a_score_on_every_threshold_is_kept() -> None:
-    assert filters.verdicts(at_thresholds(), CONFIG) == ("kept",)
+    assert filters.verdicts(at_thresholds(), ALL) == ("kept",)
 
 
 @pytest.mark.parametrize("rule", filters.RULES)
 @pytest.mark.parametrize("fault", ["beyond", "nan"])
 def test_a_score_beyond_its_threshold_or_nan_breaks_the_rule(rule: str, fault: str) -> None:
     scores = at_thresholds()
-    sign = -1 if rule in ("box_iou", "bone_length") else 1
+    sign = -1 if rule in ("box_iou", "bone_length", "side") else 1
     scores[rule] = scores[rule] * (1 + sign * 1e-9) if fault == "beyond" else scores[rule] * torch.nan
-    assert filters.verdicts(scores, CONFIG) == (rule,)
+    assert filters.verdicts(scores, ALL) == (rule,)
     others = FilterConfig(enabled=tuple(r for r in filters.RULES if r != rule))
     assert filters.verdicts(scores, others) == ("kept",)
 
@@ -77,9 +81,10 @@ def test_scores_do_not_depend_on_which_other_rules_judge(layer: Any, axes: Tenso
     prediction, boxes = hand(layer, 0.3 * torch.randn(10, 48), 0.1 * torch.randn(10, 10))
     boxes = boxes + 10 * torch.randn(10, 4)
     base = scored(prediction, boxes, axes)
-    for rule in filters.RULES[:-1]:
+    free = [rule for rule in filters.RULES if rule != "shape_spread"]  # that one learns from what others keep
+    for rule in free:
         scores = scored(prediction, boxes, axes, FilterConfig(enabled=(rule,)))
-        for other in filters.RULES[:-1]:
+        for other in free:
             torch.testing.assert_close(scores[other], base[other], equal_nan=True, rtol=0, atol=0)
 
 
@@ -88,7 +93,7 @@ def test_a_hand_that_is_not_finite_is_no_neighbour(layer: Any, axes: Tensor) -> 
     broken = {
         field.name: getattr(prediction, field.name).clone()
         for field in dataclasses.fields(prediction)
-        if field.name != "flipped"
+        if isinstance(getattr(prediction, field.name), Tensor)
     }
     for value in broken.values():
         value[4] = torch.nan
@@ -114,7 +119,7 @@ def test_a_prediction_that_is_not_finite_is_never_kept(layer: Any, axes: Tensor,
 
 
 @pytest.mark.parametrize("scale", [0.0, -5.0, math.nan])
-@pytest.mark.parametrize("enabled", [(), ("shape_spread",), filters.RULES])
+@pytest.mark.parametrize("enabled", [(), ("shape_spread",), PAPER_RULES])
 def test_a_hand_whose_camera_did_not_fit_is_never_kept(layer: Any, axes: Tensor, scale: float, enabled: Any) -> None:
     prediction, boxes = hand(layer, torch.zeros(8, 48))
     fitted = camera.fit(prediction)
@@ -126,3 +131,31 @@ def test_a_hand_whose_camera_did_not_fit_is_never_kept(layer: Any, axes: Tensor,
     sound = filters.sound(prediction.joints_px, prediction.pose, prediction.betas, fitted, config)
     words = filters.verdicts(scores, config, sound)
     assert words == ("kept",) * 4 + ("box_iou",) + ("kept",) * 3
+
+
+def test_the_quality_decides_alone_with_our_two_rules() -> None:
+    scores = {rule: score.repeat(4) for rule, score in at_thresholds().items()}
+    scores["box_iou"][0] = 0.0  # the paper's rules do not judge
+    scores["side"][3] = 0.5
+    chances = torch.tensor([0.9, 0.8999, torch.nan, 1.0])
+    config = FilterConfig(mode="quality", min_quality=0.9, enabled=filters.RULES)
+    assert filters.verdicts(scores, config, quality=chances) == ("kept", "quality", "quality", "side")
+    assert filters.verdicts(scores, FilterConfig(mode="quality"), quality=chances)[3] == "kept"
+    sound = torch.tensor([False, True, True, True])
+    assert filters.verdicts(scores, config, sound, chances)[0] == "box_iou"
+    with pytest.raises(InputError, match=r"filters\.quality_model, which is not set"):
+        filters.verdicts(scores, config)
+
+
+def test_where_the_quality_decides_a_camera_that_did_not_fit_is_still_refused(layer: Any) -> None:
+    prediction, _ = hand(layer, torch.zeros(8, 48))
+    fitted = camera.fit(prediction)
+    fitted[4, 0] = -1.0
+    config = FilterConfig(mode="quality")  # the reprojection rule is enabled, yet does not judge
+    sound = filters.sound(prediction.joints_px, prediction.pose, prediction.betas, fitted, config)
+    assert sound.tolist() == [True] * 4 + [False] + [True] * 3
+
+
+def test_each_reason_has_a_setting_and_a_column() -> None:
+    assert list(filters.SETTINGS) == list(filters.COLUMNS) == list(filters.REASONS)
+    assert all(name in FilterConfig.model_fields for name in filters.SETTINGS.values())

@@ -13,7 +13,7 @@ import torch
 from labelled import draw_world
 
 from hojoint.config import Config, HO3DConfig
-from hojoint.datasets import ho3d_meta, ycb
+from hojoint.datasets import ho3d_meta, recordings, ycb
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
@@ -192,3 +192,25 @@ def test_missing_files_are_named_with_what_to_do(world, tmp_path):
     root = world.data.ho3d.model_copy(update={"object_models": str(tmp_path)})
     with pytest.raises(InputError, match="object_models"):
         HO3D(root, "train", world.crop)[0]
+
+
+def test_held_out_recordings_are_never_in_training(world):
+    whole = HO3D(world.data.ho3d, "train", world.crop)
+    train = HO3D(world.data.ho3d, "train", world.crop, held_out=1)
+    apart = HO3D(world.data.ho3d, "held_out", world.crop, held_out=1)
+    kinds = [{recordings.recording_of(name) for name in reader.names} for reader in (train, apart)]
+    assert not kinds[0] & kinds[1]
+    assert kinds[1] == recordings.held_out_recordings(whole.names, 1)
+    assert sorted(train.names + apart.names) == sorted(whole.names)
+    np.testing.assert_array_equal(apart[0].pose, whole[whole.names.index(apart.names[0])].pose)
+    assert len({reader.fingerprint() for reader in (whole, train, apart)}) == 3
+    assert any("held out of training" in note for note in train.advice())
+    assert not any("held out of training" in note for note in (*whole.advice(), *apart.advice()))
+    assert HO3D(world.data.ho3d, "evaluation", world.crop, held_out=1).names
+
+
+def test_too_many_recordings_or_none_held_out_are_refused(world):
+    with pytest.raises(InputError, match=r"train\.held_out=2 leaves nothing to train on"):
+        HO3D(world.data.ho3d, "train", world.crop, held_out=2)
+    with pytest.raises(InputError, match=r"set train\.held_out"):
+        HO3D(world.data.ho3d, "held_out", world.crop)

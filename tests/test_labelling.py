@@ -47,7 +47,7 @@ def report_adds_up(report: dict) -> None:
     videos, frames = report["videos"], report["frames"]
     assert videos["listed"] == videos["labelled"] + videos["empty"] + videos["quarantined"]
     assert frames["predicted"] == frames["kept"] + sum(frames["rejected"].values())
-    assert list(frames["rejected"]) == list(filters.RULES)
+    assert list(frames["rejected"]) == list(filters.REASONS)
 
 
 def unmirrored(predictions: pa.Table) -> list[bool]:
@@ -331,6 +331,7 @@ def test_a_dry_run_prints_the_work_and_writes_nothing(made: Path, tmp_path: Path
         ({"videos": {"boxes": "/nowhere.json"}}, "/nowhere.json"),
         ({"teacher": {"checkpoint": "/nowhere.pt"}}, "/nowhere.pt"),
         ({"cluster": {"teacher_cpus": 64}}, "cannot hold"),
+        ({"filters": {"enabled": ["side"]}}, "the teacher has no side head"),
     ],
 )
 def test_a_wrong_input_is_an_input_error(made: Path, tmp_path: Path, broken: dict, expected: str) -> None:

@@ -12,6 +12,7 @@ from oracle_network import OracleNetwork, blank_clip, predictor_of
 
 from hojoint import geometry
 from hojoint.config import FilterConfig, LabellingConfig, ManoConfig
+from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import camera, filters, labels
 from hojoint.records import Clip, Frames, PseudoLabels
@@ -28,8 +29,16 @@ def layer() -> Any:
 class World:
     """Clips of a smoothly turning hand whose truth an oracle network knows."""
 
-    def __init__(self, layer: Any, *, lefts: dict[str, bool], count: int = 20, batch_views: int = 64) -> None:
-        self.network = OracleNetwork(lost={clip_id: not left for clip_id, left in lefts.items()})
+    def __init__(
+        self,
+        layer: Any,
+        *,
+        lefts: dict[str, bool],
+        count: int = 20,
+        batch_views: int = 64,
+        sides: dict[str, float] | None = None,
+    ) -> None:
+        self.network = OracleNetwork(lost={clip_id: not left for clip_id, left in lefts.items()}, sides=sides)
         self.predictor = predictor_of(self.network, layer, batch_views=batch_views)
         self.clips, self.frames, self.truths = [], [], []
         for seed, (clip_id, left) in enumerate(lefts.items()):
@@ -129,8 +138,8 @@ def test_a_hand_outside_the_frame_is_rejected_as_box_iou(layer: Any) -> None:
     assert label.scores["box_iou"].isnan().tolist() == [t in (4, 5) for t in range(10)]
     assert (label.clip.hand_boxes >= 0).all()
     assert (label.clip.hand_boxes[:, 2:] <= SIZE).all()
-    for value in dataclasses.astuple(label.prediction)[:-1]:
-        assert value.isfinite().all()
+    for value in vars(label.prediction).values():
+        assert not isinstance(value, torch.Tensor) or value.isfinite().all()
 
 
 def test_an_object_outside_the_frame_is_none(layer: Any) -> None:
@@ -180,3 +189,32 @@ def test_a_side_of_the_annotation_is_used_and_not_guessed(layer: Any) -> None:
     world.clips = [dataclasses.replace(clip, side="left") for clip in world.clips]
     assert [label.prediction.flipped for label in world.label()] == [True] * 4
     assert [label.prediction.flipped for label in world.label(side="right")] == [False] * 4
+
+
+def test_a_side_head_decides_and_its_belief_is_the_score(layer: Any) -> None:
+    # of "b" the pose fits as a left hand, and the head is the last word
+    world = World(layer, lefts={"a": False, "b": True, "c": True}, sides={"a": 2.0, "b": 0.5, "c": -0.25})
+    world.clips[0] = dataclasses.replace(world.clips[0], side="right")
+    labelled = world.label()
+    assert [label.prediction.flipped for label in labelled] == [False, False, True]
+    beliefs = [1.0, 1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-0.5))]
+    for label, belief, logit in zip(labelled, beliefs, [2.0, 0.5, 0.25], strict=True):
+        torch.testing.assert_close(label.scores["side"], torch.full((20,), belief), atol=1e-6, rtol=0)
+        torch.testing.assert_close(label.prediction.side_logit, torch.full((20,), logit))  # as the network saw it
+    for side in ("right", "left"):
+        assert all((label.scores["side"] == 1).all() for label in world.label(side=side))
+
+
+def test_the_rule_rejects_all_frames_of_an_unsure_clip(layer: Any) -> None:
+    world = World(layer, lefts={"a": False, "b": True}, sides={"a": 0.4, "b": -2.0})
+    rule = FilterConfig(enabled=("box_iou", "side"), min_side_confidence=0.9)
+    assert [label.verdicts for label in world.label(rule)] == [("side",) * 20, (filters.KEPT,) * 20]
+
+
+def test_a_vote_has_no_belief_and_the_rule_refuses_it(layer: Any) -> None:
+    world = World(layer, lefts={"a": True})
+    assert all(label.scores["side"].isnan().all() for label in world.label())
+    rule = FilterConfig(enabled=("side",))
+    with pytest.raises(InputError, match=r"no side head"):
+        world.label(rule)
+    assert world.label(rule, side="left")[0].verdicts == (filters.KEPT,) * 20

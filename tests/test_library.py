@@ -17,12 +17,13 @@ from test_labels import SIZE, World
 
 import hojoint
 from hojoint import config as settings
-from hojoint.config import Config, CropConfig, FilterConfig, ManoConfig, ModelConfig, TtaConfig
+from hojoint.config import PAPER_RULES, Config, CropConfig, FilterConfig, ManoConfig, ModelConfig, TtaConfig
 from hojoint.datasets import ycb
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.stand_in.model import save_model, stand_in_model
-from hojoint.labelling import filters, labels
+from hojoint.labelling import filters, labels, quality
+from hojoint.labelling.quality import Part, QualityModel
 from hojoint.model import checkpoint, released
 from hojoint.records import PseudoLabels
 
@@ -207,14 +208,39 @@ def test_a_clip_is_judged_exactly_as_labelling_judges_it(layer: Any, left: bool)
     exact = hojoint.filter_clip(pose=label.prediction.rotations, config=config, **given)
     assert exact.verdicts == label.verdicts
     assert list(exact.scores) == list(filters.RULES)
-    for rule, score in label.scores.items():
-        np.testing.assert_array_equal(exact.scores[rule], score.numpy(), rule)
+    for rule in filters.RULES:  # no network and no views: theirs are unknown
+        known = label.scores[rule].numpy() if rule in PAPER_RULES else np.full(len(exact.kept), np.nan, np.float32)
+        np.testing.assert_array_equal(exact.scores[rule], known, rule)
     np.testing.assert_array_equal(exact.camera, label.camera.numpy())
     np.testing.assert_array_equal(exact.kept, [verdict == "kept" for verdict in label.verdicts])
     near = hojoint.filter_clip(pose=label.prediction.pose, config=config, **given)  # through axis-angle: float noise
     assert near.verdicts == label.verdicts
-    for rule, score in label.scores.items():
-        np.testing.assert_allclose(near.scores[rule], score.numpy(), atol=2e-3, rtol=1e-3, err_msg=rule)
+    for rule in PAPER_RULES:
+        expected = label.scores[rule].numpy()
+        np.testing.assert_allclose(near.scores[rule], expected, atol=2e-3, rtol=1e-3, err_msg=rule)
+
+
+def test_a_prediction_alone_is_judged_by_no_rule_of_a_network() -> None:
+    for rule in ("view_spread", "side"):
+        with pytest.raises(InputError, match=f"config.enabled names {rule}, which only a network"):
+            hojoint.filter_clip(**plain(), config=FilterConfig(enabled=("box_iou", rule)))
+    with pytest.raises(InputError, match=r"filters\.quality_model, which is not set"):
+        hojoint.filter_clip(**plain(), config=FilterConfig(mode="quality"))
+
+
+def test_a_prediction_alone_has_a_quality_by_a_model_of_its_scores(tmp_path: Path) -> None:
+    part, readings = Part((0.0, 1.0), (0.0, 5.0), 0.0), quality.readings_of(FilterConfig())
+    model = QualityModel({"box_iou": part}, 0.0, (0.0, 5.0), (0.0, 1.0), readings)
+    (tmp_path / "quality.json").write_bytes(model.to_bytes())
+    config = FilterConfig(quality_model=str(tmp_path / "quality.json"), mode="quality", min_quality=0.9)
+    clip = hojoint.filter_clip(**plain(), config=config)
+    np.testing.assert_allclose(clip.quality, clip.scores["box_iou"], atol=1e-6)
+    assert clip.verdicts == tuple("kept" if iou >= 0.9 else "quality" for iou in clip.quality)
+    assert hojoint.filter_clip(**plain()).quality is None
+    of_views = QualityModel({"view_spread": Part((0.0, 1.0), (5.0, 0.0), 0.0)}, 0.0, (0.0,), (0.5,), readings)
+    (tmp_path / "quality.json").write_bytes(of_views.to_bytes())
+    with pytest.raises(InputError, match="needs the score view_spread, which nothing gives here"):
+        hojoint.filter_clip(**plain(), config=config)
 
 
 def plain(count: int = 8) -> dict[str, Any]:

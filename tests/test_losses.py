@@ -1,13 +1,23 @@
 """Losses by hand, and what images without object labels may not do."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from hojoint.config import LossConfig
-from hojoint.model.losses import Targets, confidence_target, gaussian_heatmaps, hand_object_loss
+from hojoint import geometry
+from hojoint.config import LossConfig, ManoConfig
+from hojoint.hand.factory import hand_layer
+from hojoint.model.losses import (
+    Targets,
+    confidence_target,
+    gaussian_heatmaps,
+    hand_object_loss,
+    image_weights,
+    side_loss,
+)
 from hojoint.model.network import HandOutput, HOJointOutput, ObjectOutput
 
 CELLS = 4
@@ -156,3 +166,116 @@ def test_the_heatmap_term_is_the_squared_norm_per_heatmap() -> None:
     heatmaps = gaussian_heatmaps(targets.joints_box, cells=CELLS, sigma_cells=1.0)
     expected = sum(float((heatmaps[0, j] - 1 / CELLS**2).norm()) ** 2 for j in range(21)) / 21
     assert _loss(output, targets, config)["joints_2d"] == pytest.approx(expected, rel=1e-5)
+
+
+TURN = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # a quarter about z; the first column moves by (-1, 1, 0)
+
+
+def _wrong(turned: list[bool], fingers: list[bool] | None = None) -> HOJointOutput:
+    """Images whose 2D joints are 0.1 off in x, and whose root, or first finger joint, is turned where asked for."""
+    output = _output(len(turned))
+    rotations = output.hand.rotations.clone()
+    for image, turns in enumerate(turned):
+        rotations[image, 0] = TURN if turns else rotations[image, 0]
+        rotations[image, 1] = TURN if fingers and fingers[image] else rotations[image, 1]
+    joints = output.hand.joints_box + torch.tensor([0.1, 0.0]) * torch.tensor(turned)[:, None, None]
+    return HOJointOutput(output.hand._replace(joints_box=joints, rotations=rotations), output.object)
+
+
+def _pseudo(pseudo: list[bool], quality: list[float]) -> Targets:
+    return replace(
+        _targets(len(pseudo), [False] * len(pseudo)), pseudo=torch.tensor(pseudo), quality=torch.tensor(quality)
+    )
+
+
+def test_pseudo_labels_are_weighted_by_kind_and_quality() -> None:
+    config = LossConfig(pseudo_2d=2.0, pseudo_3d=0.5, quality_power=2.0)
+    targets = _pseudo([False, True, True], [0.3, 0.5, 1.0])
+    terms = _loss(_wrong([False, True, False]), targets, config)
+    # Weights of the images in 2D: 1, 2 * 0.25, 2 * 1; in 3D: 1, 0.5 * 0.25, 0.5 * 1. The second image alone is wrong.
+    assert terms["joints_2d"] == pytest.approx(100 * 0.01 / 2 * 0.5 / 3.5, rel=1e-5)
+    assert terms["vertices"] == pytest.approx(1e4 * 2 / 3 * 0.125 / 1.625, rel=1e-5)
+    assert terms["rotations"] == pytest.approx(10 * 4 / (16 * 9) * 0.125 / 1.625, rel=1e-5)
+
+
+@pytest.mark.parametrize("heatmap", ["soft_argmax", "gaussian"])
+def test_an_image_of_weight_zero_counts_as_not_there(heatmap) -> None:
+    config = LossConfig(pseudo_2d=0.0, pseudo_3d=0.0, heatmap=heatmap)
+    both = _loss(_wrong([True, True]), _pseudo([False, True], [1.0, 1.0]), config)
+    alone = _loss(_wrong([True]), _targets(1, [False]), config)
+    assert both == pytest.approx(alone, rel=1e-6)
+    none = _loss(_wrong([True]), _pseudo([True], [1.0]), config)
+    assert set(none.values()) == {0.0}
+
+
+def test_where_all_count_alike_nothing_changes() -> None:
+    assert image_weights(_pseudo([True], [0.2]), LossConfig()) is None
+    targets = _pseudo([False, True], [1.0, 1.0])
+    plain = _loss(_wrong([True, False]), targets, LossConfig())
+    weighted = _loss(_wrong([True, False]), targets, LossConfig(quality_power=1.0))
+    assert weighted == pytest.approx(plain, rel=1e-6)
+
+
+def test_the_orientation_of_pseudo_labels_can_be_left_out() -> None:
+    output = _wrong([True, True], fingers=[False, True])
+    output.hand.rotations.requires_grad_()
+    targets = _pseudo([True, True], [1.0, 1.0])
+    terms = hand_object_loss(output, targets, _Hand(), LossConfig(pseudo_root=0.0))
+    # The turned root moves no point any more; the finger's own rotation is wrong in one of two images.
+    assert terms["vertices"].item() == pytest.approx(0, abs=1e-8)
+    assert terms["rotations"].item() == pytest.approx(10 * 4 / (2 * 16 * 9), rel=1e-5)
+    terms["total"].backward()
+    half = _loss(output, targets, LossConfig(pseudo_root=0.5))
+    assert half["vertices"] == pytest.approx(0.5 * 1e4 * 2 / 3, rel=1e-5)
+    labelled = _loss(output, _pseudo([False, False], [1.0, 1.0]), LossConfig(pseudo_root=0.0))
+    assert labelled["vertices"] == pytest.approx(1e4 * 2 / 3, rel=1e-5)
+
+
+def test_without_orientation_the_root_has_no_gradient() -> None:
+    generator = torch.Generator().manual_seed(1)
+    layer = hand_layer(ManoConfig())
+    axis = torch.randn(2, 16, 3, generator=generator) * 0.3
+    targets = replace(_pseudo([True, True], [1.0, 1.0]), rotations=geometry.axis_angle_to_matrix(axis))
+    mesh = layer.from_rotations(targets.rotations, targets.betas)
+    targets = replace(targets, vertices=mesh.vertices, joints=mesh.joints)
+    little = torch.zeros(2, 3, requires_grad=True)  # a turn on top of the predicted root
+    bent = geometry.axis_angle_to_matrix(axis + 0.2 * torch.randn(2, 16, 3, generator=generator))
+    rotations = torch.cat((geometry.axis_angle_to_matrix(little)[:, None] @ bent[:, :1], bent[:, 1:]), dim=1)
+    output = HOJointOutput(_output(2).hand._replace(rotations=rotations), _output(2).object)
+    for share, limit in ((0.0, 1e-4), (1.0, None)):
+        terms = hand_object_loss(output, targets, layer, LossConfig(pseudo_root=share))
+        slope = torch.autograd.grad(terms["total"], little, retain_graph=True)[0].abs().max()
+        assert terms["vertices"] > 0.1
+        assert slope < limit if limit else slope > 1e-1
+
+
+def test_the_side_term_is_the_cross_entropy_of_pairs() -> None:
+    logits = torch.tensor([0.5, 9.0, -1.0, 2.0, -3.0])  # three images; the mirrored third and first
+    rows, right = torch.tensor([2, 0]), torch.tensor([True, True])
+    told = torch.tensor([-1.0, 0.5, 2.0, -3.0]).sigmoid()
+    expected = torch.nn.functional.binary_cross_entropy(told, torch.tensor([1.0, 1, 0, 0]))
+    torch.testing.assert_close(side_loss(logits, rows, right), expected)
+    one = side_loss(logits, rows, torch.tensor([False, True]))
+    torch.testing.assert_close(one, -(torch.tensor(0.5).sigmoid().log() + torch.tensor(3.0).sigmoid().log()) / 2)
+
+
+def test_sides_nobody_is_sure_of_have_a_gradient_of_zeros() -> None:
+    logits = torch.tensor([0.5, 1.0, 2.0], requires_grad=True)
+    loss = side_loss(logits, torch.tensor([1]), torch.tensor([False]))
+    assert loss.item() == 0
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [0, 0, 0]
+
+
+def test_the_side_term_is_weighted_and_part_of_the_total() -> None:
+    output = _output(2)
+    output = output._replace(hand=output.hand._replace(side=torch.zeros(3)))
+    sided = replace(_targets(2, [True, True]), mirrored_rows=torch.tensor([1]), mirrored_right=torch.tensor([True]))
+    weighted = ONES.model_copy(update={"side": 3.0})
+    terms = {name: value.item() for name, value in hand_object_loss(output, sided, _Hand(), weighted).items()}
+    assert terms["side"] == terms["total"] == pytest.approx(3 * math.log(2))
+    assert hand_object_loss(output, sided, _Hand(), weighted, side_factor=0.5)["side"] == pytest.approx(
+        1.5 * math.log(2)
+    )
+    assert "side" not in _loss(_output(2), _targets(2, [True, True]))

@@ -33,6 +33,47 @@ def _without(*rows: int) -> torch.Tensor:
     return boxes
 
 
+def _same(a: object, b: object) -> None:
+    torch.testing.assert_close(a, b, equal_nan=True, atol=1e-6, rtol=1e-5)
+
+
+def test_a_side_head_changes_nothing_else() -> None:
+    plain, headed = _network().eval(), _network(side_head=True).eval()
+    weights = headed.state_dict()
+    assert {name for name in weights if name not in plain.state_dict()} == {
+        name for name in weights if name.startswith("side_head.")
+    }
+    for name, value in plain.state_dict().items():
+        assert torch.equal(weights[name], value), name  # the same seed draws the same weights
+    one, other = plain(_images(), HAND, THING), headed(_images(), HAND, THING)
+    _same(one.hand[:4], other.hand[:4])
+    _same(tuple(one.object), tuple(other.object))
+    assert one.hand.side is None
+    assert other.hand.side.shape == (3,)
+
+
+@pytest.mark.parametrize("reasoning", ["o+", "h+o+"])
+def test_images_for_the_side_head_alone_reach_nothing_else(reasoning: str) -> None:
+    network = _network(side_head=True, reasoning=reasoning).eval()
+    images, things = _images(), _without(1)
+    full = network(images, HAND, things)
+    more = network(torch.cat((images, images.flip(3)[:2])), torch.cat((HAND, HAND[:2])), things, side_only=2)
+    _same(full.hand[:4], more.hand[:4])
+    _same(tuple(full.object), tuple(more.object))
+    _same(full.hand.side, more.hand.side[:3])
+    assert more.hand.side.shape == (5,)
+    seen: list[int] = []  # so the decoders' batch statistics know nothing of them either
+    for part in (network.side_head, network.joint_decoder, network.mesh_decoder):
+        part.register_forward_hook(lambda _m, given, _o: seen.append(len(given[0])))
+    network.train()(torch.cat((images, images[:2])), torch.cat((HAND, HAND[:2])), things, side_only=2)
+    assert seen == [5, 3, 3]
+
+
+def test_images_for_the_side_head_need_one() -> None:
+    with pytest.raises(AssertionError, match="side head"):
+        _network()(_images(), HAND, THING[:2], side_only=1)
+
+
 def test_the_released_size_has_the_released_number_of_parameters() -> None:
     with torch.device("meta"):
         count = sum(p.numel() for p in HOJoint().parameters())
@@ -54,7 +95,7 @@ def test_outputs_have_the_promised_shapes() -> None:
 
 @pytest.mark.parametrize("reasoning", ["none", "o+", "h+", "h+o+"])
 def test_each_image_is_answered_alone_in_evaluation(reasoning: str) -> None:
-    network = _network(reasoning=reasoning).eval()
+    network = _network(reasoning=reasoning, side_head=True).eval()
     images, things = _images(), _without(1)
     together = network(images, HAND, things)
     for row in range(3):
@@ -66,7 +107,7 @@ def test_each_image_is_answered_alone_in_evaluation(reasoning: str) -> None:
 
 @pytest.mark.parametrize("reasoning", ["none", "o+", "h+", "h+o+"])
 def test_a_loss_on_every_output_reaches_every_parameter(reasoning: str) -> None:
-    network = _network(reasoning=reasoning).train()
+    network = _network(reasoning=reasoning, side_head=True).train()
     out = network(_images(), HAND, THING)
     weights = torch.Generator().manual_seed(2)
     loss = sum((x * torch.rand(x.shape, generator=weights)).sum() for part in out[:2] for x in part)
@@ -103,7 +144,7 @@ def test_images_without_an_object_leave_the_object_statistics() -> None:
 
 
 def test_a_batch_without_objects_has_zero_object_gradients() -> None:
-    network = _network(reasoning="h+o+").train()
+    network = _network(reasoning="h+o+", side_head=True).train()
     out = network(_images(), HAND, _without(0, 1, 2))
     (sum(x.square().sum() for x in out.hand) + out.object.confidence.sum()).backward()
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
@@ -114,15 +155,15 @@ def test_distributed_training_takes_batches_without_objects(tmp_path: Path, monk
     def two_steps(network: HOJoint) -> None:
         wrapped = DistributedDataParallel(network)
         for _ in range(2):  # the second forward finds out that the first waits for gradients
-            out = wrapped(_images(), HAND, _without(0, 1, 2))
+            out = wrapped(_images(), HAND, _without(0, 1, 2)[:2], side_only=1)
             (sum(x.square().sum() for x in out.hand) + out.object.confidence.sum()).backward()
 
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
-        two_steps(_network().train())
+        two_steps(_network(side_head=True).train())
         monkeypatch.setattr(HOJoint, "_touch_object_branch", lambda self: torch.zeros(()))
         with pytest.raises(RuntimeError, match="Expected to have finished reduction"):
-            two_steps(_network().train())
+            two_steps(_network(side_head=True).train())
     finally:
         torch.distributed.destroy_process_group()
 

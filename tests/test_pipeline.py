@@ -12,7 +12,7 @@ from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.errors import InputError
-from jobs import command, inputs, pipeline, plan, results, stages, status, study
+from jobs import command, inputs, pipeline, plan, results, stages, status, study, study_summary
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
 
@@ -72,6 +72,15 @@ def test_a_student_may_start_from_its_teacher_and_so_its_control():
     assert (
         "train.init_checkpoint" not in by_name["retrain"].settings()
     )  # a path; the teacher's making is among the inputs
+
+
+def test_a_student_has_a_fixed_length_where_a_plateau_ends_its_teacher():
+    first = {"epochs": 200, "plateau_epochs": 8, "plateau_decays": 3, "held_out": 2}
+    config = settings.changed(settings.Config(), output="o", train=first, student={"epochs": 30})
+    by_name = {stage.name: stage.config.train for stage in plan.stages(config)}
+    second = by_name["retrain"]
+    assert (second.epochs, second.plateau_epochs, second.lr_decay_every_epochs) == (30, None, 8)  # three decays
+    assert by_name["train"].plateau_epochs == 8
 
 
 def test_a_second_run_does_nothing(jobs, tmp_path, capsys):
@@ -235,6 +244,88 @@ def test_only_the_student_sees_pseudo_labels_beside_given_sets(given):
     assert sets == {"train": labelled, "retrain": (*labelled, "pseudo"), "control": labelled}
 
 
+def test_each_student_labels_for_the_next(jobs, tmp_path, capsys):
+    assert run(tmp_path, "student.rounds=2", "control=true", "student.augment.blur_px=3") == 0
+    by_output = {str(config.output).removeprefix(f"{tmp_path}/"): config for _, config in jobs.calls}
+    assert by_output["labels-2"].teacher.checkpoint == f"{tmp_path}/student/checkpoint.pt"
+    first, second, control = (by_output[name].train for name in ("student", "student-2", "control"))
+    assert by_output["student-2"].data.pseudo.labels == f"{tmp_path}/labels-2"
+    assert (second.steps, second.init_checkpoint) == (14, f"{tmp_path}/teacher/checkpoint.pt")
+    assert second.model_copy(update={"steps": first.steps}) == first
+    assert control.steps == 14
+    assert first.pseudo_augment.blur_px == 3
+    assert by_output["teacher"].train.pseudo_augment is None
+    assert jobs.names[-2:] == ["evaluate:student-2", "report"]
+    assert "student-2" in capsys.readouterr().out
+    assert list(results.markers(open_store(str(tmp_path)))) == [
+        *("synthesize", "train", "pseudo_label", "retrain", "control", "pseudo_label-2", "retrain-2"),
+        *("evaluate", "evaluate-2", "report"),
+    ]  # fmt: skip
+
+
+def test_another_round_may_be_added_later(jobs, tmp_path):
+    run(tmp_path)
+    before = len(jobs.calls)
+    assert run(tmp_path, "student.rounds=2") == 0
+    assert jobs.names[before:] == ["pseudo_label", "train:student-2", "evaluate:student-2", "report"]
+
+
+CALIBRATED = ("calibrate.enabled=true", "train.held_out=2")
+
+
+@pytest.mark.parametrize(
+    ("mode", "limits"), [("thresholds", {"max_reprojection": 0.25}), ("quality", {"min_quality": 0.7})]
+)
+def test_labels_take_what_calibration_proposes(jobs, tmp_path, mode, limits):
+    assert run(tmp_path, *CALIBRATED, f"filters.mode={mode}") == 0
+    by_name = {name: config for name, (_, config) in zip(jobs.names, jobs.calls, strict=True)}
+    measured = by_name["calibrate"]
+    assert (measured.calibrate.split, measured.train.held_out) == ("held_out", 2)
+    assert measured.teacher.checkpoint == f"{tmp_path}/teacher/checkpoint.pt"
+    judged = by_name["pseudo_label"].filters
+    assert {name: getattr(judged, name) for name in limits} == limits
+    assert judged.quality_model == f"{tmp_path}/calibration/quality.json"
+    assert judged.mode == mode
+    assert by_name["train:student"].train.held_out == 2
+
+
+def test_the_wanted_precision_may_change_before_labelling(jobs, tmp_path, capsys):
+    jobs.fails_at = "pseudo_label"
+    run(tmp_path, *CALIBRATED)
+    jobs.fails_at = None
+    assert run(tmp_path, *CALIBRATED, "calibrate.precision=0.8") == 0
+    assert jobs.names.count("calibrate") == 2
+    assert jobs.names.count("train:teacher") == 1
+    assert run(tmp_path, *CALIBRATED, "calibrate.precision=0.7") == 2
+    assert "result of calibrate: made again since" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["calibrate.enabled=true"], "give train.held_out=N"),
+        (["filters.mode=quality"], "needs a model of the quality"),
+        ([*CALIBRATED, "filters.quality_model=q.json"], "Leave filters.quality_model out"),
+    ],
+)
+def test_calibration_without_recordings_is_refused(jobs, tmp_path, capsys, given, told):
+    assert run(tmp_path, *given) == 2
+    assert told in capsys.readouterr().err
+    assert jobs.calls == []
+
+
+def test_a_marker_without_a_new_setting_holds(jobs, tmp_path):
+    run(tmp_path)
+    path = tmp_path / "stages" / "train.json"
+    marker = json.loads(path.read_text())
+    del marker["settings"]["train.ema"]
+    path.write_text(json.dumps(marker))
+    before = len(jobs.calls)
+    assert run(tmp_path) == 0
+    assert len(jobs.calls) == before
+    assert run(tmp_path, "train.ema=0.9") == 2
+
+
 def test_a_study_shares_one_world_between_a_folder_per_seed(jobs, tmp_path, capsys):
     assert study.main([f"output={tmp_path}", *SMALL]) == 0
     trained = [config for _, config in jobs.calls if config.name == "teacher" and "teacher" in str(config.output)]
@@ -245,8 +336,14 @@ def test_a_study_shares_one_world_between_a_folder_per_seed(jobs, tmp_path, caps
     found = json.loads((tmp_path / "study.json").read_text())
     joints = found["summary"]["domains"]["freihand"]["PA-MPJPE, joints aligned (mm)"]
     assert joints["student"]["mean"] == 18.5  # 15 + 3 and 15 + 4
-    assert joints["student - teacher"] == {"mean": -5.0, "std": 0.0, "low": -5.0, "high": -5.0}
-    assert "-5.00 ± 0.00" in capsys.readouterr().out
+    assert joints["student - teacher"] == {
+        "mean": -5.0,
+        "std": 0.0,
+        "low": -5.0,
+        "high": -5.0,
+        "interval": [-5.0, -5.0],
+    }
+    assert "-5.00 ± 0.00 [-5.00, -5.00]" in capsys.readouterr().out
 
 
 def test_a_study_may_draw_a_world_per_seed(jobs, tmp_path):
@@ -257,14 +354,14 @@ def test_a_study_may_draw_a_world_per_seed(jobs, tmp_path):
 
 
 def test_the_spread_is_the_sample_standard_deviation():
-    assert study.spread([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "low": 1.0, "high": 3.0}
-    assert study.spread([]) is None
+    assert study_summary.spread([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "low": 1.0, "high": 3.0}
+    assert study_summary.spread([]) is None
 
 
 def test_a_network_that_is_missing_in_one_seed_has_no_mean():
     runs = {0: {"evaluation": {"teacher": {"ho3d": {"hand": hand(1.0), "images": 1}}}, "quality": None, "frames": {}}}
     runs[1] = {"evaluation": {}, "quality": None, "frames": {}}
-    assert study.summary(runs)["domains"] == {}
+    assert study_summary.summary(runs)["domains"] == {}
 
 
 def test_a_marker_of_another_world_is_refused(jobs, tmp_path):

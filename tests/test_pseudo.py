@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import pyarrow as pa
@@ -98,6 +100,29 @@ def test_a_damaged_image_is_named(kind):
     image = b"no picture" if kind == "no picture" else jpeg[: len(jpeg) - 8]
     with pytest.raises(InputError, match="1-a/3 is damaged"):
         PseudoLabelled(table_of(row("1-a", 3, flipped=False, image=image)))[0]
+
+
+def test_a_row_without_a_quality_counts_as_right():
+    rows = [row("1-a", 3, flipped=False) | {"quality": 0.25}, row("1-a", 4, flipped=False)]
+    samples = list(PseudoLabelled(table_of(*rows)))
+    assert [sample.quality for sample in samples] == [0.25, 1.0]
+    assert all(sample.pseudo for sample in samples)
+    without = [row("1-a", frame, flipped=False) for frame in (3, 4)]
+    assert PseudoLabelled(table_of(*rows)).fingerprint() != PseudoLabelled(table_of(*without)).fingerprint()
+
+
+def test_a_share_of_the_clips_holds_the_smaller_shares():
+    clips = [f"{number}-a" for number in range(10)]
+    table = table_of(*(row(clip, frame, flipped=False) for clip in clips for frame in (1, 2)))
+    readers = {share: PseudoLabelled(table, fraction=share) for share in (0.01, 0.2, 0.5, 1.0)}
+    assert [len(reader) for reader in readers.values()] == [2, 4, 10, 20]
+    names = [set(reader.names) for reader in readers.values()]
+    assert all(few < more for few, more in itertools.pairwise(names))
+    assert {name.replace("/1", "/2") for name in names[1]} == {name for name in names[1] if name.endswith("/2")}
+    assert readers[0.5].fingerprint() != readers[1.0].fingerprint()
+    backwards = PseudoLabelled(table.take(list(range(20))[::-1]), fraction=0.5)
+    assert backwards.names == readers[0.5].names
+    np.testing.assert_array_equal(backwards[3].joints_px, readers[0.5][3].joints_px)
 
 
 def test_no_rows_are_no_samples():

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import wild
@@ -17,8 +18,10 @@ from cluster.labelling.refiltering import Refilter, refilter
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.sources import Entry
 from cluster.store.local import LocalStore
+from hojoint.config import FilterConfig
 from hojoint.errors import InputError
-from hojoint.labelling import filters
+from hojoint.labelling import filters, quality, tables
+from hojoint.labelling.quality import Part, QualityModel
 from hojoint.labelling.video import VideoError
 from jobs import refilter as command_of_refilter
 
@@ -34,7 +37,7 @@ def label_here(config) -> None:
     store = LocalStore(config.output)
     plan = labelling.make_plan(config, store)
     labelling.begin(config, store, plan)
-    one = Teacher(LabellingJob(config, store.root, plan.teacher_sha256, "driver"))
+    one = Teacher(LabellingJob(config, store.root, plan.teacher_sha256, "driver", quality=plan.quality))
     for unit in plan.manifest:
         one.work(unit)
     one.close()
@@ -78,9 +81,46 @@ def test_refiltering_equals_labelling_with_those_thresholds(
     for table in commits.TABLES:
         wild.assert_same_rows(wild.rows_of(tmp_path / "out", table), wild.rows_of(made / target, table))
     assert report["frames"]["without_image"] == 0
-    expected = commits.report_of(commits.read_commits(LocalStore(made / target)), filters.RULES)
+    expected = commits.report_of(commits.read_commits(LocalStore(made / target)), filters.REASONS)
     assert report["videos"] == expected["videos"]
     assert report["frames"] == expected["frames"]
+
+
+def quality_file(path: Path, limit: float) -> str:
+    """A model that gives frames above an IoU the chance 0.9, and others 0.1."""
+    step = Part((limit - 1e-6, limit), (0.0, 1.0), 0.0)
+    readings = quality.readings_of(FilterConfig())
+    model = QualityModel({"box_iou": step}, 0.0, (0.0, 1.0), (0.1, 0.9), readings)
+    path.write_bytes(model.to_bytes())
+    return str(path)
+
+
+def test_the_quality_judges_again_without_the_network(made: Path, tmp_path: Path, no_ray) -> None:
+    loose = wild.rows_of(made / "loose", "predictions")
+    iou = tables.array_of(loose, "score_box_iou")
+    middle = float(np.nanmedian(iou))
+    rules = {"mode": "quality", "quality_model": quality_file(tmp_path / "quality.json", middle), "min_quality": 0.5}
+    report = refilter(config_to(made, tmp_path / "out", "loose", rules))
+    after = wild.rows_of(tmp_path / "out", "predictions")
+    chances = tables.array_of(after, "quality")
+    above = tables.array_of(after, "score_box_iou") >= middle
+    np.testing.assert_allclose(chances, np.where(above, 0.9, 0.1), atol=1e-6)
+    assert report["frames"]["kept"] == (chances > 0.5).sum() > 0
+    assert report["frames"]["rejected"]["quality"] == (chances < 0.5).sum() > 0
+    assert (tmp_path / "out" / "quality.json").read_bytes() == (tmp_path / "quality.json").read_bytes()
+    label_here(wild.config_of(made, tmp_path / "direct", filters=rules))
+    for table in commits.TABLES:
+        wild.assert_same_rows(wild.rows_of(tmp_path / "out", table), wild.rows_of(tmp_path / "direct", table))
+    of_labels = wild.rows_of(tmp_path / "out", "pseudo_labels")["quality"].to_pylist()
+    assert of_labels == pytest.approx([0.9] * len(of_labels))
+    quality_file(tmp_path / "quality.json", middle / 2)  # the same name, another content
+    with pytest.raises(InputError, match="quality_model"):
+        refilter(config_to(made, tmp_path / "out", "loose", rules))
+    with pytest.raises(InputError, match=r"filters\.quality_model, which is not set"):
+        refilter(config_to(made, tmp_path / "other", "loose", {"mode": "quality"}))
+    with pytest.raises(InputError, match=r"judge frames by side, which the labels at .* do not hold"):
+        refilter(config_to(made, tmp_path / "other", "loose", {"enabled": ["side"]}))
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_manifest_names_the_videos_of_newly_kept_frames(made: Path, tmp_path: Path, no_ray) -> None:
@@ -90,7 +130,7 @@ def test_the_manifest_names_the_videos_of_newly_kept_frames(made: Path, tmp_path
     )
     assert report["frames"]["without_image"] == 0
     again = refilter(config_to(tmp_path, tmp_path / "again", "out", STRICT, videos=False))  # has the manifest too
-    expected = commits.report_of(commits.read_commits(LocalStore(made / "strict")), filters.RULES)
+    expected = commits.report_of(commits.read_commits(LocalStore(made / "strict")), filters.REASONS)
     assert again["frames"] == expected["frames"]
 
 

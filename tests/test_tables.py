@@ -19,7 +19,8 @@ import torch
 from hojoint import geometry
 from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError
-from hojoint.labelling import filters, tables
+from hojoint.labelling import filters, quality, tables
+from hojoint.labelling.quality import Part, QualityModel
 from hojoint.records import Clip, Footage, Frames, HandPrediction, PseudoLabels
 
 WIDTH, HEIGHT = 96, 64
@@ -67,6 +68,8 @@ def labels(
         boxes=torch.from_numpy(clip.hand_boxes),
         frames=torch.tensor(numbers),
         config=FilterConfig(),
+        joints_spread_px=prediction.joints_spread_px,
+        side=torch.full((count,), 0.75),
     )
     camera = torch.rand(count, 3, generator=random)
     return PseudoLabels(clip, prediction, camera, scores, filters.verdicts(scores, FilterConfig()), "abc123")
@@ -94,7 +97,8 @@ def test_the_columns_are_the_contracts() -> None:
         "hand_box": 4, "object_box": 4, "joints_px": 42, "mano_pose": 48, "mano_shape": 10, "camera": 3,
         "score_box_iou": pa.float32(), "score_reprojection": pa.float32(), "score_bone_length": pa.float32(),
         "score_joint_angle": pa.float32(), "score_joint_step": pa.float32(), "score_pose_step": pa.float32(),
-        "score_shape_spread": pa.float32(), "verdict": pa.string(), "teacher": pa.string(),
+        "score_shape_spread": pa.float32(), "score_view_spread": pa.float32(), "score_side": pa.float32(),
+        "quality": pa.float32(), "verdict": pa.string(), "teacher": pa.string(),
         "time_s": pa.float64(), "fps": pa.float32(), "pictures": pa.int32(), "rotation_deg": pa.int16(),
         "codec": pa.string(),
     }  # fmt: skip
@@ -102,7 +106,7 @@ def test_the_columns_are_the_contracts() -> None:
         for name, kind in expected.items():
             assert schema.field(name).type == (pa.list_(pa.float32(), kind) if isinstance(kind, int) else kind)
     extra = set(tables.PSEUDO_LABELS_SCHEMA.names) - set(tables.PREDICTIONS_SCHEMA.names)
-    assert extra == {"image", "image_box"}
+    assert extra == {"filled", "image", "image_box"}
 
 
 def test_predictions_survive_a_parquet_file(tmp_path: Path) -> None:
@@ -203,7 +207,7 @@ def test_foreign_old_and_broken_files_are_refused_by_name(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"cannot read the table .*a\.parquet"):
         tables.read([str(path)])
     pq.write_table(pa.table({"x": [1]}), path)
-    with pytest.raises(InputError, match=r"a\.parquet has schema version none, expected 2"):
+    with pytest.raises(InputError, match=r"a\.parquet has schema version none, expected 3"):
         tables.read([str(path)])
     pq.write_table(tables.predictions_table([labels()]).drop_columns(["camera"]), path)
     with pytest.raises(InputError, match=r"a\.parquet lacks the columns camera"):
@@ -276,10 +280,36 @@ def test_other_thresholds_make_the_verdicts_of_labelling() -> None:
         boxes=torch.from_numpy(label.clip.hand_boxes),
         frames=torch.arange(12),
         config=strict,
+        joints_spread_px=label.prediction.joints_spread_px,
+        side=label.scores["side"],
     )
     again = tables.rescored(tables.predictions_table([label]), strict)
     assert tuple(again["verdict"].to_pylist()) == filters.verdicts(direct, strict)
     assert set(again["verdict"].to_pylist()) != set(label.verdicts)
+
+
+def test_a_quality_is_given_anew_and_taken_away() -> None:
+    label = labels()
+    table = tables.predictions_table([label])
+    model = QualityModel(
+        parts={"box_iou": Part((0.0, 1.0), (0.0, 4.0), -3.0), "rotation_spread": Part((0.0, 1.0), (1.0, 0.0), 0.0)},
+        bias=-2.0, logits=(-4.0, 4.0), chances=(0.1, 0.9), readings=quality.readings_of(FilterConfig()),
+    )  # fmt: skip
+    config = FilterConfig(mode="quality", min_quality=0.5)
+    again = tables.rescored(table, config, model)
+    scores = {"box_iou": label.scores["box_iou"], "rotation_spread": label.prediction.rotation_spread}
+    chances = model.quality({name: score.double().numpy() for name, score in scores.items()})
+    np.testing.assert_allclose(tables.array_of(again, "quality"), chances, atol=1e-6)
+    assert again["verdict"].to_pylist() == ["kept" if chance >= 0.5 else "quality" for chance in chances]
+    assert set(again["verdict"].to_pylist()) == {"kept", "quality"}
+    assert tables.rescored(again, FilterConfig())["quality"].null_count == len(table)
+    off = table.set_column(
+        table.schema.get_field_index("camera"), table.schema.field("camera"),
+        tables._lists(-label.camera.abs(), 3),
+    )  # fmt: skip
+    unsound = tables.rescored(off, config, model)
+    assert set(unsound["verdict"].to_pylist()) == {"box_iou"}
+    assert set(unsound["quality"].to_pylist()) == {0.0}
 
 
 def test_a_row_whose_camera_did_not_fit_is_rejected_again() -> None:

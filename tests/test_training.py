@@ -101,6 +101,40 @@ def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
         training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path))
 
 
+def test_held_out_recordings_are_digested_and_in_no_set(world):
+    job = training.plan_job(changed(world, train={"held_out": 1}))
+    apart = set(job.data.held_out.names)
+    assert apart
+    assert not apart & set(job.data.sets[0].names)
+    assert job.identity["train.held_out"] == 1
+    assert job.identity["data.held out"].startswith(f"{len(apart)} samples ")
+    assert job.data.labelled_sets == (*job.data.sets, job.data.held_out)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"held_out": 2}, r"train\.held_out=2 leaves nothing"),
+        ({"held_out": 1, "datasets": ["freihand"]}, "trains on freihand without it; add ho3d"),
+        ({"plateau_epochs": 3}, "set held_out to 1 or more"),
+    ],
+)
+def test_what_cannot_be_held_out_is_refused(world, train, message):
+    with pytest.raises(InputError, match=message):
+        training.plan_job(changed(world, train=train))
+
+
+def test_a_setting_new_to_an_output_counts_as_its_default(world, tmp_path):
+    job, store = training.plan_job(world), open_store(str(tmp_path))
+    identity = {name: value for name, value in job.identity.items() if name not in ("train.ema", "loss.pseudo_root")}
+    facts = {"identity": identity, "sha256": "x", "steps": 160, "samples": 8, "history": [], "seconds": 1.0}
+    store.put(training.FACTS, json.dumps(facts).encode())
+    store.put(train_worker.FILE, b"weights")
+    assert training.finished(job, store).ended == "all 160 steps"
+    with pytest.raises(InputError, match=r"1 differences\):\s+train\.ema: 0\.0 before, 0\.9 now"):
+        training.finished(training.plan_job(changed(world, train={"ema": 0.9})), store)
+
+
 def test_pretrained_weights_are_checked_first_and_not_fetched(world, monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: pytest.fail("fetched"))
     with pytest.raises(InputError, match="there is no file /nowhere"):
@@ -255,6 +289,20 @@ def test_two_workers_share_every_batch(world, ray_session, tmp_path):
     moved = checkpoint.load(tmp_path / "more" / "checkpoint.pt").weights
     parameters = [name for name in weights if name.endswith("weight")]
     assert all((moved[name] - weights[name]).abs().max() < 1e-6 for name in parameters)
+
+
+@pytest.mark.ray
+def test_two_workers_end_at_the_same_plateau(world, ray_session, tmp_path):
+    train = {"steps": None, "epochs": 8, "held_out": 1, "plateau_epochs": 1, "plateau_decays": 1, "ema": 0.5}
+    config = changed(world, train=train, cluster={"workers": [2, 2]})
+    result = training.fit(config, str(tmp_path), progress=False)
+    facts = json.loads((tmp_path / training.FACTS).read_text())
+    assert facts["ended"] == result.ended
+    assert result.ended.startswith(("plateau", "all 8 steps"))
+    assert [row["steps"] for row in facts["validation"]] == list(range(1, result.steps + 1))
+    assert all(row["mpjpe_mm"] > 0 for row in facts["validation"])
+    saved = checkpoint.load(tmp_path / "checkpoint.pt")
+    assert (saved.last_weights, saved.sha256) == (None, result.sha256)
 
 
 @pytest.mark.ray

@@ -43,6 +43,7 @@ class Listed:
     manifest: Manifest
     notes: tuple[str, ...]
     aside: dict[str, int]  # by ``ASIDE``
+    sideless: int  # clips whose side neither the annotation nor ``labelling.side`` gives
 
 
 def listed(config: Config) -> Listed:
@@ -61,7 +62,7 @@ def listed(config: Config) -> Listed:
         join = _Join(database, config)
         join.check()
         made = manifest.write(join.videos(), config.labelling.unit_videos)
-        return Listed(made, (*notes, *join.notes()), join.aside())
+        return Listed(made, (*notes, *join.notes()), join.aside(), join.sideless)
 
 
 class _Join:
@@ -74,6 +75,7 @@ class _Join:
         self._files = self._count("FROM files")
         self._leave_out = config.videos.missing == "leave_out"
         self._short_tracks = self._short_boxes = 0
+        self.sideless = 0  # once all videos have passed
 
     def check(self) -> None:
         """Raise InputError where no boxes have a file, or too few of those that are to be labelled."""
@@ -109,6 +111,7 @@ class _Join:
             self._short_tracks += short_tracks
             self._short_boxes += short_boxes
             clips = sorted(clips, key=lambda clip: clip.clip_id)
+            self.sideless += sum(clip.side is None for clip in clips) if labelling.side == "both" else 0
             yield Video(boxes.video_id, uri, tuple(clips), size, etag)
 
     def aside(self) -> dict[str, int]:

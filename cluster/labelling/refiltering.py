@@ -28,7 +28,7 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from cluster import session
-from cluster.labelling import commits, files, listing, manifest, pool, sharing, units
+from cluster.labelling import commits, files, judging, listing, manifest, pool, sharing, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
@@ -52,6 +52,7 @@ class Source:
     store: Store
     run: Mapping[str, Any]
     commits: Sequence[Commit]
+    quality: bytes | None  # content of ``filters.quality_model``, by which it is judged now
 
     @property
     def config(self) -> Config:
@@ -72,6 +73,7 @@ class RefilterJob:
     images: Config  # how the source cut its pictures
     manifest: str | None  # its key in the source; None in runs of earlier versions
     listing: str | None  # key in the output: the videos of ``videos.root``; None where that is not given
+    quality: bytes | None  # content of ``filters.quality_model``
 
 
 def refilter(config: Config) -> dict[str, Any]:
@@ -97,10 +99,16 @@ def refilter(config: Config) -> dict[str, Any]:
     if commits.MANIFEST in source.run:  # the new labels do not need the source
         facts[commits.MANIFEST] = manifest.copy(source.store, source.run[commits.MANIFEST], store)
     commits.open_run(store, fingerprint_of(source, config), facts)
+    judging.keep(store, source.quality)
     if pending:
         keys = (source.run.get(commits.MANIFEST), None if listed is None else listed.put(store))
         asked = _with_hand_of(source, config)
-        _run(config, store, RefilterJob(asked, source.store.root, store.root, source.config, *keys), pending)
+        _run(
+            config,
+            store,
+            RefilterJob(asked, source.store.root, store.root, source.config, *keys, source.quality),
+            pending,
+        )
     else:
         print(f"all {len(source.commits)} units of {store.root} are committed already; nothing to do")
     report, _ = labelling.finish(store, [commit.unit for commit in source.commits], aside)
@@ -126,7 +134,9 @@ def open_source(config: Config) -> Source:
     store = open_store(config.data.pseudo.labels)
     if config.output is not None and store.root == open_store(config.output).root:
         raise InputError(f"output and data.pseudo.labels are both {store.root}; set another output for the new labels")
-    source = Source(store, *commits.read_complete(store))
+    source = Source(store, *commits.read_complete(store), judging.read(config.filters, side_head=True))
+    if source.commits:
+        judging.refuse_unknown(store, source.commits[0], config.filters, source.quality)
     units.check_readings(source.run, config, store.root)
     if config.refine.active:
         units.check_hand(source.run, config, store.root)
@@ -141,13 +151,15 @@ def open_source(config: Config) -> Source:
 
 def fingerprint_of(source: Source, config: Config) -> dict[str, Any]:
     """The source's fingerprint with the new rules, and what else the new labels depend on."""
-    rules = {f"filters.{name}": value for name, value in settings.to_tree(config.filters).items()}
+    tree = settings.to_tree(config.filters)
+    rules = {f"filters.{name}": value for name, value in tree.items() if name not in units.BY_CONTENT}
     has_files = config.videos.root is not None or commits.MANIFEST in source.run
     tables_of_source = json.dumps([commit.sha256 for commit in source.commits], sort_keys=True)
     before = {name: value for name, value in source.run["fingerprint"].items() if not name.startswith("refine.")}
     return {
         **before,
         **rules,
+        units.QUALITY_MODEL: units.quality_digest(source.quality),
         **units.refinement(config),
         "refiltered": hashlib.sha256(tables_of_source.encode()).hexdigest(),
         "pictures of frames not kept before": "decoded again" if has_files else "none",
@@ -160,6 +172,7 @@ class Refilter:
     def __init__(self, job: RefilterJob) -> None:
         self._job = job
         self._source = open_store(job.source)
+        self._model = judging.model_of(job.quality)
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
         listing = None if job.listing is None else manifest.Reader(self._store, job.listing).entries
         self._files = VideoFiles(self._source, job.manifest, listing)
@@ -179,7 +192,7 @@ class Refilter:
         sharing.check_source(self._source, commits.commit_key(unit_id))
         [before] = commits.read_commits(self._source, [unit_id])
         old = {table: self._read(before, table) for table in commits.TABLES}
-        predictions = tables.rescored(old["predictions"], self._job.config.filters)
+        predictions = tables.rescored(old["predictions"], self._job.config.filters, self._model)
         verdicts = Counter(predictions["verdict"].to_pylist())
         verdicts.pop(filters.KEPT, None)
         labels = refined_tables.labels_of(predictions, self._job.config.refine, self._layer)
@@ -263,11 +276,11 @@ class Refilter:
 
 def describe(config: Config, source: Source, pending: int) -> str:
     """What ``--dry-run`` prints: the work, what changes, and whether the cluster can hold it."""
-    changed = [name for name in source.run["fingerprint"] if name.startswith("filters.")]
     new = fingerprint_of(source, config)
-    lines = [f"  {name}: {source.run['fingerprint'][name]} -> {new[name]}" for name in changed]
+    changed = [name for name in new if name.startswith("filters.") or name == units.QUALITY_MODEL]
+    lines = [f"  {name}: {source.run['fingerprint'].get(name)} -> {new[name]}" for name in changed]
     different = [
-        line for name, line in zip(changed, lines, strict=True) if source.run["fingerprint"][name] != new[name]
+        line for name, line in zip(changed, lines, strict=True) if source.run["fingerprint"].get(name) != new[name]
     ]
     frames = sum(commit.counts.predicted for commit in source.commits)
     return "\n".join(

@@ -18,7 +18,7 @@ from typing import Any
 
 from cluster import progress as board
 from cluster import session
-from cluster.labelling import budget, commits, listing, manifest, pool, sharing, units
+from cluster.labelling import budget, commits, judging, listing, manifest, pool, sharing, units
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher
@@ -27,7 +27,7 @@ from cluster.session import Need
 from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
-from hojoint.labelling import filters
+from hojoint.labelling import filters, sides
 from hojoint.model import checkpoint
 
 
@@ -41,6 +41,7 @@ class Plan:
     teacher_sha256: str
     notes: tuple[str, ...]
     aside: dict[str, int]  # counts of what is not listed; see ``listing.ASIDE``
+    quality: bytes | None  # content of ``filters.quality_model``
 
     @property
     def unit_ids(self) -> list[str]:
@@ -79,6 +80,7 @@ def begin(config: Config, store: Store, plan: Plan) -> None:
     facts: dict[str, Any] = {"units": len(plan.unit_ids), "videos": plan.manifest.videos, **plan.aside}
     facts |= {commits.MANIFEST: plan.manifest.put(store), "config": to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
+    judging.keep(store, plan.quality)
 
 
 def check_same(store: Store, plan: Plan) -> None:
@@ -97,7 +99,7 @@ def make_plan(config: Config, store: Store) -> Plan:
     """List videos, cut units, and see what is committed; writes temporary files only."""
     assert config.teacher.checkpoint is not None
     data = read_uri(config.teacher.checkpoint)
-    _, teacher_config, sha256 = checkpoint.open_teacher(data, config)
+    network, teacher_config, sha256 = checkpoint.open_teacher(data, config)
     pinned = config.teacher.sha256
     if pinned is not None and pinned not in (sha256, hashlib.sha256(data).hexdigest()):
         raise InputError(
@@ -106,16 +108,21 @@ def make_plan(config: Config, store: Store) -> Plan:
             "the teacher you mean, or leave teacher.sha256 out"
         )
     listed = listing.listed(config)
+    if listed.sideless:
+        sides.refuse_unknown(network.config, config.filters)
+    side_head = network.config.side_head or not listed.sideless
+    quality = judging.read(config.filters, side_head=side_head)
     done = commits.committed_units(store)
     plan = Plan(
         manifest=listed.manifest,
         pending=[],
         fingerprint=units.fingerprint(
-            teacher_config, sha256, units.hand_digest(teacher_config), listed.manifest.digests
+            teacher_config, sha256, units.hand_digest(teacher_config), listed.manifest.digests, quality
         ),
         teacher_sha256=sha256,
         notes=(*listed.notes, *filter(None, [checkpoint.overridden(config, teacher_config)])),
         aside=listed.aside,
+        quality=quality,
     )
     plan.pending.extend(name for name in plan.unit_ids if name not in done)
     return plan
@@ -156,7 +163,7 @@ def finish(store: Store, unit_ids: Sequence[str], aside: dict[str, Any]) -> tupl
     done = commits.read_commits(store)
     committed = {commit.unit for commit in done}
     sharing.check_commits(store, [unit for unit in unit_ids if unit not in committed])
-    report = commits.report_of(done, filters.RULES) | aside
+    report = commits.report_of(done, filters.REASONS) | aside
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())
     commits.sweep(store)
     return report, commits.total_of(done)
@@ -168,7 +175,7 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
     _watch_budget(config, total)
     with session.start(config.cluster):
         watched = board.Board.remote()  # type: ignore[attr-defined]
-        job = LabellingJob(config, store.root, plan.teacher_sha256, uuid.uuid4().hex, plan.manifest.key)
+        job = LabellingJob(config, store.root, plan.teacher_sha256, uuid.uuid4().hex, plan.manifest.key, plan.quality)
         results = _route(config, store, plan.pending, job, watched)
         rate = board.FrameRate()
         with board.Progress(watched, "labelling", "video", total=plan.manifest.videos, done=total.listed, text=rate):

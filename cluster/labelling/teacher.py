@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from cluster.labelling import commits, manifest, sharing
+from cluster.labelling import commits, judging, manifest, sharing
 from cluster.labelling.attempts import Ledger
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
@@ -54,6 +54,7 @@ class LabellingJob:
     teacher_sha256: str  # of the weights; a file that changes during a run is refused
     driver: str  # names this driver in the attempt ledger
     manifest: str = ""  # key of the run's manifest; '' where units are given directly
+    quality: bytes | None = None  # content of ``filters.quality_model``
 
 
 Progress = Callable[[dict[str, int], dict[str, int]], None]
@@ -95,6 +96,7 @@ class Teacher:
         self._decoder = GuardedDecoder.of(
             labelling, ahead=self.group_size + labelling.decode_children, fetch=self._fetched
         )
+        self._quality = judging.model_of(job.quality)
         self._manifest = manifest.Reader(self._store, job.manifest) if job.manifest else None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -219,6 +221,7 @@ class Teacher:
             filter_config=self.config.filters,
             labelling=self.config.labelling,
             teacher=self._job.teacher_sha256,
+            quality=self._quality,
             refine_config=self.config.refine,
         )
         assert [label.clip.clip_id for label in clip_labels] == [clip.clip_id for clip in clips]

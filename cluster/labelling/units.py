@@ -31,6 +31,9 @@ LABELLING = (
     *("max_frame_px", "max_frames", "max_file_mb", "decode_memory_mb", "jpeg_quality", "image_context"),
 )
 
+BY_CONTENT = ("path", "quality_model")
+QUALITY_MODEL = "quality_model"
+"""Name of the digest of ``filters.quality_model`` in a fingerprint."""
 BAKED_IN = ("reprojection_norm", "bone_reference", "joint_angle", "min_angle_deg", "max_angle_deg")
 """Settings that a run's spatial scores were computed with; another value needs the 3D hand, which is not stored."""
 
@@ -130,13 +133,18 @@ class Digests:
         return self._files.hexdigest()
 
 
-def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, digests: Digests) -> dict[str, Any]:
-    """Everything that changes a result, as flat names and plain values; ``config`` as ``open_teacher`` returns it."""
+def fingerprint(
+    config: Config, teacher_sha256: str, hand_sha256: str, digests: Digests, quality: bytes | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that changes a result, as flat names and plain values; ``config`` as ``open_teacher`` returns it.
+
+    ``quality`` is the content of ``filters.quality_model``.
+    """
     settings: dict[str, Any] = {}
     for group in GROUPS:
         tree = to_tree(getattr(config, group))
-        tree.pop("path", None)  # the hand model counts by its contents
-        settings |= {f"{group}.{name}": value for name, value in tree.items()}
+        # The hand model and the model of the quality count by their contents.
+        settings |= {f"{group}.{name}": value for name, value in tree.items() if name not in BY_CONTENT}
     settings |= refinement(config)
     labelling = to_tree(config.labelling)
     settings |= {f"labelling.{name}": labelling[name] for name in LABELLING}
@@ -144,10 +152,16 @@ def fingerprint(config: Config, teacher_sha256: str, hand_sha256: str, digests: 
         "schema_version": SCHEMA_VERSION,
         "teacher": teacher_sha256,
         "hand_model": hand_sha256,
+        QUALITY_MODEL: quality_digest(quality),
         "clips": digests.clips,
         "video_files": digests.files,
         **settings,
     }
+
+
+def quality_digest(quality: bytes | None) -> str | None:
+    """Names a quality model by the content of its file."""
+    return None if quality is None else hashlib.sha256(quality).hexdigest()
 
 
 def refinement(config: Config) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from hojoint.training.batches import Cached, ConcatSamples, Samples
 
 OBJECTS = " objects"
 """Ends the name of the digest of a set's object models and segmentations."""
+HELD_OUT = "held out"
+"""Name of the digest of the recordings that no training sees."""
 HAND = "hand model"
 """Name of the digest of the hand model among those of a run."""
 EDITION = 2
@@ -38,6 +40,7 @@ class TrainingData:
     sets: tuple[Any, ...]  # batches.Samples with a fingerprint
     pseudo: int  # samples that are pseudo-labelled
     hand: str  # digest of the hand model, which poses the labels and makes the loss
+    held_out: HO3D | None = None  # the recordings of ``train.held_out``, which are in none of the sets
 
     @property
     def labelled(self) -> int:
@@ -46,6 +49,11 @@ class TrainingData:
     def __len__(self) -> int:
         return sum(len(samples) for samples in self.sets)
 
+    @property
+    def labelled_sets(self) -> tuple[Any, ...]:
+        """All sets of which labels are read: those that are trained on, and the held-out recordings."""
+        return self.sets if self.held_out is None else (*self.sets, self.held_out)
+
     def fingerprints(self) -> dict[str, str]:
         """The size and digest of each set, by name, of HO-3D's objects and of the hand: other data have others."""
         out = {HAND: self.hand}
@@ -53,6 +61,8 @@ class TrainingData:
             out[name] = f"{len(samples)} samples {samples.fingerprint()}"
             if isinstance(samples, HO3D):
                 out[f"{name}{OBJECTS}"] = samples.objects_fingerprint()
+        if self.held_out is not None:
+            out[HELD_OUT] = f"{len(self.held_out)} samples {self.held_out.fingerprint()}"
         return out
 
     def notes(self) -> list[str]:
@@ -74,15 +84,18 @@ def open_data(config: Config) -> TrainingData:
     # In the configured order, which numbers the samples; pseudo-labels last, as schedule.Schedule expects them.
     names = tuple(sorted(dict.fromkeys(config.train.datasets), key=lambda name: name == "pseudo"))
     config = mirror.localised(config, "mano", *(f"data.{name}" for name in names))
+    held_out = _held_out(names, config)
     sets = tuple(_open(name, config) for name in names)
-    for name, samples in zip(names, sets, strict=True):
+    for name, samples in zip((*names, HELD_OUT), (*sets, held_out), strict=True):
+        if samples is None:
+            continue
         if len(samples) == 0:
             raise InputError(_empty(name, config))
         if isinstance(samples, HO3D | FreiHAND):
             samples.refuse_missing()
         samples[0]
     pseudo = len(sets[names.index("pseudo")]) if "pseudo" in names else 0
-    return TrainingData(names, sets, pseudo, units.hand_digest(config))
+    return TrainingData(names, sets, pseudo, units.hand_digest(config), held_out)
 
 
 def labels_of(config: Config) -> dict[str, str]:
@@ -112,10 +125,23 @@ def _empty(name: str, config: Config) -> str:
     return f"the data set '{name}' of train.datasets has no samples; check data.{name}"
 
 
+def _held_out(names: tuple[str, ...], config: Config) -> HO3D | None:
+    count = config.train.held_out
+    if count == 0:
+        return None
+    if "ho3d" not in names:
+        raise InputError(
+            f"train.held_out={count} holds recordings of HO-3D out of training, and train.datasets trains on "
+            f"{', '.join(names)} without it; add ho3d, or leave train.held_out out"
+        )
+    region_px = crops.region_side(config.model.input_px)
+    return HO3D(config.data.ho3d, "held_out", config.crop, region_px, held_out=count)
+
+
 def _open(name: str, config: Config) -> Any:
     region_px = crops.region_side(config.model.input_px)
     if name == "ho3d":
-        return HO3D(config.data.ho3d, "train", config.crop, region_px)
+        return HO3D(config.data.ho3d, "train", config.crop, region_px, held_out=config.train.held_out)
     if name == "freihand":
         mean_pose = hand_model(config.mano).hands_mean
         return FreiHAND(config.data.freihand, "train", config.crop, region_px, mean_pose)
@@ -131,4 +157,4 @@ def _open(name: str, config: Config) -> Any:
     filesystem, root = store.filesystem()
     paths = [f"{root}/{commit.files['pseudo_labels']}" for commit in committed]
     table = tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)
-    return PseudoLabelled(table, config.crop, region_px)
+    return PseudoLabelled(table, config.crop, region_px, fraction=config.train.pseudo_fraction)

@@ -57,6 +57,7 @@ class TrainResult:
     steps: int
     samples: int
     history: list[dict[str, float]]  # one entry per epoch
+    ended: str  # why training stopped there
     seconds: float  # of the call that finished it
     reused: bool  # the run was finished before this call
 
@@ -150,6 +151,7 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         return None
     facts = json.loads(store.get(FACTS))
     stored, identity = settings.renamed(facts["identity"]), json.loads(json.dumps(job.identity))
+    stored = {name: default for name, default in _defaults().items() if name in identity} | stored
     earlier = stored.get(EDITION_NAME) != EDITION
     if earlier:
         stored, identity = _without_data(stored), _without_data(identity)
@@ -173,9 +175,16 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         steps=facts["steps"],
         samples=facts["samples"],
         history=facts["history"],
+        ended=facts.get("ended", f"all {facts['steps']} steps"),
         seconds=facts["seconds"],
         reused=True,
     )
+
+
+def _defaults() -> dict[str, Any]:
+    """Settings by dotted name: one that an earlier version did not have had no effect, as its default has none."""
+    tree = settings.to_tree(Config())
+    return {f"{group}.{name}": tree[group][name] for group in (*RESULT_SETTINGS[1:], "train") for name in tree[group]}
 
 
 def _without_data(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,6 +231,8 @@ def _facts(job: TrainingJob, saved: Checkpoint, seconds: float) -> dict[str, Any
         "sha256": saved.sha256,
         "parents": job.parents,
         "history": saved.progress["history"],
+        "validation": saved.progress["validation"],
+        "ended": saved.progress["ended"],
         "identity": job.identity,
     }
 
@@ -245,7 +256,8 @@ def _position(steps_per_epoch: int) -> Callable[[State], str]:
     def text(state: State) -> str:
         if state.get("stage") != "training":
             return str(state.get("stage", "starting"))
-        return f"epoch {state['done'] / steps_per_epoch:.1f}, loss {state['loss']:.2f}"
+        measured = "" if state.get("held_out") is None else f", held out {state['held_out']:.1f} mm"
+        return f"epoch {state['done'] / steps_per_epoch:.1f}, loss {state['loss']:.2f}{measured}"
 
     return text
 

@@ -18,14 +18,14 @@ import torch
 
 from cluster.sources import mirror
 from cluster.store import read_uri
-from cluster.training.data import check_same, open_data
+from cluster.training.data import TrainingData, check_same, open_data
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
-from hojoint.training.batches import loader
+from hojoint.training.batches import Cached, Samples, loader
 from hojoint.training.engine import Training
 from hojoint.training.schedule import Schedule
 
@@ -47,22 +47,34 @@ def work(job: dict[str, Any]) -> None:
     data = open_data(config)
     check_same(data.fingerprints(), job["parents"]["data"])
     schedule = Schedule(config.train, labelled=data.labelled, pseudo=data.pseudo, seed=config.seed)
-    training = _training(config, schedule)
     union = data.union(cached=config.train.cache, threads=threads + 1)
+    training = _training(config, schedule, _held_out(data, config, rank, threads + 1))
     processes = 0 if config.train.cache else config.train.loader_processes
     every = config.train.checkpoint_every_epochs * schedule.steps_per_epoch
     reported_at = 0.0
+    if training.ended is not None:  # stopped after its last checkpoint
+        return
     for batch in loader(union, schedule, start=training.steps, rank=rank, workers=workers, processes=processes):
         training.step(batch)
         if board is not None and time.monotonic() - reported_at > REPORT_EVERY_S:
             reported_at = time.monotonic()
             loss = training.recent().get("total", float("nan"))
-            board.put.remote(stage="training", done=training.steps, loss=loss)
-        if training.steps % every == 0 or training.steps == schedule.steps:
+            measured = training.validation[-1] if training.validation else {}
+            board.put.remote(stage="training", done=training.steps, loss=loss, held_out=measured.get("mpjpe_mm"))
+        if training.steps % every == 0 or training.ended is not None:
             _report(training, job["parents"], rank)
+        if training.ended is not None:
+            break
 
 
-def _training(config: Config, schedule: Schedule) -> Training:
+def _held_out(data: TrainingData, config: Config, rank: int, threads: int) -> Samples | None:
+    """The recordings that are measured after every epoch; the first worker reads them, the others follow."""
+    if data.held_out is None or rank != 0 or not config.train.cache:
+        return data.held_out
+    return Cached(data.held_out, threads)
+
+
+def _training(config: Config, schedule: Schedule, held_out: Samples | None = None) -> Training:
     """A network at the start of its training, or as the last checkpoint left it."""
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
@@ -75,7 +87,8 @@ def _training(config: Config, schedule: Schedule) -> Training:
     if config.train.init_checkpoint is not None and last is None:
         start_from(network, config.train.init_checkpoint)
     wrapped = ray.train.torch.prepare_model(network)
-    training = Training(config, schedule, wrapped, hand_layer(mirror.localised(config, "mano").mano).to(device), device)
+    layer = hand_layer(mirror.localised(config, "mano").mano).to(device)
+    training = Training(config, schedule, wrapped, layer, device, held_out)
     if last is not None:
         with last.as_directory() as folder:
             training.restore(checkpoint.load(Path(folder) / FILE))

@@ -34,6 +34,8 @@ class Batch:
     has_object: Tensor  # (B,) bool
     control_px: Tensor  # (B, 21, 2)
     object_pose: Tensor  # (B, 3, 4) model to camera, m
+    pseudo: Tensor  # (B,) bool
+    quality: Tensor  # (B,)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -70,5 +72,7 @@ def collate(samples: Sequence[Sample], keys: Sequence[tuple[int, int]] | None = 
         object_masks=masks,
         sizes=torch.tensor([sample.image.shape[1::-1] for sample in samples]),
         has_object=torch.tensor([sample.has_object for sample in samples]),
+        pseudo=torch.tensor([sample.pseudo for sample in samples]),
+        quality=torch.tensor([sample.quality for sample in samples], dtype=torch.float32),
         **{name: stacked(name) for name in numbers},
     )

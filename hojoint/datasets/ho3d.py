@@ -4,6 +4,7 @@ HO-3D uses OpenGL's camera frame (y up, looking along -z) and MANO's joint order
 in ``train.txt`` and ``evaluation.txt`` count, in their order, for the score files are aligned to it. The 66,034 metas
 are read one by one, on demand. In training the hand's box is that of its projected joints, in evaluation the annotated
 one; the object's box is that of its projected control points in both, as in the released code (an oracle box).
+Recordings can be held out of the training split (``recordings``; ours): they are a part of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 
 from hojoint import crops, geometry
 from hojoint.config import CropConfig, HO3DConfig
-from hojoint.datasets import ho3d_files, ho3d_meta, listing, regions, ycb
+from hojoint.datasets import ho3d_files, ho3d_meta, listing, recordings, regions, ycb
 from hojoint.datasets.ho3d_meta import GL_TO_CV, array, hand_betas, hand_pose, joints_cv, object_pose
 from hojoint.errors import InputError
 from hojoint.hand.model import MANO_TO_SIMPLE
@@ -36,37 +37,45 @@ class HO3D:
     def __init__(
         self,
         config: HO3DConfig,
-        split: Literal["train", "evaluation"] = "train",
+        split: Literal["train", "evaluation", "held_out"] = "train",
         crop: CropConfig | None = None,
         region_px: int | None = None,
+        *,
+        held_out: int = 0,
     ) -> None:
         """Read the list of one split; images and metas are read on demand.
 
         Args:
             config: where data, segmentations and object models are.
-            split: of the data set.
+            split: of the data set; 'held_out' are the held-out recordings of the training split, whose folder and
+                kind of labels (``.split``) are those of 'train'.
             crop: how the network crops; None means the defaults.
             region_px: largest side of a sample's image, px; None means the native size.
+            held_out: so many recordings of the training split are not in 'train' but in 'held_out'
+                (``train.held_out``).
 
         Raises:
-            InputError: the folder is not set or has no list, segmentations are configured but missing, or
-                ``data.ho3d.missing=leave_out`` leaves no frame.
+            InputError: the folder is not set or has no list, segmentations are configured but missing,
+                ``data.ho3d.missing=leave_out`` leaves no frame, or too many recordings or none are held out.
         """
+        self.split: Literal["train", "evaluation"] = "evaluation" if split == "evaluation" else "train"
         if config.root is None:
-            raise InputError(f"the setting 'data.ho3d.root' is needed: a folder with {split}.txt and {split}/. {WHERE}")
-        self.root, self.split = Path(config.root), split
+            raise InputError(
+                f"the setting 'data.ho3d.root' is needed: a folder with {self.split}.txt and {self.split}/. {WHERE}"
+            )
+        self.root = Path(config.root)
         self.crop, self.region_px = crop or CropConfig(), region_px
-        self.listed = tuple(_read_list(self.root, split))
+        self.listed, self.held_out = _part_of(_read_list(self.root, self.split), split, held_out)
         self.missing = config.missing
         self.left_out = self._left_out()
         self.rows = [row for row, name in enumerate(self.listed) if name not in self.left_out]
         self.names = [self.listed[row] for row in self.rows]
         self.segmentations = Path(config.segmentations or f"{self.root}_segmentations_rendered")
         self.object_folder = Path(config.object_models or self.root.parent / "object_models")
-        if split == "train" and config.segmentations is not None and not self.has_segmentations:
+        if self.split == "train" and config.segmentations is not None and not self.has_segmentations:
             raise InputError(
                 f"data.ho3d.segmentations={config.segmentations} must be the folder of HO-3D's rendered segmentations "
-                f"with {split}/ in it, found none; correct it, or leave it out to have the models' outlines drawn"
+                "with train/ in it, found none; correct it, or leave it out to have the models' outlines drawn"
             )
 
     def __len__(self) -> int:
@@ -118,6 +127,9 @@ class HO3D:
     def advice(self) -> tuple[str, ...]:
         """Sentences for the user: frames that are left out, and masks that are drawn (A6) and not HO-3D's."""
         notes = []
+        if self.held_out:
+            some = ", ".join(sorted(self.held_out))
+            notes.append(f"{len(self.held_out)} recordings of HO-3D are held out of training (train.held_out): {some}")
         if self.left_out:
             listed, left = self.listed, self.left_out
             notes.append(f"{ho3d_files.summary(left, listed, self.split)}; they are left out (data.ho3d.missing)")
@@ -291,6 +303,18 @@ class HO3D:
         red, green, blue = np.moveaxis(regions.read_image(path), 2, 0)
         mask = ((blue > MASK_BLUE) & (green < MASK_OTHER) & (red < MASK_OTHER)).astype(np.uint8)
         return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)  # they are a quarter of the image's size
+
+
+def _part_of(names: list[str], split: str, held_out: int) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The frames of a list that belong to a split, and the recordings that the split lacks."""
+    if split == "evaluation":
+        return tuple(names), frozenset()
+    if split == "held_out" and held_out == 0:
+        raise InputError("no recordings of HO-3D are held out of training; set train.held_out to how many should be")
+    apart = recordings.held_out_recordings(names, held_out)
+    if split == "held_out":
+        return tuple(name for name in names if recordings.recording_of(name) in apart), frozenset()
+    return tuple(name for name in names if recordings.recording_of(name) not in apart), apart
 
 
 def _read_list(root: Path, split: str) -> list[str]:

@@ -2,13 +2,16 @@
 
 A row holds the JPEG of a region and labels in pixels of the true frame. The network sees right hands only, so a left
 hand's region is mirrored, and with it every pixel x; its pose is the right-hand model's already. There are no object
-labels: B of Eq. 8 is zero. The images stay compressed in memory, some 20 kB each, in the table's chunks: sorting
-them would copy them all, and beyond 2 GiB no single Arrow array of them exists.
+labels: B of Eq. 8 is zero. A row without a quality counts as right (1). The images stay compressed in memory, some 20
+kB each, in the table's chunks: sorting them would copy them all, and beyond 2 GiB no single Arrow array of them exists.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import math
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -24,22 +27,35 @@ from hojoint.records import Sample
 class PseudoLabelled:
     """Rows of ``tables.PSEUDO_LABELS_SCHEMA`` as Samples; the caller knows which files are committed."""
 
-    def __init__(self, table: pa.Table, crop: CropConfig | None = None, region_px: int | None = None) -> None:
+    def __init__(
+        self,
+        table: pa.Table,
+        crop: CropConfig | None = None,
+        region_px: int | None = None,
+        *,
+        fraction: float = 1.0,
+    ) -> None:
         """Sort the rows by clip and frame.
 
         Args:
             table: of the schema, in any order.
             crop: how the network crops; None means the defaults.
             region_px: largest side of a sample's image, px; None means the stored size.
+            fraction: of the clips that is used (``some_clips``), in (0, 1].
         """
         # A fixed order whatever the order of the files, so that a run does not depend on who committed first.
-        order = np.lexsort((tables.array_of(table, "frame"), np.asarray(table["clip_id"].to_pylist(), dtype=str)))
+        clips = np.asarray(table["clip_id"].to_pylist(), dtype=str)
+        order = np.lexsort((tables.array_of(table, "frame"), clips))
+        if fraction < 1:
+            order = order[np.isin(clips[order], some_clips(clips.tolist(), fraction))]
         self.images, self.order = table["image"], order
         table = table.drop_columns(["image"]).take(order)
         self.crop, self.region_px = crop or CropConfig(), region_px
         self.flipped = np.asarray(table["flipped"].to_pylist(), dtype=bool)
         columns = ("frame", "image_box", "object_box", "joints_px", "mano_pose", "mano_shape")
         self.columns = {name: tables.array_of(table, name).astype(np.float64) for name in columns}
+        quality = tables.array_of(table, "quality").astype(np.float64)
+        self.quality = np.where(np.isnan(quality), 1.0, quality)
         ids = table["clip_id"].to_pylist()
         self.names = [f"{clip}/{int(frame)}" for clip, frame in zip(ids, self.columns["frame"], strict=True)]
 
@@ -64,7 +80,7 @@ class PseudoLabelled:
             object_box = np.concatenate(
                 [mirrored(object_box[None, [2, 1]], last)[0], mirrored(object_box[None, [0, 3]], last)[0]]
             )
-        return regions.cut_sample(
+        sample = regions.cut_sample(
             self.names[index],
             image,
             crop=self.crop,
@@ -76,6 +92,7 @@ class PseudoLabelled:
             pose=row["mano_pose"],
             betas=row["mano_shape"],
         )
+        return dataclasses.replace(sample, pseudo=True, quality=float(self.quality[index]))
 
     def fingerprint(self) -> str:
         """Twelve hex digits that tell these labels from others; they cover all names, numbers and images."""
@@ -85,7 +102,15 @@ class PseudoLabelled:
             digest.update(hashlib.sha256(self.images[int(row)].as_buffer()).digest())
         for name in sorted(self.columns):
             digest.update(np.ascontiguousarray(self.columns[name], dtype=np.float32).tobytes())
+        if (self.quality != 1).any():  # labels without a quality keep the digest that they had before there was one
+            digest.update(self.quality.astype(np.float32).tobytes())
         return digest.hexdigest()[:12]
+
+
+def some_clips(clip_ids: Iterable[str], fraction: float) -> list[str]:
+    """That share of the distinct clips, at least one, by a hash of their ids: a larger share holds the smaller ones."""
+    order = sorted(set(clip_ids), key=lambda clip_id: hashlib.sha256(clip_id.encode()).digest())
+    return order[: math.ceil(fraction * len(order) - 1e-9)]
 
 
 def mirrored(px: np.ndarray, last: int) -> np.ndarray:

@@ -3,12 +3,12 @@
 The rules of labelling can only be measured where the hand is known. Each sequence is thinned to about the rate of
 Something-Something and cut into clips; a clip's frames are numbered one after the other, for they are neighbours in
 time. The output is what labelling takes, and a table of truth in the columns of ``label_quality``. Hand boxes are
-the annotated ones in the evaluation split and those of the projected joints in the training split, as in ``ho3d``.
+the annotated ones in the evaluation split and those of the projected joints in the training split, as in ``ho3d``. All
+hands of HO-3D are right ones; mirrored, a clip shows a left one.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hojoint.config import CalibrateConfig
-from hojoint.datasets import regions
+from hojoint.config import CalibrateConfig, Config
+from hojoint.datasets import recordings, regions
 from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.ho3d_meta import joints_cv
 from hojoint.errors import InputError
 from hojoint.records import Clip, Frames
+
+MIRRORED = "-left"
+"""Ends the id of a clip that is mirrored into one of a left hand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +34,25 @@ class SequenceClip:
 
     clip_id: str
     indices: tuple[int, ...]  # into the data set
+    mirrored: bool = False  # left to right, so that the hand is a left one
 
 
-def sequence_clips(dataset: HO3D, config: CalibrateConfig) -> list[SequenceClip]:
+def copies_of(config: Config) -> tuple[bool, ...]:
+    """How each clip is labelled, as it is (False) and mirrored (True): a side that is given is not asked for."""
+    if config.labelling.side != "both":
+        return (config.labelling.side == "left",)
+    return (False, True) if config.calibrate.mirrored else (False,)
+
+
+def sequence_clips(
+    dataset: HO3D, config: CalibrateConfig, copies: tuple[bool, ...] = (False,)
+) -> list[SequenceClip]:  # fmt: skip
     """Cut the data set's list into clips; a frame that the list leaves out ends a clip.
+
+    Args:
+        dataset: the split.
+        config: which frames, and how they are cut.
+        copies: of each clip, from ``copies_of``; ``calibrate.limit`` counts the frames of all.
 
     Raises:
         InputError: ``calibrate.sequences`` names a sequence that the list lacks.
@@ -49,15 +67,19 @@ def sequence_clips(dataset: HO3D, config: CalibrateConfig) -> list[SequenceClip]
                 part = tuple(int(index) for index in run[start : start + config.clip_frames])
                 clips.append(SequenceClip(f"{sequence}-{names[part[0]][1]}", part))
     if config.limit is not None:
-        most = max(1, config.limit // config.clip_frames)
+        most = max(1, config.limit // (config.clip_frames * len(copies)))
         keep = np.unique(np.linspace(0, len(clips) - 1, min(most, len(clips))).round().astype(int))
         clips = [clips[index] for index in keep]
-    return clips
+    return [_copy(clip, mirrored) for clip in clips for mirrored in copies]
+
+
+def _copy(clip: SequenceClip, mirrored: bool) -> SequenceClip:
+    return SequenceClip(f"{clip.clip_id}{MIRRORED}", clip.indices, True) if mirrored else clip
 
 
 def recording_of(clip_id: str) -> str:
-    """The recording that a clip is cut from: a sequence's name, without the last digit, which counts the cameras."""
-    return re.sub(r"\d?-\w+$", "", clip_id)
+    """The recording that a clip is cut from; a mirrored clip is cut from the same."""
+    return recordings.recording_of(clip_id.removesuffix(MIRRORED).rpartition("-")[0])
 
 
 def load(dataset: HO3D, clips: list[SequenceClip]) -> Iterator[tuple[Clip, Frames, pa.Table]]:
@@ -82,17 +104,27 @@ def load(dataset: HO3D, clips: list[SequenceClip]) -> Iterator[tuple[Clip, Frame
         boxes = np.stack(around).astype(np.float32)
         no_objects = np.full_like(boxes, np.nan)
         rgb = np.stack([regions.read_image(dataset.image_path(dataset.names[index])) for index in clip.indices])
+        if clip.mirrored:
+            rgb, boxes, px = _mirrored(rgb, boxes, px)
         record = Clip(clip.clip_id, clip.clip_id, str(dataset.root), numbers, boxes, no_objects, len(numbers))
         truth = pa.table(
             {
                 "video_id": [clip.clip_id] * len(numbers),
                 "frame": numbers,
-                "side": ["right"] * len(numbers),
+                "side": ["left" if clip.mirrored else "right"] * len(numbers),
                 "joints_px": list(px.reshape(len(px), 42)),
-                "joints": list(np.stack(known).reshape(len(px), 63)),
+                "joints": list(np.stack(known).reshape(len(px), 63)),  # of the right-hand model, also where mirrored
             }
         )
         yield record, Frames(clip.clip_id, rgb, boxes, no_objects), truth
+
+
+def _mirrored(rgb: np.ndarray, boxes: np.ndarray, px: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pictures (T, H, W, 3), boxes (T, 4) and points (T, 21, 2) of the same frames seen in a mirror."""
+    right = rgb.shape[2] - 1  # pixel centres are whole numbers
+    turned = boxes.copy()
+    turned[:, [0, 2]] = right - boxes[:, [2, 0]]
+    return np.ascontiguousarray(rgb[:, :, ::-1]), turned, np.stack([right - px[..., 0], px[..., 1]], axis=-1)
 
 
 def _chosen(names: list[list[str]], config: CalibrateConfig) -> list[int]:
@@ -101,7 +133,7 @@ def _chosen(names: list[list[str]], config: CalibrateConfig) -> list[int]:
     chosen = listed if config.sequences is None else set(config.sequences)
     if unknown := chosen - listed:
         raise InputError(
-            f"calibrate.sequences names {', '.join(sorted(unknown))}, which HO-3D's {config.split}.txt does not "
+            f"calibrate.sequences names {', '.join(sorted(unknown))}, which HO-3D's {config.split} split does not "
             f"list; choose among {', '.join(sorted(listed))}"
         )
     return sorted(

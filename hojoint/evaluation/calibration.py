@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hojoint.config import FilterConfig, Rule
+from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, FilterConfig, Rule
 from hojoint.errors import InputError
 from hojoint.labelling import filters, tables
 
@@ -41,7 +41,7 @@ class Judged:
     def score(self, rule: Rule) -> np.ndarray:
         """(N,) where larger is better: the score, negated if small scores are good; -inf where it is NaN."""
         score = tables.array_of(self.table, f"score_{rule}").astype(np.float64)
-        signed = score if rule in filters.HIGHER_IS_BETTER else -score
+        signed = score if rule in HIGHER_IS_BETTER else -score
         return np.where(np.isnan(signed), -np.inf, signed)
 
     def take(self, rows: np.ndarray) -> Judged:
@@ -73,6 +73,21 @@ def worth(kept: np.ndarray, right: np.ndarray) -> dict[str, Any]:
         "yield": float(kept.mean()) if len(kept) else None,
         "recall": good / int(right.sum()) if right.any() else None,
     }
+
+
+def auc(score: np.ndarray, right: np.ndarray) -> float | None:
+    """Area under the ROC curve: how often a right frame has a higher score than a wrong one; ties count half.
+
+    Args:
+        score: (N,) larger is better; may be infinite.
+        right: (N,) bool.
+    """
+    goods = int(right.sum())
+    if goods in (0, len(right)):
+        return None
+    _, group, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]
+    return float((ranks[right].sum() - goods * (goods + 1) / 2) / (goods * (len(right) - goods)))
 
 
 def curve(judged: Judged, rule: Rule) -> Curve:
@@ -169,12 +184,21 @@ def kept_by(judged: Judged, config: FilterConfig) -> np.ndarray:
 def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[str, Any]:
     """All numbers of ``jobs.calibrate``, plain, for JSON; ``proposed`` is None where no settings come near the aim.
 
+    ``filters.mode`` does not matter: it is thresholds that are judged and proposed.
+
     Raises:
-        InputError: no label is right.
+        InputError: no label is right, or no frame has a score of an enabled rule of ours.
     """
+    config = config.model_copy(update={"mode": "thresholds"})
     if not judged.right.any():
         raise InputError(f"none of the {len(judged.right)} predicted frames is right; train the teacher longer")
     rules = [rule for rule in filters.RULES if rule in config.enabled]
+    for rule in rules:
+        if rule not in PAPER_RULES and not np.isfinite(judged.score(rule)).any():
+            raise InputError(
+                f"no frame has a score of the rule {rule}: the teacher does not tell it; leave the rule out, or train "
+                "a teacher that does (model.side_head)"
+            )
     proposed = propose(judged, config, precision)
     kept = None if proposed is None else kept_by(judged, proposed)
     return {
@@ -213,10 +237,11 @@ def _of_rule(
     judged: Judged, rule: Rule, config: FilterConfig, proposed: FilterConfig | None, precision: float
 ) -> dict[str, Any]:  # fmt: skip
     limit = getattr(config, filters.THRESHOLDS[rule])
-    at_limit = judged.score(rule) >= (limit if rule in filters.HIGHER_IS_BETTER else -limit)
+    at_limit = judged.score(rule) >= (limit if rule in HIGHER_IS_BETTER else -limit)
     return {
         "setting": f"filters.{filters.THRESHOLDS[rule]}",
         "enabled": rule in config.enabled,
+        "auc": auc(judged.score(rule), judged.right),
         "current": limit,
         "alone": worth(at_limit, judged.right),
         "alone_for_wanted": alone(judged, rule, precision),
@@ -251,7 +276,7 @@ def _ladder(judged: Judged, rule: Rule) -> np.ndarray:
     if len(finite) == 0:
         return finite
     steps = np.unique(np.quantile(finite, np.linspace(0, 0.98, LEVELS), method="lower"))
-    allowed = steps[steps >= 0] if rule in filters.HIGHER_IS_BETTER else steps[steps <= 0]
+    allowed = steps[steps >= 0] if rule in HIGHER_IS_BETTER else steps[steps <= 0]
     limits = [_rounded(rule, float(_in_unit_of(rule, step))) for step in (allowed if len(allowed) else [0.0])]
     return np.unique(_in_unit_of(rule, np.array(limits)))
 
@@ -276,23 +301,23 @@ def reaches(kept: np.ndarray, right: np.ndarray, precision: float) -> bool:
 
 def _in_unit_of(rule: Rule, score: Any) -> Any:
     """From the sign of ``Judged.score`` to the rule's unit, and back."""
-    return score if rule in filters.HIGHER_IS_BETTER else -score
+    return score if rule in HIGHER_IS_BETTER else -score
 
 
 def _limit(rule: Rule, ladder: np.ndarray, level: int, config: FilterConfig) -> float:
     """The threshold of a level; a rule that need not reject anything keeps its current threshold if that is looser."""
     limit = float(_in_unit_of(rule, ladder[level]))
     current = float(getattr(config, filters.THRESHOLDS[rule]))
-    looser = min if rule in filters.HIGHER_IS_BETTER else max
+    looser = min if rule in HIGHER_IS_BETTER else max
     return looser(limit, current) if level == 0 else limit
 
 
 def _rounded(rule: Rule, limit: float) -> float:
     """Rounded to three digits, never stricter than ``limit``, and never zero where a setting must be positive."""
     if limit == 0:
-        return 0.0 if rule in ("joint_angle", *filters.HIGHER_IS_BETTER) else 1e-6
+        return 0.0 if rule in ("joint_angle", *HIGHER_IS_BETTER) else 1e-6
     unit = 10.0 ** (math.floor(math.log10(abs(limit))) - 2)
-    digits = math.floor(limit / unit) if rule in filters.HIGHER_IS_BETTER else math.ceil(limit / unit)
+    digits = math.floor(limit / unit) if rule in HIGHER_IS_BETTER else math.ceil(limit / unit)
     return float(f"{digits * unit:.3g}")
 
 

@@ -23,7 +23,7 @@ from hojoint.datasets.boxes import VideoBoxes, iterate_boxes
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import camera as cameras
-from hojoint.labelling import filters, labels, video
+from hojoint.labelling import filters, labels, quality, video
 from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.labelling.tta import HandPredictor
 from hojoint.labelling.video import Decoded
@@ -183,8 +183,11 @@ def _label(
     predictor: HandPredictor, clips: Sequence[Clip], frames: Sequence[Frames], side: Side | None, config: Config
 ) -> list[PseudoLabels]:
     labelling = config.labelling.model_copy(update={"side": side or "both"})
+    model = None if config.filters.quality_model is None else quality.load(config.filters.quality_model)
+    if model is not None:
+        model.check(config.filters, side_head=predictor.network.config.side_head or side is not None)
     return labels.label_clips(
-        predictor, clips, frames, filter_config=config.filters, labelling=labelling, teacher=""
+        predictor, clips, frames, filter_config=config.filters, labelling=labelling, teacher="", quality=model
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from hojoint.model.network import HOJoint
 from hojoint.records import Example, Sample
 from hojoint.report import draw, figures
 from hojoint.training.batches import prepare
-from hojoint.training.engine import Predictions
+from hojoint.training.prediction import Predictions
 
 ATTENTION_PX = 240
 OBJECT_POINTS = 600  # of an example's object, enough to see it

@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 
 from hojoint import geometry
+from hojoint.config import CalibrateConfig
 from hojoint.errors import InputError
 from hojoint.hand.layer import HandLayer
 
@@ -32,6 +33,12 @@ class RightWhen:
 
     max_aligned_mm: float = 15.0  # PA-MPJPE: are the fingers right?
     max_joints_2d: float = 0.15  # mean 2D joint distance in hand-box sides: does the label lie on the hand?
+    max_wrist_mm: float | None = None  # MPJPE with the wrists at one point: is the global orientation right?
+
+    @classmethod
+    def of(cls, config: CalibrateConfig) -> RightWhen:
+        """The bounds of the settings."""
+        return cls(config.max_aligned_mm, config.max_joints_2d, config.max_wrist_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +56,8 @@ class LabelErrors:
         """(N,) bool; a label in a frame without a true hand is wrong."""
         with np.errstate(invalid="ignore"):
             close = (self.aligned_mm <= when.max_aligned_mm) & (self.joints_2d <= when.max_joints_2d)
+            if when.max_wrist_mm is not None:
+                close &= self.wrist_mm <= when.max_wrist_mm
         return self.truth & self.side_right & close
 
     def take(self, rows: np.ndarray) -> LabelErrors:
@@ -141,7 +150,7 @@ def errors_of_tables(predictions: pa.Table, truth: pa.Table, joints_of: Joints) 
     joints_px = stacked(predictions, "joints_px").reshape(-1, 21, 2)
     pose, betas = stacked(predictions, "mano_pose"), stacked(predictions, "mano_shape")
     boxes = stacked(predictions, "hand_box")
-    rows = _matching_rows(predictions, truth, boxes)
+    rows = matching_rows(predictions, truth)
     matched = rows >= 0
     true_joints = np.full((len(rows), 21, 3), np.nan)
     true_px = np.full((len(rows), 21, 2), np.nan)
@@ -162,8 +171,9 @@ def stacked(table: pa.Table, column: str) -> np.ndarray:
     )
 
 
-def _matching_rows(predictions: pa.Table, truth: pa.Table, boxes: np.ndarray) -> np.ndarray:
+def matching_rows(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
     """(N,) the truth's row for each prediction, -1 for none; of two hands in a frame, the one nearer to the box."""
+    boxes = stacked(predictions, "hand_box")
     centres = stacked(truth, "joints_px").reshape(len(truth), -1, 2).mean(axis=1) if len(truth) else np.zeros((0, 2))
     rows_of: dict[tuple[str, int], list[int]] = {}
     for row, key in enumerate(zip(truth["video_id"].to_pylist(), truth["frame"].to_pylist(), strict=True)):
@@ -192,7 +202,11 @@ def summary(
         raise InputError(f"expected a verdict per frame; found {len(verdict)} for {len(errors.truth)} frames")
     kept = verdict == "kept"
     return {
-        "right_when": {"aligned_mm": when.max_aligned_mm, "joints_2d": when.max_joints_2d},
+        "right_when": {
+            "aligned_mm": when.max_aligned_mm,
+            "joints_2d": when.max_joints_2d,
+            "wrist_mm": when.max_wrist_mm,
+        },
         "frames": len(verdict),
         "all": group(errors, np.ones(len(verdict), bool), when),
         "kept": group(errors, kept, when),

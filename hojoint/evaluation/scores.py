@@ -2,8 +2,8 @@
 
 As in the released code, a hand is predicted relative to its wrist and moved to the true wrist, and the object's box
 comes from the annotation (reading A9). FreiHAND defines its key points by the joint regressor on posed vertices.
-Formulas are in ``metrics``, the network's part in ``engine``, pictures in ``examples``; ``cluster.scoring`` spreads the
-work over a cluster.
+Formulas are in ``metrics``, the network's part in ``training.prediction``, pictures in ``examples``;
+``cluster.scoring`` spreads the work over a cluster.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hojoint.evaluation import metrics, object_metrics
 from hojoint.evaluation.metrics import HandErrors
 from hojoint.hand.factory import hand_model
 from hojoint.hand.layer import ManoLayer
-from hojoint.training.engine import Predictions
+from hojoint.training.prediction import Predictions
 
 Domain = Literal["ho3d", "freihand"]
 UNSEEN = ("019_pitcher_base",)

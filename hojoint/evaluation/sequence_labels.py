@@ -19,6 +19,11 @@ from hojoint.labelling import labels, tables, tta
 from hojoint.model import checkpoint
 
 
+def open_split(config: Config) -> HO3D:
+    """The split of ``calibrate.split``. Raises InputError where its list is missing, or no recordings are held out."""
+    return HO3D(config.data.ho3d, config.calibrate.split, config.crop, held_out=config.train.held_out)
+
+
 def label_sequences(
     config: Config, teacher: bytes, progress: Callable[[int], None]
 ) -> tuple[pa.Table, pa.Table, Config]:  # fmt: skip
@@ -39,11 +44,13 @@ def label_sequences(
         "cuda" if config.cluster.teacher_gpus > 0 else "cpu",
         config.labelling.batch_views,
     )
-    dataset = HO3D(config.data.ho3d, config.calibrate.split, config.crop)
+    dataset = open_split(config)
+    rules = config.filters.model_copy(update={"mode": "thresholds"})  # scores do not depend on it
+    clips = sequences.sequence_clips(dataset, config.calibrate, sequences.copies_of(config))
     predictions, truths = [], []
-    for clip, frames, truth in sequences.load(dataset, sequences.sequence_clips(dataset, config.calibrate)):
+    for clip, frames, truth in sequences.load(dataset, clips):
         labelled = labels.label_clips(
-            predictor, [clip], [frames], filter_config=config.filters, labelling=config.labelling, teacher=sha256
+            predictor, [clip], [frames], filter_config=rules, labelling=config.labelling, teacher=sha256
         )
         predictions.append(tables.predictions_table(labelled))
         truths.append(truth)

@@ -118,9 +118,11 @@ class ManoLayer(nn.Module):
         # Skinning moves a vertex by what its joints do, not by where they rest.
         shift_B163 = joints_B163 - (world_B1633 @ rest_B163[..., None]).squeeze(-1)
         moves_B1612 = torch.cat((world_B1633.flatten(-2), shift_B163), dim=-1)
-        moves_BV12 = torch.einsum("vj,bjk->bvk", self.weights, moves_B1612)
-        turn_BV33 = moves_BV12[..., :9].reshape(*vertices_BV3.shape, 3)
-        vertices_BV3 = (turn_BV33 @ vertices_BV3[..., None]).squeeze(-1) + moves_BV12[..., 9:]
+        # Vertices last: one product for the batch, and long rows instead of a product of 3 x 3 matrices per vertex.
+        moves_B12V = (moves_B1612.transpose(1, 2).reshape(-1, JOINTS) @ self.weights.T).view(-1, 12, VERTICES)
+        turn_B33V, move_B3V = moves_B12V[:, :9].unflatten(1, (3, 3)), moves_B12V[:, 9:]
+        vertices_B3V = (turn_B33V * vertices_BV3.transpose(1, 2)[:, None]).sum(2) + move_B3V
+        vertices_BV3 = vertices_B3V.transpose(1, 2).contiguous()
         return self._output(vertices_BV3, joints_B163)
 
     def _rest(self, rotations: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:

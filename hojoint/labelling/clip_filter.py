@@ -1,7 +1,8 @@
-"""The seven rules on anybody's predictions: one clip in, scores and verdicts out, without a network (Sec. 5.1).
+"""The rules on anybody's predictions: one clip in, scores and verdicts out, without a network (Sec. 5.1).
 
 ``filter_clip`` checks its inputs, poses the hand and calls the same functions as labelling, so that a clip gets the
-same verdicts here and there. Not here: the rules themselves (``filters``).
+same verdicts here and there. What only a network and its views tell is unknown here: the rules ``view_spread`` and
+``side`` have no score. Not here: the rules themselves (``filters``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from hojoint.errors import InputError
 from hojoint.hand.layer import HandLayer, ManoLayer
 from hojoint.hand.model import HandModel, load_mano
 from hojoint.hand.stand_in.model import stand_in_model
-from hojoint.labelling import filters
+from hojoint.labelling import filters, quality
+from hojoint.labelling.quality import QualityModel
 from hojoint.records import HandPrediction
 
 # T frames of the clip.
@@ -33,9 +35,10 @@ class FilteredClip:
     """Scores and verdicts of one clip."""
 
     scores: dict[str, np.ndarray]  # rule -> (T,) float; NaN where the rule cannot judge a frame
-    verdicts: tuple[str, ...]  # (T,) 'kept', or the first rule that the frame broke
+    verdicts: tuple[str, ...]  # (T,) 'kept', or the first rule that the frame broke, or 'quality'
     kept: np.ndarray  # (T,) bool
     camera: np.ndarray  # (T, 3) s (px per metre), tx, ty (px): px = s * xy + t; x is negated first for a left hand
+    quality: np.ndarray | None = None  # (T,) chance of being right; None without ``config.quality_model``
 
 
 @torch.no_grad()
@@ -63,35 +66,55 @@ def filter_clip(
         frames: (T,) frame numbers in the video, ascending; None means 0, 1, 2, ...
         flipped: a left hand. pose and betas are then those of the right hand in the mirrored image; joints_px and
             hand_boxes stay those of the true image. ``hojoint.hand.model.mirror_pose`` converts a left hand's pose.
-        config: thresholds and which rules are enabled; None means the defaults of ``FilterConfig``.
+        config: thresholds and which rules are enabled, and a local file as its ``quality_model``; None means the
+            defaults of ``FilterConfig``.
         mano: the hand that pose and betas speak of: MANO_RIGHT.pkl or its folder, a model from ``load_mano``, or a
             layer. None means the stand-in hand, whose betas are not MANO's.
 
     Raises:
-        InputError: an input has another shape or kind, a matrix is no rotation, a box is not finite, or the frames do
-            not ascend. A prediction that is not finite is no error: its frame is rejected.
+        InputError: an input has another shape or kind, a matrix is no rotation, a box is not finite, the frames do
+            not ascend, or ``config`` asks for what only a network tells. A prediction that is not finite is no error:
+            its frame is rejected.
     """
     if not isinstance(flipped, bool | np.bool_):
         raise InputError(f"flipped must be True or False, one hand per clip; found {flipped!r:.60}")
     if config is not None and not isinstance(config, FilterConfig):
         raise InputError(f"config must be a FilterConfig or None; found a {type(config).__name__}")
     layer, config = _layer(mano), config or FilterConfig()
+    model = _model(config)
     prediction = _prediction(layer, pose, betas, joints_px, flipped)
     count = len(prediction.pose)
-    camera, scores, verdicts = filters.judged(
+    judgement = filters.judged(
         prediction,
         _boxes(_shaped("hand_boxes", hand_boxes, (count, 4))),
         _frame_numbers(frames, count),
         size=_size(image_size),
         axes=filters.axes_of(layer, _device_of(layer)),
         config=config,
+        model=model,
     )
     return FilteredClip(
-        scores={rule: score.numpy() for rule, score in scores.items()},
-        verdicts=verdicts,
-        kept=np.array([verdict == filters.KEPT for verdict in verdicts], dtype=bool),
-        camera=camera.numpy(),
+        scores={rule: score.numpy() for rule, score in judgement.scores.items()},
+        verdicts=judgement.verdicts,
+        kept=np.array([verdict == filters.KEPT for verdict in judgement.verdicts], dtype=bool),
+        camera=judgement.camera.numpy(),
+        quality=None if judgement.quality is None else judgement.quality.numpy(),
     )
+
+
+def _model(config: FilterConfig) -> QualityModel | None:
+    """The quality model of ``config``; InputError where the settings ask for what a prediction alone does not tell."""
+    if unknown := [rule for rule in config.enabled if rule in quality.NETWORK_ONLY]:
+        raise InputError(
+            f"config.enabled names {', '.join(unknown)}, which only a network and its test-time views can tell; leave "
+            f"{'it' if len(unknown) == 1 else 'them'} out"
+        )
+    model = None if config.quality_model is None else quality.load(config.quality_model)
+    if model is not None:
+        model.check(config, network=False)
+    if config.mode == "quality" and model is None:
+        raise quality.without_model()
+    return model
 
 
 def _prediction(layer: HandLayer, pose: Any, betas: Any, joints_px: Any, flipped: bool) -> HandPrediction:
@@ -108,8 +131,8 @@ def _prediction(layer: HandLayer, pose: Any, betas: Any, joints_px: Any, flipped
         betas=betas_T10,
         joints=joints - joints[:, :1],
         vertices=vertices - joints[:, :1],
-        joints_spread_px=torch.zeros(count),
-        rotation_spread=torch.zeros(count),
+        joints_spread_px=torch.full((count,), torch.nan),
+        rotation_spread=torch.full((count,), torch.nan),
         flipped=bool(flipped),
     )
 

@@ -19,22 +19,26 @@ their definition: the clip's betas are learnt from frames that pass all other ru
 | view_spread | 2D joints of the test-time views against their mean; ours | box sides | <= |
 | side | belief in the clip's side, one number for all its frames; ours | probability | >= min_side_confidence |
 
-Not here: videos, files, Ray.
+With ``mode=quality`` one number decides instead, the chance of being right by all scores together (``quality``); of the
+rules only ``view_spread`` and ``side`` still judge, where they are enabled. Not here: videos, files, Ray.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 import torch
 from torch import Tensor
 
 from hojoint import geometry
-from hojoint.config import FilterConfig, Rule
+from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, FilterConfig, Rule
 from hojoint.hand.layer import HandLayer
 from hojoint.labelling import camera as cameras
+from hojoint.labelling import quality as qualities
 from hojoint.labelling import spatial_rules, temporal_rules
+from hojoint.labelling.quality import QualityModel
 from hojoint.records import HandPrediction
 
 # Suffix of locals: T frames.
@@ -42,6 +46,9 @@ from hojoint.records import HandPrediction
 RULES: tuple[Rule, ...] = get_args(Rule)  # in the order of the verdicts
 SPATIAL_RULES = RULES[:4]
 KEPT = "kept"
+QUALITY = "quality"
+REASONS: tuple[str, ...] = (*RULES, QUALITY)
+"""All verdicts but ``KEPT``, in the order of reports."""
 THRESHOLDS: dict[str, str] = {
     "box_iou": "min_box_iou",
     "reprojection": "max_reprojection",
@@ -54,7 +61,20 @@ THRESHOLDS: dict[str, str] = {
     "side": "min_side_confidence",
 }
 """Rule to the setting of FilterConfig that its score is compared with."""
-HIGHER_IS_BETTER: frozenset[str] = frozenset({"box_iou", "bone_length", "side"})
+SETTINGS: dict[str, str] = {**THRESHOLDS, QUALITY: "min_quality"}
+"""Each of ``REASONS`` to the setting that decides."""
+COLUMNS: dict[str, str] = {**{rule: f"score_{rule}" for rule in RULES}, QUALITY: "quality"}
+"""Each of ``REASONS`` to its column in the tables."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What labelling thinks of the T frames of a clip."""
+
+    camera: Tensor  # (T, 3)
+    scores: dict[str, Tensor]  # rule -> (T,)
+    quality: Tensor | None  # (T,) chance of being right; None where no model tells
+    verdicts: tuple[str, ...]  # (T,) KEPT or one of REASONS
 
 
 def scores(
@@ -183,7 +203,7 @@ def sound(
     """Whether a prediction may be kept at all, (T,) bool, by what a table of predictions holds of it.
 
     All its numbers must be finite, and its camera must not mirror it or have failed (s <= 0; reading A11). The
-    reprojection rule, where it is enabled, checks the camera itself.
+    reprojection rule, where it judges, checks the camera itself.
 
     Args:
         joints_px: (T, 21, 2) px.
@@ -193,26 +213,40 @@ def sound(
         config: which rules are enabled.
     """
     finite_T = _finite(joints_px, pose, betas)
-    if "reprojection" in config.enabled:
+    if "reprojection" in judging(config):
         return finite_T
     return finite_T & _finite(camera) & (camera[:, 0] > 0)
 
 
+def judging(config: FilterConfig) -> tuple[Rule, ...]:
+    """The rules whose thresholds can reject a frame, in the order of ``RULES``."""
+    ours_only = config.mode == "quality"
+    return tuple(rule for rule in RULES if rule in config.enabled and not (ours_only and rule in PAPER_RULES))
+
+
 def verdicts(
-    scores: Mapping[str, Tensor], config: FilterConfig, sound: Tensor | None = None
+    scores: Mapping[str, Tensor], config: FilterConfig, sound: Tensor | None = None, quality: Tensor | None = None
 ) -> tuple[str, ...]:  # fmt: skip
-    """One word per frame: 'kept', or the first enabled rule it broke in the order of ``RULES``.
+    """One word per frame: 'kept', or the first judging rule it broke in the order of ``RULES``; last of all 'quality'.
 
     Args:
         scores: rule to its scores (T,).
-        config: thresholds, and which rules are enabled.
+        config: thresholds, and what decides.
         sound: (T,) bool from ``sound``; None means all True. A False frame is rejected whatever is enabled, under
             ``box_iou``: a hand that is not finite has no box, and one that the camera does not see lies in none.
+        quality: (T,) chances of being right, compared with ``filters.min_quality`` where ``filters.mode=quality``.
+
+    Raises:
+        InputError: ``filters.mode=quality`` without ``quality``.
     """
     passes = passed(scores, config)
-    broken = {rule: (~passes[rule]).tolist() for rule in RULES if rule in config.enabled}
+    broken: dict[str, list[bool]] = {rule: (~passes[rule]).tolist() for rule in judging(config)}
+    if config.mode == "quality":
+        if quality is None:
+            raise qualities.without_model()
+        broken[QUALITY] = (~(quality >= config.min_quality)).tolist()
     count = len(next(iter(scores.values())))
-    words = [next((rule for rule, faults in broken.items() if faults[row]), KEPT) for row in range(count)]
+    words = [next((reason for reason, faults in broken.items() if faults[row]), KEPT) for row in range(count)]
     usable = [True] * count if sound is None else sound.tolist()
     return tuple(word if good else RULES[0] for word, good in zip(words, usable, strict=True))
 
@@ -226,14 +260,28 @@ def judged(
     axes: Tensor,
     config: FilterConfig,
     side: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor], tuple[str, ...]]:
-    """Camera (T, 3), scores and verdicts of one clip; arguments as for ``scores``."""
+    model: QualityModel | None = None,
+) -> Judgement:
+    """Camera, scores, quality and verdicts of one clip; arguments as for ``scores``.
+
+    Raises:
+        InputError: ``filters.mode=quality`` without a model.
+    """
     camera_T3 = cameras.fit(prediction)
     clip_scores = scores(
         prediction, camera_T3, hand_boxes, frames, size=size, axes=axes, config=config, side=side
     )  # fmt: skip
     sound_T = sound(prediction.joints_px, prediction.pose, prediction.betas, camera_T3, config)
-    return camera_T3, clip_scores, verdicts(clip_scores, config, sound_T)
+    quality_T = None if model is None else quality_of(clip_scores, prediction.rotation_spread, sound_T, model)
+    return Judgement(camera_T3, clip_scores, quality_T, verdicts(clip_scores, config, sound_T, quality_T))
+
+
+def quality_of(
+    scores: Mapping[str, Tensor], rotation_spread: Tensor, sound: Tensor, model: QualityModel
+) -> Tensor:  # fmt: skip
+    """(T,) float32 chances of being right by a model; 0 where a prediction is not ``sound``."""
+    chances = torch.from_numpy(model.quality(qualities.inputs_of(scores, rotation_spread))).float()
+    return torch.where(sound.cpu(), chances, 0.0)
 
 
 def axes_of(layer: HandLayer, device: torch.device | str) -> Tensor:

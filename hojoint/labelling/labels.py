@@ -1,8 +1,8 @@
 """From decoded clips to pseudo-labels: prediction, camera, scores, verdicts, and which hand it is (Sec. 5.1).
 
 The model is a right hand. A clip whose side the annotation does not give is tried both ways (reading A20): a few frames
-are predicted as they are and mirrored, each frame votes, and the side with more votes holds for the complete clip.
-Not here: videos, files, Ray.
+are predicted as they are and mirrored, and one side holds for the complete clip. Which one, the network's side head
+tells (``sides``); without one each frame votes for the side that fits better. Not here: videos, files, Ray.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch import Tensor
 from hojoint import geometry
 from hojoint.config import FilterConfig, LabellingConfig, RefineConfig
 from hojoint.labelling import camera as cameras
-from hojoint.labelling import filters, refine, spatial_rules
+from hojoint.labelling import filters, refine, sides, spatial_rules
+from hojoint.labelling.quality import QualityModel
+from hojoint.labelling.sides import SURE, UNKNOWN, Decision
 from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.labelling.tta import HandPredictor
 from hojoint.records import Clip, Frames, HandPrediction, PseudoLabels
@@ -41,6 +43,7 @@ def label_clips(
     filter_config: FilterConfig,
     labelling: LabellingConfig,
     teacher: str,
+    quality: QualityModel | None = None,
     refine_config: RefineConfig = THE_PREDICTIONS,
 ) -> list[PseudoLabels]:
     """Label complete clips (Sec. 5.1); views of all of them share the network's batches.
@@ -51,17 +54,22 @@ def label_clips(
         frames: their pixels (T, H, W, 3), one record per clip, in the same order and of the same length.
         filter_config, labelling: settings.
         teacher: checksum of the teacher's weights, kept with every row.
+        quality: model that tells each frame's chance of being right; needed where ``filters.mode=quality``.
         refine_config: what makes labels of kept frames; by default they are the predictions.
 
     Returns:
         One PseudoLabels per clip, with all T frames, kept or not; its boxes are clipped to the frame.
+
+    Raises:
+        InputError: the rule ``side`` is enabled, and nothing tells how sure the side of a clip is; or
+            ``filters.mode=quality`` without a model.
     """
     works = [_work(clip, pixels) for clip, pixels in zip(clips, frames, strict=True)]
-    predictions = _predictions(predictor, works, labelling)
+    predictions = _predictions(predictor, works, labelling, filter_config)
     axes = filters.axes_of(predictor.mano_layer, predictor.device)
     clip_labels = [
-        _labels(work, prediction, axes, filter_config, teacher)
-        for work, prediction in zip(works, predictions, strict=True)
+        _labels(work, prediction, belief, axes, filter_config, teacher, quality)
+        for work, (prediction, belief) in zip(works, predictions, strict=True)
     ]
     if not refine_config.active:
         return clip_labels
@@ -93,31 +101,31 @@ def _grown(boxes: np.ndarray) -> np.ndarray:
 
 
 def _predictions(
-    predictor: HandPredictor, works: Sequence[_Work], labelling: LabellingConfig
-) -> list[HandPrediction]:  # fmt: skip
-    """One per clip: of the side that the setting or the annotation gives, else of the one that fits better."""
-    sides = [work.clip.side if labelling.side == "both" else labelling.side for work in works]
-    given = [index for index, side in enumerate(sides) if side is not None]
-    open_ = [index for index, side in enumerate(sides) if side is None]
+    predictor: HandPredictor, works: Sequence[_Work], labelling: LabellingConfig, rules: FilterConfig
+) -> list[tuple[HandPrediction, float]]:  # fmt: skip
+    """One per clip, and the belief in its side: the one that the setting or the annotation gives, else the likelier."""
+    told = [work.clip.side if labelling.side == "both" else labelling.side for work in works]
+    given = [index for index, side in enumerate(told) if side is not None]
+    open_ = [index for index, side in enumerate(told) if side is None]
     rows = [np.arange(len(works[index].clip.frames)) for index in given]
-    left = [sides[index] == "left" for index in given]
+    left = [told[index] == "left" for index in given]
     known = _predict(predictor, [works[index] for index in given], rows, left) if given else []
+    if open_:
+        sides.refuse_unknown(predictor.network.config, rules)
     guessed = _guessed(predictor, [works[index] for index in open_], labelling) if open_ else []
-    return [prediction for _, prediction in sorted(zip([*given, *open_], [*known, *guessed], strict=True), key=_first)]
-
-
-def _first(pair: tuple[int, HandPrediction]) -> int:
-    return pair[0]
+    by_clip = dict(zip([*given, *open_], [*((prediction, SURE) for prediction in known), *guessed], strict=True))
+    return [by_clip[index] for index in range(len(works))]
 
 
 def _guessed(
     predictor: HandPredictor, works: Sequence[_Work], labelling: LabellingConfig
-) -> list[HandPrediction]:  # fmt: skip
+) -> list[tuple[HandPrediction, float]]:  # fmt: skip
     all_rows = [np.arange(len(work.clip.frames)) for work in works]
     probes = [_evenly(len(work.clip.frames), labelling.side_probe_frames) for work in works]
     both = _predict(predictor, [*works, *works], [*probes, *probes], [False] * len(works) + [True] * len(works))
     right, mirrored = both[: len(works)], both[len(works) :]
-    flipped = [_is_left(*clip) for clip in zip(works, probes, right, mirrored, strict=True)]
+    decisions = [_decision(*clip) for clip in zip(works, probes, right, mirrored, strict=True)]
+    flipped = [decision.left for decision in decisions]
     predictions = [m if left else r for r, m, left in zip(right, mirrored, flipped, strict=True)]
     # A prediction depends on (clip, frame, side) alone, so the probed frames are not predicted again.
     rest = [np.setdiff1d(rows, probe) for rows, probe in zip(all_rows, probes, strict=True)]
@@ -127,7 +135,7 @@ def _guessed(
     )
     for index, other in zip(unfinished, others, strict=True):
         predictions[index] = _merged(probes[index], predictions[index], rest[index], other)
-    return predictions
+    return [(prediction, decision.belief) for prediction, decision in zip(predictions, decisions, strict=True)]
 
 
 def _predict(
@@ -141,6 +149,13 @@ def _predict(
 def _evenly(length: int, most: int) -> np.ndarray:
     """Up to ``most`` rows, evenly spaced, the ends included."""
     return np.unique(np.linspace(0, length - 1, min(most, length)).round().astype(int))
+
+
+def _decision(work: _Work, rows: np.ndarray, right: HandPrediction, mirrored: HandPrediction) -> Decision:
+    """Whether the clip's hand is a left one, from some of its rows predicted as they are and mirrored."""
+    if right.side_logit is None or mirrored.side_logit is None:
+        return Decision(_is_left(work, rows, right, mirrored), UNKNOWN)
+    return sides.decided(right.side_logit, mirrored.side_logit)
 
 
 def _is_left(work: _Work, rows: np.ndarray, right: HandPrediction, mirrored: HandPrediction) -> bool:
@@ -177,30 +192,39 @@ def _merged(first: np.ndarray, one: HandPrediction, second: np.ndarray, other: H
     joined = {
         field.name: torch.cat([getattr(one, field.name), getattr(other, field.name)])[order]
         for field in fields(HandPrediction)
-        if field.name != "flipped"
+        if isinstance(getattr(one, field.name), Tensor)
     }
     return HandPrediction(**joined, flipped=one.flipped)
 
 
 def _labels(
-    work: _Work, prediction: HandPrediction, axes: Tensor, config: FilterConfig, teacher: str
-) -> PseudoLabels:  # fmt: skip
+    work: _Work,
+    prediction: HandPrediction,
+    belief: float,
+    axes: Tensor,
+    config: FilterConfig,
+    teacher: str,
+    model: QualityModel | None,
+) -> PseudoLabels:
     height, width = work.frames.rgb.shape[1:3]
-    camera, scores, verdicts = filters.judged(
+    judgement = filters.judged(
         prediction,
         torch.from_numpy(work.clip.hand_boxes),
         torch.from_numpy(work.clip.frames.astype(np.int64)),
         size=(width, height),
         axes=axes,
         config=config,
+        side=torch.full((len(work.clip.frames),), belief),
+        model=model,
     )
     return PseudoLabels(
         clip=work.clip,
         prediction=prediction,
-        camera=camera,
-        scores=scores,
-        verdicts=verdicts,
+        camera=judgement.camera,
+        scores=judgement.scores,
+        verdicts=judgement.verdicts,
         teacher=teacher,
         times_s=work.frames.times_s,
         footage=work.frames.footage,
+        quality=judgement.quality,
     )

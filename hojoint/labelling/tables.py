@@ -40,6 +40,7 @@ from hojoint import geometry
 from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError
 from hojoint.labelling import filters
+from hojoint.labelling.quality import QualityModel
 from hojoint.records import Footage, Frames, PseudoLabels, Refined
 
 SCHEMA_VERSION = 3
@@ -164,7 +165,7 @@ def with_images(rows: pa.Table, frames: Sequence[np.ndarray], config: Config) ->
     ]
     images = [_jpeg(frame, box, config) for frame, box in zip(frames, boxes, strict=True)]
     if "filled" not in rows.column_names:
-        rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("filled"), pa.array([False] * len(rows)))
+        rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("filled"), pa.array([False] * len(rows), pa.bool_()))
     rows = rows.append_column(PSEUDO_LABELS_SCHEMA.field("image"), pa.array(images, pa.binary()))
     column = _lists(np.array(boxes, np.float32).reshape(-1, 4), 4)
     return rows.append_column(PSEUDO_LABELS_SCHEMA.field("image_box"), column).cast(PSEUDO_LABELS_SCHEMA)
@@ -252,8 +253,9 @@ def clips_of(table: pa.Table) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(ids[order][1:] != ids[order][:-1]) + 1) if len(ids) else []
 
 
-def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
-    """The predictions judged by other thresholds, rules or temporal readings: no network, no hand model, no pixels.
+def rescored(table: pa.Table, config: FilterConfig, model: QualityModel | None = None) -> pa.Table:
+    """The predictions judged by other thresholds, rules, temporal readings or another quality model: no network, no
+    hand model, no pixels.
 
     The temporal scores are computed again from the columns; the spatial ones are copied, so the readings that need the
     3D hand (``reprojection_norm``, ``bone_reference``, ``joint_angle``) stay those of the labelling run.
@@ -279,7 +281,9 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
         sound = filters.sound(
             tensors["joints_px"], tensors["mano_pose"], tensors["mano_shape"], tensors["camera"], config
         )  # fmt: skip
-        columns["verdict"] = pa.array(filters.verdicts(scores, config, sound))
+        quality = None if model is None else filters.quality_of(scores, tensors["rotation_spread"], sound, model)
+        columns["quality"] = pa.nulls(len(clip), pa.float32()) if quality is None else _floats(quality)
+        columns["verdict"] = pa.array(filters.verdicts(scores, config, sound, quality))
         for name, column in columns.items():
             position = clip.schema.get_field_index(name)
             clip = clip.set_column(position, clip.schema.field(position), column)
@@ -289,6 +293,7 @@ def rescored(table: pa.Table, config: FilterConfig) -> pa.Table:
 
 _RESCORED_FROM = (
     "joints_px", "mano_pose", "mano_shape", "camera", "hand_box", "frame", "joints_spread_px", "score_side",
+    "rotation_spread",
 )  # fmt: skip
 
 

@@ -52,6 +52,7 @@ class _Answers:
     joints_px: Tensor  # (N, 21, 2) px of the true frame
     rotations: Tensor  # (N, 16, 3, 3) root first, in the camera frame
     betas: Tensor  # (N, 10)
+    side: Tensor  # (N,) logit of a right hand; NaN without a side head
     written: Tensor  # (N,) bool
 
 
@@ -242,6 +243,8 @@ class HandPredictor:
             answer.joints_px[index] = geometry.apply_affine(to_frame, joints_B212[part])
             answer.rotations[index] = rotations
             answer.betas[index] = output.betas[part].float()
+            if output.side is not None:
+                answer.side[index] = output.side[part].float()
             answer.written[index] = True
             start += len(view.frame_rows)
 
@@ -279,7 +282,13 @@ class HandPredictor:
             joints_spread_px=apart_px.cpu(),
             rotation_spread=apart_rad.cpu(),
             flipped=flipped,
+            side_logit=self._side_logit(answers),
         )
+
+    def _side_logit(self, answers: _Answers) -> Tensor | None:
+        if self.network.config.side_head:
+            return answers.side.reshape(-1, self.tta.views).double().mean(1).float().cpu()
+        return None
 
 
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
@@ -331,5 +340,6 @@ def _blank(count: int, device: torch.device) -> _Answers:
         joints_px=torch.full((count, 21, 2), torch.nan, device=device),
         rotations=torch.full((count, 16, 3, 3), torch.nan, device=device),
         betas=torch.full((count, 10), torch.nan, device=device),
+        side=torch.full((count,), torch.nan, device=device),
         written=torch.zeros(count, dtype=torch.bool, device=device),
     )

@@ -55,6 +55,7 @@ class Checkpoint:
     progress: dict[str, Any]  # steps, epochs, history: plain values
     parents: dict[str, Any]  # what it was made from: checksums of teacher and label set
     sha256: str  # of the weights
+    last_weights: dict[str, Tensor] | None = None  # where ``weights`` are an average: those in training, to resume
 
 
 def save(
@@ -65,12 +66,16 @@ def save(
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     progress: Mapping[str, Any],
     parents: Mapping[str, Any],
+    average: nn.Module | None = None,
 ) -> bytes:
-    """The checkpoint as bytes. ``progress`` and ``parents`` hold plain values or tensors."""
+    """The checkpoint as bytes. ``progress`` and ``parents`` hold plain values or tensors.
+
+    ``average``: of the weights over training; then its weights are the checkpoint's, and ``network``'s only resume.
+    """
     _refuse_unplain(progress, "progress")
     _refuse_unplain(parents, "parents")
-    inner = getattr(network, "module", network)  # out of DistributedDataParallel, whose prefix nobody else knows
-    weights = {name: value.detach().cpu() for name, value in inner.state_dict().items()}
+    last = _weights_of(network)
+    weights = last if average is None else _weights_of(average)
     return _to_bytes(
         Checkpoint(
             config,
@@ -80,13 +85,19 @@ def save(
             dict(progress),
             dict(parents),
             weights_sha256(weights),
+            None if average is None else last,
         )
     )
 
 
+def _weights_of(network: nn.Module) -> dict[str, Tensor]:
+    inner = getattr(network, "module", network)  # out of DistributedDataParallel, whose prefix nobody else knows
+    return {name: value.detach().cpu() for name, value in inner.state_dict().items()}
+
+
 def final(saved: Checkpoint) -> bytes:
-    """The same checkpoint without the optimiser, which has twice the bytes of the weights and only resuming needs."""
-    return _to_bytes(dataclasses.replace(saved, optimizer=None, scheduler=None))
+    """The same checkpoint without what only resuming needs: the optimiser has twice the bytes of the weights."""
+    return _to_bytes(dataclasses.replace(saved, optimizer=None, scheduler=None, last_weights=None))
 
 
 def _to_bytes(saved: Checkpoint) -> bytes:
@@ -100,6 +111,7 @@ def _to_bytes(saved: Checkpoint) -> bytes:
         "progress": saved.progress,
         "parents": saved.parents,
         "sha256": saved.sha256,
+        "last_weights": saved.last_weights,
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -312,6 +324,7 @@ def _checkpoint(content: Any, name: str) -> Checkpoint:
         content["progress"],
         content["parents"],
         checksum,
+        content.get("last_weights"),
     )
 
 
@@ -325,7 +338,8 @@ def _refuse_other_types(content: Mapping[str, Any], name: str) -> None:
     if (odd := released.not_dense(weights)) is not None:
         raise InputError(f"{name} is a checkpoint whose weight {odd} is not a plain array by name; make it again")
     wrong = [key for key in ("progress", "parents") if not isinstance(content[key], dict)]
-    wrong += [key for key in ("optimizer", "scheduler") if not isinstance(content[key], dict | None)]
+    resuming = ("optimizer", "scheduler", "last_weights")  # the last is not in checkpoints of earlier versions
+    wrong += [key for key in resuming if not isinstance(content.get(key), dict | None)]
     if wrong:
         raise InputError(
             f"{name} is a checkpoint whose {wrong[0]} is a {type(content[wrong[0]]).__name__}, expected a dictionary; "

@@ -2,7 +2,8 @@
 
 Hand: an hourglass predicts one heatmap per joint and, by its expectation, 2D joints in units of the hand box; a
 residual encoder of features and heatmaps predicts MANO rotations and betas. Object: every cell of the RoI proposes all
-21 control points in units of the object box, with a confidence each. No MANO layer and no PnP here.
+21 control points in units of the object box, with a confidence each. Side: a small head of ours tells right from left
+hands. No MANO layer and no PnP here.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class PreActivation(nn.Module):
         self.conv3 = nn.Conv2d(inner, channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.conv1(F.leaky_relu(self.bn1(x), self.slope))
-        out = self.conv2(F.leaky_relu(self.bn2(out), self.slope))
-        out = self.conv3(F.leaky_relu(self.bn3(out), self.slope))
+        out = self.conv1(F.leaky_relu_(self.bn1(x), self.slope))
+        out = self.conv2(F.leaky_relu_(self.bn2(out), self.slope))
+        out = self.conv3(F.leaky_relu_(self.bn3(out), self.slope))
         return x + out
 
 
@@ -75,7 +76,7 @@ class JointDecoder(nn.Module):
         self.residual = PreActivation(channels, config.leaky_relu_slope)
         self.conv = nn.Conv2d(channels, channels, kernel_size=1)
         self.bn = nn.BatchNorm2d(channels)
-        self.act = nn.LeakyReLU(config.leaky_relu_slope)
+        self.act = nn.LeakyReLU(config.leaky_relu_slope, inplace=True)
         self.score = nn.Conv2d(channels, JOINTS, kernel_size=1)
         self.inverse_temperature = nn.Parameter(torch.ones(JOINTS, 1))
         centres = cell_centres(config.roi_cells)
@@ -165,6 +166,27 @@ class ObjectDecoder(nn.Module):
         x = x * OFFSET_UNIT + self.centres[None, None, :, None]
         y = y * OFFSET_UNIT + self.centres[None, :, None, None]
         return torch.stack([x, y], dim=4), torch.sigmoid(logits)
+
+
+class SideHead(nn.Module):
+    """Hand features to the logit that the hand is a right one; ours, no part of the paper.
+
+    It reads the RoI features themselves, so that mirrored images, which only it learns from, need no hand decoder.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        channels, slope = config.channels, config.leaky_relu_slope
+        self.layers = nn.Sequential(
+            *_conv_bn_act(channels, channels, kernel=3, slope=slope),
+            nn.MaxPool2d(2),
+            *_conv_bn_act(channels, channels, kernel=3, slope=slope),
+        )
+        self.out = nn.Linear(channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Hand features (B, C, R, R) to logits (B,)."""
+        return self.out(self.layers(features).mean(dim=(2, 3)))[:, 0].float()
 
 
 def cell_centres(cells: int) -> Tensor:

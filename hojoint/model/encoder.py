@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.ops import roi_align
 
 from hojoint.config import ModelConfig
 from hojoint.errors import InputError
@@ -102,16 +101,46 @@ class Encoder(nn.Module):
         return self.smooth(top)
 
 
-def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor, *, cells: int) -> Tensor:
+def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor | None, *, cells: int) -> Tensor:
     """RoIAlign of ``boxes`` (K, 4) px of the input on the images ``rows`` (K,) of ``p2``: (K, C, cells, cells).
 
-    ``aligned=False`` is torchvision's older sampling, half a pixel off, with which the released weights were trained.
+    ``rows=None`` means that box k lies on image k. The sampling is the older one, half a pixel off (torchvision's
+    ``aligned=False``), with which the released weights were trained. Its bilinear weights are a product of one in y and
+    one in x, so it is two matrix products per RoI, in half the time of torchvision's kernel on a CPU and, on a GPU,
+    without gradients that are added in no fixed order.
     """
     # Boxes in bfloat16 would be off by whole pixels, so mixed precision stops here.
     dtype = torch.promote_types(p2.dtype, torch.float32)
-    rois = torch.cat([rows.to(dtype)[:, None], boxes.to(dtype)], dim=1)
-    features = roi_align(p2.to(dtype), rois, (cells, cells), spatial_scale=1 / STRIDE, sampling_ratio=-1, aligned=False)
-    return features.to(p2.dtype)
+    with torch.autocast(p2.device.type, enabled=False):
+        across_KRW, down_KRH = _sampling(boxes.to(dtype) / STRIDE, width=p2.shape[3], height=p2.shape[2], cells=cells)
+        # A map in channels_last is (B, H, W C) without a copy; y comes first, for whole rows are one product.
+        maps_KHWC = p2.to(dtype).permute(0, 2, 3, 1)
+        if rows is not None:
+            maps_KHWC = maps_KHWC[rows]
+        half_KRWC = (down_KRH @ maps_KHWC.flatten(2)).unflatten(2, maps_KHWC.shape[2:])
+        features_KRRC = across_KRW[:, None] @ half_KRWC
+    return features_KRRC.permute(0, 3, 1, 2).to(p2.dtype)
+
+
+def _sampling(boxes: Tensor, *, width: int, height: int, cells: int) -> tuple[Tensor, Tensor]:
+    """Weights of a map's columns (K, cells, width) and rows (K, cells, height) in the cells of ``boxes`` (K, 4).
+
+    A cell's value is the mean of its samples, as many per side as it is pixels long, rounded up. A sample more than a
+    pixel off the map is zero, a nearer one takes the map's edge (torchvision's ``roi_align_common.h``).
+    """
+    low_K211 = boxes[:, :2, None, None]
+    long_K211 = (boxes[:, 2:, None, None] - low_K211).clamp(min=1.0)
+    samples_K211 = (long_K211 / cells).ceil()
+    sample_S = torch.arange(int(samples_K211.max()) if len(boxes) else 0, device=boxes.device, dtype=boxes.dtype)
+    cell_R1 = torch.arange(cells, device=boxes.device, dtype=boxes.dtype)[:, None]
+    at_K2RS = low_K211 + (cell_R1 + (sample_S + 0.5) / samples_K211) * (long_K211 / cells)
+    sides_211 = at_K2RS.new_tensor([[[width]], [[height]]])
+    counted_K2RS = (at_K2RS >= -1) & (at_K2RS <= sides_211) & (sample_S < samples_K211)
+    at_K2RS = torch.minimum(at_K2RS.clamp(min=0), sides_211 - 1)
+    pixel_P = torch.arange(max(width, height), device=boxes.device, dtype=boxes.dtype)
+    weights_K2RSP = (1 - (at_K2RS[..., None] - pixel_P).abs()).clamp_(min=0)
+    mean_K2RP = (weights_K2RSP * (counted_K2RS / samples_K211)[..., None]).sum(-2)
+    return mean_K2RP[:, 0, :, :width], mean_K2RP[:, 1, :, :height]
 
 
 def intersection(hand_boxes: Tensor, object_boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,8 +150,10 @@ def intersection(hand_boxes: Tensor, object_boxes: Tensor) -> tuple[Tensor, Tens
     return torch.cat([low, high], dim=1), (high > low).all(dim=1)
 
 
-def intersection_features(p2: Tensor, hand_boxes: Tensor, object_boxes: Tensor, rows: Tensor, *, cells: int) -> Tensor:
-    """Features F^inter (K, C, R, R); zero where the boxes do not overlap."""
+def intersection_features(
+    p2: Tensor, hand_boxes: Tensor, object_boxes: Tensor, rows: Tensor | None, *, cells: int
+) -> Tensor:
+    """Features F^inter (K, C, R, R), zero where the boxes do not overlap; arguments as in ``roi_features``."""
     boxes, overlaps = intersection(hand_boxes, object_boxes)
     features = roi_features(p2, boxes, rows, cells=cells)
     return features * overlaps[:, None, None, None].to(features.dtype)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hojoint.config import ModelConfig
-from hojoint.model.decoders import JOINTS, JointDecoder, MeshDecoder, ObjectDecoder
+from hojoint.model.decoders import JOINTS, JointDecoder, MeshDecoder, ObjectDecoder, SideHead
 from hojoint.model.encoder import Encoder, intersection_features, roi_features
 from hojoint.model.reasoning import ContextReasoning
 
@@ -26,7 +26,7 @@ class HandOutput(NamedTuple):
     rotations: Tensor  # (B, 16, 3, 3) root first
     betas: Tensor  # (B, 10)
     heatmaps: Tensor  # (B, 21, R, R), each of sum 1
-    side: Tensor | None = None  # (B,) logit that it is a right hand; None without a side head
+    side: Tensor | None = None  # (B + side_only,) logit that it is a right hand; None without a side head
 
 
 class ObjectOutput(NamedTuple):
@@ -63,6 +63,8 @@ class HOJoint(nn.Module):
         self.object_decoder = ObjectDecoder(config)
         self.hand_reasoning = ContextReasoning(config) if config.reasoning in ("h+", "h+o+") else None
         self.object_reasoning = ContextReasoning(config) if config.reasoning in ("o+", "h+o+") else None
+        # Last, so that with it the other parts draw the same weights as without.
+        self.side_head = SideHead(config) if config.side_head else None
 
     def forward(
         self,
@@ -72,23 +74,31 @@ class HOJoint(nn.Module):
         *,
         with_object: bool = True,
         with_attention: bool = False,
+        side_only: int = 0,
     ) -> HOJointOutput:
         """``with_object=False`` skips the object decoder; ``with_attention`` adds the weights of Eq. 2.
 
+        Args:
+            side_only: so many images at the end, which have a hand box and no row in ``object_boxes``, pass through
+                encoder and side head alone: they are in ``hand.side`` and nowhere else.
+
         Raises:
-            AssertionError: a hand box is not finite.
+            AssertionError: a hand box is not finite, or ``side_only`` without a side head.
         """
         assert torch.isfinite(hand_boxes).all(), "every image has a hand box"  # RoIAlign on NaN is undefined
+        assert side_only == 0 or self.side_head is not None, "only a side head reads images of side_only"
         cells = self.config.roi_cells
         p2 = self.encoder(images)
-        all_rows = torch.arange(len(images), device=images.device)
         rows = torch.isfinite(object_boxes).all(dim=1).nonzero()[:, 0]
-        hand_features = roi_features(p2, hand_boxes, all_rows, cells=cells)
+        images_of = None if len(rows) == len(images) else rows
+        hand_features = roi_features(p2, hand_boxes, None, cells=cells)
+        side = None if self.side_head is None else self.side_head(hand_features)
+        hand_features = hand_features[: len(images) - side_only]
         runs_object = with_object and len(rows) > 0
         context_features = None
         if len(rows) > 0 and (self.hand_reasoning is not None or (runs_object and self.object_reasoning is not None)):
-            context_features = intersection_features(p2, hand_boxes[rows], object_boxes[rows], rows, cells=cells)
-        object_features = roi_features(p2, object_boxes[rows], rows, cells=cells) if runs_object else None
+            context_features = intersection_features(p2, hand_boxes[rows], object_boxes[rows], images_of, cells=cells)
+        object_features = roi_features(p2, object_boxes[rows], images_of, cells=cells) if runs_object else None
         attention = self._attention(hand_features, object_features, context_features, rows) if with_attention else None
         if self.hand_reasoning is not None:
             # Without an object no intersection exists: zeros, as for boxes that do not overlap.
@@ -96,8 +106,8 @@ class HOJoint(nn.Module):
         joints, heatmaps, features = self.joint_decoder(hand_features)
         rotations, betas = self.mesh_decoder(heatmaps, features)
         return HOJointOutput(
-            HandOutput(joints, rotations, betas, heatmaps),
-            self._object(object_features, context_features, rows, len(images)),
+            HandOutput(joints, rotations, betas, heatmaps, side),
+            self._object(object_features, context_features, rows, len(hand_features)),
             attention,
         )
 

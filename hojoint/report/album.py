@@ -79,7 +79,8 @@ def label_picture(
     side = "left hand" if row["flipped"] else "right hand"
     caption = f"video {row['video_id']}, frame {row['frame']}, {side}"
     if verdict != KEPT:
-        caption += f"; {verdict} {row[f'score_{verdict}']:.2f}"
+        score = row["quality"] if verdict == "quality" else row[f"score_{verdict}"]
+        caption += f"; {verdict} {score:.2f}" if score is not None else f"; {verdict}"
     if error_mm is not None and np.isfinite(error_mm):
         caption += f"; PA-MPJPE {error_mm:.1f} mm"
     return Picture(draw.jpeg(tile), caption, verdict, "kept" if verdict == KEPT else "rejected")

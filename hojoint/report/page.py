@@ -70,6 +70,7 @@ class Facts:
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # network -> steps, samples, ...
     rules: Sequence[str] = tuple(tables.RULES)  # enabled in labelling
     views: int = 8  # of each labelled frame
+    by_round: Sequence[Mapping[str, Any]] = ()  # labels and promises (jobs.label_measures)
 
 
 def render(
@@ -82,6 +83,8 @@ def render(
         "views": facts.views,
         "cards": tables.cards(facts.labelling, facts.quality, facts.evaluation, facts.stages),
         "comparison": tables.comparison(facts.evaluation),
+        "rounds": tables.rounds(facts.evaluation, facts.by_round),
+        "promises": tables.promises(facts.by_round),
         "comparison_text": tables.comparison_text(facts.evaluation, facts.training),
         "pck": pck,
         "labelling": tables.labelling(facts.labelling, facts.rules) if facts.labelling else None,

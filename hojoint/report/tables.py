@@ -30,6 +30,7 @@ RULES = {
     "view_spread": "the views disagree",
     "side": "right or left hand is not sure",
 }
+REASONS = {**RULES, "quality": "too small a chance of being right"}
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,62 @@ def _row(metric: Metric, scores: Sequence[Mapping[str, Any]], names: Sequence[st
     return {"label": metric.label, "cells": cells, "change": change, "tone": tone}
 
 
+ROUND_METRICS = (
+    ("freihand", "joints_wrist_mm", "MPJPE, out of domain (mm)"),
+    ("freihand", "joints_mm", "PA-MPJPE, out of domain (mm)"),
+    ("ho3d", "joints_wrist_mm", "MPJPE, labelled domain (mm)"),
+    ("ho3d", "joints_mm", "PA-MPJPE, labelled domain (mm)"),
+    ("ho3d", "add_0.1d", "object ADD-0.1D (%)"),
+)
+"""Columns of the table by round: domain, metric, heading."""
+
+
+def rounds(evaluation: Scores, by_round: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A row per round: its labels and its student; None where there was one round.
+
+    Args:
+        by_round: 'round', 'network', 'frames', and 'labels' where the truth is known, of each
+            (``jobs.label_measures``).
+    """
+    if len(by_round) < 2:
+        return None
+    metrics = {metric.key: metric for metric in METRICS}
+    rows = []
+    for entry in ({"round": 0, "network": "teacher"}, *by_round):
+        frames, labels = entry.get("frames"), entry.get("labels")
+        kept = "–" if frames is None else f"{frames['kept']:,} ({share(frames['kept'], frames['predicted'])})"
+        cells = [entry["network"], kept, "–" if labels is None else percent(labels["precision"])]
+        for domain, key, _ in ROUND_METRICS:
+            metric, score = metrics[key], evaluation.get(entry["network"], {}).get(domain, {})
+            value = (score.get(metric.part) or {}).get(key)
+            cells.append("–" if value is None else f"{value * metric.scale:.{metric.digits}f}")
+        rows.append([str(entry["round"]), *cells])
+    headings = [heading for _, _, heading in ROUND_METRICS]
+    return {"columns": ["round", "network", "frames kept for it", "of them right", *headings], "rows": rows}
+
+
+def promises(by_round: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What calibration promised beside what the labels of the videos are; None where nothing was calibrated."""
+    rows = []
+    for entry in by_round:
+        promised, frames, labels = entry["promised"], entry["frames"], entry.get("labels")
+        if promised is not None:
+            rows.append([
+                str(entry["round"]), percent(promised["precision"]), percent(promised["yield"]),
+                "–" if labels is None else percent(labels["precision"]), share(frames["kept"], frames["predicted"]),
+            ])  # fmt: skip
+    if not rows:
+        return None
+    columns = ["round", "promised: right", "promised: kept", "measured: right", "measured: kept"]
+    return {"columns": columns, "rows": rows}
+
+
 def comparison_text(evaluation: Scores, training: Mapping[str, Mapping[str, Any]]) -> str:
     """What the columns are, and what each network started from where ``training`` tells."""
+    later = {name: "the same with the labels of the student before" for name in evaluation if name not in NETWORKS}
     columns = "; ".join(
         ", ".join(filter(None, [f"{name}: {what}", started_from(name, training)]))
-        for name, what in NETWORKS.items()
+        for name, what in {**NETWORKS, **later}.items()
         if name in evaluation
     )
     return (
@@ -196,7 +248,7 @@ def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) ->
     for rule, count in frames["rejected"].items():
         if rule not in rules and count == 0:
             continue
-        bars.append(_bar(f"{rule}: {RULES.get(rule, rule)}", "rejected", count, most, frames["predicted"]))
+        bars.append(_bar(f"{rule}: {REASONS.get(rule, rule)}", "rejected", count, most, frames["predicted"]))
     return {"bars": bars, "checks": checks(videos, frames), "passed": _checks_of(rules)}
 
 
@@ -224,23 +276,56 @@ def checks(videos: Mapping[str, int], frames: Mapping[str, Any]) -> list[dict[st
 def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     """Kept frames, rejected frames and those of each rule against the truth; ``worth`` of ``label_quality.summary``."""
     when = worth["right_when"]
+    wrist = when.get("wrist_mm")  # reports of earlier versions have none
+    oriented = "" if wrist is None else f"its MPJPE at most {wrist:g} mm "
     rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
     labels = {"kept, refined": "kept", "filled between kept": "filled"} if "refined" in worth else {}
     rows[1:1] = [_quality_row(label, worth["refined"][name], head=True) for label, name in labels.items()]
     rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
-    sides = " and ".join(
-        f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
-        for side in ("left", "right")
-        for group in [worth["sides"][f"{side}_all"]]
+    everywhere, kept = (
+        " and ".join(
+            f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
+            for side in ("left", "right")
+            for group in [worth["sides"][f"{side}_{which}"]]
+        )
+        for which in ("all", "kept")
     )
+    sides = f"The predicted side is the true one for {everywhere}; in kept frames for {kept}."
     text = (
         "These videos have true poses that neither the teacher nor the rules have seen. A label is right when its side "
-        f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, and its 2D joints are on average within "
-        f"{when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a larger "
-        "share of right labels than they reject."
+        f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on average "
+        f"within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a "
+        "larger share of right labels than they reject."
         + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
     )
-    return {"text": text, "rows": rows, "sides": f"The predicted side is the true one for {sides}."}
+    return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"))}
+
+
+def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the frames' quality promised and what is right, by bins; ``kept`` of ``promise.kept_promise``."""
+    if kept is None:
+        return None
+    rows = [
+        {"name": f"{one['from']:.1f} to {one['to']:.1f}", "frames": f"{one['frames']:,}", "promised":
+         percent(one["promised"]), "right": percent(one["right"])}
+        for one in kept["reliability"]
+    ]  # fmt: skip
+    worth = kept["kept"]
+    rows.append(
+        {"name": "kept", "frames": f"{worth['kept']:,}", "promised": percent(worth["promised"]),
+         "right": percent(worth["precision"])}
+    )  # fmt: skip
+    text = (
+        "Each frame has a quality, its chance of being right as a model fitted on labelled recordings has it. It keeps "
+        "its promise where as many are right as promised."
+    )
+    fitted = (kept["fitted"] or {}).get("promised")
+    if fitted:
+        text += (
+            f" On its own recordings, held out of the fit, the model promised {percent(fitted['precision'])} right "
+            f"labels among {percent(fitted['yield'])} of the frames."
+        )
+    return {"text": text, "rows": rows}
 
 
 def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:

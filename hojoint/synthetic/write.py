@@ -47,6 +47,8 @@ def seed_of(config: Config) -> int:
 def digest_of(config: Config) -> str:
     """Names a world: same digest, same bytes."""
     sizes = settings.to_tree(config.synthetic) | {"seed": seed_of(config)}
+    if sizes["train_objects"] is None:  # as in the digests of existing worlds
+        del sizes["train_objects"]
     return settings.digest(sizes, sizes.pop("ho3d_version"), EDITION)  # apart, as in the digests of existing worlds
 
 
@@ -121,7 +123,7 @@ def pieces(config: Config) -> list[Piece]:
     result: list[Piece] = []
     splits: tuple[tuple[Kind, int], ...] = (("train", size.train_sequences), ("evaluation", size.evaluation_sequences))
     for split, count in splits:
-        names = write_ho3d.sequence_names(split, count)
+        names = write_ho3d.sequence_names(split, count, size.train_objects)
         result += [Piece(split, index, name) for index, name in enumerate(names)]
     unpaired = 2 if size.wild_videos >= UNPAIRED_FROM else 0
     ids = write_something.video_ids(seed_of(config), size.wild_videos + size.broken_videos + unpaired)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from hojoint.errors import InputError
 from hojoint.hand.model import SIMPLE_TO_MANO
 from hojoint.hand.stand_in.model import stand_in_model
 from hojoint.hand.stand_in.surfaces import normals as normals_of
@@ -56,9 +58,23 @@ class SequenceResult:
     verts: list[list[list[float]]]
 
 
-def sequence_names(split: str, count: int) -> list[str]:
-    """The first ``count`` names; beyond HO-3D's own, the numbers continue."""
+def sequence_names(split: str, count: int, objects: Sequence[str] | None = None) -> list[str]:
+    """The first ``count`` names; beyond HO-3D's own, the numbers continue.
+
+    ``objects``: YCB names, the only ones that training sequences show; None means all.
+
+    Raises:
+        InputError: an object that no training sequence of HO-3D shows.
+    """
     names = list(TRAIN if split == "train" else EVALUATION)
+    if split == "train" and objects is not None:
+        shown = {object_of(name) for name in names}
+        if unknown := [name for name in objects if name not in shown]:
+            raise InputError(
+                f"synthetic.train_objects holds {', '.join(unknown)}; training sequences can show "
+                f"{', '.join(sorted(shown))}"
+            )
+        names = [name for name in names if object_of(name) in objects]
     turn = 1
     base = list(names)
     while len(names) < count:

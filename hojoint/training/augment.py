@@ -7,7 +7,7 @@ A resumed run sees what an unbroken one sees. ``batches`` makes affines and new 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hojoint.config import AugmentConfig
+from hojoint.config import AugmentConfig, Config
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in PIL's greyscale
-COLUMNS = 15
+COLUMNS = 18  # a generator's first numbers do not depend on how many follow: new draws come last
+GREY = 0.5  # of a cut-out square
+
+STILL = AugmentConfig(
+    scale=0, rotation_deg=0, shift=0, brightness=0, contrast=0, saturation=0, hue=0, blur_px=0, box_jitter=0, cutout=0
+)
+"""Draws that change nothing, for rows that are not augmented in a batch with rows that are."""
 
 # B samples, S input side, K taps of the blur; 33 is a matrix.
 
@@ -37,6 +43,7 @@ class Draws:
     blur: Tensor  # (B,) sigma, px of the input
     box_jitter: Tensor  # (B, 2, 2) shift of hand and object box, in box sides
     box_scale: Tensor  # (B, 2) factor of hand and object box
+    cutout: Tensor  # (B, 3) x, y of the centre and side of a grey square, in sides of the input
 
     def to(self, device: torch.device | str) -> Draws:
         return Draws(**{name: value.to(device) for name, value in vars(self).items()})
@@ -62,6 +69,34 @@ def augment_draws(config: AugmentConfig, keys: Iterable[tuple[int, int, int]]) -
         blur=config.blur_px * (unit[:, 8] + 1) / 2,
         box_jitter=config.box_jitter * unit[:, 9:13].reshape(-1, 2, 2),
         box_scale=1 + config.box_jitter * unit[:, 13:15],
+        cutout=(unit[:, 15:18] + 1) / 2 * unit.new_tensor([1.0, 1.0, config.cutout]),
+    )
+
+
+def draws_by_kind(config: Config, keys: Sequence[tuple[int, int]], pseudo: Tensor) -> Draws | None:
+    """Draws for a batch: each row's by ``augment``, those of pseudo-labels by ``train.pseudo_augment`` if it is set.
+
+    Args:
+        keys: (pass over the data, number) of each sample.
+        pseudo: (B,) bool.
+
+    Returns:
+        None where no row is augmented.
+    """
+    seeds = [(config.seed, *key) for key in keys]
+    kinds = {False: config.augment, True: config.train.pseudo_augment or config.augment}
+    present = {kind: kinds[kind] for kind in sorted(set(pseudo.tolist()))}
+    if not any(settings.enabled for settings in present.values()):
+        return None
+    drawn = {kind: augment_draws(settings if settings.enabled else STILL, seeds) for kind, settings in present.items()}
+    if len(drawn) == 1:
+        return next(iter(drawn.values()))
+    mask = pseudo.cpu()
+    return Draws(
+        **{
+            name: torch.where(mask.view(-1, *[1] * (value.dim() - 1)), getattr(drawn[True], name), value)
+            for name, value in vars(drawn[False]).items()
+        }
     )
 
 
@@ -75,6 +110,17 @@ def recolour(images: Tensor, draws: Draws) -> Tensor:
     offset_B = grey_B * (1 - draws.contrast)
     mixed = torch.baddbmm(offset_B[:, None, None], matrix_B33, images.flatten(2))
     return blur(mixed.view_as(images).clamp_(0, 1), draws.blur)
+
+
+def cut_out(images: Tensor, draws: Draws) -> Tensor:
+    """Images (B, 3, S, S) with each one's square of ``draws.cutout`` grey; a side of zero changes nothing."""
+    if not bool((draws.cutout[:, 2] > 0).any()):
+        return images
+    side = images.shape[-1]
+    x, y, half = (draws.cutout * draws.cutout.new_tensor([side, side, side / 2])).T[:, :, None]
+    centres = torch.arange(side, device=images.device, dtype=images.dtype) + 0.5  # of the pixels, from the edge
+    inside_BSS = ((centres - y).abs() < half)[:, :, None] & ((centres - x).abs() < half)[:, None, :]
+    return images.masked_fill(inside_BSS[:, None], GREY)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:

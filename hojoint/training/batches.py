@@ -8,6 +8,7 @@ object's from its mapped control points.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def prepare(batch: Batch, config: Config, draws: Draws | None, device: torch.dev
     hand_B4 = geometry.rotate_box(batch.hand_box, affine)
     object_B4 = geometry.rotate_box(batch.object_box, affine)
     if draws is not None:
-        images = augment.recolour(images, draws)
+        images = augment.cut_out(augment.recolour(images, draws), draws)
         # The box of a rotated box is larger than that of the rotated joints; it serves where there are no joints.
         hand_B4 = _box_of(geometry.apply_affine(affine, batch.joints_px), hand_B4)
         object_B4 = _box_of(geometry.apply_affine(affine, batch.control_px), object_B4)
@@ -81,6 +82,23 @@ def prepare(batch: Batch, config: Config, draws: Draws | None, device: torch.dev
         affine=affine,
         camera=crops.turned_camera(batch.camera, affine, angle),
     )
+
+
+def mirrored_rows(batch: Batch, share: float) -> Tensor:
+    """Rows (M,) whose mirrored images a side head learns from: M = ``share`` of the batch, rounded up.
+
+    Labelled rows come first, for they are right hands for sure. A batch is shuffled, so its first rows are any. M does
+    not depend on how many rows are labelled: all steps have the same shapes.
+    """
+    count = math.ceil(share * len(batch) - 1e-9)
+    return torch.argsort(batch.pseudo.int(), stable=True)[:count]
+
+
+def mirrored(prepared: Prepared, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (M, 3, S, S) and hand boxes (M, 4) of ``rows`` (M,), mirrored left to right: right hands become left."""
+    last = prepared.images.shape[-1] - 1
+    left, top, right, bottom = prepared.hand_boxes[rows].unbind(1)
+    return prepared.images[rows].flip(3), torch.stack((last - right, top, last - left, bottom), dim=1)
 
 
 @torch.no_grad()
@@ -104,6 +122,8 @@ def targets_of(batch: Batch, prepared: Prepared, mano_layer: HandLayer, config: 
         has_object=batch.has_object,
         control_box=_in_box(geometry.apply_affine(prepared.affine, batch.control_px), prepared.object_boxes),
         object_mask=crops.warp_mask(batch.object_masks, to_cells, cells),
+        pseudo=batch.pseudo,
+        quality=batch.quality,
     )
 
 

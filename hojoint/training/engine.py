@@ -1,13 +1,13 @@
-"""Training and prediction in one process, without Ray: optimiser, one step, resuming, and predictions to be scored.
+"""Training in one process, without Ray: optimiser, one step, what is measured after an epoch, resuming.
 
 ``cluster.training`` runs ``Training`` on every worker; tests run it alone. The schedule is in ``schedule``, batches are
-in ``batches``, terms of the loss in ``losses``.
+in ``batches``, terms of the loss in ``losses``, predictions to be scored in ``prediction``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,19 @@ import torch
 from torch import Tensor, distributed, nn
 
 from hojoint.config import Config
-from hojoint.datasets.collate import Batch, collate
-from hojoint.geometry import control_points
+from hojoint.datasets.collate import Batch
 from hojoint.hand.layer import HandLayer
-from hojoint.model import checkpoint, object_pose
+from hojoint.model import checkpoint
 from hojoint.model.checkpoint import Checkpoint
-from hojoint.model.losses import hand_object_loss
-from hojoint.model.network import HOJoint, HOJointOutput
+from hojoint.model.losses import SMALLEST_WEIGHT, Targets, hand_object_loss, image_weights
+from hojoint.model.network import HOJointOutput
 from hojoint.training import augment
-from hojoint.training.batches import Prepared, Samples, prepare, targets_of
+from hojoint.training import held_out as measured
+from hojoint.training.averaging import WeightAverage
+from hojoint.training.batches import Prepared, Samples, mirrored, mirrored_rows, prepare, targets_of
+from hojoint.training.held_out import Plateau
+from hojoint.training.prediction import autocast
 from hojoint.training.schedule import Schedule
-
-PUBLISHED_INPUT_PX = 512  # Sec. 6.1
 
 
 class Training:
@@ -39,16 +40,31 @@ class Training:
         network: nn.Module,
         mano_layer: HandLayer,
         device: torch.device | str = "cpu",
+        held_out: Samples | None = None,
     ) -> None:
-        """``network`` and ``mano_layer`` are on ``device``; the network may be wrapped for distributed training."""
+        """A network at its first step.
+
+        Args:
+            network: on ``device`` like ``mano_layer``; it may be wrapped for distributed training.
+            held_out: labelled images that no training sees, measured after every epoch; the first worker reads them.
+        """
         self.config, self.schedule, self.device = config, schedule, torch.device(device)
         self.network, self.mano_layer = network, mano_layer
         self.optimizer = torch.optim.Adam(
             network.parameters(), lr=config.train.learning_rate, weight_decay=config.train.weight_decay, fused=True
         )
-        self.scheduler = schedule.scheduler(self.optimizer)
+        train, self.held_out = config.train, held_out
+        self.plateau: Plateau | None = None
+        if schedule.to_plateau and held_out is not None:
+            assert train.plateau_epochs is not None
+            self.plateau = plateau = Plateau(train.plateau_epochs, train.plateau_decays)
+            self.scheduler = schedule.scheduler(self.optimizer, lambda: plateau.decays)
+        else:
+            self.scheduler = schedule.scheduler(self.optimizer)
+        self.average = WeightAverage(self._inner, train.ema) if train.ema else None
         self.steps = 0
         self.history: list[dict[str, float]] = []  # one entry per finished epoch
+        self.validation: list[dict[str, float]] = []  # likewise, where recordings are held out
         self._sums: dict[str, float] = {}
         self._counted = 0
         self._recent: dict[str, Tensor] = {}
@@ -61,9 +77,11 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()  # type: ignore[no-untyped-call]
         if self.config.train.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.max_grad_norm)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.max_grad_norm, foreach=True)
         self.optimizer.step()
         self.scheduler.step()
+        if self.average is not None:
+            self.average.update(self._inner)
         self.steps += 1
         for name, value in terms.items():  # stays on the device: reading a value would wait for the step to finish
             value = value.detach()
@@ -74,16 +92,51 @@ class Training:
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Terms of the loss (scalars on the device; their sum is 'total') of one batch, augmented by its draws."""
-        draws = None
-        if self.config.augment.enabled:
-            draws = augment.augment_draws(self.config.augment, [(self.config.seed, *key) for key in batch.keys])
+        draws = augment.draws_by_kind(self.config, batch.keys, batch.pseudo)
         batch = batch.to(self.device)
         prepared = prepare(batch, self.config, draws, self.device)
         targets = targets_of(batch, prepared, self.mano_layer, self.config)
+        output, targets = self._answered(batch, prepared, targets)
+        sure, weights = targets.mirrored_right, image_weights(targets, self.config.loss)
+        return hand_object_loss(
+            output,
+            targets,
+            self.mano_layer,
+            self.config.loss,
+            object_factor=rows_factor(targets.has_object),
+            hand_factors=(1.0, 1.0)
+            if weights is None
+            else (rows_factor(weights.joints_2d), rows_factor(weights.others)),
+            side_factor=1.0 if sure is None else rows_factor(sure),
+        )
+
+    def _answered(self, batch: Batch, prepared: Prepared, targets: Targets) -> tuple[HOJointOutput, Targets]:
+        """The network's output; with a side head, also for mirrored images, whose rows the targets then name."""
+        images, hand_boxes, object_boxes = prepared.images, prepared.hand_boxes, prepared.object_boxes
         with autocast(self.config, self.device):
-            output: HOJointOutput = self.network(prepared.images, prepared.hand_boxes, prepared.object_boxes)
-        factor = object_factor(targets.has_object)
-        return hand_object_loss(output, targets, self.mano_layer, self.config.loss, object_factor=factor)
+            if not self.config.model.side_head:
+                return self.network(images, hand_boxes, object_boxes), targets
+            rows = mirrored_rows(batch, self.config.train.mirrored_share)
+            more_images, more_boxes = mirrored(prepared, rows)
+            output = self.network(
+                torch.cat((images, more_images)),
+                torch.cat((hand_boxes, more_boxes)),
+                object_boxes,
+                side_only=len(rows),
+            )
+        return output, replace(targets, mirrored_rows=rows, mirrored_right=~batch.pseudo[rows])
+
+    @property
+    def ended(self) -> str | None:
+        """Why training has come to its end; None before."""
+        if self.plateau is not None and self.plateau.ended:
+            return (
+                f"plateau: the error on held-out recordings did not improve for {self.plateau.patience} epochs after "
+                f"{self.plateau.decays} decays of the learning rate"
+            )
+        if self.steps < self.schedule.steps:
+            return None
+        return f"all {self.steps} steps" + ("" if self.plateau is None else ", before the last plateau")
 
     def recent(self) -> dict[str, float]:
         """Means of the terms since the last call or the last epoch.
@@ -116,22 +169,37 @@ class Training:
                 "steps": self.steps,
                 "history": self.history,
                 "open_epoch": [dict(self._sums), self._counted],
+                "validation": self.validation,
+                "plateau": None if self.plateau is None else self.plateau.state(),
+                "ended": self.ended,
             },
             parents=dict(parents),
+            average=None if self.average is None else self.average.network,
         )
 
     def restore(self, saved: Checkpoint) -> None:
         """Resume from a checkpoint."""
         assert saved.optimizer is not None, "a final checkpoint cannot be resumed"
         assert saved.scheduler is not None
-        inner = getattr(self.network, "module", self.network)
-        inner.load_state_dict(saved.weights)
+        self._inner.load_state_dict(saved.weights if saved.last_weights is None else saved.last_weights)
         self.optimizer.load_state_dict(saved.optimizer)
         self.scheduler.load_state_dict(saved.scheduler)
         self.steps = saved.progress["steps"]
         self.history = list(saved.progress["history"])
         sums, self._counted = saved.progress["open_epoch"]
         self._sums = dict(sums)
+        self.validation = list(saved.progress.get("validation", []))
+        if self.average is not None:
+            self.average.restore(saved.weights, self.steps)
+        if self.plateau is not None:
+            self.plateau.restore(saved.progress["plateau"])
+
+    @property
+    def _inner(self) -> nn.Module:
+        """The network out of its wrapper."""
+        inner = getattr(self.network, "module", self.network)
+        assert isinstance(inner, nn.Module)
+        return inner
 
     def _close_epoch(self) -> None:
         self.recent()
@@ -139,154 +207,50 @@ class Training:
         rate = float(self.optimizer.param_groups[0]["lr"])
         self.history.append({"steps": self.steps, "learning_rate": rate, **entry})
         self._sums, self._counted = {}, 0
+        if self.held_out is not None:
+            self._validate(self.held_out, rate)
+
+    def _validate(self, samples: Samples, rate: float) -> None:
+        """Measure the held-out images with the weights that training would leave now, and follow the plateau."""
+        network = self._inner if self.average is None else self.average.network
+
+        def predict(prepared: Prepared) -> HOJointOutput:
+            with autocast(self.config, self.device):
+                output: HOJointOutput = network(prepared.images, prepared.hand_boxes, prepared.object_boxes)
+            return output
+
+        found = torch.zeros(len(measured.PARTS) + 1, dtype=torch.float64, device=self.device)
+        if not _several_workers() or distributed.get_rank() == 0:
+            network.eval()  # ``step`` sets the network in training back
+            values = measured.errors(predict, samples, self.config, self.mano_layer, self.device)
+            found += found.new_tensor([values[name] for name in (*measured.PARTS, "error")])
+        if _several_workers():  # all follow one worker's decision
+            distributed.broadcast(found, src=0)
+        errors = dict(zip((*measured.PARTS, "error"), found.tolist(), strict=True))
+        self.validation.append({"steps": self.steps, "learning_rate": rate, **errors})
+        if self.plateau is not None:
+            self.plateau.add(errors["error"])
+            for group, base in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
+                group["lr"] = base * self.config.train.lr_decay**self.plateau.decays  # from the next step on
 
 
-def object_factor(has_object: Tensor) -> Tensor | float:
-    """Factor of a worker's object terms: its rows with objects, times the workers, over all workers' rows with objects.
+def rows_factor(weights: Tensor) -> Tensor | float:
+    """Factor of a worker's mean over some rows: the sum of their weights here, times the workers, over that everywhere.
 
-    Each worker's term is a mean over its rows, and gradients are averaged over workers. With this factor that average
-    is the mean over all rows with objects, however they fall on the workers. Exactly 1 in one process; every worker of
-    a step must call it.
+    Each worker's term is a mean over rows of its own (those with objects, those with a sure side, all by their
+    weights), and gradients are averaged over workers. With this factor that average is the mean over all such rows,
+    however they fall on the workers. Exactly 1 in one process; every worker of a step must call it.
 
     Args:
-        has_object: (B,) bool, of this worker's batch.
+        weights: (B,) of this worker's batch, or bool, which rows count.
     """
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    if not _several_workers():
         return 1.0
-    here = has_object.sum().float()
+    here = weights.sum().float()
     everywhere = here.clone()
     distributed.all_reduce(everywhere)
-    return here * distributed.get_world_size() / everywhere.clamp(min=1)
+    return here * distributed.get_world_size() / everywhere.clamp(min=SMALLEST_WEIGHT)
 
 
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """A network's predictions for N images of a data set, in its order."""
-
-    names: tuple[str, ...]
-    joints: np.ndarray  # (N, 21, 3) m, wrist-centred, CV frame, simple order
-    vertices: np.ndarray  # (N, 778, 3) m
-    joints_px: np.ndarray  # (N, 21, 2) px of the input
-    joints_error_px: np.ndarray  # (N,) mean distance to the labelled joints, px of the input; NaN without labels
-    object_names: tuple[str, ...]  # '' where there is no object
-    object_pose: np.ndarray  # (N, 3, 4) model to camera; NaN where there is no object
-    object_pose_refined: np.ndarray  # (N, 3, 4) the same after refinement; NaN also without refinement
-    object_solved: np.ndarray  # (N,) bool
-    true_object_pose: np.ndarray  # (N, 3, 4)
-    camera: np.ndarray  # (N, 3, 3) intrinsics of the crop at 512 px, whatever the input; for reprojection errors
-
-
-@torch.inference_mode()
-def predict(
-    network: HOJoint,
-    dataset: Samples,
-    config: Config,
-    mano_layer: HandLayer,
-    *,
-    models: Mapping[str, Any] | None = None,
-    device: torch.device | str = "cpu",
-    batch_size: int = 32,
-    rows: range | None = None,
-) -> Predictions:
-    """Predict a data set, one view without augmentation per image (Sec. 6.2).
-
-    Args:
-        models: the objects by name (``datasets.ycb``), needed for their poses; None leaves objects out.
-        rows: the part of the data set to predict; None means all.
-    """
-    network.eval()
-    rows = range(len(dataset)) if rows is None else rows
-    parts = []
-    for start in range(rows.start, rows.stop, batch_size):
-        batch = collate([dataset[i] for i in range(start, min(start + batch_size, rows.stop))])
-        prepared = prepare(batch, config, None, device)
-        with autocast(config, torch.device(device)):
-            output = network(
-                prepared.images, prepared.hand_boxes, prepared.object_boxes, with_object=models is not None
-            )
-        parts.append(_predictions_of(batch, prepared, output, mano_layer, models, config))
-    return joined(parts)
-
-
-def joined(parts: Sequence[Predictions]) -> Predictions:
-    """Predictions of consecutive rows as those of all."""
-    values: dict[str, Any] = {}
-    for field in fields(Predictions):
-        pieces = [getattr(part, field.name) for part in parts]
-        values[field.name] = sum(pieces, start=()) if isinstance(pieces[0], tuple) else np.concatenate(pieces)
-    return Predictions(**values)
-
-
-def autocast(config: Config, device: torch.device) -> torch.autocast:
-    """bfloat16 on a GPU where ``train.mixed_precision`` asks for it; never on a CPU."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.mixed_precision and device.type == "cuda")
-
-
-def _predictions_of(
-    batch: Batch,
-    prepared: Prepared,
-    output: HOJointOutput,
-    mano_layer: HandLayer,
-    models: Mapping[str, Any] | None,
-    config: Config,
-) -> Predictions:
-    hand = mano_layer.from_rotations(output.hand.rotations.float(), output.hand.betas.float())
-    low, high = prepared.hand_boxes[:, None, :2], prepared.hand_boxes[:, None, 2:]
-    joints_px = low + output.hand.joints_box.float() * (high - low)
-    true_px = batch.joints_px.to(joints_px) @ prepared.affine[:, :, :2].transpose(1, 2) + prepared.affine[:, None, :, 2]
-    # RANSAC's 8 px and REP-5's 5 px are pixels of a 512 px crop: a smaller input is scaled to it.
-    scale = PUBLISHED_INPUT_PX / prepared.images.shape[-1]
-    camera = prepared.camera * prepared.camera.new_tensor([scale, scale, 1.0])[:, None]
-    objects = _no_objects(len(batch))
-    if models is not None and any(batch.object_names):
-        objects = _objects(batch.object_names, output, prepared.object_boxes * scale, camera, models, config)
-    return Predictions(
-        names=batch.names,
-        joints=hand.joints.float().cpu().numpy(),
-        vertices=hand.vertices.float().cpu().numpy(),
-        joints_px=joints_px.cpu().numpy(),
-        joints_error_px=(joints_px - true_px).norm(dim=-1).mean(1).cpu().numpy(),
-        object_names=batch.object_names,
-        **objects,
-        true_object_pose=batch.object_pose.numpy(),
-        camera=camera.cpu().numpy(),
-    )
-
-
-def _no_objects(count: int) -> dict[str, np.ndarray]:
-    unknown = np.full((count, 3, 4), np.nan)
-    solved = np.zeros(count, dtype=bool)
-    return {"object_pose": unknown, "object_pose_refined": unknown.copy(), "object_solved": solved}
-
-
-def _objects(
-    names: Sequence[str],
-    output: HOJointOutput,
-    boxes_px: Tensor,
-    camera: Tensor,
-    models: Mapping[str, Any],
-    config: Config,
-) -> dict[str, np.ndarray]:
-    corners = [
-        control_points(*(torch.as_tensor(x) for x in (models[name].lo, models[name].hi)))
-        if name
-        else torch.full((21, 3), torch.nan, dtype=torch.float64)
-        for name in names
-    ]
-    solution = object_pose.solve(
-        output.object.control_box,
-        output.object.confidence,
-        boxes_px,
-        camera,
-        torch.stack(corners).to(camera),
-        refine=config.evaluate.pnp_refine,
-        proposals=config.evaluate.pnp_proposals,
-    )
-    poses, labelled = _no_objects(len(names)), np.array([bool(name) for name in names])
-    poses["object_pose"][labelled], poses["object_solved"][labelled] = (
-        solution.pose[labelled],
-        solution.solved[labelled],
-    )
-    if solution.refined is not None:
-        poses["object_pose_refined"][labelled] = solution.refined[labelled]
-    return poses
+def _several_workers() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

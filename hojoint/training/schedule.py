@@ -8,6 +8,7 @@ it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -42,6 +43,8 @@ class Schedule:
         self.steps = config.steps if config.steps is not None else config.epochs * self.steps_per_epoch
         # The decay scales with the length of the run: with train.steps the rate falls as often as with train.epochs.
         self.decay_steps = max(1, round(self.steps * config.lr_decay_every_epochs / config.epochs))
+        # A run of a given length is compared with another of that length: it has the fixed schedule.
+        self.to_plateau = config.plateau_epochs is not None and config.steps is None
 
     def picks(self, step: int) -> list[Pick]:
         """The global batch of one step, ``train.batch_size`` samples."""
@@ -61,9 +64,13 @@ class Schedule:
         """Learning rate of the step, as a factor of ``train.learning_rate``."""
         return float(self.config.lr_decay ** (step // self.decay_steps))
 
-    def scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
-        """``learning_rate`` as a scheduler of torch, stepped once per step."""
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate)
+    def scheduler(
+        self, optimizer: torch.optim.Optimizer, decays: Callable[[], int] | None = None
+    ) -> torch.optim.lr_scheduler.LambdaLR:
+        """``learning_rate`` as a scheduler of torch, stepped once per step; ``decays`` counts them instead."""
+        if decays is None:
+            return torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate)
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: float(self.config.lr_decay ** decays()))
 
     def _part(self, stream: int, count: int, offset: int, start: int, stop: int) -> list[Pick]:
         """Positions ``start`` to ``stop`` of an endless stream of shuffled passes over ``count`` samples."""

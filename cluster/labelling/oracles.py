@@ -1,0 +1,130 @@
+"""A label set rewritten by an oracle into a new output: same layout, committed and resumed unit by unit.
+
+Only for videos whose true poses are known, as in the synthetic world; a study trains on such sets to tell what better
+labels would be worth. The driver does the work, since no pixel is read: pictures are copied. Not here: what an oracle
+tells (``hojoint.evaluation.oracle``).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from cluster.labelling import commits, listing, manifest, refiltering, units
+from cluster.labelling import run as labelling
+from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.refiltering import Source
+from cluster.sources import mirror
+from cluster.store import Store, check_conditional, read_uri
+from hojoint.config import Config
+from hojoint.errors import InputError
+from hojoint.evaluation import label_quality, oracle
+from hojoint.evaluation.label_quality import RightWhen
+from hojoint.evaluation.oracle import Oracle, Told
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import filters, tables
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The table of true poses, and what names its content."""
+
+    table: pa.Table
+    sha256: str
+
+    @classmethod
+    def at(cls, path: str) -> Truth:
+        """Read a parquet file.
+
+        Raises:
+            InputError: it does not exist or is no parquet file.
+        """
+        content = read_uri(path)
+        try:
+            return cls(pa.parquet.read_table(io.BytesIO(content)), hashlib.sha256(content).hexdigest())
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{path} is not a parquet file of true poses: {str(error).splitlines()[0]}") from None
+
+
+def tell(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dict[str, Any]:
+    """Rewrite the labels of ``data.pseudo.labels`` into ``config.output``; returns the report, which is written there.
+
+    Raises:
+        InputError: the source is not complete, the hand model is another, or the output holds other labels.
+    """
+    source, store = refiltering.open_source(config), labelling.open_output(config)
+    units.check_hand(source.run, config, source.store.root)
+    if config.labelling.require_conditional_writes:
+        check_conditional(store)
+    aside = {name: source.run[name] for name in listing.ASIDE if name in source.run}
+    facts = {"units": len(source.commits), "videos": source.run["videos"], **aside}
+    facts |= {"config": source.run["config"], "oracle": which, "told": source.store.root}
+    if commits.MANIFEST in source.run:
+        facts[commits.MANIFEST] = manifest.copy(source.store, source.run[commits.MANIFEST], store)
+    commits.open_run(store, fingerprint_of(source, which, truth, when), facts)
+    done = commits.committed_units(store)
+    told = functools.partial(
+        oracle.tell,
+        truth=truth.table,
+        oracle=which,
+        when=when,
+        joints_of=functools.partial(label_quality.hand_joints, hand_layer(mirror.localised(config, "mano").mano)),
+    )
+    for commit in source.commits:
+        if commit.unit not in done:
+            _unit(source, store, commit, told)
+    report, _ = labelling.finish(store, [commit.unit for commit in source.commits], aside)
+    return report
+
+
+def fingerprint_of(source: Source, which: Oracle, truth: Truth, when: RightWhen) -> dict[str, Any]:
+    """The source's fingerprint and everything else that decides the new labels."""
+    tables_of_source = json.dumps([commit.sha256 for commit in source.commits], sort_keys=True)
+    return {
+        **source.run["fingerprint"],
+        "oracle": which,
+        "true poses": truth.sha256,
+        "right when": asdict(when),
+        "told": hashlib.sha256(tables_of_source.encode()).hexdigest(),
+    }
+
+
+def _unit(source: Source, store: Store, before: Commit, told: Callable[[pa.Table, pa.Table], Told]) -> None:
+    started = time.time()
+    filesystem, root = source.store.filesystem()
+    paths = {table: f"{root}/{before.files[table]}" for table in commits.TABLES}
+    made = told(
+        tables.read([paths["predictions"]], filesystem),
+        tables.read([paths["pseudo_labels"]], filesystem, schema=tables.PSEUDO_LABELS_SCHEMA),
+    )
+    new = {"predictions": made.predictions, "pseudo_labels": made.pseudo_labels}
+    new["quarantine"] = pa.parquet.read_table(paths["quarantine"], filesystem=filesystem)
+    counts = _counts(before.counts, made.predictions)
+    commits.commit(store, before.unit, uuid.uuid4().hex[:12], new, counts=counts, started=started, seconds={})
+
+
+def _counts(before: Counts, predictions: pa.Table) -> Counts:
+    """Counts of a unit whose labels were rewritten: a kept frame that lost its label is not predicted any more."""
+    verdicts = Counter(predictions["verdict"].to_pylist())
+    kept = verdicts.pop(filters.KEPT, 0)
+    videos = set(predictions.filter(pc.equal(predictions["verdict"], filters.KEPT))["video_id"].to_pylist())
+    return replace(
+        before,
+        labelled=len(videos),
+        empty=before.listed - before.quarantined - len(videos),
+        predicted=len(predictions),
+        kept=kept,
+        rejected=verdicts,
+    )

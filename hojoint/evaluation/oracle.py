@@ -1,0 +1,122 @@
+"""What perfect labels would be worth: a label set rewritten from the truth, in steps (the headroom of Sec. 5.1).
+
+No method: it reads the truth that is kept aside. A study trains on such sets to tell where pseudo-labels lose. Not
+here: where label sets lie (``cluster.labelling.oracles``) and how right they are (``label_quality``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from hojoint import geometry
+from hojoint.evaluation import label_quality
+from hojoint.evaluation.label_quality import Joints, RightWhen
+from hojoint.hand.model import mirror_points
+from hojoint.labelling import filters, tables
+
+Oracle = Literal["right", "side", "truth"]
+"""'right': the right labels alone. 'side': a label of the wrong side gets the true one, the others stay as they are.
+'truth': every label is the true one, and frames without a true hand go."""
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """One set of labels as an oracle rewrote it."""
+
+    predictions: pa.Table  # without the kept frames that lost their label
+    pseudo_labels: pa.Table
+
+
+def tell(
+    predictions: pa.Table,
+    pseudo_labels: pa.Table,
+    truth: pa.Table,
+    *,
+    oracle: Oracle,
+    when: RightWhen,
+    joints_of: Joints,
+) -> Told:
+    """Rewrite the two tables of labelling from the table of true poses.
+
+    Args:
+        truth: columns of ``label_quality.errors_of_tables``, and ``pose`` [48] rad, ``shape`` [10] of the right-hand
+            model.
+        when: what 'right' is.
+
+    Raises:
+        InputError: ``truth`` lacks a column.
+    """
+    if not len(pseudo_labels):
+        return Told(_same(predictions, pseudo_labels), pseudo_labels)
+    errors = label_quality.errors_of_tables(pseudo_labels, truth, joints_of)
+    rows = label_quality.matching_rows(pseudo_labels, truth)
+    if oracle == "right":
+        stays, replaced = errors.right(when), np.zeros(len(rows), bool)
+    elif oracle == "side":
+        stays, replaced = np.ones(len(rows), bool), errors.truth & ~errors.side_right
+    else:
+        stays, replaced = errors.truth, errors.truth
+    true = _true_columns(truth.take(np.where(replaced, rows, 0)[stays]), joints_of) if replaced.any() else {}
+    labels = _with(pseudo_labels.filter(pa.array(stays)), true, replaced[stays])
+    return Told(_same(predictions, labels), labels)
+
+
+def _true_columns(truth: pa.Table, joints_of: Joints) -> dict[str, np.ndarray]:
+    """Columns of a label table from rows of the truth; the camera is fitted as labelling fits it (Eq. 7)."""
+    pose, shape = label_quality.stacked(truth, "pose"), label_quality.stacked(truth, "shape")
+    joints_px = label_quality.stacked(truth, "joints_px").reshape(-1, 21, 2)
+    flipped = np.array(truth["side"].to_pylist(), dtype=object) == "left"
+    joints = torch.from_numpy(joints_of(pose, shape))
+    joints[torch.from_numpy(flipped)] = mirror_points(joints[torch.from_numpy(flipped)])
+    camera = geometry.weak_perspective(joints, torch.from_numpy(joints_px)).numpy()
+    return {
+        "flipped": flipped,
+        "joints_px": joints_px.reshape(-1, 42),
+        "mano_pose": pose,
+        "mano_shape": shape,
+        "camera": camera,
+        "quality": np.ones(len(truth)),
+        "filled": np.zeros(len(truth), bool),
+    }
+
+
+def _with(table: pa.Table, columns: dict[str, np.ndarray], replaced: np.ndarray) -> pa.Table:
+    """The table with the given values in the ``replaced`` (N,) bool rows."""
+    for name, new in columns.items():
+        position, field = table.schema.get_field_index(name), table.schema.field(name)
+        if pa.types.is_fixed_size_list(field.type):
+            values = np.where(replaced[:, None], new, tables.array_of(table, name)).astype(np.float32)
+            column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+        else:
+            old = table[name].to_pylist()
+            mixed = [value if one else before for one, value, before in zip(replaced, new.tolist(), old, strict=True)]
+            column = pa.array(mixed, field.type)
+        table = table.set_column(position, field, column.cast(field.type))
+    return table
+
+
+def _same(predictions: pa.Table, labels: pa.Table) -> pa.Table:
+    """The predictions whose kept frames are those of ``labels`` that no rule rejected, with the labels' numbers."""
+    row_of = {key: row for row, key in enumerate(_keys(labels))}
+    kept = np.array(predictions["verdict"].to_pylist(), dtype=object) == filters.KEPT
+    rows = np.array([row_of.get(key, -1) for key in _keys(predictions)], int).reshape(-1)
+    stays = ~kept | (rows >= 0)
+    predictions, kept, rows = predictions.filter(pa.array(stays)), kept[stays], rows[stays]
+    told = labels.take(pa.array(np.where(kept, rows, 0))) if len(labels) else labels
+    if not len(labels):
+        return predictions
+    new = {name: _plain(told, name) for name in ("flipped", "joints_px", "mano_pose", "mano_shape", "camera")}
+    return _with(predictions, new, kept)
+
+
+def _plain(table: pa.Table, name: str) -> np.ndarray:
+    return np.array(table[name].to_pylist(), dtype=bool) if name == "flipped" else tables.array_of(table, name)
+
+
+def _keys(table: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(table["clip_id"].to_pylist(), table["frame"].to_pylist(), strict=True))

@@ -1,0 +1,65 @@
+"""What the quality of labels promised against what they turned out to be, where the truth is known.
+
+A chance is worth something if of the frames that have it as many are right: the model was fitted on labelled images,
+and videos may be of another kind. Not here: fitting (``quality_fit``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hojoint.evaluation.calibration import auc, worth
+
+BINS = 10
+
+
+def reliability(chances: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
+    """One row per used bin of [0, 1]: its frames, the mean chance that they were given, the share that is right."""
+    number = np.minimum((chances * bins).astype(int), bins - 1)
+    used = [(int(one), number == one) for one in np.unique(number)]
+    return [
+        {
+            "from": one / bins,
+            "to": (one + 1) / bins,
+            "frames": int(rows.sum()),
+            "promised": float(chances[rows].mean()),
+            "right": float(right[rows].mean()),
+        }
+        for one, rows in used
+    ]
+
+
+def kept_promise(
+    chances: np.ndarray, right: np.ndarray, verdicts: Sequence[str], about: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """Promised and measured, plain numbers for JSON; None where no frame has a quality.
+
+    Args:
+        chances: (N,) the column ``quality``, NaN where it is null.
+        right: (N,) bool.
+        verdicts: (N,) 'kept' or why not.
+        about: of the model that gave the chances, with what it promised where it was fitted; None where it is lost.
+    """
+    known = np.isfinite(chances)
+    if not known.any():
+        return None
+    kept = np.array([verdict == "kept" for verdict in verdicts]) & known
+    return {
+        "frames": int(known.sum()),
+        "auc": auc(chances[known], right[known]),
+        "promised": float(chances[known].mean()),
+        "right": float(right[known].mean()),
+        "kept": {
+            **worth(kept, right),
+            "promised": float(chances[kept].mean()) if kept.any() else None,
+        },
+        "reliability": reliability(chances[known], right[known]),
+        "fitted": None if about is None else {name: about.get(name) for name in FITTED},
+    }
+
+
+FITTED = ("frames", "recordings", "base_precision", "auc", "wanted_precision", "min_quality", "promised")
+"""What is told of the model's own frames."""

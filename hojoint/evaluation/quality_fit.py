@@ -1,0 +1,206 @@
+"""Fitting the model of a label's quality where truth is known: monotone curves of all scores, calibrated out of fold.
+
+Each score's curve is a sum of ramps between its quantiles with weights that are not negative, found by logistic
+regression (L-BFGS-B with bounds, a ridge on the weights). What the regression says of recordings that it has not seen
+is mapped to chances by an isotonic regression, so that a chance of 0.9 is right in nine cases of ten, on recordings
+like these. Not here: what is right (``label_quality``), thresholds of single rules (``calibration``), applying the
+model (``labelling.quality``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+import scipy.special
+
+from hojoint.config import HIGHER_IS_BETTER, FilterConfig
+from hojoint.evaluation.calibration import FEWEST, Judged, auc, worth
+from hojoint.evaluation.promise import reliability
+from hojoint.labelling import filters, quality, tables
+from hojoint.labelling.quality import Part, QualityModel
+
+# N frames, F scores, K ramps of all scores.
+
+KNOTS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # quantiles of a score
+FOLDS = 5
+RIDGES = (3.0, 10.0, 30.0, 100.0, 300.0)  # on the weights; the one that predicts unseen recordings best is taken
+RIDGE = 30.0  # where nothing is out of fold
+BIN, FEW_BINS, SMALL_BIN = 20, 10, 5  # frames of a step of the isotonic regression; of few frames, smaller steps
+FEWEST_RECORDINGS = 10  # with fewer, other recordings say nothing of one: they differ more than their frames
+GRID = np.arange(0, 1, 0.005)  # of filters.min_quality
+
+
+def inputs_of(judged: Judged) -> dict[str, np.ndarray]:
+    """What a model takes, (N,) each, from a table of predictions."""
+    columns = {name: filters.COLUMNS.get(name, name) for name in quality.SCORES}
+    return {name: tables.array_of(judged.table, column).astype(np.float64) for name, column in columns.items()}
+
+
+def fit(judged: Judged, config: FilterConfig, precision: float) -> tuple[QualityModel, np.ndarray]:
+    """A model of frames whose worth is known, and the chances (N,) that models without their recordings give them.
+
+    With fewer recordings than ``FEWEST_RECORDINGS`` nothing is out of fold, and the chances are those of the model
+    itself; ``about`` tells.
+
+    Args:
+        judged: frames, right and wrong ones.
+        config: readings of the scores.
+        precision: share of right labels for which ``about`` has the ``min_quality``.
+    """
+    scores, right = inputs_of(judged), judged.right
+    fold = folds_of(judged.recording())
+    ridge, logits = _out_of_fold(scores, right, fold)
+    chances = _calibrated_out_of_fold(logits, right, fold)
+    parts, bias = _regression(scores, right, ridge)
+    across, up = isotonic(logits, right)
+    about = {
+        "frames": len(right),
+        "recordings": len(set(judged.recording())),
+        "base_precision": float(right.mean()),
+        "out_of_fold": bool(fold.max() > 0),
+        "ridge": ridge,
+        "auc": auc(chances, right),
+        "wanted_precision": precision,
+        **choice(chances, right, precision),
+        "reliability": reliability(chances, right),
+    }
+    readings = quality.readings_of(config)
+    return QualityModel(parts, bias, tuple(across), tuple(up), readings, about), chances
+
+
+def choice(chances: np.ndarray, right: np.ndarray, precision: float) -> dict[str, Any]:
+    """The least ``min_quality`` that reaches the precision with at least ``FEWEST`` frames, and what it is worth.
+
+    Where none does, it is the most precise one, and ``reached`` is False; None where too few frames have a chance.
+    """
+    found: tuple[float, dict[str, Any]] | None = None
+    for limit in GRID:
+        value = worth(chances >= limit, right)
+        if value["kept"] < FEWEST:
+            break
+        if found is None or value["precision"] > found[1]["precision"]:
+            found = round(float(limit), 3), value
+        if found[1]["precision"] >= precision:
+            break
+    reached = found is not None and found[1]["precision"] >= precision
+    return {"min_quality": found and found[0], "reached": reached, "promised": found and found[1]}
+
+
+def folds_of(recordings: np.ndarray, folds: int = FOLDS) -> np.ndarray:
+    """(N,) number of each frame's fold, constant over a recording; each joins the smallest fold, in a fixed order.
+
+    There is one fold where the recordings are too few.
+    """
+    names, index, counts = np.unique(recordings, return_inverse=True, return_counts=True)
+    folds = folds if len(names) >= FEWEST_RECORDINGS else 1
+    fold, frames = np.zeros(len(names), int), np.zeros(folds, int)
+    for number in sorted(range(len(names)), key=lambda number: hashlib.sha256(str(names[number]).encode()).digest()):
+        fold[number] = frames.argmin()
+        frames[fold[number]] += counts[number]
+    return fold[index]
+
+
+def isotonic(logits: np.ndarray, right: np.ndarray) -> tuple[list[float], list[float]]:
+    """Knots of the chance that rises with the logit: isotonic means of groups of frames, by their mean logits.
+
+    Each mean counts half a right and half a wrong frame more, so that no few frames promise certainty.
+    """
+    order = np.argsort(logits, kind="stable")
+    groups = np.array_split(order, max(len(order) // BIN, min(FEW_BINS, len(order) // SMALL_BIN), 1))
+    sizes = np.array([len(group) for group in groups], float)
+    middles = np.array([logits[group].mean() for group in groups])
+    shares = np.array([(right[group].sum() + 0.5) / (len(group) + 1) for group in groups])
+    fitted = scipy.optimize.isotonic_regression(shares, weights=sizes).x
+    middles, first = np.unique(middles, return_index=True)  # equal logits have one chance
+    return middles.tolist(), np.clip(np.maximum.accumulate(fitted[first]), 0, 1).tolist()
+
+
+def _out_of_fold(
+    scores: Mapping[str, np.ndarray], right: np.ndarray, fold: np.ndarray
+) -> tuple[float, np.ndarray]:  # fmt: skip
+    """The ridge whose regressions predict unseen recordings best, and their logits (N,)."""
+    best: tuple[float, float, np.ndarray] | None = None
+    for ridge in RIDGES if fold.max(initial=0) > 0 else (RIDGE,):
+        logits = np.zeros(len(right))
+        for rows, rest in _splits(fold):
+            parts, bias = _regression({name: score[rest] for name, score in scores.items()}, right[rest], ridge)
+            plain = QualityModel(parts, bias, (0.0,), (0.0,), {})
+            logits[rows] = plain.logit({name: score[rows] for name, score in scores.items()})
+        loss = float((np.logaddexp(0, logits) - right * logits).mean())
+        if best is None or loss < best[0]:
+            best = loss, ridge, logits
+    assert best is not None
+    return best[1], best[2]
+
+
+def _calibrated_out_of_fold(logits: np.ndarray, right: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """(N,) chances by isotonic curves of the other folds."""
+    chances = np.zeros(len(logits))
+    for rows, rest in _splits(fold):
+        chances[rows] = np.interp(logits[rows], *isotonic(logits[rest], right[rest]))
+    return chances
+
+
+def _splits(fold: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows of each fold and those of all others; both are all rows where there is one fold."""
+    everything = np.ones(len(fold), bool)
+    if fold.max(initial=0) == 0:
+        return [(everything, everything)]
+    return [(fold == one, fold != one) for one in range(fold.max() + 1)]
+
+
+def _regression(
+    scores: Mapping[str, np.ndarray], right: np.ndarray, ridge: float
+) -> tuple[dict[str, Part], float]:  # fmt: skip
+    """Curves and bias by penalised logistic regression; a score that never differs has no curve."""
+    knots = {name: found for name in quality.SCORES if len(found := _knots(scores[name])) > 1}
+    blocks = {name: _ramps(scores[name], knots[name], name in HIGHER_IS_BETTER) for name in knots}
+    design_NK = np.concatenate([np.zeros((len(right), 0)), *blocks.values()], axis=1)
+    weights, bias = _logistic(design_NK, right, ridge)
+    parts, at = {}, 0
+    for name, found in knots.items():
+        steps = weights[at : at + len(found) - 1]
+        missing = float(weights[at + len(found) - 1])
+        at += len(found)
+        rising = np.concatenate([[0.0], np.cumsum(steps)])
+        gains = rising if name in HIGHER_IS_BETTER else rising[-1] - np.concatenate([[0.0], np.cumsum(steps)])
+        parts[name] = Part(tuple(found.tolist()), tuple(gains.tolist()), min(missing, float(rising[-1])))
+    return parts, bias
+
+
+def _knots(score: np.ndarray) -> np.ndarray:
+    """Ascending quantiles of the finite scores, each once."""
+    finite = score[np.isfinite(score)]
+    return np.unique(np.quantile(finite, KNOTS)) if len(finite) else finite
+
+
+def _ramps(score: np.ndarray, knots: np.ndarray, rising: bool) -> np.ndarray:
+    """(N, ramps + 1): each rises from 0 to 1, for a better score, between two knots; last, whether there is no score.
+
+    The ramps of a score that is better when small stand in the order of the knots as well.
+    """
+    known = ~np.isnan(score)
+    share = (np.where(known, score, 0.0)[:, None].clip(knots[0], knots[-1]) - knots[:-1]) / np.diff(knots)
+    ramps = share.clip(0, 1) if rising else 1 - share.clip(0, 1)
+    return np.concatenate([np.where(known[:, None], ramps, 0.0), ~known[:, None]], axis=1)
+
+
+def _logistic(design: np.ndarray, right: np.ndarray, ridge: float) -> tuple[np.ndarray, float]:
+    """Weights (K,), none negative, and bias of the least penalised log loss."""
+
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = design @ numbers[1:] + numbers[0]
+        value = np.logaddexp(0, logits).sum() - logits[right].sum() + ridge / 2 * (numbers[1:] ** 2).sum()
+        residual = scipy.special.expit(logits) - right
+        return float(value), np.concatenate([[residual.sum()], design.T @ residual + ridge * numbers[1:]])
+
+    bounds = [(None, None), *[(0, None)] * design.shape[1]]
+    start = np.zeros(design.shape[1] + 1)
+    found = scipy.optimize.minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500, "ftol": 1e-8}
+    )
+    return found.x[1:], float(found.x[0])

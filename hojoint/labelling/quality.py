@@ -1,0 +1,192 @@
+"""The chance that a predicted frame's label is right, from all its scores together; ours.
+
+Each score has a curve: piecewise linear, never worse for a better score. The curves' values add up, and a last monotone
+curve turns the sum into a chance; so a frame that is better in one score and as good in all others never has a lower
+chance. A model is a plain JSON file with the knots of its curves. It holds for the readings with which its scores were
+made, which it names, and for a teacher like the one it was fitted with. Not here: fitting one
+(``evaluation.quality_fit``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from torch import Tensor
+
+from hojoint.config import HIGHER_IS_BETTER, FilterConfig, Rule, to_tree
+from hojoint.errors import InputError
+
+FORMAT, VERSION = "hojoint.quality", 1
+READINGS = (
+    *("reprojection_norm", "bone_reference", "min_angle_deg", "max_angle_deg", "joint_angle", "pose_step"),
+    *("neighbour", "shape_rule", "shape_min_frames"),
+)
+"""Settings of FilterConfig that change what a score is."""
+SCORES: tuple[str, ...] = (*get_args(Rule), "rotation_spread")
+"""What a model may look at: the scores of the rules, and the spread of the views' rotations, rad."""
+NETWORK_ONLY = frozenset({"view_spread", "rotation_spread", "side"})
+"""Scores that only a network and its views give."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one score adds, in log odds."""
+
+    scores: tuple[float, ...]  # knots in the score's own unit, ascending
+    gains: tuple[float, ...]  # at the knots; constant beyond them
+    missing: float  # where the score is NaN
+
+    def of(self, score: np.ndarray) -> np.ndarray:
+        """(T,) gains of scores (T,)."""
+        known = ~np.isnan(score)
+        return np.where(known, np.interp(np.where(known, score, 0.0), self.scores, self.gains), self.missing)
+
+
+@dataclass(frozen=True)
+class QualityModel:
+    """Curves of the scores, and the curve from their sum to a chance."""
+
+    parts: Mapping[str, Part]  # score -> its curve
+    bias: float
+    logits: tuple[float, ...]  # knots, ascending
+    chances: tuple[float, ...]  # at the knots, in [0, 1]; constant beyond them
+    readings: Mapping[str, Any]  # settings of READINGS with which the scores were made
+    about: Mapping[str, Any] = field(default_factory=dict)  # what it was fitted on and what it promises; plain numbers
+
+    def logit(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(T,) sums of the curves; ``scores`` maps each score of ``parts``, and maybe others, to (T,)."""
+        total = np.full(len(next(iter(scores.values()))), self.bias)
+        for name, part in self.parts.items():
+            total += part.of(scores[name])
+        return total
+
+    def quality(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(T,) chances in [0, 1]; arguments as for ``logit``."""
+        return np.interp(self.logit(scores), self.logits, self.chances)
+
+    def to_bytes(self) -> bytes:
+        """The JSON file."""
+        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1, sort_keys=True).encode()
+
+    def check(self, config: FilterConfig, *, network: bool = True, side_head: bool = True) -> None:
+        """Raise InputError where the model cannot tell anything about scores made so.
+
+        Args:
+            config: readings of the scores.
+            network: whether a network and its views gave the scores; ``filter_clip`` knows a prediction alone.
+            side_head: whether that network tells the side, or every side is given.
+        """
+        used = to_tree(config)
+        for name, fitted in self.readings.items():
+            if used[name] != fitted:
+                raise InputError(
+                    f"filters.quality_model was fitted on scores with filters.{name}={fitted}, and these are made with "
+                    f"{used[name]}; set filters.{name}={fitted}, or fit another model with jobs.calibrate"
+                )
+        absent = NETWORK_ONLY if not network else frozenset() if side_head else frozenset({"side"})
+        if needed := sorted(absent & self.parts.keys()):
+            raise InputError(
+                f"filters.quality_model needs the score{'s'[: len(needed) > 1]} {', '.join(needed)}, which nothing "
+                "gives here; fit a model without with jobs.calibrate, or label with a network that gives "
+                f"{'it' if len(needed) == 1 else 'them'}"
+            )
+
+
+def read(data: bytes, name: str) -> QualityModel:
+    """A model from the content of its file; ``name`` stands in messages.
+
+    Raises:
+        InputError: it is no such file, of another version, or damaged: its curves must be finite and monotone.
+    """
+    try:
+        tree = json.loads(data)
+        known = tree["format"] == FORMAT
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise InputError(f"filters.quality_model={name} is not a quality.json of jobs.calibrate")
+    if tree.get("version") != VERSION:
+        raise InputError(
+            f"filters.quality_model={name} has version {tree.get('version')}, expected {VERSION}; make it again with "
+            "jobs.calibrate"
+        )
+    try:
+        parts = {
+            name: Part(_numbers(part["scores"]), _numbers(part["gains"]), float(part["missing"]))
+            for name, part in tree["parts"].items()
+        }
+        model = QualityModel(
+            parts=parts,
+            bias=float(tree["bias"]),
+            logits=_numbers(tree["logits"]),
+            chances=_numbers(tree["chances"]),
+            readings=dict(tree["readings"]),
+            about=dict(tree["about"]),
+        )
+        fault = _fault(model)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = f"{type(error).__name__}: {error}"
+    if fault is not None:
+        raise InputError(f"filters.quality_model={name} is damaged ({fault}); make it again with jobs.calibrate")
+    return model
+
+
+def load(path: str | Path) -> QualityModel:
+    """A model from a local file. Raises InputError as ``read``, and where the file is missing."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read filters.quality_model={path}: {error.strerror}") from None
+    return read(data, str(path))
+
+
+def without_model() -> InputError:
+    """What is raised where ``filters.mode=quality`` has no model to decide by."""
+    return InputError(
+        "filters.mode=quality decides by filters.quality_model, which is not set; give the quality.json that "
+        "jobs.calibrate writes, or set filters.mode=thresholds"
+    )
+
+
+def readings_of(config: FilterConfig) -> dict[str, Any]:
+    """The settings of ``READINGS``."""
+    tree = to_tree(config)
+    return {name: tree[name] for name in READINGS}
+
+
+def inputs_of(scores: Mapping[str, Tensor], rotation_spread: Tensor) -> dict[str, np.ndarray]:
+    """What a model takes, (T,) float64 each: the scores of the rules, and the spread of the views' rotations."""
+    named = {**scores, "rotation_spread": rotation_spread}
+    return {name: score.detach().cpu().double().numpy() for name, score in named.items()}
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _fault(model: QualityModel) -> str | None:
+    """What is wrong with the curves; None where nothing is."""
+    for name, part in model.parts.items():
+        if name not in SCORES:
+            return f"{name} is no score"
+        sign = 1 if name in HIGHER_IS_BETTER else -1
+        if not _is_curve(part.scores, [sign * gain for gain in part.gains]) or not np.isfinite(part.missing):
+            return f"the curve of {name} is not monotone"
+    chances_fit = all(0 <= chance <= 1 for chance in model.chances)
+    if not _is_curve(model.logits, model.chances) or not chances_fit or not np.isfinite(model.bias):
+        return "the curve of the chances is not monotone in [0, 1]"
+    if set(model.readings) != set(READINGS):
+        return "it does not name the readings of its scores"
+    return None
+
+
+def _is_curve(across: Any, up: Any) -> bool:
+    """Whether both have one length, all is finite, ``across`` ascends and ``up`` never descends."""
+    a, b = np.asarray(across, float), np.asarray(up, float)
+    ordered = len(a) == len(b) > 0 and bool((np.diff(a) > 0).all() and (np.diff(b) >= 0).all())
+    return ordered and bool(np.isfinite(a).all() and np.isfinite(b).all())

@@ -1,0 +1,156 @@
+"""Tables and the figure of a study's grid, from its summary (``jobs.study_summary``). Nothing is read here.
+
+A table is headers and rows of text; the figure shows each point's mean, spread and seeds, with the control as a line.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from hojoint.report import paper_numbers
+from hojoint.report.figures import SERIES
+from hojoint.report.tables import DOMAINS, METRICS, Metric
+
+Table = tuple[list[str], list[list[str]]]
+SHORT = {
+    "joints_wrist_mm": "MPJPE", "joints_px": "2D (px)", "joints_mm": "PA-MPJPE", "mesh_mm": "PA-MPVPE",
+    "joints_auc": "AUC (%)", "f5": "F@5 (%)", "f15": "F@15 (%)", "add_0.1d": "ADD-0.1D (%)",
+    "add_median_mm": "ADD (mm)",
+}  # fmt: skip
+"""Metrics of a grid's tables, with the headings of their columns."""
+SHOWN = [metric for metric in METRICS if metric.key in SHORT]
+DRAWN = (
+    ("freihand", "joints_wrist_mm"), ("freihand", "joints_mm"), ("freihand", "joints_auc"),
+    ("ho3d", "joints_wrist_mm"), ("ho3d", "joints_mm"), ("ho3d", "add_0.1d"),
+)  # fmt: skip
+LABELS = (
+    ("kept", "kept", 0), ("yield", "yield (%)", 1), ("precision", "right (%)", 1), ("side_right", "side right (%)", 1),
+    ("clips_side_right", "side right, all clips (%)", 1), ("wrist_mm_median", "MPJPE (mm)", 1),
+    ("aligned_mm_median", "PA-MPJPE (mm)", 2), ("joints_2d_median", "2D (box sides)", 3),
+)  # fmt: skip
+"""What is told of labels: key, heading, digits."""
+MINUS = "minus control"
+
+
+def tables(grid: Mapping[str, Any]) -> dict[str, Table]:
+    """Title -> table: per domain the scores and the paired differences to the control, then the labels."""
+    out: dict[str, Table] = {}
+    for domain, title in DOMAINS.items():
+        metrics = [m for m in SHOWN if any(m.key in row["domains"].get(domain, {}) for row in grid["rows"])]
+        if not metrics:
+            continue
+        out[title] = _scores(grid, domain, metrics)
+        if any(MINUS in value for row in grid["rows"] for value in row["domains"].get(domain, {}).values()):
+            out[f"{title}: minus the control of the same seed, mean [95 % interval]"] = _differences(
+                grid, domain, metrics
+            )
+    shown = [(key, name, digits) for key, name, digits in LABELS if any(row["labels"].get(key) for row in grid["rows"])]
+    if shown:
+        body = [
+            [row["title"], *(spread_text(row["labels"].get(key), digits) for key, _, digits in shown)]
+            for row in grid["rows"]
+        ]
+        out["Labels that the network learned from, errors in the median"] = (
+            ["", *(name for _, name, _ in shown)],
+            body,
+        )
+    return out
+
+
+def _scores(grid: Mapping[str, Any], domain: str, metrics: Sequence[Metric]) -> Table:
+    heading, numbers = paper_numbers.BY_DOMAIN[domain]
+    published = {row["key"]: numbers.get((grid["grid"], row["key"]), {}) for row in grid["rows"]}
+    beside = [metric for metric in metrics if any(metric.key in found for found in published.values())]
+    headers = ["", *(SHORT[m.key] for m in metrics), *(f"{SHORT[m.key]}, {heading}" for m in beside)]
+    body = []
+    for row in grid["rows"]:
+        ours = row["domains"].get(domain, {})
+        paper = [published[row["key"]].get(metric.key) for metric in beside]
+        cells = [spread_text(ours.get(metric.key), metric.digits) for metric in metrics]
+        body.append([row["title"], *cells, *("-" if value is None else f"{value:g}" for value in paper)])
+    return headers, body
+
+
+def _differences(grid: Mapping[str, Any], domain: str, metrics: Sequence[Metric]) -> Table:
+    body = []
+    for row in grid["rows"]:
+        ours = row["domains"].get(domain, {})
+        cells = [interval_text(ours.get(metric.key, {}).get(MINUS), metric.digits) for metric in metrics]
+        body.append([row["title"], *cells])
+    return ["", *(SHORT[metric.key] for metric in metrics)], body
+
+
+def spread_text(value: Mapping[str, Any] | None, digits: int) -> str:
+    """Mean and sample standard deviation over the seeds."""
+    return "-" if value is None else f"{value['mean']:.{digits}f} ± {value['std']:.{digits}f}"
+
+
+def interval_text(value: Mapping[str, Any] | None, digits: int) -> str:
+    """Mean of a difference and its interval, which one seed alone does not have."""
+    if value is None:
+        return "-"
+    if value["interval"] is None:
+        return f"{value['mean']:+.{digits}f}"
+    low, high = value["interval"]
+    return f"{value['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def headline(grid: Mapping[str, Any]) -> list[str]:
+    """What share of the headroom the student recovers, one line per metric; none where the grid does not tell."""
+    lines = []
+    for key, found in grid.get("headroom", {}).items():
+        share, mean = found["share"], found["gained"]["mean"]
+        told = f"{SHORT[key]}: the student is {mean:+.2f} mm better than the control"
+        of = f"true labels on its kept frames are {found['possible']['mean']:+.2f} mm better"
+        lines.append(f"{told}, {of}: " + ("no share can be told" if share is None else f"{share:.0%} of the headroom"))
+    return lines
+
+
+def draw(grid: Mapping[str, Any]) -> bytes:
+    """A PNG: one panel per metric, a line per point."""
+    rows = grid["rows"]
+    panels = [one for one in DRAWN if any(one[1] in row["domains"].get(one[0], {}) for row in rows)]
+    columns = max(1, min(3, len(panels)))
+    lines = max(1, -(-len(panels) // columns))
+    figure = Figure(figsize=(2.2 + 3.4 * columns, lines * (1.3 + 0.27 * len(rows))), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for number, place in enumerate(axes.ravel()):
+        if number < len(panels):
+            _panel(place, grid, *panels[number])
+        else:
+            place.set_axis_off()
+    seeds = ", ".join(str(seed) for seed in grid["seeds"])
+    figure.suptitle(f"{grid['title']}: mean, spread and each of the seeds {seeds}; dashed: the control", fontsize=10)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=120, metadata={"Software": None})
+    return out.getvalue()
+
+
+def _panel(axes: Axes, grid: Mapping[str, Any], domain: str, key: str) -> None:
+    rows = grid["rows"]
+    for number, row in enumerate(rows):
+        value = row["domains"].get(domain, {}).get(key)
+        if value is None:
+            continue
+        colour = SERIES.get(row["network"].partition("-")[0], SERIES["student"])
+        axes.errorbar(value["mean"], number, xerr=value["std"], fmt="o", color=colour, capsize=3, markersize=5)
+        seeds = list(value["values"].values())
+        axes.plot(seeds, [number] * len(seeds), "|", color=colour, markersize=7, alpha=0.6)
+    control = grid["control"].get(domain, {}).get(key)
+    if control is not None:
+        axes.axvline(control["mean"], color=SERIES["control"], linestyle="--", linewidth=1)
+    where = "out of domain" if domain == "freihand" else "labelled domain"
+    axes.set_title(f"{SHORT[key]}, {where}", fontsize=9, loc="left")
+    axes.set_yticks(range(len(rows)), [row["title"] for row in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+    for spine in ("top", "right"):
+        axes.spines[spine].set_visible(False)

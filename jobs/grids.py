@@ -1,0 +1,186 @@
+"""Which points a study compares: one grid per table or figure of the paper, and three of our own (``study.grid``).
+
+A point is a network of a chain that differs from the pipeline's own in a few settings, or in an oracle. Pure: nothing
+here knows stages or files. From points to stages: ``points``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hojoint.config import PAPER_RULES, Config, FilterConfig, RefineConfig, changed, to_tree
+from hojoint.errors import InputError
+from hojoint.evaluation.oracle import Oracle
+from hojoint.labelling import filters
+from jobs.results import student
+
+Grid = Literal["filters", "reasoning", "fraction", "rounds", "labels", "share", "refine"]
+TITLES: Mapping[Grid, str] = {
+    "filters": "Rules (Tables 4, 8)",
+    "reasoning": "Contextual reasoning (Tables 2, 3)",
+    "fraction": "Share of the pseudo-labels (Fig. 9)",
+    "rounds": "Rounds of self-training",
+    "labels": "What better labels would be worth",
+    "share": "Share of a batch that is pseudo-labelled",
+    "refine": "Refinement of the labels",
+}
+FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
+SHARES = (0.25, 0.5, 0.75, 1.0)
+REASONING: Mapping[str, str] = {"none": "none", "h+": "h", "o+": "o", "h+o+": "ho"}
+"""Contextual reasoning -> its name in folders."""
+ROUNDS = 3  # of a study of rounds that does not set student.rounds
+PARTS: Mapping[str, Mapping[str, Any]] = {
+    "one_shape": {"one_shape": True},
+    "smooth": {"smooth_frames": 2},
+    "fill": {"fill_frames": 3},
+    "fit": {"fit_steps": 50},
+}
+"""Part of the refinement -> what turns it on, where the settings do not."""
+THRESHOLDS = tuple(filters.THRESHOLDS[rule] for rule in PAPER_RULES)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of a grid's table."""
+
+    key: str  # its name in the grid: in study.json, and of its folder
+    title: str
+    network: str = "student"
+    changes: Mapping[str, Any] = field(default_factory=dict)  # of the pipeline's settings, as for ``changed``
+    calibrated: bool = True  # its rules take the calibration's thresholds, where there are any
+    oracle: Oracle | None = None
+    unfiltered: bool = False  # the oracle rewrites every predicted frame instead of the kept ones
+    at: str = ""  # folder of its chain, with a slash at its end; '' for the pipeline's own
+
+    @property
+    def relabelled(self) -> bool:
+        """Whether it has labels of its own, made from the pipeline's."""
+        return self.oracle is not None or bool({"filters", "refine"} & set(self.changes)) or not self.calibrated
+
+
+def pipeline_of(config: Config, grid: Grid | None) -> Config:
+    """The settings of the pipeline that a grid's points share.
+
+    Raises:
+        InputError: the settings leave nothing to compare.
+    """
+    if grid == "rounds" and config.student.rounds == 1:
+        return changed(config, student={"rounds": ROUNDS})
+    return config
+
+
+def points(config: Config, grid: Grid) -> list[Point]:
+    """The rows of a grid; ``config`` as ``pipeline_of`` returns it.
+
+    Raises:
+        InputError: a part of the grid contradicts the settings.
+    """
+    made = {
+        "filters": _filters, "reasoning": _reasoning, "fraction": _fraction, "rounds": _rounds, "labels": _labels,
+        "share": _share, "refine": _refine,
+    }[grid](config)  # fmt: skip
+    return [placed(point, config, grid) for point in made]
+
+
+def placed(point: Point, config: Config, grid: Grid) -> Point:
+    """The point with its folder in a grid; one that differs in nothing has the pipeline's own networks."""
+    free = config.filters.mode == "thresholds" and config.calibrate.enabled
+    same = changed(config, **point.changes) == config and (point.calibrated or not free) and point.oracle is None
+    at = "" if same else f"points/{grid}-{point.key.partition(' ')[0]}/"
+    return Point(**{**vars(point), "at": at})
+
+
+def _filters(config: Config) -> list[Point]:
+    printed = {name: FilterConfig.model_fields[name].default for name in THRESHOLDS}
+    printed |= {"mode": "thresholds", "enabled": PAPER_RULES}
+
+    def without(rules: Sequence[str]) -> dict[str, Any]:
+        return {"filters": printed | {"enabled": tuple(rule for rule in PAPER_RULES if rule not in rules)}}
+
+    spatial = [rule for rule in PAPER_RULES if rule in filters.SPATIAL_RULES]
+    temporal = [rule for rule in PAPER_RULES if rule not in filters.SPATIAL_RULES]
+    out = [
+        unfiltered(),
+        Point("no_spatial", "no spatial rule", changes=without(spatial), calibrated=False),
+        Point("no_temporal", "no temporal rule", changes=without(temporal), calibrated=False),
+        Point("printed", "the paper's seven, as printed", changes={"filters": printed}, calibrated=False),
+    ]
+    if config.calibrate.enabled:
+        by_rule = {"filters": {"mode": "thresholds"}}
+        out.append(Point("calibrated", f"thresholds calibrated for {config.calibrate.precision:.0%}", changes=by_rule))
+    if config.calibrate.enabled or config.filters.quality_model is not None:
+        by_chance = {"filters": {"mode": "quality"}}
+        limit = f"calibrated for {config.calibrate.precision:.0%}"
+        limit = limit if config.calibrate.enabled else f"of at least {config.filters.min_quality:g}"
+        out.append(Point("quality", f"quality {limit}", changes=by_chance))
+    return out
+
+
+def unfiltered() -> Point:
+    """Data distillation (Table 8): every frame is kept."""
+    none = {"filters": {"mode": "thresholds", "enabled": ()}}
+    return Point("none", "no rule (data distillation)", changes=none, calibrated=False, at="points/filters-none/")
+
+
+def _reasoning(config: Config) -> list[Point]:
+    return [
+        Point(f"{name} {network}", f"{value}, {what}supervised", network, {"model": {"reasoning": value}})
+        for what, network in (("", "teacher"), ("semi-", "student"))
+        for value, name in REASONING.items()
+    ]
+
+
+def _fraction(config: Config) -> list[Point]:
+    return [Point(f"{part:g}", f"{part:.0%}", changes={"train": {"pseudo_fraction": part}}) for part in FRACTIONS]
+
+
+def _rounds(config: Config) -> list[Point]:
+    turns = range(1, config.student.rounds + 1)
+    return [Point("0", "teacher", "teacher"), *(Point(f"{turn}", f"round {turn}", student(turn)) for turn in turns)]
+
+
+def _labels(config: Config) -> list[Point]:
+    if config.videos.root is not None:
+        raise InputError(
+            "study.grid=labels compares with the true poses of the videos, which only the synthetic world has; leave "
+            "videos.root out, or take another grid"
+        )
+    return [
+        Point("teacher", "(teacher, before)", "teacher"),
+        Point("control", "labelled images alone (control)", "control"),
+        Point("as_they_are", "pseudo-labels as they are"),
+        Point("right", "the right ones alone", oracle="right"),
+        Point("side", "the true side", oracle="side"),
+        Point("true_kept", "true labels on the kept frames", oracle="truth"),
+        Point("true_all", "true labels on all predicted frames", oracle="truth", unfiltered=True),
+    ]
+
+
+def _share(config: Config) -> list[Point]:
+    shares: tuple[float | None, ...] = (*SHARES, None)
+    return [
+        Point(
+            "alike" if part is None else f"{part:g}",
+            "every sample alike" if part is None else f"{part:.0%}",
+            changes={"train": {"pseudo_share": part}},
+        )
+        for part in shares
+    ]
+
+
+def _refine(config: Config) -> list[Point]:
+    off = to_tree(RefineConfig())
+    of_part = {
+        part: {name: value if getattr(config.refine, name) == off[name] else getattr(config.refine, name)}
+        for part, switch in PARTS.items()
+        for name, value in switch.items()
+    }
+    none = {name: off[name] for switch in PARTS.values() for name in switch}
+    every = {name: value for switch in of_part.values() for name, value in switch.items()}
+    return [
+        Point("none", "none", changes={"refine": none}),
+        *(Point(part, f"{part} alone", changes={"refine": none | switch}) for part, switch in of_part.items()),
+        Point("all", "all", changes={"refine": every}),
+    ]

@@ -1,0 +1,88 @@
+"""What the labels of an output are worth where the truth is known, and by round: for the report and for studies.
+
+Measured is what a network learns from: refined and filled labels too. Not here: the errors themselves
+(``hojoint.evaluation.label_quality``).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from cluster.labelling import commits
+from cluster.sources import mirror
+from cluster.store import Store, open_store
+from hojoint.config import Config
+from hojoint.evaluation import label_quality
+from hojoint.evaluation.label_quality import LabelErrors
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import tables
+from jobs import findings, results
+
+
+def measured(labels: Store, truth: Path | None, config: Config) -> dict[str, Any]:
+    """Frames predicted and kept, and where true poses are known, 'labels' and 'clips' against them; for JSON."""
+    counted = results.read_json(labels, commits.REPORT)["frames"]
+    frames = {"frames": {name: counted[name] for name in ("predicted", "kept")}}
+    return (
+        frames
+        if truth is None or not counted["kept"]
+        else frames | _against(pyarrow.parquet.read_table(truth), labels, config)
+    )
+
+
+def by_round(config: Config, store: Store, truth: Path | None) -> list[dict[str, Any]]:
+    """One entry per round of a pipeline: its student, its labels, and what its calibration promised.
+
+    Empty where there is one round and no calibration, since its labels are told elsewhere.
+    """
+    turns = list(itertools.takewhile(lambda turn: store.exists(_report(turn)), itertools.count(1)))
+    found = {turn: findings.read(store, f"calibration{results.of_round(turn)}") for turn in turns}
+    if len(turns) < 2 and not any(found.values()):
+        return []
+    return [
+        {
+            "round": turn,
+            "network": results.student(turn),
+            **measured(open_store(store.uri(f"{results.LABELS}{results.of_round(turn)}")), truth, config),
+            "promised": findings.promise(found[turn], config),
+        }
+        for turn in turns
+    ]
+
+
+def _report(turn: int) -> str:
+    return f"{results.LABELS}{results.of_round(turn)}/{commits.REPORT}"
+
+
+def _against(truth: pa.Table, labels: Store, config: Config) -> dict[str, Any]:
+    """Labels that training reads, and all clips' sides, against the truth."""
+    layer = hand_layer(mirror.localised(config, "mano").mano)
+    joints_of = functools.partial(label_quality.hand_joints, layer)
+    filesystem, root = labels.filesystem()
+
+    def errors_of(name: str) -> tuple[pa.Table, LabelErrors]:
+        table = tables.read([f"{root}/{key}" for key in commits.committed_files(labels, name)], filesystem)
+        return table, label_quality.errors_of_tables(table, truth, joints_of)
+
+    table, errors = errors_of("pseudo_labels")
+    group = label_quality.group(errors, np.ones(len(table), bool), label_quality.RightWhen.of(config.calibrate))
+    group["side_right"] = _share(errors.side_right[errors.truth])
+    return {"labels": group, "clips": _clips(*errors_of("predictions"))}
+
+
+def _clips(predictions: pa.Table, errors: LabelErrors) -> dict[str, Any]:
+    """Of how many clips with a true hand the side is right: a clip has one side in all of its frames."""
+    told = [errors.side_right[rows[errors.truth[rows]]] for rows in tables.clips_of(predictions)]
+    seen = np.array([sides.mean() > 0.5 for sides in told if len(sides)], dtype=bool)
+    return {"clips": len(seen), "side_right": _share(seen)}
+
+
+def _share(flags: np.ndarray) -> float | None:
+    return float(flags.mean()) if len(flags) else None

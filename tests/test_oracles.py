@@ -1,0 +1,103 @@
+"""A label set rewritten by an oracle: the layout of a labelling run, counts that add up, resumed and refused as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import wild
+
+from cluster.labelling import commits, oracles
+from cluster.labelling import run as labelling
+from cluster.labelling.oracles import Truth
+from cluster.labelling.teacher import LabellingJob, Teacher
+from cluster.store.local import LocalStore
+from cluster.training import data as training_data
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.errors import InputError
+from hojoint.evaluation import label_quality
+from hojoint.evaluation.label_quality import RightWhen
+from hojoint.hand.factory import hand_layer
+from hojoint.labelling import tables
+
+pytestmark = pytest.mark.slow  # seconds: videos and a network
+USUAL = RightWhen()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five videos labelled by random weights, and a truth of the first four: another pose at the labels' place."""
+    folder = tmp_path_factory.mktemp("wild")
+    wild.write_wild(folder, good=5, frames=4)
+    wild.write_teacher(folder / "teacher.pt")
+    config = wild.config_of(folder, folder / "labels")
+    store = LocalStore(config.output)
+    plan = labelling.make_plan(config, store)
+    labelling.begin(config, store, plan)
+    one = Teacher(LabellingJob(config, store.root, plan.teacher_sha256, "driver"))
+    for unit in plan.manifest:
+        one.work(unit)
+    one.close()
+    labelling.finish(store, plan.unit_ids, plan.aside)
+    pyarrow.parquet.write_table(_truth(folder / "labels"), folder / "truth.parquet")
+    return folder
+
+
+def _truth(labels: Path) -> pyarrow.Table:
+    rows = [row for row in wild.rows_of(labels, "predictions").to_pylist() if row["video_id"] != "104"]
+    layer = hand_layer(Config().mano)
+    pose = np.random.default_rng(0).normal(0, 0.2, (len(rows), 48))
+    joints = label_quality.hand_joints(layer, pose, np.zeros((len(rows), 10)))
+    return pyarrow.Table.from_pylist([
+        {"video_id": row["video_id"], "frame": row["frame"], "side": "left", "pose": pose[number].tolist(),
+         "shape": [0.0] * 10, "joints_px": row["joints_px"], "joints": joints[number].ravel().tolist()}
+        for number, row in enumerate(rows)
+    ])  # fmt: skip
+
+
+def told(made: Path, output: Path, which: str = "truth", when: RightWhen = USUAL) -> dict:
+    pseudo = {"pseudo": {"labels": str(made / "labels")}}
+    config = settings.changed(Config(), output=str(output), data=pseudo)
+    return oracles.tell(config, which, Truth.at(str(made / "truth.parquet")), when)
+
+
+def test_true_labels_are_a_label_set_to_train_on(made: Path, tmp_path: Path) -> None:
+    report = told(made, tmp_path / "out")
+    before = commits.report_of(commits.read_commits(LocalStore(made / "labels")), ())
+    frames, videos = report["frames"], report["videos"]
+    assert frames["predicted"] == frames["kept"] + sum(frames["rejected"].values())
+    assert 0 < frames["kept"] < before["frames"]["kept"]  # without those of the fifth video
+    assert videos["listed"] == 5 == videos["labelled"] + videos["empty"] + videos["quarantined"]
+    table = wild.rows_of(tmp_path / "out", "pseudo_labels")
+    assert all(table["flipped"].to_pylist())
+    config = settings.changed(
+        Config(), train={"datasets": ["pseudo"]}, data={"pseudo": {"labels": str(tmp_path / "out")}}
+    )
+    data = training_data.open_data(config)
+    assert len(data) == frames["kept"] == len(table)
+    np.testing.assert_allclose(data.sets[0][0].pose, tables.array_of(table, "mano_pose")[0], atol=1e-6)
+
+
+def test_the_same_call_resumes_and_another_oracle_is_refused(made: Path, tmp_path: Path) -> None:
+    first = told(made, tmp_path / "out")
+    (tmp_path / "out" / "commits" / "u000000.json").unlink()
+    again = told(made, tmp_path / "out")
+    assert again["frames"] == first["frames"]
+    assert labels_of(tmp_path / "out") != labels_of(made / "labels")
+    with pytest.raises(InputError, match="oracle: truth before, side now"):
+        told(made, tmp_path / "out", "side")
+    with pytest.raises(InputError, match="right when"):
+        told(made, tmp_path / "out", "truth", RightWhen(max_aligned_mm=3))
+
+
+def labels_of(output: Path) -> str:
+    return commits.read_run(LocalStore(output))["fingerprint_digest"]
+
+
+def test_a_truth_that_is_no_table_is_refused(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.parquet").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="is not a parquet file of true poses"):
+        Truth.at(str(tmp_path / "no.parquet"))

@@ -1,0 +1,36 @@
+"""What a quality promised against what is right, counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hojoint.evaluation.promise import kept_promise, reliability
+from hojoint.report import tables
+
+
+def test_a_row_for_each_bin_that_is_used() -> None:
+    rows = reliability(np.array([0.0, 0.09, 0.95, 1.0, 1.0]), np.array([0, 1, 1, 1, 0], bool))
+    assert [(row["from"], row["to"], row["frames"]) for row in rows] == [(0.0, 0.1, 2), (0.9, 1.0, 3)]
+    assert rows[0]["promised"] == pytest.approx(0.045)
+    assert [row["right"] for row in rows] == [0.5, pytest.approx(2 / 3)]
+
+
+def test_promised_and_measured_of_the_kept_frames() -> None:
+    chances = np.array([0.9, 0.8, 0.3, np.nan])
+    found = kept_promise(chances, np.array([1, 0, 0, 1], bool), ["kept", "kept", "quality", "kept"], {"auc": 0.8})
+    assert found is not None
+    assert found["frames"] == 3  # a frame without a quality promises nothing
+    assert (found["kept"]["kept"], found["kept"]["precision"]) == (2, 0.5)
+    assert found["kept"]["promised"] == pytest.approx(0.85)
+    assert found["auc"] == 1.0
+    assert found["fitted"]["auc"] == 0.8
+    assert kept_promise(np.full(4, np.nan), np.ones(4, bool), ["kept"] * 4, None) is None
+
+
+def test_a_report_shows_the_promise_and_none_without() -> None:
+    found = kept_promise(np.array([0.9, 0.2]), np.array([1, 0], bool), ["kept", "quality"], None)
+    shown = tables.promise(found)
+    assert shown is not None
+    assert [row["name"] for row in shown["rows"]] == ["0.2 to 0.3", "0.9 to 1.0", "kept"]
+    assert tables.promise(None) is None

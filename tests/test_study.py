@@ -1,0 +1,138 @@
+"""A study of a grid: points share the pipeline's stages, and a stopped study goes on. The jobs are stand-ins."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pipeline_jobs import stand_in_jobs
+
+from cluster import locks
+from jobs import study
+
+SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
+CALIBRATED = ["calibrate.enabled=true", "train.held_out=2"]
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    return stand_in_jobs(monkeypatch)
+
+
+def run(output, *overrides):
+    return study.main([f"output={output}", *SMALL, *overrides])
+
+
+def test_points_run_beside_one_pipeline_per_seed(jobs, tmp_path, capsys):
+    assert run(tmp_path, "study.grid=labels") == 0
+    assert jobs.names.count("pseudo_label") == 2  # one per seed, whatever the points
+    assert jobs.names.count("refilter") == 2
+    assert jobs.under("labels-right") == ["oracle", "train", "evaluate"] * 2
+    steps = {config.train.steps for name, config in jobs.calls if name == "train" and "/points/" in config.output}
+    assert steps == {14}  # the stand-in's first student
+    found = json.loads((tmp_path / "study.json").read_text())["grids"]["labels"]
+    rows = {row["key"]: row for row in found["rows"]}
+    assert rows["true_all"]["domains"]["freihand"]["joints_mm"]["mean"] == 18.5
+    assert rows["as_they_are"]["labels"]["precision"]["mean"] == 50
+    assert (tmp_path / "study_labels.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "study.md").read_text()
+    assert "## What better labels would be worth" in text
+    assert "true labels on all predicted frames" in capsys.readouterr().out
+
+
+def test_a_stopped_study_loses_one_stage(jobs, tmp_path):
+    jobs.fails_at = "refilter"
+    assert run(tmp_path, "study.grid=labels") == 1
+    before = list(jobs.names)
+    jobs.fails_at = None
+    assert run(tmp_path, "study.grid=labels") == 0
+    seed = [config.output for _, config in jobs.calls if "seed-3/" in str(config.output)]
+    again = [out for out in set(seed) if seed.count(out) > 1 and "evaluation" not in out]
+    assert again == []
+    assert jobs.names[: len(before)] == before
+    done = len(jobs.calls)
+    assert run(tmp_path, "study.grid=labels") == 0
+    assert len(jobs.calls) == done
+
+
+def test_grids_of_one_output_share_its_pipelines(jobs, tmp_path):
+    assert run(tmp_path, "study.grid=labels") == 0
+    done = len(jobs.calls)
+    assert run(tmp_path, "study.grid=filters") == 0
+    assert {name for name, _ in jobs.calls[done:]} == {"refilter", "train", "evaluate"}
+    assert jobs.under("filters-none") == ["refilter", "refilter", "train", "evaluate", "train", "evaluate"]
+    text = (tmp_path / "study.md").read_text()
+    assert "(study_labels.png)" in text
+    assert "(study_filters.png)" in text
+    assert run(tmp_path, "study.seeds=[3,4,5]") == 0  # the third seed has no points
+    assert "study_labels.png" not in (tmp_path / "study.md").read_text()
+
+
+def test_a_point_that_keeps_nothing_is_a_row_without_numbers(jobs, tmp_path):
+    jobs.kept = {"filters-no_spatial": 0}
+    assert run(tmp_path, "study.grid=filters") == 0
+    assert jobs.under("filters-no_spatial") == ["refilter"] * 2
+    found = json.loads((tmp_path / "study.json").read_text())["grids"]["filters"]
+    row = next(row for row in found["rows"] if row["key"] == "no_spatial")
+    assert row["domains"] == {}
+    assert row["labels"]["kept"]["mean"] == 0
+
+
+def test_rounds_stay_when_another_grid_follows(jobs, tmp_path):
+    assert run(tmp_path, "study.grid=rounds") == 0
+    labelled = [config for name, config in jobs.calls if name == "pseudo_label" and "seed-3/" in config.output]
+    assert [config.output.rpartition("/")[2] for config in labelled] == ["labels", "labels-2", "labels-3"]
+    assert labelled[2].teacher.checkpoint == f"{tmp_path}/seed-3/student-2/checkpoint.pt"
+    rows = json.loads((tmp_path / "study.json").read_text())["grids"]["rounds"]["rows"]
+    assert [row["domains"]["freihand"]["joints_mm"]["mean"] for row in rows] == [23.5, 18.5, 18.5, 18.5]
+    done = len(jobs.calls)
+    assert run(tmp_path, "study.grid=fraction") == 0
+    assert not {name for name, _ in jobs.calls[done:]} & {"pseudo_label", "synthesize"}
+    assert "study_rounds.png" in (tmp_path / "study.md").read_text()
+
+
+def test_calibrated_points_take_what_it_proposes(jobs, tmp_path):
+    assert run(tmp_path, "study.grid=filters", *CALIBRATED) == 0
+    filters = {
+        config.output.partition("/points/")[2].partition("/")[0]: config.filters
+        for name, config in jobs.calls
+        if name == "refilter"
+    }
+    assert filters["filters-quality"].min_quality == 0.7
+    assert filters["filters-printed"].max_reprojection == 0.65
+    assert all(found.quality_model.endswith("/calibration/quality.json") for found in filters.values())
+    base = next(config for name, config in jobs.calls if name == "pseudo_label")
+    assert base.filters.max_reprojection == 0.25
+
+
+def test_without_a_proposal_a_point_keeps_nothing(jobs, tmp_path, monkeypatch, capsys):
+    leave = jobs.leave
+
+    def without(name, config):
+        leave(name, config)
+        if name == "calibrate":
+            path = tmp_path / config.output / "calibration.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "proposed": None}))
+
+    monkeypatch.setattr(jobs, "leave", without)
+    assert run(tmp_path, "study.grid=filters", *CALIBRATED, "filters.mode=quality") == 0
+    assert "note: calibration found no thresholds" in capsys.readouterr().out
+    assert jobs.under("filters-calibrated") == []
+
+
+def test_processes_may_share_the_seeds_and_not_one_seed(jobs, tmp_path, capsys):
+    assert run(tmp_path, "study.grid=fraction", "study.seeds=[4]") == 0
+    with locks.alone(tmp_path / "seed-3", "runs this seed", wait=False):
+        assert run(tmp_path, "study.grid=fraction") == 2
+        assert "another process runs this seed" in capsys.readouterr().err
+    assert run(tmp_path, "study.grid=fraction", "study.seeds=[3]") == 0
+    done = len(jobs.calls)
+    assert run(tmp_path, "study.grid=fraction") == 0
+    assert len(jobs.calls) == done
+    assert json.loads((tmp_path / "study.json").read_text())["grids"]["fraction"]["seeds"] == [3, 4]
+
+
+def test_a_dry_run_lists_the_points_and_writes_nothing(jobs, tmp_path, capsys):
+    assert run(tmp_path, "study.grid=labels", "--dry-run") == 0
+    assert "points/labels-true_all/retrain" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
