@@ -168,3 +168,11 @@ def test_a_truth_without_its_columns_is_refused_by_name(hand):
             pa.table({"video_id": ["7"], "frame": [3]}),
             lambda pose, shape: hand[None],
         )
+
+
+def test_refined_labels_are_counted_apart_from_filled_ones(hand):
+    errors = compare(hand)
+    both = errors.take(np.array([0, 0, 0]))
+    out = quality.refined_summary(both, np.array([False, True, True]))
+    assert (out["kept"]["frames"], out["filled"]["frames"]) == (1, 2)
+    assert out["filled"]["precision"] == 1.0

@@ -317,3 +317,27 @@ def test_the_command_runs_on_ray(made: Path, tmp_path: Path, capsys) -> None:
         wild.rows_of(tmp_path / "out", "pseudo_labels"), wild.rows_of(made / "strict", "pseudo_labels")
     )
     assert isinstance(wild.rows_of(tmp_path / "out", "quarantine"), pa.Table)
+
+
+REFINE = {"one_shape": True, "smooth_frames": 2, "fill_frames": 3, "fit_steps": 5, "max_turn_deg": 180.0}
+
+
+def test_refiltering_refines_as_labelling_does(made: Path, tmp_path: Path, no_ray) -> None:
+    label_here(wild.config_of(made, tmp_path / "refined", filters=STRICT, refine=REFINE))
+    report = refilter(config_to(made, tmp_path / "out", "loose", STRICT, refine=REFINE))
+    for table in commits.TABLES:
+        wild.assert_same_rows(wild.rows_of(tmp_path / "out", table), wild.rows_of(tmp_path / "refined", table))
+    labels, raw = wild.rows_of(tmp_path / "out", "pseudo_labels"), wild.rows_of(tmp_path / "out", "predictions")
+    wild.assert_same_rows(raw, wild.rows_of(made / "strict", "predictions"))
+    frames = report["frames"]
+    assert frames["filled"] == sum(labels["filled"].to_pylist()) > 0
+    assert len(labels) == frames["kept"] + frames["filled"]
+    assert frames["predicted"] == frames["kept"] + sum(frames["rejected"].values())
+    for row in labels.to_pylist():
+        assert row["filled"] == (row["verdict"] != "kept")
+
+
+def test_refinement_is_part_of_what_an_output_is(made: Path, tmp_path: Path, no_ray) -> None:
+    refilter(config_to(made, tmp_path / "out", "loose", STRICT))
+    with pytest.raises(InputError, match=r"refine\.fill_frames"):
+        refilter(config_to(made, tmp_path / "out", "loose", STRICT, refine=REFINE))

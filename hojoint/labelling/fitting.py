@@ -1,6 +1,6 @@
 """The hand turned to fit its 2D joints along a clip (the paper's Sec. 5.1 speaks of SMPLify); ours.
 
-Of a label the global orientation is what is wrong most, and the 2D joints are surer than it. So the hand, its fingers
+Of a label the global orientation is what is wrong most. So the hand, its fingers
 as predicted, is turned, and seen by a weak-perspective camera, until
 
     sum of squared 2D errors + pull to the predicted orientation + pull to the neighbouring frames' orientations

@@ -132,8 +132,14 @@ def _improved(
     if config.fit_steps:
         seen_KJ2 = hands.joints_2d * hands.joints_2d.new_tensor([-1.0 if flipped else 1.0, 1.0])
         pulls = fitting.Pulls(prediction=config.fit_orientation_weight, neighbour=config.fit_smooth_weight)
-        arrays = (_joints(hands, layer, device), seen_KJ2, hands.rotations[:, 0], frames)
-        turned_K33 = fitting.fit_orientation(*(array.numpy() for array in arrays), pulls, config.fit_steps)
+        turned_K33 = fitting.fit_orientation(
+            _joints(hands, layer, device).numpy(),
+            seen_KJ2.numpy(),
+            hands.rotations[:, 0].numpy(),
+            frames.numpy(),
+            pulls,
+            config.fit_steps,
+        )
         hands = replace(hands, rotations=torch.cat([torch.from_numpy(turned_K33)[:, None], hands.rotations[:, 1:]], 1))
     return hands
 
