@@ -50,7 +50,7 @@ def test_calibrated_rounds_run_to_their_report(tmp_path, capsys):
     # For random weights every label is right: calibration then has something to propose.
     lenient = ["calibrate.max_aligned_mm=1000", "calibrate.max_joints_2d=100", "calibrate.mirrored=false"]
     sizes = ["synthetic.train_sequences=4", "synthetic.train_frames=60", "calibrate.stride=1", "train.held_out=1"]
-    rules = ["filters.enabled=[view_spread]", "calibrate.enabled=true", "calibrate.precision=0.5"]
+    rules = ["filters.enabled=[shape_spread]", "calibrate.enabled=true", "calibrate.precision=0.5"]
     arguments = [f"output={tmp_path}", *MINIATURE, *sizes, *lenient, *rules, "student.rounds=2"]
     assert pipeline.main(arguments) == 0
     out = capsys.readouterr().out
@@ -58,7 +58,7 @@ def test_calibrated_rounds_run_to_their_report(tmp_path, capsys):
     assert "What calibration promised" in out
     run = json.loads((tmp_path / "labels-2" / "run.json").read_text())
     proposed = json.loads((tmp_path / "calibration-2" / "calibration.json").read_text())["proposed"]
-    assert run["fingerprint"]["filters.max_view_spread"] == proposed["max_view_spread"]
+    assert run["fingerprint"]["filters.shape_sigmas"] == proposed["shape_sigmas"]
     assert run["fingerprint"]["teacher"] == json.loads((tmp_path / "student" / "training.json").read_text())["sha256"]
     assert set(json.loads((tmp_path / "report.json").read_text())["evaluation"]) == {"teacher", "student", "student-2"}
     assert pipeline.main(arguments) == 0
