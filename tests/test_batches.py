@@ -230,10 +230,14 @@ def test_mirrored_hands_lie_in_their_boxes(world, batch):
         torch.testing.assert_close(once, twice)
 
 
-def test_labelled_rows_are_mirrored_first(batch):
-    assert mirrored_rows(batch, 0.25).tolist() == [0]
-    assert mirrored_rows(batch, 0.0).tolist() == []
-    mixed = replace(batch, pseudo=torch.tensor([True, False, True, False]))
+def test_rows_that_count_are_mirrored_first_and_evenly():
+    alike = torch.ones(4)
+    assert mirrored_rows(alike, 0.25).tolist() == [0]
+    assert mirrored_rows(alike, 0.0).tolist() == []
+    assert mirrored_rows(alike, 0.5).tolist() == [0, 2]  # pseudo-labels stand at the end of a batch
+    assert mirrored_rows(alike, 1.0).tolist() == [0, 1, 2, 3]
+    mixed = torch.tensor([0.0, 1, 0, 1])
     assert mirrored_rows(mixed, 0.25).tolist() == [1]
+    assert mirrored_rows(mixed, 0.5).tolist() == [1, 3]
     assert mirrored_rows(mixed, 0.6).tolist() == [1, 3, 0]  # as many in every step
-    assert mirrored_rows(batch, 1.0).tolist() == [0, 1, 2, 3]
+    assert mirrored_rows(torch.zeros(4), 0.5).tolist() == [0, 1]

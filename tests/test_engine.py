@@ -165,6 +165,9 @@ def test_pseudo_labels_alone_reach_the_side_head_with_zeros(world, data):
     gradients = [p.grad for p in training.network.parameters()]
     assert all(gradient is not None for gradient in gradients)
     assert all((p.grad == 0).all() for p in training.network.side_head.parameters())
+    believed = headed(world)
+    believed = believed.model_copy(update={"loss": believed.loss.model_copy(update={"pseudo_side": 0.5})})
+    assert new_training(believed, data).losses(batch)["side"].item() > 0.1
 
 
 def loss_of(world, batch):

@@ -84,14 +84,19 @@ def prepare(batch: Batch, config: Config, draws: Draws | None, device: torch.dev
     )
 
 
-def mirrored_rows(batch: Batch, share: float) -> Tensor:
+def mirrored_rows(weights: Tensor, share: float) -> Tensor:
     """Rows (M,) whose mirrored images a side head learns from: M = ``share`` of the batch, rounded up.
 
-    Labelled rows come first, for they are right hands for sure. A batch is shuffled, so its first rows are any. M does
-    not depend on how many rows are labelled: all steps have the same shapes.
+    Evenly spaced among the rows that count, for labelled rows stand before pseudo-labelled ones; a batch is shuffled
+    otherwise. Where too few count, the others fill up: M is the same in every step, as ``torch.compile`` likes it.
+
+    Args:
+        weights: (B,) of the rows in the side term.
     """
-    count = math.ceil(share * len(batch) - 1e-9)
-    return torch.argsort(batch.pseudo.int(), stable=True)[:count]
+    count = math.ceil(share * len(weights) - 1e-9)
+    order = torch.argsort((weights <= 0).int(), stable=True)  # those that count first
+    among = (weights > 0).sum().clamp(min=count)
+    return order[torch.arange(count, device=weights.device) * among // max(count, 1)]
 
 
 def mirrored(prepared: Prepared, rows: Tensor) -> tuple[Tensor, Tensor]:

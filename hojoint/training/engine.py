@@ -97,7 +97,7 @@ class Training:
         prepared = prepare(batch, self.config, draws, self.device)
         targets = targets_of(batch, prepared, self.mano_layer, self.config)
         output, targets = self._answered(batch, prepared, targets)
-        sure, weights = targets.mirrored_right, image_weights(targets, self.config.loss)
+        sided, weights = targets.mirrored_weights, image_weights(targets, self.config.loss)
         return hand_object_loss(
             output,
             targets,
@@ -107,7 +107,7 @@ class Training:
             hand_factors=(1.0, 1.0)
             if weights is None
             else (rows_factor(weights.joints_2d), rows_factor(weights.others)),
-            side_factor=1.0 if sure is None else rows_factor(sure),
+            side_factor=1.0 if sided is None else rows_factor(sided),
         )
 
     def _answered(self, batch: Batch, prepared: Prepared, targets: Targets) -> tuple[HOJointOutput, Targets]:
@@ -116,7 +116,8 @@ class Training:
         with autocast(self.config, self.device):
             if not self.config.model.side_head:
                 return self.network(images, hand_boxes, object_boxes), targets
-            rows = mirrored_rows(batch, self.config.train.mirrored_share)
+            weights = torch.where(batch.pseudo, self.config.loss.pseudo_side, 1.0)
+            rows = mirrored_rows(weights, self.config.train.mirrored_share)
             more_images, more_boxes = mirrored(prepared, rows)
             output = self.network(
                 torch.cat((images, more_images)),
@@ -124,7 +125,7 @@ class Training:
                 object_boxes,
                 side_only=len(rows),
             )
-        return output, replace(targets, mirrored_rows=rows, mirrored_right=~batch.pseudo[rows])
+        return output, replace(targets, mirrored_rows=rows, mirrored_weights=weights[rows])
 
     @property
     def ended(self) -> str | None:
