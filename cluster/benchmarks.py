@@ -175,7 +175,7 @@ def _training(config: Config, schedule: Schedule) -> Training:
     torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.worker_cpus)))
     device = "cuda" if config.cluster.worker_gpus > 0 else "cpu"
     torch.manual_seed(config.seed)
-    network = HOJoint(config.model).to(device, memory_format=torch.channels_last)  # as a worker has it
+    network = HOJoint(config.model).to(device).to(memory_format=torch.channels_last)  # as a worker has it
     return Training(config, schedule, network, hand_layer(mirror.localised(config, "mano").mano).to(device), device)
 
 

@@ -119,7 +119,7 @@ def _quality_warnings(result: Mapping[str, Any]) -> list[str]:
     if not about["out_of_fold"]:
         warnings.append(
             f"CAUTION: the frames show {about['recordings']} recording{'s'[: about['recordings'] != 1]}, fewer than "
-            f"{quality_fit.FEWEST_RECORDINGS}, so the quality is measured on the frames that fitted it and promises "
+            f"{quality_fit.FEWEST_RECORDINGS}, so the quality is measured on the frames that fitted it: it promises "
             "too much"
         )
     if not about["reached"]:

@@ -327,7 +327,7 @@ def test_a_side_that_is_given_is_not_asked_for() -> None:
     assert sequences.copies_of(from_tree({"calibrate": {"mirrored": False}})) == (False,)
 
 
-def test_a_teacher_that_has_seen_the_held_out_recordings_is_refused() -> None:
+def test_a_teacher_that_saw_the_held_out_recordings_is_refused() -> None:
     from jobs import calibrate
 
     wanted = from_tree({"calibrate": {"split": "held_out"}, "train": {"held_out": 2}})

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jobs import pipeline
+from jobs import pipeline, study
 
 MINIATURE = [
     *("model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"),
@@ -42,3 +42,43 @@ def test_the_route_runs_and_a_second_run_does_nothing(tmp_path, capsys):
     assert pipeline.main(arguments) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_calibrated_rounds_run_to_their_report(tmp_path, capsys):
+    # For random weights every label is right: calibration then has something to propose.
+    lenient = ["calibrate.max_aligned_mm=1000", "calibrate.max_joints_2d=100", "calibrate.mirrored=false"]
+    sizes = ["synthetic.train_sequences=4", "synthetic.train_frames=60", "calibrate.stride=1", "train.held_out=1"]
+    rules = ["filters.enabled=[view_spread]", "calibrate.enabled=true", "calibrate.precision=0.5"]
+    arguments = [f"output={tmp_path}", *MINIATURE, *sizes, *lenient, *rules, "student.rounds=2"]
+    assert pipeline.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "By round" in out
+    assert "What calibration promised" in out
+    run = json.loads((tmp_path / "labels-2" / "run.json").read_text())
+    proposed = json.loads((tmp_path / "calibration-2" / "calibration.json").read_text())["proposed"]
+    assert run["fingerprint"]["filters.max_view_spread"] == proposed["max_view_spread"]
+    assert run["fingerprint"]["teacher"] == json.loads((tmp_path / "student" / "training.json").read_text())["sha256"]
+    assert set(json.loads((tmp_path / "report.json").read_text())["evaluation"]) == {"teacher", "student", "student-2"}
+    assert pipeline.main(arguments) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_study_tells_what_better_labels_would_be_worth(tmp_path, capsys):
+    rules = ["filters.enabled=[pose_step]", "filters.max_pose_step=5"]  # keeps what random weights predict
+    arguments = [f"output={tmp_path}", *MINIATURE, *rules, "study.seeds=[0]", "study.grid=labels"]
+    assert study.main(arguments) == 0
+    grid = json.loads((tmp_path / "study.json").read_text())["grids"]["labels"]
+    rows = {row["key"]: row for row in grid["rows"]}
+    assert rows["true_kept"]["labels"]["precision"]["mean"] == 100
+    assert rows["true_all"]["labels"]["wrist_mm_median"]["mean"] < 1e-3
+    assert rows["side"]["labels"]["side_right"]["mean"] == 100
+    assert "freihand" in rows["true_all"]["domains"]
+    steps = [json.loads(path.read_text())["steps"] for path in tmp_path.glob("seed-0/points/*/student/training.json")]
+    assert set(steps) == {3}
+    capsys.readouterr()
+    assert study.main(arguments) == 0
+    assert "..." not in capsys.readouterr().out  # no stage ran again

@@ -147,7 +147,7 @@ def test_the_quality_decides_alone_with_our_two_rules() -> None:
         filters.verdicts(scores, config)
 
 
-def test_where_the_quality_decides_a_camera_that_did_not_fit_is_still_refused(layer: Any) -> None:
+def test_quality_does_not_keep_what_the_camera_did_not_fit(layer: Any) -> None:
     prediction, _ = hand(layer, torch.zeros(8, 48))
     fitted = camera.fit(prediction)
     fitted[4, 0] = -1.0

@@ -220,7 +220,7 @@ def test_a_clip_is_judged_exactly_as_labelling_judges_it(layer: Any, left: bool)
         np.testing.assert_allclose(near.scores[rule], expected, atol=2e-3, rtol=1e-3, err_msg=rule)
 
 
-def test_a_prediction_alone_is_judged_by_no_rule_of_a_network() -> None:
+def test_a_prediction_alone_has_no_rule_of_a_network() -> None:
     for rule in ("view_spread", "side"):
         with pytest.raises(InputError, match=f"config.enabled names {rule}, which only a network"):
             hojoint.filter_clip(**plain(), config=FilterConfig(enabled=("box_iou", rule)))
@@ -228,7 +228,7 @@ def test_a_prediction_alone_is_judged_by_no_rule_of_a_network() -> None:
         hojoint.filter_clip(**plain(), config=FilterConfig(mode="quality"))
 
 
-def test_a_prediction_alone_has_a_quality_by_a_model_of_its_scores(tmp_path: Path) -> None:
+def test_a_prediction_alone_has_a_quality_by_its_scores(tmp_path: Path) -> None:
     part, readings = Part((0.0, 1.0), (0.0, 5.0), 0.0), quality.readings_of(FilterConfig())
     model = QualityModel({"box_iou": part}, 0.0, (0.0, 5.0), (0.0, 1.0), readings)
     (tmp_path / "quality.json").write_bytes(model.to_bytes())

@@ -57,7 +57,7 @@ def test_the_chance_is_what_another_library_makes_of_the_curves() -> None:
     np.testing.assert_allclose(made.quality(scores), curve(made.logits, made.chances, total), atol=1e-12)
 
 
-def test_what_has_no_score_counts_as_the_file_says_and_infinity_as_the_worst() -> None:
+def test_no_score_counts_as_the_file_says_and_infinity_as_worst() -> None:
     part = Part((0.0, 1.0), (2.0, 0.0), 0.5)
     np.testing.assert_allclose(part.of(np.array([np.nan, np.inf, -np.inf, 0.25])), [0.5, 0.0, 2.0, 1.5])
 

@@ -125,6 +125,33 @@ def test_every_part_may_be_missing_and_then_its_section_is():
     assert "How this was made" in html
 
 
+def by_round(**first):
+    frames = {"predicted": 200, "kept": 50}
+    promised = {"precision": 0.9, "yield": 0.3}
+    entry = {"frames": frames, "labels": {"precision": 0.8}, "promised": promised}
+    return [{"round": 1, "network": "student", **entry, **first}, {"round": 2, "network": "student-2", **entry}]
+
+
+def test_rounds_are_told_with_their_labels_and_their_students():
+    evaluation = fake_facts().evaluation | {"student-2": {"freihand": scores(18.8)}}
+    table = report_tables.rounds(evaluation, by_round())
+    column = table["columns"].index("MPJPE, out of domain (mm)")
+    assert [row[1] for row in table["rows"]] == ["teacher", "student", "student-2"]
+    assert [row[column] for row in table["rows"]] == ["24.0", "19.8", "18.8"]
+    assert table["rows"][1][2:4] == ["50 (25 %)", "80 %"]
+    html = report.render(fake_facts(evaluation=evaluation, by_round=by_round()))
+    assert "<h3>By round</h3>" in html
+    assert "<td>student-2</td>" in html
+    assert report_tables.rounds(evaluation, by_round()[:1]) is None
+
+
+def test_what_calibration_promised_stands_beside_what_came_of_it():
+    table = report_tables.promises(by_round(promised=None, labels=None))
+    assert table["rows"] == [["2", "90 %", "30 %", "80 %", "25 %"]]
+    assert "What calibration promised" in report.render(fake_facts(by_round=by_round()))
+    assert report_tables.promises(by_round(promised=None)[:1]) is None
+
+
 def test_without_true_poses_the_worth_is_not_measured():
     assert "cannot be measured" in report.render(fake_facts(quality=None))
 

@@ -120,7 +120,7 @@ class ManoLayer(nn.Module):
         moves_B1612 = torch.cat((world_B1633.flatten(-2), shift_B163), dim=-1)
         # Vertices last: one product for the batch, and long rows instead of a product of 3 x 3 matrices per vertex.
         moves_B12V = (moves_B1612.transpose(1, 2).reshape(-1, JOINTS) @ self.weights.T).view(-1, 12, VERTICES)
-        turn_B33V, move_B3V = moves_B12V[:, :9].unflatten(1, (3, 3)), moves_B12V[:, 9:]
+        turn_B33V, move_B3V = moves_B12V[:, :9].view(-1, 3, 3, VERTICES), moves_B12V[:, 9:]
         vertices_B3V = (turn_B33V * vertices_BV3.transpose(1, 2)[:, None]).sum(2) + move_B3V
         vertices_BV3 = vertices_B3V.transpose(1, 2).contiguous()
         return self._output(vertices_BV3, joints_B163)

@@ -117,7 +117,7 @@ def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor | None, *, cells: int) 
         maps_KHWC = p2.to(dtype).permute(0, 2, 3, 1)
         if rows is not None:
             maps_KHWC = maps_KHWC[rows]
-        half_KRWC = (down_KRH @ maps_KHWC.flatten(2)).unflatten(2, maps_KHWC.shape[2:])
+        half_KRWC = (down_KRH @ maps_KHWC.flatten(2)).view(-1, cells, *maps_KHWC.shape[2:])
         features_KRRC = across_KRW[:, None] @ half_KRWC
     return features_KRRC.permute(0, 3, 1, 2).to(p2.dtype)
 
