@@ -103,6 +103,10 @@ class TrainConfig(Settings):
     mirrored_share: Share = 0.25
     """Of each batch, so many images that count in the side term are also seen mirrored, as left hands, by encoder and
     ``model.side_head`` alone; ours. Without that head none are."""
+    side_augment: AugmentConfig | None = None
+    """More noise on the images that teach ``model.side_head``, on top of their augmentation: colour, blur, cut-out and
+    hand boxes, alike on an image and its mirrored one, which then both pass the encoder once more; ours. Without it a
+    head that learned from few rooms and sleeves is sure of sides in videos where it is wrong."""
     pseudo_share: Share | None = None
     """Share of each batch drawn from pseudo-labels; None means that every sample of the union is drawn alike (A22)."""
     pseudo_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -12,6 +12,7 @@ from labelled import draw_world
 
 from hojoint import config as settings
 from hojoint import crops
+from hojoint.config import AugmentConfig
 from hojoint.datasets.collate import collate
 from hojoint.datasets.ho3d import HO3D
 from hojoint.hand.factory import hand_layer
@@ -219,3 +220,13 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_step(world, data):
         training.network.mesh_decoder.pose.bias.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match=r"near step [12]; lower train\.learning_rate"):
         run(training, data, until=2)
+
+
+def test_noisy_images_of_the_side_head_change_no_other_term(world, data):
+    batch = collate([data[row] for row in range(4)])
+    sided = headed(world, mirrored_share=0.5)
+    noisy = headed(world, mirrored_share=0.5, side_augment=AugmentConfig(brightness=0.9, contrast=0.9, hue=0.4))
+    plain, other = loss_of(sided, batch), loss_of(noisy, batch)
+    assert plain.pop("side") != pytest.approx(other.pop("side"), rel=1e-6)
+    plain.pop("total"), other.pop("total")
+    assert plain == pytest.approx(other, rel=1e-4)

@@ -41,7 +41,7 @@ class Targets:
     object_mask: Tensor  # (B, R, R) 1 where the RoI cell lies on the object; not read where has_object is False
     pseudo: Tensor | None = None  # (B,) bool, labelled by a network; None where none is
     quality: Tensor | None = None  # (B,) of pseudo-labels, in [0, 1]; None where it is not known
-    mirrored_rows: Tensor | None = None  # (M,) rows whose mirrored images are the last M of ``hand.side``
+    mirrored_rows: Tensor | None = None  # (M,) rows of ``hand.side`` whose mirrored images are its last M
     mirrored_weights: Tensor | None = None  # (M,) of these rows in the side term
 
 
@@ -173,11 +173,11 @@ def side_loss(logits: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     gradient (zeros) for every logit: each worker of a distributed step needs one.
 
     Args:
-        logits: (B + M,) of the images, then of the mirrored images of ``rows``.
-        rows: (M,) among the B.
+        logits: (N,) of images; the last M are the mirrored images of ``rows``.
+        rows: (M,) rows of ``logits``.
         weights: (M,) of the pairs in the mean.
     """
-    plain, mirrored = logits[: len(logits) - len(rows)][rows], logits[len(logits) - len(rows) :]
+    plain, mirrored = logits[rows], logits[len(logits) - len(rows) :]
     entropy_M = (F.softplus(-plain) + F.softplus(mirrored)) / 2
     return _weighted(entropy_M[:, None], weights) + logits.sum() * 0.0
 
