@@ -52,6 +52,9 @@ class LossConfig(Settings):
     confidence: NotNegative = 100.0
     side: NotNegative = 1.0
     """Of the cross entropy of ``model.side_head``; ours."""
+    pseudo_side: NotNegative = 0.0
+    """Weight of pseudo-labelled images in the side term, a weighted mean; ours. Above 0, a student's head learns the
+    sides of unlabelled videos from its teacher's; 0 leaves it to labelled images."""
     pseudo_2d: NotNegative = 1.0
     """Weight of pseudo-labelled images in the 2D term, a weighted mean over the batch; ours, 1 is the paper."""
     pseudo_3d: NotNegative = 1.0
@@ -98,8 +101,12 @@ class TrainConfig(Settings):
     """Keep the decoded regions in memory."""
     checkpoint_every_epochs: Count = 1
     mirrored_share: Share = 0.25
-    """Of each batch, so many images (labelled ones first) are also seen mirrored, as left hands, by encoder and
+    """Of each batch, so many images that count in the side term are also seen mirrored, as left hands, by encoder and
     ``model.side_head`` alone; ours. Without that head none are."""
+    side_augment: AugmentConfig | None = None
+    """More noise on the images that teach ``model.side_head``, on top of their augmentation: colour, blur, cut-out and
+    hand boxes, alike on an image and its mirrored one, which then both pass the encoder once more; ours. Without it a
+    head that learned from few rooms and sleeves is sure of sides in videos where it is wrong."""
     pseudo_share: Share | None = None
     """Share of each batch drawn from pseudo-labels; None means that every sample of the union is drawn alike (A22)."""
     pseudo_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -18,7 +18,16 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.training import augment
-from hojoint.training.batches import Cached, ConcatSamples, loader, mirrored, mirrored_rows, prepare, targets_of
+from hojoint.training.batches import (
+    Cached,
+    ConcatSamples,
+    loader,
+    mirrored,
+    mirrored_rows,
+    prepare,
+    side_images,
+    targets_of,
+)
 from hojoint.training.schedule import Schedule
 
 WILD = AugmentConfig(scale=0.2, shift=0.1)
@@ -230,10 +239,34 @@ def test_mirrored_hands_lie_in_their_boxes(world, batch):
         torch.testing.assert_close(once, twice)
 
 
-def test_labelled_rows_are_mirrored_first(batch):
-    assert mirrored_rows(batch, 0.25).tolist() == [0]
-    assert mirrored_rows(batch, 0.0).tolist() == []
-    mixed = replace(batch, pseudo=torch.tensor([True, False, True, False]))
+def test_rows_that_count_are_mirrored_first_and_evenly():
+    alike = torch.ones(4)
+    assert mirrored_rows(alike, 0.25).tolist() == [0]
+    assert mirrored_rows(alike, 0.0).tolist() == []
+    assert mirrored_rows(alike, 0.5).tolist() == [0, 2]  # pseudo-labels stand at the end of a batch
+    assert mirrored_rows(alike, 1.0).tolist() == [0, 1, 2, 3]
+    mixed = torch.tensor([0.0, 1, 0, 1])
     assert mirrored_rows(mixed, 0.25).tolist() == [1]
+    assert mirrored_rows(mixed, 0.5).tolist() == [1, 3]
     assert mirrored_rows(mixed, 0.6).tolist() == [1, 3, 0]  # as many in every step
-    assert mirrored_rows(batch, 1.0).tolist() == [0, 1, 2, 3]
+    assert mirrored_rows(torch.zeros(4), 0.5).tolist() == [0, 1]
+
+
+def test_noise_of_the_side_head_is_alike_on_both_sides(world, batch):
+    noise = AugmentConfig(brightness=0.5, cutout=0.5, box_jitter=0.2)
+    noisy = world.model_copy(update={"train": world.train.model_copy(update={"side_augment": noise})})
+    prepared, rows = prepare(batch, world, draws_of(batch), "cpu"), torch.tensor([2, 0])
+    assert augment.side_draws(world, batch.keys) is None
+    images, boxes, plain = side_images(prepared, rows, None)
+    assert plain is rows
+    for one, other in zip((images, boxes), mirrored(prepared, rows), strict=True):
+        torch.testing.assert_close(one, other)
+    draws = augment.side_draws(noisy, batch.keys)
+    images, boxes, plain = side_images(prepared, rows, draws)
+    assert plain.tolist() == [4, 5]  # the unmirrored ones come right after the batch's four
+    torch.testing.assert_close(images[2:], images[:2].flip(3))
+    torch.testing.assert_close(boxes[2:, 0], 63 - boxes[:2, 2])
+    assert not torch.allclose(images[:2], prepared.images[rows], atol=0.05)
+    assert not torch.allclose(boxes[:2], prepared.hand_boxes[rows], atol=0.5)
+    other = augment.augment_draws(noise, [(noisy.seed, *key) for key in batch.keys])
+    assert not torch.allclose(draws.brightness, other.brightness)  # not those of the batch's own augmentation

@@ -12,6 +12,7 @@ from labelled import draw_world
 
 from hojoint import config as settings
 from hojoint import crops
+from hojoint.config import AugmentConfig
 from hojoint.datasets.collate import collate
 from hojoint.datasets.ho3d import HO3D
 from hojoint.hand.factory import hand_layer
@@ -165,6 +166,9 @@ def test_pseudo_labels_alone_reach_the_side_head_with_zeros(world, data):
     gradients = [p.grad for p in training.network.parameters()]
     assert all(gradient is not None for gradient in gradients)
     assert all((p.grad == 0).all() for p in training.network.side_head.parameters())
+    believed = headed(world)
+    believed = believed.model_copy(update={"loss": believed.loss.model_copy(update={"pseudo_side": 0.5})})
+    assert new_training(believed, data).losses(batch)["side"].item() > 0.1
 
 
 def loss_of(world, batch):
@@ -216,3 +220,13 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_step(world, data):
         training.network.mesh_decoder.pose.bias.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match=r"near step [12]; lower train\.learning_rate"):
         run(training, data, until=2)
+
+
+def test_noisy_images_of_the_side_head_change_no_other_term(world, data):
+    batch = collate([data[row] for row in range(4)])
+    sided = headed(world, mirrored_share=0.5)
+    noisy = headed(world, mirrored_share=0.5, side_augment=AugmentConfig(brightness=0.9, contrast=0.9, hue=0.4))
+    plain, other = loss_of(sided, batch), loss_of(noisy, batch)
+    assert plain.pop("side") != pytest.approx(other.pop("side"), rel=1e-6)
+    plain.pop("total"), other.pop("total")
+    assert plain == pytest.approx(other, rel=1e-4)

@@ -251,17 +251,19 @@ def test_without_orientation_the_root_has_no_gradient() -> None:
 
 def test_the_side_term_is_the_cross_entropy_of_pairs() -> None:
     logits = torch.tensor([0.5, 9.0, -1.0, 2.0, -3.0])  # three images; the mirrored third and first
-    rows, right = torch.tensor([2, 0]), torch.tensor([True, True])
+    rows, alike = torch.tensor([2, 0]), torch.tensor([1.0, 1.0])
     told = torch.tensor([-1.0, 0.5, 2.0, -3.0]).sigmoid()
     expected = torch.nn.functional.binary_cross_entropy(told, torch.tensor([1.0, 1, 0, 0]))
-    torch.testing.assert_close(side_loss(logits, rows, right), expected)
-    one = side_loss(logits, rows, torch.tensor([False, True]))
+    torch.testing.assert_close(side_loss(logits, rows, alike), expected)
+    one = side_loss(logits, rows, torch.tensor([0.0, 1.0]))
     torch.testing.assert_close(one, -(torch.tensor(0.5).sigmoid().log() + torch.tensor(3.0).sigmoid().log()) / 2)
+    half = side_loss(logits, rows, torch.tensor([0.5, 1.0]))
+    torch.testing.assert_close(half, (0.5 * side_loss(logits, rows, torch.tensor([1.0, 0.0])) + one) / 1.5)
 
 
 def test_sides_nobody_is_sure_of_have_a_gradient_of_zeros() -> None:
     logits = torch.tensor([0.5, 1.0, 2.0], requires_grad=True)
-    loss = side_loss(logits, torch.tensor([1]), torch.tensor([False]))
+    loss = side_loss(logits, torch.tensor([1]), torch.tensor([0.0]))
     assert loss.item() == 0
     loss.backward()
     assert logits.grad is not None
@@ -271,7 +273,7 @@ def test_sides_nobody_is_sure_of_have_a_gradient_of_zeros() -> None:
 def test_the_side_term_is_weighted_and_part_of_the_total() -> None:
     output = _output(2)
     output = output._replace(hand=output.hand._replace(side=torch.zeros(3)))
-    sided = replace(_targets(2, [True, True]), mirrored_rows=torch.tensor([1]), mirrored_right=torch.tensor([True]))
+    sided = replace(_targets(2, [True, True]), mirrored_rows=torch.tensor([1]), mirrored_weights=torch.tensor([1.0]))
     weighted = ONES.model_copy(update={"side": 3.0})
     terms = {name: value.item() for name, value in hand_object_loss(output, sided, _Hand(), weighted).items()}
     assert terms["side"] == terms["total"] == pytest.approx(3 * math.log(2))

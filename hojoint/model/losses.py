@@ -41,8 +41,8 @@ class Targets:
     object_mask: Tensor  # (B, R, R) 1 where the RoI cell lies on the object; not read where has_object is False
     pseudo: Tensor | None = None  # (B,) bool, labelled by a network; None where none is
     quality: Tensor | None = None  # (B,) of pseudo-labels, in [0, 1]; None where it is not known
-    mirrored_rows: Tensor | None = None  # (M,) rows whose mirrored images are the last M of ``hand.side``
-    mirrored_right: Tensor | None = None  # (M,) bool, these rows are right hands for sure; the others do not count
+    mirrored_rows: Tensor | None = None  # (M,) rows of ``hand.side`` whose mirrored images are its last M
+    mirrored_weights: Tensor | None = None  # (M,) of these rows in the side term
 
 
 class ImageWeights(NamedTuple):
@@ -92,8 +92,8 @@ def hand_object_loss(
             **{name: term * object_factor for name, term in objects.items()},
         }
         if output.hand.side is not None and targets.mirrored_rows is not None:
-            assert targets.mirrored_right is not None
-            side = side_loss(output.hand.side.float(), targets.mirrored_rows, targets.mirrored_right)
+            assert targets.mirrored_weights is not None
+            side = side_loss(output.hand.side.float(), targets.mirrored_rows, targets.mirrored_weights)
             terms["side"] = config.side * side * side_factor
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
@@ -166,20 +166,20 @@ def _weighted(errors: Tensor, weights: Tensor, total: Tensor | None = None) -> T
     return (weights * errors.flatten(1).mean(1)).sum() / total.clamp(min=SMALLEST_WEIGHT)
 
 
-def side_loss(logits: Tensor, rows: Tensor, right: Tensor) -> Tensor:
+def side_loss(logits: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     """Cross entropy of "a right hand" over pairs of an image and its mirrored one, a left hand; scalar.
 
     In pairs both sides weigh alike, and what shows a place and no side cancels out. Zero where no pair counts, with a
     gradient (zeros) for every logit: each worker of a distributed step needs one.
 
     Args:
-        logits: (B + M,) of the images, then of the mirrored images of ``rows``.
-        rows: (M,) among the B.
-        right: (M,) bool, the pairs that count.
+        logits: (N,) of images; the last M are the mirrored images of ``rows``.
+        rows: (M,) rows of ``logits``.
+        weights: (M,) of the pairs in the mean.
     """
-    plain, mirrored = logits[: len(logits) - len(rows)][rows], logits[len(logits) - len(rows) :]
+    plain, mirrored = logits[rows], logits[len(logits) - len(rows) :]
     entropy_M = (F.softplus(-plain) + F.softplus(mirrored)) / 2
-    return (entropy_M * right).sum() / right.sum().clamp(min=1) + logits.sum() * 0.0
+    return _weighted(entropy_M[:, None], weights) + logits.sum() * 0.0
 
 
 def _object_terms(predicted: ObjectOutput, targets: Targets, config: LossConfig) -> dict[str, Tensor]:

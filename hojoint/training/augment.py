@@ -19,6 +19,7 @@ from hojoint.config import AugmentConfig, Config
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in PIL's greyscale
 COLUMNS = 18  # a generator's first numbers do not depend on how many follow: new draws come last
+_SIDE = 1  # these draws are others than those of the same sample's augmentation
 GREY = 0.5  # of a cut-out square
 
 STILL = AugmentConfig(
@@ -48,9 +49,13 @@ class Draws:
     def to(self, device: torch.device | str) -> Draws:
         return Draws(**{name: value.to(device) for name, value in vars(self).items()})
 
+    def take(self, rows: Tensor) -> Draws:
+        """Those of some rows (M,)."""
+        return Draws(**{name: value[rows] for name, value in vars(self).items()})
 
-def augment_draws(config: AugmentConfig, keys: Iterable[tuple[int, int, int]]) -> Draws:
-    """Draws for samples given as (seed, pass over the data, number)."""
+
+def augment_draws(config: AugmentConfig, keys: Iterable[tuple[int, ...]]) -> Draws:
+    """Draws for samples given as (seed, pass over the data, number); a further number asks for others."""
     rows = [np.random.default_rng(key).random(COLUMNS) for key in keys]
     unit = torch.from_numpy(np.stack(rows)).float() * 2 - 1  # (B, COLUMNS) in [-1, 1)
     if config.scale_draw == "clipped_normal":
@@ -71,6 +76,14 @@ def augment_draws(config: AugmentConfig, keys: Iterable[tuple[int, int, int]]) -
         box_scale=1 + config.box_jitter * unit[:, 13:15],
         cutout=(unit[:, 15:18] + 1) / 2 * unit.new_tensor([1.0, 1.0, config.cutout]),
     )
+
+
+def side_draws(config: Config, keys: Sequence[tuple[int, int]]) -> Draws | None:
+    """Draws of ``train.side_augment`` for samples given as in ``draws_by_kind``; None where it is not set."""
+    settings = config.train.side_augment
+    if settings is None or not settings.enabled:
+        return None
+    return augment_draws(settings, [(config.seed, *key, _SIDE) for key in keys])
 
 
 def draws_by_kind(config: Config, keys: Sequence[tuple[int, int]], pseudo: Tensor) -> Draws | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -84,14 +84,43 @@ def prepare(batch: Batch, config: Config, draws: Draws | None, device: torch.dev
     )
 
 
-def mirrored_rows(batch: Batch, share: float) -> Tensor:
+def mirrored_rows(weights: Tensor, share: float) -> Tensor:
     """Rows (M,) whose mirrored images a side head learns from: M = ``share`` of the batch, rounded up.
 
-    Labelled rows come first, for they are right hands for sure. A batch is shuffled, so its first rows are any. M does
-    not depend on how many rows are labelled: all steps have the same shapes.
+    Evenly spaced among the rows that count, for labelled rows stand before pseudo-labelled ones; a batch is shuffled
+    otherwise. Where too few count, the others fill up: M is the same in every step, as ``torch.compile`` likes it.
+
+    Args:
+        weights: (B,) of the rows in the side term.
     """
-    count = math.ceil(share * len(batch) - 1e-9)
-    return torch.argsort(batch.pseudo.int(), stable=True)[:count]
+    count = math.ceil(share * len(weights) - 1e-9)
+    order = torch.argsort((weights <= 0).int(), stable=True)  # those that count first
+    among = (weights > 0).sum().clamp(min=count)
+    return order[torch.arange(count, device=weights.device) * among // max(count, 1)]
+
+
+def side_images(prepared: Prepared, rows: Tensor, draws: Draws | None) -> tuple[Tensor, Tensor, Tensor]:
+    """What a side head sees beyond the batch: mirrored images of ``rows``; with ``draws``, noisy images before them.
+
+    Args:
+        prepared: B images.
+        rows: (M,) from ``mirrored_rows``.
+        draws: of the batch (B rows), from ``augment.side_draws``; what they say of scale, turn and shift is not used.
+
+    Returns:
+        Images (N, 3, S, S), hand boxes (N, 4), and rows (M,) of the unmirrored images among all B + N. The mirrored
+        ones are the last M.
+    """
+    if draws is None:
+        return *mirrored(prepared, rows), rows
+    draws = draws.to(rows.device).take(rows)
+    boxes_M4 = _jittered(prepared.hand_boxes[rows], draws.box_jitter[:, 0], draws.box_scale[:, 0])
+    images = augment.cut_out(augment.recolour(prepared.images[rows], draws), draws)
+    places = torch.arange(len(rows), device=rows.device)
+    noisy = replace(prepared, images=images, hand_boxes=boxes_M4)
+    pairs = zip((images, boxes_M4), mirrored(noisy, places), strict=True)
+    both, boxes = (torch.cat(pair) for pair in pairs)
+    return both, boxes, len(prepared.images) + places
 
 
 def mirrored(prepared: Prepared, rows: Tensor) -> tuple[Tensor, Tensor]:

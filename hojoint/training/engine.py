@@ -24,7 +24,7 @@ from hojoint.model.network import HOJointOutput
 from hojoint.training import augment
 from hojoint.training import held_out as measured
 from hojoint.training.averaging import WeightAverage
-from hojoint.training.batches import Prepared, Samples, mirrored, mirrored_rows, prepare, targets_of
+from hojoint.training.batches import Prepared, Samples, mirrored_rows, prepare, side_images, targets_of
 from hojoint.training.held_out import Plateau
 from hojoint.training.prediction import autocast
 from hojoint.training.schedule import Schedule
@@ -97,7 +97,7 @@ class Training:
         prepared = prepare(batch, self.config, draws, self.device)
         targets = targets_of(batch, prepared, self.mano_layer, self.config)
         output, targets = self._answered(batch, prepared, targets)
-        sure, weights = targets.mirrored_right, image_weights(targets, self.config.loss)
+        sided, weights = targets.mirrored_weights, image_weights(targets, self.config.loss)
         return hand_object_loss(
             output,
             targets,
@@ -107,24 +107,22 @@ class Training:
             hand_factors=(1.0, 1.0)
             if weights is None
             else (rows_factor(weights.joints_2d), rows_factor(weights.others)),
-            side_factor=1.0 if sure is None else rows_factor(sure),
+            side_factor=1.0 if sided is None else rows_factor(sided),
         )
 
     def _answered(self, batch: Batch, prepared: Prepared, targets: Targets) -> tuple[HOJointOutput, Targets]:
         """The network's output; with a side head, also for mirrored images, whose rows the targets then name."""
         images, hand_boxes, object_boxes = prepared.images, prepared.hand_boxes, prepared.object_boxes
-        with autocast(self.config, self.device):
-            if not self.config.model.side_head:
+        if not self.config.model.side_head:
+            with autocast(self.config, self.device):
                 return self.network(images, hand_boxes, object_boxes), targets
-            rows = mirrored_rows(batch, self.config.train.mirrored_share)
-            more_images, more_boxes = mirrored(prepared, rows)
-            output = self.network(
-                torch.cat((images, more_images)),
-                torch.cat((hand_boxes, more_boxes)),
-                object_boxes,
-                side_only=len(rows),
-            )
-        return output, replace(targets, mirrored_rows=rows, mirrored_right=~batch.pseudo[rows])
+        weights = torch.where(batch.pseudo, self.config.loss.pseudo_side, 1.0)
+        rows = mirrored_rows(weights, self.config.train.mirrored_share)
+        more_images, more_boxes, plain = side_images(prepared, rows, augment.side_draws(self.config, batch.keys))
+        images, hand_boxes = torch.cat((images, more_images)), torch.cat((hand_boxes, more_boxes))
+        with autocast(self.config, self.device):
+            output = self.network(images, hand_boxes, object_boxes, side_only=len(more_images))
+        return output, replace(targets, mirrored_rows=plain, mirrored_weights=weights[rows])
 
     @property
     def ended(self) -> str | None:
