@@ -74,7 +74,7 @@ def test_a_student_may_start_from_its_teacher_and_so_its_control():
     )  # a path; the teacher's making is among the inputs
 
 
-def test_a_student_has_a_fixed_length_where_a_plateau_ends_its_teacher():
+def test_a_student_has_a_fixed_length_after_a_plateau():
     first = {"epochs": 200, "plateau_epochs": 8, "plateau_decays": 3, "held_out": 2}
     config = settings.changed(settings.Config(), output="o", train=first, student={"epochs": 30})
     by_name = {stage.name: stage.config.train for stage in plan.stages(config)}
