@@ -171,6 +171,6 @@ def _pose_statistics() -> tuple[np.ndarray, np.ndarray]:
     poses = np.array([pose_from_angles(draw_angles(rng)) for _ in range(1000)])
     mean = poses.mean(0)
     _, _, components = np.linalg.svd(poses - mean, full_matrices=True)
-    components = components.round(12)  # the last digits depend on the number of threads, and a digest on the digits
     signs = np.sign(components[np.arange(45), np.abs(components).argmax(1)])
-    return mean, components * signs[:, None]
+    # The last digits depend on the number of threads, and digests on the digits; + 0.0 makes zeros of one sign.
+    return mean, (components * signs[:, None]).round(12) + 0.0
