@@ -23,6 +23,7 @@ PLACES = (
     *("output", "world", "videos.root", "videos.boxes", "teacher.checkpoint", "evaluate.checkpoint"),
     *("score.predictions", "score.truth", "calibrate.predictions", "calibrate.truth"),
     *("mano.path", "model.pretrained", "train.init_checkpoint", "data.pseudo.labels", "data.ho3d.root"),
+    "filters.quality_model",
     *("demo.image", "demo.video", "demo.boxes", "detect.models", "cluster.cache"),
     *("data.ho3d.segmentations", "data.ho3d.object_models", "data.freihand.root", "data.freihand.evaluation_root"),
 )
