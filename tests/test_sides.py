@@ -18,7 +18,7 @@ def test_the_mean_difference_of_both_views_decides() -> None:
     plain, mirrored = torch.tensor([2.0, -1.0, 1.0]), torch.tensor([0.0, 0.0, -2.0])
     decision = sides.decided(plain, mirrored)
     assert not decision.left
-    assert decision.belief == pytest.approx(1 / (1 + math.exp(-4 / 3)))
+    assert decision.belief == pytest.approx(1 / (1 + math.exp(-2 / 3)))
 
 
 def test_a_mirrored_video_is_the_other_hand_with_the_same_belief() -> None:

@@ -10,6 +10,7 @@ model (``labelling.quality``).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ import scipy.optimize
 import scipy.special
 
 from hojoint.config import HIGHER_IS_BETTER, FilterConfig
-from hojoint.evaluation.calibration import FEWEST, Judged, auc, worth
+from hojoint.evaluation.calibration import Judged, auc, worth
 from hojoint.evaluation.promise import reliability
 from hojoint.labelling import filters, quality, tables
 from hojoint.labelling.quality import Part, QualityModel
@@ -32,6 +33,7 @@ RIDGE = 30.0  # where nothing is out of fold
 BIN, FEW_BINS, SMALL_BIN = 20, 10, 5  # frames of a step of the isotonic regression; of few frames, smaller steps
 FEWEST_RECORDINGS = 10  # with fewer, other recordings say nothing of one: they differ more than their frames
 GRID = np.arange(0, 1, 0.005)  # of filters.min_quality
+FEWEST_KEPT, FEWEST_KEPT_FROM = 40, 3  # frames, of which a mirrored clip counts each twice, and recordings
 
 
 def inputs_of(judged: Judged) -> dict[str, np.ndarray]:
@@ -48,7 +50,7 @@ def fit(judged: Judged, config: FilterConfig, precision: float) -> tuple[Quality
 
     Args:
         judged: frames, right and wrong ones.
-        config: readings of the scores.
+        config: readings of the scores, and the rules that judge beside the quality.
         precision: share of right labels for which ``about`` has the ``min_quality``.
     """
     scores, right = inputs_of(judged), judged.right
@@ -65,29 +67,53 @@ def fit(judged: Judged, config: FilterConfig, precision: float) -> tuple[Quality
         "ridge": ridge,
         "auc": auc(chances, right),
         "wanted_precision": precision,
-        **choice(chances, right, precision),
+        **choice(np.where(_judged_alike(judged, config), chances, -1.0), right, precision, judged.recording()),
         "reliability": reliability(chances, right),
     }
     readings = quality.readings_of(config)
     return QualityModel(parts, bias, tuple(across), tuple(up), readings, about), chances
 
 
-def choice(chances: np.ndarray, right: np.ndarray, precision: float) -> dict[str, Any]:
-    """The least ``min_quality`` that reaches the precision with at least ``FEWEST`` frames, and what it is worth.
+def choice(
+    chances: np.ndarray, right: np.ndarray, precision: float, recordings: np.ndarray | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """The least ``min_quality`` that reaches the precision with enough frames, and what it is worth.
 
-    Where none does, it is the most precise one, and ``reached`` is False; None where too few frames have a chance.
+    Enough are ``FEWEST_KEPT`` frames of ``FEWEST_KEPT_FROM`` recordings: the best few frames of one recording promise
+    nothing. Where none reaches it, ``reached`` is False, and the limit is the least one whose precision lies within one
+    standard error of the best; None where too few frames have a chance.
+
+    Args:
+        chances: (N,); below zero where another rule rejects the frame.
+        right: (N,) bool.
+        precision: share of right labels that is wanted.
+        recordings: (N,) the recording of each frame; None asks for frames alone.
     """
-    found: tuple[float, dict[str, Any]] | None = None
+    steps = []
     for limit in GRID:
-        value = worth(chances >= limit, right)
-        if value["kept"] < FEWEST:
+        kept = chances >= limit
+        several = recordings is None or len(set(recordings[kept])) >= FEWEST_KEPT_FROM
+        if int(kept.sum()) < FEWEST_KEPT or not several:
             break
-        if found is None or value["precision"] > found[1]["precision"]:
-            found = round(float(limit), 3), value
-        if found[1]["precision"] >= precision:
-            break
-    reached = found is not None and found[1]["precision"] >= precision
-    return {"min_quality": found and found[0], "reached": reached, "promised": found and found[1]}
+        steps.append((round(float(limit), 3), worth(kept, right)))
+        if steps[-1][1]["precision"] >= precision:
+            return {"min_quality": steps[-1][0], "reached": True, "promised": steps[-1][1]}
+    if not steps:
+        return {"min_quality": None, "reached": False, "promised": None}
+    best = max((value for _, value in steps), key=lambda value: value["precision"])
+    error = math.sqrt(best["precision"] * (1 - best["precision"]) / best["kept"])
+    limit, value = next(step for step in steps if step[1]["precision"] >= best["precision"] - error)
+    return {"min_quality": limit, "reached": False, "promised": value}
+
+
+def _judged_alike(judged: Judged, config: FilterConfig) -> np.ndarray:
+    """(N,) bool: frames that pass the rules which judge beside the quality (``filters.judging``)."""
+    beside = filters.judging(config.model_copy(update={"mode": "quality"}))
+    passing = np.ones(len(judged.right), bool)
+    for rule in beside:
+        limit = getattr(config, filters.THRESHOLDS[rule])
+        passing &= judged.score(rule) >= (limit if rule in HIGHER_IS_BETTER else -limit)
+    return passing
 
 
 def folds_of(recordings: np.ndarray, folds: int = FOLDS) -> np.ndarray:

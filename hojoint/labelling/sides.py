@@ -1,7 +1,7 @@
 """Right or left hand: what a network's side head says about a clip, and how far it is believed. Ours (reading A20).
 
-The head sees a frame as it is and mirrored. The difference of its two logits is the evidence for a right hand: what
-the head says of every picture alike, whatever its hand, cancels out. One side holds for the complete clip, so the
+The head sees a frame as it is and mirrored. Half the difference of its two logits is the evidence for a right hand:
+what the head says of every picture alike, whatever its hand, cancels out. Half, because both pictures show the same. One side holds for the complete clip, so the
 evidence of its frames is averaged.
 Not here: the views (``tta``), the vote of a network without a side head (``labels``).
 """
@@ -34,7 +34,7 @@ def decided(plain: Tensor, mirrored: Tensor) -> Decision:
 
     Frames whose logits are not finite say nothing; where all say nothing, the belief is one half.
     """
-    evidence_T = (plain - mirrored).double()
+    evidence_T = (plain - mirrored).double() / 2
     evidence_T = evidence_T[evidence_T.isfinite()]
     evidence = float(evidence_T.mean()) if len(evidence_T) else 0.0
     return Decision(evidence < 0, 1 / (1 + math.exp(-min(abs(evidence), 700.0))))
