@@ -1,8 +1,8 @@
 """Right or left hand: what a network's side head says about a clip, and how far it is believed. Ours (reading A20).
 
 The head sees a frame as it is and mirrored. Half the difference of its two logits is the evidence for a right hand:
-what the head says of every picture alike, whatever its hand, cancels out. Half, because both pictures show the same. One side holds for the complete clip, so the
-evidence of its frames is averaged.
+what the head says of every picture alike, whatever its hand, cancels out. Half, because both pictures show the same.
+One side holds for the complete clip, so the evidence of its frames is averaged.
 Not here: the views (``tta``), the vote of a network without a side head (``labels``).
 """
 
