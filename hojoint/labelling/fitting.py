@@ -7,7 +7,7 @@ as predicted, is turned, and seen by a weak-perspective camera, until
 
 is least over all frames of a clip at once. Turning a rigid hand needs no hand model. Gauss-Newton with the camera
 eliminated frame by frame; a step is taken only where it lowers the sum, so no clip's sum is higher than before.
-Numpy and not torch: a clip's arrays are so small that calling torch would cost more than the arithmetic.
+Numpy, because the arrays of a clip are small.
 """
 
 from __future__ import annotations
