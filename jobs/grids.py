@@ -33,9 +33,9 @@ REASONING: Mapping[str, str] = {"none": "none", "h+": "h", "o+": "o", "h+o+": "h
 ROUNDS = 3  # of a study of rounds that does not set student.rounds
 PARTS: Mapping[str, Mapping[str, Any]] = {
     "one_shape": {"one_shape": True},
-    "smooth": {"smooth_frames": 2},
+    "smooth": {"smooth_frames": 3},
     "fill": {"fill_frames": 3},
-    "fit": {"fit_steps": 50},
+    "fit": {"fit_steps": 10},
 }
 """Part of the refinement -> what turns it on, where the settings do not."""
 THRESHOLDS = tuple(filters.THRESHOLDS[rule] for rule in PAPER_RULES)
