@@ -64,7 +64,7 @@ def tables(grid: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def _scores(grid: Mapping[str, Any], domain: str, metrics: Sequence[Metric]) -> Table:
-    heading, numbers = paper_numbers.BY_DOMAIN[domain]
+    heading, numbers = paper_numbers.beside(grid["grid"], domain)
     published = {row["key"]: numbers.get((grid["grid"], row["key"]), {}) for row in grid["rows"]}
     beside = [metric for metric in metrics if any(metric.key in found for found in published.values())]
     headers = ["", *(SHORT[m.key] for m in metrics), *(f"{SHORT[m.key]}, {heading}" for m in beside)]
