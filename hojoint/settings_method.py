@@ -181,7 +181,7 @@ class FilterConfig(Settings):
     max_view_spread: Positive = 0.1
     """RMS distance of the views' 2D joints from their mean, in hand boxes; ours."""
     min_side_confidence: Annotated[float, Field(ge=0.5, le=1)] = 0.9
-    """Least belief in the clip's side; ours. Needs a network with ``model.side_head``, or sides from elsewhere."""
+    """Least confidence in the clip's side; ours. Needs a network with ``model.side_head``, or sides from elsewhere."""
     enabled: tuple[Rule, ...] = PAPER_RULES
     mode: Literal["thresholds", "quality"] = "thresholds"
     """What decides: the thresholds of the enabled rules one by one, or ``quality`` and, where enabled, the rules
@@ -215,9 +215,11 @@ class RefineConfig(Settings):
     max_turn_deg: Positive = 30.0
     """Kept frames agree, for averaging and filling, if the hand turns by at most this much per frame in between."""
     fill_frames: Annotated[int, Field(ge=0)] = 0
-    """Rejected frames between two kept ones get interpolated, flagged labels if at most so many are together."""
+    """Longest run of rejected frames between two kept ones that gets interpolated labels, flagged ``filled``; 0 means
+    none."""
     fit_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps, at most, of turning the hand to fit its 2D joints along the clip (Sec. 5.1, SMPLify); 0 means none."""
+    """Largest number of steps that turn the hand to fit its 2D joints along the clip (Sec. 5.1, SMPLify); 0 means
+    none."""
     fit_orientation_weight: NotNegative = 0.1
     """Pull of the global orientation towards the prediction, per rad^2, against squared 2D errors in hand boxes."""
     fit_smooth_weight: NotNegative = 3.0

@@ -36,8 +36,7 @@ class AugmentConfig(Settings):
     box_jitter: Share = 0.0
     """Shift and scale of both boxes, in box sides; ours."""
     cutout: Share = 0.0
-    """Largest side of a grey square that hides part of the input, in input sides; its centre lies anywhere in it. Ours.
-    """
+    """Largest side of a grey square that hides part of the input, in input sides; its centre is drawn evenly. Ours."""
 
 
 class LossConfig(Settings):
@@ -60,8 +59,8 @@ class LossConfig(Settings):
     pseudo_3d: NotNegative = 1.0
     """Their weight in the other hand terms; ours, 1 is the paper."""
     pseudo_root: Share = 1.0
-    """Share of a pseudo-label's error in 3D that is measured as it is, its global orientation included; of the rest the
-    root's rotation is taken out on both sides, so that it teaches pose and shape alone. Ours, 1 is the paper."""
+    """Weight of the global orientation in the 3D terms of pseudo-labels: 1 as it is (the paper), 0 after the root's
+    rotation is removed from prediction and label, so that only pose and shape are learned. Ours."""
     quality_power: NotNegative = 0.0
     """Both weights are multiplied by the label's quality to this power; 0 means that all labels count alike."""
     confidence_error: Literal["l1", "l2"] = "l1"
@@ -101,12 +100,11 @@ class TrainConfig(Settings):
     """Keep the decoded regions in memory."""
     checkpoint_every_epochs: Count = 1
     mirrored_share: Share = 0.25
-    """Of each batch, so many images that count in the side term are also seen mirrored, as left hands, by encoder and
-    ``model.side_head`` alone; ours. Without that head none are."""
+    """Share of each batch that the encoder and ``model.side_head`` also see mirrored, as left hands; ours. Without that
+    head it has no effect."""
     side_augment: AugmentConfig | None = None
-    """More noise on the images that teach ``model.side_head``, on top of their augmentation: colour, blur, cut-out and
-    hand boxes, alike on an image and its mirrored one, which then both pass the encoder once more; ours. Without it a
-    head that learned from few rooms and sleeves is sure of sides in videos where it is wrong."""
+    """Extra noise for the images that teach ``model.side_head``: colour, blur, cut-out and box jitter, the same on an
+    image and its mirror image; ours. ``scale``, ``rotation_deg`` and ``shift`` have no effect here."""
     pseudo_share: Share | None = None
     """Share of each batch drawn from pseudo-labels; None means that every sample of the union is drawn alike (A22)."""
     pseudo_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -146,7 +144,7 @@ class StudentConfig(Settings):
     learning_rate: Positive | None = None
     """None means ``train.learning_rate``."""
     rounds: Count = 1
-    """So often a student is trained: on the teacher's labels, then on those of the student before (Sec. 5.2 has 1).
-    Each starts as the first did."""
+    """Number of rounds (Sec. 5.2 has 1). Each student labels the videos for the next one, which starts as the first
+    did."""
     augment: AugmentConfig | None = None
     """``train.pseudo_augment`` of the student."""

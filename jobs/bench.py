@@ -2,8 +2,8 @@
 
 labelling  decoding alone, the teacher alone (frames in memory, no Ray), the complete job with one Teacher, and the
            ratio of the job to its slowest part
-training   the step alone (one batch in memory), the complete Ray Train loop, and the floor under both: the step's
-           products at this device's speed of large matrices; share_of_floor is the step alone as a share of it
+training   the step alone (one batch in memory), the complete Ray Train loop, and how fast the step would be at
+           this device's speed of large matrix products; matrix_utilisation is the step alone as a share of that
 decode     decoding in the process, in a guarded child, and with each installed decoder on generated films; the ratios
            are to decord's random access, which is fast and on some videos wrong
 scale      the complete labelling job with one and with two Teachers

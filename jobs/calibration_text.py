@@ -93,7 +93,8 @@ def _together_table(result: Mapping[str, Any]) -> str:
 
 
 def _quality_table(about: Mapping[str, Any]) -> str:
-    """What the quality promises at its proposed limit: out of fold, on recordings that did not fit it."""
+    """What the quality promises at its proposed limit: out of fold, on recordings that did not fit it; the limit was
+    chosen on the same frames."""
     worth = about["promised"] or {"precision": None, "yield": None, "recall": None}
     name = f"filters.min_quality={_number(about['min_quality'])}"
     row = [name, _number(about["auc"]), *(_share(worth[key]) for key in ("precision", "yield", "recall"))]

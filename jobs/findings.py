@@ -37,7 +37,11 @@ def applied(config: Config, store: Store, home: str, *, thresholds: bool = True)
 
 
 def promise(found: Mapping[str, Any] | None, config: Config) -> dict[str, Any] | None:
-    """Precision and yield of what is proposed, on recordings that did not choose it where there are enough of them."""
+    """Precision and yield of what is proposed.
+
+    Thresholds: on recordings that did not choose them, where there are enough. Quality: out of fold, but
+    ``min_quality`` was chosen on these same chances, so slightly too good.
+    """
     if found is None:
         return None
     if config.filters.mode == "quality":

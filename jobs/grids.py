@@ -33,9 +33,9 @@ REASONING: Mapping[str, str] = {"none": "none", "h+": "h", "o+": "o", "h+o+": "h
 ROUNDS = 3  # of a study of rounds that does not set student.rounds
 PARTS: Mapping[str, Mapping[str, Any]] = {
     "one_shape": {"one_shape": True},
-    "smooth": {"smooth_frames": 2},
+    "smooth": {"smooth_frames": 3},
     "fill": {"fill_frames": 3},
-    "fit": {"fit_steps": 50},
+    "fit": {"fit_steps": 10},
 }
 """Part of the refinement -> what turns it on, where the settings do not."""
 THRESHOLDS = tuple(filters.THRESHOLDS[rule] for rule in PAPER_RULES)
@@ -45,13 +45,15 @@ THRESHOLDS = tuple(filters.THRESHOLDS[rule] for rule in PAPER_RULES)
 class Point:
     """One row of a grid's table."""
 
-    key: str  # its name in the grid: in study.json, and of its folder
+    key: str  # its name in the grid, as in study.json
     title: str
     network: str = "student"
     changes: Mapping[str, Any] = field(default_factory=dict)  # of the pipeline's settings, as for ``changed``
     calibrated: bool = True  # its rules take the calibration's thresholds, where there are any
     oracle: Oracle | None = None
     unfiltered: bool = False  # the oracle rewrites every predicted frame instead of the kept ones
+    turn: int = 1  # round of self-training whose labels its network learned from
+    folder: str = ""  # name of its folder in the grid's, which points may share; '' for its key
     at: str = ""  # folder of its chain, with a slash at its end; '' for the pipeline's own
 
     @property
@@ -88,7 +90,7 @@ def placed(point: Point, config: Config, grid: Grid) -> Point:
     """The point with its folder in a grid; one that differs in nothing has the pipeline's own networks."""
     free = config.filters.mode == "thresholds" and config.calibrate.enabled
     same = changed(config, **point.changes) == config and (point.calibrated or not free) and point.oracle is None
-    at = "" if same else f"points/{grid}-{point.key.partition(' ')[0]}/"
+    at = "" if same else f"points/{grid}-{point.folder or point.key}/"
     return Point(**{**vars(point), "at": at})
 
 
@@ -126,7 +128,7 @@ def unfiltered() -> Point:
 
 def _reasoning(config: Config) -> list[Point]:
     return [
-        Point(f"{name} {network}", f"{value}, {what}supervised", network, {"model": {"reasoning": value}})
+        Point(f"{name} {network}", f"{value}, {what}supervised", network, {"model": {"reasoning": value}}, folder=name)
         for what, network in (("", "teacher"), ("semi-", "student"))
         for value, name in REASONING.items()
     ]
@@ -138,7 +140,8 @@ def _fraction(config: Config) -> list[Point]:
 
 def _rounds(config: Config) -> list[Point]:
     turns = range(1, config.student.rounds + 1)
-    return [Point("0", "teacher", "teacher"), *(Point(f"{turn}", f"round {turn}", student(turn)) for turn in turns)]
+    students = (Point(f"{turn}", f"round {turn}", student(turn), turn=turn) for turn in turns)
+    return [Point("0", "teacher", "teacher"), *students]
 
 
 def _labels(config: Config) -> list[Point]:
@@ -151,8 +154,8 @@ def _labels(config: Config) -> list[Point]:
         Point("teacher", "(teacher, before)", "teacher"),
         Point("control", "labelled images alone (control)", "control"),
         Point("as_they_are", "pseudo-labels as they are"),
-        Point("right", "the right ones alone", oracle="right"),
-        Point("side", "the true side", oracle="side"),
+        Point("right", "the right labels alone", oracle="right"),
+        Point("side", "true labels where the side is wrong", oracle="side"),
         Point("true_kept", "true labels on the kept frames", oracle="truth"),
         Point("true_all", "true labels on all predicted frames", oracle="truth", unfiltered=True),
     ]

@@ -32,8 +32,7 @@ def labels_of(point: Point) -> str:
     """Folder of what is measured of a point's labels (``MeasureLabels``), with a slash at its end."""
     if point.relabelled or "model" in point.changes:
         return point.at or f"{BASE}/"
-    turn = point.network.partition("-")[2]
-    return f"{BASE}{of_round(int(turn))}/" if turn else f"{BASE}/"
+    return f"{BASE}{of_round(point.turn)}/"
 
 
 def _of_point(own: Shared, point: Point) -> list[Stage]:

@@ -1,6 +1,6 @@
 """python -m jobs.pseudo_label videos.root=DIR videos.boxes=FILE_OR_DIR teacher.checkpoint=FILE output=DIR_OR_S3_URI
 
-Labels videos with a trained teacher (Sec. 5.1). Every frame with a hand box is predicted in eight views; seven rules
+Labels videos with a trained teacher (Sec. 5.1). Every frame with a hand box is predicted in eight views; the rules
 keep it or reject it. videos.root is a folder or s3://bucket/prefix with <id>.webm (.mp4 .mov .mkv .m4v .avi), folders
 <id>/000001.jpg or tar files of videos; videos.boxes is Something-Else JSON, a CSV or Parquet table, or 100DOH's JSON
 (docs/boxes.md). Under the output: run.json and the manifest of all videos, commits/, predictions/, pseudo_labels/,

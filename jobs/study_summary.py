@@ -118,7 +118,7 @@ def _headroom(results: Results, metric: Metric) -> dict[str, Any] | None:
     )
     if not (control and student and best):
         return None
-    gained, possible = paired(control, student), paired(control, best)
+    gained, possible = paired(control, student), paired(control, best)  # control minus the other: positive is better
     by_seed = {seed: _ratio(control[seed] - student[seed], control[seed] - best[seed]) for seed in control}
     return {
         "gained": gained,

@@ -85,7 +85,7 @@ def world(tmp_path_factory):
     [
         pytest.param("decode", {"in process", "guarded child"} | FILMS, marks=pytest.mark.slow),
         ("labelling", {"decode alone", "teacher alone", "complete job"}),
-        pytest.param("training", {"floor", "step alone", "complete loop"}, marks=pytest.mark.slow),
+        pytest.param("training", {"at matrix speed", "step alone", "complete loop"}, marks=pytest.mark.slow),
     ],
 )
 def test_the_last_line_is_json_with_a_speed_for_each_part(word, parts, world, capsys):

@@ -1,4 +1,4 @@
-"""The fit of a clip's orientations: against a general optimiser, and what pulls do."""
+"""The fit of a clip's orientations: against a general optimiser, and what its weights do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from hojoint.labelling.fitting import Pulls, fit_orientation
+from hojoint.labelling.fitting import Weights, fit_orientation
 
 FRAMES = np.array([0, 1, 2, 4])
 
@@ -23,7 +23,7 @@ def clip() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return shape @ wrong.transpose(0, 2, 1), joints_2d, wrong
 
 
-def residuals(x: np.ndarray, clip: tuple[np.ndarray, ...], pulls: Pulls) -> np.ndarray:
+def residuals(x: np.ndarray, clip: tuple[np.ndarray, ...], weights: Weights) -> np.ndarray:
     joints, joints_2d, orientation = clip
     vectors, cameras = x[:12].reshape(4, 3), x[12:].reshape(4, 3)
     turn = Rotation.from_rotvec(vectors).as_matrix()
@@ -31,29 +31,29 @@ def residuals(x: np.ndarray, clip: tuple[np.ndarray, ...], pulls: Pulls) -> np.n
     placed = turn @ orientation
     moved = Rotation.from_matrix(placed[1:] @ placed[:-1].transpose(0, 2, 1)).as_rotvec()
     moved = moved / np.sqrt(np.diff(FRAMES))[:, None]
-    parts = (seen - joints_2d, np.sqrt(pulls.prediction) * vectors, np.sqrt(pulls.neighbour) * moved)
+    parts = (seen - joints_2d, np.sqrt(weights.prediction) * vectors, np.sqrt(weights.neighbour) * moved)
     return np.concatenate([part.ravel() for part in parts])
 
 
-@pytest.mark.parametrize("pulls", [Pulls(1e-6, 0.0), Pulls(0.1, 0.0), Pulls(0.05, 0.5)])
-def test_it_finds_what_a_general_optimiser_finds(clip, pulls: Pulls) -> None:
-    fitted = fit_orientation(*clip, FRAMES, pulls, steps=40)
+@pytest.mark.parametrize("weights", [Weights(1e-6, 0.0), Weights(0.1, 0.0), Weights(0.05, 0.5)])
+def test_it_finds_what_a_general_optimiser_finds(clip, weights: Weights) -> None:
+    fitted = fit_orientation(*clip, FRAMES, weights, steps=40)
     start = np.concatenate([np.zeros(12), np.tile([6.0, 0.1, 0.1], 4)])
-    best = least_squares(residuals, start, args=(clip, pulls), xtol=1e-12, ftol=1e-12)
+    best = least_squares(residuals, start, args=(clip, weights), xtol=1e-12, ftol=1e-12)
     expected = Rotation.from_rotvec(best.x[:12].reshape(4, 3)).as_matrix() @ clip[2]
     apart = Rotation.from_matrix(fitted @ expected.transpose(0, 2, 1)).magnitude()
     assert apart.max() < 0.02
 
 
 def test_no_step_or_a_strong_pull_leaves_the_prediction(clip) -> None:
-    np.testing.assert_array_equal(fit_orientation(*clip, FRAMES, Pulls(0.0, 0.0), steps=0), clip[2])
-    held = fit_orientation(*clip, FRAMES, Pulls(1e6, 0.0), steps=10)
+    np.testing.assert_array_equal(fit_orientation(*clip, FRAMES, Weights(0.0, 0.0), steps=0), clip[2])
+    held = fit_orientation(*clip, FRAMES, Weights(1e6, 0.0), steps=10)
     np.testing.assert_allclose(held, clip[2], atol=1e-4)
 
 
 def test_neighbours_that_pull_make_the_motion_slower(clip) -> None:
     def motion(weight: float) -> float:
-        placed = fit_orientation(*clip, FRAMES, Pulls(1e-4, weight), steps=30)
+        placed = fit_orientation(*clip, FRAMES, Weights(1e-4, weight), steps=30)
         return float(Rotation.from_matrix(placed[1:] @ placed[:-1].transpose(0, 2, 1)).magnitude().sum())
 
     assert motion(30.0) < motion(1.0) < motion(0.0)
@@ -61,6 +61,6 @@ def test_neighbours_that_pull_make_the_motion_slower(clip) -> None:
 
 def test_one_frame_alone_is_a_clip(clip) -> None:
     joints, joints_2d, orientation = (part[:1] for part in clip)
-    fitted = fit_orientation(joints, joints_2d, orientation, FRAMES[:1], Pulls(1e-4, 1.0), steps=20)
+    fitted = fit_orientation(joints, joints_2d, orientation, FRAMES[:1], Weights(1e-4, 1.0), steps=20)
     assert fitted.shape == (1, 3, 3)
     np.testing.assert_allclose(np.linalg.det(fitted), 1.0)

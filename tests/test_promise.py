@@ -28,7 +28,7 @@ def test_promised_and_measured_of_the_kept_frames() -> None:
     assert kept_promise(np.full(4, np.nan), np.ones(4, bool), ["kept"] * 4, None) is None
 
 
-def test_a_report_shows_the_promise_and_none_without() -> None:
+def test_the_table_of_a_promise_ends_with_the_kept() -> None:
     found = kept_promise(np.array([0.9, 0.2]), np.array([1, 0], bool), ["kept", "quality"], None)
     shown = tables.promise(found)
     assert shown is not None

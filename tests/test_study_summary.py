@@ -63,7 +63,9 @@ def test_the_headroom_is_what_true_labels_would_give():
     found = grid["headroom"]["joints_wrist_mm"]
     assert found["share"] == pytest.approx(0.25)  # 2.5 of 10 mm
     assert found["by_seed"] == {0: pytest.approx(0.2), 1: pytest.approx(0.3)}
-    assert "25% of the headroom" in study_report.headline(grid)[0]
+    line = study_report.headline(grid)[0]
+    assert "25% of the headroom" in line
+    assert "student minus control -2.50 mm, true labels on its kept frames minus control -10.00 mm" in line
 
 
 def test_without_headroom_no_share_is_told():
@@ -102,10 +104,19 @@ def test_the_papers_numbers_stand_beside_ours():
     assert body[1][headers.index("AUC (%), paper, FPHA")] == "74.9"
 
 
+def test_out_of_domain_rounds_stand_beside_freihand():
+    row = {"domains": domains(9.0)}
+    rows = (Point("0", "teacher", "teacher"), Point("1", "round 1"), Point("2", "round 2"))
+    grid = study_summary.of_grid("rounds", rows, {0: dict.fromkeys(("control", "0", "1", "2"), row)})
+    headers, body = next(iter(study_report.tables(grid).values()))
+    assert [line[headers.index("AUC (%), paper, FreiHAND")] for line in body] == ["69.1", "70.6", "-"]
+
+
 def test_the_figure_shows_every_point():
     grid = study_summary.of_grid("labels", POINTS, results((20, 18, 10), (30, 27, 20)))
     png = study_report.draw(grid)
     picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    assert picture.shape[0] > 100
     assert picture.shape[1] > 600
     assert study_report.draw(grid) == png
+    fewer = study_report.draw(grid | {"rows": grid["rows"][:-1]})
+    assert cv2.imdecode(np.frombuffer(fewer, np.uint8), cv2.IMREAD_COLOR).shape[0] < picture.shape[0]

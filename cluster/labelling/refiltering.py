@@ -1,11 +1,11 @@
 """Other thresholds over existing predictions: a new label set without the network (Sec. 5.1.1, 5.1.2).
 
 ``predictions/`` holds every frame with every score, so only verdicts change, and with them the labels of kept frames
-where ``refine`` is active; that needs the hand model. The pictures of frames that were kept
-before are copied. Those of frames that are kept only now are decoded again from where the run's manifest or
-``videos.root`` has the video, else counted as ``without_image``; a video that fails has a row of ``quarantine/`` with
-the stage 'picture'. The new output has the layout of a labelling run and
-is committed and resumed in the same way, unit by unit. Not here: the scores (hojoint.labelling.tables.rescored).
+where ``refine`` is active; that needs the hand model. The pictures of frames that were kept before are copied. Those of
+frames that are kept only now are decoded again from where the run's manifest or ``videos.root`` has the video, else
+counted as ``without_image``; a video that fails has a row of ``quarantine/`` with the stage 'picture'. The new output
+has the layout of a labelling run and is committed and resumed in the same way, unit by unit. Not here: the scores
+(hojoint.labelling.tables.rescored).
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The hand turned to fit its 2D joints along a clip (the paper's Sec. 5.1 speaks of SMPLify); ours.
 
-Of a label the global orientation is what is wrong most. So the hand, its fingers
-as predicted, is turned, and seen by a weak-perspective camera, until
+Most of a label's error is its global orientation. So the hand is turned, with its fingers as predicted, and seen by a
+weak-perspective camera, until
 
     sum of squared 2D errors + pull to the predicted orientation + pull to the neighbouring frames' orientations
 
-is least over all frames of a clip at once. Turning a rigid hand needs no hand model. Gauss-Newton with the camera
-eliminated frame by frame; a step is taken only where it lowers the sum, so no clip's sum is higher than before.
-Numpy and not torch: a clip's arrays are so small that calling torch would cost more than the arithmetic.
+is least over all frames of a clip at once. Turning a rigid hand needs no hand model. Levenberg-Marquardt with the
+camera eliminated frame by frame; a step is taken only where it lowers the sum, so no clip's sum is higher than before.
+Numpy, because the arrays of a clip are small.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GIVE_UP = 1e6  # damping at which no step lowers the sum any more
 
 
 @dataclass(frozen=True, eq=False)
-class Pulls:
+class Weights:
     """What holds the orientations while they are fitted: weights against squared 2D errors in hand boxes."""
 
     prediction: float  # per rad^2 of the turn away from the prediction
@@ -33,7 +33,7 @@ class Pulls:
 
 
 def fit_orientation(
-    joints: np.ndarray, joints_2d: np.ndarray, orientation: np.ndarray, frames: np.ndarray, pulls: Pulls, steps: int
+    joints: np.ndarray, joints_2d: np.ndarray, orientation: np.ndarray, frames: np.ndarray, weights: Weights, steps: int
 ) -> np.ndarray:  # fmt: skip
     """Global orientations (K, 3, 3) under which a clip's hands fit their 2D joints.
 
@@ -42,17 +42,17 @@ def fit_orientation(
         joints_2d: (K, 21, 2) in the same (for a left hand mirrored) image, in units of the hand's box.
         orientation: (K, 3, 3) predicted, in the same camera frame.
         frames: (K,) ascending frame numbers; a neighbour pulls less the further away it is.
-        pulls: weights.
-        steps: of Gauss-Newton, at most.
+        weights: what holds the orientations.
+        steps: of Levenberg-Marquardt, at most.
     """
-    problem = _Problem(joints, joints_2d, orientation, _differences(frames), pulls)
-    state, damping = problem.at(np.tile(np.eye(3), (len(joints), 1, 1))), 1e-6
+    problem = _Problem(joints, joints_2d, orientation, _differences(frames), weights)
+    state, damping = problem.evaluate(np.tile(np.eye(3), (len(joints), 1, 1))), 1e-6
     for _ in range(steps):
         normal, gradient = problem.normal_equations(state)
         while damping < GIVE_UP:
             damped = normal + np.diag(damping * normal.diagonal() + 1e-12)
             step_K3 = -np.linalg.solve(damped, gradient).reshape(-1, 3)
-            tried = problem.at(Rotation.from_rotvec(_shortened(step_K3)).as_matrix() @ state.turn)
+            tried = problem.evaluate(Rotation.from_rotvec(_shortened(step_K3)).as_matrix() @ state.turn)
             if tried.cost < state.cost:
                 break
             damping = max(10 * damping, 1e-4)
@@ -85,16 +85,16 @@ class _Problem:
     joints_2d: np.ndarray  # (K, 21, 2)
     orientation: np.ndarray  # (K, 3, 3) before the turn
     differences: np.ndarray  # (K - 1, K) from each frame to the next, weighted by how near they are
-    pulls: Pulls
+    weights: Weights
 
-    def at(self, turn: np.ndarray) -> _State:
+    def evaluate(self, turn: np.ndarray) -> _State:
         """The state of turns (K, 3, 3)."""
         joints_KJ3, placed_K33 = self.joints @ turn.transpose(0, 2, 1), turn @ self.orientation
         away_K3 = Rotation.from_matrix(turn).as_rotvec()
         moved_K3 = _vectors(placed_K33[1:] @ placed_K33[:-1].transpose(0, 2, 1))
         scale_K, residual_KJ2 = _seen(joints_KJ3, self.joints_2d)
         weight_K1 = self.differences.max(1, initial=0)[:, None] ** 2
-        held = self.pulls.prediction * (away_K3**2).sum() + self.pulls.neighbour * (weight_K1 * moved_K3**2).sum()
+        held = self.weights.prediction * (away_K3**2).sum() + self.weights.neighbour * (weight_K1 * moved_K3**2).sum()
         residual_KR = residual_KJ2.reshape(len(turn), -1)
         cost = float((residual_KR**2).sum() + held)
         return _State(turn, away_K3, moved_K3, joints_KJ3, scale_K, residual_KR, cost)
@@ -107,13 +107,13 @@ class _Problem:
         across_K3R = by_camera_KR3.transpose(0, 2, 1)
         answer_K33 = np.linalg.solve(across_K3R @ by_camera_KR3, across_K3R @ by_turn_KR3)
         rest_KR3 = by_turn_KR3 - by_camera_KR3 @ answer_K33
-        gradient_K3 = np.einsum("krc,kr->kc", rest_KR3, state.residual) + self.pulls.prediction * state.away
+        gradient_K3 = np.einsum("krc,kr->kc", rest_KR3, state.residual) + self.weights.prediction * state.away
         weight_K1 = self.differences.max(1, initial=0)[:, None]
-        gradient_K3 += self.pulls.neighbour * self.differences.T @ (weight_K1 * state.moved)
+        gradient_K3 += self.weights.neighbour * self.differences.T @ (weight_K1 * state.moved)
         normal = np.zeros((count, 3, count, 3))
         each = np.arange(count)
-        normal[each, :, each, :] = rest_KR3.transpose(0, 2, 1) @ rest_KR3 + self.pulls.prediction * np.eye(3)
-        chain_KK = self.pulls.neighbour * self.differences.T @ self.differences
+        normal[each, :, each, :] = rest_KR3.transpose(0, 2, 1) @ rest_KR3 + self.weights.prediction * np.eye(3)
+        chain_KK = self.weights.neighbour * self.differences.T @ self.differences
         normal += chain_KK[:, None, :, None] * np.eye(3)[:, None, :]
         return normal.reshape(3 * count, 3 * count), gradient_K3.reshape(-1)
 

@@ -1,8 +1,8 @@
 """From decoded clips to pseudo-labels: prediction, camera, scores, verdicts, and which hand it is (Sec. 5.1).
 
 The model is a right hand. A clip whose side the annotation does not give is tried both ways (reading A20): a few frames
-are predicted as they are and mirrored, and one side holds for the complete clip. Which one, the network's side head
-tells (``sides``); without one each frame votes for the side that fits better. Not here: videos, files, Ray.
+are predicted as they are and mirrored, and one side holds for the complete clip. The network's side head decides
+(``sides``); without one each frame votes for the side that fits better. Not here: videos, files, Ray.
 """
 
 from __future__ import annotations

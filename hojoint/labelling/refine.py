@@ -131,13 +131,13 @@ def _improved(
         hands = replace(hands, rotations=rotations, joints_2d=smoothing.averaged(hands.joints_2d, weights_KK))
     if config.fit_steps:
         seen_KJ2 = hands.joints_2d * hands.joints_2d.new_tensor([-1.0 if flipped else 1.0, 1.0])
-        pulls = fitting.Pulls(prediction=config.fit_orientation_weight, neighbour=config.fit_smooth_weight)
+        weights = fitting.Weights(prediction=config.fit_orientation_weight, neighbour=config.fit_smooth_weight)
         turned_K33 = fitting.fit_orientation(
             _joints(hands, layer, device).numpy(),
             seen_KJ2.numpy(),
             hands.rotations[:, 0].numpy(),
             frames.numpy(),
-            pulls,
+            weights,
             config.fit_steps,
         )
         hands = replace(hands, rotations=torch.cat([torch.from_numpy(turned_K33)[:, None], hands.rotations[:, 1:]], 1))

@@ -106,8 +106,7 @@ def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor | None, *, cells: int) 
 
     ``rows=None`` means that box k lies on image k. The sampling is the older one, half a pixel off (torchvision's
     ``aligned=False``), with which the released weights were trained. Its bilinear weights are a product of one in y and
-    one in x, so it is two matrix products per RoI, in half the time of torchvision's kernel on a CPU and, on a GPU,
-    without gradients that are added in no fixed order.
+    one in x, so it is two matrix products per RoI.
     """
     # Boxes in bfloat16 would be off by whole pixels, so mixed precision stops here.
     dtype = torch.promote_types(p2.dtype, torch.float32)

@@ -64,7 +64,7 @@ def tables(grid: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def _scores(grid: Mapping[str, Any], domain: str, metrics: Sequence[Metric]) -> Table:
-    heading, numbers = paper_numbers.BY_DOMAIN[domain]
+    heading, numbers = paper_numbers.beside(grid["grid"], domain)
     published = {row["key"]: numbers.get((grid["grid"], row["key"]), {}) for row in grid["rows"]}
     beside = [metric for metric in metrics if any(metric.key in found for found in published.values())]
     headers = ["", *(SHORT[m.key] for m in metrics), *(f"{SHORT[m.key]}, {heading}" for m in beside)]
@@ -105,10 +105,12 @@ def headline(grid: Mapping[str, Any]) -> list[str]:
     """What share of the headroom the student recovers, one line per metric; none where the grid does not tell."""
     lines = []
     for key, found in grid.get("headroom", {}).items():
-        share, mean = found["share"], found["gained"]["mean"]
-        told = f"{SHORT[key]}: the student is {mean:+.2f} mm better than the control"
-        of = f"true labels on its kept frames are {found['possible']['mean']:+.2f} mm better"
-        lines.append(f"{told}, {of}: " + ("no share can be told" if share is None else f"{share:.0%} of the headroom"))
+        share, gained, possible = found["share"], -found["gained"]["mean"], -found["possible"]["mean"]
+        lines.append(
+            f"{SHORT[key]}: student minus control {gained:+.2f} mm, "
+            f"true labels on its kept frames minus control {possible:+.2f} mm: "
+            + ("no share can be told" if share is None else f"{share:.0%} of the headroom")
+        )
     return lines
 
 

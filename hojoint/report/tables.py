@@ -322,8 +322,8 @@ def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
     fitted = (kept["fitted"] or {}).get("promised")
     if fitted:
         text += (
-            f" On its own recordings, held out of the fit, the model promised {percent(fitted['precision'])} right "
-            f"labels among {percent(fitted['yield'])} of the frames."
+            " On the recordings it was calibrated on, out of fold, the model promised "
+            f"{percent(fitted['precision'])} right labels among {percent(fitted['yield'])} of the frames."
         )
     return {"text": text, "rows": rows}
 

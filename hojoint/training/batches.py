@@ -88,7 +88,7 @@ def mirrored_rows(weights: Tensor, share: float) -> Tensor:
     """Rows (M,) whose mirrored images a side head learns from: M = ``share`` of the batch, rounded up.
 
     Evenly spaced among the rows that count, for labelled rows stand before pseudo-labelled ones; a batch is shuffled
-    otherwise. Where too few count, the others fill up: M is the same in every step, as ``torch.compile`` likes it.
+    otherwise. Where too few count, the others fill up: M is the same in every step.
 
     Args:
         weights: (B,) of the rows in the side term.

@@ -1,6 +1,7 @@
-"""The floor under a training step: its multiplications at the speed of plain matrix products on the same device.
+"""How fast a training step would be at the speed of plain matrix products on the same device.
 
-No step of the same network can be faster than that without computing less. Not here: the step (``benchmarks``).
+An estimate of its upper bound. Operations are those of direct convolutions; a library that needs fewer (Winograd) can
+pass it. Not here: the step (``benchmarks``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices: in a core's shared cache; enough for every unit of a GPU
+SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices: fits a CPU's cache; fills a GPU
 PRODUCTS = 5
 
 
