@@ -145,12 +145,12 @@ def test_folds_never_part_a_recording_and_are_about_as_large() -> None:
 def test_the_least_quality_is_the_loosest_that_suffices() -> None:
     chances = np.repeat([0.2, 0.55, 0.9], 40)
     right = np.r_[np.zeros(40), np.arange(40) % 2, np.ones(40)].astype(bool)
-    found = quality_fit.choice(chances, right, 0.75)
+    found = quality_fit.least_quality(chances, right, 0.75)
     assert found["min_quality"] == pytest.approx(0.205)
     assert found["promised"]["kept"] == 80
-    assert quality_fit.choice(chances, right, 0.9)["min_quality"] == pytest.approx(0.555)
-    short = quality_fit.choice(chances[:80], right[:80], 0.9)
+    assert quality_fit.least_quality(chances, right, 0.9)["min_quality"] == pytest.approx(0.555)
+    short = quality_fit.least_quality(chances[:80], right[:80], 0.9)
     assert (short["reached"], short["min_quality"]) == (False, pytest.approx(0.205))
-    assert quality_fit.choice(chances[:10], right[:10], 0.9) == {
+    assert quality_fit.least_quality(chances[:10], right[:10], 0.9) == {
         "min_quality": None, "reached": False, "promised": None,
     }  # fmt: skip
