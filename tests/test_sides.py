@@ -21,7 +21,7 @@ def test_the_mean_difference_of_both_views_decides() -> None:
     assert decision.confidence == pytest.approx(1 / (1 + math.exp(-4 / 3)))
 
 
-def test_a_mirrored_video_is_the_other_hand_with_the_same_confidence() -> None:
+def test_a_mirrored_video_is_the_other_hand_as_confidently() -> None:
     plain, mirrored = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
     one, other = sides.decided(plain, mirrored), sides.decided(mirrored, plain)
     assert one.left is not other.left
