@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from cluster import decoder_speeds, matrix_speed, session
-from cluster.labelling import judging, teacher
+from cluster.labelling import quality_files, teacher
 from cluster.labelling import run as labelling
 from cluster.labelling.decoding import Failure, GuardedDecoder
 from cluster.labelling.teacher import LabellingJob, Teacher
@@ -189,7 +189,7 @@ class _Alone:
 
     def __init__(self, config: Config, folder: str, listed: list[Video]) -> None:
         network, _, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
-        quality = judging.read(config.filters, side_head=network.config.side_head)
+        quality = quality_files.read(config.filters, side_head=network.config.side_head)
         job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex, quality=quality)
         self._teacher = Teacher(job)
         self._limits, self._name = FetchLimits.of(config.labelling), config.labelling.decoder

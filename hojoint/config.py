@@ -8,6 +8,7 @@ names in ``settings_renamed``.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -188,6 +189,23 @@ def changed(config: Config, **changes: Any) -> Config:
     tree = to_tree(config)
     _merge(tree, changes)
     return from_tree(tree)
+
+
+def flattened(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted name."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            out |= {f"{key}.{name}": inner for name, inner in flattened(value).items()}
+        else:
+            out[key] = value
+    return out
+
+
+@functools.cache
+def defaults() -> Mapping[str, Any]:
+    """Every setting's default by dotted name, as ``to_tree`` has it."""
+    return flattened(to_tree(Config()))
 
 
 def digest(*parts: Any) -> str:

@@ -72,7 +72,7 @@ class HandPrediction:
     rotation_spread: Tensor  # (T,) RMS geodesic distance of the views' rotations from their mean, rad
     flipped: bool  # a left hand: the network saw the mirrored image. joints_px are in the true image;
     # joints and vertices are the right-hand model's: negate x to bring them into the true image
-    side_logit: Tensor | None = None  # (T,) of the belief that the network saw a right hand (after mirroring, where
+    side_logit: Tensor | None = None  # (T,) of the confidence that the network saw a right hand (after mirroring, where
     # ``flipped``), a mean over the views; None from a network without a side head
 
 

@@ -19,8 +19,6 @@ recordings, the measured precision is too good to be true.
 
 from __future__ import annotations
 
-import functools
-import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,10 +27,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from cluster.labelling import commits, judging, units
+from cluster.labelling import commits, quality_files, units
+from cluster.labelling.oracles import Truth
 from cluster.sources import mirror
 from cluster.store import Store, open_store, read_uri
 from hojoint.config import Config
@@ -91,7 +89,7 @@ def _refuse_seen(config: Config, trained: Config) -> None:
 
 
 def _judged(predictions: pa.Table, truth: pa.Table, config: Config) -> calibration.Judged:
-    joints_of = functools.partial(label_quality.hand_joints, hand_layer(config.mano))
+    joints_of = label_quality.joints_of(hand_layer(config.mano))
     errors = label_quality.errors_of_tables(predictions, truth, joints_of)
     right = errors.right(label_quality.RightWhen.of(config.calibrate))
     return calibration.Judged(predictions, right, _recordings(predictions, config))
@@ -101,7 +99,7 @@ def _promise(judged: calibration.Judged, config: Config) -> dict[str, Any] | Non
     """What the quality that the labels have already promised, against what is right; None where they have none."""
     if config.calibrate.predictions is None:
         return None
-    model = judging.kept(open_store(config.calibrate.predictions))
+    model = quality_files.kept(open_store(config.calibrate.predictions))
     chances = tables.array_of(judged.table, "quality").astype(np.float64)
     verdicts = judged.table["verdict"].to_pylist()
     return promise.kept_promise(chances, judged.right, verdicts, None if model is None else model.about)
@@ -177,12 +175,7 @@ def _run_and_truth(config: Config) -> tuple[Store, pa.Table]:
     run = commits.read_run(store)
     units.check_hand(run, config, store.root)
     units.check_readings(run, config, store.root)
-    try:
-        return store, pq.read_table(io.BytesIO(read_uri(config.calibrate.truth)))
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            f"calibrate.truth={config.calibrate.truth} is not a parquet file: {str(error).splitlines()[0]}"
-        ) from None
+    return store, Truth.at(config.calibrate.truth, f"calibrate.truth={config.calibrate.truth}").table
 
 
 def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:

@@ -6,7 +6,6 @@ Measured is what a network learns from: refined and filled labels too. Not here:
 
 from __future__ import annotations
 
-import functools
 import itertools
 from pathlib import Path
 from typing import Any
@@ -64,11 +63,12 @@ def _report(turn: int) -> str:
 def _against(truth: pa.Table, labels: Store, config: Config) -> dict[str, Any]:
     """Labels that training reads, and all clips' sides, against the truth."""
     layer = hand_layer(mirror.localised(config, "mano").mano)
-    joints_of = functools.partial(label_quality.hand_joints, layer)
+    joints_of = label_quality.joints_of(layer)
     filesystem, root = labels.filesystem()
 
     def errors_of(name: str) -> tuple[pa.Table, LabelErrors]:
-        table = tables.read([f"{root}/{key}" for key in commits.committed_files(labels, name)], filesystem)
+        paths = [f"{root}/{key}" for key in commits.committed_files(labels, name)]
+        table = tables.read(paths, filesystem, columns=tables.PREDICTIONS_SCHEMA.names)  # without the pictures
         return table, label_quality.errors_of_tables(table, truth, joints_of)
 
     table, errors = errors_of("pseudo_labels")

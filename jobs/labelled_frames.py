@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from cluster.labelling import commits, judging
+from cluster.labelling import commits, quality_files
 from cluster.labelling.decoding import GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import check_hand
@@ -32,6 +32,7 @@ from hojoint.labelling.video import Decoded
 from hojoint.report import album
 from hojoint.report.album import KEPT
 from hojoint.report.page import Gallery, Picture
+from hojoint.rows import evenly
 
 MOST_UNITS = 24  # some 60,000 frames
 KEPT_SHOWN, REJECTED_SHOWN = 12, 3  # the latter per rule
@@ -51,8 +52,7 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     run = commits.read_run(labels)
     check_hand(run, config, labels.root)
     units = sorted(commits.committed_units(labels))
-    rows = np.unique(np.linspace(0, len(units) - 1, min(MOST_UNITS, len(units))).astype(int))
-    some = [units[row] for row in rows]
+    some = [units[row] for row in evenly(len(units), MOST_UNITS)]
     filesystem, root = labels.filesystem()
     done = commits.read_commits(labels, some)
     predictions = tables.read([f"{root}/{commit.files['predictions']}" for commit in done], filesystem)
@@ -85,7 +85,7 @@ def _measured(
 ) -> tuple[label_quality.LabelErrors, dict[str, Any]]:
     """Errors of the predictions, and the summary of them and of the labels that were refined from them."""
     when = label_quality.RightWhen.of(config.calibrate)
-    joints_of = functools.partial(label_quality.hand_joints, layer)
+    joints_of = label_quality.joints_of(layer)
     errors = label_quality.errors_of_tables(predictions, truth, joints_of)
     quality = _quality(predictions, errors, when, labels)
     if refined is not None:
@@ -100,7 +100,7 @@ def _quality(
 ) -> dict[str, Any]:  # fmt: skip
     """Kept and rejected frames against the truth, and what their quality promised."""
     verdicts = predictions["verdict"].to_pylist()
-    model = judging.kept(labels)
+    model = quality_files.kept(labels)
     chances = tables.array_of(predictions, "quality").astype(np.float64)
     promised = promise.kept_promise(chances, errors.right(when), verdicts, None if model is None else model.about)
     return {**label_quality.summary(errors, verdicts, filters.REASONS, when), "promise": promised}

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from cluster import session
 from cluster.store import Store, check_writable, open_store
 from hojoint.config import Config, to_tree
+from hojoint.report import rounds
 from hojoint.report import tables as report_tables
 from jobs import command, plan, printing, results
 from jobs.inputs import has_own_data, world_of
@@ -105,8 +106,8 @@ def _print_results(stages: Sequence[Stage], store: Store, ran: Sequence[str]) ->
         print(printing.table(("", *comparison["columns"], comparison["change"]), rows))
     by_round = results.read_json(store, "report.json").get("by_round", [])
     for title, found in (
-        ("By round", report_tables.rounds(results.scores(store), by_round)),
-        ("What calibration promised, and what the labels of the videos are", report_tables.promises(by_round)),
+        ("By round", rounds.by_round(results.scores(store), by_round)),
+        ("What calibration promised, and what the labels of the videos are", rounds.promises(by_round)),
     ):
         if found is not None:
             print(f"\n{title}\n{printing.table(found['columns'], found['rows'])}")

@@ -63,9 +63,11 @@ def stages(config: Config) -> list[Stage]:
     world = changed(base, output=base.world, synthetic={"seed": write.seed_of(config)})
     begun = ("train",) if config.student.from_teacher else ()
     turns = range(1, config.student.rounds + 1)
-    first = [teacher(own, base), *labels(own, base), pupil(own, base)]
+    first = [teacher(own, base), *labels(own, base), student_stage(own, base)]
     control = Matched("control", (_control(own, base),), (*drawn, *begun, "retrain"), own.inputs)
-    later = [stage for turn in turns[1:] for stage in (*labels(own, base, turn=turn), pupil(own, base, turn=turn))]
+    later = [
+        stage for turn in turns[1:] for stage in (*labels(own, base, turn=turn), student_stage(own, base, turn=turn))
+    ]
     networks = ["train", "retrain", *(["control"] if config.control else [])]
     by_name = {stage.name: stage for stage in (*first, control)}
     measured = tuple(evaluation(own, base, by_name[name].config.name) for name in networks)
@@ -104,20 +106,20 @@ def labels(own: Shared, config: Config, *, at: str = "", turn: int = 1) -> list[
     )
     made_by = {"teacher": {"checkpoint": f"{own.out}/{at}{labeller}/checkpoint.pt"}}
     out: list[Stage] = []
-    needs, findings = (*own.drawn, trained), ""
+    needs, calibration_at = (*own.drawn, trained), ""
     if config.calibrate.enabled:
-        findings = f"{at}calibration{end}"
+        calibration_at = f"{at}calibration{end}"
         judged = {"split": "held_out", "predictions": None, "truth": None}
         measured = changed(
-            config, name=f"calibration{end}", output=f"{own.out}/{findings}", calibrate=judged, **made_by
+            config, name=f"calibration{end}", output=f"{own.out}/{calibration_at}", calibrate=judged, **made_by
         )
         out.append(Calibrate(f"{at}calibrate{end}", (measured,), needs, own.inputs, at))
         needs = (*needs, f"{at}calibrate{end}")
     made = changed(config, name=f"labels{end}", output=f"{own.out}/{at}labels{end}", **made_by)
-    return [*out, PseudoLabel(f"{at}pseudo_label{end}", (made,), needs, own.inputs, at, findings=findings)]
+    return [*out, PseudoLabel(f"{at}pseudo_label{end}", (made,), needs, own.inputs, at, calibration_at=calibration_at)]
 
 
-def pupil(own: Shared, config: Config, *, at: str = "", turn: int = 1) -> SecondPhase:
+def student_stage(own: Shared, config: Config, *, at: str = "", turn: int = 1) -> SecondPhase:
     """The student of a round. All but the first of the pipeline take that one's steps."""
     end = of_round(turn)
     begun = (f"{at}train",) if config.student.from_teacher else ()

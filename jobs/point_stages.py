@@ -62,7 +62,7 @@ class OracleLabels(Labelling):
 
     def run(self, store: Store) -> None:
         truth = Truth.at(str(_truth_path(self.config)))
-        oracles.tell(self.config, self.oracle, truth, RightWhen.of(self.config.calibrate))
+        oracles.rewrite(self.config, self.oracle, truth, RightWhen.of(self.config.calibrate))
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | {"oracle": self.oracle}

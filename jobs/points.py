@@ -64,7 +64,7 @@ def _complete_chain(own: Shared, config: Config, point: Point) -> list[Stage]:
     """Another teacher and all that follows from it."""
     at = point.at
     labels = plan.labels(own, config, at=at)
-    student = plan.pupil(own, config, at=at)
+    student = plan.student_stage(own, config, at=at)
     student = PointStudent(student.name, student.configs, student.needs, student.inputs, at)
     trained = [f"{at}train", student.name]
     measured = _measure(own, at, f"{at}labels", labels[-1].name)
@@ -98,9 +98,9 @@ def _refiltered(own: Shared, config: Config, point: Point) -> Stage:
     settings = changed(config, name="labels", output=f"{own.out}/{at}labels", data=pseudo, videos={"root": None})
     calibrated = config.calibrate.enabled
     needs = (*own.drawn, "pseudo_label", *(["calibrate"] if calibrated else []))
-    findings = "calibration" if calibrated else ""
+    calibration_at = "calibration" if calibrated else ""
     return PointLabels(
-        f"{at}refilter", (settings,), needs, own.inputs, at, findings=findings, calibrated=point.calibrated
+        f"{at}refilter", (settings,), needs, own.inputs, at, calibration_at=calibration_at, calibrated=point.calibrated
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.labelling import commits, judging, units
+from cluster.labelling import commits, quality_files, units
 from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint import config as settings
@@ -165,7 +165,7 @@ def _settings_of(run: Mapping[str, Any], config: Config, labels: Store) -> Confi
     }
     stored = settings.from_stored(run["config"])
     if run["fingerprint"].get(units.QUALITY_MODEL) is not None:
-        rules["quality_model"] = labels.uri(judging.FILE)
+        rules["quality_model"] = labels.uri(quality_files.FILE)
     return settings.changed(stored, filters=rules)
 
 

@@ -6,7 +6,6 @@ read. Only with all of these unchanged is a stage skipped. The stages themselves
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 from abc import ABC, abstractmethod
@@ -149,7 +148,7 @@ class Stage(ABC):
         out: dict[str, Any] = {}
         tree = settings.to_tree(self.config)
         for group in self.groups:
-            _flatten(tree[group], group, out)
+            out |= settings.flattened({group: tree[group]})
             for name in HOW.get(group, ()):
                 out.pop(f"{group}.{name}", None)
         return out
@@ -189,22 +188,7 @@ def made(name: str, store: Store) -> str | None:
 
 def _as_before(name: str, value: Any) -> bool:
     """Whether a setting that an earlier version did not have leaves its results as they were."""
-    return name in NOTED_SINCE or (name in _defaults() and _defaults()[name] == value)
-
-
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    _flatten(settings.to_tree(Config()), "", out)
-    return {name.removeprefix("."): value for name, value in out.items()}
-
-
-def _flatten(value: Any, prefix: str, out: dict[str, Any]) -> None:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _flatten(inner, f"{prefix}.{key}", out)
-    else:
-        out[prefix] = value
+    return name in NOTED_SINCE or (name in settings.defaults() and settings.defaults()[name] == value)
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

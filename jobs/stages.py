@@ -149,7 +149,7 @@ class Calibrate(Stage):
 class Labelling(Stage):
     """Makes a set of labels; what the videos' labels are judged by may come from calibration."""
 
-    findings: str = ""  # folder of the calibration; '' where there is none
+    calibration_at: str = ""  # folder of the calibration; '' where there is none
     calibrated: bool = True  # take its thresholds; otherwise only the chance of being right
 
     def products(self) -> list[str]:
@@ -157,13 +157,13 @@ class Labelling(Stage):
 
     def settings(self) -> dict[str, Any]:
         own = super().settings()
-        return own | {"thresholds": self.calibrated} if self.findings else own
+        return own | {"thresholds": self.calibrated} if self.calibration_at else own
 
     def judged(self, store: Store) -> Config:
         """The settings with what calibration found."""
-        if not self.findings:
+        if not self.calibration_at:
             return self.config
-        return findings.applied(self.config, store, self.findings, thresholds=self.calibrated)
+        return findings.applied(self.config, store, self.calibration_at, thresholds=self.calibrated)
 
     def result(self, store: Store) -> str:
         if not store.exists(f"{self.home}/report.json"):

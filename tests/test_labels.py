@@ -168,13 +168,6 @@ def test_no_clips_make_no_labels(layer: Any) -> None:
     assert world.label() == []
 
 
-def test_probes_are_spread_evenly_with_both_ends() -> None:
-    assert labels._evenly(20, 3).tolist() == [0, 10, 19]
-    assert labels._evenly(5, 8).tolist() == [0, 1, 2, 3, 4]
-    assert labels._evenly(1, 8).tolist() == [0]
-    assert labels._evenly(7, 1).tolist() == [0]
-
-
 def test_a_side_of_the_annotation_is_used_and_not_guessed(layer: Any) -> None:
     lefts = {"a": False, "b": True, "c": True, "d": False}
     world = World(layer, lefts=lefts)
@@ -191,15 +184,15 @@ def test_a_side_of_the_annotation_is_used_and_not_guessed(layer: Any) -> None:
     assert [label.prediction.flipped for label in world.label(side="right")] == [False] * 4
 
 
-def test_a_side_head_decides_and_its_belief_is_the_score(layer: Any) -> None:
+def test_a_side_head_decides_and_its_confidence_is_the_score(layer: Any) -> None:
     # of "b" the pose fits as a left hand, and the head is the last word
     world = World(layer, lefts={"a": False, "b": True, "c": True}, sides={"a": 2.0, "b": 0.5, "c": -0.25})
     world.clips[0] = dataclasses.replace(world.clips[0], side="right")
     labelled = world.label()
     assert [label.prediction.flipped for label in labelled] == [False, False, True]
-    beliefs = [1.0, 1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-0.5))]
-    for label, belief, logit in zip(labelled, beliefs, [2.0, 0.5, 0.25], strict=True):
-        torch.testing.assert_close(label.scores["side"], torch.full((20,), belief), atol=1e-6, rtol=0)
+    confidences = [1.0, 1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-0.5))]
+    for label, confidence, logit in zip(labelled, confidences, [2.0, 0.5, 0.25], strict=True):
+        torch.testing.assert_close(label.scores["side"], torch.full((20,), confidence), atol=1e-6, rtol=0)
         torch.testing.assert_close(label.prediction.side_logit, torch.full((20,), logit))  # as the network saw it
     for side in ("right", "left"):
         assert all((label.scores["side"] == 1).all() for label in world.label(side=side))
@@ -211,7 +204,7 @@ def test_the_rule_rejects_all_frames_of_an_unsure_clip(layer: Any) -> None:
     assert [label.verdicts for label in world.label(rule)] == [("side",) * 20, (filters.KEPT,) * 20]
 
 
-def test_a_vote_has_no_belief_and_the_rule_refuses_it(layer: Any) -> None:
+def test_a_vote_has_no_confidence_and_the_rule_refuses_it(layer: Any) -> None:
     world = World(layer, lefts={"a": True})
     assert all(label.scores["side"].isnan().all() for label in world.label())
     rule = FilterConfig(enabled=("side",))

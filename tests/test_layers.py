@@ -25,6 +25,7 @@ ROOMS = (
         "ids",
         "records",
         "geometry",
+        "rows",
         "settings_file",
         "settings_renamed",
         "settings_method",

@@ -23,7 +23,7 @@ from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import filters, labels, quality
-from hojoint.labelling.quality import Part, QualityModel
+from hojoint.labelling.quality import Curve, QualityModel
 from hojoint.model import checkpoint, released
 from hojoint.records import PseudoLabels
 
@@ -229,7 +229,7 @@ def test_a_prediction_alone_has_no_rule_of_a_network() -> None:
 
 
 def test_a_prediction_alone_has_a_quality_by_its_scores(tmp_path: Path) -> None:
-    part, readings = Part((0.0, 1.0), (0.0, 5.0), 0.0), quality.readings_of(FilterConfig())
+    part, readings = Curve((0.0, 1.0), (0.0, 5.0), 0.0), quality.readings_of(FilterConfig())
     model = QualityModel({"box_iou": part}, 0.0, (0.0, 5.0), (0.0, 1.0), readings)
     (tmp_path / "quality.json").write_bytes(model.to_bytes())
     config = FilterConfig(quality_model=str(tmp_path / "quality.json"), mode="quality", min_quality=0.9)
@@ -237,7 +237,7 @@ def test_a_prediction_alone_has_a_quality_by_its_scores(tmp_path: Path) -> None:
     np.testing.assert_allclose(clip.quality, clip.scores["box_iou"], atol=1e-6)
     assert clip.verdicts == tuple("kept" if iou >= 0.9 else "quality" for iou in clip.quality)
     assert hojoint.filter_clip(**plain()).quality is None
-    of_views = QualityModel({"view_spread": Part((0.0, 1.0), (5.0, 0.0), 0.0)}, 0.0, (0.0,), (0.5,), readings)
+    of_views = QualityModel({"view_spread": Curve((0.0, 1.0), (5.0, 0.0), 0.0)}, 0.0, (0.0,), (0.5,), readings)
     (tmp_path / "quality.json").write_bytes(of_views.to_bytes())
     with pytest.raises(InputError, match="needs the score view_spread, which nothing gives here"):
         hojoint.filter_clip(**plain(), config=config)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,7 +18,7 @@ WRONG_SIDE, WRONG_POSE, REJECTED, NO_HAND = 1, 2, 3, 4  # rows
 
 @pytest.fixture(scope="module")
 def joints_of():
-    return functools.partial(label_quality.hand_joints, hand_layer(ManoConfig()))
+    return label_quality.joints_of(hand_layer(ManoConfig()))
 
 
 def truth_of(joints_of, rng):
@@ -62,9 +60,9 @@ def made(joints_of):
     return predictions, labels.take(pa.array([n for n in range(FRAMES) if n != REJECTED])), truth
 
 
-def told(made, joints_of, which):
+def rewritten(made, joints_of, which):
     predictions, labels, truth = made
-    out = oracle.tell(predictions, labels, truth, oracle=which, when=RightWhen(), joints_of=joints_of)
+    out = oracle.rewrite(predictions, labels, truth, oracle=which, when=RightWhen(), joints_of=joints_of)
     assert out.predictions.schema.equals(tables.PREDICTIONS_SCHEMA)
     assert out.pseudo_labels.schema.equals(tables.PSEUDO_LABELS_SCHEMA)
     kept = [row["frame"] for row in out.predictions.to_pylist() if row["verdict"] == "kept"]
@@ -76,7 +74,7 @@ def told(made, joints_of, which):
 
 
 def test_the_right_ones_alone_are_left_as_they_are(made, joints_of):
-    out, errors = told(made, joints_of, "right")
+    out, errors = rewritten(made, joints_of, "right")
     assert out.pseudo_labels["frame"].to_pylist() == [0, 5]
     assert errors.right().all()
     before = {row["frame"]: row for row in made[1].to_pylist()}
@@ -84,7 +82,7 @@ def test_the_right_ones_alone_are_left_as_they_are(made, joints_of):
 
 
 def test_only_a_label_of_the_wrong_side_gets_the_true_one(made, joints_of):
-    out, errors = told(made, joints_of, "side")
+    out, errors = rewritten(made, joints_of, "side")
     assert out.pseudo_labels["frame"].to_pylist() == [0, 1, 2, 4, 5]
     assert errors.side_right[errors.truth].all()
     after = {row["frame"]: row for row in out.pseudo_labels.to_pylist()}
@@ -95,7 +93,7 @@ def test_only_a_label_of_the_wrong_side_gets_the_true_one(made, joints_of):
 
 
 def test_true_labels_are_exact(made, joints_of):
-    out, errors = told(made, joints_of, "truth")
+    out, errors = rewritten(made, joints_of, "truth")
     assert out.pseudo_labels["frame"].to_pylist() == [0, 1, 2, 5]
     assert NO_HAND not in out.predictions["frame"].to_pylist()
     assert errors.wrist_mm.max() < 1e-3
@@ -105,12 +103,12 @@ def test_true_labels_are_exact(made, joints_of):
 
 def test_a_unit_without_labels_stays_one(made, joints_of):
     predictions, labels, truth = made
-    wrong = oracle.tell(
+    wrong = oracle.rewrite(
         predictions, labels.slice(WRONG_POSE, 1), truth, oracle="right", when=RightWhen(), joints_of=joints_of
     )
     assert len(wrong.pseudo_labels) == 0  # a unit of which no label is right
     nothing = predictions.slice(REJECTED, 1)
     for which in ("right", "side", "truth"):
-        out = oracle.tell(nothing, labels.slice(0, 0), truth, oracle=which, when=RightWhen(), joints_of=joints_of)
+        out = oracle.rewrite(nothing, labels.slice(0, 0), truth, oracle=which, when=RightWhen(), joints_of=joints_of)
         assert len(out.pseudo_labels) == 0
         assert out.predictions.equals(nothing)

@@ -58,14 +58,14 @@ def _truth(labels: Path) -> pyarrow.Table:
     ])  # fmt: skip
 
 
-def told(made: Path, output: Path, which: str = "truth", when: RightWhen = USUAL) -> dict:
+def rewritten(made: Path, output: Path, which: str = "truth", when: RightWhen = USUAL) -> dict:
     pseudo = {"pseudo": {"labels": str(made / "labels")}}
     config = settings.changed(Config(), output=str(output), data=pseudo)
-    return oracles.tell(config, which, Truth.at(str(made / "truth.parquet")), when)
+    return oracles.rewrite(config, which, Truth.at(str(made / "truth.parquet")), when)
 
 
 def test_true_labels_are_a_label_set_to_train_on(made: Path, tmp_path: Path) -> None:
-    report = told(made, tmp_path / "out")
+    report = rewritten(made, tmp_path / "out")
     before = commits.report_of(commits.read_commits(LocalStore(made / "labels")), ())
     frames, videos = report["frames"], report["videos"]
     assert frames["predicted"] == frames["kept"] + sum(frames["rejected"].values())
@@ -82,15 +82,15 @@ def test_true_labels_are_a_label_set_to_train_on(made: Path, tmp_path: Path) -> 
 
 
 def test_the_same_call_resumes_and_another_oracle_is_refused(made: Path, tmp_path: Path) -> None:
-    first = told(made, tmp_path / "out")
+    first = rewritten(made, tmp_path / "out")
     (tmp_path / "out" / "commits" / "u000000.json").unlink()
-    again = told(made, tmp_path / "out")
+    again = rewritten(made, tmp_path / "out")
     assert again["frames"] == first["frames"]
     assert labels_of(tmp_path / "out") != labels_of(made / "labels")
     with pytest.raises(InputError, match="oracle: truth before, side now"):
-        told(made, tmp_path / "out", "side")
+        rewritten(made, tmp_path / "out", "side")
     with pytest.raises(InputError, match="right when"):
-        told(made, tmp_path / "out", "truth", RightWhen(max_aligned_mm=3))
+        rewritten(made, tmp_path / "out", "truth", RightWhen(max_aligned_mm=3))
 
 
 def labels_of(output: Path) -> str:

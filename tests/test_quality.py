@@ -14,7 +14,7 @@ import torch
 from hojoint.config import HIGHER_IS_BETTER, FilterConfig
 from hojoint.errors import InputError
 from hojoint.labelling import filters, quality
-from hojoint.labelling.quality import Part, QualityModel
+from hojoint.labelling.quality import Curve, QualityModel
 
 SCORES = (*filters.RULES, "rotation_spread")
 
@@ -26,8 +26,8 @@ def model(**changes: Any) -> QualityModel:
     for name in SCORES:
         gains = np.sort(random.uniform(0, 2, 4))
         knots = np.sort(random.uniform(0, 1, 4)).tolist()
-        parts[name] = Part(tuple(knots), tuple(gains if name in HIGHER_IS_BETTER else gains[::-1]), 0.1)
-    parts = {name: Part(part.scores, tuple(map(float, part.gains)), part.missing) for name, part in parts.items()}
+        parts[name] = Curve(tuple(knots), tuple(gains if name in HIGHER_IS_BETTER else gains[::-1]), 0.1)
+    parts = {name: Curve(part.scores, tuple(map(float, part.gains)), part.missing) for name, part in parts.items()}
     fields = {"bias": -5.0, "logits": (-4.0, 0.0, 8.0), "chances": (0.05, 0.5, 0.98)}
     readings = quality.readings_of(FilterConfig())
     return QualityModel(**({"parts": parts, "readings": readings, "about": {"frames": 3}} | fields | changes))
@@ -58,7 +58,7 @@ def test_the_chance_is_what_another_library_makes_of_the_curves() -> None:
 
 
 def test_no_score_counts_as_the_file_says_and_infinity_as_worst() -> None:
-    part = Part((0.0, 1.0), (2.0, 0.0), 0.5)
+    part = Curve((0.0, 1.0), (2.0, 0.0), 0.5)
     np.testing.assert_allclose(part.of(np.array([np.nan, np.inf, -np.inf, 0.25])), [0.5, 0.0, 2.0, 1.5])
 
 

@@ -138,18 +138,18 @@ def test_few_recordings_have_nothing_to_be_held_out() -> None:
 def test_the_best_frames_of_one_recording_promise_nothing() -> None:
     chances, right = np.repeat([0.3, 0.95], 60), np.r_[np.arange(60) % 2, np.ones(60)].astype(bool)
     spread, alone = np.tile(["a", "b", "c"], 40), np.r_[np.tile(["a", "b", "c"], 20), np.repeat("d", 60)]
-    assert quality_fit.choice(chances, right, 0.9, spread)["min_quality"] == pytest.approx(0.305)
-    found = quality_fit.choice(chances, right, 0.9, alone)
+    assert quality_fit.least_quality(chances, right, 0.9, spread)["min_quality"] == pytest.approx(0.305)
+    found = quality_fit.least_quality(chances, right, 0.9, alone)
     assert (found["reached"], found["min_quality"], found["promised"]["kept"]) == (False, 0.0, 120)
 
 
 def test_out_of_reach_the_loosest_limit_near_the_best_is_taken() -> None:
     chances = np.repeat([0.2, 0.5, 0.8], 100)
     right = np.r_[np.arange(100) % 4 == 0, np.arange(100) % 10 < 7, np.arange(100) % 10 < 8].astype(bool)
-    found = quality_fit.choice(chances, right, 0.95)
+    found = quality_fit.least_quality(chances, right, 0.95)
     assert not found["reached"]
     assert found["promised"]["kept"] == 100  # 75 % of the best 200 lie more than one error (4 points) below 80 %
-    near = quality_fit.choice(chances, np.r_[right[:100], right[200:], right[200:]], 0.95)
+    near = quality_fit.least_quality(chances, np.r_[right[:100], right[200:], right[200:]], 0.95)
     assert near["promised"]["kept"] == 200
 
 
@@ -163,12 +163,12 @@ def test_folds_never_part_a_recording_and_are_about_as_large() -> None:
 def test_the_least_quality_is_the_loosest_that_suffices() -> None:
     chances = np.repeat([0.2, 0.55, 0.9], 40)
     right = np.r_[np.zeros(40), np.arange(40) % 2, np.ones(40)].astype(bool)
-    found = quality_fit.choice(chances, right, 0.75)
+    found = quality_fit.least_quality(chances, right, 0.75)
     assert found["min_quality"] == pytest.approx(0.205)
     assert found["promised"]["kept"] == 80
-    assert quality_fit.choice(chances, right, 0.9)["min_quality"] == pytest.approx(0.555)
-    short = quality_fit.choice(chances[:80], right[:80], 0.9)
+    assert quality_fit.least_quality(chances, right, 0.9)["min_quality"] == pytest.approx(0.555)
+    short = quality_fit.least_quality(chances[:80], right[:80], 0.9)
     assert (short["reached"], short["min_quality"]) == (False, pytest.approx(0.205))
-    assert quality_fit.choice(chances[:10], right[:10], 0.9) == {
+    assert quality_fit.least_quality(chances[:10], right[:10], 0.9) == {
         "min_quality": None, "reached": False, "promised": None,
     }  # fmt: skip

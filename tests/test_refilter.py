@@ -21,7 +21,7 @@ from cluster.store.local import LocalStore
 from hojoint.config import FilterConfig
 from hojoint.errors import InputError
 from hojoint.labelling import filters, quality, tables
-from hojoint.labelling.quality import Part, QualityModel
+from hojoint.labelling.quality import Curve, QualityModel
 from hojoint.labelling.video import VideoError
 from jobs import refilter as command_of_refilter
 
@@ -88,7 +88,7 @@ def test_refiltering_equals_labelling_with_those_thresholds(
 
 def quality_file(path: Path, middle: float) -> QualityModel:
     """A model by the spread of the views' rotations: a chance above one half below the middle."""
-    part = Part((0.0, 2 * middle), (2.0, 0.0), 0.0)
+    part = Curve((0.0, 2 * middle), (2.0, 0.0), 0.0)
     model = QualityModel({"rotation_spread": part}, 0.0, (0.0, 2.0), (0.1, 0.9), quality.readings_of(FilterConfig()))
     path.write_bytes(model.to_bytes())
     return model

@@ -14,7 +14,7 @@ from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.config import Config
-from hojoint.report import draw
+from hojoint.report import draw, rounds
 from hojoint.report import page as report
 from hojoint.report import tables as report_tables
 from jobs import report as job
@@ -134,7 +134,7 @@ def by_round(**first):
 
 def test_rounds_are_told_with_their_labels_and_their_students():
     evaluation = fake_facts().evaluation | {"student-2": {"freihand": scores(18.8)}}
-    table = report_tables.rounds(evaluation, by_round())
+    table = rounds.by_round(evaluation, by_round())
     column = table["columns"].index("MPJPE, out of domain (mm)")
     assert [row[1] for row in table["rows"]] == ["teacher", "student", "student-2"]
     assert [row[column] for row in table["rows"]] == ["24.0", "19.8", "18.8"]
@@ -142,14 +142,14 @@ def test_rounds_are_told_with_their_labels_and_their_students():
     html = report.render(fake_facts(evaluation=evaluation, by_round=by_round()))
     assert "<h3>By round</h3>" in html
     assert "<td>student-2</td>" in html
-    assert report_tables.rounds(evaluation, by_round()[:1]) is None
+    assert rounds.by_round(evaluation, by_round()[:1]) is None
 
 
 def test_what_calibration_promised_stands_beside_what_came_of_it():
-    table = report_tables.promises(by_round(promised=None, labels=None))
+    table = rounds.promises(by_round(promised=None, labels=None))
     assert table["rows"] == [["2", "90 %", "30 %", "80 %", "25 %"]]
     assert "What calibration promised" in report.render(fake_facts(by_round=by_round()))
-    assert report_tables.promises(by_round(promised=None)[:1]) is None
+    assert rounds.promises(by_round(promised=None)[:1]) is None
 
 
 def test_without_true_poses_the_worth_is_not_measured():

@@ -20,7 +20,7 @@ from hojoint import geometry
 from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError
 from hojoint.labelling import filters, quality, tables
-from hojoint.labelling.quality import Part, QualityModel
+from hojoint.labelling.quality import Curve, QualityModel
 from hojoint.records import Clip, Footage, Frames, HandPrediction, PseudoLabels
 
 WIDTH, HEIGHT = 96, 64
@@ -292,7 +292,7 @@ def test_a_quality_is_given_anew_and_taken_away() -> None:
     label = labels()
     table = tables.predictions_table([label])
     model = QualityModel(
-        parts={"box_iou": Part((0.0, 1.0), (0.0, 4.0), -3.0), "rotation_spread": Part((0.0, 1.0), (1.0, 0.0), 0.0)},
+        parts={"box_iou": Curve((0.0, 1.0), (0.0, 4.0), -3.0), "rotation_spread": Curve((0.0, 1.0), (1.0, 0.0), 0.0)},
         bias=-2.0, logits=(-4.0, 4.0), chances=(0.1, 0.9), readings=quality.readings_of(FilterConfig()),
     )  # fmt: skip
     config = FilterConfig(mode="quality", min_quality=0.5)

@@ -2,7 +2,7 @@
 
 Only for videos whose true poses are known, as in the synthetic world; a study trains on such sets to tell what better
 labels would be worth. The driver does the work, since no pixel is read: pictures are copied. Not here: what an oracle
-tells (``hojoint.evaluation.oracle``).
+rewrites (``hojoint.evaluation.oracle``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import json
 import time
 import uuid
 from collections import Counter
@@ -32,7 +31,7 @@ from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.evaluation import label_quality, oracle
 from hojoint.evaluation.label_quality import RightWhen
-from hojoint.evaluation.oracle import Oracle, Told
+from hojoint.evaluation.oracle import Oracle, Rewritten
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import filters, tables
 
@@ -45,8 +44,8 @@ class Truth:
     sha256: str
 
     @classmethod
-    def at(cls, path: str) -> Truth:
-        """Read a parquet file.
+    def at(cls, path: str, name: str | None = None) -> Truth:
+        """Read a parquet file; ``name`` is what messages call it, None means its path.
 
         Raises:
             InputError: it does not exist or is no parquet file.
@@ -55,10 +54,12 @@ class Truth:
         try:
             return cls(pa.parquet.read_table(io.BytesIO(content)), hashlib.sha256(content).hexdigest())
         except pa.ArrowInvalid as error:
-            raise InputError(f"{path} is not a parquet file of true poses: {str(error).splitlines()[0]}") from None
+            raise InputError(
+                f"{name or path} is not a parquet file of true poses: {str(error).splitlines()[0]}"
+            ) from None
 
 
-def tell(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dict[str, Any]:
+def rewrite(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dict[str, Any]:
     """Rewrite the labels of ``data.pseudo.labels`` into ``config.output``; returns the report, which is written there.
 
     Raises:
@@ -70,42 +71,41 @@ def tell(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dict[s
         check_conditional(store)
     aside = {name: source.run[name] for name in listing.ASIDE if name in source.run}
     facts = {"units": len(source.commits), "videos": source.run["videos"], **aside}
-    facts |= {"config": source.run["config"], "oracle": which, "told": source.store.root}
+    facts |= {"config": source.run["config"], "oracle": which, "rewritten": source.store.root}
     if commits.MANIFEST in source.run:
         facts[commits.MANIFEST] = manifest.copy(source.store, source.run[commits.MANIFEST], store)
     commits.open_run(store, fingerprint_of(source, which, truth, when), facts)
     done = commits.committed_units(store)
-    told = functools.partial(
-        oracle.tell,
+    rewritten = functools.partial(
+        oracle.rewrite,
         truth=truth.table,
         oracle=which,
         when=when,
-        joints_of=functools.partial(label_quality.hand_joints, hand_layer(mirror.localised(config, "mano").mano)),
+        joints_of=label_quality.joints_of(hand_layer(mirror.localised(config, "mano").mano)),
     )
     for commit in source.commits:
         if commit.unit not in done:
-            _unit(source, store, commit, told)
+            _unit(source, store, commit, rewritten)
     report, _ = labelling.finish(store, [commit.unit for commit in source.commits], aside)
     return report
 
 
 def fingerprint_of(source: Source, which: Oracle, truth: Truth, when: RightWhen) -> dict[str, Any]:
     """The source's fingerprint and everything else that decides the new labels."""
-    tables_of_source = json.dumps([commit.sha256 for commit in source.commits], sort_keys=True)
     return {
         **source.run["fingerprint"],
         "oracle": which,
         "true poses": truth.sha256,
         "right when": asdict(when),
-        "told": hashlib.sha256(tables_of_source.encode()).hexdigest(),
+        "rewritten": source.digest,
     }
 
 
-def _unit(source: Source, store: Store, before: Commit, told: Callable[[pa.Table, pa.Table], Told]) -> None:
+def _unit(source: Source, store: Store, before: Commit, rewritten: Callable[[pa.Table, pa.Table], Rewritten]) -> None:
     started = time.time()
     filesystem, root = source.store.filesystem()
     paths = {table: f"{root}/{before.files[table]}" for table in commits.TABLES}
-    made = told(
+    made = rewritten(
         tables.read([paths["predictions"]], filesystem),
         tables.read([paths["pseudo_labels"]], filesystem, schema=tables.PSEUDO_LABELS_SCHEMA),
     )

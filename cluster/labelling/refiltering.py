@@ -28,7 +28,7 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from cluster import session
-from cluster.labelling import commits, files, judging, listing, manifest, pool, sharing, units
+from cluster.labelling import commits, files, listing, manifest, pool, quality_files, sharing, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
@@ -53,6 +53,12 @@ class Source:
     run: Mapping[str, Any]
     commits: Sequence[Commit]
     quality: bytes | None  # content of ``filters.quality_model``, by which it is judged now
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what its units committed."""
+        of_units = json.dumps([commit.sha256 for commit in self.commits], sort_keys=True)
+        return hashlib.sha256(of_units.encode()).hexdigest()
 
     @property
     def config(self) -> Config:
@@ -99,7 +105,7 @@ def refilter(config: Config) -> dict[str, Any]:
     if commits.MANIFEST in source.run:  # the new labels do not need the source
         facts[commits.MANIFEST] = manifest.copy(source.store, source.run[commits.MANIFEST], store)
     commits.open_run(store, fingerprint_of(source, config), facts)
-    judging.keep(store, source.quality)
+    quality_files.keep(store, source.quality)
     if pending:
         keys = (source.run.get(commits.MANIFEST), None if listed is None else listed.put(store))
         asked = _with_hand_of(source, config)
@@ -134,9 +140,9 @@ def open_source(config: Config) -> Source:
     store = open_store(config.data.pseudo.labels)
     if config.output is not None and store.root == open_store(config.output).root:
         raise InputError(f"output and data.pseudo.labels are both {store.root}; set another output for the new labels")
-    source = Source(store, *commits.read_complete(store), judging.read(config.filters, side_head=True))
+    source = Source(store, *commits.read_complete(store), quality_files.read(config.filters, side_head=True))
     if source.commits:
-        judging.refuse_unknown(store, source.commits[0], config.filters, source.quality)
+        quality_files.refuse_unknown(store, source.commits[0], config.filters, source.quality)
     units.check_readings(source.run, config, store.root)
     if config.refine.active:
         units.check_hand(source.run, config, store.root)
@@ -154,14 +160,13 @@ def fingerprint_of(source: Source, config: Config) -> dict[str, Any]:
     tree = settings.to_tree(config.filters)
     rules = {f"filters.{name}": value for name, value in tree.items() if name not in units.BY_CONTENT}
     has_files = config.videos.root is not None or commits.MANIFEST in source.run
-    tables_of_source = json.dumps([commit.sha256 for commit in source.commits], sort_keys=True)
     before = {name: value for name, value in source.run["fingerprint"].items() if not name.startswith("refine.")}
     return {
         **before,
         **rules,
         units.QUALITY_MODEL: units.quality_digest(source.quality),
         **units.refinement(config),
-        "refiltered": hashlib.sha256(tables_of_source.encode()).hexdigest(),
+        "refiltered": source.digest,
         "pictures of frames not kept before": "decoded again" if has_files else "none",
     }
 
@@ -172,7 +177,7 @@ class Refilter:
     def __init__(self, job: RefilterJob) -> None:
         self._job = job
         self._source = open_store(job.source)
-        self._model = judging.model_of(job.quality)
+        self._model = quality_files.model_of(job.quality)
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
         listing = None if job.listing is None else manifest.Reader(self._store, job.listing).entries
         self._files = VideoFiles(self._source, job.manifest, listing)
@@ -235,8 +240,8 @@ class Refilter:
 
     def _with_images(self, unit_id: str, labels: pa.Table, before: pa.Table, failures: list[Failure]) -> pa.Table:
         """The labels with pictures: copied from ``before`` or decoded again; rows without one are left out."""
-        row_of = {key: row for row, key in enumerate(_keys(before))}
-        rows = np.array([row_of.get(key, -1) for key in _keys(labels)], int)  # in ``before``
+        row_of = {key: row for row, key in enumerate(tables.keys_of(before))}
+        rows = np.array([row_of.get(key, -1) for key in tables.keys_of(labels)], int)  # in ``before``
         known = np.flatnonzero(rows >= 0)
         pictures = before.take(rows[known])
         old = labels.take(known)
@@ -327,7 +332,3 @@ def _with_hand_of(source: Source, config: Config) -> Config:
 
 def _filled(labels: pa.Table) -> int:
     return pyarrow.compute.sum(labels["filled"]).as_py() or 0
-
-
-def _keys(table: pa.Table) -> list[tuple[str, int]]:
-    return list(zip(table["clip_id"].to_pylist(), table["frame"].to_pylist(), strict=True))

@@ -18,7 +18,7 @@ from typing import Any
 
 from cluster import progress as board
 from cluster import session
-from cluster.labelling import budget, commits, judging, listing, manifest, pool, sharing, units
+from cluster.labelling import budget, commits, listing, manifest, pool, quality_files, sharing, units
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher
@@ -80,7 +80,7 @@ def begin(config: Config, store: Store, plan: Plan) -> None:
     facts: dict[str, Any] = {"units": len(plan.unit_ids), "videos": plan.manifest.videos, **plan.aside}
     facts |= {commits.MANIFEST: plan.manifest.put(store), "config": to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
-    judging.keep(store, plan.quality)
+    quality_files.keep(store, plan.quality)
 
 
 def check_same(store: Store, plan: Plan) -> None:
@@ -111,7 +111,7 @@ def make_plan(config: Config, store: Store) -> Plan:
     if listed.sideless:
         sides.refuse_unknown(network.config, config.filters)
     side_head = network.config.side_head or not listed.sideless
-    quality = judging.read(config.filters, side_head=side_head)
+    quality = quality_files.read(config.filters, side_head=side_head)
     done = commits.committed_units(store)
     plan = Plan(
         manifest=listed.manifest,

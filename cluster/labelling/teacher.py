@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from cluster.labelling import commits, judging, manifest, sharing
+from cluster.labelling import commits, manifest, quality_files, sharing
 from cluster.labelling.attempts import Ledger
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
@@ -96,7 +96,7 @@ class Teacher:
         self._decoder = GuardedDecoder.of(
             labelling, ahead=self.group_size + labelling.decode_children, fetch=self._fetched
         )
-        self._quality = judging.model_of(job.quality)
+        self._quality = quality_files.model_of(job.quality)
         self._manifest = manifest.Reader(self._store, job.manifest) if job.manifest else None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,10 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         return None
     facts = json.loads(store.get(FACTS))
     stored, identity = settings.renamed(facts["identity"]), json.loads(json.dumps(job.identity))
-    stored = {name: default for name, default in _defaults().items() if name in identity} | stored
+    # A setting that an earlier version did not have had no effect, as its default has none.
+    noted = (*RESULT_SETTINGS[1:], "train")
+    missing = {name: value for name, value in settings.defaults().items() if name.partition(".")[0] in noted}
+    stored = {name: value for name, value in missing.items() if name in identity} | stored
     earlier = stored.get(EDITION_NAME) != EDITION
     if earlier:
         stored, identity = _without_data(stored), _without_data(identity)
@@ -179,12 +182,6 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         seconds=facts["seconds"],
         reused=True,
     )
-
-
-def _defaults() -> dict[str, Any]:
-    """Settings by dotted name: one that an earlier version did not have had no effect, as its default has none."""
-    tree = settings.to_tree(Config())
-    return {f"{group}.{name}": tree[group][name] for group in (*RESULT_SETTINGS[1:], "train") for name in tree[group]}
 
 
 def _without_data(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.ho3d_meta import joints_cv
 from hojoint.errors import InputError
 from hojoint.records import Clip, Frames
+from hojoint.rows import evenly
 
 MIRRORED = "-left"
 """Ends the id of a clip that is mirrored into one of a left hand."""
@@ -68,7 +69,7 @@ def sequence_clips(
                 clips.append(SequenceClip(f"{sequence}-{names[part[0]][1]}", part))
     if config.limit is not None:
         most = max(1, config.limit // (config.clip_frames * len(copies)))
-        keep = np.unique(np.linspace(0, len(clips) - 1, min(most, len(clips))).round().astype(int))
+        keep = evenly(len(clips), most)
         clips = [clips[index] for index in keep]
     return [_copy(clip, mirrored) for clip in clips for mirrored in copies]
 

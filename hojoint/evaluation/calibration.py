@@ -21,6 +21,7 @@ import pyarrow as pa
 from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, FilterConfig, Rule
 from hojoint.errors import InputError
 from hojoint.labelling import filters, tables
+from hojoint.rows import evenly
 
 # N frames, L levels of strictness of a rule.
 
@@ -323,7 +324,7 @@ def _rounded(rule: Rule, limit: float) -> float:
 
 def _points(line: Curve) -> list[list[float]]:
     """At most CURVE_POINTS of [threshold, precision, yield]."""
-    rows = np.unique(np.linspace(0, len(line.share) - 1, min(CURVE_POINTS, len(line.share))).round().astype(int))
+    rows = evenly(len(line.share), CURVE_POINTS)
     return [[float(v) for v in row] for row in np.stack([line.thresholds, line.precision, line.share], 1)[rows]]
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from hojoint.hand.model import MANO_TO_SIMPLE, SIMPLE_TO_MANO
+from hojoint.rows import evenly
 
 Layout = Literal["ho3d", "freihand"]
 
@@ -61,7 +62,7 @@ def joints_as_meant(pred: np.ndarray, true: np.ndarray, layout: Layout) -> tuple
     Both are given as their files have them; the root is point 0 in either order.
     """
     unit, notes = _unit("joints", _sizes(_about_wrist(pred)), _sizes(_about_wrist(true)))
-    pred, order, some = pred / unit, _REORDER[layout], _some(len(pred))
+    pred, order, some = pred / unit, _REORDER[layout], evenly(len(pred), _LOOKED_AT)
     readings = [_Reading(frame, other) for frame, other in itertools.product((None, *_FRAMES), (False, True))]
     about = _about_wrist(pred[some]), _about_wrist(true[some])
     fits = _fits(*about, readings, order)
@@ -73,7 +74,7 @@ def joints_as_meant(pred: np.ndarray, true: np.ndarray, layout: Layout) -> tuple
 def vertices_as_meant(pred: np.ndarray, true: np.ndarray, layout: Layout) -> tuple[np.ndarray, list[str]]:
     """As ``joints_as_meant`` for vertices (N, V, 3), about their centres; a frame is found only for one V."""
     unit, notes = _unit("vertices", _sizes(_centred(pred)), _sizes(_centred(true)))
-    pred, some = pred / unit, _some(len(pred))
+    pred, some = pred / unit, evenly(len(pred), _LOOKED_AT)
     if pred.shape[1] != true.shape[1]:
         return pred, notes
     about = _centred(pred[some]), _centred(true[some])
@@ -106,10 +107,6 @@ def _about_wrist(joints: np.ndarray) -> np.ndarray:
 
 def _centred(points: np.ndarray) -> np.ndarray:
     return points - points.mean(1, keepdims=True)
-
-
-def _some(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).round().astype(int))
 
 
 def _fits(

@@ -26,6 +26,7 @@ from hojoint.evaluation.metrics import HandErrors
 from hojoint.model.network import HOJoint
 from hojoint.records import Example, Sample
 from hojoint.report import draw, figures
+from hojoint.rows import evenly
 from hojoint.training.batches import prepare
 from hojoint.training.prediction import Predictions
 
@@ -36,9 +37,7 @@ EXAMPLE_FIELDS = tuple(field.name for field in fields(Example) if field.name not
 
 def example_rows(images: int, shown: int) -> np.ndarray:
     """Rows (<= shown,) of the images to show, evenly spaced, whatever the network predicts for them."""
-    if shown == 0:
-        return np.zeros(0, dtype=np.int64)
-    return np.unique(np.linspace(0, images - 1, min(shown, images)).round().astype(np.int64))
+    return evenly(images, shown)
 
 
 def make_examples(

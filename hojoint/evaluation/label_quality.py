@@ -8,6 +8,7 @@ Not here: the rules (``labelling.filters``) and the search for thresholds (``cal
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -75,6 +76,11 @@ def hand_joints(layer: HandLayer, pose: np.ndarray, betas: np.ndarray, chunk: in
             rotations_B1633 = geometry.axis_angle_to_matrix(pose_B48.reshape(-1, 16, 3))
             joints.append(layer.from_rotations(rotations_B1633, betas_B10).joints.double().numpy())
     return np.concatenate(joints)
+
+
+def joints_of(layer: HandLayer) -> Joints:
+    """``hand_joints`` of one hand model."""
+    return functools.partial(hand_joints, layer)
 
 
 def aligned_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

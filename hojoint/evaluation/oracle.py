@@ -25,14 +25,14 @@ Oracle = Literal["right", "side", "truth"]
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class Rewritten:
     """One set of labels as an oracle rewrote it."""
 
     predictions: pa.Table  # without the kept frames that lost their label
     pseudo_labels: pa.Table
 
 
-def tell(
+def rewrite(
     predictions: pa.Table,
     pseudo_labels: pa.Table,
     truth: pa.Table,
@@ -40,7 +40,7 @@ def tell(
     oracle: Oracle,
     when: RightWhen,
     joints_of: Joints,
-) -> Told:
+) -> Rewritten:
     """Rewrite the two tables of labelling from the table of true poses.
 
     Args:
@@ -52,7 +52,7 @@ def tell(
         InputError: ``truth`` lacks a column.
     """
     if not len(pseudo_labels):
-        return Told(_same(predictions, pseudo_labels), pseudo_labels)
+        return Rewritten(_predictions_matching(predictions, pseudo_labels), pseudo_labels)
     errors = label_quality.errors_of_tables(pseudo_labels, truth, joints_of)
     rows = label_quality.matching_rows(pseudo_labels, truth)
     if oracle == "right":
@@ -63,7 +63,7 @@ def tell(
         stays, replaced = errors.truth, errors.truth
     true = _true_columns(truth.take(np.where(replaced, rows, 0)[stays]), joints_of) if replaced.any() else {}
     labels = _with(pseudo_labels.filter(pa.array(stays)), true, replaced[stays])
-    return Told(_same(predictions, labels), labels)
+    return Rewritten(_predictions_matching(predictions, labels), labels)
 
 
 def _true_columns(truth: pa.Table, joints_of: Joints) -> dict[str, np.ndarray]:
@@ -100,23 +100,19 @@ def _with(table: pa.Table, columns: dict[str, np.ndarray], replaced: np.ndarray)
     return table
 
 
-def _same(predictions: pa.Table, labels: pa.Table) -> pa.Table:
+def _predictions_matching(predictions: pa.Table, labels: pa.Table) -> pa.Table:
     """The predictions whose kept frames are those of ``labels`` that no rule rejected, with the labels' numbers."""
-    row_of = {key: row for row, key in enumerate(_keys(labels))}
+    row_of = {key: row for row, key in enumerate(tables.keys_of(labels))}
     kept = np.array(predictions["verdict"].to_pylist(), dtype=object) == filters.KEPT
-    rows = np.array([row_of.get(key, -1) for key in _keys(predictions)], int).reshape(-1)
+    rows = np.array([row_of.get(key, -1) for key in tables.keys_of(predictions)], int).reshape(-1)
     stays = ~kept | (rows >= 0)
     predictions, kept, rows = predictions.filter(pa.array(stays)), kept[stays], rows[stays]
-    told = labels.take(pa.array(np.where(kept, rows, 0))) if len(labels) else labels
+    matching = labels.take(pa.array(np.where(kept, rows, 0))) if len(labels) else labels
     if not len(labels):
         return predictions
-    new = {name: _plain(told, name) for name in ("flipped", "joints_px", "mano_pose", "mano_shape", "camera")}
+    new = {name: _plain(matching, name) for name in ("flipped", "joints_px", "mano_pose", "mano_shape", "camera")}
     return _with(predictions, new, kept)
 
 
 def _plain(table: pa.Table, name: str) -> np.ndarray:
     return np.array(table[name].to_pylist(), dtype=bool) if name == "flipped" else tables.array_of(table, name)
-
-
-def _keys(table: pa.Table) -> list[tuple[str, int]]:
-    return list(zip(table["clip_id"].to_pylist(), table["frame"].to_pylist(), strict=True))

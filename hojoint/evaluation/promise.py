@@ -14,6 +14,8 @@ import numpy as np
 from hojoint.evaluation.calibration import auc, worth
 
 BINS = 10
+FITTED = ("frames", "recordings", "base_precision", "auc", "wanted_precision", "min_quality", "promised")
+"""What is told of the model's own frames."""
 
 
 def reliability(chances: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
@@ -59,7 +61,3 @@ def kept_promise(
         "reliability": reliability(chances[known], right[known]),
         "fitted": None if about is None else {name: about.get(name) for name in FITTED},
     }
-
-
-FITTED = ("frames", "recordings", "base_precision", "auc", "wanted_precision", "min_quality", "promised")
-"""What is told of the model's own frames."""

@@ -22,7 +22,7 @@ from hojoint.config import HIGHER_IS_BETTER, FilterConfig
 from hojoint.evaluation.calibration import Judged, auc, worth
 from hojoint.evaluation.promise import reliability
 from hojoint.labelling import filters, quality, tables
-from hojoint.labelling.quality import Part, QualityModel
+from hojoint.labelling.quality import Curve, QualityModel
 
 # N frames, F scores, K ramps of all scores.
 
@@ -67,14 +67,14 @@ def fit(judged: Judged, config: FilterConfig, precision: float) -> tuple[Quality
         "ridge": ridge,
         "auc": auc(chances, right),
         "wanted_precision": precision,
-        **choice(np.where(_judged_alike(judged, config), chances, -1.0), right, precision, judged.recording()),
+        **least_quality(np.where(_judged_alike(judged, config), chances, -1.0), right, precision, judged.recording()),
         "reliability": reliability(chances, right),
     }
     readings = quality.readings_of(config)
     return QualityModel(parts, bias, tuple(across), tuple(up), readings, about), chances
 
 
-def choice(
+def least_quality(
     chances: np.ndarray, right: np.ndarray, precision: float, recordings: np.ndarray | None = None
 ) -> dict[str, Any]:  # fmt: skip
     """The least ``min_quality`` that reaches the precision with enough frames, and what it is worth.
@@ -181,7 +181,7 @@ def _splits(fold: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _regression(
     scores: Mapping[str, np.ndarray], right: np.ndarray, ridge: float
-) -> tuple[dict[str, Part], float]:  # fmt: skip
+) -> tuple[dict[str, Curve], float]:  # fmt: skip
     """Curves and bias by penalised logistic regression; a score that never differs has no curve."""
     knots = {name: found for name in quality.SCORES if len(found := _knots(scores[name])) > 1}
     blocks = {name: _ramps(scores[name], knots[name], name in HIGHER_IS_BETTER) for name in knots}
@@ -194,7 +194,7 @@ def _regression(
         at += len(found)
         rising = np.concatenate([[0.0], np.cumsum(steps)])
         gains = rising if name in HIGHER_IS_BETTER else rising[-1] - np.concatenate([[0.0], np.cumsum(steps)])
-        parts[name] = Part(tuple(found.tolist()), tuple(gains.tolist()), min(missing, float(rising[-1])))
+        parts[name] = Curve(tuple(found.tolist()), tuple(gains.tolist()), min(missing, float(rising[-1])))
     return parts, bias
 
 

@@ -17,7 +17,7 @@ their definition: the clip's betas are learnt from frames that pass all other ru
 | pose_step | joint rotations against the neighbouring frame | rad^2 | <= |
 | shape_spread | betas against the clip's | sigmas | <= |
 | view_spread | 2D joints of the test-time views against their mean; ours | box sides | <= |
-| side | belief in the clip's side, one number for all its frames; ours | probability | >= min_side_confidence |
+| side | confidence in the clip's side, one number for all its frames; ours | probability | >= min_side_confidence |
 
 With ``mode=quality`` one number decides instead, the chance of being right by all scores together (``quality``); of the
 rules only ``view_spread`` and ``side`` still judge, where they are enabled. Not here: videos, files, Ray.
@@ -98,7 +98,7 @@ def scores(
         size: width and height of the image, px.
         axes: (15, 3, 3) from ``spatial_rules.finger_axes``.
         config: readings, and the thresholds that decide which frames teach the clip's betas.
-        side: (T,) belief that the clip's side is the predicted one; None where nothing tells, which scores NaN.
+        side: (T,) confidence that the clip's side is the predicted one; None where nothing tells, which scores NaN.
     """
     boxes_T4 = geometry.clip_box(hand_boxes, *size)
     return with_temporal(

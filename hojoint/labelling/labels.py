@@ -23,8 +23,9 @@ from hojoint.labelling.sides import SURE, UNKNOWN, Decision
 from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.labelling.tta import HandPredictor
 from hojoint.records import Clip, Frames, HandPrediction, PseudoLabels
+from hojoint.rows import evenly
 
-THE_PREDICTIONS = RefineConfig()
+NO_REFINEMENT = RefineConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ def label_clips(
     labelling: LabellingConfig,
     teacher: str,
     quality: QualityModel | None = None,
-    refine_config: RefineConfig = THE_PREDICTIONS,
+    refine_config: RefineConfig = NO_REFINEMENT,
 ) -> list[PseudoLabels]:
     """Label complete clips (Sec. 5.1); views of all of them share the network's batches.
 
@@ -68,8 +69,8 @@ def label_clips(
     predictions = _predictions(predictor, works, labelling, filter_config)
     axes = filters.axes_of(predictor.mano_layer, predictor.device)
     clip_labels = [
-        _labels(work, prediction, belief, axes, filter_config, teacher, quality)
-        for work, (prediction, belief) in zip(works, predictions, strict=True)
+        _labels(work, prediction, confidence, axes, filter_config, teacher, quality)
+        for work, (prediction, confidence) in zip(works, predictions, strict=True)
     ]
     if not refine_config.active:
         return clip_labels
@@ -103,7 +104,7 @@ def _grown(boxes: np.ndarray) -> np.ndarray:
 def _predictions(
     predictor: HandPredictor, works: Sequence[_Work], labelling: LabellingConfig, rules: FilterConfig
 ) -> list[tuple[HandPrediction, float]]:  # fmt: skip
-    """One per clip, and the belief in its side: the one that the setting or the annotation gives, else the likelier."""
+    """One per clip, and the confidence in its side: the one that setting or annotation gives, else the likelier."""
     told = [work.clip.side if labelling.side == "both" else labelling.side for work in works]
     given = [index for index, side in enumerate(told) if side is not None]
     open_ = [index for index, side in enumerate(told) if side is None]
@@ -121,7 +122,7 @@ def _guessed(
     predictor: HandPredictor, works: Sequence[_Work], labelling: LabellingConfig
 ) -> list[tuple[HandPrediction, float]]:  # fmt: skip
     all_rows = [np.arange(len(work.clip.frames)) for work in works]
-    probes = [_evenly(len(work.clip.frames), labelling.side_probe_frames) for work in works]
+    probes = [evenly(len(work.clip.frames), labelling.side_probe_frames) for work in works]
     both = _predict(predictor, [*works, *works], [*probes, *probes], [False] * len(works) + [True] * len(works))
     right, mirrored = both[: len(works)], both[len(works) :]
     decisions = [_decision(*clip) for clip in zip(works, probes, right, mirrored, strict=True)]
@@ -135,7 +136,7 @@ def _guessed(
     )
     for index, other in zip(unfinished, others, strict=True):
         predictions[index] = _merged(probes[index], predictions[index], rest[index], other)
-    return [(prediction, decision.belief) for prediction, decision in zip(predictions, decisions, strict=True)]
+    return [(prediction, decision.confidence) for prediction, decision in zip(predictions, decisions, strict=True)]
 
 
 def _predict(
@@ -144,11 +145,6 @@ def _predict(
     return predictor.predict(
         [work.frames for work in works], flipped, numbers=[work.clip.frames for work in works], rows=rows
     )
-
-
-def _evenly(length: int, most: int) -> np.ndarray:
-    """Up to ``most`` rows, evenly spaced, the ends included."""
-    return np.unique(np.linspace(0, length - 1, min(most, length)).round().astype(int))
 
 
 def _decision(work: _Work, rows: np.ndarray, right: HandPrediction, mirrored: HandPrediction) -> Decision:
@@ -200,7 +196,7 @@ def _merged(first: np.ndarray, one: HandPrediction, second: np.ndarray, other: H
 def _labels(
     work: _Work,
     prediction: HandPrediction,
-    belief: float,
+    confidence: float,
     axes: Tensor,
     config: FilterConfig,
     teacher: str,
@@ -214,7 +210,7 @@ def _labels(
         size=(width, height),
         axes=axes,
         config=config,
-        side=torch.full((len(work.clip.frames),), belief),
+        side=torch.full((len(work.clip.frames),), confidence),
         model=model,
     )
     return PseudoLabels(

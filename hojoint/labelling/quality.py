@@ -34,7 +34,7 @@ NETWORK_ONLY = frozenset({"view_spread", "rotation_spread", "side"})
 
 
 @dataclass(frozen=True)
-class Part:
+class Curve:
     """What one score adds, in log odds."""
 
     scores: tuple[float, ...]  # knots in the score's own unit, ascending
@@ -51,7 +51,7 @@ class Part:
 class QualityModel:
     """Curves of the scores, and the curve from their sum to a chance."""
 
-    parts: Mapping[str, Part]  # score -> its curve
+    parts: Mapping[str, Curve]  # score -> its curve
     bias: float
     logits: tuple[float, ...]  # knots, ascending
     chances: tuple[float, ...]  # at the knots, in [0, 1]; constant beyond them
@@ -117,7 +117,7 @@ def read(data: bytes, name: str) -> QualityModel:
         )
     try:
         parts = {
-            name: Part(_numbers(part["scores"]), _numbers(part["gains"]), float(part["missing"]))
+            name: Curve(_numbers(part["scores"]), _numbers(part["gains"]), float(part["missing"]))
             for name, part in tree["parts"].items()
         }
         model = QualityModel(

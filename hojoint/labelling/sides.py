@@ -26,13 +26,13 @@ class Decision(NamedTuple):
     """The side of a clip."""
 
     left: bool
-    belief: float  # in [0.5, 1], or UNKNOWN
+    confidence: float  # in [0.5, 1], or UNKNOWN
 
 
 def decided(plain: Tensor, mirrored: Tensor) -> Decision:
     """The side of a clip by the head's logits of some of its frames as they are (T,) and mirrored (T,).
 
-    Frames whose logits are not finite say nothing; where all say nothing, the belief is one half.
+    Frames whose logits are not finite say nothing; where all say nothing, the confidence is one half.
     """
     evidence_T = (plain - mirrored).double() / 2
     evidence_T = evidence_T[evidence_T.isfinite()]

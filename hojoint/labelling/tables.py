@@ -216,6 +216,11 @@ def read(
         return pa.concat_tables([schema.empty_table(), *pool.map(one, paths)])
 
 
+def keys_of(table: pa.Table) -> list[tuple[str, int]]:
+    """(clip, frame) of each row, which no other row of its label set has."""
+    return list(zip(table["clip_id"].to_pylist(), table["frame"].to_pylist(), strict=True))
+
+
 def checked(table: pa.Table, name: str, schema: pa.Schema = PREDICTIONS_SCHEMA) -> pa.Table:
     """The table with exactly the columns of ``schema``; InputError where its version is unknown or it lacks one.
 

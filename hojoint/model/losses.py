@@ -125,9 +125,9 @@ def _hand_terms(
         "rotations": (rotations, targets.rotations),
         "betas": (betas, targets.betas),
     }
-    errors = {name: _squared(found, wanted, others) for name, (found, wanted) in pairs.items()}
+    errors = {name: _squared(predicted, target, others) for name, (predicted, target) in pairs.items()}
     if weights is not None and config.pseudo_root < 1:
-        errors |= _with_less_of_the_root(pairs, weights)
+        errors |= _root_reduced(pairs, weights)
     factor_2d, factor_others = factors
     return {
         "joints_2d": config.joints_2d * joints_2d * factor_2d,
@@ -135,7 +135,7 @@ def _hand_terms(
     }
 
 
-def _with_less_of_the_root(pairs: dict[str, tuple[Tensor, Tensor]], weights: ImageWeights) -> dict[str, Tensor]:
+def _root_reduced(pairs: dict[str, tuple[Tensor, Tensor]], weights: ImageWeights) -> dict[str, Tensor]:
     """The terms that the global orientation is part of, of which each image takes ``weights.root``.
 
     The rest of an image's error is that of points turned back by the root's rotation, each side by its own: what is
@@ -143,21 +143,21 @@ def _with_less_of_the_root(pairs: dict[str, tuple[Tensor, Tensor]], weights: Ima
     """
     kept, rest = weights.others * weights.root, weights.others * (1 - weights.root)
     total = weights.others.sum()
-    found, wanted = pairs["rotations"]
-    fingers = _squared(found[:, 1:], wanted[:, 1:], weights.others)
-    root = _squared(found[:, :1], wanted[:, :1], kept, total)
-    out = {"rotations": (root + (found.shape[1] - 1) * fingers) / found.shape[1]}
+    predicted, target = pairs["rotations"]
+    fingers = _squared(predicted[:, 1:], target[:, 1:], weights.others)
+    root = _squared(predicted[:, :1], target[:, :1], kept, total)
+    out = {"rotations": (root + (predicted.shape[1] - 1) * fingers) / predicted.shape[1]}
     for name in ("vertices", "joints_3d"):
-        back = [points @ turned[:, 0] for points, turned in zip(pairs[name], (found, wanted), strict=True)]
+        back = [points @ turned[:, 0] for points, turned in zip(pairs[name], (predicted, target), strict=True)]
         out[name] = _squared(*pairs[name], kept, total) + _squared(back[0], back[1], rest, total)
     return out
 
 
-def _squared(found: Tensor, wanted: Tensor, weights: Tensor | None, total: Tensor | None = None) -> Tensor:
+def _squared(predicted: Tensor, target: Tensor, weights: Tensor | None, total: Tensor | None = None) -> Tensor:
     """Mean squared error, weighted by ``weights`` (B,) if given, over the sum of weights ``total``."""
     if weights is None:
-        return F.mse_loss(found, wanted)
-    return _weighted(F.mse_loss(found, wanted, reduction="none"), weights, total)
+        return F.mse_loss(predicted, target)
+    return _weighted(F.mse_loss(predicted, target, reduction="none"), weights, total)
 
 
 def _weighted(errors: Tensor, weights: Tensor, total: Tensor | None = None) -> Tensor:

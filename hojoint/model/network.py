@@ -90,15 +90,17 @@ class HOJoint(nn.Module):
         cells = self.config.roi_cells
         p2 = self.encoder(images)
         rows = torch.isfinite(object_boxes).all(dim=1).nonzero()[:, 0]
-        images_of = None if len(rows) == len(images) else rows
+        object_images = None if len(rows) == len(images) else rows
         hand_features = roi_features(p2, hand_boxes, None, cells=cells)
         side = None if self.side_head is None else self.side_head(hand_features)
         hand_features = hand_features[: len(images) - side_only]
         runs_object = with_object and len(rows) > 0
         context_features = None
         if len(rows) > 0 and (self.hand_reasoning is not None or (runs_object and self.object_reasoning is not None)):
-            context_features = intersection_features(p2, hand_boxes[rows], object_boxes[rows], images_of, cells=cells)
-        object_features = roi_features(p2, object_boxes[rows], images_of, cells=cells) if runs_object else None
+            context_features = intersection_features(
+                p2, hand_boxes[rows], object_boxes[rows], object_images, cells=cells
+            )
+        object_features = roi_features(p2, object_boxes[rows], object_images, cells=cells) if runs_object else None
         attention = self._attention(hand_features, object_features, context_features, rows) if with_attention else None
         if self.hand_reasoning is not None:
             # Without an object no intersection exists: zeros, as for boxes that do not overlap.

@@ -1,8 +1,8 @@
 """The report of a run as one self-contained HTML page: facts (plain numbers) and pictures in, text out.
 
 Readers need not know the project. The page fetches nothing, runs no script and escapes every value. Its tables and
-sentences come from ``tables``. Not here: where the facts come from (``jobs.report``) and how pictures are drawn
-(``draw``, ``figures``).
+sentences come from ``tables`` and ``rounds``. Not here: where the facts come from (``jobs.report``) and how pictures
+are drawn (``draw``, ``figures``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hojoint.report import tables
+from hojoint.report import rounds, tables
 
 TEMPLATE = "report.html.jinja"
 
@@ -83,8 +83,8 @@ def render(
         "views": facts.views,
         "cards": tables.cards(facts.labelling, facts.quality, facts.evaluation, facts.stages),
         "comparison": tables.comparison(facts.evaluation),
-        "rounds": tables.rounds(facts.evaluation, facts.by_round),
-        "promises": tables.promises(facts.by_round),
+        "rounds": rounds.by_round(facts.evaluation, facts.by_round),
+        "promises": rounds.promises(facts.by_round),
         "comparison_text": tables.comparison_text(facts.evaluation, facts.training),
         "pck": pck,
         "labelling": tables.labelling(facts.labelling, facts.rules) if facts.labelling else None,

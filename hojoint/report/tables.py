@@ -108,56 +108,6 @@ def _row(metric: Metric, scores: Sequence[Mapping[str, Any]], names: Sequence[st
     return {"label": metric.label, "cells": cells, "change": change, "tone": tone}
 
 
-ROUND_METRICS = (
-    ("freihand", "joints_wrist_mm", "MPJPE, out of domain (mm)"),
-    ("freihand", "joints_mm", "PA-MPJPE, out of domain (mm)"),
-    ("ho3d", "joints_wrist_mm", "MPJPE, labelled domain (mm)"),
-    ("ho3d", "joints_mm", "PA-MPJPE, labelled domain (mm)"),
-    ("ho3d", "add_0.1d", "object ADD-0.1D (%)"),
-)
-"""Columns of the table by round: domain, metric, heading."""
-
-
-def rounds(evaluation: Scores, by_round: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """A row per round: its labels and its student; None where there was one round.
-
-    Args:
-        by_round: 'round', 'network', 'frames', and 'labels' where the truth is known, of each
-            (``jobs.label_measures``).
-    """
-    if len(by_round) < 2:
-        return None
-    metrics = {metric.key: metric for metric in METRICS}
-    rows = []
-    for entry in ({"round": 0, "network": "teacher"}, *by_round):
-        frames, labels = entry.get("frames"), entry.get("labels")
-        kept = "–" if frames is None else f"{frames['kept']:,} ({share(frames['kept'], frames['predicted'])})"
-        cells = [entry["network"], kept, "–" if labels is None else percent(labels["precision"])]
-        for domain, key, _ in ROUND_METRICS:
-            metric, score = metrics[key], evaluation.get(entry["network"], {}).get(domain, {})
-            value = (score.get(metric.part) or {}).get(key)
-            cells.append("–" if value is None else f"{value * metric.scale:.{metric.digits}f}")
-        rows.append([str(entry["round"]), *cells])
-    headings = [heading for _, _, heading in ROUND_METRICS]
-    return {"columns": ["round", "network", "frames kept for it", "of them right", *headings], "rows": rows}
-
-
-def promises(by_round: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What calibration promised beside what the labels of the videos are; None where nothing was calibrated."""
-    rows = []
-    for entry in by_round:
-        promised, frames, labels = entry["promised"], entry["frames"], entry.get("labels")
-        if promised is not None:
-            rows.append([
-                str(entry["round"]), percent(promised["precision"]), percent(promised["yield"]),
-                "–" if labels is None else percent(labels["precision"]), share(frames["kept"], frames["predicted"]),
-            ])  # fmt: skip
-    if not rows:
-        return None
-    columns = ["round", "promised: right", "promised: kept", "measured: right", "measured: kept"]
-    return {"columns": columns, "rows": rows}
-
-
 def comparison_text(evaluation: Scores, training: Mapping[str, Mapping[str, Any]]) -> str:
     """What the columns are, and what each network started from where ``training`` tells."""
     later = {name: "the same with the labels of the student before" for name in evaluation if name not in NETWORKS}

@@ -96,7 +96,7 @@ class Training:
         batch = batch.to(self.device)
         prepared = prepare(batch, self.config, draws, self.device)
         targets = targets_of(batch, prepared, self.mano_layer, self.config)
-        output, targets = self._answered(batch, prepared, targets)
+        output, targets = self._forward(batch, prepared, targets)
         sided, weights = targets.mirrored_weights, image_weights(targets, self.config.loss)
         return hand_object_loss(
             output,
@@ -110,7 +110,7 @@ class Training:
             side_factor=1.0 if sided is None else rows_factor(sided),
         )
 
-    def _answered(self, batch: Batch, prepared: Prepared, targets: Targets) -> tuple[HOJointOutput, Targets]:
+    def _forward(self, batch: Batch, prepared: Prepared, targets: Targets) -> tuple[HOJointOutput, Targets]:
         """The network's output; with a side head, also for mirrored images, whose rows the targets then name."""
         images, hand_boxes, object_boxes = prepared.images, prepared.hand_boxes, prepared.object_boxes
         if not self.config.model.side_head:

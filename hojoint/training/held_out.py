@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from hojoint.datasets.collate import collate
 from hojoint.hand.layer import HandLayer
 from hojoint.model.losses import Targets
 from hojoint.model.network import HOJointOutput
+from hojoint.rows import evenly
 from hojoint.training.batches import Prepared, Samples, prepare, targets_of
 
 MOST = 1000
@@ -49,7 +49,7 @@ def errors(
         predict: the network in evaluation mode.
         samples: with labels of hands and objects; ``control_points`` is NaN, and no part of ``error``, without objects.
     """
-    rows = np.unique(np.linspace(0, len(samples) - 1, min(MOST, len(samples))).round().astype(int)).tolist()
+    rows = evenly(len(samples), MOST).tolist()
     found = []
     with ThreadPoolExecutor(READERS) as pool:  # OpenCV decodes outside Python's lock
         for start in range(0, len(rows), BATCH):

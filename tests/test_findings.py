@@ -1,0 +1,50 @@
+"""What a calibration found, put into the settings of labelling."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.store.local import LocalStore
+from hojoint.config import Config, changed
+from hojoint.errors import InputError
+from jobs import calibrate, findings
+
+FOUND = {
+    "wanted_precision": 0.9,
+    "frames": 50,
+    "proposed": {"min_box_iou": 0.75, "max_reprojection": 0.2},
+    "quality": {"min_quality": 0.85},
+}
+
+
+def calibrated(folder: Path, **changes: object) -> LocalStore:
+    store = LocalStore(folder)
+    store.put(f"calibration/{calibrate.RESULT}", json.dumps(FOUND | changes).encode())
+    return store
+
+
+@pytest.mark.parametrize(("mode", "limits"), [("thresholds", FOUND["proposed"]), ("quality", {"min_quality": 0.85})])
+def test_each_mode_takes_the_limits_that_it_decides_by(tmp_path: Path, mode: str, limits: dict[str, float]) -> None:
+    store = calibrated(tmp_path)
+    before = changed(Config(), filters={"mode": mode})
+    model = store.uri(f"calibration/{calibrate.QUALITY}")
+    after = findings.applied(before, store, "calibration")
+    assert after == changed(before, filters={"quality_model": model, **limits})
+    alone = findings.applied(before, store, "calibration", thresholds=False)
+    assert alone == changed(before, filters={"quality_model": model})
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "message"),
+    [
+        ("thresholds", {"proposed": None}, "found no thresholds by which 90%"),
+        ("quality", {"quality": {"min_quality": None}}, "judged 50 frames, too few for a least quality"),
+    ],
+)
+def test_where_nothing_is_proposed_nothing_is_applied(tmp_path: Path, mode: str, changes: dict, message: str) -> None:
+    store = calibrated(tmp_path, **changes)
+    with pytest.raises(InputError, match=message):
+        findings.applied(changed(Config(), filters={"mode": mode}), store, "calibration")
