@@ -58,9 +58,9 @@ def _truth(labels: Path) -> pyarrow.Table:
     ])  # fmt: skip
 
 
-def told(made: Path, output: Path, which: str = "truth", when: RightWhen = USUAL) -> dict:
+def told(made: Path, output: Path, which: str = "truth", when: RightWhen = USUAL, **groups: dict) -> dict:
     pseudo = {"pseudo": {"labels": str(made / "labels")}}
-    config = settings.changed(Config(), output=str(output), data=pseudo)
+    config = settings.changed(Config(), output=str(output), data=pseudo, **groups)
     return oracles.tell(config, which, Truth.at(str(made / "truth.parquet")), when)
 
 
@@ -91,6 +91,17 @@ def test_the_same_call_resumes_and_another_oracle_is_refused(made: Path, tmp_pat
         told(made, tmp_path / "out", "side")
     with pytest.raises(InputError, match="right when"):
         told(made, tmp_path / "out", "truth", RightWhen(max_aligned_mm=3))
+
+
+def test_an_oracle_asks_for_nothing_that_judges_frames(made: Path, tmp_path: Path) -> None:
+    """In a pipeline the quality decides by a model that its calibration makes, which no setting names."""
+    usual = told(made, tmp_path / "usual")
+    judged = {"filters": {"mode": "quality", "enabled": ["view_spread", "side"]}}
+    by_quality = told(made, tmp_path / "by_quality", **judged)
+    assert by_quality["frames"] == usual["frames"]
+    assert told(made, tmp_path / "usual", **judged)["frames"] == usual["frames"]  # the same labels
+    with pytest.raises(InputError, match="bone_reference"):
+        told(made, tmp_path / "other", filters={"bone_reference": "span"})
 
 
 def labels_of(output: Path) -> str:

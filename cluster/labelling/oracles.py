@@ -28,7 +28,7 @@ from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.refiltering import Source
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, read_uri
-from hojoint.config import Config
+from hojoint.config import Config, changed
 from hojoint.errors import InputError
 from hojoint.evaluation import label_quality, oracle
 from hojoint.evaluation.label_quality import RightWhen
@@ -64,7 +64,9 @@ def tell(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dict[s
     Raises:
         InputError: the source is not complete, the hand model is another, or the output holds other labels.
     """
-    source, store = refiltering.open_source(config), labelling.open_output(config)
+    # An oracle judges nothing, so what decides about frames, and its model, are not asked for.
+    unjudged = changed(config, filters={"mode": "thresholds", "quality_model": None, "enabled": ()})
+    source, store = refiltering.open_source(unjudged), labelling.open_output(config)
     units.check_hand(source.run, config, source.store.root)
     if config.labelling.require_conditional_writes:
         check_conditional(store)
