@@ -36,6 +36,9 @@ from hojoint.evaluation.oracle import Oracle, Told
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import filters, tables
 
+PREDICTED = "predicted_by_labeller"
+"""In the report: frames predicted in the source. Those that lost their label are not among ``frames.predicted``."""
+
 
 @dataclass(frozen=True, eq=False)
 class Truth:
@@ -87,6 +90,7 @@ def tell(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dict[s
     for commit in source.commits:
         if commit.unit not in done:
             _unit(source, store, commit, told)
+    aside |= {PREDICTED: sum(commit.counts.predicted for commit in source.commits)}
     report, _ = labelling.finish(store, [commit.unit for commit in source.commits], aside)
     return report
 
@@ -113,12 +117,16 @@ def _unit(source: Source, store: Store, before: Commit, told: Callable[[pa.Table
     )
     new = {"predictions": made.predictions, "pseudo_labels": made.pseudo_labels}
     new["quarantine"] = pa.parquet.read_table(paths["quarantine"], filesystem=filesystem)
-    counts = _counts(before.counts, made.predictions)
+    counts = _counts(before.counts, made)
     commits.commit(store, before.unit, uuid.uuid4().hex[:12], new, counts=counts, started=started, seconds={})
 
 
-def _counts(before: Counts, predictions: pa.Table) -> Counts:
-    """Counts of a unit whose labels were rewritten: a kept frame that lost its label is not predicted any more."""
+def _counts(before: Counts, made: Told) -> Counts:
+    """Counts of a unit whose labels were rewritten: a kept frame that lost its label is not predicted any more.
+
+    Nor is one that had none because its picture was missing.
+    """
+    predictions = made.predictions
     verdicts = Counter(predictions["verdict"].to_pylist())
     kept = verdicts.pop(filters.KEPT, 0)
     videos = set(predictions.filter(pc.equal(predictions["verdict"], filters.KEPT))["video_id"].to_pylist())
@@ -128,5 +136,7 @@ def _counts(before: Counts, predictions: pa.Table) -> Counts:
         empty=before.listed - before.quarantined - len(videos),
         predicted=len(predictions),
         kept=kept,
+        filled=len(made.pseudo_labels) - kept,
+        without_image=0,
         rejected=verdicts,
     )
