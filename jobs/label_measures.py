@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from cluster.labelling import commits
+from cluster.labelling.oracles import PREDICTED
 from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint.config import Config
@@ -27,8 +28,10 @@ from jobs import findings, results
 
 def measured(labels: Store, truth: Path | None, config: Config) -> dict[str, Any]:
     """Frames predicted and kept, and where true poses are known, 'labels' and 'clips' against them; for JSON."""
-    counted = results.read_json(labels, commits.REPORT)["frames"]
-    frames = {"frames": {name: counted[name] for name in ("predicted", "kept")}}
+    report = results.read_json(labels, commits.REPORT)
+    counted = report["frames"]
+    # All yields of one labeller have one denominator, also where an oracle took some of the frames away.
+    frames = {"frames": {"predicted": report.get(PREDICTED, counted["predicted"]), "kept": counted["kept"]}}
     return (
         frames
         if truth is None or not counted["kept"]

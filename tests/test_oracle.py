@@ -101,6 +101,15 @@ def test_true_labels_are_exact(made, joints_of):
     np.testing.assert_allclose(tables.array_of(out.pseudo_labels, "camera"), [[400, 100, 100]] * 4, rtol=1e-4)
 
 
+def test_a_true_label_of_a_rejected_frame_stays_one(made, joints_of):
+    predictions, labels, truth = made
+    filled = np.array([True] + [False] * (len(labels) - 1))
+    labels = labels.set_column(labels.schema.get_field_index("filled"), labels.schema.field("filled"), pa.array(filled))
+    out = oracle.tell(predictions, labels, truth, oracle="truth", when=RightWhen(), joints_of=joints_of)
+    assert out.pseudo_labels["filled"].to_pylist() == [True, False, False, False]
+    assert out.pseudo_labels["quality"].to_pylist() == [1] * 4
+
+
 def test_a_unit_without_labels_stays_one(made, joints_of):
     predictions, labels, truth = made
     wrong = oracle.rewrite(

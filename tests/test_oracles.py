@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from hojoint.evaluation import label_quality
 from hojoint.evaluation.label_quality import RightWhen
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import tables
+from jobs import label_measures
 
 pytestmark = pytest.mark.slow  # seconds: videos and a network
 USUAL = RightWhen()
@@ -58,9 +60,9 @@ def _truth(labels: Path) -> pyarrow.Table:
     ])  # fmt: skip
 
 
-def rewritten(made: Path, output: Path, which: str = "truth", when: RightWhen = USUAL) -> dict:
+def rewritten(made: Path, output: Path, which: str = "truth", when: RightWhen = USUAL, **groups: dict) -> dict:
     pseudo = {"pseudo": {"labels": str(made / "labels")}}
-    config = settings.changed(Config(), output=str(output), data=pseudo)
+    config = settings.changed(Config(), output=str(output), data=pseudo, **groups)
     return oracles.rewrite(config, which, Truth.at(str(made / "truth.parquet")), when)
 
 
@@ -81,6 +83,31 @@ def test_true_labels_are_a_label_set_to_train_on(made: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(data.sets[0][0].pose, tables.array_of(table, "mano_pose")[0], atol=1e-6)
 
 
+def test_counts_are_those_of_the_tables(made: Path, tmp_path: Path) -> None:
+    """Of a source with a label between kept ones, a kept frame without a picture, and frames without a true hand."""
+    folder = tmp_path / "made"
+    shutil.copytree(made, folder)
+    store = LocalStore(folder / "labels")
+    [first, *_] = commits.read_commits(store)
+    paths = {name: folder / "labels" / first.files[name] for name in ("predictions", "pseudo_labels")}
+    rows = {name: pyarrow.parquet.read_table(path).to_pylist() for name, path in paths.items()}
+    rows["predictions"][0]["verdict"], rows["pseudo_labels"][0]["filled"] = "box_iou", True
+    del rows["pseudo_labels"][1]
+    for name, path in paths.items():
+        pyarrow.parquet.write_table(
+            pyarrow.Table.from_pylist(rows[name], wild.rows_of(made / "labels", name).schema), path
+        )
+    frames = rewritten(folder, tmp_path / "out")["frames"]
+    kept = [row["verdict"] for row in wild.rows_of(tmp_path / "out", "predictions").to_pylist()].count("kept")
+    table = wild.rows_of(tmp_path / "out", "pseudo_labels")
+    assert (frames["kept"], frames["filled"], frames["without_image"]) == (kept, 1, 0)
+    assert len(table) == kept + 1
+    assert sum(table["filled"].to_pylist()) == 1
+    assert frames["predicted"] == len(wild.rows_of(tmp_path / "out", "predictions")) < 20
+    measured = label_measures.measured(LocalStore(tmp_path / "out"), folder / "truth.parquet", Config())
+    assert measured["frames"] == {"predicted": 20, "kept": kept}  # five videos of four frames
+
+
 def test_the_same_call_resumes_and_another_oracle_is_refused(made: Path, tmp_path: Path) -> None:
     first = rewritten(made, tmp_path / "out")
     (tmp_path / "out" / "commits" / "u000000.json").unlink()
@@ -91,6 +118,17 @@ def test_the_same_call_resumes_and_another_oracle_is_refused(made: Path, tmp_pat
         rewritten(made, tmp_path / "out", "side")
     with pytest.raises(InputError, match="right when"):
         rewritten(made, tmp_path / "out", "truth", RightWhen(max_aligned_mm=3))
+
+
+def test_an_oracle_asks_for_nothing_that_judges_frames(made: Path, tmp_path: Path) -> None:
+    """In a pipeline the quality decides by a model that its calibration makes, which no setting names."""
+    usual = rewritten(made, tmp_path / "usual")
+    judged = {"filters": {"mode": "quality", "enabled": ["view_spread", "side"]}}
+    by_quality = rewritten(made, tmp_path / "by_quality", **judged)
+    assert by_quality["frames"] == usual["frames"]
+    assert rewritten(made, tmp_path / "usual", **judged)["frames"] == usual["frames"]  # the same labels
+    with pytest.raises(InputError, match="bone_reference"):
+        rewritten(made, tmp_path / "other", filters={"bone_reference": "span"})
 
 
 def labels_of(output: Path) -> str:

@@ -40,6 +40,18 @@ def test_points_run_beside_one_pipeline_per_seed(jobs, tmp_path, capsys):
     assert "true labels on all predicted frames" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("grid", ["labels", "filters", "refine"])
+def test_points_of_a_pipeline_that_judges_by_quality_have_its_model(jobs, tmp_path, grid):
+    assert run(tmp_path, f"study.grid={grid}", *CALIBRATED, "filters.mode=quality", "study.seeds=[3]") == 0
+    refiltered = [config.filters for name, config in jobs.calls if name == "refilter"]
+    assert refiltered
+    assert {rules.quality_model for rules in refiltered} == {f"{tmp_path}/seed-3/calibration/quality.json"}
+    by_quality = [rules.min_quality for rules in refiltered if rules.mode == "quality"]
+    assert by_quality == [0.7] * (len(by_quality) if grid != "refine" else len(refiltered))
+    found = json.loads((tmp_path / "study.json").read_text())["grids"][grid]
+    assert all(row["domains"] for row in found["rows"])
+
+
 def test_a_stopped_study_loses_one_stage(jobs, tmp_path):
     jobs.fails_at = "refilter"
     assert run(tmp_path, "study.grid=labels") == 1

@@ -27,13 +27,16 @@ from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.refiltering import Source
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, read_uri
-from hojoint.config import Config
+from hojoint.config import Config, changed
 from hojoint.errors import InputError
 from hojoint.evaluation import label_quality, oracle
 from hojoint.evaluation.label_quality import RightWhen
 from hojoint.evaluation.oracle import Oracle, Rewritten
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import filters, tables
+
+PREDICTED = "predicted_by_labeller"
+"""In the report: frames predicted in the source. Those that lost their label are not among ``frames.predicted``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,9 @@ def rewrite(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dic
     Raises:
         InputError: the source is not complete, the hand model is another, or the output holds other labels.
     """
-    source, store = refiltering.open_source(config), labelling.open_output(config)
+    # An oracle judges nothing, so what decides about frames, and its model, are not asked for.
+    unjudged = changed(config, filters={"mode": "thresholds", "quality_model": None, "enabled": ()})
+    source, store = refiltering.open_source(unjudged), labelling.open_output(config)
     units.check_hand(source.run, config, source.store.root)
     if config.labelling.require_conditional_writes:
         check_conditional(store)
@@ -86,6 +91,7 @@ def rewrite(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dic
     for commit in source.commits:
         if commit.unit not in done:
             _unit(source, store, commit, rewritten)
+    aside |= {PREDICTED: sum(commit.counts.predicted for commit in source.commits)}
     report, _ = labelling.finish(store, [commit.unit for commit in source.commits], aside)
     return report
 
@@ -111,12 +117,16 @@ def _unit(source: Source, store: Store, before: Commit, rewritten: Callable[[pa.
     )
     new = {"predictions": made.predictions, "pseudo_labels": made.pseudo_labels}
     new["quarantine"] = pa.parquet.read_table(paths["quarantine"], filesystem=filesystem)
-    counts = _counts(before.counts, made.predictions)
+    counts = _counts(before.counts, made)
     commits.commit(store, before.unit, uuid.uuid4().hex[:12], new, counts=counts, started=started, seconds={})
 
 
-def _counts(before: Counts, predictions: pa.Table) -> Counts:
-    """Counts of a unit whose labels were rewritten: a kept frame that lost its label is not predicted any more."""
+def _counts(before: Counts, made: Told) -> Counts:
+    """Counts of a unit whose labels were rewritten: a kept frame that lost its label is not predicted any more.
+
+    Nor is one that had none because its picture was missing.
+    """
+    predictions = made.predictions
     verdicts = Counter(predictions["verdict"].to_pylist())
     kept = verdicts.pop(filters.KEPT, 0)
     videos = set(predictions.filter(pc.equal(predictions["verdict"], filters.KEPT))["video_id"].to_pylist())
@@ -126,5 +136,7 @@ def _counts(before: Counts, predictions: pa.Table) -> Counts:
         empty=before.listed - before.quarantined - len(videos),
         predicted=len(predictions),
         kept=kept,
+        filled=len(made.pseudo_labels) - kept,
+        without_image=0,
         rejected=verdicts,
     )

@@ -67,7 +67,10 @@ def rewrite(
 
 
 def _true_columns(truth: pa.Table, joints_of: Joints) -> dict[str, np.ndarray]:
-    """Columns of a label table from rows of the truth; the camera is fitted as labelling fits it (Eq. 7)."""
+    """Columns of a label table from rows of the truth; the camera is fitted as labelling fits it (Eq. 7).
+
+    Not ``filled``: a true label of a frame that the rules rejected stays one of those.
+    """
     pose, shape = label_quality.stacked(truth, "pose"), label_quality.stacked(truth, "shape")
     joints_px = label_quality.stacked(truth, "joints_px").reshape(-1, 21, 2)
     flipped = np.array(truth["side"].to_pylist(), dtype=object) == "left"
@@ -81,7 +84,6 @@ def _true_columns(truth: pa.Table, joints_of: Joints) -> dict[str, np.ndarray]:
         "mano_shape": shape,
         "camera": camera,
         "quality": np.ones(len(truth)),
-        "filled": np.zeros(len(truth), bool),
     }
 
 
