@@ -158,7 +158,7 @@ class Stage(ABC):
         """One line for each difference between a marker and what would be made now."""
         before, after, now = marker["settings"], self.settings(), self._grouped()
         compared = {name: value for name, value in after.items() if name in before or not _as_before(name, value)}
-        lines = _differences({name: before.get(name) for name in compared}, compared)
+        lines = _differences({name: before.get(name) for name in compared}, compared) + _left_out(before, after)
         if "data" in marker or self.cheap:
             lines += [f"data of {line}" for line in _differences(marker.get("data", {}), data)]
         else:  # of an earlier version: what it did not note is unknown, and the expensive result is kept
@@ -169,6 +169,17 @@ class Stage(ABC):
         inputs = {name: made(name, store) for name in self.needs}
         changed = [name for name in {**marker["inputs"], **inputs} if marker["inputs"].get(name) != inputs.get(name)]
         return lines + [f"result of {name}: made again since, or not used before" for name in changed]
+
+
+def _left_out(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One line per optional group, such as ``train.side_augment``, that was given and is None now.
+
+    Flat settings name a given group by what it holds, and one that is None by itself.
+    """
+    gone = [
+        name for name, value in after.items() if value is None and any(old.startswith(f"{name}.") for old in before)
+    ]
+    return [f"{name}: was given, is now None" for name in gone]
 
 
 def _age(marker: Mapping[str, Any]) -> str:

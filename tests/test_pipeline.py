@@ -326,6 +326,22 @@ def test_a_marker_without_a_new_setting_holds(jobs, tmp_path):
     assert run(tmp_path, "train.ema=0.9") == 2
 
 
+@pytest.mark.parametrize("group", ["train.side_augment", "train.pseudo_augment", "student.augment"])
+def test_an_optional_group_counts_when_it_is_given_and_when_it_is_left_out(jobs, tmp_path, capsys, group):
+    given = f"{group}.blur_px=3"
+    assert run(tmp_path / "with", given) == 0
+    assert run(tmp_path / "without") == 0
+    done = len(jobs.calls)
+    assert run(tmp_path / "with", given) == 0
+    assert len(jobs.calls) == done
+    capsys.readouterr()
+    assert run(tmp_path / "with") == 2
+    assert f"{group}: was given, is now None" in capsys.readouterr().err
+    assert run(tmp_path / "without", given) == 2
+    assert "augment." in capsys.readouterr().err  # every setting of the group was None
+    assert len(jobs.calls) == done
+
+
 def test_a_study_shares_one_world_between_a_folder_per_seed(jobs, tmp_path, capsys):
     assert study.main([f"output={tmp_path}", *SMALL]) == 0
     trained = [config for _, config in jobs.calls if config.name == "teacher" and "teacher" in str(config.output)]
