@@ -132,11 +132,15 @@ class Stage(ABC):
             "edition": EDITION,
             "inputs": {name: made(name, store) for name in self.needs},
             "seconds": round(seconds, 2),
-            "made": settings.digest(self.settings(), time.time()),
+            "made": self.version(store),
             "what": self.result(store),
             **self.facts(store),
         }
         store.put(f"stages/{self.name}.json", json.dumps(marker, indent=1).encode())
+
+    def version(self, store: Store) -> str:
+        """Id of the result that it just made: with another one, what was made from the former result is stale."""
+        return settings.digest(self.settings(), time.time())
 
     def restore(self) -> None:  # noqa: B027  # most stages keep nothing on this machine alone
         """Make again, in the same form, what a complete stage kept on this machine alone and lost."""
@@ -193,7 +197,7 @@ def _age(marker: Mapping[str, Any]) -> str:
 
 
 def made(name: str, store: Store) -> str | None:
-    """Id of a stage's result, None while there is none; it changes when the stage runs again."""
+    """Id of a stage's result (``Stage.version``), None while there is none."""
     marker = results.marker(name, store)
     return None if marker is None else marker["made"]
 

@@ -296,7 +296,23 @@ def test_the_wanted_precision_may_change_before_labelling(jobs, tmp_path, capsys
     assert run(tmp_path, *CALIBRATED, "calibrate.precision=0.8") == 0
     assert jobs.names.count("calibrate") == 2
     assert jobs.names.count("train:teacher") == 1
+    done = len(jobs.calls)
     assert run(tmp_path, *CALIBRATED, "calibrate.precision=0.7") == 2
+    assert "calibrate.precision: was 0.8, is now 0.7" in capsys.readouterr().err
+    assert len(jobs.calls) == done  # the calibration of the labels is still there
+    assert run(tmp_path, *CALIBRATED, "calibrate.precision=0.8") == 0
+    assert len(jobs.calls) == done
+
+
+def test_another_calibration_with_the_same_result_leaves_the_labels(jobs, tmp_path, capsys):
+    assert run(tmp_path, *CALIBRATED) == 0
+    done = len(jobs.calls)
+    (tmp_path / "calibration" / "calibration.json").unlink()
+    assert run(tmp_path, *CALIBRATED) == 0
+    assert jobs.names[done:] == ["calibrate"]
+    (tmp_path / "calibration" / "calibration.json").unlink()
+    jobs.promised = 0.8
+    assert run(tmp_path, *CALIBRATED) == 2
     assert "result of calibrate: made again since" in capsys.readouterr().err
 
 
