@@ -11,7 +11,9 @@ from pipeline_jobs import hand, stand_in_jobs
 from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
+from hojoint.config import FilterConfig
 from hojoint.errors import InputError
+from hojoint.labelling.quality import Part, QualityModel, readings_of
 from jobs import command, inputs, pipeline, plan, results, stages, status, study, study_summary
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
@@ -322,12 +324,43 @@ def test_another_calibration_with_the_same_result_leaves_the_labels(jobs, tmp_pa
         (["calibrate.enabled=true"], "give train.held_out=N"),
         (["filters.mode=quality"], "needs a model of the quality"),
         ([*CALIBRATED, "filters.quality_model=q.json"], "Leave filters.quality_model out"),
+        ([*CALIBRATED, "calibrate.split=train"], "Leave calibrate.split out"),
+        ([*CALIBRATED, "calibrate.predictions=labels"], "Leave calibrate.predictions out"),
+        ([*CALIBRATED, "calibrate.truth=t.parquet"], "Leave calibrate.truth out"),
+        ([*CALIBRATED, "calibrate.rules=[reprojection,side]"], "calibrate.rules names the rule 'side'"),
     ],
 )
 def test_calibration_without_recordings_is_refused(jobs, tmp_path, capsys, given, told):
     assert run(tmp_path, *given) == 2
     assert told in capsys.readouterr().err
     assert jobs.calls == []
+
+
+def quality_file(path, score="reprojection"):
+    model = QualityModel(
+        {score: Part((0.0, 1.0), (0.0, 1.0) if score == "side" else (1.0, 0.0), 0.0)},
+        0,
+        (0.0, 1.0),
+        (0.0, 1.0),
+        readings_of(FilterConfig()),
+    )
+    path.write_bytes(model.to_bytes())
+    return f"filters.quality_model={path}"
+
+
+def test_frames_that_could_not_be_judged_are_refused_before_a_teacher_is_trained(jobs, tmp_path, capsys):
+    by_side, by_joints = quality_file(tmp_path / "s.json", "side"), quality_file(tmp_path / "q.json")
+    refused = {
+        "filters.enabled names the rule 'side'": ["filters.enabled=[side]"],
+        "needs the score side": [by_side],
+        "was fitted on scores with filters.bone_reference=palm": [by_joints, "filters.bone_reference=span"],
+    }
+    for message, given in refused.items():
+        assert run(tmp_path / "out", *given) == 2
+        assert message in capsys.readouterr().err
+    assert jobs.calls == []
+    for number, given in enumerate((["labelling.side=right"], ["model.side_head=true"])):
+        assert run(tmp_path / str(number), "filters.enabled=[side]", by_side, *given) == 0
 
 
 def test_a_marker_without_a_new_setting_holds(jobs, tmp_path):
