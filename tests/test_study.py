@@ -67,6 +67,17 @@ def test_a_stopped_study_loses_one_stage(jobs, tmp_path):
     assert len(jobs.calls) == done
 
 
+def test_a_stale_point_is_refused_before_the_pipeline_works(jobs, tmp_path, capsys):
+    assert run(tmp_path, "study.grid=labels") == 0
+    marker = tmp_path / "seed-3" / "stages" / "points" / "labels-right" / "oracle.json"
+    content = json.loads(marker.read_text())
+    marker.write_text(json.dumps(content | {"settings": content["settings"] | {"oracle": "side"}}))
+    done = len(jobs.calls)
+    assert run(tmp_path, "study.grid=labels", "evaluate.examples=3") == 2  # which the pipeline would measure again
+    assert "oracle: was 'side', is now 'right'" in capsys.readouterr().err
+    assert len(jobs.calls) == done
+
+
 def test_grids_of_one_output_share_its_pipelines(jobs, tmp_path):
     assert run(tmp_path, "study.grid=labels") == 0
     done = len(jobs.calls)
