@@ -155,7 +155,7 @@ def test_jobs_train_does_not_call_other_data_finished(world, tmp_path, capsys, c
     assert train.main([*arguments, "--dry-run"]) == 2
 
 
-def test_jobs_train_does_not_call_a_run_without_an_optional_group_finished(world, tmp_path, capsys):
+def test_a_run_without_an_optional_group_is_another_one(world, tmp_path, capsys):
     noisy = settings.changed(world, train={"side_augment": {"blur_px": 3}})
     arguments = [f"output={tmp_path / 'out'}", "--config"]
     finish(noisy, tmp_path / "out")

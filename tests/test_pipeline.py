@@ -348,7 +348,7 @@ def quality_file(path, score="reprojection"):
     return f"filters.quality_model={path}"
 
 
-def test_frames_that_could_not_be_judged_are_refused_before_a_teacher_is_trained(jobs, tmp_path, capsys):
+def test_what_could_not_judge_is_refused_before_any_training(jobs, tmp_path, capsys):
     by_side, by_joints = quality_file(tmp_path / "s.json", "side"), quality_file(tmp_path / "q.json")
     refused = {
         "filters.enabled names the rule 'side'": ["filters.enabled=[side]"],
@@ -376,7 +376,7 @@ def test_a_marker_without_a_new_setting_holds(jobs, tmp_path):
 
 
 @pytest.mark.parametrize("group", ["train.side_augment", "train.pseudo_augment", "student.augment"])
-def test_an_optional_group_counts_when_it_is_given_and_when_it_is_left_out(jobs, tmp_path, capsys, group):
+def test_an_optional_group_counts_given_and_left_out(jobs, tmp_path, capsys, group):
     given = f"{group}.blur_px=3"
     assert run(tmp_path / "with", given) == 0
     assert run(tmp_path / "without") == 0

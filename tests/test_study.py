@@ -41,7 +41,7 @@ def test_points_run_beside_one_pipeline_per_seed(jobs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("grid", ["labels", "filters", "refine"])
-def test_points_of_a_pipeline_that_judges_by_quality_have_its_model(jobs, tmp_path, grid):
+def test_points_of_a_pipeline_by_quality_have_its_model(jobs, tmp_path, grid):
     assert run(tmp_path, f"study.grid={grid}", *CALIBRATED, "filters.mode=quality", "study.seeds=[3]") == 0
     refiltered = [config.filters for name, config in jobs.calls if name == "refilter"]
     assert refiltered
