@@ -135,7 +135,8 @@ def _reasoning(config: Config) -> list[Point]:
 
 
 def _fraction(config: Config) -> list[Point]:
-    return [Point(f"{part:g}", f"{part:.0%}", changes={"train": {"pseudo_fraction": part}}) for part in FRACTIONS]
+    parts = sorted({*FRACTIONS, config.train.pseudo_fraction})
+    return [Point(f"{part:g}", f"{part:.0%}", changes={"train": {"pseudo_fraction": part}}) for part in parts]
 
 
 def _rounds(config: Config) -> list[Point]:
@@ -162,7 +163,8 @@ def _labels(config: Config) -> list[Point]:
 
 
 def _share(config: Config) -> list[Point]:
-    shares: tuple[float | None, ...] = (*SHARES, None)
+    own = config.train.pseudo_share
+    shares: tuple[float | None, ...] = (*sorted({*SHARES, *([] if own is None else [own])}), None)
     return [
         Point(
             "alike" if part is None else f"{part:g}",

@@ -159,6 +159,15 @@ class Inputs:
         path = self._config.filters.quality_model
         return {} if path is None else {"filters.quality_model": hashlib.sha256(read_uri(path)).hexdigest()[:DIGITS]}
 
+    @cached_property
+    def sideless(self) -> bool:
+        """Whether the side of some clip is neither annotated nor given by ``labelling.side``.
+
+        Raises:
+            InputError: videos or boxes are missing or damaged.
+        """
+        return self._listed.sideless > 0 if self.own else self._given.labelling.side == "both"
+
     def check(self, *, complete: bool) -> None:
         """Check the given sets against themselves and print notes (``sets.check``); ``complete``: all of their labels.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from cluster.labelling import commits
@@ -19,19 +20,25 @@ from cluster.labelling.oracles import PREDICTED
 from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint.config import Config
+from hojoint.datasets import pseudo
 from hojoint.evaluation import label_quality
 from hojoint.evaluation.label_quality import LabelErrors
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import tables
+from hojoint.labelling import filters, tables
 from jobs import findings, results
 
 
 def measured(labels: Store, truth: Path | None, config: Config) -> dict[str, Any]:
-    """Frames predicted and kept, and where true poses are known, 'labels' and 'clips' against them; for JSON."""
+    """Frames predicted and kept, and where true poses are known, 'labels' and 'clips' against them; for JSON.
+
+    Kept frames and 'labels' are those of the clips that ``train.pseudo_fraction`` uses.
+    """
     report = results.read_json(labels, commits.REPORT)
     counted = report["frames"]
     # All yields of one labeller have one denominator, also where an oracle took some of the frames away.
     frames = {"frames": {"predicted": report.get(PREDICTED, counted["predicted"]), "kept": counted["kept"]}}
+    if config.train.pseudo_fraction < 1 and counted["kept"]:
+        frames["frames"]["kept"] = _learned_from(labels, config)["verdict"].to_pylist().count(filters.KEPT)
     return (
         frames
         if truth is None or not counted["kept"]
@@ -67,17 +74,31 @@ def _against(truth: pa.Table, labels: Store, config: Config) -> dict[str, Any]:
     """Labels that training reads, and all clips' sides, against the truth."""
     layer = hand_layer(mirror.localised(config, "mano").mano)
     joints_of = label_quality.joints_of(layer)
-    filesystem, root = labels.filesystem()
 
-    def errors_of(name: str) -> tuple[pa.Table, LabelErrors]:
-        paths = [f"{root}/{key}" for key in commits.committed_files(labels, name)]
-        table = tables.read(paths, filesystem, columns=tables.PREDICTIONS_SCHEMA.names)  # without the pictures
-        return table, label_quality.errors_of_tables(table, truth, joints_of)
+    def errors_of(table: pa.Table) -> LabelErrors:
+        return label_quality.errors_of_tables(table, truth, joints_of)
 
-    table, errors = errors_of("pseudo_labels")
+    table = _learned_from(labels, config)
+    errors = errors_of(table)
     group = label_quality.group(errors, np.ones(len(table), bool), label_quality.RightWhen.of(config.calibrate))
     group["side_right"] = _share(errors.side_right[errors.truth])
-    return {"labels": group, "clips": _clips(*errors_of("predictions"))}
+    predictions = _table(labels, "predictions")
+    return {"labels": group, "clips": _clips(predictions, errors_of(predictions))}
+
+
+def _learned_from(labels: Store, config: Config) -> pa.Table:
+    """The labels that training reads."""
+    table = _table(labels, "pseudo_labels")
+    if config.train.pseudo_fraction == 1:
+        return table
+    clips = pseudo.some_clips(table["clip_id"].to_pylist(), config.train.pseudo_fraction)
+    return table.filter(pc.is_in(table["clip_id"], value_set=pa.array(clips, pa.string())))
+
+
+def _table(labels: Store, name: str) -> pa.Table:
+    filesystem, root = labels.filesystem()
+    paths = [f"{root}/{key}" for key in commits.committed_files(labels, name)]
+    return tables.read(paths, filesystem, columns=tables.PREDICTIONS_SCHEMA.names)  # without the pictures
 
 
 def _clips(predictions: pa.Table, errors: LabelErrors) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.labelling import judging
 from hojoint.config import Config, changed, to_tree
 from hojoint.errors import InputError
 from hojoint.synthetic import write
@@ -49,7 +50,9 @@ def shared(config: Config) -> Shared:
     base = config if given else write.with_world(changed(config, world=str(world_of(config))))
     labelled = labelled_sets(config)
     teacher = changed(base, train={"datasets": labelled, "pseudo_share": None})
-    return Shared(base, labelled, () if given else ("synthesize",), Inputs(config, teacher))
+    inputs = Inputs(config, teacher)
+    _refuse_unjudgeable(config, inputs)
+    return Shared(base, labelled, () if given else ("synthesize",), inputs)
 
 
 def stages(config: Config) -> list[Stage]:
@@ -154,8 +157,11 @@ def refuse_replaced(config: Config) -> None:
         "teacher.checkpoint": config.teacher.checkpoint,
         "evaluate.checkpoint": config.evaluate.checkpoint,
         "data.pseudo.labels": config.data.pseudo.labels,
-        "filters.quality_model": config.filters.quality_model if config.calibrate.enabled else None,
     }
+    if config.calibrate.enabled:
+        given["filters.quality_model"] = config.filters.quality_model
+        given |= {f"calibrate.{name}": getattr(config.calibrate, name) for name in ("predictions", "truth")}
+        given["calibrate.split"] = "train" if config.calibrate.split == "train" else None  # 'evaluation' is the default
     for name, value in given.items():
         if value is not None:
             raise InputError(
@@ -175,6 +181,25 @@ def _refuse_uncalibrated(config: Config) -> None:
             "filters.mode=quality needs a model of the quality: give calibrate.enabled=true with train.held_out=N, or "
             "filters.quality_model=FILE of jobs.calibrate"
         )
+
+
+def _refuse_unjudgeable(config: Config, inputs: Inputs) -> None:
+    """InputError for rules and a quality model that the labeller's frames could not be judged by once it is trained."""
+    asked = {"filters.enabled": config.filters.enabled}
+    if config.calibrate.enabled and config.calibrate.rules is not None:
+        asked["calibrate.rules"] = config.calibrate.rules
+    name = next((name for name, rules in asked.items() if "side" in rules), None)
+    if config.model.side_head or (name is None and config.filters.quality_model is None):
+        told = True
+    else:  # calibration labels recordings whose sides no annotation gives
+        told = config.labelling.side != "both" or not (config.calibrate.enabled or inputs.sideless)
+    if name is not None and not told:
+        raise InputError(
+            f"{name} names the rule 'side', and with model.side_head=false nothing could say how sure the side of a "
+            "hand is; set model.side_head=true, give the sides with the boxes or as labelling.side, or leave the rule "
+            "out"
+        )
+    judging.read(config.filters.model_copy(update={"mode": "thresholds"}), side_head=told)
 
 
 def length_note(config: Config) -> str | None:

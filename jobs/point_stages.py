@@ -113,6 +113,9 @@ class MeasureLabels(Stage):
         measured = label_measures.measured(open_store(store.uri(self.labels)), truth, self.config)
         store.put(f"{self.at}{MEASURED}", json.dumps(measured, indent=1).encode())
 
+    def settings(self) -> dict[str, Any]:
+        return super().settings() | {"train.pseudo_fraction": self.config.train.pseudo_fraction}
+
     def products(self) -> list[str]:
         return [f"{self.at}{MEASURED}"]
 

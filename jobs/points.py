@@ -30,7 +30,8 @@ def stages(config: Config, points: Sequence[Point]) -> list[Stage]:
 
 def labels_of(point: Point) -> str:
     """Folder of what is measured of a point's labels (``MeasureLabels``), with a slash at its end."""
-    if point.relabelled or "model" in point.changes:
+    some = "pseudo_fraction" in point.changes.get("train", {})
+    if point.relabelled or some or "model" in point.changes:
         return point.at or f"{BASE}/"
     return f"{BASE}{of_round(point.turn)}/"
 
@@ -45,7 +46,7 @@ def _of_point(own: Shared, point: Point) -> list[Stage]:
     if point.relabelled:
         made = _labels(own, config, point)
         labelled, labels = made[-1].name, f"{at}labels"
-        made = [*made, _measure(own, at, labels, labelled)]
+    made = [*made, _measure(own, labels_of(point), labels, labelled, config)]
     begun = ("train",) if config.student.from_teacher else ()
     settings = plan.trained_on(own, config, f"{own.out}/{labels}", name="student", at=at, begun_at="")
     student = PointStudent(f"{at}retrain", (settings,), (*own.drawn, *begun, labelled, "retrain"), own.inputs, at)
@@ -104,8 +105,9 @@ def _refiltered(own: Shared, config: Config, point: Point) -> Stage:
     )
 
 
-def _measure(own: Shared, at: str, labels: str, labelled: str) -> Stage:
-    settings = changed(own.config, name="quality", output=f"{own.out}/{labels}")
+def _measure(own: Shared, at: str, labels: str, labelled: str, config: Config | None = None) -> Stage:
+    """``config``: of the network that learns from them, if not the pipeline's."""
+    settings = changed(config or own.config, name="quality", output=f"{own.out}/{labels}")
     return MeasureLabels(f"{at}measure", (settings,), (*own.drawn, labelled), own.inputs, at, labels=labels)
 
 

@@ -131,11 +131,15 @@ class Stage(ABC):
             "edition": EDITION,
             "inputs": {name: made(name, store) for name in self.needs},
             "seconds": round(seconds, 2),
-            "made": settings.digest(self.settings(), time.time()),
+            "made": self.version(store),
             "what": self.result(store),
             **self.facts(store),
         }
         store.put(f"stages/{self.name}.json", json.dumps(marker, indent=1).encode())
+
+    def version(self, store: Store) -> str:
+        """Id of the result that it just made: with another one, what was made from the former result is stale."""
+        return settings.digest(self.settings(), time.time())
 
     def restore(self) -> None:  # noqa: B027  # most stages keep nothing on this machine alone
         """Make again, in the same form, what a complete stage kept on this machine alone and lost."""
@@ -157,7 +161,7 @@ class Stage(ABC):
         """One line for each difference between a marker and what would be made now."""
         before, after, now = marker["settings"], self.settings(), self._grouped()
         compared = {name: value for name, value in after.items() if name in before or not _as_before(name, value)}
-        lines = _differences({name: before.get(name) for name in compared}, compared)
+        lines = _differences({name: before.get(name) for name in compared}, compared) + _left_out(before, after)
         if "data" in marker or self.cheap:
             lines += [f"data of {line}" for line in _differences(marker.get("data", {}), data)]
         else:  # of an earlier version: what it did not note is unknown, and the expensive result is kept
@@ -168,6 +172,17 @@ class Stage(ABC):
         inputs = {name: made(name, store) for name in self.needs}
         changed = [name for name in {**marker["inputs"], **inputs} if marker["inputs"].get(name) != inputs.get(name)]
         return lines + [f"result of {name}: made again since, or not used before" for name in changed]
+
+
+def _left_out(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One line per optional group, such as ``train.side_augment``, that was given and is None now.
+
+    Flat settings name a given group by what it holds, and one that is None by itself.
+    """
+    gone = [
+        name for name, value in after.items() if value is None and any(old.startswith(f"{name}.") for old in before)
+    ]
+    return [f"{name}: was given, is now None" for name in gone]
 
 
 def _age(marker: Mapping[str, Any]) -> str:
@@ -181,7 +196,7 @@ def _age(marker: Mapping[str, Any]) -> str:
 
 
 def made(name: str, store: Store) -> str | None:
-    """Id of a stage's result, None while there is none; it changes when the stage runs again."""
+    """Id of a stage's result (``Stage.version``), None while there is none."""
     marker = results.marker(name, store)
     return None if marker is None else marker["made"]
 

@@ -5,6 +5,7 @@ When a stage is complete: ``stage``. Which stages a pipeline has, and with which
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from cluster import scoring
 from cluster.session import Need
 from cluster.store import Store
 from cluster.training import run as training
-from hojoint.config import Config, changed
+from hojoint.config import Config, changed, digest, to_tree
 from hojoint.report.tables import NETWORKS
 from jobs import calibrate, evaluate, findings, pseudo_label, report, results, synthesize, train
 from jobs.stage import Stage
@@ -133,6 +134,9 @@ class Calibrate(Stage):
     def products(self) -> list[str]:
         return [f"{self.home}/{calibrate.RESULT}", f"{self.home}/{calibrate.QUALITY}"]
 
+    def version(self, store: Store) -> str:
+        return digest(*(hashlib.sha256(store.get(key)).hexdigest() for key in self.products()))
+
     def data(self) -> dict[str, str]:
         return {**self.inputs.labelled, **self.inputs.hand}
 
@@ -157,7 +161,11 @@ class Labelling(Stage):
 
     def settings(self) -> dict[str, Any]:
         own = super().settings()
-        return own | {"thresholds": self.calibrated} if self.calibration_at else own
+        if not self.calibration_at:
+            return own
+        # Compared here too: labels that would be stale are refused before another calibration replaces theirs.
+        measured = {f"calibrate.{name}": value for name, value in to_tree(self.config.calibrate).items()}
+        return own | {"thresholds": self.calibrated} | measured
 
     def judged(self, store: Store) -> Config:
         """The settings with what calibration found."""

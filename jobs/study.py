@@ -68,10 +68,12 @@ def run_seed(run: Config, grid: Grid | None) -> None:
     local = "://" not in output
     own = locks.alone(Path(output), "runs this seed", wait=False) if local else contextlib.nullcontext()
     with own:
-        base = grids.pipeline_of(run, grid)
+        base, store = grids.pipeline_of(run, grid), open_store(output)
+        stages = [] if grid is None else points.stages(base, grids.points(base, grid))
+        for stage in stages:  # one that is stale is refused before the pipeline works for hours
+            stage.complete(store)
         pipeline.job(base, False)
-        if grid is not None:
-            pipeline.run_stages(points.stages(base, grids.points(base, grid)), open_store(output))
+        pipeline.run_stages(stages, store)
 
 
 def _plan(run: Config, grid: Grid | None) -> None:

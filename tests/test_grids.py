@@ -87,6 +87,34 @@ def test_points_that_differ_in_training_share_the_labels(grid, count):
     assert not any(name.endswith(("refilter", "oracle", "pseudo_label")) for name in names)
 
 
+@pytest.mark.parametrize(("grid", "setting"), [("fraction", "pseudo_fraction"), ("share", "pseudo_share")])
+def test_the_pipelines_own_value_is_a_row_too(grid, setting):
+    rows, names = made(grid, f"train.{setting}=0.3")
+    assert [key for key, row in rows.items() if not row.at] == ["0.3"]
+    assert "points/base/measure" in names
+
+
+def test_each_fraction_shows_the_labels_that_it_uses():
+    config = config_of()
+    rows = {row.key: row for row in grids.points(config, "fraction")}
+    measures = {
+        stage.at: stage for stage in points.stages(config, list(rows.values())) if stage.name.endswith("measure")
+    }
+    for key, row in rows.items():
+        assert measures[points.labels_of(row)].settings()["train.pseudo_fraction"] == float(key)
+    assert points.labels_of(grids.points(config, "share")[0]) == "points/base/"  # all of them, which are measured once
+
+
+def test_labels_are_measured_for_any_row_that_shows_them():
+    config = config_of()
+    [one, *_] = grids.points(config, "share")
+    assert [stage.name.rpartition("/")[2] for stage in points.stages(config, [one])] == [
+        "measure",
+        "retrain",
+        "evaluate",
+    ]
+
+
 def test_rounds_are_the_pipelines_own_and_three_unless_set():
     rows, names = made("rounds")
     assert list(rows) == ["0", "1", "2", "3"]

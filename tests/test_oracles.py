@@ -18,6 +18,7 @@ from cluster.store.local import LocalStore
 from cluster.training import data as training_data
 from hojoint import config as settings
 from hojoint.config import Config
+from hojoint.datasets.pseudo import PseudoLabelled
 from hojoint.errors import InputError
 from hojoint.evaluation import label_quality
 from hojoint.evaluation.label_quality import RightWhen
@@ -106,6 +107,19 @@ def test_counts_are_those_of_the_tables(made: Path, tmp_path: Path) -> None:
     assert frames["predicted"] == len(wild.rows_of(tmp_path / "out", "predictions")) < 20
     measured = label_measures.measured(LocalStore(tmp_path / "out"), folder / "truth.parquet", Config())
     assert measured["frames"] == {"predicted": 20, "kept": kept}  # five videos of four frames
+
+
+def test_some_of_the_clips_are_measured_where_some_are_used(made: Path) -> None:
+    labels = LocalStore(made / "labels")
+    table = wild.rows_of(made / "labels", "pseudo_labels")
+    used = {fraction: len(PseudoLabelled(table, fraction=fraction)) for fraction in (1.0, 0.4, 0.01)}
+    assert used[1.0] == len(table) > used[0.4] > used[0.01] > 0
+    for fraction, rows in used.items():
+        config = settings.changed(Config(), train={"pseudo_fraction": fraction})
+        found = label_measures.measured(labels, made / "truth.parquet", config)
+        assert found["frames"] == {"predicted": 20, "kept": rows}
+        assert found["labels"]["frames"] <= rows  # those with a true hand
+        assert found["clips"]["clips"] == 4  # of all clips
 
 
 def test_the_same_call_resumes_and_another_oracle_is_refused(made: Path, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from pipeline_jobs import hand, stand_in_jobs
 from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
+from hojoint.config import FilterConfig
 from hojoint.errors import InputError
+from hojoint.labelling.quality import Part, QualityModel, readings_of
 from jobs import command, inputs, pipeline, plan, results, stages, status, study, study_summary
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
@@ -296,7 +298,23 @@ def test_the_wanted_precision_may_change_before_labelling(jobs, tmp_path, capsys
     assert run(tmp_path, *CALIBRATED, "calibrate.precision=0.8") == 0
     assert jobs.names.count("calibrate") == 2
     assert jobs.names.count("train:teacher") == 1
+    done = len(jobs.calls)
     assert run(tmp_path, *CALIBRATED, "calibrate.precision=0.7") == 2
+    assert "calibrate.precision: was 0.8, is now 0.7" in capsys.readouterr().err
+    assert len(jobs.calls) == done  # the calibration of the labels is still there
+    assert run(tmp_path, *CALIBRATED, "calibrate.precision=0.8") == 0
+    assert len(jobs.calls) == done
+
+
+def test_another_calibration_with_the_same_result_leaves_the_labels(jobs, tmp_path, capsys):
+    assert run(tmp_path, *CALIBRATED) == 0
+    done = len(jobs.calls)
+    (tmp_path / "calibration" / "calibration.json").unlink()
+    assert run(tmp_path, *CALIBRATED) == 0
+    assert jobs.names[done:] == ["calibrate"]
+    (tmp_path / "calibration" / "calibration.json").unlink()
+    jobs.promised = 0.8
+    assert run(tmp_path, *CALIBRATED) == 2
     assert "result of calibrate: made again since" in capsys.readouterr().err
 
 
@@ -306,12 +324,43 @@ def test_the_wanted_precision_may_change_before_labelling(jobs, tmp_path, capsys
         (["calibrate.enabled=true"], "give train.held_out=N"),
         (["filters.mode=quality"], "needs a model of the quality"),
         ([*CALIBRATED, "filters.quality_model=q.json"], "Leave filters.quality_model out"),
+        ([*CALIBRATED, "calibrate.split=train"], "Leave calibrate.split out"),
+        ([*CALIBRATED, "calibrate.predictions=labels"], "Leave calibrate.predictions out"),
+        ([*CALIBRATED, "calibrate.truth=t.parquet"], "Leave calibrate.truth out"),
+        ([*CALIBRATED, "calibrate.rules=[reprojection,side]"], "calibrate.rules names the rule 'side'"),
     ],
 )
 def test_calibration_without_recordings_is_refused(jobs, tmp_path, capsys, given, told):
     assert run(tmp_path, *given) == 2
     assert told in capsys.readouterr().err
     assert jobs.calls == []
+
+
+def quality_file(path, score="reprojection"):
+    model = QualityModel(
+        {score: Part((0.0, 1.0), (0.0, 1.0) if score == "side" else (1.0, 0.0), 0.0)},
+        0,
+        (0.0, 1.0),
+        (0.0, 1.0),
+        readings_of(FilterConfig()),
+    )
+    path.write_bytes(model.to_bytes())
+    return f"filters.quality_model={path}"
+
+
+def test_what_could_not_judge_is_refused_before_any_training(jobs, tmp_path, capsys):
+    by_side, by_joints = quality_file(tmp_path / "s.json", "side"), quality_file(tmp_path / "q.json")
+    refused = {
+        "filters.enabled names the rule 'side'": ["filters.enabled=[side]"],
+        "needs the score side": [by_side],
+        "was fitted on scores with filters.bone_reference=palm": [by_joints, "filters.bone_reference=span"],
+    }
+    for message, given in refused.items():
+        assert run(tmp_path / "out", *given) == 2
+        assert message in capsys.readouterr().err
+    assert jobs.calls == []
+    for number, given in enumerate((["labelling.side=right"], ["model.side_head=true"])):
+        assert run(tmp_path / str(number), "filters.enabled=[side]", by_side, *given) == 0
 
 
 def test_a_marker_without_a_new_setting_holds(jobs, tmp_path):
@@ -324,6 +373,22 @@ def test_a_marker_without_a_new_setting_holds(jobs, tmp_path):
     assert run(tmp_path) == 0
     assert len(jobs.calls) == before
     assert run(tmp_path, "train.ema=0.9") == 2
+
+
+@pytest.mark.parametrize("group", ["train.side_augment", "train.pseudo_augment", "student.augment"])
+def test_an_optional_group_counts_given_and_left_out(jobs, tmp_path, capsys, group):
+    given = f"{group}.blur_px=3"
+    assert run(tmp_path / "with", given) == 0
+    assert run(tmp_path / "without") == 0
+    done = len(jobs.calls)
+    assert run(tmp_path / "with", given) == 0
+    assert len(jobs.calls) == done
+    capsys.readouterr()
+    assert run(tmp_path / "with") == 2
+    assert f"{group}: was given, is now None" in capsys.readouterr().err
+    assert run(tmp_path / "without", given) == 2
+    assert "augment." in capsys.readouterr().err  # every setting of the group was None
+    assert len(jobs.calls) == done
 
 
 def test_a_study_shares_one_world_between_a_folder_per_seed(jobs, tmp_path, capsys):

@@ -41,7 +41,7 @@ def test_points_run_beside_one_pipeline_per_seed(jobs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("grid", ["labels", "filters", "refine"])
-def test_points_of_a_pipeline_that_judges_by_quality_have_its_model(jobs, tmp_path, grid):
+def test_points_of_a_pipeline_by_quality_have_its_model(jobs, tmp_path, grid):
     assert run(tmp_path, f"study.grid={grid}", *CALIBRATED, "filters.mode=quality", "study.seeds=[3]") == 0
     refiltered = [config.filters for name, config in jobs.calls if name == "refilter"]
     assert refiltered
@@ -64,6 +64,17 @@ def test_a_stopped_study_loses_one_stage(jobs, tmp_path):
     assert jobs.names[: len(before)] == before
     done = len(jobs.calls)
     assert run(tmp_path, "study.grid=labels") == 0
+    assert len(jobs.calls) == done
+
+
+def test_a_stale_point_is_refused_before_the_pipeline_works(jobs, tmp_path, capsys):
+    assert run(tmp_path, "study.grid=labels") == 0
+    marker = tmp_path / "seed-3" / "stages" / "points" / "labels-right" / "oracle.json"
+    content = json.loads(marker.read_text())
+    marker.write_text(json.dumps(content | {"settings": content["settings"] | {"oracle": "side"}}))
+    done = len(jobs.calls)
+    assert run(tmp_path, "study.grid=labels", "evaluate.examples=3") == 2  # which the pipeline would measure again
+    assert "oracle: was 'side', is now 'right'" in capsys.readouterr().err
     assert len(jobs.calls) == done
 
 
