@@ -93,7 +93,7 @@ def stand_in_jobs(monkeypatch):
     monkeypatch.setattr(stages.train, "work", jobs.job("train"))
     monkeypatch.setattr(stages.evaluate, "measure", jobs.measure)
     monkeypatch.setattr(point_stages.refilter, "job", jobs.job("refilter"))
-    monkeypatch.setattr(point_stages.oracles, "tell", lambda config, *_: jobs.job("oracle")(config, False))
+    monkeypatch.setattr(point_stages.oracles, "rewrite", lambda config, *_: jobs.job("oracle")(config, False))
     monkeypatch.setattr(point_stages.Truth, "at", classmethod(lambda cls, path: None))
     monkeypatch.setattr(point_stages.label_measures, "measured", measured)
     for module in (pipeline, study):
