@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.labelling import judging
+from cluster.labelling import quality_files
 from hojoint.config import Config, changed, to_tree
 from hojoint.errors import InputError
 from hojoint.synthetic import write
@@ -199,7 +199,7 @@ def _refuse_unjudgeable(config: Config, inputs: Inputs) -> None:
             "hand is; set model.side_head=true, give the sides with the boxes or as labelling.side, or leave the rule "
             "out"
         )
-    judging.read(config.filters.model_copy(update={"mode": "thresholds"}), side_head=told)
+    quality_files.read(config.filters.model_copy(update={"mode": "thresholds"}), side_head=told)
 
 
 def length_note(config: Config) -> str | None:

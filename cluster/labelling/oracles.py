@@ -121,7 +121,7 @@ def _unit(source: Source, store: Store, before: Commit, rewritten: Callable[[pa.
     commits.commit(store, before.unit, uuid.uuid4().hex[:12], new, counts=counts, started=started, seconds={})
 
 
-def _counts(before: Counts, made: Told) -> Counts:
+def _counts(before: Counts, made: Rewritten) -> Counts:
     """Counts of a unit whose labels were rewritten: a kept frame that lost its label is not predicted any more.
 
     Nor is one that had none because its picture was missing.
