@@ -13,7 +13,7 @@ from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.config import FilterConfig
 from hojoint.errors import InputError
-from hojoint.labelling.quality import Part, QualityModel, readings_of
+from hojoint.labelling.quality import Curve, QualityModel, readings_of
 from jobs import command, inputs, pipeline, plan, results, stages, status, study, study_summary
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
@@ -338,7 +338,7 @@ def test_calibration_without_recordings_is_refused(jobs, tmp_path, capsys, given
 
 def quality_file(path, score="reprojection"):
     model = QualityModel(
-        {score: Part((0.0, 1.0), (0.0, 1.0) if score == "side" else (1.0, 0.0), 0.0)},
+        {score: Curve((0.0, 1.0), (0.0, 1.0) if score == "side" else (1.0, 0.0), 0.0)},
         0,
         (0.0, 1.0),
         (0.0, 1.0),
