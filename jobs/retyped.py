@@ -41,7 +41,7 @@ def word(key: str, value: Any) -> str:
 def _differences(target: Mapping[str, Any], base: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
     out: list[tuple[str, Any]] = []
     for key, value in target.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and base[key] is not None:  # a group that is given or left out is one value
             out += _differences(value, base[key], f"{prefix}{key}.")
         elif value != base[key]:
             out.append((f"{prefix}{key}", value))

@@ -190,7 +190,7 @@ def test_a_side_head_decides_and_its_confidence_is_the_score(layer: Any) -> None
     world.clips[0] = dataclasses.replace(world.clips[0], side="right")
     labelled = world.label()
     assert [label.prediction.flipped for label in labelled] == [False, False, True]
-    confidences = [1.0, 1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-0.5))]
+    confidences = [1.0, 1 / (1 + np.exp(-0.5)), 1 / (1 + np.exp(-0.25))]
     for label, confidence, logit in zip(labelled, confidences, [2.0, 0.5, 0.25], strict=True):
         torch.testing.assert_close(label.scores["side"], torch.full((20,), confidence), atol=1e-6, rtol=0)
         torch.testing.assert_close(label.prediction.side_logit, torch.full((20,), logit))  # as the network saw it
@@ -199,7 +199,7 @@ def test_a_side_head_decides_and_its_confidence_is_the_score(layer: Any) -> None
 
 
 def test_the_rule_rejects_all_frames_of_an_unsure_clip(layer: Any) -> None:
-    world = World(layer, lefts={"a": False, "b": True}, sides={"a": 0.4, "b": -2.0})
+    world = World(layer, lefts={"a": False, "b": True}, sides={"a": 0.8, "b": -4.0})
     rule = FilterConfig(enabled=("box_iou", "side"), min_side_confidence=0.9)
     assert [label.verdicts for label in world.label(rule)] == [("side",) * 20, (filters.KEPT,) * 20]
 

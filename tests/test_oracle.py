@@ -105,7 +105,7 @@ def test_a_true_label_of_a_rejected_frame_stays_one(made, joints_of):
     predictions, labels, truth = made
     filled = np.array([True] + [False] * (len(labels) - 1))
     labels = labels.set_column(labels.schema.get_field_index("filled"), labels.schema.field("filled"), pa.array(filled))
-    out = oracle.tell(predictions, labels, truth, oracle="truth", when=RightWhen(), joints_of=joints_of)
+    out = oracle.rewrite(predictions, labels, truth, oracle="truth", when=RightWhen(), joints_of=joints_of)
     assert out.pseudo_labels["filled"].to_pylist() == [True, False, False, False]
     assert out.pseudo_labels["quality"].to_pylist() == [1] * 4
 

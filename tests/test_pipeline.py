@@ -306,7 +306,7 @@ def test_the_wanted_precision_may_change_before_labelling(jobs, tmp_path, capsys
     assert len(jobs.calls) == done
 
 
-def test_another_calibration_with_the_same_result_leaves_the_labels(jobs, tmp_path, capsys):
+def test_a_calibration_with_the_same_result_leaves_the_labels(jobs, tmp_path, capsys):
     assert run(tmp_path, *CALIBRATED) == 0
     done = len(jobs.calls)
     (tmp_path / "calibration" / "calibration.json").unlink()

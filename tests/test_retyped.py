@@ -31,6 +31,12 @@ def test_a_command_is_its_shipped_file_and_its_overrides(path):
     assert typed(line) == config
 
 
+def test_a_group_that_only_one_of_two_settings_has_is_one_word():
+    augment = settings.to_tree(Config().augment) | {"blur_px": 1.5}
+    config = settings.changed(Config(), train={"pseudo_augment": augment}, student={"augment": augment})
+    assert typed(retyped.command_line("pipeline", config)) == config
+
+
 @pytest.mark.parametrize("name", ["010", "null", "~", "~/x", "a: b", "'", '"', "", "2024-01-01", "x\\y", "é #1"])
 def test_odd_names_and_paths_read_back_as_they_are(name):
     config = settings.changed(Config(), name=name, output=name, train={"steps": None, "datasets": ["ho3d", "freihand"]})

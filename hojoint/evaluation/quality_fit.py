@@ -19,7 +19,7 @@ import scipy.optimize
 import scipy.special
 
 from hojoint.config import HIGHER_IS_BETTER, FilterConfig
-from hojoint.evaluation.calibration import Judged, auc, worth
+from hojoint.evaluation.calibration import FEWEST, Judged, auc, worth
 from hojoint.evaluation.promise import reliability
 from hojoint.labelling import filters, quality, tables
 from hojoint.labelling.quality import Curve, QualityModel
@@ -33,7 +33,7 @@ RIDGE = 30.0  # where nothing is out of fold
 BIN, FEW_BINS, SMALL_BIN = 20, 10, 5  # frames of a step of the isotonic regression; of few frames, smaller steps
 FEWEST_RECORDINGS = 10  # with fewer, other recordings say nothing of one: they differ more than their frames
 GRID = np.arange(0, 1, 0.005)  # of filters.min_quality
-FEWEST_KEPT, FEWEST_KEPT_FROM = 40, 3  # frames, of which a mirrored clip counts each twice, and recordings
+FEWEST_KEPT_FROM = 3  # recordings
 
 
 def inputs_of(judged: Judged) -> dict[str, np.ndarray]:
@@ -67,7 +67,12 @@ def fit(judged: Judged, config: FilterConfig, precision: float) -> tuple[Quality
         "ridge": ridge,
         "auc": auc(chances, right),
         "wanted_precision": precision,
-        **least_quality(np.where(_judged_alike(judged, config), chances, -1.0), right, precision, judged.recording()),
+        **least_quality(
+            np.where(_judged_alike(judged, config), chances, -1.0),
+            right,
+            precision,
+            judged.recording() if fold.max() > 0 else None,
+        ),
         "reliability": reliability(chances, right),
     }
     readings = quality.readings_of(config)
@@ -79,7 +84,7 @@ def least_quality(
 ) -> dict[str, Any]:  # fmt: skip
     """The least ``min_quality`` that reaches the precision with enough frames, and what it is worth.
 
-    Enough are ``FEWEST_KEPT`` frames of ``FEWEST_KEPT_FROM`` recordings: the best few frames of one recording promise
+    Enough are ``FEWEST`` frames of ``FEWEST_KEPT_FROM`` recordings: the best few frames of one recording promise
     nothing. Where none reaches it, ``reached`` is False, and the limit is the least one whose precision lies within one
     standard error of the best; None where too few frames have a chance.
 
@@ -93,7 +98,7 @@ def least_quality(
     for limit in GRID:
         kept = chances >= limit
         several = recordings is None or len(set(recordings[kept])) >= FEWEST_KEPT_FROM
-        if int(kept.sum()) < FEWEST_KEPT or not several:
+        if int(kept.sum()) < FEWEST or not several:
             break
         steps.append((round(float(limit), 3), worth(kept, right)))
         if steps[-1][1]["precision"] >= precision:
