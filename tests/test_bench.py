@@ -51,7 +51,10 @@ def test_peak_memory_sees_what_this_process_held_for_a_moment():
 
 
 def test_a_child_is_counted_and_a_stranger_is_not():
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = "print(1, flush=True); input()"  # a process that only begins has no memory yet
+    child = subprocess.Popen([sys.executable, "-c", started], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
     try:
         processes = memory.family(child.pid)
         assert set(processes) == {child.pid}
