@@ -1,6 +1,7 @@
-"""One process at a time in a folder of this machine: others wait, or are told.
+"""One process at a time in a folder: others wait, or are told.
 
-The lock is the operating system's and goes with its process, so a killed one leaves none behind.
+The lock is the operating system's and goes with its process, so a killed one leaves none behind. A file system without
+locks has none: there the caller sees to it that no two processes work in one folder.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ def alone(folder: Path, doing: str, *, wait: bool) -> Iterator[None]:
     with open(folder / NAME, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             if not wait:
                 raise InputError(
                     f"another process {doing} in {folder}; let it finish, or give another output"
                 ) from None
             print(f"waiting: another process {doing} in {folder}", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            print(f"note: {folder} knows no locks ({error.strerror}); do not start a second process there", flush=True)
         yield  # closing the file gives the lock back

@@ -140,7 +140,8 @@ class StudentConfig(Settings):
     from_teacher: bool = False
     """Start from the teacher's weights."""
     epochs: Count | None = None
-    """None means ``train.epochs``; with fewer epochs the learning rate still decays as many times."""
+    """None means ``train.epochs``, even where a plateau ends the first phase before that; with fewer epochs the
+    learning rate still decays as many times."""
     learning_rate: Positive | None = None
     """None means ``train.learning_rate``."""
     rounds: Count = 1

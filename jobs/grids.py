@@ -1,4 +1,4 @@
-"""Which points a study compares: one grid per table or figure of the paper, and three of our own (``study.grid``).
+"""Which points a study compares: one grid per table or figure of the paper, and four of our own (``study.grid``).
 
 A point is a network of a chain that differs from the pipeline's own in a few settings, or in an oracle. Pure: nothing
 here knows stages or files. From points to stages: ``points``.

@@ -6,6 +6,7 @@ calibration, its labels, a student. A study adds chains beside the pipeline's ow
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,7 +221,7 @@ def _second_phase(config: Config, teacher: str) -> dict[str, Any]:
     epochs = student.epochs or train.epochs
     every = train.lr_decay_every_epochs * epochs / train.epochs
     if train.plateau_epochs is not None:  # the first phase decays so often, however many epochs it takes
-        every = epochs / (train.plateau_decays + 1)
+        every = math.ceil(epochs / (train.plateau_decays + 1))
     changes: dict[str, Any] = {
         "epochs": epochs,
         "learning_rate": student.learning_rate or train.learning_rate,

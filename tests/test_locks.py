@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 
 import pytest
@@ -33,6 +34,16 @@ def test_one_that_waits_goes_on_when_the_first_is_done(tmp_path, capsys):
     thread.join(5)
     assert order == ["first", "second"]
     assert f"waiting: another process draws in {tmp_path}" in capsys.readouterr().out
+
+
+def test_a_file_system_without_locks_is_worked_in_with_a_note(tmp_path, capsys, monkeypatch):
+    def unable(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", unable)
+    with locks.alone(tmp_path, "draws", wait=False):
+        pass
+    assert f"note: {tmp_path} knows no locks (No locks available)" in capsys.readouterr().out
 
 
 def test_the_lock_goes_when_its_holder_fails(tmp_path):

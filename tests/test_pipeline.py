@@ -76,6 +76,15 @@ def test_a_student_may_start_from_its_teacher_and_so_its_control():
     )  # a path; the teacher's making is among the inputs
 
 
+@pytest.mark.parametrize(("epochs", "every"), [(10, 3), (12, 3), (13, 4), (3, 1)])
+def test_a_student_decays_as_often_as_a_teacher_to_its_plateau(epochs, every):
+    first = {"plateau_epochs": 8, "plateau_decays": 3, "held_out": 2}
+    config = settings.changed(settings.Config(), output="o", train=first, student={"epochs": epochs})
+    second = next(stage.config.train for stage in plan.stages(config) if stage.name == "retrain")
+    assert second.lr_decay_every_epochs == every
+    assert (epochs - 1) // every == min(3, epochs - 1)  # decays before the last epoch
+
+
 def test_a_student_has_a_fixed_length_after_a_plateau():
     first = {"epochs": 200, "plateau_epochs": 8, "plateau_decays": 3, "held_out": 2}
     config = settings.changed(settings.Config(), output="o", train=first, student={"epochs": 30})

@@ -69,6 +69,12 @@ def kept(output: Path) -> list[tuple[str, int]]:
     return [(row["clip_id"], row["frame"]) for row in rows if row["verdict"] == "kept"]
 
 
+def test_other_thresholds_need_no_hand_model(made: Path, tmp_path: Path, no_ray: None) -> None:
+    nowhere = {"path": str(made / "no" / "MANO_RIGHT.pkl")}
+    refilter(config_to(made, tmp_path / "out", "loose", STRICT, mano=nowhere))
+    assert kept(tmp_path / "out") == kept(made / "strict")
+
+
 def test_the_two_sets_of_thresholds_differ(made: Path) -> None:
     assert 0 < len(kept(made / "strict")) < len(kept(made / "loose"))
 

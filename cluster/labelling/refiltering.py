@@ -108,7 +108,7 @@ def refilter(config: Config) -> dict[str, Any]:
     quality_files.keep(store, source.quality)
     if pending:
         keys = (source.run.get(commits.MANIFEST), None if listed is None else listed.put(store))
-        asked = _with_hand_of(source, config)
+        asked = _with_hand_of(source, config) if config.refine.active else config
         _run(
             config,
             store,
@@ -181,7 +181,7 @@ class Refilter:
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
         listing = None if job.listing is None else manifest.Reader(self._store, job.listing).entries
         self._files = VideoFiles(self._source, job.manifest, listing)
-        self._layer = hand_layer(mirror.localised(job.config, "mano").mano)
+        self._layer = hand_layer(mirror.localised(job.config, "mano").mano) if job.config.refine.active else None
         self._found: dict[str, Entry] = {}  # of the unit in progress, by URI
         labelling = job.config.labelling
         self._limits = FetchLimits.of(labelling)

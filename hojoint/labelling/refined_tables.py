@@ -19,21 +19,22 @@ from hojoint.labelling.filters import KEPT
 _REFINED_FROM = ("joints_px", "mano_pose", "mano_shape", "hand_box", "frame", "quality")
 
 
-def labels_of(predictions: pa.Table, config: RefineConfig, layer: HandLayer) -> pa.Table:
+def labels_of(predictions: pa.Table, config: RefineConfig, layer: HandLayer | None) -> pa.Table:
     """The labels of a table of predictions, in the order of clips and frames, with ``filled`` and without images.
 
     Args:
         predictions: complete clips, judged.
         config: how labels are refined; where it is not active they are the kept predictions, in the given order.
-        layer: the hand of the predictions, on the CPU.
+        layer: the hand of the predictions, on the CPU; None where refinement is not active, which needs none.
     """
     if not config.active:
         kept = predictions.filter(pyarrow.compute.equal(predictions["verdict"], KEPT))
         field = tables.PSEUDO_LABELS_SCHEMA.field("filled")
         return kept.append_column(field, pa.array([False] * len(kept)))
+    assert layer is not None, "refinement poses the hand"
     predictions = predictions.combine_chunks()  # or every take below would search all chunks
     made = [_labels_of_clip(predictions.take(rows), config, layer) for rows in tables.clips_of(predictions)]
-    return pa.concat_tables(made) if made else labels_of(predictions, RefineConfig(), layer)
+    return pa.concat_tables(made) if made else labels_of(predictions, RefineConfig(), None)
 
 
 def _labels_of_clip(clip: pa.Table, config: RefineConfig, layer: HandLayer) -> pa.Table:
