@@ -24,7 +24,7 @@ from hojoint.model.network import HOJointOutput
 from hojoint.rows import evenly
 from hojoint.training.batches import Prepared, Samples, prepare, targets_of
 
-MOST = 1000
+MOST = 400
 """Images that are measured; of more, so many evenly spaced ones."""
 BATCH = 32  # images; fixed, so that no other setting changes a digit of the error
 READERS = 4  # threads that read images
