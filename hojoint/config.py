@@ -47,6 +47,7 @@ from hojoint.settings_tools import (
     BenchConfig,
     CalibrateConfig,
     DemoConfig,
+    DeployConfig,
     DetectConfig,
     DoctorConfig,
     EvaluateConfig,
@@ -133,6 +134,7 @@ class Config(Settings):
     refilter: RefilterConfig = RefilterConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     submit: SubmitConfig = SubmitConfig()
+    deploy: DeployConfig = DeployConfig()
     study: StudyConfig = StudyConfig()
     demo: DemoConfig = DemoConfig()
     detect: DetectConfig = DetectConfig()

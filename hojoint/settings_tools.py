@@ -107,6 +107,36 @@ class SubmitConfig(Settings):
     """Which job is sent to the cluster."""
 
 
+class DeployConfig(Settings):
+    """jobs.deploy: what somebody's cluster calls things, and what one of its nodes has."""
+
+    job: str | None = None
+    """Which job is started there; its settings are the others on the command line."""
+    image: str | None = None
+    """Container image that examples/Dockerfile builds, as the cluster's registry names it."""
+    namespace: str | None = None
+    """Of Kubernetes; None leaves it to kubectl."""
+    service_account: str | None = None
+    """Of Kubernetes; its role may read the videos and write the output."""
+    token_secret: str | None = None
+    """Secret of Kubernetes with the key auth_token; None lets KubeRay make one."""
+    env_secret: str | None = None
+    """Secret of Kubernetes whose keys become environment variables, as for AWS_ENDPOINT_URL; never named keys here."""
+    gpu_node_labels: dict[str, str] = Field(default_factory=dict)
+    """Labels of the nodes that GPU pods go to, as in {"cloud.google.com/gke-spot": "true"}."""
+    partition: str | None = None
+    """Of Slurm."""
+    hours: Count = 24
+    """Time limit of a Slurm job; it goes back into the queue and resumes."""
+    node_gpus: Count = 1
+    """GPUs of one node; used where the job's processes take GPUs."""
+    node_memory_gb: Count = 32
+    shm_gb: Count = 8
+    """Shared memory of a pod, for Ray's object store; part of its memory."""
+    disk_gb: Count = 50
+    """Temporary files of a pod: videos in flight, copies of labelled sets."""
+
+
 class CalibrateConfig(Settings):
     """What jobs.calibrate calls a right label, what it looks for, and how it cuts sequences into clips."""
 

@@ -28,6 +28,7 @@ JOBS = {
     "doctor": "check data sets: counts, faults, remedies and overlays to look at",
     "status": "show how far a labelling run is",
     "submit": "send a job to a running Ray cluster and follow it",
+    "deploy": "print a RayJob for Kubernetes or a Slurm script for a job",
 }
 """Job -> one line for ``hojoint --help``."""
 

@@ -22,8 +22,8 @@ from jobs import command, retyped
 from jobs.cli import JOBS
 
 ROOT = Path(__file__).resolve().parent.parent
-STAY_HERE = {"submit", "bench", "demo", "doctor"}
-"""Jobs that are not sent: this one, one that measures the machine it runs on, two that draw for a person in front."""
+STAY_HERE = {"submit", "bench", "demo", "doctor", "deploy"}
+"""Jobs that are not sent: two that send, one that measures its machine, two that draw for a person."""
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -36,7 +36,7 @@ def job(config: Config, dry_run: bool) -> None:
     address = command.need(config.cluster.address, "cluster.address", "http://127.0.0.1:8265")
     submission, following = _import_client()
     submission.check_address(address)
-    _refuse_relative_paths(config)
+    refuse_relative_paths(config)
     what = submission.Submission(f"jobs.{name}", arguments(config), ROOT)
     print(f"job      {what.submission_id}\naddress  {address}\ncommand  {what.entrypoint}", flush=True)
     if dry_run:
@@ -70,7 +70,7 @@ def _follow(client: Any, submission_id: str, following: Any, address: str) -> No
     print(f"{submission_id} is done")
 
 
-def _refuse_relative_paths(config: Config) -> None:
+def refuse_relative_paths(config: Config) -> None:
     """InputError for a path that means another folder where the job runs, one that Ray removes after the job."""
     for name in command.PLACES:
         value = command.place_of(config, name)

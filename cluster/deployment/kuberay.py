@@ -1,0 +1,141 @@
+"""A job as a RayJob for KubeRay: a cluster of its own that grows with the job, asks for a token, and goes when it ends.
+
+A head without work, and one group of workers, with GPUs where the job uses them. Labels and checkpoints lie in object
+storage, so a preempted pod costs time alone, and a new cluster (``backoffLimit``) resumes. Not here: what the job does.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.deployment.nodes import SPARE_CPUS, Nodes, nodes_of
+from hojoint.config import Config
+from hojoint.errors import InputError
+
+AGAIN = 75
+"""Exit code of a job that should be tried again on the same cluster (a store that cannot be reached)."""
+AGAIN_AFTER_S = 60
+RETRIES = 3  # new clusters after a failure
+KEEP_S = 600  # a finished cluster stays so long, for a look at its dashboard
+TERMINATION_S = 60  # a preempted pod's processes have so long to end
+HEAD_CPUS, HEAD_MEMORY_GB = 2, 8
+METRICS_PORT = 8080
+USER = 1000
+
+
+def rayjob(config: Config, job: str, command: Sequence[str], ray_version: str) -> dict[str, Any]:
+    """The manifest, as YAML's mappings.
+
+    Args:
+        config: the job's settings; ``deploy`` names the image and what a node has.
+        job: name of the job, as in pseudo_label.
+        command: the words of its command line.
+        ray_version: of the image.
+
+    Raises:
+        InputError: no image is named, or one process does not fit on a node.
+    """
+    deploy = config.deploy
+    if deploy.image is None:
+        raise InputError("deploy.image is needed: the image that examples/Dockerfile builds, as your registry names it")
+    name = f"hojoint-{job.replace('_', '-')}"
+    auth: dict[str, Any] = {"mode": "token"}
+    if deploy.token_secret is not None:
+        auth["secretName"] = deploy.token_secret
+    metadata: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/name": "hojoint"}}
+    if deploy.namespace is not None:
+        metadata["namespace"] = deploy.namespace
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": metadata,
+        "spec": {
+            "entrypoint": entrypoint(command),
+            "backoffLimit": RETRIES,
+            "shutdownAfterJobFinishes": True,
+            "ttlSecondsAfterFinished": KEEP_S,
+            "rayClusterSpec": {
+                "rayVersion": ray_version,
+                "authOptions": auth,
+                "enableInTreeAutoscaling": True,
+                "autoscalerOptions": {"idleTimeoutSeconds": 120, "upscalingMode": "Default"},
+                "headGroupSpec": _head(config),
+                "workerGroupSpecs": [_workers(config, nodes_of(config, job))],
+            },
+        },
+    }
+
+
+def entrypoint(command: Sequence[str]) -> str:
+    """The command, given again on this cluster while it ends with ``AGAIN``."""
+    loop = f'while :; do {shlex.join(command)}; code=$?; [ "$code" -eq {AGAIN} ] || exit "$code"; '
+    return shlex.join(["sh", "-c", f"{loop}sleep {AGAIN_AFTER_S}; done"])
+
+
+def _head(config: Config) -> dict[str, Any]:
+    """The driver, the job server and the GCS; no actor runs here."""
+    ports = [
+        {"name": "gcs-server", "containerPort": 6379},
+        {"name": "dashboard", "containerPort": 8265},
+        {"name": "metrics", "containerPort": METRICS_PORT},
+    ]
+    resources = {"cpu": str(HEAD_CPUS), "memory": f"{HEAD_MEMORY_GB}Gi"}
+    container = _container(config, "ray-head", resources) | {"ports": ports}
+    params = {"num-cpus": "0", "dashboard-host": "0.0.0.0", "metrics-export-port": str(METRICS_PORT)}
+    return {"rayStartParams": params, "template": _pod(config, container, gpus=0)}
+
+
+def _workers(config: Config, nodes: Nodes) -> dict[str, Any]:
+    resources = {"cpu": str(nodes.cpus), "memory": f"{config.deploy.node_memory_gb}Gi"}
+    if nodes.gpus:
+        resources["nvidia.com/gpu"] = str(nodes.gpus)
+    ports = [{"name": "metrics", "containerPort": METRICS_PORT}]
+    container = _container(config, "ray-worker", resources) | {"ports": ports}
+    return {
+        "groupName": "gpu" if nodes.gpus else "cpu",
+        "replicas": nodes.least,
+        "minReplicas": nodes.least,
+        "maxReplicas": nodes.most,
+        "rayStartParams": {
+            "num-cpus": str(nodes.cpus - SPARE_CPUS),
+            "metrics-export-port": str(METRICS_PORT),
+        },
+        "template": _pod(config, container, gpus=nodes.gpus),
+    }
+
+
+def _container(config: Config, name: str, resources: dict[str, str]) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": name,
+        "image": config.deploy.image,
+        "env": [{"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}],
+        "resources": {"limits": dict(resources), "requests": dict(resources)},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        # Ray's object store lives in shared memory; a pod has 64 MB of it otherwise.
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}],
+    }
+    if config.deploy.env_secret is not None:
+        container["envFrom"] = [{"secretRef": {"name": config.deploy.env_secret}}]
+    return container
+
+
+def _pod(config: Config, container: dict[str, Any], *, gpus: int) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "containers": [container],
+        "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "fsGroup": USER},
+        "terminationGracePeriodSeconds": TERMINATION_S,
+        "volumes": [
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{config.deploy.shm_gb}Gi"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": f"{config.deploy.disk_gb}Gi"}},
+        ],
+    }
+    if config.deploy.service_account is not None:
+        spec["serviceAccountName"] = config.deploy.service_account
+    if gpus:
+        if config.deploy.gpu_node_labels:
+            spec["nodeSelector"] = dict(config.deploy.gpu_node_labels)
+        spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)}
+    return {"metadata": {"annotations": annotations}, "spec": spec}

@@ -1,0 +1,55 @@
+"""python -m jobs.deploy kuberay|slurm deploy.job=NAME [--config FILE] [key=value ...] [--dry-run]
+
+Prints what starts a job on a cluster of its own, made from the job's settings:
+
+kuberay  a RayJob for KubeRay 1.6 or newer: python -m jobs.deploy kuberay ... deploy.image=IMAGE | kubectl apply -f -
+slurm    a batch script: python -m jobs.deploy slurm ... > label.sbatch; sbatch label.sbatch
+
+Nodes follow from cluster.teachers, teacher_cpus and teacher_gpus, for training from cluster.workers, worker_cpus and
+worker_gpus. deploy.* names what the cluster calls its things. Paths must be absolute and seen by all nodes, or s3://
+URIs. Credentials are not among the settings: they come from a role (deploy.service_account) or a secret of the cluster
+(deploy.env_secret).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+import yaml
+
+from cluster.deployment import kuberay, nodes, slurm
+from hojoint.config import Config, DeployConfig
+from hojoint.errors import InputError
+from jobs import command, submit
+
+WORDS = ("kuberay", "slurm")
+
+
+def job(config: Config, dry_run: bool, word: str) -> None:
+    """Print the manifest or the script; in a dry run, the nodes it asks for."""
+    name = command.need(config.deploy.job, "deploy.job", "pseudo_label")
+    if name not in (known := submit.sendable_jobs()):
+        raise InputError(f"deploy.job={name} is not a job that runs on a cluster; expected one of {', '.join(known)}")
+    submit.refuse_relative_paths(config)
+    words = ["python", "-m", f"jobs.{name}", *submit.arguments(config.model_copy(update={"deploy": DeployConfig()}))]
+    if dry_run:
+        asked = nodes.nodes_of(config, name)
+        print(f"would ask for {asked.least} to {asked.most} nodes of {asked.cpus} CPUs and {asked.gpus} GPUs")
+        print(" ".join(words))
+        return
+    if word == "kuberay":
+        manifest = kuberay.rayjob(config, name, words, ray_version=metadata.version("ray"))
+        print(yaml.safe_dump(manifest, sort_keys=False, width=1000), end="")
+    else:
+        print(slurm.script(config, name, words), end="")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run_word(job, __doc__, argv, words=WORDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

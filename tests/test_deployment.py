@@ -1,0 +1,251 @@
+"""What jobs.deploy prints: valid for Kubernetes' own models, for a shell, and as large as the job asks."""
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes.client.models as kubernetes_models
+import pytest
+import yaml
+
+from cluster.deployment import kuberay, nodes, slurm
+from hojoint import config as settings
+from hojoint.errors import InputError
+from jobs import command, deploy
+
+ROOT = Path(__file__).resolve().parent.parent
+ARGUMENTS = [
+    "deploy.job=pseudo_label", "deploy.image=registry.example/hojoint:1", "cluster.teachers=[1,8]",
+    "cluster.teacher_cpus=4", "cluster.teacher_gpus=1", "videos.root=s3://bucket/videos",
+    "videos.boxes=s3://bucket/boxes", "teacher.checkpoint=s3://bucket/checkpoint.pt", "output=s3://bucket/labels",
+]  # fmt: skip
+FIELDS = {  # of ray.io/v1 as published with KubeRay 1.6, of what we use and its neighbours
+    "RayJobSpec": {
+        "entrypoint", "submissionMode", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
+        "rayClusterSpec", "activeDeadlineSeconds", "runtimeEnvYAML", "metadata", "suspend", "submitterPodTemplate",
+        "submitterConfig", "clusterSelector", "jobId", "entrypointNumCpus", "entrypointNumGpus", "entrypointResources",
+        "managedBy", "deletionStrategy",
+    },
+    "RayClusterSpec": {
+        "rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec",
+        "workerGroupSpecs", "headServiceAnnotations", "suspend", "gcsFaultToleranceOptions", "managedBy",
+    },
+    "AuthOptions": {"mode", "secretName", "enableK8sTokenAuth"},
+    "AutoscalerOptions": {
+        "resources", "image", "imagePullPolicy", "env", "envFrom", "volumeMounts", "securityContext",
+        "idleTimeoutSeconds", "upscalingMode", "version",
+    },
+    "HeadGroupSpec": {"serviceType", "headService", "enableIngress", "rayStartParams", "template"},
+    "WorkerGroupSpec": {
+        "groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "rayStartParams", "template",
+        "scaleStrategy", "idleTimeoutSeconds", "suspend",
+    },
+}  # fmt: skip
+
+
+def config_of(*overrides):
+    return settings.load(command.DEFAULT_CONFIG, [*ARGUMENTS, *overrides])
+
+
+def manifest(*overrides):
+    return kuberay.rayjob(config_of(*overrides), "pseudo_label", ["python", "-m", "jobs.x", "a=it's"], "2.60.0")
+
+
+def check_kind(value, kind):
+    """The value has only fields of this kind in Kubernetes' published models, each of its own kind."""
+    if kind.lower().startswith("list["):
+        assert isinstance(value, list)
+        for item in value:
+            check_kind(item, kind[5:-1])
+    elif kind.lower().startswith("dict"):
+        assert all(isinstance(name, str) and isinstance(item, str) for name, item in value.items())
+    elif hasattr(kubernetes_models, kind):
+        model = getattr(kubernetes_models, kind)
+        names = {json_name: name for name, json_name in model.attribute_map.items()}
+        assert isinstance(value, dict)
+        assert value.keys() <= names.keys(), f"{kind} has no {sorted(value.keys() - names.keys())}"
+        for json_name, item in value.items():
+            check_kind(item, model.openapi_types[names[json_name]])
+    else:
+        assert isinstance(value, {"str": str, "int": int, "bool": bool}[kind])
+
+
+def test_a_rayjob_has_only_known_fields():
+    job = manifest("deploy.service_account=hojoint", "deploy.env_secret=s3", 'deploy.gpu_node_labels={"spot":"true"}')
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
+    assert spec.keys() <= FIELDS["RayJobSpec"]
+    assert cluster.keys() <= FIELDS["RayClusterSpec"]
+    assert cluster["authOptions"].keys() <= FIELDS["AuthOptions"]
+    assert cluster["autoscalerOptions"].keys() <= FIELDS["AutoscalerOptions"]
+    head, (workers,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    assert head.keys() <= FIELDS["HeadGroupSpec"]
+    assert workers.keys() <= FIELDS["WorkerGroupSpec"]
+    for group in (head, workers):
+        check_kind(group["template"], "V1PodTemplateSpec")
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+
+
+def test_an_unknown_field_would_be_found():
+    pod = manifest()["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
+    pod["spec"]["containers"][0]["volumeMount"] = []
+    with pytest.raises(AssertionError, match="V1Container has no"):
+        check_kind(pod, "V1PodTemplateSpec")
+
+
+def test_pods_have_a_token_shared_memory_and_no_rights():
+    cluster = manifest("deploy.token_secret=ray-token", "deploy.shm_gb=12")["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token", "secretName": "ray-token"}
+    assert manifest()["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "12Gi"}} in pod["volumes"]
+        (container,) = pod["containers"]
+        assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["resources"]["limits"] == container["resources"]["requests"]
+
+
+def test_no_work_runs_on_the_head_and_gpu_pods_go_to_gpu_nodes():
+    cluster = manifest('deploy.gpu_node_labels={"spot":"true"}')["spec"]["rayClusterSpec"]
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    (workers,) = cluster["workerGroupSpecs"]
+    assert workers["groupName"] == "gpu"
+    pod = workers["template"]["spec"]
+    assert pod["nodeSelector"] == {"spot": "true"}
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    (plain,) = manifest("cluster.teacher_gpus=0")["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert plain["groupName"] == "cpu"
+    assert "nvidia.com/gpu" not in plain["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert "tolerations" not in plain["template"]["spec"]
+
+
+def test_the_entrypoint_tries_again_for_exit_code_75_alone(tmp_path):
+    """The real loop in a real shell: 75, 75, then 3."""
+    left = tmp_path / "left"
+    left.write_text("75 75 3")
+    body = f'set -- $(cat {left}); echo "$1" >> {tmp_path}/seen; code=$1; shift; echo "$*" > {left}; exit "$code"'
+    line = kuberay.entrypoint(["sh", "-c", body]).replace(f"sleep {kuberay.AGAIN_AFTER_S}", "sleep 0")
+    assert subprocess.run(line, shell=True, check=False).returncode == 3
+    assert (tmp_path / "seen").read_text().split() == ["75", "75", "3"]
+
+
+def test_the_number_of_nodes_follows_the_settings():
+    def asked(job, *overrides):
+        return nodes.nodes_of(config_of(*overrides), job)
+
+    assert asked("pseudo_label") == nodes.Nodes(least=1, most=8, cpus=5, gpus=1)
+    assert asked("pseudo_label", "cluster.teachers=[2,16]") == nodes.Nodes(least=2, most=16, cpus=5, gpus=1)
+    assert asked("pseudo_label", "deploy.node_gpus=4") == nodes.Nodes(least=1, most=2, cpus=17, gpus=4)
+    assert asked("pseudo_label", "cluster.teacher_gpus=0.25") == nodes.Nodes(least=1, most=2, cpus=17, gpus=1)
+    assert asked("pseudo_label", "cluster.teacher_gpus=0") == nodes.Nodes(least=1, most=8, cpus=5, gpus=0)
+    training = ["cluster.workers=[2,4]", "cluster.worker_gpus=1", "cluster.worker_cpus=8"]
+    assert asked("retrain", *training) == nodes.Nodes(least=2, most=4, cpus=9, gpus=1)
+    assert asked("pipeline", *training) == nodes.Nodes(least=2, most=8, cpus=9, gpus=1)
+    assert asked("refilter", "refilter.actors=[3,5]").gpus == 0
+    assert asked("evaluate", "evaluate.actors=[3,5]") == nodes.Nodes(least=3, most=5, cpus=5, gpus=1)
+
+
+def test_a_process_larger_than_a_node_is_refused():
+    with pytest.raises(InputError, match=r"takes 2 GPUs and a node has deploy\.node_gpus=1"):
+        nodes.nodes_of(config_of("cluster.teacher_gpus=2"), "pseudo_label")
+
+
+def test_an_image_is_needed():
+    with pytest.raises(InputError, match=r"deploy\.image is needed"):
+        manifest("deploy.image=null")
+
+
+def script(*overrides):
+    return slurm.script(config_of(*overrides), "pseudo_label", ["python", "-m", "jobs.x", "a=it's"])
+
+
+def test_the_slurm_script_is_sound_bash(tmp_path):
+    path = tmp_path / "job.sbatch"
+    path.write_text(script("deploy.partition=gpu"))
+    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+    lines = path.read_text().splitlines()
+    assert {"#SBATCH --nodes=8", "#SBATCH --gpus-per-node=1", "#SBATCH --partition=gpu"} <= set(lines)
+    assert "--partition" not in script()
+    assert "--gpus-per-node" not in script("cluster.teacher_gpus=0")
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(0, False), (2, False), (75, True)])
+def test_the_slurm_script_goes_back_into_the_queue_for_75_alone(tmp_path, code, requeued):
+    """The real script; Slurm's two commands are small scripts that write down what they were told."""
+    (tmp_path / "srun").write_text(
+        f'#!/bin/bash\n[ "$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" = 600 ] || exit 99\nexit {code}\n'
+    )
+    (tmp_path / "scontrol").write_text(
+        f'#!/bin/bash\necho "$*" >> {tmp_path}/told\n[ "$1" = show ] && echo node-1\nexit 0\n'
+    )
+    for name in ("srun", "scontrol"):
+        (tmp_path / name).chmod(0o755)
+    path = tmp_path / "job.sbatch"
+    path.write_text(script())
+    environment = {
+        "PATH": f"{tmp_path}:{Path(shutil.which('python3')).parent}:/usr/bin:/bin", "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "node-1", "SLURM_JOB_NUM_NODES": "1", "SLURM_SUBMIT_DIR": str(tmp_path),
+    }  # fmt: skip
+    (tmp_path / "python").symlink_to(shutil.which("python3"))
+    ended = subprocess.run(["bash", str(path)], env=environment, check=False, capture_output=True, text=True)
+    assert ended.returncode == (0 if requeued else code), ended.stderr
+    assert ("requeue 7" in (tmp_path / "told").read_text()) == requeued
+    assert not list(tmp_path.glob(".ray-token-*"))
+
+
+def test_the_printed_command_reads_back_as_the_settings(capsys):
+    assert deploy.main(["kuberay", "--config", str(ROOT / "configs" / "ho3d.yaml"), *ARGUMENTS]) == 0
+    job = yaml.safe_load(capsys.readouterr().out)
+    loop = shlex.split(job["spec"]["entrypoint"])[2]
+    words = shlex.split(loop.removeprefix("while :; do ").partition("; code=")[0])
+    assert words[:3] == ["python", "-m", "jobs.pseudo_label"]
+    found = settings.load(command.DEFAULT_CONFIG, words[3:])
+    given = settings.load(ROOT / "configs" / "ho3d.yaml", ARGUMENTS)
+    for group in ("model", "tta", "filters", "labelling", "videos", "teacher", "output"):
+        assert getattr(found, group) == getattr(given, group), group
+    assert found.cluster.address == "auto"
+    assert found.deploy == settings.Config().deploy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["deploy.job=bench"], "is not a job that runs on a cluster"),
+        (["output=runs/here"], "is a relative path"),
+        (["deploy.job=null"], "'deploy.job' is needed"),
+    ],
+)
+def test_what_cannot_run_there_is_refused(capsys, arguments, message):
+    assert deploy.main(["slurm", *ARGUMENTS, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_examples_are_what_the_command_prints(capsys):
+    """Kept in step: python -m jobs.deploy kuberay|slurm with the line at the top of each file."""
+    for name, word in (("rayjob.yaml", "kuberay"), ("label.sbatch", "slurm")):
+        text = (ROOT / "examples" / name).read_text()
+        (line,) = [line for line in text.splitlines() if line.startswith("# python -m jobs.deploy ")]
+        words = shlex.split(line.removeprefix("# python -m jobs.deploy "))
+        assert words[0] == word
+        at = words.index("--config") + 1
+        words[at] = str(ROOT / words[at])
+        assert deploy.main(words) == 0
+        assert "".join(text.splitlines(keepends=True)).replace(line + "\n", "", 1) == capsys.readouterr().out
+
+
+def test_image_and_clusters_have_one_version_of_ray():
+    versions = []
+    for path in ("examples/Dockerfile", "ray-cluster.yaml"):
+        (line,) = [line for line in (ROOT / path).read_text().splitlines() if "ray[default,train,data]" in line]
+        versions.append(line.split("==")[1].split('"')[0])
+    assert versions == ["2.60.*", "2.60.*"]
+
+
+def test_the_image_holds_what_it_copies():
+    lines = (ROOT / "examples" / "Dockerfile").read_text().splitlines()
+    copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
+    assert {"hojoint", "cluster", "jobs", "configs", "pyproject.toml"} <= set(copied)
+    assert all((ROOT / name).exists() for name in copied)
