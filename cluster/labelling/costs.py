@@ -7,7 +7,7 @@ the time after a Teacher's last commit. Not here: what a Teacher measures (``tea
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,9 +29,10 @@ def costs_of(commits: Sequence[Commit], prices: ReportConfig, videos: int) -> di
     reach alone, ``share_of_device_limit`` over the one that its networks could. A cost has the unit of its prices.
     """
     known = bool(commits) and all(commit.held for commit in commits)
-    held: Counter[str] = Counter()
+    held: dict[str, float] = defaultdict(float)
     for commit in commits:
-        held.update(commit.held)  # type: ignore[arg-type]  # Counter adds floats
+        for kind, seconds in commit.held.items():
+            held[kind] += seconds
     phases = _phases(commits)
     teachers = held["teacher"] if known else None
     resources = {kind: held[kind] / HOUR_S if known else None for kind in ("gpu", "cpu")}

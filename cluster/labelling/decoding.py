@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -94,7 +94,7 @@ class GuardedDecoder:
         self._memory_mb = memory_mb
         self._limits = limits or Limits()
         self.children = children
-        self._seconds: Counter[str] = Counter()  # of all threads together, since they were last taken
+        self._seconds: dict[str, float] = defaultdict(float)  # of all threads together, since they were last taken
         self._seconds_lock = threading.Lock()
         self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(self._ahead, thread_name_prefix="decode")
@@ -134,7 +134,7 @@ class GuardedDecoder:
     def take_seconds(self) -> dict[str, float]:
         """Seconds of fetching and of decoding since the last call; several videos at once count several times."""
         with self._seconds_lock:
-            seconds, self._seconds = self._seconds, Counter()
+            seconds, self._seconds = self._seconds, defaultdict(float)
         return dict(seconds)
 
     @contextlib.contextmanager
@@ -144,7 +144,7 @@ class GuardedDecoder:
             yield
         finally:
             with self._seconds_lock:
-                self._seconds[phase] += time.perf_counter() - began  # type: ignore[assignment]  # Counter holds floats
+                self._seconds[phase] += time.perf_counter() - began
 
     def close(self) -> None:
         """End the children. They also end with their stdin, so a process that dies without this leaves none."""
