@@ -41,7 +41,7 @@ class Board:
         self._beats: dict[str, float] = {}  # actor -> when it was last heard of
         self._alive: Gauge | None = None
         if job:
-            self._alive = Gauge(f"hojoint_{job}_actors_alive", "Actors that live and have loaded their network")
+            self._alive = Gauge(f"hojoint_{job}_actors_alive", "Actors that live")
             Gauge(f"hojoint_{job}_actors_wanted", "Actors that the run asked for").set(wanted)
 
     def add(self, **counts: int) -> None:

@@ -20,6 +20,7 @@ from cluster.labelling.commits import Commit, Counts, commit_key
 from cluster.store import Store
 from hojoint.errors import InputError
 
+START_DEATHS = 5  # actors in a row that die while they start, as by lack of memory; Ray Data would stop at the first
 STALL_S = 6 * 3600  # an actor that finishes no unit for this long hangs; Ray Data's half an hour is short for a CPU
 
 # Ray Data's own thresholds never let a pool grow whose actors have one task each: that is a use of 1.0, and it adds
@@ -101,6 +102,7 @@ def commit_all(
         num_gpus=gpus,
     )
     dataset.context.autoscaling_config = SCALING
+    dataset.context.max_consecutive_actor_init_deaths = START_DEATHS
     dataset.context.execution_no_progress_timeout_s = STALL_S
     dataset.context.enable_progress_bars = False  # the drivers draw them
     for row in dataset.iter_rows():
