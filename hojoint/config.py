@@ -52,6 +52,7 @@ from hojoint.settings_tools import (
     DoctorConfig,
     EvaluateConfig,
     RefilterConfig,
+    ReportConfig,
     ScoreConfig,
     StudyConfig,
     SubmitConfig,
@@ -83,6 +84,7 @@ __all__ = [
     "PseudoConfig",
     "RefilterConfig",
     "RefineConfig",
+    "ReportConfig",
     "Rule",
     "ScoreConfig",
     "Settings",
@@ -133,6 +135,7 @@ class Config(Settings):
     score: ScoreConfig = ScoreConfig()
     refilter: RefilterConfig = RefilterConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
+    report: ReportConfig = ReportConfig()
     submit: SubmitConfig = SubmitConfig()
     deploy: DeployConfig = DeployConfig()
     study: StudyConfig = StudyConfig()
