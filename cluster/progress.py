@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Any
 
 import ray
-from ray.util.metrics import Counter, Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
+
+from cluster import metrics
 
 LINE_EVERY_S = 30.0  # between two lines where stderr is a file
 POLL_S = 0.5
@@ -35,14 +36,15 @@ State = Mapping[str, Any]
 class Board:
     """Values by name, written by actors and read by the driver, and the actors that live."""
 
-    def __init__(self, job: str = "", wanted: int = 0) -> None:
-        """``job`` names the gauges for Prometheus, '' means none; ``wanted`` is the largest number of actors."""
+    def __init__(self, job: str = "", wanted: int = 0, run: str = "") -> None:
+        """``job`` and ``run`` label the gauges for Prometheus, '' means none; ``wanted`` is the most actors."""
         self._state: dict[str, Any] = {}
         self._beats: dict[str, float] = {}  # actor -> when it was last heard of
-        self._alive: Gauge | None = None
+        self._alive: Any = None
         if job:
-            self._alive = Gauge(f"hojoint_{job}_actors_alive", "Actors that live")
-            Gauge(f"hojoint_{job}_actors_wanted", "Actors that the run asked for").set(wanted)
+            self._alive = metrics.of_run("hojoint_actors_alive", run, job=job)
+            self._alive.set(0)
+            metrics.of_run("hojoint_actors_wanted", run, job=job).set(wanted)
 
     def add(self, **counts: int) -> None:
         """Add to counts, which start at zero."""
@@ -68,23 +70,23 @@ class Board:
         return self._state | {"alive": alive}
 
 
-def new_board(job: str = "", wanted: int = 0) -> Any:
+def new_board(job: str = "", wanted: int = 0, run: str = "") -> Any:
     """A board beside the driver: on another node it would be lost with that node, and the run's progress with it."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return Board.options(scheduling_strategy=here).remote(job, wanted)  # type: ignore[attr-defined]
+    return Board.options(scheduling_strategy=here).remote(job, wanted, run)  # type: ignore[attr-defined]
 
 
 class Reporter:
-    """Reports an actor's progress: on the board, and as counters for Prometheus (``ray_hojoint_labelling_*``).
+    """Reports an actor's progress: on the board, and as counters for Prometheus (``metrics``).
 
     From its creation on it beats, in a thread, until its process ends.
     """
 
-    def __init__(self, board: Any, job: str = "labelling") -> None:
+    def __init__(self, board: Any, job: str, run: str) -> None:
         self._board = board
-        self._seconds = Counter(f"hojoint_{job}_seconds", "Seconds of an actor by phase", ("phase",))
-        self._videos = Counter(f"hojoint_{job}_videos", "Videos an actor has finished", ("outcome",))
-        self._frames = Counter(f"hojoint_{job}_frames", "Frames an actor has judged", ("verdict",))
+        self._seconds = metrics.of_run("hojoint_seconds", run, job=job)
+        self._videos = metrics.of_run("hojoint_videos", run, job=job)
+        self._frames = metrics.of_run("hojoint_frames", run, job=job)
         threading.Thread(target=self._beat, args=(uuid.uuid4().hex,), daemon=True).start()
 
     def __call__(self, videos: dict[str, int], frames: dict[str, int]) -> None:

@@ -163,7 +163,7 @@ class UnitFinder:
 
     def __init__(self, job: DetectionJob, make: Make, watched: Any) -> None:
         self._manifest = Reader(open_store(job.root), job.manifest)
-        self._finder = Finder(job, make, board.Reporter(watched, "detection"))
+        self._finder = Finder(job, make, board.Reporter(watched, "detection", job.root))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         commit = self._finder.work(self._manifest.unit(row["unit"]))
@@ -179,7 +179,7 @@ def _run(config: Config, store: Store, plan: Plan, make: Make) -> None:
     _check_budget(config, total)
     wanted = pool.size(config.detect.actors, len(plan.pending))[1]
     with session.start(config.cluster):
-        watched = board.new_board("detection", wanted)
+        watched = board.new_board("detection", wanted, store.root)
         job = DetectionJob(config, store.root, plan.identity, uuid.uuid4().hex, plan.manifest.key)
         results = _route(config, store, plan.pending, functools.partial(UnitFinder, job, make, watched))
         rate = board.FrameRate("detectors", wanted)

@@ -23,6 +23,7 @@ from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import unit_id
+from cluster.metrics import CommittedGauges
 from cluster.session import Need
 from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint.config import Config, ReportConfig, to_tree
@@ -181,7 +182,9 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
     _watch_budget(config, total)
     wanted = pool.size(config.cluster.teachers, len(plan.pending))[1]
     with session.start(config.cluster):
-        watched = board.new_board("labelling", wanted)
+        watched = board.new_board("labelling", wanted, store.root)
+        gauges = CommittedGauges("labelling", store.root, videos=plan.manifest.videos, done=total.listed)
+        gauges.show(*_totals(total), committed=False)
         job = LabellingJob(config, store.root, plan.teacher_sha256, uuid.uuid4().hex, plan.manifest.key, plan.quality)
         results = _route(config, store, plan.pending, job, watched)
         try:
@@ -189,6 +192,7 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
                 for commit in results:
                     if commit is not None:
                         total.add(commit.counts)
+                        gauges.show(*_totals(total), committed=True)
                         _watch_budget(config, total)
         finally:
             signs.remove(store)
@@ -223,7 +227,12 @@ def _route(
 
 def reporting_teacher(job: LabellingJob, watched: Any) -> Teacher:
     """A Teacher inside Ray, which reports to a board."""
-    return Teacher(job, board.Reporter(watched))
+    return Teacher(job, board.Reporter(watched, "labelling", job.root))
+
+
+def _totals(total: Counts) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Videos by outcome, frames by verdict, quarantined videos by class."""
+    return (*total.since(Counts()), dict(total.quarantine))
 
 
 def _watch_budget(config: Config, total: Counts) -> None:

@@ -268,7 +268,12 @@ def _trainer(job: TrainingJob, store: Store, board: Any) -> TorchTrainer:
         Path(root).mkdir(parents=True, exist_ok=True)
     return TorchTrainer(
         work,
-        train_loop_config={"config": settings.to_tree(job.config), "parents": job.parents, "board": board},
+        train_loop_config={
+            "config": settings.to_tree(job.config),
+            "parents": job.parents,
+            "board": board,
+            "run": store.root,
+        },
         scaling_config=scaling_of(size),
         run_config=RunConfig(
             name=job.name,

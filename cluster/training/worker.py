@@ -16,6 +16,7 @@ import ray.train
 import ray.train.torch
 import torch
 
+from cluster.metrics import TrainingMetrics
 from cluster.sources import mirror
 from cluster.store import read_uri
 from cluster.training.data import TrainingData, check_same, open_data
@@ -34,7 +35,7 @@ REPORT_EVERY_S = 0.5  # to the board
 
 
 def work(job: dict[str, Any]) -> None:
-    """The loop of one worker; ``job`` holds the settings' tree, the parents and the board."""
+    """The loop of one worker; ``job`` holds the settings' tree, the parents, the board and the run's name."""
     config = settings.from_tree(job["config"])
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
@@ -52,15 +53,18 @@ def work(job: dict[str, Any]) -> None:
     processes = 0 if config.train.cache else config.train.loader_processes
     every = config.train.checkpoint_every_epochs * schedule.steps_per_epoch
     reported_at = 0.0
+    shown = TrainingMetrics(config.name, job["run"], schedule.steps)
     if training.ended is not None:  # stopped after its last checkpoint
         return
     for batch in loader(union, schedule, start=training.steps, rank=rank, workers=workers, processes=processes):
         training.step(batch)
+        shown.stepped(len(batch.keys))
         if board is not None and time.monotonic() - reported_at > REPORT_EVERY_S:
             reported_at = time.monotonic()
             loss = training.recent().get("total", float("nan"))
             measured = training.validation[-1] if training.validation else {}
             board.put.remote(stage="training", done=training.steps, loss=loss, held_out=measured.get("mpjpe_mm"))
+            shown.show(training.steps, loss, measured.get("mpjpe_mm"), workers)
         if training.steps % every == 0 or training.ended is not None:
             _report(training, job["parents"], rank)
         if training.ended is not None:
