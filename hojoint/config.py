@@ -46,6 +46,7 @@ from hojoint.settings_method import (
 from hojoint.settings_tools import (
     BenchConfig,
     CalibrateConfig,
+    ClusterUpConfig,
     DemoConfig,
     DetectConfig,
     DoctorConfig,
@@ -64,6 +65,7 @@ __all__ = [
     "BenchConfig",
     "CalibrateConfig",
     "ClusterConfig",
+    "ClusterUpConfig",
     "Config",
     "ConfigError",
     "CropConfig",
@@ -133,6 +135,7 @@ class Config(Settings):
     refilter: RefilterConfig = RefilterConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     submit: SubmitConfig = SubmitConfig()
+    cluster_up: ClusterUpConfig = ClusterUpConfig()
     study: StudyConfig = StudyConfig()
     demo: DemoConfig = DemoConfig()
     detect: DetectConfig = DetectConfig()

@@ -25,9 +25,12 @@ JOBS = {
     "report": "write the HTML report of a pipeline or a labelling run",
     "study": "run the pipeline for several seeds and compare them",
     "bench": "measure throughput: labelling, training, decode or scale",
-    "doctor": "check data sets: counts, faults, remedies and overlays to look at",
+    "doctor": "check data sets, or the nodes of a cluster: counts, faults and remedies",
     "status": "show how far a labelling run is",
     "submit": "send a job to a running Ray cluster and follow it",
+    "list": "show the jobs that were sent to a cluster",
+    "stop": "stop a job that was sent to a cluster",
+    "cluster_up": "start a cluster of several nodes on this machine, to try all of this",
 }
 """Job -> one line for ``hojoint --help``."""
 

@@ -14,7 +14,7 @@ from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint.config import Config
 from hojoint.labelling import filters
-from jobs import command, pseudo_label, quarantined, results
+from jobs import command, pseudo_label, quarantined, remote, results
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -26,23 +26,16 @@ def job(config: Config, dry_run: bool) -> None:
     report = commits.report_of(committed, filters.REASONS)
     listed, done = run["videos"], report["videos"]["listed"]
     part = done / max(listed, 1)
-    print(f"output   {store.root}, begun {_ago(time.time() - run['begun'])} ago")
+    print(f"output   {store.root}, begun {remote.age(time.time() - run['begun'])} ago")
     print(f"units    {len(committed)} of {run['units']} committed, {done} of {listed} videos ({part:.0%})")
     if committed:
         last = time.time() - max(commit.finished for commit in committed)
-        print(f"last     commit {_ago(last)} ago")
+        print(f"last     commit {remote.age(last)} ago")
         print(pseudo_label.summary(report, quarantined.firsts(store, committed)))
     if 0 < done < listed:
-        print(f"left     about {_ago(report['seconds'] * (listed - done) / done)} at the rate so far")
+        print(f"left     about {remote.age(report['seconds'] * (listed - done) / done)} at the rate so far")
     elif done == listed:
         print("state    complete")
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
