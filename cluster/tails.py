@@ -98,7 +98,7 @@ def tail_of(client: JobSubmissionClient, submission_id: str, info: Any) -> Tail:
 
 
 def _fewer(text: str, lines: int) -> bool:
-    """Whether a log has fewer lines than were asked for, so that ``text`` is all of it; the last may be half written."""
+    """Whether a log has fewer lines than asked for, so that ``text`` is all of it; its last may be half written."""
     return text.count("\n") + 1 < lines
 
 

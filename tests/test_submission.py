@@ -5,15 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-import os
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +18,6 @@ import yaml
 
 from hojoint import config as settings
 from hojoint.errors import InputError, MachineError
-from jobs import list as list_job
-from jobs import stop as stop_job
 from jobs import submit as submit_job
 
 pytest.importorskip("aiohttp", reason="Ray's job client is not installed (pip install -e '.[cluster]')")
@@ -399,84 +392,3 @@ def test_the_cluster_file_has_a_token_and_a_local_dashboard():
     assert "--dashboard-host=127.0.0.1" in starts[0]
     assert "~/.ray/auth_token" in cluster["file_mounts"]
     assert any("ray[" in line and "==2.60" in line for line in cluster["setup_commands"])
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-@pytest.fixture
-def head(monkeypatch):
-    """A real head node of one CPU with a token, killed by its own process group."""
-    port, dashboard_port, agent, metrics = free_ports(4)
-    folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
-    token = Path(folder) / "token"
-    token.write_text("0123456789abcdef" * 4)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-    command = [
-        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1", f"--port={port}",
-        f"--dashboard-port={dashboard_port}", "--dashboard-host=127.0.0.1", f"--dashboard-agent-listen-port={agent}",
-        f"--metrics-export-port={metrics}", "--object-store-memory=100000000", f"--temp-dir={folder}",
-        "--disable-usage-stats",
-    ]  # fmt: skip
-    env = {**os.environ, "RAY_AUTH_MODE": "token", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with open(Path(folder) / "out", "w") as out:
-        process = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
-    try:
-        yield f"http://127.0.0.1:{dashboard_port}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(6)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_real_job_server_runs_the_job_once(head, capsys):
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            client = submission.connect(head)
-            break
-        except InputError:
-            assert time.monotonic() < deadline, "the head node did not come up"
-            time.sleep(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_TOKEN", "fedcba9876543210" * 4)
-        with pytest.raises(InputError, match="refuses the token"):
-            submission.connect(head)
-    job = submission.Submission("no_such_module", [], ROOT)
-    name, sent = submission.submit(client, job)
-    assert sent
-    ended = following.follow(client, name, lambda text: None)
-    assert (ended.good, ended.exit_code) == (False, 1)
-    assert submit_job.main(["submit.job=status", f"cluster.address={head}", "--dry-run"]) == 0
-    help_job = submission.Submission("jobs.report", ["--help"], ROOT, "a-name", "s3://bucket/x")
-    name, sent = submission.submit(client, help_job)
-    output: list[str] = []
-    ended = following.follow(client, name, output.append)
-    assert ended.good, (ended, output)
-    log = client.get_job_logs(name)
-    assert "".join(output) == log
-    assert "python -m jobs.report" in "".join(output)
-    tail = tails.tail_of(client, name, client.get_job_info(name))
-    assert tail(3) == "".join(log.splitlines(keepends=True)[-3:])
-    assert tail(tails.COMPLETE) == log
-    assert submission.submit(client, help_job) == (f"{name}-2", True)
-    assert stop_job.main([f"{name}-2", f"cluster.address={head}"]) == 0
-    assert list_job.main([f"cluster.address={head}", "output=s3://bucket/x"]) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[-1] for line in printed[-2:]] == [f"{name}-2", name]
-    assert "report a-name" in printed[-1]
-    assert stop_job.main(["hojoint-nobody", f"cluster.address={head}"]) == 2
-    assert "knows no job hojoint-nobody" in capsys.readouterr().err
