@@ -88,6 +88,7 @@ def running(config: ClusterUpConfig, folder: Path) -> Iterator[Running]:
 def stop(folder: Path) -> int:
     """End the processes of the cluster in ``folder`` and remove it; how many processes there were."""
     count = _end(processes(folder), signal.SIGTERM)
+    _end(processes(folder), signal.SIGKILL)  # what was started meanwhile
     shutil.rmtree(folder, ignore_errors=True)
     return count
 
@@ -121,7 +122,7 @@ def processes(folder: Path) -> dict[int, int]:
 def _end(pids: Mapping[int, int], first: signal.Signals) -> int:
     """Signal these processes, wait until they have ended, and kill what stays; how many they were."""
     for number in (first, signal.SIGKILL):
-        for pid in pids:
+        for pid in filter(_lives, pids):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         end = time.monotonic() + END_S

@@ -17,7 +17,8 @@ LINES = 200  # asked for at first
 MOST_LINES = 20_000  # beyond these the complete log is asked for
 COMPLETE = -1  # Ray's word for all lines
 FACTOR = 8  # of lines, where the handed-on text is not among them
-KEPT = 4000  # characters of handed-on text that are looked for; progress lines hold numbers, so they differ
+ANCHOR_LINES = 20  # of handed-on text that are looked for; progress lines hold numbers, so they differ
+KEPT = 4000  # characters of these at most
 TIMEOUT_S = 60.0
 
 Tail = Callable[[int], str]
@@ -27,7 +28,7 @@ Tail = Callable[[int], str]
 class Reader:
     """Hands on each part of a log once and in order.
 
-    Where the same text of ``KEPT`` characters stands twice in a log, the second one may be left out.
+    Where the same ANCHOR_LINES lines stand twice in a long log, the second ones may be left out.
     """
 
     def __init__(self, say: Callable[[str], None], *, shown_lines: int | None = None) -> None:
@@ -43,7 +44,8 @@ class Reader:
         if text:
             self._say(text)
             self._said += len(text)
-            self._last = (self._last + text)[-KEPT:]
+            lines = (self._last + text)[-KEPT:].split("\n")
+            self._last = "\n".join(lines[-ANCHOR_LINES - 1 :])
 
     def take_whole(self, log: str) -> None:
         """Hand on what is new in a complete log."""

@@ -30,7 +30,7 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     if word == "start":
         _hold(config.cluster_up, dry_run)
         return
-    if not folder.exists():
+    if not folder.exists() and not dry_run:
         raise InputError(f"no cluster of jobs.cluster_up is there ({folder} does not exist)")
     if dry_run:
         print(f"would {word}: {len(local_cluster.processes(folder))} processes of {folder}")

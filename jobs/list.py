@@ -18,8 +18,11 @@ from jobs.remote import JobServer, age
 
 
 def job(config: Config, dry_run: bool) -> None:
-    """Print the table; a dry run does the same, because nothing is changed."""
+    """Print the table."""
     server = JobServer(config)
+    if dry_run:
+        print(f"would ask {server.address} for its jobs")
+        return
     infos = chosen(server, config)
     if not infos:
         print(f"no jobs of this project are known at {server.address}")

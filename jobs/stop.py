@@ -6,6 +6,7 @@ committed stays; the same jobs.submit command resumes it. jobs.list shows the id
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +24,7 @@ def job(config: Config, dry_run: bool) -> None:
         if dry_run:
             print(f"would stop {name}")
             continue
-        state = server.ask(lambda client, name=name: server.submission.stop(client, name))  # type: ignore[misc]
+        state = server.ask(functools.partial(server.submission.stop, submission_id=name))
         print(f"{name} is {state.lower()}; what it has committed stays, and the same jobs.submit command resumes it")
 
 

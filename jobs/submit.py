@@ -93,7 +93,7 @@ def _follow(server: JobServer, submission_id: str, *, only_new: bool) -> None:
         return
     reason = (ended.message.splitlines() or ["no reason given"])[0]
     if ended.exit_code == 2:
-        raise InputError(f"{submission_id} refused its input; its message stands above")
+        raise InputError(f"{submission_id} ended with exit code 2: its message above says what is wrong")
     raise command.RunFailed(f"{submission_id} failed: {reason}. Give the same command again to resume")
 
 
