@@ -51,6 +51,7 @@ from hojoint.settings_tools import (
     DoctorConfig,
     EvaluateConfig,
     RefilterConfig,
+    ReportConfig,
     ScoreConfig,
     StudyConfig,
     SubmitConfig,
@@ -82,6 +83,7 @@ __all__ = [
     "PseudoConfig",
     "RefilterConfig",
     "RefineConfig",
+    "ReportConfig",
     "Rule",
     "ScoreConfig",
     "Settings",
@@ -132,6 +134,7 @@ class Config(Settings):
     score: ScoreConfig = ScoreConfig()
     refilter: RefilterConfig = RefilterConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
+    report: ReportConfig = ReportConfig()
     submit: SubmitConfig = SubmitConfig()
     study: StudyConfig = StudyConfig()
     demo: DemoConfig = DemoConfig()
