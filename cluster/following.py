@@ -40,6 +40,10 @@ class FollowingStopped(Exception):
     """The job cannot be followed any more; the message says why and what to do."""
 
 
+class Silent(FollowingStopped):
+    """The cluster has not answered for too long."""
+
+
 class Ended(NamedTuple):
     """How a job ended."""
 
@@ -62,7 +66,8 @@ def follow(
     ``only_new`` begins with the last SHOWN_LINES lines of what it has printed.
 
     Raises:
-        FollowingStopped: the cluster has not answered for ``patience_s``, refuses the token or does not know the job.
+        Silent: the cluster has not answered for ``patience_s``.
+        FollowingStopped: it refuses the token or does not know the job.
     """
     output = _Output(client, submission_id, say, only_new=only_new)
     wait, failing_since = poll_s[0], None
@@ -105,7 +110,7 @@ def _raise_unless_retryable(
             "deleted. Give the same command again to send it again"
         ) from error
     if failing_s > patience_s:
-        raise FollowingStopped(
+        raise Silent(
             f"the cluster at {address} has not answered for {failing_s:.0f} s ({reason}). {submission_id} continues on "
             f"the cluster; to follow it again, {again}"
         ) from error

@@ -35,7 +35,7 @@ MARK, NODE = "HOJOINT_CLUSTER", "HOJOINT_CLUSTER_NODE"
 HOST = "127.0.0.1"
 PORTS = range(20_000, 32_000)  # beyond Ray's own for workers, below those of outgoing connections
 START_S = 240.0  # for all nodes: a loaded machine takes a minute for each
-END_S = 15.0  # for processes to end by themselves
+END_S = 6.0  # for processes to end by themselves: a command that is told to end has 20 s in all
 LOOK_S = 0.5
 UNSET = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 """Variables that would attach the nodes, or their jobs, to another cluster."""

@@ -1,8 +1,8 @@
 """How far a run is: a board that actors write on, and a bar that the driver draws from it.
 
 A unit of labelling or an epoch of training takes minutes, so results alone would make a jumpy bar. Values on the
-board are for display only: nothing counts until it is committed. Not here: the counts of a report
-(``cluster.labelling.commits``).
+board are for display only: nothing counts until it is committed. Actors also beat on the board, so that the driver
+knows how many live. Not here: the counts of a report (``cluster.labelling.commits``).
 """
 
 from __future__ import annotations
@@ -10,28 +10,39 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 import ray
-from ray.util.metrics import Counter
+from ray.util.metrics import Counter, Gauge
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 LINE_EVERY_S = 30.0  # between two lines where stderr is a file
 POLL_S = 0.5
 ANSWER_S = 10.0  # for the board's answer; a busy cluster costs one look, not the run
+BEAT_S = 5.0  # between two beats of an actor
+SILENT_S = 30.0  # an actor without a beat for this long has gone
+NOTE_S = 30.0  # between two calls of a driver's ``note``
 
 State = Mapping[str, Any]
-"""What stands on a board, by name; ``done`` counts what the bar counts."""
+"""What stands on a board, by name; ``done`` counts what the bar counts, ``alive`` the actors that beat."""
 
 
 @ray.remote(num_cpus=0)
 class Board:
-    """Values by name, written by actors and read by the driver."""
+    """Values by name, written by actors and read by the driver, and the actors that live."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: str = "", wanted: int = 0) -> None:
+        """``job`` names the gauges for Prometheus, '' means none; ``wanted`` is the largest number of actors."""
         self._state: dict[str, Any] = {}
+        self._beats: dict[str, float] = {}  # actor -> when it was last heard of
+        self._alive: Gauge | None = None
+        if job:
+            self._alive = Gauge(f"hojoint_{job}_actors_alive", "Actors that live and have loaded their network")
+            Gauge(f"hojoint_{job}_actors_wanted", "Actors that the run asked for").set(wanted)
 
     def add(self, **counts: int) -> None:
         """Add to counts, which start at zero."""
@@ -42,17 +53,39 @@ class Board:
         """Replace values."""
         self._state.update(values)
 
+    def beat(self, actor: str) -> None:
+        """Note that an actor lives."""
+        self._beats[actor] = time.monotonic()
+
     def read(self) -> dict[str, Any]:
-        return dict(self._state)
+        """The values, and ``alive`` where actors beat at all."""
+        if not self._beats:
+            return dict(self._state)
+        now = time.monotonic()
+        alive = sum(now - beat < SILENT_S for beat in self._beats.values())
+        if self._alive is not None:
+            self._alive.set(alive)
+        return self._state | {"alive": alive}
+
+
+def new_board(job: str = "", wanted: int = 0) -> Any:
+    """A board beside the driver: on another node it would be lost with that node, and the run's progress with it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return Board.options(scheduling_strategy=here).remote(job, wanted)  # type: ignore[attr-defined]
 
 
 class Reporter:
-    """Reports an actor's progress: on the board, and as counters for Prometheus (``ray_hojoint_labelling_*``)."""
+    """Reports an actor's progress: on the board, and as counters for Prometheus (``ray_hojoint_labelling_*``).
+
+    From its creation on it beats, in a thread, until its process ends.
+    """
 
     def __init__(self, board: Any, job: str = "labelling") -> None:
         self._board = board
+        self._seconds = Counter(f"hojoint_{job}_seconds", "Seconds of an actor by phase", ("phase",))
         self._videos = Counter(f"hojoint_{job}_videos", "Videos an actor has finished", ("outcome",))
         self._frames = Counter(f"hojoint_{job}_frames", "Frames an actor has judged", ("verdict",))
+        threading.Thread(target=self._beat, args=(uuid.uuid4().hex,), daemon=True).start()
 
     def __call__(self, videos: dict[str, int], frames: dict[str, int]) -> None:
         for counter, name, counts in ((self._videos, "outcome", videos), (self._frames, "verdict", frames)):
@@ -61,18 +94,32 @@ class Reporter:
                     counter.inc(count, {name: word})
         self._board.add.remote(done=sum(videos.values()), frames=sum(frames.values()))
 
+    def spent(self, seconds: Mapping[str, float]) -> None:
+        """Add the seconds of a finished unit, by phase."""
+        for phase, value in seconds.items():
+            if value > 0:
+                self._seconds.inc(value, {"phase": phase})
+
+    def _beat(self, actor: str) -> None:
+        while True:
+            self._board.beat.remote(actor)
+            time.sleep(BEAT_S)
+
 
 class FrameRate:
-    """The text of labelling's bar. The time that actors take to start is no part of the rate."""
+    """The text of labelling's bar: the rate, without the time that actors take to start, and the actors that live."""
 
-    def __init__(self) -> None:
+    def __init__(self, actors: str, wanted: int) -> None:
+        """``actors`` is their name, as in 'Teachers'; ``wanted`` their largest number."""
+        self._actors, self._wanted = actors, wanted
         self._began = time.monotonic()
 
     def __call__(self, state: State) -> str:
         frames, now = state.get("frames", 0), time.monotonic()
         if frames == 0:
             self._began = now
-        return f"{frames / max(now - self._began, POLL_S):.1f} frames/s"
+        rate = frames / max(now - self._began, POLL_S)
+        return f"{rate:.1f} frames/s, {self._actors} {state.get('alive', 0)} of {self._wanted}"
 
 
 class Bar:
@@ -108,12 +155,24 @@ class Bar:
 
 
 class Progress:
-    """A bar that a thread of the driver moves as the board says. ``text`` makes its text from the board's state."""
+    """A bar that a thread of the driver moves as the board says.
+
+    ``text`` makes its text from the board's state; ``note`` is called with that state now and then.
+    """
 
     def __init__(
-        self, board: Any, name: str, unit: str, *, total: int, done: int = 0, text: Callable[[State], str]
+        self,
+        board: Any,
+        name: str,
+        unit: str,
+        *,
+        total: int,
+        done: int = 0,
+        text: Callable[[State], str],
+        note: Callable[[State], None] = lambda state: None,
     ) -> None:
-        self._board, self._text, self._done = board, text, done
+        self._board, self._text, self._done, self._note = board, text, done, note
+        self._noted, self._noting = -NOTE_S, threading.Thread()  # when ``note`` was last called, and in which thread
         self._bar = Bar(name, unit, total=total, done=done)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -127,7 +186,10 @@ class Progress:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if self._noting.is_alive():
+            self._noting.join(ANSWER_S)
         if error is None:
+            self._noted = float("inf")  # no note after the work
             self._look(at_end=True)
         self._bar.__exit__(kind, error, trace)
 
@@ -141,6 +203,15 @@ class Progress:
             state = ray.get(self._board.read.remote(), timeout=ANSWER_S)
         except ray.exceptions.RayError:
             return  # the board is for display only
+        self._note_now_and_then(state)
         done = self._done + state.get("done", 0)
         # A unit that another attempt begins again reports its videos again: never beyond the total.
         self._bar.move(self._bar.total if at_end else min(done, self._bar.total), self._text(state))
+
+    def _note_now_and_then(self, state: State) -> None:
+        """Call ``note`` in a thread of its own: a store that does not answer must not hold the bar."""
+        if time.monotonic() - self._noted < NOTE_S or self._noting.is_alive():
+            return
+        self._noted = time.monotonic()
+        self._noting = threading.Thread(target=self._note, args=(state,), daemon=True)
+        self._noting.start()

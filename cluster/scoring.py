@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.util import ActorPool
 
 from cluster import session
+from cluster.growing import GrowingPool
 from cluster.progress import Bar
 from cluster.session import Need
 from cluster.sources import mirror
@@ -67,7 +67,8 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
         size = first.cluster
         remote = ray.remote(num_cpus=size.teacher_cpus, num_gpus=size.teacher_gpus, max_restarts=RETRIES)(Examiner)
         made = remote.options(max_task_retries=RETRIES)
-        examiners: list[Any] = [made.remote(first.cluster) for _ in range(_actors(first))]
+        examiners: list[Any] = [made.remote(first.cluster) for _ in range(first.evaluate.actors[1])]
+        pool = GrowingPool(examiners)
         truth: dict[Domain, list[Any]] = {}
         try:
             for config in configs:
@@ -79,7 +80,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
                     dataset.refuse_missing()
                     if domain not in truth:
                         truth[domain] = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
-                    results[domain] = _evaluate(merged, network, domain, dataset, truth[domain], examiners, progress)
+                    results[domain] = _evaluate(merged, network, domain, dataset, truth[domain], pool, progress)
                 yield Judged(config, sha256, results)
         finally:
             for examiner in examiners:
@@ -148,28 +149,17 @@ class Examiner:
         return predictions, errors
 
 
-def _actors(config: Config) -> int:
-    """As many as fit, up to ``evaluate.actors``."""
-    smallest, largest = config.evaluate.actors
-    free = session.capacity(config.cluster)
-    fits = int(free["CPU"] / config.cluster.teacher_cpus)
-    if config.cluster.teacher_gpus > 0:
-        fits = min(fits, int(free["GPU"] / config.cluster.teacher_gpus))
-    return max(smallest, min(largest, fits))
-
-
 def _evaluate(
     config: Config,
     network: HOJoint,
     domain: Domain,
     dataset: HO3D | FreiHAND,
     truth: Sequence[Any],
-    examiners: list[Any],
+    pool: GrowingPool,
     progress: bool,
 ) -> Result:
     step = config.evaluate.shard_images
     ranges = [range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
-    pool = ActorPool(examiners)
     parts = []
     with Bar(f"{config.name} on {domain}", "image", total=len(dataset), shown=progress) as bar:
         answers = pool.map(lambda actor, rows: actor.examine.remote(config, domain, rows, *truth), ranges)

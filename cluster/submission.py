@@ -27,7 +27,8 @@ import requests
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobSubmissionClient
 
-from hojoint.errors import InputError, MachineError
+from cluster import patience
+from hojoint.errors import InputError, MachineError, Unavailable
 
 PACKAGES = ("hojoint", "cluster", "jobs", "configs")
 """All that is shipped: beside them lie runs and data in a checkout, and everybody's packages in an installation."""
@@ -38,8 +39,7 @@ logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING
 OURS = "hojoint-"  # begins the ids of our jobs
 FAULTS = (OSError, RuntimeError, ValueError, RayError)  # of requests, of Ray's client, of a proxy that answers for it
 PASSING = re.compile(r"status code (5\d\d|429)")  # in the message of Ray's client: another try may succeed
-PATIENCE_S = 60.0  # for one request: a tunnel that is opened again, a head that is busy
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0  # between two tries
+LOOK_S = 0.5  # between two looks whether a job has ended
 STOP_S = 60.0  # for a job to end after it was told to; Ray kills it after 3 s
 ANSWER_S = 20.0  # for the first answers
 SENDERS = 5  # tries to find a free id while others send the same command
@@ -130,8 +130,9 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
     """A client of the job server at ``address``.
 
     Raises:
-        InputError: the address is not http(s), nobody answers, a token is missing or wrong, or a cluster beyond this
-            machine asks for none.
+        InputError: the address is not http(s), a token is missing or wrong, or a cluster beyond this machine asks for
+            none.
+        Unavailable: nobody answers.
     """
     host = check_address(address)
     for name in OVERRIDING:
@@ -155,8 +156,8 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
 
 
 def explained(error: Exception, address: str) -> Exception:
-    """A failed request as one sentence: InputError where the caller's side is wrong, else MachineError."""
-    reason = _first_line(error)
+    """A failed request as one sentence: InputError where the caller's side is wrong."""
+    reason = patience.first_line(error)
     if isinstance(error, AuthenticationError):
         return InputError(f"the cluster at {address} refuses the token ({reason}); {TOKEN_HELP}")
     if "status code 413" in reason:
@@ -166,31 +167,32 @@ def explained(error: Exception, address: str) -> Exception:
             "dashboard without it, through a tunnel (ssh -L 8265:127.0.0.1:8265 HEAD)"
         )
     if isinstance(error, OSError):
-        return MachineError(
+        return Unavailable(
             f"the connection to the cluster at {address} was lost ({type(error).__name__}: {reason}). Is the tunnel "
             "still open, and the head up? Give the same command again"
         )
     return MachineError(f"the job server at {address} refused: {reason}")
 
 
-def patiently(call: Callable[[], T], address: str, *, patience_s: float = PATIENCE_S) -> T:
-    """The result of a request that may be sent twice; repeated with back-off while the connection fails.
+def passes(error: Exception) -> bool:
+    """Whether a request may succeed when it is sent again: a lost connection, a proxy or a head that is busy."""
+    return isinstance(error, (OSError, Unavailable)) or PASSING.search(str(error)) is not None
+
+
+def asked(call: Callable[[], T], address: str) -> T:
+    """The result of a request that may be sent twice; an outage is ridden out for ``cluster.patience_s``.
 
     Raises:
-        InputError, MachineError: as ``explained`` says, after ``patience_s`` or at once where no other try can help.
+        InputError, MachineError, Unavailable: one sentence on what refuses or fails.
     """
-    end, wait = time.monotonic() + patience_s, FIRST_WAIT_S
-    while True:
-        try:
-            return call()
-        except (InputError, MachineError):
-            raise
-        except FAULTS as error:
-            passing = isinstance(error, OSError) or PASSING.search(str(error)) is not None
-            if not passing or time.monotonic() + wait > end:
-                raise explained(error, address) from None
-        time.sleep(wait)
-        wait = min(2 * wait, LONGEST_WAIT_S)
+    try:
+        return patience.ridden_out(call, passes, f"the job server at {address}")
+    except Unavailable as error:
+        raise Unavailable(f"{error}. Is the tunnel to it still open?") from None
+    except (InputError, MachineError):
+        raise
+    except FAULTS as error:
+        raise explained(error, address) from None
 
 
 def submit(client: JobSubmissionClient, job: Submission) -> tuple[str, bool]:
@@ -250,7 +252,7 @@ def stop(client: JobSubmissionClient, submission_id: str, *, limit_s: float = ST
     while not (status := client.get_job_info(submission_id).status).is_terminal():
         if time.monotonic() > end:
             raise MachineError(f"{submission_id} was told to stop and has not ended within {limit_s:g} s; try again")
-        time.sleep(FIRST_WAIT_S)
+        time.sleep(LOOK_S)
     return str(status.value)
 
 
@@ -280,7 +282,7 @@ def _asks_for_token(address: str) -> bool:
     try:
         answer = requests.get(f"{address.rstrip('/')}/api/authentication_mode", timeout=ANSWER_S, allow_redirects=False)
     except requests.RequestException as error:
-        raise InputError(
+        raise Unavailable(
             f"nobody answers at cluster.address={address} ({type(error).__name__}). Is the cluster up, and is the "
             "tunnel open (ray dashboard ray-cluster.yaml)?"
         ) from None
@@ -316,7 +318,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

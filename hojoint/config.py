@@ -52,6 +52,7 @@ from hojoint.settings_tools import (
     DoctorConfig,
     EvaluateConfig,
     RefilterConfig,
+    ReportConfig,
     ScoreConfig,
     StudyConfig,
     SubmitConfig,
@@ -84,6 +85,7 @@ __all__ = [
     "PseudoConfig",
     "RefilterConfig",
     "RefineConfig",
+    "ReportConfig",
     "Rule",
     "ScoreConfig",
     "Settings",
@@ -134,6 +136,7 @@ class Config(Settings):
     score: ScoreConfig = ScoreConfig()
     refilter: RefilterConfig = RefilterConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
+    report: ReportConfig = ReportConfig()
     submit: SubmitConfig = SubmitConfig()
     cluster_up: ClusterUpConfig = ClusterUpConfig()
     study: StudyConfig = StudyConfig()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hojoint import settings_file
-from hojoint.settings_method import Count, Finite, Positive, Rule, Seed, Settings, Share, refuse_descending
+from hojoint.settings_method import Count, Finite, NotNegative, Positive, Rule, Seed, Settings, Share, refuse_descending
 
 
 class EvaluateConfig(Settings):
@@ -102,6 +102,15 @@ class RefilterConfig(Settings):
     def _range_ascends(self) -> RefilterConfig:
         refuse_descending("refilter.actors", self.actors)
         return self
+
+
+class ReportConfig(Settings):
+    """What the reports of labelling runs count with; no result depends on it. Prices are in your currency."""
+
+    price_per_gpu_hour: NotNegative | None = None
+    """Of a GPU that a Teacher holds; None means that it costs nothing or is not known."""
+    price_per_cpu_hour: NotNegative | None = None
+    """Of a CPU that a Teacher holds, where it is paid for by itself and not with the GPU."""
 
 
 class SubmitConfig(Settings):

@@ -9,13 +9,11 @@ credentials for object storage first. Short keys stand for those of the group cl
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from cluster import local_cluster
+from cluster import ending, local_cluster
 from hojoint.config import ClusterUpConfig, Config
 from hojoint.errors import InputError
 from jobs import command
@@ -50,13 +48,10 @@ def _hold(config: ClusterUpConfig, dry_run: bool) -> None:
         return
     print(f"starting {size} on this machine; a minute or so", flush=True)
     folder = local_cluster.usual_folder()
-    with _one_interrupt():
-        try:
-            with local_cluster.running(config, folder) as made:
-                print(_manual(made), flush=True)
-                _watch(made)
-        except KeyboardInterrupt:
-            pass  # the usual end
+    with contextlib.suppress(KeyboardInterrupt, ending.Ended):  # the usual end
+        with local_cluster.running(config, folder) as made:
+            print(_manual(made), flush=True)
+            _watch(made)
     print(f"stopped  all processes of the cluster have ended, and {folder} is removed")
 
 
@@ -91,25 +86,6 @@ To run a job's driver in the terminal itself:
   python -m jobs.pseudo_label cluster.address={made.gcs} ...
 Ctrl-C here, or in another terminal python -m jobs.cluster_up stop, ends it and removes {made.folder}.
 """
-
-
-@contextlib.contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """SIGTERM ends as Ctrl-C does, and a second one does not break into the cleaning up."""
-    seen = False
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal seen
-        if not seen:
-            seen = True
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def named(argv: Sequence[str]) -> list[str]:

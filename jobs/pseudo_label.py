@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.labelling import commits
+from cluster.labelling import commits, costs
 from cluster.labelling import run as labelling
 from cluster.labelling.budget import BudgetExceeded
 from hojoint.config import Config
@@ -56,6 +56,7 @@ def summary(report: Mapping[str, Any], first: Mapping[str, tuple[str, str]]) -> 
             f"{frames['predicted'] - frames['kept']} rejected{_filled(frames['filled'])}",
             f"rejected {', '.join(share.values()) or 'none'}",
             f"time     {report['seconds']:.1f} s, {report['frames_per_second']:.1f} frames/s",
+            *(costs.lines(report["costs"]) if "costs" in report else []),
         ]
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -27,19 +28,19 @@ class JobServer:
 
     @property
     def client(self) -> Any:
-        """Ray's client; the first use connects. Raises InputError where the cluster refuses."""
+        """Ray's client; the first use connects. Raises InputError where the cluster refuses, Unavailable if away."""
         if self._client is None:
-            self._client = self.submission.connect(self.address, insecure=self._insecure)
+            connect = functools.partial(self.submission.connect, self.address, insecure=self._insecure)
+            self._client = self.submission.asked(connect, self.address)
         return self._client
 
     def ask(self, call: Callable[[Any], T]) -> T:
         """The result of a call with the client; it may be repeated while the connection fails.
 
         Raises:
-            InputError, MachineError: one sentence on what refuses or fails, and what to do.
+            InputError, MachineError, Unavailable: one sentence on what refuses or fails, and what to do.
         """
-        client = self.client
-        return self.submission.patiently(lambda: call(client), self.address)
+        return self.submission.asked(functools.partial(call, self.client), self.address)
 
     def command_line(self, job: str, *words: str) -> str:
         """A command to give next."""

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.labelling import commits, quality_files, units
+from cluster.labelling import commits, costs, quality_files, units
 from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint import config as settings
@@ -72,7 +72,7 @@ def job(config: Config, dry_run: bool) -> None:
             for name, marker in outputs.markers.items()
         ],
         provenance=provenance(config, outputs),
-        labelling=None if outputs.labels is None else results.read_json(outputs.labels, commits.REPORT),
+        labelling=None if outputs.labels is None else labelling_facts(outputs.labels, config.report),
         quality=None if frames is None else frames.quality,
         evaluation={name: facts["domains"] for name, facts in outputs.evaluation.items()},
         training=outputs.training,
@@ -85,6 +85,15 @@ def job(config: Config, dry_run: bool) -> None:
     outputs.store.put("report.json", json.dumps(asdict(facts), indent=1).encode())
     outputs.store.put("report.html", page.encode())
     print(f"report: {outputs.store.uri('report.html')}")
+
+
+def labelling_facts(labels: Store, prices: settings.ReportConfig) -> dict[str, Any]:
+    """The report of the labelling job; where prices are given, with what the run costs at those."""
+    facts: dict[str, Any] = results.read_json(labels, commits.REPORT)
+    if "costs" in facts and prices != settings.ReportConfig():
+        listed = facts["videos"]["listed"]
+        facts["costs"] = costs.costs_of(commits.read_commits(labels), prices, listed)
+    return facts
 
 
 def _reasons(made_with: Mapping[str, Any]) -> tuple[str, ...]:

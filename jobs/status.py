@@ -1,20 +1,24 @@
 """python -m jobs.status output=DIR_OR_S3_URI
 
-Prints the progress of a labelling run, also that of a pipeline, from its commits. It asks nothing of the cluster, so it
-works during the run, after it, and from another machine.
+Prints the progress of a labelling run, also that of a pipeline, from its commits and from the sign of life that its
+driver leaves beside them. It asks nothing of the cluster, so it works during the run, after it, and from another
+machine.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from cluster.labelling import commits
+from cluster.labelling import commits, costs, signs
 from cluster.store import open_store
 from hojoint.config import Config
 from hojoint.labelling import filters
 from jobs import command, pseudo_label, quarantined, remote, results
+
+SILENT_S = 300.0  # ten times the interval between two signs of a driver
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -25,9 +29,12 @@ def job(config: Config, dry_run: bool) -> None:
     committed = commits.read_commits(store)
     report = commits.report_of(committed, filters.REASONS)
     listed, done = run["videos"], report["videos"]["listed"]
+    report["costs"] = costs.costs_of(committed, config.report, done)
     part = done / max(listed, 1)
     print(f"output   {store.root}, begun {remote.age(time.time() - run['begun'])} ago")
     print(f"units    {len(committed)} of {run['units']} committed, {done} of {listed} videos ({part:.0%})")
+    if done < listed and "refiltered" not in run:  # jobs.refilter leaves no sign
+        print(f"driver   {_driver(signs.read(store))}")
     if committed:
         last = time.time() - max(commit.finished for commit in committed)
         print(f"last     commit {remote.age(last)} ago")
@@ -36,6 +43,19 @@ def job(config: Config, dry_run: bool) -> None:
         print(f"left     about {remote.age(report['seconds'] * (listed - done) / done)} at the rate so far")
     elif done == listed:
         print("state    complete")
+
+
+def _driver(sign: Mapping[str, Any] | None) -> str:
+    """Whether a driver is at work, and with how many Teachers."""
+    if sign is None:
+        return "none at work; give the command of the run again to go on"
+    silent = time.time() - sign["at"]
+    if silent > SILENT_S:
+        return (
+            f"silent for {remote.age(silent)}: it was killed, its machine is gone, or it cannot write to the output. "
+            "Give the command of the run again to go on"
+        )
+    return f"Teachers {sign['teachers']} of {sign['wanted']}, heard of {remote.age(max(silent, 0.0))} ago"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

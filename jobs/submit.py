@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hojoint import config as settings
 from hojoint.config import Config
-from hojoint.errors import InputError
+from hojoint.errors import InputError, Unavailable
 from jobs import command, retyped
 from jobs.cli import JOBS
 from jobs.remote import JobServer
@@ -47,7 +47,7 @@ def send(config: Config, name: str, dry_run: bool) -> None:
     Raises:
         InputError: the settings, the address or the token are wrong, or the job itself says so of its input.
         command.RunFailed: it failed, or cannot be followed any more.
-        MachineError: the connection failed while it was sent.
+        Unavailable: the cluster has not answered for too long, or the job itself ended with 'try again'.
     """
     server = JobServer(config)
     _refuse_relative_paths(config)
@@ -81,6 +81,8 @@ def _follow(server: JobServer, submission_id: str, *, only_new: bool) -> None:
         ended = following.follow(
             server.client, submission_id, lambda text: print(text, end="", flush=True), only_new=only_new
         )
+    except following.Silent as silent:
+        raise Unavailable(str(silent)) from None
     except following.FollowingStopped as stopped:
         raise command.RunFailed(str(stopped)) from None
     except KeyboardInterrupt:
@@ -92,8 +94,10 @@ def _follow(server: JobServer, submission_id: str, *, only_new: bool) -> None:
         print(f"{submission_id} is done")
         return
     reason = (ended.message.splitlines() or ["no reason given"])[0]
-    if ended.exit_code == 2:
+    if ended.exit_code == command.Exit.WRONG_INPUT:
         raise InputError(f"{submission_id} ended with exit code 2: its message above says what is wrong")
+    if ended.exit_code == command.Exit.TRY_AGAIN:
+        raise Unavailable(f"{submission_id} could not go on, as its message above says; the same command resumes it")
     raise command.RunFailed(f"{submission_id} failed: {reason}. Give the same command again to resume")
 
 

@@ -286,11 +286,11 @@ def test_a_job_that_the_cluster_does_not_know_is_not_waited_for(server):
     assert len(server.polls) == 1
 
 
-def test_a_lost_cluster_is_exit_code_1_and_no_traceback(server, capsys, monkeypatch):
+def test_a_lost_cluster_is_exit_code_75_and_no_traceback(server, capsys, monkeypatch):
     server.drop_polls = 10**6
     monkeypatch.setattr(following.follow, "__kwdefaults__", {"poll_s": (0.02, 0.1), "patience_s": 0.1})
     with server.running() as address:
-        assert submit_job.main(["submit.job=status", f"cluster.address={address}", "output=s3://a/b"]) == 1
+        assert submit_job.main(["submit.job=status", f"cluster.address={address}", "output=s3://a/b"]) == 75
     error = capsys.readouterr().err
     assert error.startswith("failed: the cluster at")
     assert "continues on the cluster" in error
@@ -302,13 +302,13 @@ def submitted(address, *more):
     return submit_job.main(["submit.job=status", f"cluster.address={address}", "output=s3://a/b", *more])
 
 
-def test_a_connection_lost_while_sending_is_one_message(server, capsys, monkeypatch):
-    monkeypatch.setattr(submission.patiently, "__kwdefaults__", {"patience_s": 0.1})
+def test_a_connection_lost_while_sending_is_one_message(server, capsys):
     server.drop_list = True
     with server.running() as address:
-        assert submitted(address) != 0
+        assert submitted(address, "cluster.patience_s=0.2") == 75
     error = capsys.readouterr().err
-    assert "was lost (ConnectionError" in error
+    assert "unreachable" in error
+    assert "Is the tunnel to it still open" in error
     assert error.count("\n") == 1
 
 
@@ -347,11 +347,15 @@ def test_an_interrupt_says_that_the_job_runs_on(server, capsys, monkeypatch):
     assert "the cluster may have it" in capsys.readouterr().err
 
 
-def test_a_refused_input_there_is_a_refused_input_here(server, capsys):
+def test_the_exit_code_of_the_job_is_that_of_the_command(server, capsys):
     server.status, server.message, server.exit_code = "FAILED", "failed with exit code 2, last logs:\nerror: x", 2
     with server.running() as address:
         assert submitted(address) == 2
     assert "ended with exit code 2" in capsys.readouterr().err
+    server.exit_code = 75
+    with server.running() as address:
+        assert submitted(address) == 75
+    assert "the same command resumes it" in capsys.readouterr().err
     server.exit_code = 1
     with server.running() as address:
         assert submitted(address) == 1

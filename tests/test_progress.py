@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ def board(monkeypatch):
     """A board in this process, read without Ray."""
     inner = progress.Board.__ray_metadata__.modified_class()
     monkeypatch.setattr(progress.ray, "get", lambda value, timeout: value)
-    remote = {name: SimpleNamespace(remote=getattr(inner, name)) for name in ("add", "put", "read")}
+    remote = {name: SimpleNamespace(remote=getattr(inner, name)) for name in ("add", "put", "beat", "read")}
     return SimpleNamespace(**remote)
 
 
@@ -25,6 +26,44 @@ def test_a_board_sums_counts_and_replaces_values(board):
     board.put.remote(stage="training", loss=2.0)
     board.put.remote(loss=1.0)
     assert board.read.remote() == {"done": 3, "frames": 120, "stage": "training", "loss": 1.0}
+
+
+def test_actors_count_as_alive_until_they_are_silent(board, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    text = progress.FrameRate("Teachers", 8)
+    assert text(board.read.remote()) == "0.0 frames/s, Teachers 0 of 8"
+    for actor in ("one", "other", "third", "one"):
+        board.beat.remote(actor)
+    board.add.remote(frames=40)
+    now[0] += 20
+    board.beat.remote("one")
+    assert text(board.read.remote()) == "2.0 frames/s, Teachers 3 of 8"
+    now[0] += 20  # one of them was heard of within the last half minute
+    assert text(board.read.remote()) == "1.0 frames/s, Teachers 1 of 8"
+
+
+def test_an_elastic_run_says_how_many_workers_it_has():
+    state = {"stage": "training", "done": 4, "loss": 1.0, "workers": 3}
+    assert training._position(2, (2, 8))(state) == "epoch 2.0, loss 1.00, workers 3 of 8"
+    assert training._position(2, (3, 3))(state) == "epoch 2.0, loss 1.00"
+
+
+def test_a_note_that_hangs_holds_neither_the_bar_nor_the_end(board, monkeypatch):
+    monkeypatch.setattr(progress, "ANSWER_S", 0.1)
+    begun, never = [], threading.Event()
+
+    def hang(state):
+        begun.append(state)
+        never.wait(30)
+
+    with progress.Progress(board, "a", "step", total=9, text=lambda state: "", note=hang) as bar:
+        for done in (1, 2):
+            board.put.remote(done=done)
+            bar._look()
+            assert bar._bar.done == done
+    assert len(begun) == 1
+    never.set()
 
 
 def test_a_file_gets_a_line_now_and_then_and_no_bar(capsys, monkeypatch):
@@ -40,7 +79,7 @@ def test_a_file_gets_a_line_now_and_then_and_no_bar(capsys, monkeypatch):
 
 def test_a_terminal_gets_a_bar_that_ends_at_its_total(board, capsys, monkeypatch):
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
-    text = training._position(2)
+    text = training._position(2, (1, 1))
     with progress.Progress(board, "teacher", "step", total=160, text=text) as bar:
         board.put.remote(stage="training", done=5, loss=3.25)
         bar._look()
@@ -52,7 +91,7 @@ def test_a_terminal_gets_a_bar_that_ends_at_its_total(board, capsys, monkeypatch
 
 
 def test_a_bar_never_passes_its_total(board):
-    with progress.Progress(board, "labelling", "video", total=4, done=2, text=progress.FrameRate()) as bar:
+    with progress.Progress(board, "labelling", "video", total=4, done=2, text=lambda state: "") as bar:
         board.add.remote(done=3, frames=9)  # one of them by an attempt that began again
         bar._look()
         assert bar._bar.done == 4

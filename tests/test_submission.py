@@ -16,8 +16,9 @@ import pytest
 import requests
 import yaml
 
+from cluster import patience
 from hojoint import config as settings
-from hojoint.errors import InputError, MachineError
+from hojoint.errors import InputError, MachineError, Unavailable
 from jobs import submit as submit_job
 
 pytest.importorskip("aiohttp", reason="Ray's job client is not installed (pip install -e '.[cluster]')")
@@ -187,8 +188,8 @@ def test_an_address_that_is_no_dashboard_is_refused(address):
         submission.connect(address)
 
 
-def test_an_address_where_nobody_answers_is_an_input_error():
-    with pytest.raises(InputError, match="nobody answers"):
+def test_an_address_where_nobody_answers_may_be_tried_again():
+    with pytest.raises(Unavailable, match="nobody answers"):
         submission.connect("http://127.0.0.1:9")
 
 
@@ -328,8 +329,8 @@ def test_a_wrong_token_is_one_sentence(monkeypatch):
     ("error", "kind", "said"),
     [
         (RuntimeError("Request failed with status code 413: <html>\n<title>413"), InputError, "client_max_body_size"),
-        (ConnectionResetError("peer"), MachineError, "Is the tunnel still open"),
-        (requests.ConnectionError("HTTPConnectionPool"), MachineError, "Is the tunnel still open"),
+        (ConnectionResetError("peer"), Unavailable, "Is the tunnel still open"),
+        (requests.ConnectionError("HTTPConnectionPool"), Unavailable, "Is the tunnel still open"),
         (RuntimeError("Request failed with status code 500: trace\nback"), MachineError, "status code 500"),
     ],
 )
@@ -341,7 +342,7 @@ def test_a_fault_of_the_connection_is_one_sentence(error, kind, said):
 
 
 def test_a_dropped_connection_is_tried_again_and_a_413_not(monkeypatch):
-    monkeypatch.setattr(submission, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
     answers = [ConnectionResetError(), RuntimeError("Request failed with status code 502: bad gateway"), "sent"]
     calls = []
 
@@ -352,14 +353,14 @@ def test_a_dropped_connection_is_tried_again_and_a_413_not(monkeypatch):
             raise answer
         return answer
 
-    assert submission.patiently(call, "http://h:1") == "sent"
+    assert submission.asked(call, "http://h:1") == "sent"
     assert len(calls) == 3
     answers[:] = [RuntimeError("Request failed with status code 413: too large"), "sent"]
     with pytest.raises(InputError, match="413"):
-        submission.patiently(call, "http://h:1")
+        submission.asked(call, "http://h:1")
     answers[:] = [ConnectionResetError()] * 10_000
-    with pytest.raises(MachineError, match="connection"):
-        submission.patiently(call, "http://h:1", patience_s=0.02)
+    with patience.granted(0.02), pytest.raises(Unavailable, match=r"unreachable .* Is the tunnel"):
+        submission.asked(call, "http://h:1")
     assert len(answers) > 9_900
 
 

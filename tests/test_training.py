@@ -174,7 +174,7 @@ def test_data_that_changed_stop_a_worker_with_what_differs(world, tmp_path, monk
             self.fit = lambda: loop(train_loop_config)
 
     monkeypatch.setattr(training, "TorchTrainer", HereTrainer)
-    monkeypatch.setattr(training, "Board", SimpleNamespace(remote=lambda: None))
+    monkeypatch.setattr(training, "new_board", lambda: None)
     here = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
     monkeypatch.setattr(train_worker.ray.train, "get_context", lambda: here)
     copy = tmp_path / "HO3D"

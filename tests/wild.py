@@ -108,7 +108,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(pool.ray.data, "from_items", from_items)
     monkeypatch.setattr(session, "start", lambda config: contextlib.nullcontext())
-    monkeypatch.setattr(board, "Board", SimpleNamespace(remote=lambda: None))
+    monkeypatch.setattr(board, "new_board", lambda job, wanted: None)
     monkeypatch.setattr(board, "Progress", lambda *args, **kwargs: contextlib.nullcontext())
     monkeypatch.setattr(board, "Reporter", lambda watched, job="labelling": None)
 

@@ -177,11 +177,12 @@ def _run(config: Config, store: Store, plan: Plan, make: Make) -> None:
     """Send the pending units through Ray Data and watch the error budget."""
     total = findings.total_of(commits.read_commits(store, counts_of=Counts.of))
     _check_budget(config, total)
+    wanted = pool.size(config.detect.actors, len(plan.pending))[1]
     with session.start(config.cluster):
-        watched = board.Board.remote()  # type: ignore[attr-defined]
+        watched = board.new_board("detection", wanted)
         job = DetectionJob(config, store.root, plan.identity, uuid.uuid4().hex, plan.manifest.key)
         results = _route(config, store, plan.pending, functools.partial(UnitFinder, job, make, watched))
-        rate = board.FrameRate()
+        rate = board.FrameRate("detectors", wanted)
         with board.Progress(
             watched, "detecting", "video", total=plan.manifest.videos, done=total.listed, text=rate
         ):  # fmt: skip

@@ -95,6 +95,7 @@ class Commit:
     started: float  # seconds since the epoch
     finished: float
     seconds: dict[str, float]  # where the time went
+    held: dict[str, float] = field(default_factory=dict)  # resource -> seconds that its worker held it for this unit
 
     def to_bytes(self) -> bytes:
         return json.dumps(vars(self) | {"counts": vars(self.counts)}, indent=1).encode()
@@ -211,12 +212,18 @@ def commit(
     counts: Any,
     started: float,
     seconds: Mapping[str, float],
+    held: Callable[[], Mapping[str, float]] = dict,
 ) -> Commit | None:
-    """Write the tables and commit them. None if another attempt at the unit was first; the files are then removed."""
+    """Write the tables and commit them. None if another attempt at the unit was first; the files are then removed.
+
+    ``held`` is asked when the tables are written; their time is the phase 'commit' of ``seconds``.
+    """
+    began = time.perf_counter()
     files = {table: f"{table}/{unit_id}-{attempt}.parquet" for table in tables}
     contents = {table: _parquet(tables[table]) for table in tables}
     for table in tables:
         store.put(files[table], contents[table])
+    spent = {**seconds, "commit": time.perf_counter() - began}
     result = Commit(
         unit=unit_id,
         attempt=attempt,
@@ -225,7 +232,8 @@ def commit(
         counts=counts,
         started=started,
         finished=time.time(),
-        seconds={name: round(value, 3) for name, value in seconds.items()},
+        seconds={name: round(value, 3) for name, value in spent.items()},
+        held={name: round(value, 3) for name, value in held().items()},
     )
     if store.put_new(commit_key(unit_id), result.to_bytes()):
         return result

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -93,6 +93,9 @@ class GuardedDecoder:
         self._deadline_s = deadline_s
         self._memory_mb = memory_mb
         self._limits = limits or Limits()
+        self.children = children
+        self._seconds: Counter[str] = Counter()  # of all threads together, since they were last taken
+        self._seconds_lock = threading.Lock()
         self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(self._ahead, thread_name_prefix="decode")
         self._children = [_Child(memory_mb, decoder) for _ in range(children)]
@@ -128,6 +131,21 @@ class GuardedDecoder:
             for _, future in waiting:
                 future.cancel()
 
+    def take_seconds(self) -> dict[str, float]:
+        """Seconds of fetching and of decoding since the last call; several videos at once count several times."""
+        with self._seconds_lock:
+            seconds, self._seconds = self._seconds, Counter()
+        return dict(seconds)
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._seconds_lock:
+                self._seconds[phase] += time.perf_counter() - began  # type: ignore[assignment]  # Counter holds floats
+
     def close(self) -> None:
         """End the children. They also end with their stdin, so a process that dies without this leaves none."""
         for child in self._children:
@@ -136,7 +154,9 @@ class GuardedDecoder:
 
     def _one(self, request: Request) -> Decoded | Failure:
         try:
-            with self._fetch(request.path) as path:
+            with contextlib.ExitStack() as stack:
+                with self._timed("fetch"):
+                    path = stack.enter_context(self._fetch(request.path))
                 return self._decoded(request, path)
         except video.VideoError as error:
             return Failure(request.video_id, "decode", error.kind, str(error))
@@ -155,7 +175,8 @@ class GuardedDecoder:
         try:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    return child.ask(message, self._deadline_s)
+                    with self._timed("decode"):
+                        return child.ask(message, self._deadline_s)
                 except video.VideoError as error:
                     if error.kind not in RETRIED or attempt == ATTEMPTS:
                         return Failure(request.video_id, "decode", error.kind, str(error), attempt)

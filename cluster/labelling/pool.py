@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import ray
 from ray.data import ActorPoolStrategy
+from ray.data.context import AutoscalingConfig
 
 from cluster.labelling import sharing
 from cluster.labelling.commits import Commit, Counts, commit_key
@@ -20,6 +21,10 @@ from cluster.store import Store
 from hojoint.errors import InputError
 
 STALL_S = 6 * 3600  # an actor that finishes no unit for this long hangs; Ray Data's half an hour is short for a CPU
+
+# Ray Data's own thresholds never let a pool grow whose actors have one task each: that is a use of 1.0, and it adds
+# actors from 1.75 on. With these it replaces an actor that it gave up, and keeps one that waits a moment for its task.
+SCALING = AutoscalingConfig(actor_pool_util_upscaling_threshold=1.0, actor_pool_util_downscaling_threshold=-1.0)
 
 
 class Worker(Protocol):
@@ -49,6 +54,23 @@ class UnitActor:
         return {"commit": b"", "refused": self._refused}
 
 
+def size(actors: tuple[int, int], rows: int) -> tuple[int, int]:
+    """Smallest and largest number of actors for so many rows: never more than one for each."""
+    smallest, largest = (min(count, rows) for count in actors)
+    return smallest, largest
+
+
+def _strategy(actors: tuple[int, int], rows: int) -> ActorPoolStrategy:
+    """A pool that asks for its largest number at once.
+
+    It would add actors one by one, each when the one before has loaded its network. A demand that waits also tells the
+    cluster's autoscaler how many nodes are wanted.
+    """
+    smallest, largest = size(actors, rows)
+    # One unit at a time for each: a second one in its queue would wait there while another actor is idle.
+    return ActorPoolStrategy(min_size=smallest, max_size=largest, initial_size=largest, max_tasks_in_flight_per_actor=1)
+
+
 def commit_all(
     make: Callable[[], Worker],
     rows: Sequence[Mapping[str, Any]],
@@ -61,24 +83,24 @@ def commit_all(
 ) -> Iterator[Commit | None]:
     """The commits of all rows as they come, None for a unit that another attempt committed first.
 
-    ``make`` builds a worker inside each actor; ``actors`` is their smallest and largest number; ``counts_of`` reads the
-    counts of a commit.
+    ``make`` builds a worker inside each actor; ``actors`` is their smallest and largest number. The largest number is
+    asked for at once: what the cluster holds starts, the rest waits and starts on nodes that come later. ``counts_of``
+    reads the counts of a commit.
 
     Raises:
         InputError: a worker raised one, or a commit is not in ``store`` as the driver sees it.
     """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its faults come as exceptions; no need to log them too
-    smallest, largest = (min(count, len(rows)) for count in actors)
     # One row per block, so that a finished unit arrives at once; from_items has no read tasks that could wait for the
     # CPUs that the actors hold.
     dataset = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map(
         UnitActor,  # type: ignore[arg-type]  # Ray's hints know functions only
         fn_constructor_kwargs={"make": make},
-        # One unit at a time for each: a second one in its queue would wait there while another actor is idle.
-        compute=ActorPoolStrategy(min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=1),
+        compute=_strategy(actors, len(rows)),
         num_cpus=cpus,
         num_gpus=gpus,
     )
+    dataset.context.autoscaling_config = SCALING
     dataset.context.execution_no_progress_timeout_s = STALL_S
     dataset.context.enable_progress_bars = False  # the drivers draw them
     for row in dataset.iter_rows():

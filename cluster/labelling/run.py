@@ -18,14 +18,14 @@ from typing import Any
 
 from cluster import progress as board
 from cluster import session
-from cluster.labelling import budget, commits, listing, manifest, pool, quality_files, sharing, units
+from cluster.labelling import budget, commits, costs, listing, manifest, pool, quality_files, sharing, signs, units
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import unit_id
 from cluster.session import Need
 from cluster.store import Store, check_conditional, open_store, read_uri
-from hojoint.config import Config, to_tree
+from hojoint.config import Config, ReportConfig, to_tree
 from hojoint.errors import InputError
 from hojoint.labelling import filters, sides
 from hojoint.model import checkpoint
@@ -70,7 +70,7 @@ def label(config: Config) -> dict[str, Any]:
         _run(config, store, plan)
     else:
         print(f"all {len(plan.unit_ids)} units of {store.root} are committed already; nothing to do")
-    report, total = finish(store, plan.unit_ids, plan.aside)
+    report, total = finish(store, plan.unit_ids, plan.aside, config.report)
     _watch_budget(config, total)
     return report
 
@@ -154,8 +154,12 @@ def dry_run(config: Config) -> None:
     print(describe(config, plan))
 
 
-def finish(store: Store, unit_ids: Sequence[str], aside: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
+def finish(
+    store: Store, unit_ids: Sequence[str], aside: dict[str, Any], prices: ReportConfig | None = None
+) -> tuple[dict[str, Any], Counts]:
     """Write the report of a run whose units are all committed, and remove what killed attempts left.
+
+    With ``prices`` the report has ``costs``; a job that does not measure what its actors hold has none.
 
     Raises:
         InputError: a unit is not committed in ``store`` as the driver sees it.
@@ -164,6 +168,8 @@ def finish(store: Store, unit_ids: Sequence[str], aside: dict[str, Any]) -> tupl
     committed = {commit.unit for commit in done}
     sharing.check_commits(store, [unit for unit in unit_ids if unit not in committed])
     report = commits.report_of(done, filters.REASONS) | aside
+    if prices is not None:
+        report["costs"] = costs.costs_of(done, prices, report["videos"]["listed"])
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())
     commits.sweep(store)
     return report, commits.total_of(done)
@@ -173,16 +179,32 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
     """Send the pending units through Ray Data and watch the error budget."""
     total = commits.total_of(commits.read_commits(store))
     _watch_budget(config, total)
+    wanted = pool.size(config.cluster.teachers, len(plan.pending))[1]
     with session.start(config.cluster):
-        watched = board.Board.remote()  # type: ignore[attr-defined]
+        watched = board.new_board("labelling", wanted)
         job = LabellingJob(config, store.root, plan.teacher_sha256, uuid.uuid4().hex, plan.manifest.key, plan.quality)
         results = _route(config, store, plan.pending, job, watched)
-        rate = board.FrameRate()
-        with board.Progress(watched, "labelling", "video", total=plan.manifest.videos, done=total.listed, text=rate):
-            for commit in results:
-                if commit is not None:
-                    total.add(commit.counts)
-                    _watch_budget(config, total)
+        try:
+            with _progress(watched, store, plan, total.listed, wanted):
+                for commit in results:
+                    if commit is not None:
+                        total.add(commit.counts)
+                        _watch_budget(config, total)
+        finally:
+            signs.remove(store)
+
+
+def _progress(watched: Any, store: Store, plan: Plan, done: int, wanted: int) -> board.Progress:
+    """The bar, and the sign of life that the driver leaves meanwhile."""
+    return board.Progress(
+        watched,
+        "labelling",
+        "video",
+        total=plan.manifest.videos,
+        done=done,
+        text=board.FrameRate("Teachers", wanted),
+        note=functools.partial(signs.leave, store, wanted),
+    )
 
 
 def _route(

@@ -14,9 +14,9 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -57,8 +57,22 @@ class LabellingJob:
     quality: bytes | None = None  # content of ``filters.quality_model``
 
 
-Progress = Callable[[dict[str, int], dict[str, int]], None]
-"""Called with every finished group: videos by outcome, frames by verdict."""
+class Progress(Protocol):
+    """Who is told how far a Teacher is."""
+
+    def __call__(self, videos: dict[str, int], frames: dict[str, int]) -> None:
+        """With every finished group: videos by outcome, frames by verdict."""
+
+    def spent(self, seconds: Mapping[str, float]) -> None:
+        """With every finished unit: seconds by phase."""
+
+
+class Silence:
+    """Tells nobody."""
+
+    def __call__(self, videos: dict[str, int], frames: dict[str, int]) -> None: ...
+
+    def spent(self, seconds: Mapping[str, float]) -> None: ...
 
 
 class Teacher:
@@ -66,8 +80,9 @@ class Teacher:
 
     def __init__(self, job: LabellingJob, progress: Progress | None = None) -> None:
         self._job = job
+        self._held_since = self._asked_at = time.monotonic()
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
-        self._progress = progress or (lambda videos, frames: None)
+        self._progress = progress or Silence()
         cluster = job.config.cluster
         # Never more threads than this Teacher's CPUs: two Teachers on two cores, each with two threads, are slower.
         cpus = max(1, math.ceil(cluster.teacher_cpus))
@@ -135,10 +150,25 @@ class Teacher:
             result.tables(),
             counts=result.counts,
             started=result.started,
-            seconds=result.seconds,
+            seconds=result.seconds | self._decoder.take_seconds(),
+            held=self._held,
         )
         ledger.close()
+        if commit is not None:
+            self._held_since = self._asked_at
+            self._progress.spent(commit.seconds)
         return commit
+
+    def _held(self) -> dict[str, float]:
+        """Resource -> seconds since the last commit or, before the first, since this Teacher began.
+
+        So the start, waits between units and attempts that lost are paid for by the next commit.
+        """
+        self._asked_at = time.monotonic()
+        seconds = self._asked_at - self._held_since
+        cluster = self._job.config.cluster
+        resources = {"gpu": cluster.teacher_gpus, "cpu": cluster.teacher_cpus, "decoder": self._decoder.children}
+        return {"teacher": seconds} | {name: amount * seconds for name, amount in resources.items()}
 
     def close(self) -> None:
         self._decoder.close()
@@ -172,7 +202,7 @@ class Teacher:
                 else:
                     result.counts.decoded += len(answer.numbers)
                     decoded.append((video, answer))
-            result.seconds["waiting_for_frames"] += time.perf_counter() - began
+            result.seconds["wait"] += time.perf_counter() - began
             self._predict([with_pixels(*pair, self._job.config) for pair in decoded if fits(*pair, result)], result)
             in_progress.difference_update(video.video_id for video in group)
             self._progress(*result.counts.since(before))
@@ -181,7 +211,7 @@ class Teacher:
         """Label the videos together; if that fails one by one, so that a fault costs one video."""
         if not videos:
             return
-        began = time.perf_counter()
+        began, tables = time.perf_counter(), result.seconds["tables"]
         failure = None
         try:
             result.take(videos, self.labelled(videos))
@@ -191,7 +221,7 @@ class Teacher:
             message = f"{error}".strip().splitlines() or ["no message"]
             failure = Failure(videos[0].video.video_id, "predict", type(error).__name__, message[0][:300])
         finally:
-            result.seconds["predict"] += time.perf_counter() - began
+            result.seconds["predict"] += time.perf_counter() - began - (result.seconds["tables"] - tables)
         # Here the exception is gone, and with it the tensors of the failed try that its traceback held.
         if failure is not None and len(videos) > 1:
             for video in videos:

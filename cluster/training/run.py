@@ -24,14 +24,14 @@ from ray.train.torch import TorchTrainer
 
 from cluster import session
 from cluster.labelling.units import differences
-from cluster.progress import Board, Progress, State
+from cluster.progress import Progress, State, new_board
 from cluster.session import Need
 from cluster.sources import mirror
 from cluster.store import Store, open_store, read_uri
 from cluster.training.data import EDITION, TrainingData, labels_of, open_data
 from cluster.training.worker import FILE, start_from, work
 from hojoint import config as settings
-from hojoint.config import Config
+from hojoint.config import ClusterConfig, Config
 from hojoint.errors import InputError
 from hojoint.model import checkpoint, encoder
 from hojoint.model.checkpoint import Checkpoint
@@ -41,6 +41,7 @@ FACTS = "training.json"  # written last: where it exists, the run is complete
 RUNS = "runs"
 RESULT_SETTINGS = ("seed", "model", "mano", "crop", "augment", "loss")
 EDITION_NAME = "data.edition"
+RESIZE_S = 60.0  # between two looks whether an elastic run could have other workers; a change costs a restart
 NOT_RESULT = {"loader_processes", "cache", "checkpoint_every_epochs"}  # of 'train': how, not what
 
 
@@ -236,10 +237,10 @@ def _facts(job: TrainingJob, saved: Checkpoint, seconds: float) -> dict[str, Any
 
 def _run(job: TrainingJob, store: Store, *, progress: bool) -> Result:
     """Run the workers to the end, with a bar over their steps."""
-    board = Board.remote()  # type: ignore[attr-defined]
+    board = new_board()
     trainer = _trainer(job, store, board)
-    steps, per_epoch = job.schedule.steps, job.schedule.steps_per_epoch
-    bar = Progress(board, job.config.name, "step", total=steps, text=_position(per_epoch)) if progress else None
+    steps, text = job.schedule.steps, _position(job.schedule.steps_per_epoch, job.config.cluster.workers)
+    bar = Progress(board, job.config.name, "step", total=steps, text=text) if progress else None
     with bar or contextlib.nullcontext():
         try:
             return trainer.fit()
@@ -247,14 +248,15 @@ def _run(job: TrainingJob, store: Store, *, progress: bool) -> Result:
             raise _plain(error) from error
 
 
-def _position(steps_per_epoch: int) -> Callable[[State], str]:
-    """The text of the bar, from the board's state."""
+def _position(steps_per_epoch: int, workers: tuple[int, int]) -> Callable[[State], str]:
+    """The text of the bar, from the board's state; an elastic run also says how many workers it has."""
 
     def text(state: State) -> str:
         if state.get("stage") != "training":
             return str(state.get("stage", "starting"))
         measured = "" if state.get("held_out") is None else f", held out {state['held_out']:.1f} mm"
-        return f"epoch {state['done'] / steps_per_epoch:.1f}, loss {state['loss']:.2f}{measured}"
+        size = f", workers {state['workers']} of {workers[1]}" if workers[0] != workers[1] else ""
+        return f"epoch {state['done'] / steps_per_epoch:.1f}, loss {state['loss']:.2f}{measured}{size}"
 
     return text
 
@@ -264,15 +266,10 @@ def _trainer(job: TrainingJob, store: Store, board: Any) -> TorchTrainer:
     filesystem, root = store.filesystem()
     if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
         Path(root).mkdir(parents=True, exist_ok=True)
-    resources = {"CPU": size.worker_cpus} | ({"GPU": size.worker_gpus} if size.worker_gpus else {})
     return TorchTrainer(
         work,
         train_loop_config={"config": settings.to_tree(job.config), "parents": job.parents, "board": board},
-        scaling_config=ScalingConfig(
-            num_workers=size.workers[0] if size.workers[0] == size.workers[1] else size.workers,  # type: ignore[arg-type]
-            use_gpu=size.worker_gpus > 0,
-            resources_per_worker=resources,
-        ),
+        scaling_config=scaling_of(size),
         run_config=RunConfig(
             name=job.name,
             storage_path=f"{root}/{RUNS}",
@@ -280,6 +277,16 @@ def _trainer(job: TrainingJob, store: Store, board: Any) -> TorchTrainer:
             failure_config=FailureConfig(max_failures=size.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
+    )
+
+
+def scaling_of(size: ClusterConfig) -> ScalingConfig:
+    """How many workers, with what each; of a range as many as fit, and more or fewer as nodes come and go."""
+    return ScalingConfig(
+        num_workers=size.workers[0] if size.workers[0] == size.workers[1] else size.workers,  # type: ignore[arg-type]
+        use_gpu=size.worker_gpus > 0,
+        resources_per_worker={"CPU": size.worker_cpus} | ({"GPU": size.worker_gpus} if size.worker_gpus else {}),
+        elastic_resize_monitor_interval_s=RESIZE_S,
     )
 
 

@@ -43,7 +43,7 @@ def work(job: dict[str, Any]) -> None:
     cv2.setNumThreads(1)
     board = job["board"] if rank == 0 else None
     if board is not None:
-        board.put.remote(stage="reading images")
+        board.put.remote(stage="reading images", workers=workers)
     data = open_data(config)
     check_same(data.fingerprints(), job["parents"]["data"])
     schedule = Schedule(config.train, labelled=data.labelled, pseudo=data.pseudo, seed=config.seed)

@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hojoint.report import rounds, tables
+from hojoint.report import costs, rounds, tables
 
 TEMPLATE = "report.html.jinja"
 
@@ -88,6 +88,7 @@ def render(
         "comparison_text": tables.comparison_text(facts.evaluation, facts.training),
         "pck": pck,
         "labelling": tables.labelling(facts.labelling, facts.rules) if facts.labelling else None,
+        "costs": costs.costs(facts.labelling["costs"]) if facts.labelling and facts.labelling.get("costs") else None,
         "quality": tables.quality(facts.quality) if facts.quality else None,
         "no_quality": "The true poses of these videos are unknown, so the quality of the labels cannot be measured.",
         "galleries": [gallery for gallery in galleries if gallery.pictures],
