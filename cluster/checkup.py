@@ -17,11 +17,10 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster import node_checks, session
+from cluster import node_checks, patience, session
 from cluster.node_checks import FAULT, NOTE, OK, Asked, Finding
 from cluster.store import check_conditional, open_store
 from hojoint.config import Config
-from hojoint.errors import InputError
 
 PROBE = ".probe-"
 CLOCK_LOOKS = 3  # the quickest answer tells the time best
@@ -61,7 +60,7 @@ def check(config: Config, places: Mapping[str, str]) -> list[Row]:
     """Examine all nodes; ``places`` are the files, folders and URIs that a job reads, by setting.
 
     Raises:
-        InputError, MachineError: the cluster cannot be reached, or not started.
+        InputError, Unavailable: the cluster cannot be reached, or not started.
     """
     with session.start(config.cluster):
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
@@ -116,10 +115,11 @@ def _asked(config: Config, places: Mapping[str, str]) -> tuple[Asked, list[Findi
     probe, output, findings = PROBE + uuid.uuid4().hex, config.output, list[Finding]()
     if output is not None:
         try:
-            store = open_store(output)
-            store.put(probe, b"probe")
-            check_conditional(store)
-        except (InputError, OSError) as error:
+            with patience.granted(node_checks.OUTAGE_S):
+                store = open_store(output)
+                store.put(probe, b"probe")
+                check_conditional(store)
+        except node_checks.FAULTS as error:
             findings.append(Finding("output", FAULT, str(error), "correct the output, or what the driver may write"))
             output = None
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")

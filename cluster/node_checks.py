@@ -21,9 +21,10 @@ from pathlib import Path
 
 import boto3
 
+from cluster import patience
 from cluster.store import open_store
 from cluster.store.bucket import Bucket, Refused, split
-from hojoint.errors import InputError
+from hojoint.errors import InputError, MachineError, Unavailable
 
 OK, NOTE, FAULT = "ok", "note", "FAULT"
 CHECKS = ("node", "versions", "mounts", "output", "credentials", "endpoint", "clock", "disk", "shared memory", "GPU")
@@ -38,9 +39,12 @@ ENTRIES = 10_000  # of a folder that are counted
 FULL = 0.95  # share of a disk from which on Ray makes no objects
 LITTLE_GB, TOO_LITTLE_GB = 10.0, 1.0  # of free disk
 SKEW_S, REFUSED_SKEW_S = 5.0, 300.0  # S3 refuses requests that are 15 minutes off
+OUTAGE_S = 10.0  # of a store
 SLOW_S = 5.0  # for a small file written to the output and removed
 SMI_S = 20.0  # for nvidia-smi
 GB = 1e9
+FAULTS = (InputError, MachineError, Unavailable, OSError)
+"""Of a store, in one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ def examine(asked: Asked, resources: Mapping[str, float]) -> list[Finding]:
         _shared_memory(resources.get("object_store_memory", 0.0)),
         _gpus(resources.get("GPU", 0.0)),
     )
-    return list(itertools.chain(*checks))
+    with patience.granted(OUTAGE_S):  # a store that does not answer is a finding, nothing to wait for
+        return list(itertools.chain(*checks))
 
 
 def versions() -> dict[str, str]:
@@ -152,8 +157,8 @@ def _output(asked: Asked) -> Iterator[Finding]:
             return
         store.put(own, b"probe")
         store.delete(own)
-    except (InputError, OSError) as error:
-        yield Finding("output", FAULT, _one_line(error), remedy)
+    except FAULTS as error:
+        yield Finding("output", FAULT, patience.first_line(error), remedy)
         return
     slow = time.monotonic() - begun
     state = NOTE if slow > 5 else OK
@@ -200,9 +205,12 @@ def _bucket(setting: str, uri: str) -> Iterator[Finding]:
         begun = time.time()
         answer = Bucket(uri, setting=setting).call("list_objects_v2", Prefix=split(uri)[1], MaxKeys=1)
         now = (begun + time.time()) / 2
-    except (InputError, Refused, OSError) as error:
+    except (Refused, *FAULTS) as error:
         yield Finding(
-            "endpoint", FAULT, f"{setting}={uri}: {_one_line(error)}", "correct the place, or what this node may read"
+            "endpoint",
+            FAULT,
+            f"{setting}={uri}: {patience.first_line(error)}",
+            "correct the place, or what this node may read",
         )
         return
     if setting != "output" and not answer.get("KeyCount"):
@@ -290,7 +298,3 @@ def gpus(counted: float, cards: list[str]) -> Finding:
     if counted < len(cards):
         return Finding("GPU", NOTE, f"Ray counts {counted:g} of {len(cards)} cards", "ray start --num-gpus=N uses them")
     return Finding("GPU", OK, f"{len(cards)} x {cards[0]}" if cards else "none")
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

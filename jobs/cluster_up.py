@@ -48,10 +48,10 @@ def _hold(config: ClusterUpConfig, dry_run: bool) -> None:
         return
     print(f"starting {size} on this machine; a minute or so", flush=True)
     folder = local_cluster.usual_folder()
-    with contextlib.suppress(KeyboardInterrupt, ending.Ended):  # the usual end
-        with local_cluster.running(config, folder) as made:
-            print(_manual(made), flush=True)
-            _watch(made)
+    usual_end = contextlib.suppress(KeyboardInterrupt, ending.Ended)
+    with usual_end, local_cluster.running(config, folder) as made:
+        print(_manual(made), flush=True)
+        _watch(made)
     print(f"stopped  all processes of the cluster have ended, and {folder} is removed")
 
 
