@@ -1,9 +1,9 @@
 """Follow a submitted job to its end: hand on its output as it comes, and survive connections that drop.
 
-The output comes over one connection that stays open (Ray's ``tail_job_logs``), so that its bytes are sent once. After a
-drop Ray sends a log from its beginning again, and the part that was handed on is skipped. Where no such connection can
-be made, the complete log is fetched at long intervals. The status is asked for at growing intervals. Not here: sending
-(``submission``).
+The output comes over one connection that stays open (Ray's ``tail_job_logs``), so that its bytes are sent once. Ray
+sends a log over such a connection from its beginning only. After a drop, and for a job that was sent before, the last
+lines of the log are asked for at intervals instead, and the part that was handed on is found in them (``tails``). The
+status is asked for at growing intervals. Not here: sending (``submission``).
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
+
+from cluster import tails
 
 POLL_S = (1.0, 30.0)  # from the first interval between two questions for the status to the longest
 GROWTH = 1.5  # of the interval
@@ -26,8 +28,8 @@ ANSWER_S = 30.0  # for one answer; Ray's client itself would wait without end
 LOG_S = 300.0  # for a complete log
 PATIENCE_S = 600.0  # of failed questions in a row: a laptop that changes networks, a tunnel that is opened again
 END_S = 15.0  # for the rest of the output after a job has ended
-STEADY_S = 10.0  # a connection that ends sooner without new output has failed
-TAIL_FAILURES = 3  # in a row; complete logs are fetched after that
+POLLED_S = 10.0  # the longest interval between two looks at the end of the log, without an open connection
+SHOWN_LINES = 100  # of a job that was sent before: its last ones
 FAULTS = (OSError, RuntimeError, ValueError, RayError)  # of requests, of Ray's client, of a proxy that answers for it
 logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # a line per closed connection
 
@@ -38,20 +40,36 @@ class FollowingStopped(Exception):
     """The job cannot be followed any more; the message says why and what to do."""
 
 
+class Silent(FollowingStopped):
+    """The cluster has not answered for too long."""
+
+
+class Ended(NamedTuple):
+    """How a job ended."""
+
+    good: bool
+    message: str
+    exit_code: int | None  # of its command; None where that is not known
+
+
 def follow(
     client: JobSubmissionClient,
     submission_id: str,
     say: Callable[[str], None],
     *,
+    only_new: bool = False,
     poll_s: tuple[float, float] = POLL_S,
     patience_s: float = PATIENCE_S,
-) -> tuple[bool, str]:
-    """Hand on the job's output as it comes, until it ends; whether it succeeded, and its last message.
+) -> Ended:
+    """Hand on the job's output as it comes, until it ends; how it ended.
+
+    ``only_new`` begins with the last SHOWN_LINES lines of what it has printed.
 
     Raises:
-        FollowingStopped: the cluster has not answered for ``patience_s``, refuses the token or does not know the job.
+        Silent: the cluster has not answered for ``patience_s``.
+        FollowingStopped: it refuses the token or does not know the job.
     """
-    output = _Output(client, submission_id, say)
+    output = _Output(client, submission_id, say, only_new=only_new)
     wait, failing_since = poll_s[0], None
     try:
         while True:
@@ -67,9 +85,9 @@ def follow(
                 failing_since = None
                 if info.status.is_terminal():
                     good = info.status is JobStatus.SUCCEEDED
-                    output.finish(good=good)
-                    return good, info.message or ""
-                output.pump(wait)
+                    output.finish(info, good=good)
+                    return Ended(good, info.message or "", info.driver_exit_code)
+                output.pump(info, wait)
             wait = min(GROWTH * wait, poll_s[1])
     finally:
         output.disconnect()
@@ -92,85 +110,80 @@ def _raise_unless_retryable(
             "deleted. Give the same command again to send it again"
         ) from error
     if failing_s > patience_s:
-        raise FollowingStopped(
+        raise Silent(
             f"the cluster at {address} has not answered for {failing_s:.0f} s ({reason}). {submission_id} continues on "
             f"the cluster; to follow it again, {again}"
         ) from error
 
 
 class _Output:
-    """What a job prints, handed on once and in order."""
+    """What a job prints, handed on once and in order: over one open connection, and after it from the log's end."""
 
-    def __init__(self, client: JobSubmissionClient, submission_id: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: JobSubmissionClient, submission_id: str, say: Callable[[str], None], *, only_new: bool
+    ) -> None:
         self._client, self._submission_id, self._say = client, submission_id, say
-        self._said = 0  # characters that were handed on
+        self._reader = tails.Reader(say, shown_lines=SHOWN_LINES if only_new else None)
         self._tail: _Tail | None = None
-        self._complete = False  # the last connection was closed by the server at the end of the output
-        self._failures = 0  # connections in a row
+        self._polling = only_new  # the log's end is asked for: a connection would send the log from its beginning
+        self._complete = False  # the connection was closed by the server at the end of the output
 
-    def pump(self, seconds: float) -> None:
+    def pump(self, info: Any, seconds: float) -> None:
         """Hand on what comes within this time; returns at once where the server says that the output has ended."""
-        if self._complete:  # and yet the job has not ended: no other connection at once
-            self._complete = False
-            time.sleep(seconds)
-            return
         end = time.monotonic() + seconds
-        if self._failures < TAIL_FAILURES:
+        if not self._polling:
             self._tail = self._tail or _Tail(self._client, self._submission_id)
-            self._drain(self._tail, end)
-            if self._complete:
+            if self._drain(self._tail, end) and self._complete:
                 return
-        else:
+        elif info.driver_node_id is not None:  # it has begun
             with contextlib.suppress(*FAULTS):  # the questions for the status count failures
-                self._fetch()
+                self._read(info)
+            end = min(end, time.monotonic() + POLLED_S)
         time.sleep(max(0.0, end - time.monotonic()))
 
-    def finish(self, *, good: bool) -> None:
+    def finish(self, info: Any, *, good: bool) -> None:
         """Hand on the rest, after the job has ended.
 
-        Where it failed, the log is fetched even after a connection that was closed well: a head that loses the job's
-        node closes it in the same way.
+        Where it failed, the log's end is read even after a connection that was closed well: a head that loses the
+        job's node closes it in the same way.
         """
         if self._tail is not None:
             self._drain(self._tail, time.monotonic() + END_S)
         if self._complete and good:
             return
         try:
-            self._fetch()
+            self._read(info)
         except FAULTS as error:
             self._say(f"\n(the end of the output is missing: {error}; see: ray job logs {self._submission_id})\n")
 
     def disconnect(self) -> None:
-        """Close the connection; the next ``pump`` opens another."""
+        """Close the connection; from now on the log's end is asked for."""
         if self._tail is not None:
             self._tail.close()
-            self._tail = None
+            self._tail, self._polling = None, True
 
-    def _drain(self, tail: _Tail, end: float) -> None:
+    def _drain(self, tail: _Tail, end: float) -> bool:
+        """Hand on what the connection brings; whether it has ended."""
         while (left := end - time.monotonic()) > 0:
             try:
                 text = tail.chunks.get(timeout=left)
             except queue.Empty:
-                return
+                return False
             if text is None:
-                good = tail.useful or tail.closed_well or time.monotonic() - tail.began > STEADY_S
-                self._failures = 0 if good else self._failures + 1
-                self._complete, self._tail = tail.closed_well, None
-                return
-            tail.seen += len(text)
-            tail.useful |= tail.seen > self._said
-            self._hand_on(text, tail.seen)
+                self._complete, self._tail, self._polling = tail.closed_well, None, True
+                return True
+            self._reader.take(text)
+        return False
 
-    def _fetch(self) -> None:
-        text = _answer(lambda: self._client.get_job_logs(self._submission_id), LOG_S)
-        self._hand_on(text, len(text))
-
-    def _hand_on(self, text: str, end: int) -> None:
-        """``text`` ends at character ``end`` of the log; hand on what is new of it."""
-        new = end - self._said
-        if new > 0:
-            self._say(text[-new:])
-            self._said = end
+    def _read(self, info: Any) -> None:
+        """Hand on the new part of the log; of a complete log where its end alone cannot be had."""
+        try:
+            if info.driver_node_id is None:
+                raise RuntimeError("the job has no node")
+            tail = tails.tail_of(self._client, self._submission_id, info)
+            self._reader.read(lambda lines: _answer(lambda: tail(lines), LOG_S))
+        except (RuntimeError, ValueError):  # not OSError: without a connection there is no complete log either
+            self._reader.take_whole(_answer(lambda: self._client.get_job_logs(self._submission_id), LOG_S))
 
 
 class _Tail:
@@ -178,9 +191,6 @@ class _Tail:
 
     def __init__(self, client: JobSubmissionClient, submission_id: str) -> None:
         self.chunks: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self.began = time.monotonic()
-        self.seen = 0  # characters that the reader of ``chunks`` took
-        self.useful = False  # some of them were new
         self.closed_well = False  # by the server, which closes at the end of the output
         self._closing = threading.Event()
         self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
@@ -206,7 +216,7 @@ class _Tail:
                     self.chunks.put(text)
             self.closed_well = True
         except (Exception, asyncio.CancelledError):
-            pass  # the reader opens another connection; whether the cluster answers, the status shows
+            pass  # the reader asks for the log's end instead; whether the cluster answers, the status shows
         finally:
             self.chunks.put(None)
 

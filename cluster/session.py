@@ -13,6 +13,7 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,11 @@ from typing import Any
 import ray
 import torch
 
+from cluster import ending, owned_folders, patience, processors
+from cluster.patience import first_line
 from cluster.store.base import CHECKSUMS
 from hojoint.config import ClusterConfig
-from hojoint.errors import InputError, MachineError
+from hojoint.errors import InputError, Unavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = {
@@ -41,7 +44,12 @@ LOCAL = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
 }
 TRIES = 2  # to start a local session
+FOLDER = "hojoint-ray-"  # begins the name of a local session's folder
+WATCH_EVERY_S = 5.0  # between two looks whether the cluster answers
 SOCKET_PATH_LIMIT = 107  # bytes in a Unix socket address; Ray adds about 60 to the name of its folder
+ATTACHING = (
+    "Is it running and reachable from here? If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+)
 
 
 @dataclass(frozen=True)
@@ -59,13 +67,17 @@ def start(config: ClusterConfig) -> Iterator[None]:
     """A Ray session for the time of the ``with`` block; inside another session it does nothing.
 
     Raises:
-        InputError: the cluster at ``cluster.address`` cannot be reached or refuses.
-        MachineError: a local session did not start.
+        InputError: the cluster at ``cluster.address`` refuses.
+        Unavailable: it has not answered for ``cluster.patience_s``, or a local session did not start.
     """
     if ray.is_initialized():
         yield
         return
-    with _environment(QUIET), _attached(config) if config.address else _local(config):
+    with (
+        _environment(QUIET),
+        patience.granted(config.patience_s),
+        _attached(config) if config.address else _local(config),
+    ):
         yield
 
 
@@ -76,7 +88,7 @@ def capacity(config: ClusterConfig) -> dict[str, float]:
     if config.address:
         with start(config):
             return _most_resources()
-    return {"CPU": float(config.cpus or len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}
+    return {"CPU": float(config.cpus or processors.usable()), "GPU": float(torch.cuda.device_count())}
 
 
 def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
@@ -124,73 +136,121 @@ def _each_fits_a_node(needs: Sequence[Need], nodes: Sequence[Mapping[str, float]
 
 @contextlib.contextmanager
 def _local(config: ClusterConfig) -> Iterator[None]:
-    folder = tempfile.mkdtemp(prefix="ray")
-    if len(folder) > SOCKET_PATH_LIMIT - 65:
-        os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-    # Workers are grandchildren of this process: they inherit credentials and, through PYTHONPATH, our packages.
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    with _folder() as folder:
+        # Workers are grandchildren of this process: they inherit credentials and, through PYTHONPATH, our packages.
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        try:
+            with _environment({"PYTHONPATH": path, **LOCAL}):
+                _start_local(config, folder)
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[str]:
+    """The session's folder, removed at the end; those of sessions that were killed are removed first."""
+    parent = tempfile.gettempdir()
+    # A Unix socket's address is short: in a folder of long name there is no room for Ray's.
+    parent = parent if len(parent) + len(FOLDER) + 9 <= SOCKET_PATH_LIMIT - 65 else "/tmp"
+    folder, lock = owned_folders.make(parent, FOLDER)
     try:
-        with _environment({"PYTHONPATH": path, **LOCAL}):
-            _start_local(config, folder)
-        yield
+        yield str(folder)
     finally:
-        ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def _start_local(config: ClusterConfig, folder: str) -> None:
     """Start Ray on this machine; a second time where the first fails, as on a machine that is busy for a moment.
 
     Raises:
-        MachineError: it did not start.
+        Unavailable: it did not start.
     """
-    for attempt in range(TRIES):
+    for attempt in range(1, TRIES + 1):
         try:
             ray.init(
                 address="local",
-                num_cpus=config.cpus,
+                num_cpus=config.cpus or processors.usable(),
                 object_store_memory=config.object_store_mb and config.object_store_mb * 2**20,
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 _temp_dir=folder,
             )
+            ending.renew()  # Ray has set its own handlers of signals
             return
         except Exception as error:  # Ray raises many kinds, plain Exception among them
             ray.shutdown()
-            if attempt == TRIES - 1:
-                raise MachineError(
-                    f"Ray did not start on this machine in {TRIES} tries: {_first_line(error)}. The machine is "
-                    "probably busy, or its memory or the folder of temporary files is full; run the command again when "
-                    "there is room"
+            if attempt == TRIES:
+                raise Unavailable(
+                    f"Ray did not start on the node {socket.gethostname()} in {TRIES} tries: {first_line(error)}. The "
+                    "machine is probably busy, or its memory or the folder of temporary files is full; run the command "
+                    "again when there is room"
                 ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            print(f"note: Ray did not start ({first_line(error)}); try {attempt + 1} of {TRIES}", flush=True)
 
 
 @contextlib.contextmanager
 def _attached(config: ClusterConfig) -> Iterator[None]:
+    what = f"Ray cluster at cluster.address={config.address}"
     try:
-        _check_reachable(str(config.address))
-        ray.init(
-            address=config.address,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            runtime_env=_worker_environment(),
-        )
+        patience.ridden_out(lambda: _check_reachable(str(config.address)), _is_network, what)
+        with _environment({"RAY_gcs_rpc_server_reconnect_timeout_s": f"{config.patience_s + 60:.0f}"}):
+            ray.init(
+                address=config.address,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                runtime_env=_worker_environment(),
+            )
+        ending.renew()  # Ray has set its own handlers of signals
+    except Unavailable as error:
+        raise Unavailable(f"cannot attach to the {error}. {ATTACHING}") from None
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         ray.shutdown()
-        raise InputError(
-            f"cannot attach to the Ray cluster at cluster.address={config.address}: {_first_line(error)}. Is it "
-            "running and reachable from here? If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
-        ) from None
+        raise InputError(f"cannot attach to the {what}: {first_line(error)}. {ATTACHING}") from None
+    over = threading.Event()
+    head = str(ray.get_runtime_context().gcs_address)
+    threading.Thread(target=_watch, args=(head, what, over), daemon=True).start()
     try:
         yield
+    except (OSError, ray.exceptions.RayError) as error:
+        if _answers(head):
+            raise
+        raise Unavailable(f"{what} does not answer any more: {first_line(error)}. The same command resumes") from None
     finally:
+        over.set()
         ray.shutdown()
+
+
+def _watch(head: str, what: str, over: threading.Event) -> None:
+    """Until ``over``, see whether the cluster's head answers, and end the run when it has not for the patience.
+
+    Ray's client itself says nothing, and after its own limit it aborts the process.
+    """
+
+    def answers() -> None:
+        if not over.is_set():
+            _check_reachable(head)
+
+    while not over.wait(WATCH_EVERY_S):
+        try:
+            patience.ridden_out(answers, _is_network, what)
+        except Unavailable as error:
+            if not over.is_set():
+                ending.end(str(error))
+            return
+
+
+def _is_network(error: Exception) -> bool:
+    return isinstance(error, OSError)
+
+
+def _answers(address: str) -> bool:
+    with contextlib.suppress(OSError):
+        _check_reachable(address)
+        return True
+    return False
 
 
 def _check_reachable(address: str) -> None:
@@ -202,7 +262,7 @@ def _check_reachable(address: str) -> None:
 
 def _worker_environment() -> dict[str, Any]:
     """For the workers of a running cluster: our packages, unless a submitted job brings them, and S3's settings."""
-    environment: dict[str, Any] = {"env_vars": CHECKSUMS}
+    environment: dict[str, Any] = {"env_vars": CHECKSUMS | patience.environment(patience.seconds())}
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         environment["py_modules"] = [str(ROOT / "hojoint"), str(ROOT / "cluster")]
     return environment

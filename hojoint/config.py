@@ -46,6 +46,7 @@ from hojoint.settings_method import (
 from hojoint.settings_tools import (
     BenchConfig,
     CalibrateConfig,
+    ClusterUpConfig,
     DemoConfig,
     DeployConfig,
     DetectConfig,
@@ -66,6 +67,7 @@ __all__ = [
     "BenchConfig",
     "CalibrateConfig",
     "ClusterConfig",
+    "ClusterUpConfig",
     "Config",
     "ConfigError",
     "CropConfig",
@@ -138,6 +140,7 @@ class Config(Settings):
     report: ReportConfig = ReportConfig()
     submit: SubmitConfig = SubmitConfig()
     deploy: DeployConfig = DeployConfig()
+    cluster_up: ClusterUpConfig = ClusterUpConfig()
     study: StudyConfig = StudyConfig()
     demo: DemoConfig = DemoConfig()
     detect: DetectConfig = DetectConfig()

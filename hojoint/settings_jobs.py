@@ -146,6 +146,8 @@ class ClusterConfig(Settings):
     worker_gpus: NotNegative = 0.0
     max_failures: Annotated[int, Field(ge=-1)] = 3
     """Restarts of a training run after a worker died; -1 means no limit."""
+    patience_s: NotNegative = 300.0
+    """How long an outage of a store or of the cluster is ridden out, s; after that the job ends with exit code 75."""
     insecure: bool = False
     """Submit jobs to a remote cluster that asks for no token (anybody who reaches it can run code there)."""
     cache: str | None = None

@@ -1,4 +1,4 @@
-"""Settings of one job each: measuring, detecting, checking, scoring, refiltering, calibrating, demo, study, bench.
+"""Settings of one job each: measuring, detecting, checking, scoring, refiltering, calibrating, sending, study, bench.
 
 What several jobs share is in ``settings_jobs``; all groups are put together in ``config``.
 """
@@ -78,6 +78,10 @@ class DoctorConfig(Settings):
     """Evenly spaced videos that are decoded; None means all."""
     images: Count | None = 2000
     """Evenly spaced images of each labelled split that are decoded; None means all."""
+    cluster: bool = False
+    """Check the nodes of the cluster instead of data sets; 'jobs.doctor cluster' sets it."""
+    node_s: Positive = 120.0
+    """A node that has not answered for so long is reported as silent."""
 
 
 class ScoreConfig(Settings):
@@ -110,10 +114,29 @@ class ReportConfig(Settings):
 
 
 class SubmitConfig(Settings):
-    """jobs.submit."""
+    """jobs.submit, jobs.stop and jobs.list."""
 
     job: str | None = None
-    """Which job is sent to the cluster."""
+    """Which job is sent to the cluster, stopped or listed."""
+    id: str | None = None
+    """Which sent job jobs.stop ends, by its id."""
+    detach: bool = False
+    """jobs.submit returns when the job is sent, and does not follow it."""
+
+
+class ClusterUpConfig(Settings):
+    """jobs.cluster_up: a cluster of several nodes on this machine."""
+
+    nodes: Count = 3
+    """The head among them."""
+    cpus: Count = 2
+    """CPUs that each node offers; together they may exceed the machine's."""
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs that each node offers; Ray counts them, none has to exist."""
+    object_store_mb: Annotated[int, Field(ge=80)] = 150
+    """Object store of each node, MB."""
+    port: Annotated[int, Field(ge=1024, le=65535)] = 8265
+    """Of the dashboard, on 127.0.0.1."""
 
 
 class DeployConfig(Settings):

@@ -25,10 +25,13 @@ JOBS = {
     "report": "write the HTML report of a pipeline or a labelling run",
     "study": "run the pipeline for several seeds and compare them",
     "bench": "measure throughput: labelling, training, decode or scale",
-    "doctor": "check data sets: counts, faults, remedies and overlays to look at",
+    "doctor": "check data sets, or the nodes of a cluster: counts, faults and remedies",
     "status": "show how far a labelling run is",
     "submit": "send a job to a running Ray cluster and follow it",
     "deploy": "print a RayJob for Kubernetes or a Slurm script for a job",
+    "list": "show the jobs that were sent to a cluster",
+    "stop": "stop a job that was sent to a cluster",
+    "cluster_up": "start a cluster of several nodes on this machine, to try all of this",
 }
 """Job -> one line for ``hojoint --help``."""
 
@@ -61,6 +64,7 @@ def usage() -> str:
             *lines,
             "",
             "hojoint JOB --help explains a job and its settings. Without --config: configs/tiny.yaml.",
+            "Exit codes: 0 done, 2 the input is wrong, 75 try again (a store, the cluster or room is missing), 1 a fault.",
         ]
     )
 

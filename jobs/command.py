@@ -1,23 +1,28 @@
 """The command line that all jobs share: ``python -m jobs.NAME [--config FILE] [key=value ...] [--dry-run]``.
 
-Exit code 0: done. 2: the user's input is wrong; one clear message, no traceback. 1: the run failed.
+Exit codes: ``Exit``. A message is one sentence without a traceback; only a fault of this program has one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import enum
+import errno
 import operator
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster import ending, patience
 from cluster.store import check_writable
 from hojoint import config as settings
 from hojoint.config import Config
-from hojoint.errors import InputError, MachineError
+from hojoint.errors import InputError, MachineError, Unavailable
 
 PLACES = (
     *("output", "world", "videos.root", "videos.boxes", "teacher.checkpoint", "evaluate.checkpoint"),
@@ -34,6 +39,17 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml
 EPILOG = "Settings: docs/extending.md, by group; all of them: hojoint/settings_*.py."
 
 
+class Exit(enum.IntEnum):
+    """What a scheduler is told."""
+
+    DONE = 0
+    FAULT = ending.FAULT
+    """A bug, a fault of the machine, or a person's interrupt: nothing is known to help but a look."""
+    WRONG_INPUT = 2
+    TRY_AGAIN = ending.TRY_AGAIN
+    """A store or a cluster was away, a disk full, the job preempted: the same command resumes when that is over."""
+
+
 class RunFailed(Exception):
     """The run failed for a known reason; the message says what failed and what to do."""
 
@@ -41,8 +57,7 @@ class RunFailed(Exception):
 def run(job: Callable[[Config, bool], None], doc: str | None, argv: Sequence[str] | None) -> int:
     """Parse ``argv``, call ``job(config, dry_run)``, and return the exit code.
 
-    ``InputError`` is caused by user input: only its message is printed. Any other exception is a fault of this program
-    and is printed with its traceback.
+    Which exception has which code: ``exit_code``.
     """
     return _run(lambda config, dry_run, _: job(config, dry_run), doc, argv, words=())
 
@@ -69,22 +84,41 @@ def _run(
     word = getattr(arguments, "word", "")
     if word is None:  # argparse's own message would ask for key=value too
         parser.error(f"expected one of: {', '.join(words)}")
-    try:
-        config = settings.load(arguments.config, [expand_home(override) for override in arguments.overrides])
-        job(seen_by_workers(config), arguments.dry_run, word)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (RunFailed, MachineError) as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        return 1
-    except Exception:
-        traceback.print_exc()
-        return 1
-    return 0
+    with ending.guarded(), contextlib.ExitStack() as stack:
+        try:
+            config = settings.load(arguments.config, [expand_home(override) for override in arguments.overrides])
+            stack.enter_context(patience.granted(config.cluster.patience_s))
+            job(seen_by_workers(config), arguments.dry_run, word)
+        except BaseException as error:
+            return exit_code(error)
+    return Exit.DONE
+
+
+def exit_code(error: BaseException) -> Exit:
+    """Print what ended a job, and tell its exit code; a SystemExit is raised again."""
+    match error:
+        case InputError():
+            return _said(f"error: {error}", Exit.WRONG_INPUT)
+        case Unavailable():
+            return _said(f"failed: {error}", Exit.TRY_AGAIN)
+        case RunFailed() | MachineError():
+            return _said(f"failed: {error}", Exit.FAULT)
+        case ending.Ended():
+            return _said(f"{error}; run the same command again to continue", Exit.TRY_AGAIN)
+        case KeyboardInterrupt():
+            return _said("interrupted; run the same command again to continue", Exit.FAULT)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            where = f"{error.filename or 'a disk'} on the node {socket.gethostname()}"
+            return _said(f"failed: {where} has no room ({error.strerror}); free some and resume", Exit.TRY_AGAIN)
+        case Exception():
+            traceback.print_exception(error)
+            return Exit.FAULT
+    raise error
+
+
+def _said(line: str, code: Exit) -> Exit:
+    print(line, file=sys.stderr)
+    return code
 
 
 def expand_home(override: str) -> str:

@@ -1,6 +1,7 @@
 """python -m jobs.doctor SET=PLACE [SET=PLACE ...] [output=DIR_OR_S3_URI] [key=value ...] [--dry-run]
+python -m jobs.doctor cluster [cluster.address=ADDRESS] [output=URI] [SET=PLACE ...] [key=value ...]
 
-Checks data sets before anything runs on them. Sets:
+The first form checks data sets before anything runs on them. Sets:
   ho3d=DIR        HO-3D v2 or v3 (data.ho3d.root)
   freihand=DIR    FreiHAND v2 (data.freihand.root)
   objects=DIR     object models (data.ho3d.object_models)
@@ -12,6 +13,10 @@ Checks data sets before anything runs on them. Sets:
 Prints a report per set: counts beside the published ones, faults with numbers and remedies. With an output it also
 writes doctor.html, doctor.json and <set>_sheet.jpg, overlays to look at. Exit code 0: each set is healthy, or
 incomplete but usable in the way that its report names. 2: a set is unusable.
+
+The second form (doctor.cluster=true) looks from inside at every node of a cluster: the places that the settings name,
+object storage, clock, disks, shared memory, versions, GPUs. It prints a table with remedies. The address is a
+dashboard's (then it goes through the job server), auto, or host:port. Exit code 2: something is at fault.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from hojoint.errors import InputError
 from hojoint.evaluation import set_checks
 from hojoint.report import health
 from hojoint.report.health import Checked
-from jobs import command
+from jobs import cluster_doctor, command
 
 SETS = {
     "ho3d": "data.ho3d.root",
@@ -52,7 +57,10 @@ EVERY_S = 5.0  # between two lines of progress
 
 
 def job(config: Config, dry_run: bool) -> None:
-    """Check every set that the settings name."""
+    """Check every set that the settings name, or the nodes of the cluster."""
+    if config.doctor.cluster:
+        cluster_doctor.job(config, dry_run)
+        return
     checks = checks_of(config)
     if not checks:
         raise InputError(f"nothing to check: give one or more of {', '.join(f'{name}=PLACE' for name in SETS)}")
@@ -159,13 +167,16 @@ def _write(output: str, results: Sequence[Checked]) -> None:
 
 
 def named(argv: Sequence[str]) -> list[str]:
-    """The command line with the words of ``SETS`` replaced by the settings that they stand for.
+    """The command line with ``cluster`` and the words of ``SETS`` replaced by the settings that they stand for.
 
     Raises:
         InputError: a set is given twice, of which only the last would be checked.
     """
     out, given = [], dict[str, str]()
-    for word in argv:
+    for number, word in enumerate(argv):
+        if number == 0 and word == "cluster":
+            out.append("doctor.cluster=true")
+            continue
         name, equals, value = word.partition("=")
         setting = SETS.get(name, name)
         if equals and setting in given and setting in SETS.values():

@@ -16,7 +16,7 @@ from cluster.labelling import commits, costs, signs
 from cluster.store import open_store
 from hojoint.config import Config
 from hojoint.labelling import filters
-from jobs import command, pseudo_label, quarantined, results
+from jobs import command, pseudo_label, quarantined, remote, results
 
 SILENT_S = 300.0  # ten times the interval between two signs of a driver
 
@@ -31,16 +31,16 @@ def job(config: Config, dry_run: bool) -> None:
     listed, done = run["videos"], report["videos"]["listed"]
     report["costs"] = costs.costs_of(committed, config.report, done)
     part = done / max(listed, 1)
-    print(f"output   {store.root}, begun {_ago(time.time() - run['begun'])} ago")
+    print(f"output   {store.root}, begun {remote.age(time.time() - run['begun'])} ago")
     print(f"units    {len(committed)} of {run['units']} committed, {done} of {listed} videos ({part:.0%})")
     if done < listed and "refiltered" not in run:  # jobs.refilter leaves no sign
         print(f"driver   {_driver(signs.read(store))}")
     if committed:
         last = time.time() - max(commit.finished for commit in committed)
-        print(f"last     commit {_ago(last)} ago")
+        print(f"last     commit {remote.age(last)} ago")
         print(pseudo_label.summary(report, quarantined.firsts(store, committed)))
     if 0 < done < listed:
-        print(f"left     about {_ago(report['seconds'] * (listed - done) / done)} at the rate so far")
+        print(f"left     about {remote.age(report['seconds'] * (listed - done) / done)} at the rate so far")
     elif done == listed:
         print("state    complete")
 
@@ -52,17 +52,10 @@ def _driver(sign: Mapping[str, Any] | None) -> str:
     silent = time.time() - sign["at"]
     if silent > SILENT_S:
         return (
-            f"silent for {_ago(silent)}: it was killed, its machine is gone, or it cannot write to the output. Give "
-            "the command of the run again to go on"
+            f"silent for {remote.age(silent)}: it was killed, its machine is gone, or it cannot write to the output. "
+            "Give the command of the run again to go on"
         )
-    return f"Teachers {sign['teachers']} of {sign['wanted']}, heard of {_ago(max(silent, 0.0))} ago"
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
+    return f"Teachers {sign['teachers']} of {sign['wanted']}, heard of {remote.age(max(silent, 0.0))} ago"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

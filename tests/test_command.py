@@ -93,7 +93,12 @@ def text_settings(group: type[settings.Settings], prefix: str = "") -> set[str]:
 
 
 def test_every_setting_that_names_a_path_is_listed():
-    assert set(command.PLACES) == text_settings(Config) - {"teacher.sha256", "cluster.address", "submit.job"}
+    assert set(command.PLACES) == text_settings(Config) - {
+        "teacher.sha256",
+        "cluster.address",
+        "submit.job",
+        "submit.id",
+    }
 
 
 def test_only_jobs_on_a_running_cluster_get_absolute_paths(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from hojoint import settings_file
 from hojoint.config import Config, FilterConfig
 from hojoint.labelling import filters
 from hojoint.settings_renamed import RENAMED
-from jobs import doctor
+from jobs import cluster_up, doctor
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -97,6 +97,8 @@ def test_a_command_of_the_docs_does_what_they_say(words, tmp_path, monkeypatch, 
         overrides = [word if is_setting(word.partition("=")[0]) else f"demo.{word}" for word in overrides]
     if name == "doctor":  # sets have short names there
         overrides = doctor.named(overrides)
+    if name == "cluster_up":
+        overrides = cluster_up.named(overrides)[1:]
     path = arguments[arguments.index("--config") + 1] if "--config" in arguments else ROOT / "configs" / "tiny.yaml"
     settings.load(path, overrides)
     if name == "status":  # it asks the output itself

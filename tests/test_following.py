@@ -13,6 +13,8 @@ pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
 
 aiohttp_web = pytest.importorskip("aiohttp.web", reason="Ray's job client is not installed (pip install '.[cluster]')")
 following = pytest.importorskip("cluster.following")
+submission = pytest.importorskip("cluster.submission")
+tails = pytest.importorskip("cluster.tails")
 
 from ray.job_submission import JobSubmissionClient  # noqa: E402
 
@@ -31,6 +33,11 @@ class JobServer:
         self.tails = True  # offers the connection that stays open
         self.drop_polls = 0  # this many of the next questions
         self.drop_list = False
+        self.refuse_package = False  # as a proxy does that limits the size of requests
+        self.ends = True  # of logs can be asked for
+        self.asked = []  # numbers of lines
+        self.node = "node-1"
+        self.exit_code = None
         self.cut_tail_after = None  # characters of a connection
         self.known = True
         self.polls, self.complete_logs, self.connections, self.sent = [], 0, 0, 0
@@ -54,10 +61,23 @@ class JobServer:
         return aiohttp_web.json_response({"submission_id": (await request.json())["submission_id"], "job_id": "1"})
 
     async def package(self, request):
+        if self.refuse_package:
+            return aiohttp_web.Response(status=404 if request.method == "GET" else 413, text="<html>too large")
         return aiohttp_web.Response()
 
+    async def end_of_log(self, request):
+        if not self.ends:
+            return aiohttp_web.Response(status=500)
+        assert request.query["node_id"] == self.node
+        lines = int(request.query["lines"])
+        self.asked.append(lines)
+        text = self.log if lines == -1 else "".join(self.log.splitlines(keepends=True)[-lines:])
+        self.sent += len(text)
+        return aiohttp_web.Response(text=text)
+
     def details(self, request):
-        return {"type": "SUBMISSION", "status": self.status, "entrypoint": "x", "message": self.message}
+        return {"type": "SUBMISSION", "status": self.status, "entrypoint": "x", "message": self.message,
+                "driver_node_id": self.node, "driver_exit_code": self.exit_code}  # fmt: skip
 
     async def info(self, request):
         self.polls.append(time.monotonic())
@@ -107,6 +127,8 @@ class JobServer:
         app.router.add_get("/api/version", self.version)
         app.router.add_get("/api/authentication_mode", self.mode)
         app.router.add_get("/api/packages/{protocol}/{name}", self.package)
+        app.router.add_put("/api/packages/{protocol}/{name}", self.package)
+        app.router.add_get("/api/v0/logs/file", self.end_of_log)
         app.router.add_get("/api/jobs/", self.jobs)
         app.router.add_post("/api/jobs/", self.send)
         app.router.add_get("/api/jobs/{name}", self.info)
@@ -165,14 +187,14 @@ def works_and_ends(steps=20):
 
 def test_output_comes_once_over_one_connection(server):
     server.at_poll = works_and_ends()
-    assert followed(server) == ((True, "done"), LOG)
+    assert followed(server) == ((True, "done", None), LOG)
     assert server.sent == len(LOG)
     assert (server.connections, server.complete_logs) == (1, 0)
 
 
 def test_a_failed_job_returns_its_message(server):
-    server.log, server.status, server.message = LOG, "FAILED", "exit code 1"
-    assert followed(server) == ((False, "exit code 1"), LOG)
+    server.log, server.status, server.message, server.exit_code = LOG, "FAILED", "exit code 75", 75
+    assert followed(server) == ((False, "exit code 75", 75), LOG)
 
 
 def test_dropped_polls_in_a_row_lose_nothing(server):
@@ -185,22 +207,51 @@ def test_dropped_polls_in_a_row_lose_nothing(server):
         server.drop_polls = next(drops)
 
     server.at_poll = at_poll
-    assert followed(server) == ((True, "done"), LOG)
+    assert followed(server) == ((True, "done", None), LOG)
     assert len(server.polls) > 20
-    assert server.sent < 2 * len(LOG)
+    assert server.complete_logs == 0
 
 
-def test_a_connection_that_is_cut_is_made_again_without_repeats(server):
+def test_after_a_cut_only_the_end_of_the_log_is_read(server, monkeypatch):
+    monkeypatch.setattr(tails, "LINES", 16)
+    monkeypatch.setattr(tails, "ANCHOR_LINES", 3)
     server.at_poll, server.cut_tail_after = works_and_ends(), 400
-    assert followed(server) == ((True, "done"), LOG)
-    assert server.connections > 1
+    assert followed(server) == ((True, "done", None), LOG)
+    assert (server.connections, server.complete_logs) == (1, 0)
+    assert server.asked
+    assert set(server.asked) == {16}
 
 
-def test_without_the_open_connection_complete_logs_are_read(server):
+def test_without_the_open_connection_the_end_is_read(server, monkeypatch):
+    monkeypatch.setattr(tails, "LINES", 16)
+    monkeypatch.setattr(tails, "ANCHOR_LINES", 3)
     server.at_poll, server.tails = works_and_ends(), False
-    assert followed(server) == ((True, "done"), LOG)
-    assert server.connections == following.TAIL_FAILURES
+    assert followed(server) == ((True, "done", None), LOG)
+    assert (server.connections, server.complete_logs) == (1, 0)
+    assert set(server.asked[1:]) <= {-1, 16}
+    assert server.asked[-1] == 16
+
+
+def test_without_both_complete_logs_are_read(server):
+    server.at_poll, server.tails, server.ends = works_and_ends(), False, False
+    assert followed(server) == ((True, "done", None), LOG)
     assert 1 < server.complete_logs <= len(server.polls)
+
+
+def test_a_job_that_was_sent_before_begins_with_its_last_lines(server, monkeypatch):
+    monkeypatch.setattr(following, "SHOWN_LINES", 5)
+    old = "".join(f"of yesterday {number}\n" for number in range(300))
+    works = works_and_ends()
+
+    def at_poll(server):
+        works(server)
+        server.log = old + server.log
+
+    server.at_poll = at_poll
+    result, output = followed(server, only_new=True)
+    assert result.good
+    assert output == "".join(old.splitlines(keepends=True)[-5:]) + LOG
+    assert (server.connections, server.complete_logs) == (0, 0)
 
 
 def test_the_status_is_asked_for_at_growing_intervals(server):
@@ -235,11 +286,11 @@ def test_a_job_that_the_cluster_does_not_know_is_not_waited_for(server):
     assert len(server.polls) == 1
 
 
-def test_a_lost_cluster_is_exit_code_1_and_no_traceback(server, capsys, monkeypatch):
+def test_a_lost_cluster_is_exit_code_75_and_no_traceback(server, capsys, monkeypatch):
     server.drop_polls = 10**6
     monkeypatch.setattr(following.follow, "__kwdefaults__", {"poll_s": (0.02, 0.1), "patience_s": 0.1})
     with server.running() as address:
-        assert submit_job.main(["submit.job=status", f"cluster.address={address}", "output=s3://a/b"]) == 1
+        assert submit_job.main(["submit.job=status", f"cluster.address={address}", "output=s3://a/b"]) == 75
     error = capsys.readouterr().err
     assert error.startswith("failed: the cluster at")
     assert "continues on the cluster" in error
@@ -247,10 +298,66 @@ def test_a_lost_cluster_is_exit_code_1_and_no_traceback(server, capsys, monkeypa
     assert error.count("\n") == 1
 
 
+def submitted(address, *more):
+    return submit_job.main(["submit.job=status", f"cluster.address={address}", "output=s3://a/b", *more])
+
+
 def test_a_connection_lost_while_sending_is_one_message(server, capsys):
     server.drop_list = True
     with server.running() as address:
-        assert submit_job.main(["submit.job=status", f"cluster.address={address}", "output=s3://a/b"]) == 1
+        assert submitted(address, "cluster.patience_s=0.2") == 75
     error = capsys.readouterr().err
-    assert "could not be sent (ConnectionError" in error
+    assert "unreachable" in error
+    assert "Is the tunnel to it still open" in error
+    assert error.count("\n") == 1
+
+
+def test_a_proxy_that_limits_requests_is_named(server, capsys):
+    server.refuse_package = True
+    with server.running() as address:
+        assert submitted(address) == 2
+    error = capsys.readouterr().err
+    assert "status 413" in error
+    assert "client_max_body_size" in error
+    assert error.count("\n") == 1
+
+
+def test_detached_it_returns_when_the_job_is_sent(server, capsys):
+    with server.running() as address:
+        assert submitted(address, "--detach") == 0
+    printed = capsys.readouterr().out
+    assert "runs on without this command" in printed
+    assert "python -m jobs.stop hojoint-status-" in printed
+    assert server.polls == []
+
+
+def test_an_interrupt_says_that_the_job_runs_on(server, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(following, "follow", interrupt)
+    with server.running() as address:
+        assert submitted(address) != 0
+    error = capsys.readouterr().err
+    assert "runs on, on the cluster" in error
+    assert "python -m jobs.stop hojoint-status-" in error
+    monkeypatch.setattr(submission, "submit", interrupt)
+    with server.running() as address:
+        assert submitted(address) != 0
+    assert "the cluster may have it" in capsys.readouterr().err
+
+
+def test_the_exit_code_of_the_job_is_that_of_the_command(server, capsys):
+    server.status, server.message, server.exit_code = "FAILED", "failed with exit code 2, last logs:\nerror: x", 2
+    with server.running() as address:
+        assert submitted(address) == 2
+    assert "ended with exit code 2" in capsys.readouterr().err
+    server.exit_code = 75
+    with server.running() as address:
+        assert submitted(address) == 75
+    assert "the same command resumes it" in capsys.readouterr().err
+    server.exit_code = 1
+    with server.running() as address:
+        assert submitted(address) == 1
+    error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -44,7 +44,12 @@ ROOMS = (
     ("evaluation",),
 )
 """The rooms of hojoint from the ground up. A room imports from its own files and from the rooms of earlier rows."""
-FLOORS = (("store", "session", "progress", "memory"), ("sources",), ("labelling",), ("detection", "training"))
+FLOORS = (
+    ("ending", "patience", "processors", "owned_folders", "store", "session", "progress", "memory"),
+    ("sources",),
+    ("labelling",),
+    ("detection", "training"),
+)
 """The same for cluster; whatever is not named here stands on top."""
 LONGEST_FILE = 400
 """Lines; the aim is 80-300."""

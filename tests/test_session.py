@@ -14,7 +14,7 @@ import ray
 from cluster import session
 from cluster.session import Need
 from hojoint.config import ClusterConfig
-from hojoint.errors import InputError
+from hojoint.errors import InputError, Unavailable
 from jobs import command
 
 TWO = ClusterConfig(cpus=2, object_store_mb=100)
@@ -62,9 +62,10 @@ def test_a_session_that_does_not_start_is_one_line(kind, monkeypatch, capsys):
             raise AssertionError("it did not start")
 
     monkeypatch.setattr(ray, "init", late)
-    assert command.run(job, "doc", []) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("failed: Ray did not start on this machine in 2 tries: The current node timed out during")
+    assert command.run(job, "doc", []) == 75
+    out, error = capsys.readouterr()
+    assert "note: Ray did not start (The current node timed out during startup); try 2 of 2" in out
+    assert re.match(r"failed: Ray did not start on the node \S+ in 2 tries: The current node timed out during", error)
     assert len(error.strip().splitlines()) == 1
     assert len(calls) == 2
     assert not Path(calls[0]).exists()
@@ -83,9 +84,9 @@ def test_a_session_that_starts_at_the_second_try_is_used(monkeypatch):
 
 
 @pytest.mark.ray
-def test_a_dead_address_is_an_input_error_that_names_the_token():
-    with pytest.raises(InputError, match=r"cannot attach.*127\.0\.0\.1:1.*RAY_AUTH_MODE"):  # noqa: SIM117
-        with session.start(ClusterConfig(address="127.0.0.1:1")):
+def test_a_dead_address_is_unavailable_and_names_the_token():
+    with pytest.raises(Unavailable, match=r"cannot attach.*127\.0\.0\.1:1.*RAY_AUTH_MODE"):  # noqa: SIM117
+        with session.start(ClusterConfig(address="127.0.0.1:1", patience_s=0.5)):
             pass
     assert not ray.is_initialized()
 

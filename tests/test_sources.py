@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from scripted_s3 import ScriptedS3
 
+from cluster import owned_folders
 from cluster.sources import Entry, FetchLimits, fetched, fetching, folders, list_videos, scratch
 from hojoint.errors import InputError
 from hojoint.labelling.video import VideoError
@@ -51,7 +52,7 @@ def put(tmp_path: Path, s3: ScriptedS3 | None, files: dict[str, bytes]) -> str:
 
 def temporary() -> list[str]:
     own = Path(scratch._own(tempfile.gettempdir(), os.getpid()))
-    return sorted(path.name for path in own.iterdir() if path.name not in {scratch.LOCK, *_earlier})
+    return sorted(path.name for path in own.iterdir() if path.name not in {owned_folders.LOCK, *_earlier})
 
 
 _earlier: set[str] = set()
@@ -340,18 +341,18 @@ def test_faults_of_the_node_while_copying_are_explained(
 
 
 def test_a_folder_is_locked_before_others_see_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = scratch.fcntl.flock
+    real = owned_folders.fcntl.flock
 
     def flock(lock: int, how: int) -> None:
-        if how == scratch.fcntl.LOCK_EX:  # another process looks just before
+        if how == owned_folders.fcntl.LOCK_EX:  # another process looks just before
             for path in tmp_path.glob(f"{scratch.PREFIX}*"):
-                scratch._remove_abandoned(path)
+                owned_folders.remove_abandoned(path)
         real(lock, how)
 
-    monkeypatch.setattr(scratch.fcntl, "flock", flock)
+    monkeypatch.setattr(owned_folders.fcntl, "flock", flock)
     own = Path(scratch._own.__wrapped__(str(tmp_path), 0))
     assert own.exists()
-    scratch._remove_abandoned(own)
+    owned_folders.remove_abandoned(own)
     assert own.exists()
 
 

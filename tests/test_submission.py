@@ -5,28 +5,30 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-import os
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import requests
 import yaml
 
+from cluster import patience
 from hojoint import config as settings
-from hojoint.errors import InputError
+from hojoint.errors import InputError, MachineError, Unavailable
 from jobs import submit as submit_job
 
 pytest.importorskip("aiohttp", reason="Ray's job client is not installed (pip install -e '.[cluster]')")
 submission = pytest.importorskip("cluster.submission")
 following = pytest.importorskip("cluster.following")
+tails = pytest.importorskip("cluster.tails")
 
+from ray.job_submission import JobStatus  # noqa: E402
+
+RUNNING, PENDING = JobStatus.RUNNING, JobStatus.PENDING
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -143,10 +145,18 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
     """Answers like a Ray dashboard that asks for a token, or does not."""
 
     mode = "disabled"
+    token: str | None = None  # of those who get an answer; None: of all
     seen: list[str | None]
 
     def do_GET(self):
         self.seen.append(self.headers.get("Authorization"))
+        if (
+            self.token is not None
+            and "authentication_mode" not in self.path
+            and self.token not in (self.seen[-1] or "")
+        ):
+            self.send_error(403)
+            return
         answer = {"authentication_mode": self.mode} if "authentication_mode" in self.path else {"ray_version": "2.60.0"}
         body = json.dumps({"version": "4", **answer}).encode()
         self.send_response(200)
@@ -159,8 +169,8 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def dashboard(mode):
-    handler = type("Handler", (Dashboard,), {"mode": mode, "seen": []})
+def dashboard(mode, token=None):
+    handler = type("Handler", (Dashboard,), {"mode": mode, "token": token, "seen": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -178,8 +188,8 @@ def test_an_address_that_is_no_dashboard_is_refused(address):
         submission.connect(address)
 
 
-def test_an_address_where_nobody_answers_is_an_input_error():
-    with pytest.raises(InputError, match="nobody answers"):
+def test_an_address_where_nobody_answers_may_be_tried_again():
+    with pytest.raises(Unavailable, match="nobody answers"):
         submission.connect("http://127.0.0.1:9")
 
 
@@ -223,29 +233,144 @@ class Jobs:
     """Stands for the job server: the jobs it knows, and those that were sent."""
 
     def __init__(self, **known):
-        self.known = known
+        self.known = {
+            name: fact if isinstance(fact, SimpleNamespace) else SimpleNamespace(status=fact, metadata={})
+            for name, fact in known.items()
+        }
         self.sent = []
 
     def list_jobs(self):
-        return [type("Info", (), {"submission_id": name, "status": status}) for name, status in self.known.items()]
+        driver = SimpleNamespace(submission_id=None, status=RUNNING, metadata=None, start_time=9)  # not sent by anybody
+        return [driver, *(SimpleNamespace(submission_id=name, **vars(info)) for name, info in self.known.items())]
 
-    def submit_job(self, *, entrypoint, submission_id, runtime_env):
+    def submit_job(self, *, entrypoint, submission_id, runtime_env, metadata):
+        if submission_id in self.known:
+            raise RuntimeError(f"Request failed: Job with submission_id {submission_id} already exists.")
         folder = Path(runtime_env.pop("working_dir"))
         files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         self.sent.append((submission_id, runtime_env, files))
+        self.known[submission_id] = SimpleNamespace(status=RUNNING, metadata=metadata)
 
 
-def test_a_job_is_sent_once_and_again_only_after_it_failed():
+def test_a_job_is_sent_once_while_it_runs():
     job = submission.Submission("jobs.train", [], ROOT)
     name = job.submission_id
     fresh = Jobs()
     assert submission.submit(fresh, job) == (name, True)
     assert fresh.sent[0][1] == {}  # readable through the API: no secret may stand in it
-    assert submission.submit(Jobs(**{name: submission.JobStatus.RUNNING}), job) == (name, False)
-    assert submission.submit(Jobs(**{name: submission.JobStatus.SUCCEEDED}), job) == (name, False)
-    failed = {name: submission.JobStatus.FAILED}
-    assert submission.submit(Jobs(**failed), job) == (f"{name}-2", True)
-    assert submission.submit(Jobs(**failed, **{f"{name}-2": submission.JobStatus.PENDING}), job) == (f"{name}-2", False)
+    assert submission.submit(fresh, job) == (name, False)
+    assert submission.submit(Jobs(**{name: PENDING}), job) == (name, False)
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "STOPPED"])
+def test_a_job_that_ended_looks_at_its_output_again(state):
+    job = submission.Submission("jobs.train", [], ROOT)
+    name, ended = job.submission_id, JobStatus[state]
+    assert submission.submit(Jobs(**{name: ended}), job) == (f"{name}-2", True)
+    assert submission.submit(Jobs(**{name: ended, f"{name}-2": PENDING}), job) == (f"{name}-2", False)
+    assert submission.submit(Jobs(**{name: ended, f"{name}-2": ended}), job) == (f"{name}-3", True)
+
+
+def test_two_commands_at_once_send_one_job():
+    job = submission.Submission("jobs.train", [], ROOT)
+    jobs = Jobs()
+    looked = jobs.list_jobs
+
+    def slow_look():
+        jobs.list_jobs = looked
+        before = looked()
+        submission.submit(jobs, job)  # the other command is faster
+        return before
+
+    jobs.list_jobs = slow_look
+    assert submission.submit(jobs, job) == (job.submission_id, False)
+    assert len(jobs.sent) == 1
+
+
+def test_another_command_on_a_running_output_is_refused():
+    def job(module, seed, output, **more):
+        return submission.Submission(module, [f"seed={seed}"], ROOT, output=output, **more)
+
+    jobs = Jobs()
+    submission.submit(jobs, job("jobs.pseudo_label", 1, "s3://b/x"))
+    with pytest.raises(InputError, match=r"is working on s3://b/x with other settings .* jobs\.stop hojoint-pseudo"):
+        submission.submit(jobs, job("jobs.pseudo_label", 2, "s3://b/x"))
+    assert submission.submit(jobs, job("jobs.pseudo_label", 2, "s3://b/y"))[1]
+    assert submission.submit(jobs, job("jobs.train", 2, "s3://b/x"))[1]
+    assert submission.submit(jobs, job("jobs.status", 1, "s3://b/x", alone=False))[1]
+    assert submission.submit(jobs, job("jobs.status", 2, "s3://b/x", alone=False))[1]
+
+
+def test_a_job_carries_a_name_and_facts_without_secrets(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-word")
+    jobs = Jobs()
+    submission.submit(jobs, submission.Submission("jobs.pseudo_label", [], ROOT, "july", "s3://b/x"))
+    (info,) = jobs.known.values()
+    assert info.metadata == {
+        "job_name": "pseudo_label july",
+        "job": "pseudo_label",
+        "output": "s3://b/x",
+        "code": submission.code_version(ROOT),
+    }
+
+
+def test_a_wrong_token_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong-word")
+    with (
+        dashboard("token", token="right-word") as (address, _),
+        pytest.raises(InputError, match=r"refuses the token .*RAY_AUTH_TOKEN_PATH") as refused,
+    ):
+        submission.connect(address)
+    assert "wrong-word" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (RuntimeError("Request failed with status code 413: <html>\n<title>413"), InputError, "client_max_body_size"),
+        (ConnectionResetError("peer"), Unavailable, "Is the tunnel still open"),
+        (requests.ConnectionError("HTTPConnectionPool"), Unavailable, "Is the tunnel still open"),
+        (RuntimeError("Request failed with status code 500: trace\nback"), MachineError, "status code 500"),
+    ],
+)
+def test_a_fault_of_the_connection_is_one_sentence(error, kind, said):
+    found = submission.explained(error, "http://h:1")
+    assert isinstance(found, kind)
+    assert said in str(found)
+    assert "\n" not in str(found)
+
+
+def test_a_dropped_connection_is_tried_again_and_a_413_not(monkeypatch):
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
+    answers = [ConnectionResetError(), RuntimeError("Request failed with status code 502: bad gateway"), "sent"]
+    calls = []
+
+    def call():
+        calls.append(1)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert submission.asked(call, "http://h:1") == "sent"
+    assert len(calls) == 3
+    answers[:] = [RuntimeError("Request failed with status code 413: too large"), "sent"]
+    with pytest.raises(InputError, match="413"):
+        submission.asked(call, "http://h:1")
+    answers[:] = [ConnectionResetError()] * 10_000
+    with patience.granted(0.02), pytest.raises(Unavailable, match=r"unreachable .* Is the tunnel"):
+        submission.asked(call, "http://h:1")
+    assert len(answers) > 9_900
+
+
+def test_our_jobs_are_listed_last_first():
+    def sent(output, start_time):
+        return SimpleNamespace(status=RUNNING, metadata={"output": output}, start_time=start_time)
+
+    jobs = Jobs(**{"hojoint-a": sent("x", 1), "hojoint-b": sent("y", 2), "raysubmit_1": sent("x", 3)})
+    assert [info.submission_id for info in submission.ours(jobs)] == ["hojoint-b", "hojoint-a"]
+    assert [info.submission_id for info in submission.ours(jobs, "x")] == ["hojoint-a"]
 
 
 def test_the_cluster_file_is_valid_for_rays_launcher():
@@ -268,69 +393,3 @@ def test_the_cluster_file_has_a_token_and_a_local_dashboard():
     assert "--dashboard-host=127.0.0.1" in starts[0]
     assert "~/.ray/auth_token" in cluster["file_mounts"]
     assert any("ray[" in line and "==2.60" in line for line in cluster["setup_commands"])
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-@pytest.fixture
-def head(monkeypatch):
-    """A real head node of one CPU with a token, killed by its own process group."""
-    port, dashboard_port, agent, metrics = free_ports(4)
-    folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
-    token = Path(folder) / "token"
-    token.write_text("0123456789abcdef" * 4)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-    command = [
-        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1", f"--port={port}",
-        f"--dashboard-port={dashboard_port}", "--dashboard-host=127.0.0.1", f"--dashboard-agent-listen-port={agent}",
-        f"--metrics-export-port={metrics}", "--object-store-memory=100000000", f"--temp-dir={folder}",
-        "--disable-usage-stats",
-    ]  # fmt: skip
-    env = {**os.environ, "RAY_AUTH_MODE": "token", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with open(Path(folder) / "out", "w") as out:
-        process = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
-    try:
-        yield f"http://127.0.0.1:{dashboard_port}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(6)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_real_job_server_runs_the_job_once(head, capsys):
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            client = submission.connect(head)
-            break
-        except InputError:
-            assert time.monotonic() < deadline, "the head node did not come up"
-            time.sleep(1)
-    job = submission.Submission("no_such_module", [], ROOT)
-    name, sent = submission.submit(client, job)
-    assert sent
-    good, _ = following.follow(client, name, lambda text: None)
-    assert not good
-    assert submit_job.main(["submit.job=status", f"cluster.address={head}", "--dry-run"]) == 0
-    help_job = submission.Submission("jobs.report", ["--help"], ROOT)
-    name, sent = submission.submit(client, help_job)
-    output: list[str] = []
-    good, message = following.follow(client, name, output.append)
-    assert good, (message, output)
-    assert "".join(output) == client.get_job_logs(name)
-    assert "python -m jobs.report" in "".join(output)
-    assert submission.submit(client, help_job) == (name, False)

@@ -5,6 +5,7 @@ What no retry can mend is raised at once. Not here: what is fetched and why (``f
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import random
@@ -15,25 +16,31 @@ from typing import Any, BinaryIO, TypeVar
 
 from botocore import exceptions
 
-from cluster.store.bucket import ONE_TRY, Bucket, passing, split
+from cluster import ending
+from cluster.store.bucket import ONE_TRY, Bucket, Refused, passing, split
 from hojoint.errors import InputError
 from hojoint.labelling.video import VideoError
 
 CHUNK = 2**13  # bytes at a time: small, so that a slow sender cannot outlast the deadline
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
+OUTAGE_S = 1.0  # a store that answers later than this was away
 CREDENTIALS = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 T = TypeVar("T")
 
 
 class Download:
-    """Requests for one object, all of them before ``until`` (of ``time.monotonic``)."""
+    """Requests for one object, all of them before ``until`` (of ``time.monotonic``).
+
+    An outage of the complete store is no fault of the object: it is ridden out, and the deadline begins again after it.
+    """
 
     def __init__(self, uri: str, *, until: float, deadline: str) -> None:
         """``deadline`` names the setting behind ``until``, with its value."""
         name, self._key = split(uri)
         self._bucket = Bucket(f"s3://{name}", setting="videos.root", patience=ONE_TRY)
         self._uri, self._until, self._deadline = uri, until, deadline
+        self._allowed_s = until - time.monotonic()
 
     def head(self) -> tuple[int, str]:
         """Size and etag."""
@@ -51,6 +58,7 @@ class Download:
         Raises:
             VideoError: 'missing', 'changed' or 'unreachable'.
             InputError: the credentials are refused.
+            Unavailable: the store has not answered for the patience of this process.
         """
         with open(path, "wb") as file:
             if size:
@@ -91,10 +99,24 @@ class Download:
                     raise self._final(error) from None
                 reason = str(error)
             wait = min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * random.uniform(0.5, 1)
-            if time.monotonic() + wait > self._until:
+            if time.monotonic() + wait > self._until and not self._after_outage():
                 raise VideoError("unreachable", f"{self._uri}: not fetched within {self._deadline}: {reason}")
-            time.sleep(wait)
+            ending.sleep(wait)
         raise AssertionError("the loop returns or raises")
+
+    def _after_outage(self) -> bool:
+        """Whether the store itself did not answer; then this waits for it, and the deadline begins again.
+
+        Raises:
+            Unavailable: it has not answered for the patience of this process.
+        """
+        began = time.monotonic()
+        with contextlib.suppress(Refused, InputError):  # answers too
+            self._bucket.call("head_bucket")
+        away = time.monotonic() - began > OUTAGE_S
+        if away:
+            self._until = time.monotonic() + self._allowed_s
+        return away
 
     def _final(self, error: exceptions.BotoCoreError | exceptions.ClientError) -> Exception:
         """The fault that no retry can mend."""

@@ -1,8 +1,8 @@
 """A local file of a listed video for the time of a block: a path as it is, anything else as a bounded temporary copy.
 
 Every fault is a ``VideoError``, so it costs one video: too large, missing, replaced since it was listed, unreachable
-until the deadline. What credentials refuse, or a full disk, is an InputError, because it is not the video's fault. Not
-here: listing (``listing``), object storage (``remote``).
+until the deadline. What credentials refuse is an InputError, a full disk ``NoRoom`` and an outage ``Unavailable``,
+because they are not the video's fault. Not here: listing (``listing``), object storage (``remote``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 from cluster.sources import folders, scratch
 from cluster.sources.limits import FetchLimits
 from cluster.sources.naming import Member, member_of
-from hojoint.errors import InputError
+from hojoint.errors import NoRoom
 from hojoint.labelling.video import VideoError
 
 COPIED_AT_ONCE = 2**20  # bytes
@@ -38,7 +39,9 @@ def fetched(uri: str, limits: FetchLimits, *, size: int | None = None, etag: str
 
     Raises:
         VideoError: 'too_large', 'missing', 'changed' or 'unreachable'.
-        InputError: the credentials are refused, or this node has no room for the copy.
+        InputError: the credentials are refused.
+        NoRoom: this node has no room for the copy.
+        Unavailable: the store has not answered for the patience of this process.
     """
     member = member_of(uri)
     if size is not None:
@@ -76,9 +79,10 @@ def _explained(uri: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"{tempfile.gettempdir()} has no room for a copy of {uri} ({error.strerror}); set TMPDIR to a folder "
-                "on each node with more room. The same command then resumes"
+            raise NoRoom(
+                f"{tempfile.gettempdir()} on the node {socket.gethostname()} has no room for a copy of {uri} "
+                f"({error.strerror}); free some, or set TMPDIR to a folder on each node with more room. The same command "
+                "then resumes"
             ) from None
         raise VideoError("unreachable", f"{uri} cannot be copied: {error}") from None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,11 +15,10 @@ from typing import Any
 from cluster.sources import tars
 from cluster.sources.folders import Seen
 from cluster.sources.naming import FOLDER_RANK, PICTURE, SUFFIXES, Entry, Found, etag_of, is_tar, video_of
-from cluster.store.bucket import CUT, Bucket, Refused, split
+from cluster.store.bucket import Bucket, Refused, split
 from hojoint.errors import InputError
 
 THREADS = 16
-READ_TRIES = 5
 TAR_BLOCK = 2**16  # bytes per request while the headers of a tar file are read
 SETTING = "videos.root"
 
@@ -114,19 +112,18 @@ def read_range(bucket: Bucket, key: str, start: int, stop: int, etag: str) -> by
     Raises:
         InputError: it was replaced or removed meanwhile, or cannot be read.
     """
-    for attempt in range(READ_TRIES):
-        try:
-            asked = {"Key": key, "Range": f"bytes={start}-{stop - 1}", "IfMatch": f'"{etag}"'}
-            return bucket.call("get_object", **asked)["Body"].read()
-        except Refused:
-            raise InputError(
-                f"s3://{bucket.name}/{key} was replaced or removed while it was read; run the command again"
-            ) from None
-        except CUT as error:
-            if attempt == READ_TRIES - 1:
-                raise bucket.unusable(error) from None
-            time.sleep(0.05 * 2**attempt)
-    raise AssertionError("the last attempt returns or raises")
+    asked = {"Key": key, "Range": f"bytes={start}-{stop - 1}", "IfMatch": f'"{etag}"'}
+
+    def read() -> bytes:
+        content: bytes = bucket.client.get_object(Bucket=bucket.name, **asked)["Body"].read()
+        return content
+
+    try:
+        return bucket.asked(read, "get_object", asked)
+    except Refused:
+        raise InputError(
+            f"s3://{bucket.name}/{key} was replaced or removed while it was read; run the command again"
+        ) from None
 
 
 def open_object(bucket: Bucket, key: str, size: int, etag: str) -> io.BufferedReader:

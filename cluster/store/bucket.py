@@ -6,32 +6,39 @@ Not here: keys and their promises (``s3``), listings of videos (cluster.sources)
 
 from __future__ import annotations
 
+import email.utils
 import functools
 import os
 import re
+import socket
 import threading
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import boto3
 from botocore import exceptions
 from botocore.config import Config
 
-from hojoint.errors import InputError
+from cluster import patience
+from hojoint.errors import InputError, MachineError
 
 ELSEWHERE = ("301", "307", "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed")
 CREDENTIALS = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "400")  # 400: a HEAD's answer names no reason
 # A body may end with one of these: the client repeats requests, but not the reading of their answers.
 CUT = (exceptions.ResponseStreamingError, exceptions.IncompleteReadError, exceptions.ReadTimeoutError)
-NETWORK = (exceptions.HTTPClientError, exceptions.ConnectionError)
-PATIENT = Config(retries={"mode": "adaptive", "max_attempts": 10}, connect_timeout=10, read_timeout=120)
-"""Slows down when the store says SlowDown."""
+NETWORK = (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.MetadataRetrievalError)
+PATIENT = Config(retries={"mode": "adaptive", "total_max_attempts": 3}, connect_timeout=10, read_timeout=60)
+"""Slows down when the store says SlowDown. Few tries of the client's own: ``Bucket.asked`` repeats them, and says so."""
 ONE_TRY = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=10)
 """For a caller that repeats requests itself, until a deadline of its own."""
 COMMON = Config(
     max_pool_connections=16, request_checksum_calculation="when_required", response_checksum_validation="when_required"
 )
+CLOCK = ("RequestTimeTooSkewed", "RequestExpired")
 _making = threading.Lock()
+
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -73,9 +80,20 @@ class Bucket:
             raise self.unusable(error) from None
 
     def call(self, operation: str, **arguments: Any) -> Any:
-        """One request. Raises ``Refused`` for what callers handle, InputError for what user input causes."""
+        """One request, its outages ridden out.
+
+        Raises:
+            Refused: what callers handle.
+            InputError: user input is the cause.
+            MachineError: this node is.
+            Unavailable: the store has not answered for the patience of this process.
+        """
+        return self.asked(lambda: getattr(self.client, operation)(Bucket=self.name, **arguments), operation, arguments)
+
+    def asked(self, request: Callable[[], T], operation: str, arguments: Mapping[str, Any]) -> T:
+        """As ``call``, for a request of any form; ``operation`` and ``arguments`` tell what an answer means."""
         try:
-            return getattr(self.client, operation)(Bucket=self.name, **arguments)
+            return patience.ridden_out(request, passing, f"store {self.root}")
         except exceptions.ClientError as error:
             raise self.explained(operation, arguments, error) from error
         except exceptions.ParamValidationError:
@@ -84,15 +102,17 @@ class Bucket:
             raise self.unusable(error) from None
 
     def unusable(self, error: exceptions.BotoCoreError) -> InputError:
-        """For a client that gave up without an answer: its settings, its credentials or the network."""
-        if isinstance(error, exceptions.NoCredentialsError):
+        """For a client that cannot make a request: its settings or its credentials."""
+        node = socket.gethostname()
+        if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
             return InputError(
-                f"no credentials for {self.root}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
-                "or run where a role grants them"
+                f"no credentials for {self.root} on the node {node} ({error}): set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role grants them"
             )
-        if isinstance(error, NETWORK):
-            return InputError(f"cannot reach the object store of {self.root}: {error}. Check AWS_ENDPOINT_URL")
-        return InputError(f"cannot use {self.root}: {error}. Check the AWS_ variables of the environment and ~/.aws")
+        return InputError(
+            f"cannot use {self.root} from the node {node}: {error}. Check the AWS_ variables of the environment and "
+            "~/.aws"
+        )
 
     def explained(self, operation: str, arguments: Mapping[str, Any], error: exceptions.ClientError) -> Exception:
         """The answer as ``Refused`` or as an InputError; the error itself where it is neither."""
@@ -104,9 +124,12 @@ class Bucket:
             return Refused(501)
         if status in (404, 409, 412):
             return Refused(status)
+        if code in CLOCK:
+            return MachineError(_clock(self.root, code, error))
         if status in (401, 403) or code in CREDENTIALS:
             return InputError(
-                f"{self.root} refuses {operation} ({code}); renew or correct the credentials in the environment"
+                f"{self.root} refuses {operation} ({code}) from the node {socket.gethostname()}; renew or correct the "
+                "credentials in the environment"
             )
         if code in ELSEWHERE:
             return InputError(
@@ -115,11 +138,25 @@ class Bucket:
         return error
 
 
+def _clock(root: str, code: str, error: exceptions.ClientError) -> str:
+    """A sentence about the clock of this node, with its difference where the answer tells the store's time."""
+    told = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+    off = "too far"
+    if told is not None:
+        off = f"{time.time() - email.utils.parsedate_to_datetime(told).timestamp():+.0f} s"
+    return (
+        f"the clock of the node {socket.gethostname()} is {off} off that of {root} ({code}); set it right (chronyc "
+        "makestep, or the host's time service)"
+    )
+
+
 def passing(error: Exception) -> bool:
     """Whether a request may succeed when it is sent again: throttling, a fault of the server, a broken connection."""
     if isinstance(error, exceptions.ClientError):
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        return status >= 500 or status == 429 or error.response["Error"]["Code"] in ("RequestTimeout", "SlowDown")
+        code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if code in ("NotImplemented", "NotSupported") or status == 501:  # a server that will never do it
+            return False
+        return status >= 500 or status == 429 or code in ("RequestTimeout", "SlowDown")
     return isinstance(error, (*CUT, *NETWORK))
 
 

@@ -7,21 +7,27 @@ import errno
 import io
 import os
 import shutil
+import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import pyarrow.fs
 
+from cluster import patience
 from cluster.store.base import PARTIAL, checked
-from hojoint.errors import InputError
+from hojoint.errors import InputError, NoRoom
 
 COPIED_AT_ONCE = 2**20  # bytes
 ABANDONED_S = 3600.0  # a partial file of this age has lost its writer
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # answers of file systems without hard links
-MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # faults of the machine, not caused by user input
+FULL = {errno.ENOSPC, errno.EDQUOT}
+PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN}  # of a mount whose server is away
+GONE = (FileNotFoundError, NotADirectoryError)
+
+T = TypeVar("T")
 
 
 class LocalStore:
@@ -32,39 +38,52 @@ class LocalStore:
         self.root = str(self._folder)
 
     def put(self, key: str, data: bytes) -> None:
-        self._replace(self._partial(key, io.BytesIO(data)), key)
+        self._asked(lambda: self._replace(self._partial(key, io.BytesIO(data)), key))
 
     def put_file(self, key: str, path: Path) -> None:
-        with open(path, "rb") as source:
-            self._replace(self._partial(key, source), key)
+        def copy() -> None:
+            with open(path, "rb") as source:
+                self._replace(self._partial(key, source), key)
+
+        self._asked(copy)
 
     def put_new(self, key: str, data: bytes) -> bool:
-        partial, path = self._partial(key, io.BytesIO(data)), self._path(key)
-        try:
-            with _input_errors(path):
-                won = self._link(partial, path)
-        finally:
-            partial.unlink()
-        if won:
-            _sync(path.parent)
-        return won
+        def create() -> bool:
+            partial, path = self._partial(key, io.BytesIO(data)), self._path(key)
+            try:
+                with _explained(path):
+                    won = self._link(partial, path)
+            finally:
+                partial.unlink()
+            if won:
+                _sync(path.parent)
+            return won
+
+        # An attempt before, whose end failed, may have made the file: its content tells.
+        return self._asked(create) or self.get(key) == data
 
     def get(self, key: str) -> bytes:
-        try:
-            return self._path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise KeyError(key) from None
+        def read() -> bytes:
+            try:
+                return self._path(key).read_bytes()
+            except GONE:
+                raise KeyError(key) from None
+
+        return self._asked(read)
 
     def exists(self, key: str) -> bool:
-        return self._path(key).is_file()
+        return self._asked(self._path(key).is_file)
 
     def list(self, prefix: str) -> Iterator[str]:
         top = self._folder / checked(prefix)
-        paths = [Path(folder, name) for folder, _, names in os.walk(top) for name in names]
-        yield from sorted(path.relative_to(self._folder).as_posix() for path in paths)
+
+        def walk() -> list[Path]:
+            return [Path(folder, name) for folder, _, names in os.walk(top, onerror=_unless_gone) for name in names]
+
+        yield from sorted(path.relative_to(self._folder).as_posix() for path in self._asked(walk))
 
     def delete(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        self._asked(lambda: self._path(key).unlink(missing_ok=True))
 
     def tidy(self) -> int:
         removed = 0
@@ -81,11 +100,21 @@ class LocalStore:
     def filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
         return pyarrow.fs.LocalFileSystem(), self.root
 
+    def _asked(self, request: Callable[[], T]) -> T:
+        """What ``request`` returns; faults of a mount whose server is away are ridden out.
+
+        Raises:
+            InputError: the output cannot be written.
+            NoRoom: its disk is full.
+            Unavailable: it has not answered for the patience of this process.
+        """
+        return patience.ridden_out(request, _passing, f"store {self.root}")
+
     def _path(self, key: str) -> Path:
         return self._folder / checked(key)
 
     def _replace(self, partial: Path, key: str) -> None:
-        with _input_errors(self._path(key)):
+        with _explained(self._path(key)):
             os.replace(partial, self._path(key))
         _sync(self._path(key).parent)
 
@@ -108,7 +137,7 @@ class LocalStore:
     def _partial(self, key: str, data: BinaryIO) -> Path:
         """Write the data to a finished file under another name, on disk."""
         partial = self._folder / PARTIAL / uuid.uuid4().hex
-        with _input_errors(self._path(key)):
+        with _explained(self._path(key)):
             self._path(key).parent.mkdir(parents=True, exist_ok=True)
             partial.parent.mkdir(exist_ok=True)
             try:
@@ -123,14 +152,29 @@ class LocalStore:
 
 
 @contextlib.contextmanager
-def _input_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError on the user's output into an InputError; faults of the machine stay OSErrors."""
+def _explained(path: Path) -> Iterator[None]:
+    """Turn an OSError on the user's output into an InputError or NoRoom; those that may pass stay OSErrors."""
     try:
         yield
     except OSError as error:
-        if error.errno in MACHINE:
+        if error.errno in FULL:
+            raise NoRoom(
+                f"no room to write {path} on the node {socket.gethostname()} ({error.strerror}); free some, or give the "
+                "disk or the quota more. The same command then resumes"
+            ) from None
+        if error.errno in PASSING:
             raise
         raise InputError(f"cannot write {path}: {error.strerror}; set output to a place that can be written") from None
+
+
+def _passing(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in PASSING
+
+
+def _unless_gone(error: OSError) -> None:
+    """What a listing cannot see must not look like nothing."""
+    if not isinstance(error, GONE):
+        raise error
 
 
 def _sync(folder: Path) -> None:

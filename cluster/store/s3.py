@@ -1,7 +1,7 @@
 """An S3 bucket as a Store: AWS itself or any server that speaks S3 and honours conditional writes.
 
-The client's adaptive retries handle throttling; the content tells a retry whose first answer was lost from a lost race.
-Not here: requests and their errors (``bucket``), what makes a store good enough (``store.check_conditional``).
+Throttling and outages are ridden out (``Bucket.asked``); the content tells a retry whose first answer was lost from a
+lost race. Not here: requests and their errors (``bucket``), what makes a store good enough (``store.check_conditional``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import pyarrow.fs
 from boto3.exceptions import S3UploadFailedError
 
 from cluster.store.base import CHECKSUMS, KEY, WITHOUT_CONDITION, checked
-from cluster.store.bucket import CUT, Bucket, Refused, split
+from cluster.store.bucket import Bucket, Refused, split
 from hojoint.errors import InputError
 
 CONFLICT_TRIES = 8
-READ_TRIES = 5
 
 
 class S3Store:
@@ -40,8 +39,14 @@ class S3Store:
         self._call("put_object", Key=self._key(key), Body=data)
 
     def put_file(self, key: str, path: Path) -> None:
+        def upload() -> None:
+            try:
+                self._bucket.client.upload_file(str(path), self._bucket.name, self._key(key))
+            except S3UploadFailedError as error:
+                raise error.__context__ or error from None  # what the store answered
+
         try:
-            self._bucket.client.upload_file(str(path), self._bucket.name, self._key(key))
+            self._bucket.asked(upload, "upload_file", {"Key": self._key(key)})
         except S3UploadFailedError as error:
             raise InputError(f"cannot write {self.uri(key)}: {error}") from None
 
@@ -60,16 +65,15 @@ class S3Store:
         return self.get(key) == data
 
     def get(self, key: str) -> bytes:
-        for attempt in range(READ_TRIES):
-            try:
-                return self._call("get_object", Key=self._key(key))["Body"].read()
-            except Refused as refused:
-                raise KeyError(key) from refused
-            except CUT as error:
-                if attempt == READ_TRIES - 1:
-                    raise self._bucket.unusable(error) from None
-                time.sleep(0.05 * 2**attempt)
-        raise AssertionError("the last attempt returns or raises")
+        def read() -> bytes:  # the body too: it may be cut, and the client does not read it again
+            body = self._bucket.client.get_object(Bucket=self._bucket.name, Key=self._key(key))["Body"]
+            content: bytes = body.read()
+            return content
+
+        try:
+            return self._bucket.asked(read, "get_object", {"Key": self._key(key)})
+        except Refused as refused:
+            raise KeyError(key) from refused
 
     def exists(self, key: str) -> bool:
         try:

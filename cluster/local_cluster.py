@@ -1,0 +1,250 @@
+"""A cluster of several nodes on this machine: real head, raylets, dashboard and token, to try what a large one does.
+
+Every node is a process of its own, as ``ray start`` makes it, so that one can be lost. All that belongs to the cluster
+lies in one folder and carries the folder's name in its environment (MARK): stopping ends those processes and no others.
+The processes are found in /proc, so this works on Linux. Not here: what runs on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from cluster.session import QUIET, SOCKET_PATH_LIMIT
+from hojoint.config import ClusterUpConfig
+from hojoint.errors import InputError, MachineError
+
+MARK, NODE = "HOJOINT_CLUSTER", "HOJOINT_CLUSTER_NODE"
+"""Environment variables of every process of the cluster: its folder, and the number of its node; the head is 1."""
+HOST = "127.0.0.1"
+PORTS = range(20_000, 32_000)  # beyond Ray's own for workers, below those of outgoing connections
+START_S = 240.0  # for all nodes: a loaded machine takes a minute for each
+END_S = 6.0  # for processes to end by themselves: a command that is told to end has 20 s in all
+LOOK_S = 0.5
+UNSET = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+"""Variables that would attach the nodes, or their jobs, to another cluster."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A cluster that is up."""
+
+    folder: Path
+    dashboard: str  # its address
+    gcs: str  # host:port, for drivers
+    nodes: Mapping[int, subprocess.Popen[bytes]]  # number -> its ``ray start``
+
+    @property
+    def token(self) -> Path:
+        """The file with the token."""
+        return self.folder / "token"
+
+    def alive(self) -> list[int]:
+        """Numbers of the nodes whose process runs."""
+        return [number for number, process in self.nodes.items() if process.poll() is None]
+
+
+def usual_folder() -> Path:
+    """One for each user, so that another terminal finds it; its name is short, for the sockets in it."""
+    name = f"hojoint-cluster-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / name
+    return folder if len(str(folder)) <= SOCKET_PATH_LIMIT - 65 else Path("/tmp") / name
+
+
+@contextlib.contextmanager
+def running(config: ClusterUpConfig, folder: Path) -> Iterator[Running]:
+    """A cluster for the time of the ``with`` block; afterwards its processes and its folder are gone.
+
+    Raises:
+        InputError: a cluster of this folder runs already, or the dashboard's port is taken.
+        MachineError: a node did not start.
+    """
+    _refuse_taken(config.port)
+    _make_folder(folder)
+    try:
+        (folder / "token").touch(mode=0o600)
+        (folder / "token").write_text(secrets.token_hex(32))
+        yield _start(config, folder)
+    finally:
+        stop(folder)
+
+
+def stop(folder: Path) -> int:
+    """End the processes of the cluster in ``folder`` and remove it; how many processes there were."""
+    count = _end(processes(folder), signal.SIGTERM)
+    _end(processes(folder), signal.SIGKILL)  # what was started meanwhile
+    shutil.rmtree(folder, ignore_errors=True)
+    return count
+
+
+def lose_node(folder: Path) -> int | None:
+    """Kill the last node at once, as a machine that fails; its number, or None where only the head is left."""
+    numbers = sorted({number for number in processes(folder).values() if number > 1})
+    if not numbers:
+        return None
+    _end({pid: number for pid, number in processes(folder).items() if number == numbers[-1]}, signal.SIGKILL)
+    return numbers[-1]
+
+
+def processes(folder: Path) -> dict[int, int]:
+    """Process id -> number of its node, of this user's processes that carry the mark of ``folder``."""
+    out = {}
+    wanted = f"{MARK}={folder}".encode()
+    for place in Path("/proc").iterdir():
+        if not place.name.isdigit() or int(place.name) == os.getpid():
+            continue
+        try:
+            words = (place / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # another user's, or ended meanwhile
+        if wanted in words:
+            numbers = [int(word.partition(b"=")[2]) for word in words if word.startswith(f"{NODE}=".encode())]
+            out[int(place.name)] = numbers[0] if numbers else 1
+    return out
+
+
+def _end(pids: Mapping[int, int], first: signal.Signals) -> int:
+    """Signal these processes, wait until they have ended, and kill what stays; how many they were."""
+    for number in (first, signal.SIGKILL):
+        for pid in filter(_lives, pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        end = time.monotonic() + END_S
+        while any(_lives(pid) for pid in pids) and time.monotonic() < end:
+            time.sleep(0.1)
+    return len(pids)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it for this user alone; what a killed command has left in it is removed first."""
+    if folder.is_symlink() or (folder.exists() and folder.stat().st_uid != os.getuid()):
+        raise InputError(f"{folder} belongs to somebody else; set TMPDIR to a folder of yours")
+    if folder.exists():
+        if processes(folder):
+            raise InputError(f"a cluster runs already in {folder}; stop it with: python -m jobs.cluster_up stop")
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex((HOST, port)) == 0:
+            raise InputError(f"something listens on port {port} already: give another one for the dashboard, port=8266")
+
+
+def _start(config: ClusterUpConfig, folder: Path) -> Running:
+    gcs, agent = _free_ports(2)
+    dashboard = f"http://{HOST}:{config.port}"
+    head = ["--head", f"--port={gcs}", f"--dashboard-host={HOST}", f"--dashboard-port={config.port}"]
+    nodes = {1: _start_node(config, folder, 1, [*head, f"--dashboard-agent-listen-port={agent}"])}
+    made = Running(folder, dashboard, f"{HOST}:{gcs}", nodes)
+    end = time.monotonic() + START_S
+    _wait(made, 1, end)
+    for number in range(2, config.nodes + 1):
+        (agent,) = _free_ports(1)
+        nodes[number] = _start_node(
+            config, folder, number, [f"--address={made.gcs}", f"--dashboard-agent-listen-port={agent}"]
+        )
+    _wait(made, config.nodes, end)
+    return made
+
+
+def _start_node(config: ClusterUpConfig, folder: Path, number: int, words: Sequence[str]) -> subprocess.Popen[bytes]:
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
+        *(f"--temp-dir={folder}", f"--node-ip-address={HOST}", f"--node-name={name_of(number)}"),
+        *(f"--num-cpus={config.cpus}", f"--num-gpus={config.gpus}"),
+        f"--object-store-memory={config.object_store_mb * 2**20}",
+        *("--min-worker-port=0", "--max-worker-port=0"),  # any free ones: all nodes share one address
+        *words,
+    ]
+    with open(folder / f"{name_of(number)}.log", "wb") as log:
+        return subprocess.Popen(
+            command, env=_environment(folder, number), stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder,
+            start_new_session=True,  # Ctrl-C in the terminal is ours to handle
+        )  # fmt: skip
+
+
+def name_of(number: int) -> str:
+    """As the dashboard shows a node."""
+    return "head" if number == 1 else f"node-{number}"
+
+
+def _environment(folder: Path, number: int) -> dict[str, str]:
+    """This process's environment, credentials for object storage among it, with the cluster's token and mark."""
+    kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+    own = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
+        MARK: str(folder),
+        NODE: str(number),
+    }
+    return {**QUIET, **kept, **own}
+
+
+def _wait(made: Running, count: int, end: float) -> None:
+    """Return when ``count`` nodes have joined.
+
+    Raises:
+        MachineError: one has ended, or they have not by ``end``.
+    """
+    while (joined := _joined(made)) < count:
+        dead = [number for number, process in made.nodes.items() if process.poll() is not None]
+        if dead or time.monotonic() > end:
+            which = name_of(dead[0] if dead else max(made.nodes))
+            raise MachineError(
+                f"{which} did not start ({joined} of {count} nodes joined): {_last_line(made.folder / f'{which}.log')}"
+            )
+        time.sleep(LOOK_S)
+
+
+def _joined(made: Running) -> int:
+    """How many nodes the dashboard knows as alive; 0 while it does not answer."""
+    headers = {"Authorization": f"Bearer {made.token.read_text()}"}
+    try:
+        answer = requests.get(f"{made.dashboard}/nodes?view=summary", headers=headers, timeout=10)
+        summary: list[dict[str, Any]] = answer.json()["data"]["summary"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return sum(node.get("raylet", {}).get("state") == "ALIVE" for node in summary)
+
+
+def _free_ports(count: int) -> list[int]:
+    out: list[int] = []
+    for port in random.sample(PORTS, 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            out.append(port)
+        if len(out) == count:
+            return out
+    raise MachineError(f"no {count} free ports were found on {HOST} between {PORTS.start} and {PORTS.stop}")
+
+
+def _last_line(path: Path) -> str:
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return json.dumps(lines[-1].strip()) if lines else "it said nothing"

@@ -1,0 +1,69 @@
+"""What jobs.submit, jobs.stop and jobs.list share: the client of a running cluster's job server, and its faults."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from hojoint.config import Config
+from hojoint.errors import InputError
+from jobs import command
+
+EXAMPLE = "http://127.0.0.1:8265"
+
+T = TypeVar("T")
+
+
+class JobServer:
+    """The job server at ``cluster.address``."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises InputError for an address that is no dashboard's, or without Ray's job client. Asks nothing yet."""
+        self.address = command.need(config.cluster.address, "cluster.address", EXAMPLE)
+        self.submission, self.following = _import_client()
+        self.submission.check_address(self.address)
+        self._insecure = config.cluster.insecure
+        self._client: Any = None
+
+    @property
+    def client(self) -> Any:
+        """Ray's client; the first use connects. Raises InputError where the cluster refuses, Unavailable if away."""
+        if self._client is None:
+            connect = functools.partial(self.submission.connect, self.address, insecure=self._insecure)
+            self._client = self.submission.asked(connect, self.address)
+        return self._client
+
+    def ask(self, call: Callable[[Any], T]) -> T:
+        """The result of a call with the client; it may be repeated while the connection fails.
+
+        Raises:
+            InputError, MachineError, Unavailable: one sentence on what refuses or fails, and what to do.
+        """
+        return self.submission.asked(functools.partial(call, self.client), self.address)
+
+    def command_line(self, job: str, *words: str) -> str:
+        """A command to give next."""
+        return " ".join(["python -m", f"jobs.{job}", *words, f"cluster.address={self.address}"])
+
+
+def with_first_word(argv: Sequence[str], setting: str) -> list[str]:
+    """The command line with a first word that is no setting and no option as the value of ``setting``."""
+    first, rest = argv[:1], argv[1:]
+    return [f"{setting}={word}" if "=" not in word and not word.startswith("-") else word for word in first] + [*rest]
+
+
+def age(seconds: float) -> str:
+    """A span of time with one unit."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _import_client() -> tuple[Any, Any]:
+    try:
+        from cluster import following, submission
+    except ImportError as error:
+        raise InputError(f"sending jobs needs Ray's job client ({error}): pip install -e '.[cluster]'") from None
+    return submission, following

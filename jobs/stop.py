@@ -1,0 +1,55 @@
+"""python -m jobs.stop ID cluster.address=http://HOST:8265 [--dry-run], or output=URI [submit.job=NAME] in place of ID
+
+Stops a job that jobs.submit has sent: the one with this id (submit.id), or those that work on this output. What it has
+committed stays; the same jobs.submit command resumes it. jobs.list shows the ids.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+
+from hojoint.config import Config
+from hojoint.errors import InputError
+from jobs import command, remote
+from jobs.list import chosen
+from jobs.remote import JobServer
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Stop the chosen jobs, one after the other."""
+    server = JobServer(config)
+    for name in _names(server, config):
+        if dry_run:
+            print(f"would stop {name}")
+            continue
+        state = server.ask(functools.partial(server.submission.stop, submission_id=name))
+        print(f"{name} is {state.lower()}; what it has committed stays, and the same jobs.submit command resumes it")
+
+
+def _names(server: JobServer, config: Config) -> list[str]:
+    """The ids to stop. Raises InputError where none is given or none fits."""
+    if config.submit.id is not None:
+        return [config.submit.id]
+    if config.output is None and config.submit.job is None:
+        raise InputError(
+            f"give the id of a job, or output=URI: {server.command_line('stop', 'ID')}; the ids: "
+            f"{server.command_line('list')}"
+        )
+    names = [info.submission_id for info in chosen(server, config) if not info.status.is_terminal()]
+    if not names:
+        wanted = [f"output={config.output}"] if config.output is not None else []
+        wanted += [f"submit.job={config.submit.job}"] if config.submit.job is not None else []
+        raise InputError(f"no job with {' and '.join(wanted)} waits or runs at {server.address}")
+    return names
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return command.run(job, __doc__, remote.with_first_word(words, "submit.id"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
