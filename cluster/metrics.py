@@ -1,6 +1,7 @@
 """What Prometheus sees of a run, in one table: names, meanings and labels; Ray exports each as ``ray_<name>``.
 
-Every metric carries the label ``run``, the output of the run. Totals that must be exact come from commits and are
+Every metric carries the label ``run``, the output of the run, and most ``stage``, what it does (Prometheus has a
+label ``job`` of its own). Totals that must be exact come from commits and are
 gauges, set by the driver; they survive a restart. Rates come from counters of the actors, which begin at zero with each
 process. Not here: dashboards and alerts (``cluster/observability``), and what a report counts.
 """
@@ -27,24 +28,24 @@ class Metric:
 
 
 METRICS: Mapping[str, Metric] = {
-    "hojoint_videos": Metric("counter", "Videos an actor has finished, committed or not", ("job", "outcome")),
-    "hojoint_frames": Metric("counter", "Frames an actor has judged, committed or not", ("job", "verdict")),
-    "hojoint_seconds": Metric("counter", "Seconds of an actor by phase", ("job", "phase")),
-    "hojoint_actors_alive": Metric("gauge", "Actors that live", ("job",)),
-    "hojoint_actors_wanted": Metric("gauge", "Actors that the run asked for", ("job",)),
-    "hojoint_committed_videos": Metric("gauge", "Videos in committed units", ("job", "outcome")),
-    "hojoint_committed_frames": Metric("gauge", "Frames in committed units", ("job", "verdict")),
-    "hojoint_quarantined_videos": Metric("gauge", "Videos in quarantine, by class", ("job", "class")),
-    "hojoint_listed_videos": Metric("gauge", "Videos of the run", ("job",)),
-    "hojoint_last_commit_timestamp_seconds": Metric("gauge", "When a unit was last committed", ("job",)),
-    "hojoint_eta_seconds": Metric("gauge", "Time left at the rate of this process's commits", ("job",)),
+    "hojoint_videos": Metric("counter", "Videos an actor has finished, committed or not", ("stage", "outcome")),
+    "hojoint_frames": Metric("counter", "Frames an actor has judged, committed or not", ("stage", "verdict")),
+    "hojoint_seconds": Metric("counter", "Seconds of an actor by phase", ("stage", "phase")),
+    "hojoint_actors_alive": Metric("gauge", "Actors that live", ("stage",)),
+    "hojoint_actors_wanted": Metric("gauge", "Actors that the run asked for", ("stage",)),
+    "hojoint_committed_videos": Metric("gauge", "Videos in committed units", ("stage", "outcome")),
+    "hojoint_committed_frames": Metric("gauge", "Frames in committed units", ("stage", "verdict")),
+    "hojoint_quarantined_videos": Metric("gauge", "Videos in quarantine, by class", ("stage", "class")),
+    "hojoint_listed_videos": Metric("gauge", "Videos of the run", ("stage",)),
+    "hojoint_last_commit_timestamp_seconds": Metric("gauge", "When a unit was last committed", ("stage",)),
+    "hojoint_eta_seconds": Metric("gauge", "Time left at the rate of this process's commits", ("stage",)),
     "hojoint_store_retries": Metric("counter", "Requests to object storage that were tried again", ("reason",)),
-    "hojoint_training_steps": Metric("gauge", "Steps taken", ("job",)),
-    "hojoint_training_steps_wanted": Metric("gauge", "Steps of the run at most", ("job",)),
-    "hojoint_training_samples": Metric("counter", "Samples this process has trained on", ("job",)),
-    "hojoint_training_loss": Metric("gauge", "Mean loss since the last report", ("job",)),
-    "hojoint_training_held_out_mpjpe_mm": Metric("gauge", "MPJPE on held-out recordings, mm", ("job",)),
-    "hojoint_training_workers": Metric("gauge", "Training workers", ("job",)),
+    "hojoint_training_steps": Metric("gauge", "Steps taken", ("stage",)),
+    "hojoint_training_steps_wanted": Metric("gauge", "Steps of the run at most", ("stage",)),
+    "hojoint_training_samples": Metric("counter", "Samples this process has trained on", ("stage",)),
+    "hojoint_training_loss": Metric("gauge", "Mean loss since the last report", ("stage",)),
+    "hojoint_training_held_out_mpjpe_mm": Metric("gauge", "MPJPE on held-out recordings, mm", ("stage",)),
+    "hojoint_training_workers": Metric("gauge", "Training workers", ("stage",)),
 }
 """Name -> metric. A counter ends in ``_total`` where Prometheus reads it."""
 
@@ -60,14 +61,14 @@ def of_run(name: str, run: str, **labels: str) -> Any:
 class CommittedGauges:
     """The exact state of a run that commits units, set by its driver."""
 
-    def __init__(self, job: str, run: str, *, videos: int, done: int, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, stage: str, run: str, *, videos: int, done: int, now: Callable[[], float] = time.time) -> None:
         """``videos`` of the run, of which ``done`` were committed before this process."""
         self._now, self._total, self._before, self._began = now, videos, done, now()
         names = {"videos": "hojoint_committed_videos", "frames": "hojoint_committed_frames"}
         names |= {"quarantine": "hojoint_quarantined_videos", "last": "hojoint_last_commit_timestamp_seconds"}
         names |= {"left": "hojoint_eta_seconds"}
-        self._gauges = {short: of_run(name, run, job=job) for short, name in names.items()}
-        of_run("hojoint_listed_videos", run, job=job).set(videos)
+        self._gauges = {short: of_run(name, run, stage=stage) for short, name in names.items()}
+        of_run("hojoint_listed_videos", run, stage=stage).set(videos)
 
     def show(
         self, videos: Mapping[str, int], frames: Mapping[str, int], quarantine: Mapping[str, int], *, committed: bool
@@ -91,10 +92,10 @@ class CommittedGauges:
 class TrainingMetrics:
     """What a training worker shows."""
 
-    def __init__(self, job: str, run: str, steps: int) -> None:
-        """``job`` is the training's name, as in teacher; ``steps`` the most it will take."""
+    def __init__(self, stage: str, run: str, steps: int) -> None:
+        """``stage`` is the training's name, as in teacher; ``steps`` the most it will take."""
         names = ("steps", "steps_wanted", "samples", "loss", "held_out_mpjpe_mm", "workers")
-        self._shown = {name: of_run(f"hojoint_training_{name}", run, job=job) for name in names}
+        self._shown = {name: of_run(f"hojoint_training_{name}", run, stage=stage) for name in names}
         self._wanted = steps
 
     def stepped(self, samples: int) -> None:

@@ -42,9 +42,9 @@ class Board:
         self._beats: dict[str, float] = {}  # actor -> when it was last heard of
         self._alive: Any = None
         if job:
-            self._alive = metrics.of_run("hojoint_actors_alive", run, job=job)
+            self._alive = metrics.of_run("hojoint_actors_alive", run, stage=job)
             self._alive.set(0)
-            metrics.of_run("hojoint_actors_wanted", run, job=job).set(wanted)
+            metrics.of_run("hojoint_actors_wanted", run, stage=job).set(wanted)
 
     def add(self, **counts: int) -> None:
         """Add to counts, which start at zero."""
@@ -84,9 +84,9 @@ class Reporter:
 
     def __init__(self, board: Any, job: str, run: str) -> None:
         self._board = board
-        self._seconds = metrics.of_run("hojoint_seconds", run, job=job)
-        self._videos = metrics.of_run("hojoint_videos", run, job=job)
-        self._frames = metrics.of_run("hojoint_frames", run, job=job)
+        self._seconds = metrics.of_run("hojoint_seconds", run, stage=job)
+        self._videos = metrics.of_run("hojoint_videos", run, stage=job)
+        self._frames = metrics.of_run("hojoint_frames", run, stage=job)
         threading.Thread(target=self._beat, args=(uuid.uuid4().hex,), daemon=True).start()
 
     def __call__(self, videos: dict[str, int], frames: dict[str, int]) -> None:
