@@ -1,7 +1,7 @@
 """Every setting that is a range moves, on a cluster of several simulated nodes of one CPU each.
 
-``cluster.teachers``, ``detect.actors`` and ``refilter.actors`` are the range of ``pool.commit_all``, ``evaluate.actors``
-that of a ``GrowingPool``, ``cluster.workers`` that of ``scaling_of``.
+``cluster.teachers``, ``detect.actors`` and ``refilter.actors`` are the range of ``pool.commit_all``,
+``evaluate.actors`` that of a ``GrowingPool``, ``cluster.workers`` that of ``scaling_of``.
 """
 
 from __future__ import annotations
