@@ -24,7 +24,9 @@ def make(parent: str, prefix: str) -> tuple[Path, int]:
     for other in Path(parent).glob(f"{prefix}*"):
         remove_abandoned(other)
     path = tempfile.mkdtemp(prefix=prefix, dir=parent)
-    lock = os.open(os.path.join(path, NEW_LOCK), os.O_CREAT | os.O_RDWR)  # programs that this process starts do not get it
+    lock = os.open(
+        os.path.join(path, NEW_LOCK), os.O_CREAT | os.O_RDWR
+    )  # programs that this process starts do not get it
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.rename(os.path.join(path, NEW_LOCK), os.path.join(path, LOCK))  # seen by others once it is locked
     return Path(path), lock

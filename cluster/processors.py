@@ -49,7 +49,9 @@ def _folders(root: Path) -> Iterator[Path]:
 def _quota_of(folder: Path) -> float | None:
     words = (_read(folder / "cpu.max") or "").split()  # v2: 'max 100000' or '150000 100000'
     if len(words) != 2:
-        words = [_read(folder / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period")]  # v1: a quota of -1 is none
+        words = [
+            _read(folder / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period")
+        ]  # v1: a quota of -1 is none
     try:
         time_us, period_us = (float(word) for word in words)
     except ValueError:

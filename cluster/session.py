@@ -47,7 +47,9 @@ TRIES = 2  # to start a local session
 FOLDER = "hojoint-ray-"  # begins the name of a local session's folder
 WATCH_EVERY_S = 5.0  # between two looks whether the cluster answers
 SOCKET_PATH_LIMIT = 107  # bytes in a Unix socket address; Ray adds about 60 to the name of its folder
-ATTACHING = "Is it running and reachable from here? If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+ATTACHING = (
+    "Is it running and reachable from here? If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,11 @@ def start(config: ClusterConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with _environment(QUIET), patience.granted(config.patience_s), _attached(config) if config.address else _local(config):
+    with (
+        _environment(QUIET),
+        patience.granted(config.patience_s),
+        _attached(config) if config.address else _local(config),
+    ):
         yield
 
 

@@ -157,7 +157,8 @@ def passing(error: Exception) -> bool:
         if code in ("NotImplemented", "NotSupported") or status == 501:  # a server that will never do it
             return False
         return status >= 500 or status == 429 or code in ("RequestTimeout", "SlowDown")
-    return isinstance(error, (*CUT, *NETWORK))
+    # A certificate that is not trusted will not be in a minute either.
+    return isinstance(error, (*CUT, *NETWORK)) and not isinstance(error, exceptions.SSLError)
 
 
 @functools.lru_cache(maxsize=8)

@@ -17,7 +17,7 @@ import ray.train.torch
 import torch
 
 from cluster.sources import mirror
-from cluster.store import read_uri
+from cluster.store import open_store, read_uri
 from cluster.training.data import TrainingData, check_same, open_data
 from hojoint import config as settings
 from hojoint.config import Config
@@ -42,6 +42,8 @@ def work(job: dict[str, Any]) -> None:
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     board = job["board"] if rank == 0 else None
+    if rank == 0:
+        open_store(job["output"]).exists(FILE)  # a worker that starts again in an outage waits for its end here
     if board is not None:
         board.put.remote(stage="reading images", workers=workers)
     data = open_data(config)
