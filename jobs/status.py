@@ -43,7 +43,7 @@ def job(config: Config, dry_run: bool) -> None:
     limit = stalls.limit_s(stalls.longest_unit_s(committed))
     if done < listed and silent > limit:
         print(
-            f"state    stalled or stopped: no commit for {_ago(silent)}; more than {_ago(limit)} is long for these units"
+            f"state    stalled or stopped: no commit for {_ago(silent)}, long for these units (more than {_ago(limit)})"
         )
     elif 0 < done < listed:
         print(f"left     about {_ago(report['seconds'] * (listed - done) / done)} at the rate so far")

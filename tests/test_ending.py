@@ -89,18 +89,18 @@ def test_handlers_are_put_back_and_guards_nest():
 
 
 def test_another_thread_may_end_a_run_with_its_reason():
+    later = threading.Timer(0.2, ending.end, ["cluster unreachable for 40 s"])
     with ending.guarded(), pytest.raises(ending.Ended, match="cluster unreachable for 40 s"):
-        threading.Timer(0.2, ending.end, ["cluster unreachable for 40 s"]).start()
-        ending.interruptibly(lambda: time.sleep(20))
+        later.start() or ending.interruptibly(lambda: time.sleep(20))
 
 
 def test_a_call_in_another_thread_answers_or_raises():
     assert ending.interruptibly(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         ending.interruptibly(lambda: 1 / 0)
+
+    def look():
+        raise TimeoutError
+
     with pytest.raises(TimeoutError):  # what ``look`` raises ends the wait
-
-        def look():
-            raise TimeoutError
-
         ending.interruptibly(lambda: time.sleep(5), look)

@@ -41,7 +41,7 @@ def test_many_actors_may_fail_at_once():
 
 
 def test_an_outage_beyond_the_patience_ends_the_run_at_once():
-    with pytest.raises(Unavailable, match="^store unreachable$"):
+    with pytest.raises(Unavailable, match=r"^store unreachable$"):
         Failures(8).add(UnitFailure.of("u0", Unavailable("store unreachable")))
 
 

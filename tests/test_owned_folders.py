@@ -15,7 +15,12 @@ from cluster import owned_folders, session
 from hojoint.config import ClusterConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-OWNER = "import sys, time; from cluster import owned_folders; print(owned_folders.make(*sys.argv[1:])[0], flush=True); time.sleep(60)"
+OWNER = """
+import sys, time
+from cluster import owned_folders
+print(owned_folders.make(*sys.argv[1:])[0], flush=True)
+time.sleep(60)
+"""
 
 
 def test_only_the_folders_of_dead_processes_are_removed(tmp_path):

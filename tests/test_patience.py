@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -47,7 +48,7 @@ def test_a_fault_that_passes_is_ridden_out_and_said_once(monkeypatch, capsys):
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("store s3://b/x unreachable for 0 s (refused); trying again, for 300 s in all")
     assert last.startswith("store s3://b/x answers again after")
-    waits = [after - before for before, after in zip(tries, tries[1:], strict=False)]
+    waits = [after - before for before, after in itertools.pairwise(tries)]
     assert min(waits) >= patience.FIRST_WAIT_S / 2  # never a storm of requests
 
 

@@ -168,6 +168,6 @@ def _answers(dataset: Any, watch: Watch) -> Iterator[dict[str, Any]]:
     except ray.exceptions.RayError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise MachineError(
-            f"the actors of this run did not start or were lost, {STARTS} in a row: {lines[-1].strip()}. The same command "
-            "resumes"
+            f"the actors of this run did not start or were lost, {STARTS} in a row: {lines[-1].strip()}. The same "
+            "command resumes"
         ) from error
