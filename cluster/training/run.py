@@ -32,7 +32,7 @@ from cluster.training.data import EDITION, TrainingData, labels_of, open_data
 from cluster.training.worker import FILE, start_from, work
 from hojoint import config as settings
 from hojoint.config import ClusterConfig, Config
-from hojoint.errors import InputError, Unavailable
+from hojoint.errors import InputError, NoRoom, Unavailable
 from hojoint.model import checkpoint, encoder
 from hojoint.model.checkpoint import Checkpoint
 from hojoint.training.schedule import Schedule
@@ -46,6 +46,7 @@ NOT_RESULT = {"loader_processes", "cache", "checkpoint_every_epochs"}  # of 'tra
 
 
 STARTS = 3  # tries to start the workers; each waits RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S (``session``)
+NOT_OUTAGES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 OUTAGES = 3  # of the storage that a run rides out, besides those that its workers do
 
 
@@ -315,16 +316,20 @@ def _plain(error: BaseException, config: Config) -> Exception:
     """
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
     causes = [cause for failure in failures for cause in _causes(failure)]
-    for cause in causes:
-        if isinstance(cause, (InputError, Unavailable)):
-            return type(cause)(str(cause))
+    for kind in (InputError, NoRoom, Unavailable):
+        for cause in causes:
+            if isinstance(cause, kind):
+                return kind(str(cause))
     last = (str(failures[0]).strip().splitlines() or [type(failures[0]).__name__])[-1]
-    if any(isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError) for cause in causes):
+    if any(isinstance(cause, OSError) and not isinstance(cause, NOT_OUTAGES) for cause in causes):
         return StorageAway(f"training failed: {last}. The same command resumes")
-    if isinstance(error, ray.train.ControllerError):
-        started = ", ".join(session.feasibility(config.cluster, [need]) for need in needs(config))
-        return Unavailable(f"training workers did not start in {STARTS} tries: {last}. Needed: {started}")
-    if all(isinstance(failure, ray.exceptions.ActorDiedError) for failure in failures):
+    if any(type(cause).__name__.startswith("WorkerGroupStartup") for cause in causes):  # private classes of Ray
+        return Unavailable(
+            f"training workers did not start in {STARTS} tries: {last}. Needed: "
+            f"{session.feasibility(config.cluster, needs(config))}. The same command resumes"
+        )
+    lost = (ray.exceptions.ActorDiedError, ray.train.PreemptionError)
+    if all(isinstance(failure, lost) for failure in failures):
         return Unavailable(f"training failed, its workers were lost more than cluster.max_failures times: {last}")
     return TrainingStopped(f"training failed: {last}")
 
