@@ -18,11 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import os, signal, sys, time
 from cluster import ending
-def deaf():  # as inside a library: no handler of Python runs
-    signal.pthread_sigmask(signal.SIG_BLOCK, [])
+def deaf():  # as inside a library: it waits for a lock that nobody frees, and no handler of Python runs
     import ctypes
+    library, lock = ctypes.CDLL(None), ctypes.create_string_buffer(256)
     print("ready", flush=True)
-    ctypes.PyDLL(None).sleep(60)
+    while True:
+        library.pthread_mutex_lock(lock)
 def plain():
     print("ready", flush=True)
     time.sleep(60)
@@ -46,6 +47,7 @@ def ended(kind: str, grace_s: float, *signals: int) -> tuple[int, str, float]:
     )  # fmt: skip
     assert program.stdout is not None
     assert program.stdout.readline() == "ready\n"
+    time.sleep(0.5)
     began = time.monotonic()
     for number in signals:
         program.send_signal(number)

@@ -23,7 +23,7 @@ def test_the_limit_follows_the_longest_unit_and_never_reaches_hours():
     assert stalls.longest_unit_s([]) == 0.0
 
 
-def test_silence_is_a_stall_only_beyond_the_limit():
+def test_silence_is_a_stall_only_beyond_the_limit(capsys):
     now, signs = [0.0], [0]
     watch = stalls.Watch(lambda: signs[0], clock=lambda: now[0])
     now[0] = stalls.FIRST_S - 1
@@ -35,6 +35,7 @@ def test_silence_is_a_stall_only_beyond_the_limit():
     now[0] += 3
     with pytest.raises(Unavailable, match=r"nothing was finished for \d+ s, and no unit is done yet: .*ray status"):
         watch.look()
+    assert capsys.readouterr().err.count("note: nothing was finished for") == 2  # once in each silence
 
 
 def test_a_finished_unit_sets_the_limit():

@@ -6,6 +6,7 @@ videos that were in progress.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ LEAST_S = 600.0  # a busy machine, a node that is replaced and loads its network
 FIRST_S = 1800.0  # for the first sign: nodes that start, networks that are loaded
 UNIT_FACTOR = 3.0  # silence of so many units' time is a stall, where nothing but units is seen
 REPORTED_FACTOR = 0.5  # as above, where actors report within a unit
+WARNED_AT = 0.5  # of the limit
 GAP_FACTOR = 10.0  # silence of so many times the longest one before it
 
 
@@ -45,7 +47,7 @@ class Watch:
     ) -> None:
         """``signs`` changes whenever an actor reports; ``unit_s`` is the longest time of a unit that is known."""
         self._signs, self._unit_s, self._clock = signs, unit_s, clock
-        self._gap_s = 0.0
+        self._gap_s, self._warned = 0.0, False
         self._last, self._seen = clock(), signs() if signs else None
 
     @property
@@ -69,6 +71,13 @@ class Watch:
             self._seen = now
             self._beat()
         silent_s = self._clock() - self._last
+        if not self._warned and silent_s > WARNED_AT * self.limit_s:
+            self._warned = True
+            print(
+                f"note: nothing was finished for {silent_s:.0f} s; after {self.limit_s:.0f} s the run ends, to be resumed",
+                file=sys.stderr,
+                flush=True,
+            )
         if silent_s > self.limit_s:
             known = f"a unit took up to {self._unit_s:.0f} s before" if self._unit_s else "no unit is done yet"
             raise Unavailable(
@@ -79,4 +88,4 @@ class Watch:
 
     def _beat(self) -> None:
         now = self._clock()
-        self._gap_s, self._last = max(self._gap_s, now - self._last), now
+        self._gap_s, self._last, self._warned = max(self._gap_s, now - self._last), now, False
