@@ -74,7 +74,7 @@ class Watch:
         if not self._warned and silent_s > WARNED_AT * self.limit_s:
             self._warned = True
             print(
-                f"note: nothing was finished for {silent_s:.0f} s; after {self.limit_s:.0f} s the run ends, to be resumed",
+                f"note: nothing was finished for {silent_s:.0f} s; after {self.limit_s:.0f} s this run ends",
                 file=sys.stderr,
                 flush=True,
             )
