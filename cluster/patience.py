@@ -1,4 +1,4 @@
-"""Outages ridden out: a request is repeated with growing waits until ``cluster.patience_s`` have passed without one answer.
+"""Outages ridden out: a request is repeated with growing waits until ``cluster.patience_s`` have passed.
 
 The patience travels in the environment, like credentials, because requests are made wherever a store is opened: in
 the driver, in actors and in their threads. While it waits, a process says so on stderr, once per store and interval,

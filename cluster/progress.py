@@ -19,7 +19,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
-from cluster import metrics
+from cluster import metrics, patience
 
 LINE_EVERY_S = 30.0  # between two lines where stderr is a file
 POLL_S = 0.5
@@ -88,6 +88,7 @@ class Reporter:
         self._videos = metrics.of_run("hojoint_videos", run, stage=job)
         self._frames = metrics.of_run("hojoint_frames", run, stage=job)
         threading.Thread(target=self._beat, args=(uuid.uuid4().hex,), daemon=True).start()
+        patience.listen(lambda line: board.put.remote(outage=line))  # an actor's own stderr is seen by nobody
 
     def __call__(self, videos: dict[str, int], frames: dict[str, int]) -> None:
         for counter, name, counts in ((self._videos, "outcome", videos), (self._frames, "verdict", frames)):
@@ -106,6 +107,24 @@ class Reporter:
         while True:
             self._board.beat.remote(actor)
             time.sleep(BEAT_S)
+
+
+def signs_of(board: Any) -> Callable[[], Any]:
+    """What changes whenever an actor reports, asked of the board at most every ``BEAT_S``."""
+    asked, known = float("-inf"), None
+
+    def signs() -> Any:
+        nonlocal asked, known
+        if time.monotonic() - asked > BEAT_S:
+            asked = time.monotonic()
+            try:
+                state = ray.get(board.read.remote(), timeout=ANSWER_S)
+            except ray.exceptions.RayError:
+                return known
+            known = (state.get("done", 0), state.get("frames", 0))
+        return known
+
+    return signs
 
 
 class FrameRate:
@@ -208,7 +227,8 @@ class Progress:
         self._note_now_and_then(state)
         done = self._done + state.get("done", 0)
         # A unit that another attempt begins again reports its videos again: never beyond the total.
-        self._bar.move(self._bar.total if at_end else min(done, self._bar.total), self._text(state))
+        text = ", ".join(filter(None, [self._text(state), state.get("outage")]))
+        self._bar.move(self._bar.total if at_end else min(done, self._bar.total), text)
 
     def _note_now_and_then(self, state: State) -> None:
         """Call ``note`` in a thread of its own: a store that does not answer must not hold the bar."""

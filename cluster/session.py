@@ -210,7 +210,8 @@ def _attached(config: ClusterConfig) -> Iterator[None]:
         ray.shutdown()
         raise InputError(f"cannot attach to the {what}: {first_line(error)}. {ATTACHING}") from None
     over = threading.Event()
-    head = str(ray.get_runtime_context().gcs_address)
+    address = str(config.address)
+    head = address if address.startswith("ray://") else str(ray.get_runtime_context().gcs_address)
     threading.Thread(target=_watch, args=(head, what, over), daemon=True).start()
     try:
         yield

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.labelling import commits, costs, signs
+from cluster.labelling import commits, costs, signs, stalls
 from cluster.store import open_store
 from hojoint.config import Config
 from hojoint.labelling import filters
@@ -39,7 +39,12 @@ def job(config: Config, dry_run: bool) -> None:
         last = time.time() - max(commit.finished for commit in committed)
         print(f"last     commit {remote.age(last)} ago")
         print(pseudo_label.summary(report, quarantined.firsts(store, committed)))
-    if 0 < done < listed:
+    silent = time.time() - max((commit.finished for commit in committed), default=run["begun"])
+    limit = stalls.limit_s(stalls.longest_unit_s(committed))
+    if done < listed and silent > limit:
+        usual = f"long for these units (more than {remote.age(limit)})"
+        print(f"state    stalled or stopped: no commit for {remote.age(silent)}, {usual}")
+    elif 0 < done < listed:
         print(f"left     about {remote.age(report['seconds'] * (listed - done) / done)} at the rate so far")
     elif done == listed:
         print("state    complete")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
+from cluster import ending
 from hojoint import config as settings
 from hojoint.config import Config
-from hojoint.errors import InputError
+from hojoint.errors import InputError, MachineError, NoRoom, Unavailable
 from jobs import calibrate, command, evaluate, pipeline, pseudo_label, refilter, report, study, synthesize, train
 
 
@@ -68,6 +71,11 @@ def test_a_missing_config_file_is_named(capsys, tmp_path):
     ("error", "code", "message"),
     [
         (InputError("give a path"), 2, "error: give a path"),
+        (Unavailable("store unreachable"), 75, "failed: store unreachable"),
+        (NoRoom("no room on the node n1"), 75, "failed: no room on the node n1"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), 75, "failed: /x on the node"),
+        (MachineError("the clock is off"), 1, "failed: the clock is off"),
+        (ending.Ended("ended by SIGTERM"), 75, "ended by SIGTERM; run the same command again"),
         (command.RunFailed("too many videos failed"), 1, "failed: too many videos failed"),
         (ZeroDivisionError("our own fault"), 1, "Traceback"),
         (KeyboardInterrupt(), 1, "run the same command again to continue"),
@@ -78,7 +86,9 @@ def test_each_kind_of_error_has_its_exit_code(error, code, message, capsys):
         raise error
 
     assert command.run(job, "doc", []) == code
-    assert message in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert ("Traceback" in printed) == isinstance(error, ZeroDivisionError)
 
 
 def text_settings(group: type[settings.Settings], prefix: str = "") -> set[str]:

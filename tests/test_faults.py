@@ -200,6 +200,21 @@ def test_an_input_error_of_a_starting_actor_is_its_message_alone(
 
 
 @pytest.mark.slow
+def test_a_terminated_driver_ends_cleanly_and_resumes(made: Path, unbroken: Path, tmp_path: Path, ray_session) -> None:
+    output = tmp_path / "out"
+    config = wild.config_of(made, output, **SLOW)
+    with start_job(config, tmp_path) as job:
+        wait_for(lambda: committed(output) >= 1 and teacher_pids(output), "a commit")
+        job.terminate()
+        code, printed = finished(job)
+    assert code == 75, printed
+    assert "ended by SIGTERM; run the same command again to continue" in printed
+    assert not [word for word in ("Traceback", "SIGTERM received", "Fatal", "    @ ") if word in printed]
+    labelling.label(config)
+    assert_complete(output, unbroken)
+
+
+@pytest.mark.slow
 def test_two_drivers_at_once_give_every_row_once(made: Path, unbroken: Path, tmp_path: Path, ray_session: None) -> None:
     output = tmp_path / "out"
     config = wild.config_of(made, output, **SLOW)

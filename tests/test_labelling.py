@@ -22,11 +22,12 @@ from video_files import write_video
 from cluster.labelling import commits, listing, pool
 from cluster.labelling import run as labelling
 from cluster.labelling.budget import BudgetExceeded
+from cluster.labelling.failures import UnitFailure
 from cluster.labelling.run import label
 from cluster.labelling.teacher import Teacher
 from cluster.labelling.units import Video
 from cluster.store.local import LocalStore
-from hojoint.errors import InputError
+from hojoint.errors import InputError, MachineError, Unavailable
 from hojoint.labelling import filters, tables
 from jobs import pseudo_label, status
 
@@ -241,18 +242,50 @@ def test_an_input_error_in_an_actor_ends_the_run_as_one(made: Path, tmp_path: Pa
         label(wild.config_of(made, tmp_path / "out"))
 
 
-def test_an_actor_returns_input_errors_as_rows_and_raises_others() -> None:
-    def make():
+def test_an_actor_returns_errors_as_rows() -> None:
+    def refuse():
         raise InputError("no teacher")
+
+    def away():
+        raise Unavailable("store unreachable")
 
     def worker(row):
         raise row["error"]
 
-    assert pool.UnitActor(make)({}) == {"commit": b"", "refused": "no teacher"}
+    assert pool.UnitActor(refuse)({"unit": "u0"}) == {"commit": b"", "refused": "no teacher", "failed": ""}
     actor = pool.UnitActor(lambda: worker)
-    assert actor({"error": InputError("no folder")}) == {"commit": b"", "refused": "no folder"}
-    with pytest.raises(ZeroDivisionError):
-        pool.UnitActor(lambda: worker)({"error": ZeroDivisionError()})
+    fault = UnitFailure.from_json(actor({"unit": "u1", "error": ZeroDivisionError("by zero")})["failed"])
+    assert (fault.unit, fault.kind, fault.message) == ("u1", "fault", "ZeroDivisionError: by zero")
+    assert "in worker" in fault.trace
+    answer = actor({"unit": "u2", "error": InputError("no folder")})
+    assert answer == {"commit": b"", "refused": "no folder", "failed": ""}
+    assert UnitFailure.from_json(pool.UnitActor(away)({"unit": "u3"})["failed"]).kind == "outage"
+    with pytest.raises(ZeroDivisionError):  # Ray starts another in its place
+        pool.UnitActor(lambda: 1 / 0)
+
+
+def test_one_failed_unit_ends_no_dataset(made: Path, tmp_path: Path, no_ray, monkeypatch, capsys) -> None:
+    real, calls = Teacher.work, []
+
+    def work(self, unit):
+        calls.append(unit.unit_id)
+        if unit.unit_id == "u000000" and (always or calls.count("u000000") == 1):
+            raise ZeroDivisionError("a fault of one unit")
+        return real(self, unit)
+
+    monkeypatch.setattr(Teacher, "work", work)
+    always = True
+    config = wild.config_of(made, tmp_path / "out", labelling={"unit_videos": 1, "limit": 3})
+    with pytest.raises(
+        MachineError, match=r"1 of 3 units failed 2 times; the first, u000000: ZeroDivisionError: a fault"
+    ):
+        label(config)
+    assert (calls.count("u000000"), len(commits.committed_units(LocalStore(tmp_path / "out")))) == (2, 2)
+    assert "in work" in capsys.readouterr().err  # the traceback of a bug is seen
+    always = False
+    calls.clear()
+    assert label(config)["videos"]["labelled"] == 3
+    assert calls == ["u000000", "u000000"]  # it fails once more, and the next try commits it
 
 
 def test_labels_with_former_names_of_settings_are_resumed(made: Path, tmp_path: Path, no_ray, capsys) -> None:

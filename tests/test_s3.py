@@ -5,14 +5,16 @@ A real server's behaviour is in test_store.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from cluster import patience
 from cluster.store import check_conditional, open_store
-from hojoint.errors import InputError
+from hojoint.errors import InputError, MachineError, Unavailable
 
 
 class ScriptedServer(ThreadingHTTPServer):
@@ -125,9 +127,52 @@ def test_a_body_that_breaks_off_is_read_again(server: ScriptedServer) -> None:
     store.put("commits/u.json", b"bytes" * 100)
     server.cuts = 2
     assert store.get("commits/u.json") == b"bytes" * 100
-    server.cuts = 100
-    with pytest.raises(InputError, match="s3://bucket"):
+    server.cuts = 10**6
+    with (
+        patience.granted(0.5),
+        pytest.raises(Unavailable, match=r"store s3://bucket unreachable from the node \S+ for"),
+    ):
         store.get("commits/u.json")
+
+
+@pytest.mark.slow
+def test_an_outage_is_ridden_out_and_said(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
+    store = open_store("s3://bucket")
+    store.put("a", b"bytes")
+    server.fault = (503, "ServiceUnavailable")
+    threading.Timer(6.0, lambda: setattr(server, "fault", None)).start()
+    assert store.get("a") == b"bytes"
+    said = capsys.readouterr().err
+    assert "store s3://bucket unreachable for " in said
+    assert "answers again after" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("request_of", [lambda store: store.put("a", b""), lambda store: list(store.list("a"))])
+def test_an_outage_beyond_the_patience_is_one_sentence(request_of, monkeypatch: pytest.MonkeyPatch, server) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing listens there
+    with patience.granted(0.0), pytest.raises(Unavailable) as raised:
+        request_of(open_store("s3://bucket"))
+    message = str(raised.value)
+    assert socket.gethostname() in message
+    assert "cluster.patience_s=0" in message
+    assert "\n" not in message
+
+
+def test_a_clock_that_is_off_is_one_sentence(server: ScriptedServer) -> None:
+    server.fault = (403, "RequestTimeTooSkewed")
+    with pytest.raises(MachineError, match=rf"the clock of the node {socket.gethostname()} is [+-]\d+ s off.*chronyc"):
+        open_store("s3://bucket").put("a", b"")
+
+
+def test_missing_credentials_name_the_node_and_the_remedy(server, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(
+        InputError, match=rf"no credentials for s3://bucket on the node {socket.gethostname()}.*AWS_PROFILE"
+    ):
+        open_store("s3://bucket").exists("a")
 
 
 @pytest.mark.parametrize(

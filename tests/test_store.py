@@ -17,10 +17,11 @@ from pathlib import Path
 import pyarrow.fs
 import pytest
 
+from cluster import patience
 from cluster.store import Store, base, check_conditional, check_writable, local, open_store, read_uri
 from cluster.store.base import checked
 from cluster.store.local import LocalStore
-from hojoint.errors import InputError
+from hojoint.errors import InputError, NoRoom, Unavailable
 
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
@@ -283,7 +284,9 @@ def test_a_repeated_link_whose_first_answer_was_lost_succeeds(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("call", ["fsync", "link", "replace"])
-@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, OSError), (errno.EIO, OSError), (errno.EROFS, InputError)])
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, NoRoom), (errno.EIO, Unavailable), (errno.EROFS, InputError)]
+)
 def test_a_full_or_failing_disk_is_no_input_error(
     call: str, number: int, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,9 +295,37 @@ def test_a_full_or_failing_disk_is_no_input_error(
 
     store = LocalStore(tmp_path)
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(kind, match=os.strerror(number)) as caught:
+    with patience.granted(0.0), pytest.raises(kind, match=os.strerror(number)) as caught:
         store.put_new("a", b"") if call == "link" else store.put("a", b"")
     assert "hard links" not in str(caught.value)
+    assert kind is InputError or socket.gethostname() in str(caught.value)
+
+
+def test_a_mount_that_comes_back_costs_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link was made and the answer lost: the second try finds its own content, and wins."""
+    store, real, faults = LocalStore(tmp_path), os.fsync, iter([0, errno.ESTALE])
+
+    def stale(handle: int) -> None:
+        if number := next(faults, 0):
+            raise OSError(number, os.strerror(number))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", stale)  # of the file, then of its folder
+    assert store.put_new("commits/u.json", b"mine")
+    assert not store.put_new("commits/u.json", b"another's")
+
+
+def test_a_listing_that_fails_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path)
+    assert list(store.list("commits")) == []  # no such folder yet
+    store.put("commits/u.json", b"")
+
+    def scandir(path: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with patience.granted(0.0), pytest.raises(Unavailable, match="Stale"):
+        list(store.list("commits"))
 
 
 def test_only_old_halves_of_killed_writers_are_tidied_away(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,8 +16,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
+import ray.train
 import torch
 from labelled import draw_world
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from cluster import session
 from cluster.store import open_store
@@ -25,7 +29,8 @@ from cluster.training import run as training
 from cluster.training import worker as train_worker
 from cluster.training.data import open_data
 from hojoint import config as settings
-from hojoint.errors import InputError
+from hojoint.config import ClusterConfig, Config
+from hojoint.errors import InputError, NoRoom, Unavailable
 from hojoint.model import checkpoint
 from hojoint.training.batches import loader
 from jobs import train as train_job
@@ -326,3 +331,51 @@ def test_a_killed_driver_resumes_when_the_job_is_called_again(unbroken, world, t
     saved, expected = (checkpoint.load(path / "checkpoint.pt").weights for path in (output, unbroken[1]))
     for name in expected:
         torch.testing.assert_close(saved[name], expected[name], atol=0, rtol=0)
+
+
+# What ended a training, as a scheduler is told.
+
+
+def failed(*causes: Exception) -> ray.train.TrainingFailedError:
+    return ray.train.WorkerGroupError("workers failed", dict(enumerate(causes)))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (failed(InputError("no such set")), InputError, "^no such set$"),
+        (failed(Unavailable("store unreachable")), Unavailable, "^store unreachable$"),
+        (failed(ValueError("bug"), NoRoom("no room on n1")), NoRoom, "^no room on n1$"),
+        (failed(OSError("AWS Error NETWORK_CONNECTION")), training.StorageAway, "NETWORK_CONNECTION"),
+        (failed(ray.exceptions.ActorDiedError()), Unavailable, "workers were lost more than cluster.max_failures"),
+        (failed(PermissionError("denied")), training.TrainingStopped, "denied"),
+        (failed(ZeroDivisionError("by zero")), training.TrainingStopped, "by zero"),
+        (ray.train.ControllerError(OSError("AWS Error SLOW_DOWN")), training.StorageAway, "SLOW_DOWN"),
+        (ray.train.ControllerError(ValueError("bug")), training.TrainingStopped, "bug"),
+        (
+            ray.train.ControllerError(WorkerGroupStartupTimeoutError(2)),
+            Unavailable,
+            r"did not start in 3 tries: .*Needed: 1 training workers x \(1 CPU",
+        ),
+    ],
+)
+def test_the_end_of_a_training_has_its_kind(error, kind, message):
+    found = training._plain(error, Config(cluster=ClusterConfig(cpus=2)))
+    assert type(found) is kind
+    assert re.search(message, str(found))
+
+
+def test_an_interrupt_is_not_left_to_ray_train(world, tmp_path, monkeypatch):
+    """Ray Train takes SIGINT for itself where it runs in the main thread, and then the process ends with 0."""
+    seen = []
+
+    class Trainer:
+        def fit(self):
+            seen.append(threading.current_thread() is threading.main_thread())
+            raise ray.train.ControllerError(ConnectionError("reset")) if len(seen) == 1 else KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_trainer", lambda *given: Trainer())
+    monkeypatch.setattr(training, "new_board", lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        training._run(training.plan_job(world), open_store(str(tmp_path)), progress=False)
+    assert seen == [False, False]  # after an outage of the storage it was tried again

@@ -1,8 +1,8 @@
 """Units through Ray Data: one row per unit, a pool of actors, and messages instead of tracebacks.
 
 Labelling (``run``), refiltering and detection send their units through here. Ray would make a traceback of an
-InputError in an actor, so an actor returns its message as a row, and the driver raises it again. Not here: what happens
-to a unit.
+InputError in an actor and end the dataset at any exception, so an actor returns both as rows: the driver raises the
+message again, or notes that the unit failed and continues. Not here: what happens to a unit.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import ray
 from ray.data import ActorPoolStrategy
 from ray.data.context import AutoscalingConfig
 
+from cluster import ending
 from cluster.labelling import sharing
 from cluster.labelling.commits import Commit, Counts, commit_key
+from cluster.labelling.failures import Failures, UnitFailure
+from cluster.labelling.stalls import Watch
 from cluster.store import Store
-from hojoint.errors import InputError
+from hojoint.errors import InputError, MachineError, Unavailable
 
-START_DEATHS = 5  # actors in a row that die while they start, as by lack of memory; Ray Data would stop at the first
-STALL_S = 6 * 3600  # an actor that finishes no unit for this long hangs; Ray Data's half an hour is short for a CPU
+TRIES = 2  # at a unit that fails, the second after all others
+STARTS = 3  # actors in a row that do not start, until the reason ends the run
 
 # Ray Data's own thresholds never let a pool grow whose actors have one task each: that is a use of 1.0, and it adds
 # actors from 1.75 on. With these it replaces an actor that it gave up, and keeps one that waits a moment for its task.
@@ -36,23 +39,35 @@ class Worker(Protocol):
 
 
 class UnitActor:
-    """An actor around a worker. Its rows are ``{"commit": bytes, "refused": message of an InputError or empty}``."""
+    """An actor around a worker.
+
+    Its rows are ``{"commit": bytes, "refused": message of an InputError or empty, "failed": UnitFailure or empty}``.
+    """
 
     def __init__(self, make: Callable[[], Worker]) -> None:
+        """An exception that is none of those below ends this actor; Ray starts another in its place."""
         self.worker: Worker | None = None
         self._refused = ""
+        self._away: Unavailable | None = None
         try:
             self.worker = make()
         except InputError as error:
             self._refused = str(error)
+        except Unavailable as error:
+            self._away = error
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        if self.worker is not None and not self._refused:
-            try:
-                return self.worker(row) | {"refused": ""}
-            except InputError as error:
-                self._refused = str(error)
-        return {"commit": b"", "refused": self._refused}
+        failed = ""
+        try:
+            if self._away is not None:
+                raise self._away
+            if self.worker is not None and not self._refused:
+                return self.worker(row) | {"refused": "", "failed": ""}
+        except InputError as error:
+            self._refused = str(error)
+        except Exception as error:
+            failed = UnitFailure.of(row["unit"], error).to_json()
+        return {"commit": b"", "refused": self._refused, "failed": failed}
 
 
 def size(actors: tuple[int, int], rows: int) -> tuple[int, int]:
@@ -81,19 +96,51 @@ def commit_all(
     cpus: float,
     gpus: float = 0.0,
     counts_of: Callable[[dict[str, Any]], Any] = Counts.of,
+    watch: Watch | None = None,
 ) -> Iterator[Commit | None]:
     """The commits of all rows as they come, None for a unit that another attempt committed first.
 
     ``make`` builds a worker inside each actor; ``actors`` is their smallest and largest number. The largest number is
     asked for at once: what the cluster holds starts, the rest waits and starts on nodes that come later. ``counts_of``
-    reads the counts of a commit.
+    reads the counts of a commit, ``watch`` knows when the run has stalled.
 
     Raises:
         InputError: a worker raised one, or a commit is not in ``store`` as the driver sees it.
+        Unavailable: a store or room is missing, or nothing is finished any more.
+        MachineError: no actor starts, or units failed twice; all others are committed then.
     """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its faults come as exceptions; no need to log them too
-    # One row per block, so that a finished unit arrives at once; from_items has no read tasks that could wait for the
-    # CPUs that the actors hold.
+    watch = watch or Watch()
+    left = list(rows)
+    for _ in range(TRIES):
+        failures = Failures(size(actors, len(left))[1])
+        for row in _answers(_dataset(make, left, actors, cpus, gpus), watch):
+            if row["refused"]:
+                raise InputError(row["refused"])
+            if row["failed"]:
+                failures.add(UnitFailure.from_json(row["failed"]))
+                watch.finished(None)
+                continue
+            commit = Commit.from_bytes(row["commit"], counts_of) if row["commit"] else None
+            if commit is not None:
+                sharing.check_commits(store, [] if store.exists(commit_key(commit.unit)) else [commit.unit])
+            failures.success()
+            watch.finished(commit)
+            yield commit
+        left = [row for row in left if row["unit"] in failures.units]
+        if not left:
+            return
+    failures.end(f"{len(left)} of {len(rows)} units failed {TRIES} times")
+
+
+def _dataset(
+    make: Callable[[], Worker], rows: Sequence[Mapping[str, Any]], actors: tuple[int, int], cpus: float, gpus: float
+) -> Any:
+    """The rows on their way through a pool of actors.
+
+    One row per block, so that a finished unit arrives at once; from_items has no read tasks that could wait for the
+    CPUs that the actors hold.
+    """
     dataset = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map(
         UnitActor,  # type: ignore[arg-type]  # Ray's hints know functions only
         fn_constructor_kwargs={"make": make},
@@ -102,13 +149,25 @@ def commit_all(
         num_gpus=gpus,
     )
     dataset.context.autoscaling_config = SCALING
-    dataset.context.max_consecutive_actor_init_deaths = START_DEATHS
-    dataset.context.execution_no_progress_timeout_s = STALL_S
+    dataset.context.execution_no_progress_timeout_s = -1  # ``watch`` knows what is long for these units
+    dataset.context.max_consecutive_actor_init_deaths = STARTS - 1
     dataset.context.enable_progress_bars = False  # the drivers draw them
-    for row in dataset.iter_rows():
-        if row["refused"]:
-            raise InputError(row["refused"])
-        commit = Commit.from_bytes(row["commit"], counts_of) if row["commit"] else None
-        if commit is not None:
-            sharing.check_commits(store, [] if store.exists(commit_key(commit.unit)) else [commit.unit])
-        yield commit
+    return dataset
+
+
+def _answers(dataset: Any, watch: Watch) -> Iterator[dict[str, Any]]:
+    """The rows that come back; waiting for one can be interrupted, and ends when the run has stalled.
+
+    Raises:
+        MachineError: Ray gave the dataset up.
+    """
+    coming = iter(dataset.iter_rows())
+    try:
+        while (row := ending.interruptibly(lambda: next(coming, None), watch.look)) is not None:
+            yield row
+    except ray.exceptions.RayError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise MachineError(
+            f"the actors of this run did not start or were lost, {STARTS} in a row: {lines[-1].strip()}. The same "
+            "command resumes"
+        ) from error

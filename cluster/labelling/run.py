@@ -18,7 +18,19 @@ from typing import Any
 
 from cluster import progress as board
 from cluster import session
-from cluster.labelling import budget, commits, costs, listing, manifest, pool, quality_files, sharing, signs, units
+from cluster.labelling import (
+    budget,
+    commits,
+    costs,
+    listing,
+    manifest,
+    pool,
+    quality_files,
+    sharing,
+    signs,
+    stalls,
+    units,
+)
 from cluster.labelling.commits import Commit, Counts
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher
@@ -27,7 +39,7 @@ from cluster.metrics import CommittedGauges
 from cluster.session import Need
 from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint.config import Config, ReportConfig, to_tree
-from hojoint.errors import InputError
+from hojoint.errors import InputError, Unavailable
 from hojoint.labelling import filters, sides
 from hojoint.model import checkpoint
 
@@ -56,6 +68,7 @@ def label(config: Config) -> dict[str, Any]:
         InputError: an input is wrong, the output holds other labels, the store is not safe, or the cluster is too
             small.
         BudgetExceeded: more videos are quarantined than the settings allow.
+        Unavailable, MachineError: see ``pool.commit_all``.
     """
     store = open_output(config)
     if config.labelling.require_conditional_writes:
@@ -187,6 +200,7 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
         gauges.show(*_totals(total), committed=False)
         job = LabellingJob(config, store.root, plan.teacher_sha256, uuid.uuid4().hex, plan.manifest.key, plan.quality)
         results = _route(config, store, plan.pending, job, watched)
+        away = False
         try:
             with _progress(watched, store, plan, total.listed, wanted):
                 for commit in results:
@@ -194,8 +208,12 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
                         total.add(commit.counts)
                         gauges.show(*_totals(total), committed=True)
                         _watch_budget(config, total)
+        except Unavailable:
+            away = True  # the sign stays: to remove it may take the store's patience once more
+            raise
         finally:
-            signs.remove(store)
+            if not away:
+                signs.remove(store)
 
 
 def _progress(watched: Any, store: Store, plan: Plan, done: int, wanted: int) -> board.Progress:
@@ -222,6 +240,7 @@ def _route(
         actors=config.cluster.teachers,
         cpus=config.cluster.teacher_cpus,
         gpus=config.cluster.teacher_gpus,
+        watch=stalls.Watch(board.signs_of(watched), stalls.longest_unit_s(commits.read_commits(store))),
     )
 
 

@@ -81,8 +81,8 @@ def _explained(uri: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoRoom(
                 f"{tempfile.gettempdir()} on the node {socket.gethostname()} has no room for a copy of {uri} "
-                f"({error.strerror}); free some, or set TMPDIR to a folder on each node with more room. The same command "
-                "then resumes"
+                f"({error.strerror}); free some, or set TMPDIR to a folder on each node with more room. The same "
+                "command then resumes"
             ) from None
         raise VideoError("unreachable", f"{uri} cannot be copied: {error}") from None
 

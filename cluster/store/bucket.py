@@ -29,7 +29,7 @@ CREDENTIALS = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "400")  #
 CUT = (exceptions.ResponseStreamingError, exceptions.IncompleteReadError, exceptions.ReadTimeoutError)
 NETWORK = (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.MetadataRetrievalError)
 PATIENT = Config(retries={"mode": "adaptive", "total_max_attempts": 3}, connect_timeout=10, read_timeout=60)
-"""Slows down when the store says SlowDown. Few tries of the client's own: ``Bucket.asked`` repeats them, and says so."""
+"""Slows down when the store says SlowDown. Few tries of the client's own: ``Bucket.asked`` repeats them aloud."""
 ONE_TRY = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=10)
 """For a caller that repeats requests itself, until a deadline of its own."""
 COMMON = Config(
@@ -157,7 +157,8 @@ def passing(error: Exception) -> bool:
         if code in ("NotImplemented", "NotSupported") or status == 501:  # a server that will never do it
             return False
         return status >= 500 or status == 429 or code in ("RequestTimeout", "SlowDown")
-    return isinstance(error, (*CUT, *NETWORK))
+    # A certificate that is not trusted will not be in a minute either.
+    return isinstance(error, (*CUT, *NETWORK)) and not isinstance(error, exceptions.SSLError)
 
 
 @functools.lru_cache(maxsize=8)

@@ -159,8 +159,8 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise NoRoom(
-                f"no room to write {path} on the node {socket.gethostname()} ({error.strerror}); free some, or give the "
-                "disk or the quota more. The same command then resumes"
+                f"no room to write {path} on the node {socket.gethostname()} ({error.strerror}); free some, or give "
+                "the disk or the quota more. The same command then resumes"
             ) from None
         if error.errno in PASSING:
             raise

@@ -1,7 +1,8 @@
 """An S3 bucket as a Store: AWS itself or any server that speaks S3 and honours conditional writes.
 
 Throttling and outages are ridden out (``Bucket.asked``); the content tells a retry whose first answer was lost from a
-lost race. Not here: requests and their errors (``bucket``), what makes a store good enough (``store.check_conditional``).
+lost race. Not here: requests and their errors (``bucket``), what makes a store good enough
+(``store.check_conditional``).
 """
 
 from __future__ import annotations

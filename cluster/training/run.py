@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import ray.train
 from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from cluster import session
+from cluster import ending, session
 from cluster.labelling.units import differences
 from cluster.progress import Progress, State, new_board
 from cluster.session import Need
@@ -32,7 +32,7 @@ from cluster.training.data import EDITION, TrainingData, labels_of, open_data
 from cluster.training.worker import FILE, start_from, work
 from hojoint import config as settings
 from hojoint.config import ClusterConfig, Config
-from hojoint.errors import InputError
+from hojoint.errors import InputError, NoRoom, Unavailable
 from hojoint.model import checkpoint, encoder
 from hojoint.model.checkpoint import Checkpoint
 from hojoint.training.schedule import Schedule
@@ -43,6 +43,15 @@ RESULT_SETTINGS = ("seed", "model", "mano", "crop", "augment", "loss")
 EDITION_NAME = "data.edition"
 RESIZE_S = 60.0  # between two looks whether an elastic run could have other workers; a change costs a restart
 NOT_RESULT = {"loader_processes", "cache", "checkpoint_every_epochs"}  # of 'train': how, not what
+
+
+STARTS = 3  # tries to start the workers; each waits RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S (``session``)
+NOT_OUTAGES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+OUTAGES = 3  # of the storage that a run rides out, besides those that its workers do
+
+
+class StorageAway(Unavailable):
+    """A checkpoint could not be written or read."""
 
 
 class TrainingStopped(RuntimeError):
@@ -196,6 +205,7 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     Raises:
         InputError: see ``plan_job``, ``finished`` and ``session.feasibility``.
         TrainingStopped: workers failed too often.
+        Unavailable: the storage was away, or workers did not start or were lost with their nodes.
     """
     store = open_store(output)
     job = plan_job(config)
@@ -242,10 +252,17 @@ def _run(job: TrainingJob, store: Store, *, progress: bool) -> Result:
     steps, text = job.schedule.steps, _position(job.schedule.steps_per_epoch, job.config.cluster.workers)
     bar = Progress(board, job.config.name, "step", total=steps, text=text) if progress else None
     with bar or contextlib.nullcontext():
-        try:
-            return trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            raise _plain(error) from error
+        for outage in range(OUTAGES + 1):
+            try:
+                # In another thread: here Ray Train would take SIGINT for itself, and end with exit code 0.
+                return ending.interruptibly(trainer.fit)
+            except ray.train.TrainingFailedError as error:
+                plain = _plain(error, job.config)
+                if not isinstance(plain, StorageAway) or outage == OUTAGES:
+                    raise plain from error
+            store.exists(FACTS)  # waits until the storage answers again; the same trainer resumes by its name
+            trainer = _trainer(job, store, board)
+    raise AssertionError("the last try returns or raises")
 
 
 def _position(steps_per_epoch: int, workers: tuple[int, int]) -> Callable[[State], str]:
@@ -272,14 +289,14 @@ def _trainer(job: TrainingJob, store: Store, board: Any) -> TorchTrainer:
             "config": settings.to_tree(job.config),
             "parents": job.parents,
             "board": board,
-            "run": store.root,
+            "output": store.root,
         },
         scaling_config=scaling_of(size),
         run_config=RunConfig(
             name=job.name,
             storage_path=f"{root}/{RUNS}",
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=size.max_failures),
+            failure_config=FailureConfig(max_failures=size.max_failures, controller_failure_limit=STARTS - 1),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
@@ -295,18 +312,41 @@ def scaling_of(size: ClusterConfig) -> ScalingConfig:
     )
 
 
-def _plain(error: BaseException) -> Exception:
-    """The InputError that a worker raised; without one, TrainingStopped with the first failure's last line."""
+def _plain(error: BaseException, config: Config) -> Exception:
+    """What ended the training, as the command line knows it.
+
+    An InputError or Unavailable that a worker raised; StorageAway for a checkpoint that could not be written;
+    Unavailable for workers that did not start or were lost with their nodes; else TrainingStopped.
+    """
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
-    for failure in failures:
-        cause: BaseException | None = failure
-        while cause is not None:
-            inner = getattr(cause, "_base_exc", None) or cause.__cause__
-            if isinstance(cause, InputError):
-                return InputError(str(cause))
-            cause = inner
-    last = str(failures[0]).strip().splitlines()
-    return TrainingStopped(f"training failed: {last[-1] if last else type(failures[0]).__name__}")
+    causes = [cause for failure in failures for cause in _causes(failure)]
+    for kind in (InputError, NoRoom, Unavailable):
+        for cause in causes:
+            if isinstance(cause, kind):
+                return kind(str(cause))
+    last = (str(failures[0]).strip().splitlines() or [type(failures[0]).__name__])[-1]
+    if any(isinstance(cause, OSError) and not isinstance(cause, NOT_OUTAGES) for cause in causes):
+        return StorageAway(f"training failed: {last}. The same command resumes")
+    if any(type(cause).__name__.startswith("WorkerGroupStartup") for cause in causes):  # private classes of Ray
+        return Unavailable(
+            f"training workers did not start in {STARTS} tries: {last}. Needed: "
+            f"{session.feasibility(config.cluster, needs(config))}. The same command resumes"
+        )
+    lost = (ray.exceptions.ActorDiedError, ray.train.PreemptionError)
+    if all(isinstance(failure, lost) for failure in failures):
+        return Unavailable(f"training failed, its workers were lost more than cluster.max_failures times: {last}")
+    return TrainingStopped(f"training failed: {last}")
+
+
+def _causes(failure: BaseException) -> Iterator[BaseException]:
+    """An exception and what caused it, through Ray's wrappers."""
+    cause: BaseException | None = failure
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        inner = getattr(cause, "_base_exc", None) or getattr(cause, "controller_failure", None)
+        cause = inner or getattr(cause, "cause", None) or cause.__cause__
 
 
 def _last_checkpoint(result: Result) -> Checkpoint:

@@ -18,7 +18,7 @@ import torch
 
 from cluster.metrics import TrainingMetrics
 from cluster.sources import mirror
-from cluster.store import read_uri
+from cluster.store import open_store, read_uri
 from cluster.training.data import TrainingData, check_same, open_data
 from hojoint import config as settings
 from hojoint.config import Config
@@ -35,7 +35,7 @@ REPORT_EVERY_S = 0.5  # to the board
 
 
 def work(job: dict[str, Any]) -> None:
-    """The loop of one worker; ``job`` holds the settings' tree, the parents, the board and the run's name."""
+    """The loop of one worker; ``job`` holds the settings' tree, the parents, the board and the run's output."""
     config = settings.from_tree(job["config"])
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
@@ -43,6 +43,8 @@ def work(job: dict[str, Any]) -> None:
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     board = job["board"] if rank == 0 else None
+    if rank == 0:
+        open_store(job["output"]).exists(FILE)  # a worker that starts again in an outage waits for its end here
     if board is not None:
         board.put.remote(stage="reading images", workers=workers)
     data = open_data(config)
@@ -53,7 +55,7 @@ def work(job: dict[str, Any]) -> None:
     processes = 0 if config.train.cache else config.train.loader_processes
     every = config.train.checkpoint_every_epochs * schedule.steps_per_epoch
     reported_at = 0.0
-    shown = TrainingMetrics(config.name, job["run"], schedule.steps)
+    shown = TrainingMetrics(config.name, job["output"], schedule.steps)
     if training.ended is not None:  # stopped after its last checkpoint
         return
     for batch in loader(union, schedule, start=training.steps, rank=rank, workers=workers, processes=processes):

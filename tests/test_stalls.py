@@ -1,0 +1,51 @@
+"""cluster.labelling.stalls: limits from the times of units, and who is stalled."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.labelling import stalls
+from cluster.labelling.commits import Commit
+from hojoint.errors import Unavailable
+
+
+def commit(seconds: float, started: float = 0.0) -> Commit:
+    return Commit("u0", "a", {}, {}, None, started, started + seconds, {})
+
+
+def test_the_limit_follows_the_longest_unit():
+    assert stalls.limit_s(0.0) == stalls.FIRST_S < 6 * 3600
+    assert stalls.limit_s(60.0) == stalls.LEAST_S
+    assert stalls.limit_s(1000.0) == 3000.0
+    assert stalls.limit_s(1000.0, gap_s=500.0) == 5000.0
+    assert stalls.limit_s(1000.0, reported=True) == stalls.LEAST_S  # actors report many times within such a unit
+    assert stalls.longest_unit_s([commit(5.0), commit(8.0, 100.0)]) == 8.0
+    assert stalls.longest_unit_s([]) == 0.0
+
+
+def test_silence_is_a_stall_only_beyond_the_limit(capsys):
+    now, signs = [0.0], [0]
+    watch = stalls.Watch(lambda: signs[0], clock=lambda: now[0])
+    now[0] = stalls.FIRST_S - 1
+    watch.look()
+    signs[0] = 1  # the first group of videos
+    watch.look()
+    now[0] += 10 * (stalls.FIRST_S - 1) - 1  # ten times the longest silence before
+    watch.look()
+    now[0] += 3
+    with pytest.raises(Unavailable, match=r"nothing was finished for \d+ s, and no unit is done yet: .*ray status"):
+        watch.look()
+    assert capsys.readouterr().err.count("note: nothing was finished for") == 2  # once in each silence
+
+
+def test_a_finished_unit_sets_the_limit():
+    now = [0.0]
+    watch = stalls.Watch(clock=lambda: now[0])
+    now[0] = 1.0
+    watch.finished(commit(500.0))
+    assert watch.limit_s == 1500.0
+    now[0] += 1501.0
+    with pytest.raises(Unavailable, match="a unit took up to 500 s before"):
+        watch.look()
+    watch.finished(None)  # one that another driver committed is a sign too
+    watch.look()
