@@ -91,5 +91,5 @@ def test_another_log_is_handed_on_from_its_beginning():
     assert "".join(said) == "old 8\nnew\n"
 
 
-def test_a_cut_character_and_carriage_returns_are_read_as_ray_does():
+def test_cut_characters_and_returns_are_read_as_ray_does():
     assert tails._text("ä\r\nb\rc".encode() + "ö".encode()[:1]) == "ä\nb\nc"
