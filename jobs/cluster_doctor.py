@@ -22,7 +22,7 @@ def job(config: Config, dry_run: bool) -> None:
     """Examine the nodes of the cluster at ``cluster.address``; through the job server where that is a dashboard's.
 
     Raises:
-        InputError: something on a node is at fault; the table says what and how to mend it.
+        InputError: something on a node is at fault; the table says what, and what to do.
     """
     if (config.cluster.address or "").startswith(("http://", "https://")):
         submit.send(config, "doctor", dry_run)
