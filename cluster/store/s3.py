@@ -6,16 +6,17 @@ Not here: requests and their errors (``bucket``), what makes a store good enough
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.fs
 from boto3.exceptions import S3UploadFailedError
+from botocore import exceptions
 
-from cluster.store.base import CHECKSUMS, KEY, WITHOUT_CONDITION, checked
+from cluster.store.base import KEY, WITHOUT_CONDITION, checked
 from cluster.store.bucket import CUT, Bucket, Refused, split
+from cluster.store.connection import BucketFileSystem
 from hojoint.errors import InputError
 
 CONFLICT_TRIES = 8
@@ -98,12 +99,10 @@ class S3Store:
         return f"{self.root}/{checked(key)}"
 
     def filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        # pyarrow's client reads these from the environment only, and the endpoint not from there.
-        for name, value in CHECKSUMS.items():
-            os.environ.setdefault(name, value)
-        meta = self._bucket.client.meta
-        override = {"endpoint_override": meta.endpoint_url} if "amazonaws.com" not in meta.endpoint_url else {}
-        filesystem = pyarrow.fs.S3FileSystem(region=meta.region_name, **override)
+        try:
+            filesystem = BucketFileSystem()
+        except exceptions.BotoCoreError as error:
+            raise self._bucket.unusable(error) from None
         return filesystem, f"{self._bucket.name}/{self._prefix}".rstrip("/")
 
     def _key(self, key: str) -> str:
