@@ -50,6 +50,7 @@ from hojoint.settings_tools import (
     DetectConfig,
     DoctorConfig,
     EvaluateConfig,
+    GcConfig,
     RefilterConfig,
     ScoreConfig,
     StudyConfig,
@@ -74,6 +75,7 @@ __all__ = [
     "EvaluateConfig",
     "FilterConfig",
     "FreiHANDConfig",
+    "GcConfig",
     "HO3DConfig",
     "LabellingConfig",
     "LossConfig",
@@ -131,6 +133,7 @@ class Config(Settings):
     evaluate: EvaluateConfig = EvaluateConfig()
     score: ScoreConfig = ScoreConfig()
     refilter: RefilterConfig = RefilterConfig()
+    gc: GcConfig = GcConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     submit: SubmitConfig = SubmitConfig()
     study: StudyConfig = StudyConfig()

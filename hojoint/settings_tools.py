@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hojoint import settings_file
-from hojoint.settings_method import Count, Finite, Positive, Rule, Seed, Settings, Share, refuse_descending
+from hojoint.settings_method import Count, Finite, NotNegative, Positive, Rule, Seed, Settings, Share, refuse_descending
 
 
 class EvaluateConfig(Settings):
@@ -86,6 +86,13 @@ class ScoreConfig(Settings):
     predictions: str | None = None
     truth: str | None = None
     layout: Literal["ho3d", "freihand"] = "ho3d"
+
+
+class GcConfig(Settings):
+    """jobs.gc."""
+
+    min_age_h: NotNegative = 24.0
+    """Younger uploads, and younger files of units without a commit, are left; hours."""
 
 
 class RefilterConfig(Settings):

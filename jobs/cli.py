@@ -27,6 +27,7 @@ JOBS = {
     "bench": "measure throughput: labelling, training, decode or scale",
     "doctor": "check data sets: counts, faults, remedies and overlays to look at",
     "status": "show how far a labelling run is",
+    "gc": "remove what lost attempts and abandoned uploads left in an output",
     "submit": "send a job to a running Ray cluster and follow it",
 }
 """Job -> one line for ``hojoint --help``."""

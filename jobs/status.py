@@ -34,7 +34,7 @@ def job(config: Config, dry_run: bool) -> None:
         print(pseudo_label.summary(report, quarantined.firsts(store, committed)))
     if 0 < done < listed:
         print(f"left     about {_ago(report['seconds'] * (listed - done) / done)} at the rate so far")
-    elif done == listed:
+    elif len(committed) == run["units"]:
         print("state    complete")
 
 

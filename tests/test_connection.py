@@ -107,7 +107,11 @@ class Door(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.add((self.path, self.headers.get("Proxy-Authorization")))
         self.send_response(200)
-        for name, value in (("Content-Length", "7"), ("ETag", '"e"'), ("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")):
+        for name, value in (
+            ("Content-Length", "7"),
+            ("ETag", '"e"'),
+            ("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT"),
+        ):
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import pyarrow.fs
 
-from cluster.store.base import PARTIAL, checked
+from cluster.store.base import PARTIAL, Entry, checked
 from hojoint.errors import InputError
 
 COPIED_AT_ONCE = 2**20  # bytes
@@ -62,6 +62,21 @@ class LocalStore:
         top = self._folder / checked(prefix)
         paths = [Path(folder, name) for folder, _, names in os.walk(top) for name in names]
         yield from sorted(path.relative_to(self._folder).as_posix() for path in paths)
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        folder, _, name = beginning.rpartition("/")
+        top = self._folder / checked(folder) if folder else self._folder
+        for path in top.glob(f"{name}*"):
+            below = path.rglob("*") if path.is_dir() else (path,)
+            yield from (_entry(one, one.relative_to(self._folder).as_posix()) for one in below if one.is_file())
+
+    def unfinished(self) -> Iterator[Entry]:
+        for path in (self._folder / PARTIAL).glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+                yield _entry(path, path.name)
+
+    def discard(self, name: str) -> None:
+        (self._folder / PARTIAL / checked(name)).unlink(missing_ok=True)
 
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
@@ -120,6 +135,11 @@ class LocalStore:
                 partial.unlink(missing_ok=True)  # leave no half file on a full disk
                 raise
         return partial
+
+
+def _entry(path: Path, key: str) -> Entry:
+    facts = path.stat()
+    return Entry(key, facts.st_size, time.time() - facts.st_mtime)
 
 
 @contextlib.contextmanager

@@ -6,21 +6,26 @@ Not here: requests and their errors (``bucket``), what makes a store good enough
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import email.utils
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow.fs
 from boto3.exceptions import S3UploadFailedError
 from botocore import exceptions
 
-from cluster.store.base import KEY, WITHOUT_CONDITION, checked
+from cluster.store.base import KEY, WITHOUT_CONDITION, Entry, checked
 from cluster.store.bucket import CUT, Bucket, Refused, split
 from cluster.store.connection import BucketFileSystem
 from hojoint.errors import InputError
 
 CONFLICT_TRIES = 8
 READ_TRIES = 5
+OF_UPLOAD = "?uploadId="  # between the key and the id of an unfinished upload
 
 
 class S3Store:
@@ -89,11 +94,39 @@ class S3Store:
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        token: dict[str, str] = {}
+        while True:
+            page = self._call("list_objects_v2", Prefix=self._prefix + beginning, **token)
+            for entry in page.get("Contents", ()):
+                key = entry["Key"].removeprefix(self._prefix)
+                yield Entry(key, entry["Size"], _age_s(page, entry["LastModified"]))
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def unfinished(self) -> Iterator[Entry]:
+        """Uploads in parts, as ``put_file`` and Arrow begin them: their parts are stored and paid for, and not seen."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._call("list_multipart_uploads", Prefix=self._prefix, **token)
+            for upload in page.get("Uploads", ()):
+                name = f"{upload['Key'].removeprefix(self._prefix)}{OF_UPLOAD}{upload['UploadId']}"
+                yield Entry(name, 0, _age_s(page, upload["Initiated"]))
+            if not page.get("IsTruncated"):
+                return
+            token = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def discard(self, name: str) -> None:
+        key, _, upload = name.rpartition(OF_UPLOAD)
+        with contextlib.suppress(Refused):  # finished or ended meanwhile
+            self._call("abort_multipart_upload", Key=self._prefix + key, UploadId=upload)
+
     def delete(self, key: str) -> None:
         self._call("delete_object", Key=self._key(key))
 
     def tidy(self) -> int:
-        return 0  # S3 has no half objects
+        return 0  # no half object is ever seen; what uploads hold back is for jobs.gc, and needs rights of its own
 
     def uri(self, key: str) -> str:
         return f"{self.root}/{checked(key)}"
@@ -116,3 +149,10 @@ class S3Store:
             return self.get(key) == data
         self.put(key, data)
         return True
+
+
+def _age_s(answer: Mapping[str, Any], written: datetime.datetime) -> float:
+    """Since ``written``, by the clock of the server that answered: this machine's may be wrong."""
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now = email.utils.parsedate_to_datetime(date) if date else datetime.datetime.now(datetime.UTC)
+    return (now - written).total_seconds()
