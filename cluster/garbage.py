@@ -1,9 +1,9 @@
 """What an output holds that nothing will ever read: files of lost attempts, notes of dead ones, unfinished uploads.
 
-Never garbage: what a commit names, ``run.json``, the records of growth, every manifest that one of them names, the report,
-and whatever this project did not name so. Files of attempts at a unit without a commit are garbage only while nobody works
-on the output and when they are old, because such an attempt may still commit. Not here: removing at the end of
-a run (``commits.sweep``).
+Never garbage: what a commit names, ``run.json``, the records of growth, every manifest that one of them names, the
+report, and whatever this project did not name so. Files of attempts at a unit without a commit are garbage only while
+nobody works on the output and when they are old, because such an attempt may still commit. Not here: removing at the
+end of a run (cluster.labelling.commits).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def find(store: Store, min_age_s: float) -> list[Piece]:
     if living:
         listed = "\n  ".join(living[:5])
         raise InputError(
-            f"{store.root} is worked on, so what is garbage there is not known:\n  {listed}\nWait for the end of the run, "
-            f"or end it. A note from another machine counts for {attempts.STALE_S / 3600:g} h after its process died"
+            f"{store.root} is worked on, so what is garbage there is not known:\n  {listed}\nWait for the end of "
+            f"the run, or end it. A note from another machine counts for {attempts.STALE_S / 3600:g} h after its process died"
         )
     return [*_attempts(store, min_age_s), *_beside(store, min_age_s), *_unfinished(store, min_age_s)]
 

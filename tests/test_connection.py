@@ -212,12 +212,15 @@ def tls_door(behind: int, context: ssl.SSLContext) -> Iterator[int]:
                 one.shutdown(socket.SHUT_RDWR)
 
     def take(client: socket.socket) -> None:
-        with contextlib.suppress(OSError), context.wrap_socket(client, server_side=True) as outside:
-            with socket.create_connection(("127.0.0.1", behind)) as inside:
-                back = threading.Thread(target=copy, args=(inside, outside), daemon=True)
-                back.start()
-                copy(outside, inside)
-                back.join()
+        with (
+            contextlib.suppress(OSError),
+            context.wrap_socket(client, server_side=True) as outside,
+            socket.create_connection(("127.0.0.1", behind)) as inside,
+        ):
+            back = threading.Thread(target=copy, args=(inside, outside), daemon=True)
+            back.start()
+            copy(outside, inside)
+            back.join()
 
     def listen() -> None:
         with contextlib.suppress(OSError):

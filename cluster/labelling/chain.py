@@ -1,9 +1,9 @@
 """How a run grows after it began: numbered records beside ``run.json``, each put once; the last says what the run is.
 
 ``run.json`` is put exclusively when a run begins. Each extension or retry (``growth``) then puts the next
-``extensions/<number>.json`` with the same promise, so of two drivers that grow a run at once one is first, and the other
-looks again. ``run.json`` is rewritten to match, for people and other programs; this project's readers go by the records,
-because a slow driver may rewrite it late. Not here: what is added (``growth``).
+``extensions/<number>.json`` with the same promise, so of two drivers that grow a run at once one is first, and the
+other looks again. ``run.json`` is rewritten to match, for people and other programs; this project's readers go by the
+records, because a slow driver may rewrite it late. Not here: what is added (``growth``).
 """
 
 from __future__ import annotations

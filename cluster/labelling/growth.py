@@ -1,9 +1,9 @@
-"""How a run grows: new videos, and other attempts at quarantined ones, become new units; finished units stay as they are.
+"""How a run grows: new videos, and other attempts at quarantined ones, become new units; finished units stay.
 
-A run's manifest holds its units in the order of their numbers. When the listing is another one than the run's, it is laid
-out along that manifest: what the run knows keeps its unit, and what is new (``labelling.extend``) or tried again
-(``labelling.retry``) comes behind, in units of its own. So the same command resumes an extended run exactly, and a video
-has one place, or one more for each other attempt; the last one counts. Everything else that differs is refused by
+A run's manifest holds its units in the order of their numbers. When the listing is another one than the run's, it is
+laid out along that manifest: what the run knows keeps its unit, and what is new (``labelling.extend``) or tried again
+(``labelling.retry``) comes behind, in units of its own. So the same command resumes an extended run exactly, and a
+video has one place, or one more for each other attempt; the last one counts. Everything else that differs is refused by
 name: videos that are gone, and videos whose boxes or file changed. Not here: how two drivers agree (``chain``), who
 works on a unit (``teacher``).
 """
