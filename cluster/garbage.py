@@ -48,7 +48,8 @@ def find(store: Store, min_age_s: float) -> list[Piece]:
         listed = "\n  ".join(living[:5])
         raise InputError(
             f"{store.root} is worked on, so what is garbage there is not known:\n  {listed}\nWait for the end of "
-            f"the run, or end it. A note from another machine counts for {attempts.STALE_S / 3600:g} h after its process died"
+            f"the run, or end it. A note from another machine counts for {attempts.STALE_S / 3600:g} h after its "
+            "process died"
         )
     return [*_attempts(store, min_age_s), *_beside(store, min_age_s), *_unfinished(store, min_age_s)]
 

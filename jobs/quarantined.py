@@ -26,7 +26,7 @@ def firsts(store: Store, done: Sequence[Commit]) -> dict[str, tuple[str, str]]:
     filesystem, root = store.filesystem()
     last = commits.superseded(done)
     for commit in done:
-        if all(kind in out for kind, count in commit.counts.quarantine.items() if count > 0):
+        if all(kind in out for kind in commit.failed):
             continue
         table = pq.read_table(f"{root}/{commit.files['quarantine']}", filesystem=filesystem, partitioning=None)
         for row in table.select(["video_id", "class", "message"]).to_pylist():

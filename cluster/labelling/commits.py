@@ -113,6 +113,12 @@ class Commit:
     seconds: dict[str, float]  # where the time went
     taken_over: dict[str, str] = field(default_factory=dict)  # video id -> its class in the quarantine of before
 
+    @property
+    def failed(self) -> Counter[str]:
+        """Class -> videos in this unit's own ``quarantine`` table; ``counts`` holds what the unit adds to the run."""
+        out: Counter[str] = self.counts.quarantine + Counter(self.taken_over.values())
+        return out
+
     def to_bytes(self) -> bytes:
         return json.dumps(vars(self) | {"counts": vars(self.counts)}, indent=1).encode()
 

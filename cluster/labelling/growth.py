@@ -235,7 +235,7 @@ def _to_retry(store: Store, before: Reader, asked: str | None) -> tuple[dict[str
 def quarantined(store: Store, done: list[Commit]) -> dict[str, str]:
     """Video id -> class of every video that is in quarantine after all attempts at it."""
     last = commits.superseded(done)
-    some = [commit for commit in done if any(count > 0 for count in commit.counts.quarantine.values())]
+    some = [commit for commit in done if commit.failed]
     with ThreadPoolExecutor(commits.READERS) as pool:
         tables = pool.map(functools.partial(_quarantine_of, store), some)
         return {
