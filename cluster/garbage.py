@@ -8,7 +8,6 @@ end of a run (cluster.labelling.commits).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,8 +82,8 @@ def _attempts(store: Store, min_age_s: float) -> Iterator[Piece]:
 
 def _beside(store: Store, min_age_s: float) -> Iterator[Piece]:
     """Manifests that no record names, and what a proof of conditional writes left."""
-    named = {commits.read_run(store).get(commits.MANIFEST), json.loads(store.get(commits.RUN)).get(commits.MANIFEST)}
-    named |= {json.loads(store.get(key)).get(commits.MANIFEST) for key in store.list(chain.FOLDER)}
+    run = commits.read_run(store)
+    named = {run.get(commits.MANIFEST), *(entry[chain.BEFORE] for entry in run.get(chain.HISTORY, ()))}
     for kind, beginning in (("manifests that nothing names", "manifest-"), ("probes", PROBE)):
         for entry in store.entries(beginning):
             ours = MANIFESTS.fullmatch(entry.key) if beginning == "manifest-" else "/" not in entry.key

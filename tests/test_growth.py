@@ -108,9 +108,9 @@ def test_what_the_listing_lacks_or_changes_is_refused_by_name(extend: bool, tmp_
     store = begun(tmp_path, named("abcd"))
     with pytest.raises(InputError, match=r"clips: 2 videos \(b, c\) are of the run and not among the listed ones"):
         arranged(store, named("ade"), extend=extend)
-    with pytest.raises(InputError, match=r"clips: the video d is of the run and has other boxes or another file"):
+    with pytest.raises(InputError, match=r"clips: the video d is of the run, now with other boxes or another file"):
         arranged(store, [*named("abc"), video("d", size=8)], extend=extend)
-    with pytest.raises(InputError, match=r"the video a is of the run and has other boxes"):
+    with pytest.raises(InputError, match=r"the video a is of the run, now with other boxes"):
         arranged(store, [video("a", shift=0.5), *named("bcd")], extend=extend)
     gone = dataclasses.replace(video("b"), uri="", clips=())
     with pytest.raises(InputError, match=r"the video b is of the run and not among the listed ones"):
@@ -127,7 +127,7 @@ def test_new_videos_are_refused_by_name_unless_they_are_asked_for(tmp_path: Path
 
 def test_replaced_objects_are_refused_where_etags_tell(tmp_path: Path) -> None:
     store = begun(tmp_path, [dataclasses.replace(one, etag="1") for one in named("ab")])
-    with pytest.raises(InputError, match="the video b is of the run and has other boxes or another file"):
+    with pytest.raises(InputError, match="the video b is of the run, now with other boxes or another file"):
         arranged(store, [video("a"), dataclasses.replace(video("b"), etag="2"), video("c")], extend=True)
 
 

@@ -21,6 +21,8 @@ FOLDER = "extensions"
 KEY = re.compile(rf"{FOLDER}/(\d+)\.json")
 HISTORY = "extensions"
 """In a record and in ``run.json``: what each extension added, in order."""
+BEFORE = "manifest_before"
+"""In an entry of the history: the manifest that the run had until then."""
 
 
 def length(store: Store) -> int:
@@ -44,7 +46,7 @@ def append(
         facts: what it is from now on: fingerprint, units, videos, manifest, ...
         added: a summary for the history.
     """
-    history = [*run.get(HISTORY, ()), {"number": number, "at": time.time(), **added}]
+    history = [*run.get(HISTORY, ()), {"number": number, "at": time.time(), BEFORE: run.get("manifest"), **added}]
     record = {**facts, HISTORY: history, "written_by": uuid.uuid4().hex}
     if not store.put_new(_key(number), json.dumps(record, indent=1).encode()):
         return False

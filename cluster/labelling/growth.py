@@ -178,7 +178,7 @@ class _Layout:
             )
         if unlike.changed:
             lines.append(
-                f"clips: {_some(unlike.changed)} of the run and have other boxes or another file now; bring the former "
+                f"clips: {_some(unlike.changed)} of the run, now with other boxes or another file; bring the former "
                 "ones back. Those in quarantine are tried again with labelling.retry=quarantined"
             )
         if self.new and not self._config.labelling.extend:
