@@ -56,6 +56,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 def test_garbage_goes_and_nothing_else(store: Store) -> None:
     keep = written(store)
+    assert all(0 <= entry.age_s < 60 for entry in store.entries("predictions/"))
     pieces = garbage.find(store, 0.0)
     assert sorted(piece.name for piece in pieces) == sorted(GARBAGE)
     assert {piece.size for piece in pieces} == {4}

@@ -155,4 +155,4 @@ def _age_s(answer: Mapping[str, Any], written: datetime.datetime) -> float:
     """Since ``written``, by the clock of the server that answered: this machine's may be wrong."""
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     now = email.utils.parsedate_to_datetime(date) if date else datetime.datetime.now(datetime.UTC)
-    return (now - written).total_seconds()
+    return max(0.0, (now - written).total_seconds())  # the header has whole seconds, the object's time parts of one
