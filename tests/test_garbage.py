@@ -74,7 +74,7 @@ def test_what_may_still_be_committed_is_left_while_it_is_young(store: Store) -> 
 
 @pytest.mark.s3
 @pytest.mark.slow
-def test_abandoned_uploads_go_and_those_beside_the_output_stay(bucket: str) -> None:
+def test_abandoned_uploads_of_the_output_go(bucket: str) -> None:
     store, beside = open_store(f"{bucket}/out"), open_store(f"{bucket}/other")
     commits.open_run(store, {}, {})
     for one in (store, beside):
@@ -103,7 +103,7 @@ def test_a_half_written_file_goes_once_it_is_old(tmp_path: Path) -> None:
     assert not half.exists()
 
 
-def test_a_living_driver_or_attempt_is_refused_and_a_dead_one_is_not(tmp_path: Path) -> None:
+def test_a_living_driver_or_attempt_is_refused(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     commits.open_run(store, {}, {})
     sentence = rf"process {os.getpid()} on {socket.gethostname()} labels videos"
@@ -118,7 +118,7 @@ def test_a_living_driver_or_attempt_is_refused_and_a_dead_one_is_not(tmp_path: P
 
 
 @pytest.mark.slow
-def test_notes_of_dead_attempts_stay_until_their_unit_is_committed(tmp_path: Path) -> None:
+def test_notes_of_the_dead_stay_until_their_unit_is_committed(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     commits.open_run(store, {}, {})
     for unit in ("u000000", "u000001"):

@@ -75,7 +75,7 @@ def put_quarantined(store: LocalStore, unit: str, names: str, taken_over: dict[s
     commits.commit(store, unit, "a", contents(list(names)), counts=counts, started=0, seconds={}, taken_over=taken_over)
 
 
-def test_new_videos_come_behind_and_known_ones_keep_their_units(tmp_path: Path) -> None:
+def test_new_videos_come_behind_and_others_keep_their_units(tmp_path: Path) -> None:
     store = begun(tmp_path, named("bdf"))
     plan = arranged(store, named("abcdefg"), extend=True)
     assert units_of(plan.manifest) == ["bd", "f", "ac", "eg"]
@@ -104,7 +104,7 @@ def test_videos_that_have_moved_are_taken_from_where_they_are(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("extend", [False, True])
-def test_what_the_listing_lacks_or_changes_is_refused_by_name(extend: bool, tmp_path: Path) -> None:
+def test_what_is_gone_or_changed_is_refused_by_name(extend: bool, tmp_path: Path) -> None:
     store = begun(tmp_path, named("abcd"))
     with pytest.raises(InputError, match=r"clips: 2 videos \(b, c\) are of the run and not among the listed ones"):
         arranged(store, named("ade"), extend=extend)
@@ -119,7 +119,7 @@ def test_what_the_listing_lacks_or_changes_is_refused_by_name(extend: bool, tmp_
         arranged(store, named("abcde"), views=9, extend=extend)
 
 
-def test_new_videos_are_refused_by_name_unless_they_are_asked_for(tmp_path: Path) -> None:
+def test_new_videos_that_are_not_asked_for_are_refused(tmp_path: Path) -> None:
     store = begun(tmp_path, named("b"))
     with pytest.raises(InputError, match=r"clips: 5 videos \(a, c, d, ...\) are new; labelling.extend=true"):
         arranged(store, named("abcdef"))
@@ -138,7 +138,7 @@ def test_a_run_without_a_manifest_cannot_grow(tmp_path: Path) -> None:
         arranged(store, named("ab"), extend=True)
 
 
-def test_of_two_drivers_that_extend_at_once_one_is_first_and_the_other_looks_again(tmp_path: Path) -> None:
+def test_of_two_drivers_that_extend_the_second_looks_again(tmp_path: Path) -> None:
     store = begun(tmp_path, named("b"))
     plans = [arranged(store, named("abc"), extend=True), arranged(store, named("abd"), extend=True)]
     with ThreadPoolExecutor(2) as pool:
@@ -153,7 +153,7 @@ def test_of_two_drivers_that_extend_at_once_one_is_first_and_the_other_looks_aga
     assert chain.length(store) == 2
 
 
-def test_quarantined_videos_get_another_attempt_from_what_they_are_now(tmp_path: Path) -> None:
+def test_quarantined_videos_are_tried_as_they_are_now(tmp_path: Path) -> None:
     store = begun(tmp_path, named("abc"))
     put_quarantined(store, "u000000", "ab")
     put_quarantined(store, "u000001", "c")
@@ -191,7 +191,7 @@ def test_a_class_that_nobody_has_is_refused(tmp_path: Path) -> None:
         Config.model_validate({"labelling": {"retry": "all"}})
 
 
-def test_counts_add_up_in_any_order_when_videos_leave_quarantine() -> None:
+def test_counts_add_up_when_videos_leave_quarantine() -> None:
     first = Counts(listed=3, labelled=1, quarantined=2)
     first.quarantine.update(truncated=2)
     second = Counts(listed=2, labelled=1, quarantined=1)
@@ -209,7 +209,7 @@ def test_counts_add_up_in_any_order_when_videos_leave_quarantine() -> None:
 
 
 @pytest.mark.slow
-def test_an_extended_and_retried_run_has_the_rows_of_a_run_of_all(tmp_path: Path, monkeypatch) -> None:
+def test_a_grown_run_has_the_rows_of_a_run_of_all(tmp_path: Path, monkeypatch) -> None:
     wild.without_ray(monkeypatch)
     wild.write_wild(tmp_path, good=4)
     wild.write_teacher(tmp_path / "teacher.pt")
@@ -250,7 +250,7 @@ def test_an_extended_and_retried_run_has_the_rows_of_a_run_of_all(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_two_drivers_that_retry_at_once_count_every_video_once(tmp_path: Path, monkeypatch) -> None:
+def test_two_drivers_that_retry_count_every_video_once(tmp_path: Path, monkeypatch) -> None:
     wild.without_ray(monkeypatch)
     boxes = wild.write_wild(tmp_path, good=2)
     wild.write_boxes(tmp_path, boxes | wild.boxes_of(["gone"]))
