@@ -42,7 +42,7 @@ def _check(config: Config, progress: Callable[[str, int, int], None]) -> Checked
     if len(done) != run["units"]:
         text = f"{len(done)} of {run['units']} units are committed"
         findings.append(Finding("not_complete", run["units"] - len(done), text, "give the same command again", True))
-    for kind, count in sorted(total.quarantine.items()):
+    for kind, count in sorted((+total.quarantine).items()):
         findings.append(Finding(kind, count, f"{count} of {total.listed} videos are in quarantine for it"))
     rules = {rule: count for rule, count in total.rejected.items() if count}
     if rules:

@@ -52,6 +52,7 @@ from hojoint.settings_tools import (
     DetectConfig,
     DoctorConfig,
     EvaluateConfig,
+    GcConfig,
     RefilterConfig,
     ReportConfig,
     ScoreConfig,
@@ -78,6 +79,7 @@ __all__ = [
     "EvaluateConfig",
     "FilterConfig",
     "FreiHANDConfig",
+    "GcConfig",
     "HO3DConfig",
     "LabellingConfig",
     "LossConfig",
@@ -136,6 +138,7 @@ class Config(Settings):
     evaluate: EvaluateConfig = EvaluateConfig()
     score: ScoreConfig = ScoreConfig()
     refilter: RefilterConfig = RefilterConfig()
+    gc: GcConfig = GcConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     report: ReportConfig = ReportConfig()
     submit: SubmitConfig = SubmitConfig()

@@ -63,6 +63,11 @@ class LabellingConfig(Settings):
     """Side of those regions, in boxes: room for training's crop, grown, turned and shifted."""
     require_conditional_writes: bool = True
     """Refuse a store on which two attempts could both commit a unit."""
+    extend: bool = False
+    """Videos that the run in ``output`` does not know become new units of it; its finished units stay as they are."""
+    retry: Annotated[str, Field(pattern=r"^quarantined(:\w+)?$")] | None = None
+    """'quarantined', or 'quarantined:' and a class such as truncated: another attempt at these videos of the run in
+    ``output``, whose files or boxes may be others now; None means that they stay in quarantine."""
 
 
 class VideosConfig(Settings):

@@ -92,6 +92,13 @@ class ScoreConfig(Settings):
     layout: Literal["ho3d", "freihand"] = "ho3d"
 
 
+class GcConfig(Settings):
+    """jobs.gc."""
+
+    min_age_h: NotNegative = 24.0
+    """Younger uploads, and younger files of units without a commit, are left; hours."""
+
+
 class RefilterConfig(Settings):
     """jobs.refilter."""
 

@@ -27,6 +27,7 @@ JOBS = {
     "bench": "measure throughput: labelling, training, decode or scale",
     "doctor": "check data sets, or the nodes of a cluster: counts, faults and remedies",
     "status": "show how far a labelling run is",
+    "gc": "remove what lost attempts and abandoned uploads left in an output",
     "submit": "send a job to a running Ray cluster and follow it",
     "deploy": "print a RayJob for Kubernetes or a Slurm script for a job",
     "list": "show the jobs that were sent to a cluster",

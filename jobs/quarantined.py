@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow.parquet as pq
 
+from cluster.labelling import commits
 from cluster.labelling.commits import Commit
 from cluster.store import Store
 from hojoint.labelling.faults import CLASSES
@@ -23,12 +24,14 @@ def firsts(store: Store, done: Sequence[Commit]) -> dict[str, tuple[str, str]]:
     """
     out: dict[str, tuple[str, str]] = {}
     filesystem, root = store.filesystem()
+    last = commits.superseded(done)
     for commit in done:
-        if all(kind in out for kind in commit.counts.quarantine):
+        if all(kind in out for kind in commit.failed):
             continue
         table = pq.read_table(f"{root}/{commit.files['quarantine']}", filesystem=filesystem, partitioning=None)
         for row in table.select(["video_id", "class", "message"]).to_pylist():
-            out.setdefault(row["class"], (row["video_id"], row["message"]))
+            if last.get(row["video_id"], commit.unit) == commit.unit:  # not tried again since
+                out.setdefault(row["class"], (row["video_id"], row["message"]))
     return out
 
 

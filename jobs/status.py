@@ -41,12 +41,12 @@ def job(config: Config, dry_run: bool) -> None:
         print(pseudo_label.summary(report, quarantined.firsts(store, committed)))
     silent = time.time() - max((commit.finished for commit in committed), default=run["begun"])
     limit = stalls.limit_s(stalls.longest_unit_s(committed))
-    if done < listed and silent > limit:
+    if len(committed) < run["units"] and silent > limit:
         usual = f"long for these units (more than {remote.age(limit)})"
         print(f"state    stalled or stopped: no commit for {remote.age(silent)}, {usual}")
     elif 0 < done < listed:
         print(f"left     about {remote.age(report['seconds'] * (listed - done) / done)} at the rate so far")
-    elif done == listed:
+    elif len(committed) == run["units"]:
         print("state    complete")
 
 

@@ -21,7 +21,7 @@ from cluster import session
 from cluster.detection import boxes_file, findings
 from cluster.detection.finder import DetectionJob, Finder, Make
 from cluster.detection.findings import Counts
-from cluster.labelling import budget, commits, manifest, pool, sharing
+from cluster.labelling import budget, commits, manifest, pool, presence, sharing
 from cluster.labelling.commits import Commit
 from cluster.labelling.manifest import Manifest, Reader
 from cluster.labelling.units import Video, unit_id
@@ -178,7 +178,7 @@ def _run(config: Config, store: Store, plan: Plan, make: Make) -> None:
     total = findings.total_of(commits.read_commits(store, counts_of=Counts.of))
     _check_budget(config, total)
     wanted = pool.size(config.detect.actors, len(plan.pending))[1]
-    with session.start(config.cluster):
+    with presence.announced(store, "finds hands"), session.start(config.cluster):
         watched = board.new_board("detection", wanted, store.root)
         job = DetectionJob(config, store.root, plan.identity, uuid.uuid4().hex, plan.manifest.key)
         results = _route(config, store, plan.pending, functools.partial(UnitFinder, job, make, watched))

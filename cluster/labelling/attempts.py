@@ -41,7 +41,7 @@ class Ledger:
         self.attempt = uuid.uuid4().hex[:12]
         self._store, self._unit_id = store, unit_id
         self._key = f"{ATTEMPTS}/{unit_id}/{self.attempt}.json"
-        self._identity = {"driver": driver, **_process()}
+        self._identity = {"driver": driver, **process()}
 
     def suspicion(self, allowed_deaths: int) -> Suspicion:
         """Read the notes of earlier attempts at this unit."""
@@ -49,7 +49,7 @@ class Ledger:
         deaths: Counter[str] = Counter()  # under this driver, which survived them
         alone: set[str] = set()
         for key in self._store.list(f"{ATTEMPTS}/{self._unit_id}"):
-            note = self._read(key)
+            note = read(self._store, key)
             if note is None or not self._is_dead(note):
                 continue
             videos = note["in_hand"]
@@ -69,24 +69,36 @@ class Ledger:
         """The attempt is finished: remove its notes."""
         self._store.delete(self._key)
 
-    def _read(self, key: str) -> dict[str, Any] | None:
-        try:
-            return json.loads(self._store.get(key))
-        except KeyError:  # closed meanwhile
-            return None
-
     def _is_dead(self, note: dict[str, Any]) -> bool:
         if note["driver"] == self._identity["driver"]:
             return True  # Ray retries a unit only after its process is gone
-        if note["host"] == self._identity["host"]:
-            return _started(note["pid"]) != note["started"]
-        return time.time() - note["at"] > STALE_S
+        return is_gone(note)
 
 
-def _process() -> dict[str, Any]:
+def read(store: Store, key: str) -> dict[str, Any] | None:
+    """A note; None where its attempt has closed meanwhile."""
+    try:
+        note: dict[str, Any] = json.loads(store.get(key))
+    except KeyError:
+        return None
+    return note
+
+
+def is_gone(note: dict[str, Any]) -> bool:
+    """Whether the process that wrote a note is gone; one on another machine is, once its note is old."""
+    if note["host"] == _host():
+        return _started(note["pid"]) != note["started"]
+    return time.time() - note["at"] > STALE_S
+
+
+def process() -> dict[str, Any]:
+    """Names this process in a note."""
+    return {"host": _host(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _host() -> str:
     boot = Path("/proc/sys/kernel/random/boot_id")
-    host = f"{socket.gethostname()}/{boot.read_text().strip() if boot.exists() else ''}"
-    return {"host": host, "pid": os.getpid(), "started": _started(os.getpid())}
+    return f"{socket.gethostname()}/{boot.read_text().strip() if boot.exists() else ''}"
 
 
 def _started(pid: int) -> str | None:

@@ -23,7 +23,7 @@ def exceeded(config: Config, quarantined: int, listed: int) -> bool:
 def check(config: Config, quarantined: int, listed: int, classes: Counter[str]) -> None:
     """Raise BudgetExceeded beyond the budget; ``classes`` counts the quarantined videos by class."""
     if exceeded(config, quarantined, listed):
-        named = ", ".join(f"{count} {kind}" for kind, count in classes.most_common())
+        named = ", ".join(f"{count} {kind}" for kind, count in classes.most_common() if count > 0)
         raise BudgetExceeded(
             f"{quarantined} of {listed} videos so far are quarantined ({named}), more than "
             f"labelling.error_budget_count={config.labelling.error_budget_count} and "

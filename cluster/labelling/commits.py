@@ -21,6 +21,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet
 
+from cluster.labelling import chain
 from cluster.labelling.attempts import ATTEMPTS
 from cluster.labelling.decoding import Failure
 from cluster.labelling.units import differences
@@ -31,6 +32,7 @@ from hojoint.errors import InputError
 RUN, REPORT, COMMITS = "run.json", "report.json", "commits"
 MANIFEST = "manifest"  # in run.json: the key of the manifest; runs of earlier versions have none
 COMMIT_KEY = re.compile(rf"{COMMITS}/(u\d+)\.json")  # editors, file systems and people add other names
+OF_UNIT = re.compile(r"[a-z_]+/(u\d+)[-/].+")  # a file of an attempt, or its notes
 TABLES = ("predictions", "pseudo_labels", "quarantine")
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -54,12 +56,19 @@ class Tally:
 
     def add(self, other: Self) -> None:
         for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
+            if isinstance(value, Counter):
+                getattr(self, name).update(value)  # keeps numbers below zero, which + would drop
+            else:
+                setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass
 class Counts(Tally):
-    """Videos and frames by outcome: listed = labelled + empty + quarantined; predicted = kept + rejected."""
+    """Videos and frames by outcome: listed = labelled + empty + quarantined; predicted = kept + rejected.
+
+    A commit holds what its unit adds to the run. One that takes over quarantined videos adds none to ``listed``, and
+    numbers below zero to ``quarantined`` and ``quarantine`` (``take_over``).
+    """
 
     listed: int = 0
     labelled: int = 0
@@ -76,6 +85,13 @@ class Counts(Tally):
     rejected: Counter[str] = field(default_factory=Counter)
     quarantine: Counter[str] = field(default_factory=Counter)  # class -> videos
     pictures: Counter[str] = field(default_factory=Counter)  # class -> labelled videos without pictures (jobs.refilter)
+
+    def take_over(self, classes: Iterable[str]) -> None:
+        """Count videos of this unit no longer where they were quarantined before, by these classes."""
+        for kind in classes:
+            self.listed -= 1
+            self.quarantined -= 1
+            self.quarantine[kind] -= 1
 
     def since(self, before: Counts) -> tuple[dict[str, int], dict[str, int]]:
         """Videos by outcome and frames by verdict that were added since ``before``."""
@@ -96,6 +112,13 @@ class Commit:
     finished: float
     seconds: dict[str, float]  # where the time went
     held: dict[str, float] = field(default_factory=dict)  # resource -> seconds that its worker held it for this unit
+    taken_over: dict[str, str] = field(default_factory=dict)  # video id -> its class in the quarantine of before
+
+    @property
+    def failed(self) -> Counter[str]:
+        """Class -> videos in this unit's own ``quarantine`` table; ``counts`` holds what the unit adds to the run."""
+        out: Counter[str] = self.counts.quarantine + Counter(self.taken_over.values())
+        return out
 
     def to_bytes(self) -> bytes:
         return json.dumps(vars(self) | {"counts": vars(self.counts)}, indent=1).encode()
@@ -117,11 +140,18 @@ def open_run(store: Store, fingerprint: Mapping[str, Any], facts: Mapping[str, A
         check_fingerprint(store, fingerprint)
 
 
-def check_fingerprint(store: Store, fingerprint: Mapping[str, Any]) -> None:
-    """Raise InputError if ``store`` holds a run with another fingerprint; the message names what differs."""
+def check_fingerprint(store: Store, fingerprint: Mapping[str, Any], but: Sequence[str] = ()) -> None:
+    """Raise InputError if ``store`` holds a run with another fingerprint; the message names what differs.
+
+    Args:
+        but: names that may differ.
+    """
     if not store.exists(RUN):
         return
-    different = differences(read_run(store)["fingerprint"], fingerprint)
+    before, now = (
+        {n: v for n, v in side.items() if n not in but} for side in (read_run(store)["fingerprint"], fingerprint)
+    )
+    different = differences(before, now)
     if different:
         listed = "\n  ".join(different)
         raise InputError(
@@ -131,7 +161,7 @@ def check_fingerprint(store: Store, fingerprint: Mapping[str, Any]) -> None:
 
 
 def read_run(store: Store) -> dict[str, Any]:
-    """``run.json`` of an output.
+    """What the run of an output is: ``run.json``, or how it has grown since (``chain``).
 
     Raises:
         InputError: it does not exist or cannot be read.
@@ -148,6 +178,7 @@ def read_run(store: Store) -> dict[str, Any]:
         run = None
     if not isinstance(run, dict) or not isinstance(run.get("fingerprint"), dict):
         raise InputError(f"{store.uri(RUN)} is not the {RUN} of a labelling run")
+    run = chain.with_last(store, run)
     run["fingerprint_digest"] = digest(run["fingerprint"])  # as it is stored: what names the labels must not change
     run["fingerprint"] = renamed(run["fingerprint"])
     return run
@@ -213,6 +244,7 @@ def commit(
     started: float,
     seconds: Mapping[str, float],
     held: Callable[[], Mapping[str, float]] = dict,
+    taken_over: Mapping[str, str] | None = None,
 ) -> Commit | None:
     """Write the tables and commit them. None if another attempt at the unit was first; the files are then removed.
 
@@ -234,6 +266,7 @@ def commit(
         finished=time.time(),
         seconds={name: round(value, 3) for name, value in spent.items()},
         held={name: round(value, 3) for name, value in held().items()},
+        taken_over=dict(taken_over or {}),
     )
     if store.put_new(commit_key(unit_id), result.to_bytes()):
         return result
@@ -242,13 +275,35 @@ def commit(
     return None
 
 
-def sweep(store: Store, tables: Sequence[str] = TABLES) -> int:
-    """Remove what killed attempts left behind, once every unit is committed; returns how many objects.
+def superseded(done: Iterable[Commit]) -> dict[str, str]:
+    """Video id -> the last unit that took it over from quarantine; its rows in earlier ``quarantine`` tables are past.
 
-    An attempt that still runs then can only lose, so its files are garbage too.
+    Args:
+        done: commits in the order of their units.
     """
-    named = {key for commit in read_commits(store, counts_of=dict) for key in commit.files.values()}
-    garbage = [key for table in (*tables, ATTEMPTS) for key in store.list(table) if key not in named]
+    return {video_id: commit.unit for commit in done for video_id in commit.taken_over}
+
+
+def unit_of(key: str) -> str | None:
+    """The unit that a file of an attempt, or its notes, belongs to."""
+    match = OF_UNIT.fullmatch(key)
+    return None if match is None else match[1]
+
+
+def lost(store: Store, done: Iterable[Commit], folders: Sequence[str]) -> list[str]:
+    """Keys of attempts at committed units that no commit names.
+
+    An attempt that still runs at one of these units can only lose, so its files are garbage at any time. Units without
+    a commit are left alone: another driver may have begun them since, where the run has grown.
+    """
+    done = list(done)
+    named, committed = {key for commit in done for key in commit.files.values()}, {commit.unit for commit in done}
+    return [key for name in folders for key in store.list(name) if key not in named and unit_of(key) in committed]
+
+
+def sweep(store: Store, tables: Sequence[str] = TABLES) -> int:
+    """Remove what killed attempts at the committed units left behind; returns how many objects."""
+    garbage = lost(store, read_commits(store, counts_of=dict), (*tables, ATTEMPTS))
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(store.delete, garbage))
     return len(garbage) + store.tidy()
@@ -286,7 +341,7 @@ def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]
         },
         "clips": total.clips,
         "short_clips": total.short_clips,
-        "quarantine": dict(sorted(total.quarantine.items())),
+        "quarantine": {kind: count for kind, count in sorted(total.quarantine.items()) if count},
         "videos_without_pictures": dict(sorted(total.pictures.items())),
         "units": len(commits),
         "seconds": round(seconds, 3),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import shutil
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ from hojoint.errors import InputError
 from hojoint.records import Clip
 
 COPIED_AT_ONCE = 2**20  # bytes
+RETRY_OF = "retry_of"
 CLIP = pa.struct(
     [
         ("clip_id", pa.string()),
@@ -51,6 +53,7 @@ SCHEMA = pa.schema(
         ("etag", pa.string()),
         ("frames", pa.int32()),  # boxes of hands in all clips
         ("clips", pa.list_(CLIP)),
+        (RETRY_OF, pa.string()),  # null but for another attempt at a quarantined video; absent in earlier versions
     ]
 )
 
@@ -60,7 +63,7 @@ class Manifest:
     """The manifest of a plan, in a temporary file that goes with this object."""
 
     path: Path
-    videos: int
+    videos: int  # each counted once, however many attempts at it are listed
     clips: int
     unit_frames: tuple[int, ...]  # frames with a hand, by unit
     digests: Digests
@@ -104,9 +107,24 @@ class Reader:
         with _readable(self._store, self._key):
             return _unit(self._file, name)
 
+    @property
+    def units(self) -> int:
+        return int(self._file.num_row_groups)
+
+    def retried(self) -> dict[str, str]:
+        """Video id -> the last unit that holds another attempt at it. Raises what ``unit`` raises."""
+        out: dict[str, str] = {}
+        with _readable(self._store, self._key):
+            if RETRY_OF not in self._file.schema_arrow.names:
+                return {}
+            for number in range(self.units):
+                rows = self._file.read_row_group(number, columns=["unit", "video_id", RETRY_OF]).to_pylist()
+                out |= {row["video_id"]: row["unit"] for row in rows if row[RETRY_OF] is not None}
+        return out
+
     def entries(self) -> Iterator[Entry]:
         """The files of all videos, in the order of their ids. Raises what ``unit`` raises."""
-        for number in range(self._file.num_row_groups):
+        for number in range(self.units):
             with _readable(self._store, self._key):
                 rows = self._file.read_row_group(number, columns=["video_id", "uri", "size", "etag"]).to_pylist()
             yield from (Entry(**row) for row in rows if row["uri"] is not None)
@@ -134,7 +152,7 @@ def check_etags(store: Store, made: Manifest) -> None:
     if key is None or key == made.key or not store.exists(key):
         return
     before, changed = Reader(store, key), []
-    for unit in made:
+    for unit in itertools.islice(made, before.units):  # what the run is about to grow by has no former etags
         etags = {video.video_id: video.etag for video in before.unit(unit.unit_id).videos}
         changed += [video.uri for video in unit.videos if video.etag and etags[video.video_id] not in ("", video.etag)]
     if changed:
@@ -147,19 +165,25 @@ def check_etags(store: Store, made: Manifest) -> None:
 
 def write(videos: Iterable[Video], unit_videos: int) -> Manifest:
     """Write a manifest of videos that come in the order of their ids; holds one unit of them at a time."""
+    return write_units(make_units(videos, unit_videos))
+
+
+def write_units(units: Iterable[Unit]) -> Manifest:
+    """Write a manifest of units that come in the order of their numbers; holds one at a time."""
     folder = scratch.lasting_folder()
     path, digests, clips = folder / "manifest.parquet", Digests(), 0
     unit_frames = []
     count = 0
     # Statistics and dictionaries would cost memory for each row group, and nobody searches by them.
     with pq.ParquetWriter(path, SCHEMA, compression="zstd", write_statistics=False, use_dictionary=False) as writer:
-        for unit in make_units(videos, unit_videos):
+        for unit in units:
             for video in unit.videos:
                 digests.add(video)
             writer.write_table(_table(unit))
             unit_frames.append(unit.frames)
-            clips += unit.clips
-            count += len(unit.videos)
+            first = [video for video in unit.videos if not video.retry_of]
+            clips += sum(len(video.clips) for video in first)
+            count += len(first)
     manifest = Manifest(path, count, clips, tuple(unit_frames), digests)
     weakref.finalize(manifest, shutil.rmtree, folder, ignore_errors=True)
     return manifest
@@ -176,6 +200,7 @@ def _table(unit: Unit) -> pa.Table:
         pa.array([video.etag for video in videos], pa.string()),
         pa.array([sum(len(clip.frames) for clip in video.clips) for video in videos], pa.int32()),
         pa.ListArray.from_arrays(_offsets([len(video.clips) for video in videos]), _clips_array(clips)),
+        pa.array([video.retry_of or None for video in videos], pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
@@ -209,6 +234,8 @@ def _offsets(lengths: Sequence[int]) -> pa.Array:
 
 def _unit(file: pq.ParquetFile, name: str) -> Unit:
     table = file.read_row_group(unit_number(name))
+    if RETRY_OF not in table.column_names:
+        table = table.append_column(SCHEMA.field(RETRY_OF), pa.nulls(len(table), pa.string()))
     if table.schema != SCHEMA or set(table["unit"].to_pylist()) != {name}:
         raise pa.ArrowInvalid(f"its row group {unit_number(name)} is not unit {name}")
     return Unit(name, tuple(_video(row) for row in table.to_pylist()))
@@ -217,7 +244,7 @@ def _unit(file: pq.ParquetFile, name: str) -> Unit:
 def _video(row: dict[str, Any]) -> Video:
     uri = row["uri"] or ""
     clips = tuple(_clip(clip, row["video_id"], uri) for clip in row["clips"])
-    return Video(row["video_id"], uri, clips, row["size"], row["etag"])
+    return Video(row["video_id"], uri, clips, row["size"], row["etag"], row[RETRY_OF] or "")
 
 
 def _clip(row: dict[str, Any], video_id: str, uri: str) -> Clip:

@@ -118,7 +118,8 @@ def _unit(source: Source, store: Store, before: Commit, rewritten: Callable[[pa.
     new = {"predictions": made.predictions, "pseudo_labels": made.pseudo_labels}
     new["quarantine"] = pa.parquet.read_table(paths["quarantine"], filesystem=filesystem)
     counts = _counts(before.counts, made)
-    commits.commit(store, before.unit, uuid.uuid4().hex[:12], new, counts=counts, started=started, seconds={})
+    attempt, over = uuid.uuid4().hex[:12], before.taken_over
+    commits.commit(store, before.unit, attempt, new, counts=counts, started=started, seconds={}, taken_over=over)
 
 
 def _counts(before: Counts, made: Rewritten) -> Counts:

@@ -28,7 +28,7 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from cluster import session
-from cluster.labelling import commits, files, listing, manifest, pool, quality_files, sharing, units
+from cluster.labelling import commits, files, listing, manifest, pool, presence, quality_files, sharing, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
@@ -220,7 +220,9 @@ class Refilter:
             pictures=Counter(failure.kind for failure in failures),
         )
         attempt = uuid.uuid4().hex[:12]
-        return commits.commit(self._store, unit_id, attempt, new, counts=counts, started=started, seconds={})
+        return commits.commit(
+            self._store, unit_id, attempt, new, counts=counts, started=started, seconds={}, taken_over=before.taken_over
+        )
 
     def close(self) -> None:
         """End the decoding children."""
@@ -307,7 +309,7 @@ def _pending(source: Source, store: Store) -> list[str]:
 
 
 def _run(config: Config, store: Store, job: RefilterJob, pending: Sequence[str]) -> None:
-    with session.start(config.cluster):
+    with presence.announced(store, "filters labels"), session.start(config.cluster):
         results = pool.commit_all(
             functools.partial(Refilter, job),
             [{"unit": unit} for unit in pending],

@@ -22,9 +22,11 @@ from cluster.labelling import (
     budget,
     commits,
     costs,
+    growth,
     listing,
     manifest,
     pool,
+    presence,
     quality_files,
     sharing,
     signs,
@@ -32,6 +34,7 @@ from cluster.labelling import (
     units,
 )
 from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.growth import Growth
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import unit_id
@@ -55,6 +58,7 @@ class Plan:
     notes: tuple[str, ...]
     aside: dict[str, int]  # counts of what is not listed; see ``listing.ASIDE``
     quality: bytes | None  # content of ``filters.quality_model``
+    growth: Growth | None = None  # what the run in the output is about to grow by
 
     @property
     def unit_ids(self) -> list[str]:
@@ -79,27 +83,36 @@ def label(config: Config) -> dict[str, Any]:
     if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
         session.feasibility(config.cluster, _needs(config))
     check_same(store, plan)
-    begin(config, store, plan)
-    if plan.pending:
-        _run(config, store, plan)
-    else:
-        print(f"all {len(plan.unit_ids)} units of {store.root} are committed already; nothing to do")
-    report, total = finish(store, plan.unit_ids, plan.aside, config.report)
+    while not begin(config, store, plan):  # another driver has let the run grow meanwhile
+        plan = make_plan(config, store)
+        check_same(store, plan)
+    with presence.announced(store, "labels videos"):
+        if plan.pending:
+            _run(config, store, plan)
+        else:
+            print(f"all {len(plan.unit_ids)} units of {store.root} are committed already; nothing to do")
+        report, total = finish(store, plan.unit_ids, plan.aside, config.report)
     _watch_budget(config, total)
     return report
 
 
-def begin(config: Config, store: Store, plan: Plan) -> None:
-    """Write the manifest and ``run.json``, unless they are there."""
+def begin(config: Config, store: Store, plan: Plan) -> bool:
+    """Write the manifest and ``run.json``, unless they are there, or the record of how the run grows.
+
+    False where another driver has let it grow first: then plan again.
+    """
     facts: dict[str, Any] = {"units": len(plan.unit_ids), "videos": plan.manifest.videos, **plan.aside}
     facts |= {commits.MANIFEST: plan.manifest.put(store), "config": to_tree(config)}
+    if plan.growth is not None and not growth.record(store, plan.growth, plan.fingerprint, facts):
+        return False
     commits.open_run(store, plan.fingerprint, facts)
     quality_files.keep(store, plan.quality)
+    return True
 
 
 def check_same(store: Store, plan: Plan) -> None:
     """Raise InputError where ``store`` holds a run of other settings, videos or boxes."""
-    commits.check_fingerprint(store, plan.fingerprint)
+    commits.check_fingerprint(store, plan.fingerprint, but=() if plan.growth is None else units.OF_VIDEOS)
     manifest.check_etags(store, plan.manifest)
 
 
@@ -126,17 +139,19 @@ def make_plan(config: Config, store: Store) -> Plan:
         sides.refuse_unknown(network.config, config.filters)
     side_head = network.config.side_head or not listed.sideless
     quality = quality_files.read(config.filters, side_head=side_head)
+    hand = units.hand_digest(teacher_config)
+    fingerprint = functools.partial(units.fingerprint, teacher_config, sha256, hand, quality=quality)
+    arranged = growth.arrange(store, listed.manifest, config, fingerprint(listed.manifest.digests))
     done = commits.committed_units(store)
     plan = Plan(
-        manifest=listed.manifest,
+        manifest=arranged.manifest,
         pending=[],
-        fingerprint=units.fingerprint(
-            teacher_config, sha256, units.hand_digest(teacher_config), listed.manifest.digests, quality
-        ),
+        fingerprint=fingerprint(arranged.manifest.digests),
         teacher_sha256=sha256,
-        notes=(*listed.notes, *filter(None, [checkpoint.overridden(config, teacher_config)])),
+        notes=(*listed.notes, *arranged.notes, *filter(None, [checkpoint.overridden(config, teacher_config)])),
         aside=listed.aside,
         quality=quality,
+        growth=arranged.growth,
     )
     plan.pending.extend(name for name in plan.unit_ids if name not in done)
     return plan
@@ -152,6 +167,7 @@ def describe(config: Config, plan: Plan) -> str:
             f"videos     {made.videos}, {made.clips} clips of a hand, {sum(made.unit_frames)} frames with one",
             f"units      {len(plan.unit_ids)} of up to {config.labelling.unit_videos} videos; "
             f"{len(plan.unit_ids) - len(plan.pending)} committed, {len(plan.pending)} to do",
+            *([] if plan.growth is None else [f"growth     {plan.growth}"]),
             f"work       about {passes} views through the network",
             f"teacher    {config.teacher.checkpoint} (weights {plan.teacher_sha256[:12]})",
             f"output     {config.output}",

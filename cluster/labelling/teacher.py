@@ -143,6 +143,8 @@ class Teacher:
             if video.video_id in suspicion.suspects:
                 self._label([[video]], ledger, result)  # alone: if it kills again, it is found
         result.check(unit)
+        taken_over = {video.video_id: video.retry_of for video in unit.videos if video.retry_of}
+        result.counts.take_over(taken_over.values())
         commit = commits.commit(
             self._store,
             unit.unit_id,
@@ -152,6 +154,7 @@ class Teacher:
             started=result.started,
             seconds=result.seconds | self._decoder.take_seconds(),
             held=self._held,
+            taken_over=taken_over,
         )
         ledger.close()
         if commit is not None:

@@ -31,6 +31,8 @@ LABELLING = (
     *("max_frame_px", "max_frames", "max_file_mb", "decode_memory_mb", "jpeg_quality", "image_context"),
 )
 
+OF_VIDEOS = ("clips", "video_files")
+"""Names in a fingerprint of what the listed videos are."""
 BY_CONTENT = ("path", "quality_model")
 QUALITY_MODEL = "quality_model"
 """Name of the digest of ``filters.quality_model`` in a fingerprint."""
@@ -47,6 +49,7 @@ class Video:
     clips: tuple[Clip, ...]
     size: int | None = None  # bytes, as listed; None where it is not known
     etag: str = ""  # as listed; '' where it is not known
+    retry_of: str = ""  # its class in quarantine, where this is another attempt at it
 
     @classmethod
     def of(cls, entry: Entry) -> Video:
@@ -85,11 +88,14 @@ def unit_number(name: str) -> int:
     return int(name.removeprefix("u"))
 
 
-def make_units(videos: Iterable[Video], unit_videos: int) -> Iterator[Unit]:
-    """Cut videos that come in the order of their ids into units of ``unit_videos``; holds one unit at a time."""
+def make_units(videos: Iterable[Video], unit_videos: int, first: int = 0) -> Iterator[Unit]:
+    """Cut videos that come in the order of their ids into units of ``unit_videos``; holds one unit at a time.
+
+    The units' numbers begin with ``first``.
+    """
     ordered = iter(videos)
     last = ""
-    for number in itertools.count():
+    for number in itertools.count(first):
         some = tuple(itertools.islice(ordered, unit_videos))
         if not some:
             return
@@ -113,7 +119,8 @@ class Digests:
     def add(self, video: Video) -> None:
         """Take the next video."""
         self._files.update(f"{video.video_id}\0{video.size if video.uri else 'no file'}\n".encode())
-        self._clips.update(f"video {video.video_id} {len(video.clips)}\n".encode())
+        again = f" again after {video.retry_of}" if video.retry_of else ""
+        self._clips.update(f"video {video.video_id} {len(video.clips)}{again}\n".encode())
         for clip in video.clips:
             facts = (clip.clip_id, clip.annotated_frames, clip.side, clip.every_frame_listed)
             self._clips.update(f"clip {facts}\n".encode())
@@ -131,6 +138,13 @@ class Digests:
     def files(self) -> str:
         """Digest of the files' sizes so far."""
         return self._files.hexdigest()
+
+
+def video_digest(video: Video) -> str:
+    """Names what a video is: its id, its clips and the size of its file, whichever attempt this is."""
+    digests = Digests()
+    digests.add(dataclasses.replace(video, retry_of=""))
+    return digests.clips + digests.files
 
 
 def fingerprint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,15 @@ WITHOUT_CONDITION = (
 CHECKSUMS = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
 """Environment of every process that talks to S3: servers before 2025 refuse the trailing checksums that newer clients
 send by default."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object in a listing."""
+
+    key: str
+    size: int  # bytes; 0 where it is not known
+    age_s: float  # since it was written, by the clock of the store
 
 
 class Store(Protocol):
@@ -41,6 +51,15 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys in the folder ``prefix`` and below, in ascending order."""
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        """Objects whose keys begin with these letters, a folder and ``/`` or a part of a name, in any order."""
+
+    def unfinished(self) -> Iterator[Entry]:
+        """Objects that a writer has begun and not finished, by names that ``discard`` takes."""
+
+    def discard(self, name: str) -> None:
+        """Remove an unfinished object; no error where it is finished or gone."""
 
     def delete(self, key: str) -> None:
         """Remove; no error for a key that does not exist."""

@@ -1,14 +1,13 @@
 """Requests to one S3 bucket, and what their errors mean: shared by the store of outputs and the sources of inputs.
 
-Credentials, endpoint and region come from the environment or the role, never from settings, so no task carries them.
-Not here: keys and their promises (``s3``), listings of videos (cluster.sources).
+Credentials, endpoint and region come from the environment or the role, never from settings, so no task carries them
+(``connection``). Not here: keys and their promises (``s3``), listings of videos (cluster.sources).
 """
 
 from __future__ import annotations
 
 import email.utils
 import functools
-import os
 import re
 import socket
 import threading
@@ -16,11 +15,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import boto3
 from botocore import exceptions
 from botocore.config import Config
 
 from cluster import patience
+from cluster.store import connection
 from hojoint.errors import InputError, MachineError
 
 ELSEWHERE = ("301", "307", "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed")
@@ -73,9 +72,8 @@ class Bucket:
         self.name, _ = split(uri)
         self.root, self.setting = uri.rstrip("/"), setting
         try:
-            environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
             with _making:
-                self.client = _client(patience, environment)
+                self.client = _client(patience, connection.variables())
         except exceptions.BotoCoreError as error:
             raise self.unusable(error) from None
 
@@ -108,6 +106,11 @@ class Bucket:
             return InputError(
                 f"no credentials for {self.root} on the node {node} ({error}): set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role grants them"
+            )
+        if isinstance(error, exceptions.SSLError):
+            return InputError(
+                f"the certificate of the object store of {self.root} is not trusted on the node {node}: {error}. Set "
+                "AWS_CA_BUNDLE to a PEM file with the certificate of the authority that signed it"
             )
         return InputError(
             f"cannot use {self.root} from the node {node}: {error}. Check the AWS_ variables of the environment and "
@@ -164,9 +167,4 @@ def passing(error: Exception) -> bool:
 @functools.lru_cache(maxsize=8)
 def _client(patience: Config, environment: tuple[tuple[str, str], ...]) -> Any:
     """Made once for all buckets, because that takes long; another ``environment`` needs another one."""
-    session = boto3.session.Session()
-    region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
-    try:
-        return session.client("s3", region_name=region, config=COMMON.merge(patience))
-    except ValueError as error:  # what botocore raises for an endpoint that is not a URL
-        raise InputError(f"{error}; set AWS_ENDPOINT_URL to a URL such as http://host:port, or unset it") from None
+    return connection.connect(COMMON.merge(patience))[0]

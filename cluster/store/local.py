@@ -17,7 +17,7 @@ from typing import BinaryIO, TypeVar
 import pyarrow.fs
 
 from cluster import patience
-from cluster.store.base import PARTIAL, checked
+from cluster.store.base import PARTIAL, Entry, checked
 from hojoint.errors import InputError, NoRoom
 
 COPIED_AT_ONCE = 2**20  # bytes
@@ -81,6 +81,21 @@ class LocalStore:
             return [Path(folder, name) for folder, _, names in os.walk(top, onerror=_unless_gone) for name in names]
 
         yield from sorted(path.relative_to(self._folder).as_posix() for path in self._asked(walk))
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        folder, _, name = beginning.rpartition("/")
+        top = self._folder / checked(folder) if folder else self._folder
+        for path in top.glob(f"{name}*"):
+            below = path.rglob("*") if path.is_dir() else (path,)
+            yield from (_entry(one, one.relative_to(self._folder).as_posix()) for one in below if one.is_file())
+
+    def unfinished(self) -> Iterator[Entry]:
+        for path in (self._folder / PARTIAL).glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+                yield _entry(path, path.name)
+
+    def discard(self, name: str) -> None:
+        (self._folder / PARTIAL / checked(name)).unlink(missing_ok=True)
 
     def delete(self, key: str) -> None:
         self._asked(lambda: self._path(key).unlink(missing_ok=True))
@@ -149,6 +164,11 @@ class LocalStore:
                 partial.unlink(missing_ok=True)  # leave no half file on a full disk
                 raise
         return partial
+
+
+def _entry(path: Path, key: str) -> Entry:
+    facts = path.stat()
+    return Entry(key, facts.st_size, time.time() - facts.st_mtime)
 
 
 @contextlib.contextmanager

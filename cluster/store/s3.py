@@ -7,19 +7,25 @@ lost race. Not here: requests and their errors (``bucket``), what makes a store 
 
 from __future__ import annotations
 
-import os
+import contextlib
+import datetime
+import email.utils
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow.fs
 from boto3.exceptions import S3UploadFailedError
+from botocore import exceptions
 
-from cluster.store.base import CHECKSUMS, KEY, WITHOUT_CONDITION, checked
+from cluster.store.base import KEY, WITHOUT_CONDITION, Entry, checked
 from cluster.store.bucket import Bucket, Refused, split
+from cluster.store.connection import BucketFileSystem
 from hojoint.errors import InputError
 
 CONFLICT_TRIES = 8
+OF_UPLOAD = "?uploadId="  # between the key and the id of an unfinished upload
 
 
 class S3Store:
@@ -93,22 +99,48 @@ class S3Store:
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        token: dict[str, str] = {}
+        while True:
+            page = self._call("list_objects_v2", Prefix=self._prefix + beginning, **token)
+            for entry in page.get("Contents", ()):
+                key = entry["Key"].removeprefix(self._prefix)
+                yield Entry(key, entry["Size"], _age_s(page, entry["LastModified"]))
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def unfinished(self) -> Iterator[Entry]:
+        """Uploads in parts, as ``put_file`` and Arrow begin them: their parts are stored and paid for, and not seen."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._call("list_multipart_uploads", Prefix=self._prefix, **token)
+            for upload in page.get("Uploads", ()):
+                name = f"{upload['Key'].removeprefix(self._prefix)}{OF_UPLOAD}{upload['UploadId']}"
+                yield Entry(name, 0, _age_s(page, upload["Initiated"]))
+            if not page.get("IsTruncated"):
+                return
+            token = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def discard(self, name: str) -> None:
+        key, _, upload = name.rpartition(OF_UPLOAD)
+        with contextlib.suppress(Refused):  # finished or ended meanwhile
+            self._call("abort_multipart_upload", Key=self._prefix + key, UploadId=upload)
+
     def delete(self, key: str) -> None:
         self._call("delete_object", Key=self._key(key))
 
     def tidy(self) -> int:
-        return 0  # S3 has no half objects
+        return 0  # no half object is ever seen; what uploads hold back is for jobs.gc, and needs rights of its own
 
     def uri(self, key: str) -> str:
         return f"{self.root}/{checked(key)}"
 
     def filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        # pyarrow's client reads these from the environment only, and the endpoint not from there.
-        for name, value in CHECKSUMS.items():
-            os.environ.setdefault(name, value)
-        meta = self._bucket.client.meta
-        override = {"endpoint_override": meta.endpoint_url} if "amazonaws.com" not in meta.endpoint_url else {}
-        filesystem = pyarrow.fs.S3FileSystem(region=meta.region_name, **override)
+        try:
+            filesystem = BucketFileSystem()
+        except exceptions.BotoCoreError as error:
+            raise self._bucket.unusable(error) from None
         return filesystem, f"{self._bucket.name}/{self._prefix}".rstrip("/")
 
     def _key(self, key: str) -> str:
@@ -122,3 +154,10 @@ class S3Store:
             return self.get(key) == data
         self.put(key, data)
         return True
+
+
+def _age_s(answer: Mapping[str, Any], written: datetime.datetime) -> float:
+    """Since ``written``, by the clock of the server that answered: this machine's may be wrong."""
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now = email.utils.parsedate_to_datetime(date) if date else datetime.datetime.now(datetime.UTC)
+    return max(0.0, (now - written).total_seconds())  # the header has whole seconds, the object's time parts of one

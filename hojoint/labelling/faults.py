@@ -19,7 +19,7 @@ class Fault:
 CLASSES = {
     "missing": Fault(
         "Boxes are given for the video, and its file does not exist.",
-        "Add the file to videos.root, then label into another output; or set videos.missing=leave_out.",
+        "Add the file to videos.root and give labelling.retry=quarantined; or set videos.missing=leave_out.",
     ),
     "truncated": Fault(
         "The file, or the list of its pictures, ends before what it or the list of boxes promises.",
@@ -60,8 +60,8 @@ CLASSES = {
     ),
     "timeout": Fault(
         "The video was not decoded within labelling.decode_deadline_s.",
-        "Raise labelling.decode_deadline_s, or cut a long video: reading starts at its first picture. Then label into "
-        "another output.",
+        "Raise labelling.decode_deadline_s, or cut a long video: reading starts at its first picture. Then give "
+        "labelling.retry=quarantined.",
     ),
     "crashed": Fault(
         "The process that decoded the video died.",
@@ -69,11 +69,11 @@ CLASSES = {
     ),
     "unreachable": Fault(
         "The disk or the object storage did not deliver the file.",
-        "Check rights, network and mounts; then run the same command on another output.",
+        "Check rights, network and mounts; then give labelling.retry=quarantined.",
     ),
     "changed": Fault(
         "The file is another one than when the videos were listed.",
-        "Label into another output, and do not replace videos while they are labelled.",
+        "Give labelling.retry=quarantined, and do not replace videos while they are labelled.",
     ),
     "boxes_rate": Fault(
         "The boxes count other pictures than the video has, or lie at times that it does not tell or does not reach.",

@@ -1,0 +1,97 @@
+"""What an output holds that nothing will ever read: files of lost attempts, notes of dead ones, unfinished uploads.
+
+Never garbage: what a commit names, ``run.json``, the records of growth, every manifest that one of them names, the
+report, and whatever this project did not name so. Files of attempts at a unit without a commit are garbage only while
+nobody works on the output and when they are old, because such an attempt may still commit. Not here: removing at the
+end of a run (cluster.labelling.commits).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from cluster.detection import findings
+from cluster.labelling import attempts, chain, commits, presence
+from cluster.store import PROBE, Store
+from hojoint.errors import InputError
+
+FOLDERS = tuple(dict.fromkeys((*commits.TABLES, *findings.TABLES)))
+MANIFESTS = re.compile(r"manifest-[0-9a-f]{16}\.parquet")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One object, or one unfinished one."""
+
+    kind: str
+    name: str
+    size: int  # bytes; 0 where the store does not tell
+    unfinished: bool = False
+
+
+def find(store: Store, min_age_s: float) -> list[Piece]:
+    """Everything that ``remove`` would remove.
+
+    Args:
+        min_age_s: younger files of units without a commit, and younger unfinished ones, are left, s.
+
+    Raises:
+        InputError: no run is there, or somebody works on it.
+    """
+    commits.read_run(store)
+    living = presence.living(store)
+    if living:
+        listed = "\n  ".join(living[:5])
+        raise InputError(
+            f"{store.root} is worked on, so what is garbage there is not known:\n  {listed}\nWait for the end of "
+            f"the run, or end it. A note from another machine counts for {attempts.STALE_S / 3600:g} h after its "
+            "process died"
+        )
+    return [*_attempts(store, min_age_s), *_beside(store, min_age_s), *_unfinished(store, min_age_s)]
+
+
+def remove(store: Store, pieces: Sequence[Piece]) -> None:
+    """Remove what ``find`` has found."""
+    with ThreadPoolExecutor(commits.READERS) as pool:
+        list(
+            pool.map(lambda piece: store.discard(piece.name) if piece.unfinished else store.delete(piece.name), pieces)
+        )
+
+
+def _attempts(store: Store, min_age_s: float) -> Iterator[Piece]:
+    done = commits.read_commits(store, counts_of=dict)
+    named = {key for commit in done for key in commit.files.values()}
+    committed = {commit.unit for commit in done}
+    for folder in FOLDERS:
+        for entry in store.entries(f"{folder}/"):
+            unit = commits.unit_of(entry.key)
+            if unit is None or entry.key in named:
+                continue
+            if unit in committed:
+                yield Piece("files of attempts that lost", entry.key, entry.size)
+            elif entry.age_s >= min_age_s:
+                yield Piece("files of attempts that ended", entry.key, entry.size)
+    for entry in store.entries(f"{attempts.ATTEMPTS}/"):
+        note = attempts.read(store, entry.key) if entry.key.endswith(".json") else None
+        if note is not None and attempts.is_gone(note) and commits.unit_of(entry.key) in {*committed, None}:
+            yield Piece("notes of dead processes", entry.key, entry.size)
+
+
+def _beside(store: Store, min_age_s: float) -> Iterator[Piece]:
+    """Manifests that no record names, and what a proof of conditional writes left."""
+    run = commits.read_run(store)
+    named = {run.get(commits.MANIFEST), *(entry[chain.BEFORE] for entry in run.get(chain.HISTORY, ()))}
+    for kind, beginning in (("manifests that nothing names", "manifest-"), ("probes", PROBE)):
+        for entry in store.entries(beginning):
+            ours = MANIFESTS.fullmatch(entry.key) if beginning == "manifest-" else "/" not in entry.key
+            if ours and entry.key not in named and entry.age_s >= min_age_s:
+                yield Piece(kind, entry.key, entry.size)
+
+
+def _unfinished(store: Store, min_age_s: float) -> Iterator[Piece]:
+    for entry in store.unfinished():
+        if entry.age_s >= min_age_s:
+            yield Piece("unfinished writes and uploads", entry.key, entry.size, unfinished=True)

@@ -1,0 +1,49 @@
+"""python -m jobs.gc output=DIR_OR_S3_URI [--dry-run]
+
+Removes what lost attempts and abandoned uploads have left in the output of jobs.pseudo_label, jobs.refilter or
+jobs.detect (there: BOXES.parquet.run), also inside a pipeline's. --dry-run prints what would be removed. Nothing that a
+commit or run.json names is ever removed, and a run in progress is refused. Files of units without a commit, and
+uploads, are left for gc.min_age_h hours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from cluster import garbage
+from cluster.store import open_store
+from hojoint.config import Config
+from jobs import command, results
+
+
+def job(config: Config, dry_run: bool) -> None:
+    """Find, print, and remove."""
+    store = open_store(command.need(config.output, "output", "DIR_OR_S3_URI"))
+    store = results.labelling_run(store) or store
+    pieces = garbage.find(store, config.gc.min_age_h * 3600)
+    counts, sizes = Counter[str](), Counter[str]()
+    for piece in pieces:
+        counts[piece.kind] += 1
+        sizes[piece.kind] += piece.size
+    print(f"output   {store.root}")
+    for kind, count in counts.items():
+        first = next(piece.name for piece in pieces if piece.kind == kind)
+        print(f"garbage  {count} {kind}, {sizes[kind] / 1e6:.1f} MB (first {first})")
+    if not pieces:
+        print("garbage  none")
+    elif dry_run:
+        print(f"would remove {len(pieces)} objects, {sizes.total() / 1e6:.1f} MB")
+    else:
+        garbage.remove(store, pieces)
+        print(f"removed {len(pieces)} objects, {sizes.total() / 1e6:.1f} MB")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return command.run(job, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

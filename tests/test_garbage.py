@@ -1,0 +1,175 @@
+"""cluster.garbage, cluster.labelling.presence and jobs.gc: what nothing reads goes, what a commit names never does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from test_units import dead_note, put_commit
+
+from cluster import garbage
+from cluster.labelling import attempts, chain, commits, presence
+from cluster.store import Store, base, open_store
+from cluster.store.local import LocalStore
+from hojoint.errors import InputError
+from jobs import gc
+
+
+def written(store: Store) -> set[str]:
+    """A run of which one unit is committed, with garbage; returns the keys that must stay."""
+    store.put(f"manifest-{'0' * 16}.parquet", b"m")
+    store.put(f"manifest-{'1' * 16}.parquet", b"grown")
+    commits.open_run(store, {}, {commits.MANIFEST: f"manifest-{'0' * 16}.parquet"})
+    facts = {commits.MANIFEST: f"manifest-{'1' * 16}.parquet"}
+    assert chain.append(store, commits.read_run(store), 1, facts, {"videos": 1})
+    put_commit(store, "u000000", "first", listed=1)
+    store.put("mine/notes-u000000-x.txt", b"a person's")
+    store.put("predictions/mine.parquet", b"a person's")
+    keep = everything(store)
+    for key in GARBAGE:
+        store.put(key, b"four")
+    return keep
+
+
+GARBAGE = (
+    "predictions/u000000-lost.parquet",  # of a committed unit
+    "detections/u000000-lost.parquet",
+    "predictions/u000001-ended.parquet",  # of one without a commit
+    f"manifest-{'2' * 16}.parquet",
+    ".probe-123-raced",
+)
+
+
+def everything(store: Store) -> set[str]:
+    return {entry.key for entry in store.entries("") if not entry.key.startswith(base.PARTIAL)}
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=[pytest.mark.s3, pytest.mark.slow])])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "folder":
+        return open_store(str(tmp_path / "out"))
+    return open_store(request.getfixturevalue("bucket") + "/some/prefix")
+
+
+def test_garbage_goes_and_nothing_else(store: Store) -> None:
+    keep = written(store)
+    assert all(0 <= entry.age_s < 60 for entry in store.entries("predictions/"))
+    pieces = garbage.find(store, 0.0)
+    assert sorted(piece.name for piece in pieces) == sorted(GARBAGE)
+    assert {piece.size for piece in pieces} == {4}
+    assert everything(store) == keep | set(GARBAGE)  # nothing is removed by finding
+    garbage.remove(store, pieces)
+    assert everything(store) == keep
+    assert garbage.find(store, 0.0) == []
+    assert len(commits.read_commits(store)) == 1
+
+
+def test_what_may_still_be_committed_is_left_while_it_is_young(store: Store) -> None:
+    written(store)
+    assert {piece.name for piece in garbage.find(store, 3600.0)} == set(GARBAGE[:2])
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_abandoned_uploads_of_the_output_go(bucket: str) -> None:
+    store, beside = open_store(f"{bucket}/out"), open_store(f"{bucket}/other")
+    commits.open_run(store, {}, {})
+    for one in (store, beside):
+        filesystem, root = one.filesystem()
+        stream = filesystem.open_output_stream(f"{root}/big file.bin")  # an upload in parts, begun by Arrow
+        stream.write(bytes(11 * 2**20))
+        stream.flush()
+        assert len(list(one.unfinished())) == 1
+    assert garbage.find(store, 3600.0) == []
+    [piece] = garbage.find(store, 0.0)
+    assert piece.name.startswith("big file.bin?uploadId=")
+    garbage.remove(store, [piece])
+    assert list(store.unfinished()) == []
+    assert len(list(beside.unfinished())) == 1
+
+
+def test_a_half_written_file_goes_once_it_is_old(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    commits.open_run(store, {}, {})
+    half = tmp_path / base.PARTIAL / "killed"
+    half.write_bytes(b"half a file")
+    assert garbage.find(store, 60.0) == []
+    os.utime(half, (0, 0))
+    [piece] = garbage.find(store, 60.0)
+    garbage.remove(store, [piece])
+    assert not half.exists()
+
+
+def test_a_living_driver_or_attempt_is_refused(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    commits.open_run(store, {}, {})
+    sentence = rf"process {os.getpid()} on {socket.gethostname()} labels videos"
+    with presence.announced(store, "labels videos"), pytest.raises(InputError, match=sentence):
+        garbage.find(store, 0.0)
+    assert list(store.list(attempts.ATTEMPTS)) == []
+    ledger = attempts.Ledger(store, "u000003", "driver")
+    ledger.note(["1"])
+    with pytest.raises(InputError, match="works on a unit"):
+        garbage.find(store, 0.0)
+    ledger.close()
+
+
+@pytest.mark.slow
+def test_notes_of_the_dead_stay_until_their_unit_is_committed(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    commits.open_run(store, {}, {})
+    for unit in ("u000000", "u000001"):
+        dead_note(tmp_path, unit, "driver", ["1"])
+    put_commit(store, "u000000", "first")
+    assert [piece.kind for piece in garbage.find(store, 0.0)] == ["notes of dead processes"]
+
+
+def test_a_note_of_another_machine_counts_while_it_is_young(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path)
+    commits.open_run(store, {}, {})
+    with presence.announced(store, "labels videos"):
+        monkeypatch.setattr(attempts.socket, "gethostname", lambda: "elsewhere")
+        assert len(presence.living(store)) == 1
+        now = time.time()
+        monkeypatch.setattr(attempts.time, "time", lambda: now + attempts.STALE_S + 1)
+        assert presence.living(store) == []
+
+
+def test_a_driver_renews_its_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "RENEWED_S", 0.01)
+    store = LocalStore(tmp_path)
+    with presence.announced(store, "labels videos"):
+        [key] = store.list(presence.FOLDER)
+        first = attempts.read(store, key)
+        until = time.monotonic() + 20
+        while attempts.read(store, key) == first:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_the_job_prints_what_it_would_remove_and_removes_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    store = LocalStore(tmp_path)
+    keep = written(store)
+    place = [f"output={tmp_path}", "gc.min_age_h=0"]
+    assert gc.main([*place, "--dry-run"]) == 0
+    assert "would remove 5 objects" in capsys.readouterr().out
+    assert everything(store) == keep | set(GARBAGE)
+    assert gc.main(place) == 0
+    assert "removed 5 objects" in capsys.readouterr().out
+    assert everything(store) == keep
+    assert gc.main([f"output={tmp_path}/nothing"]) == 2
+
+
+def test_the_sweep_leaves_units_that_are_not_committed(tmp_path: Path) -> None:
+    """Another driver may have let the run grow and be at work on them."""
+    store = LocalStore(tmp_path)
+    put_commit(store, "u000000", "first")
+    store.put("predictions/u000001-running.parquet", b"")
+    store.put("attempts/u000001/running.json", b"{}")
+    store.put("predictions/u000000-lost.parquet", b"")
+    assert commits.sweep(store) == 1
+    assert store.exists("predictions/u000001-running.parquet")
+    assert store.exists("attempts/u000001/running.json")
