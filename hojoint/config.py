@@ -50,6 +50,7 @@ from hojoint.settings_tools import (
     DetectConfig,
     DoctorConfig,
     EvaluateConfig,
+    IngestConfig,
     RefilterConfig,
     ScoreConfig,
     StudyConfig,
@@ -75,6 +76,7 @@ __all__ = [
     "FilterConfig",
     "FreiHANDConfig",
     "HO3DConfig",
+    "IngestConfig",
     "LabellingConfig",
     "LossConfig",
     "ManoConfig",
@@ -131,6 +133,7 @@ class Config(Settings):
     evaluate: EvaluateConfig = EvaluateConfig()
     score: ScoreConfig = ScoreConfig()
     refilter: RefilterConfig = RefilterConfig()
+    ingest: IngestConfig = IngestConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     submit: SubmitConfig = SubmitConfig()
     study: StudyConfig = StudyConfig()

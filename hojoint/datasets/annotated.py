@@ -27,6 +27,4 @@ class Annotated:
 
     def cut(self, crop: CropConfig, region_px: int | None, factor: float) -> Sample:
         """The Sample of the image; arguments as in ``regions.cut_sample``."""
-        return regions.cut_sample(
-            self.name, self.image, crop=crop, region_px=region_px, factor=factor, **self.labels
-        )
+        return regions.cut_sample(self.name, self.image, crop=crop, region_px=region_px, factor=factor, **self.labels)
