@@ -35,9 +35,10 @@ def job(config: Config, dry_run: bool) -> None:
         print(f"resources  {session.feasibility(config.cluster, ingesting.needs(config))}")
         return
     report = ingesting.ingest(config)
+    size = f"{report['held_out']} held out, {report['image_bytes'] / 1e6:.0f} MB"
     print(
-        f"{output}: {report['samples']} images ({report['held_out']} held out, {report['image_bytes'] / 1e6:.0f} MB) in "
-        f"{report['shards']} shards, {report['seconds']:.1f} s; train with data.{name}.shards={output}"
+        f"{output}: {report['samples']} images ({size}) in {report['shards']} shards, {report['seconds']:.1f} s; train "
+        f"with data.{name}.shards={output}"
     )
 
 
