@@ -69,9 +69,10 @@ class Concatenated:
         which = int(np.searchsorted(self._firsts, shard, side="right")) - 1
         return self._sets[which].read(shard - int(self._firsts[which]))
 
-    def shard_of(self, number: int) -> int:
-        """The shard that holds a sample."""
-        return int(np.searchsorted(self.starts, number, side="right")) - 1
+    def shards_of(self, numbers: Sequence[int] | np.ndarray) -> list[int]:
+        """The shards that hold samples."""
+        shards: list[int] = (np.searchsorted(self.starts, numbers, side="right") - 1).tolist()
+        return shards
 
 
 def loader(
@@ -122,8 +123,12 @@ class _Held:
             self._shards = {
                 shard: self._shards.get(shard) or self._readers.submit(self._data.read, shard) for shard in wanted
             }
-        places = [(self._data.shard_of(number), number) for _, number in picks]
-        return [(self._shards[shard], number - int(self._data.starts[shard])) for shard, number in places]
+        numbers = [number for _, number in picks]
+        shards = self._data.shards_of(numbers)
+        return [
+            (self._shards[shard], number - int(self._data.starts[shard]))
+            for shard, number in zip(shards, numbers, strict=True)
+        ]
 
     def _windows_of(self, step: int) -> Mapping[tuple[int, int], list[int]]:
         """The shards of the windows that a step touches, and of the next one of each stream, by stream and end."""
@@ -147,8 +152,8 @@ class _Held:
         assert isinstance(order, Windowed)
         number, inside = divmod(place, order.count)
         window = order.window(number, inside)
-        starts = order.starts[window.shards] + part.offset
-        return [self._data.shard_of(start) for start in starts], number * order.count + window.stop
+        shards = self._data.shards_of(order.starts[window.shards] + part.offset)
+        return shards, number * order.count + window.stop
 
 
 class _View:
