@@ -118,7 +118,7 @@ def test_a_resumed_or_resized_run_sees_the_same_samples():
 
 def test_memory_is_that_of_the_windows_whatever_the_size():
     most = []
-    for count in (20, 200):
+    for count in (20, 100):
         shards = Shards("a", [10] * count)
         data, schedule = setup(shards, steps=count * 10 // 6, window_samples=50)
         names(data, schedule)
