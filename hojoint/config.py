@@ -53,6 +53,7 @@ from hojoint.settings_tools import (
     DoctorConfig,
     EvaluateConfig,
     GcConfig,
+    IngestConfig,
     RefilterConfig,
     ReportConfig,
     ScoreConfig,
@@ -81,6 +82,7 @@ __all__ = [
     "FreiHANDConfig",
     "GcConfig",
     "HO3DConfig",
+    "IngestConfig",
     "LabellingConfig",
     "LossConfig",
     "ManoConfig",
@@ -139,6 +141,7 @@ class Config(Settings):
     score: ScoreConfig = ScoreConfig()
     refilter: RefilterConfig = RefilterConfig()
     gc: GcConfig = GcConfig()
+    ingest: IngestConfig = IngestConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     report: ReportConfig = ReportConfig()
     submit: SubmitConfig = SubmitConfig()

@@ -98,6 +98,8 @@ class HO3DConfig(Settings):
     """HO-3D; readers tell v2 and v3 apart by themselves."""
 
     root: str | None = None
+    shards: str | None = None
+    """Output of jobs.ingest, a folder or an s3:// URI, which training reads in place of ``root``."""
     segmentations: str | None = None
     """Rendered segmentations; None means the sibling '<root>_segmentations_rendered'."""
     object_models: str | None = None
@@ -111,6 +113,8 @@ class HO3DConfig(Settings):
 class FreiHANDConfig(Settings):
     root: str | None = None
     """The training set, the evaluation set, or both in one folder; FreiHAND's authors publish two."""
+    shards: str | None = None
+    """Output of jobs.ingest, a folder or an s3:// URI, which training reads in place of ``root``."""
     evaluation_root: str | None = None
     """The evaluation set; None means ``root`` if it holds that set's truth, else the sibling '<root>_eval' if any."""
     missing: Literal["refuse", "leave_out"] = "refuse"

@@ -229,6 +229,21 @@ class DemoConfig(Settings):
     """At most this many frames of ``video``, from the first with a hand box."""
 
 
+class IngestConfig(Settings):
+    """jobs.ingest: a labelled set as shards."""
+
+    dataset: Literal["ho3d", "freihand"] = "ho3d"
+    shard_samples: Count = 256
+    """Images per shard: what is committed, and what a training worker reads at once."""
+    actors: tuple[Count, Count] = (1, 2)
+    """Smallest and largest number of actors; each takes ``cluster.teacher_cpus``."""
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> IngestConfig:
+        refuse_descending("ingest.actors", self.actors)
+        return self
+
+
 class StudyConfig(Settings):
     """Repetitions of the complete pipeline: differences of 0.2 mm need them."""
 
@@ -257,4 +272,6 @@ class BenchConfig(Settings):
     """Per video."""
     steps: Count = 60
     """Training steps per measurement."""
+    rows: Annotated[tuple[Count, ...], Field(min_length=1)] = (10_000, 100_000, 1_000_000)
+    """Samples of the tables that ``jobs.bench stream`` trains from; the first is also held in memory."""
     repeats: Count = 3

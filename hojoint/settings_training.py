@@ -95,9 +95,15 @@ class TrainConfig(Settings):
     mixed_precision: bool = True
     """bfloat16 on a GPU; never on a CPU."""
     loader_processes: Annotated[int, Field(ge=0)] = 4
-    """Processes per worker that read images; 0 means the worker itself."""
+    """Processes per worker that read images; 0 means the worker itself. Where data are streamed: threads, at least
+    one."""
     cache: bool = False
-    """Keep the decoded regions in memory."""
+    """Keep the decoded regions in memory; without effect where data are streamed."""
+    stream: bool | None = None
+    """Read shards and pseudo-labels window by window instead of holding them in memory; the order is another one. None
+    means: where they hold more than 100,000 samples."""
+    window_samples: Count = 8192
+    """Samples that are shuffled together where data are streamed; a worker holds about two windows per kind of data."""
     checkpoint_every_epochs: Count = 1
     mirrored_share: Share = 0.25
     """Share of each batch that the encoder and ``model.side_head`` also see mirrored, as left hands; ours. Without that

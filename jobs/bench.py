@@ -1,9 +1,12 @@
-"""python -m jobs.bench labelling|training|decode|scale [--config FILE] [key=value ...] [--dry-run]
+"""python -m jobs.bench labelling|training|stream|decode|scale [--config FILE] [key=value ...] [--dry-run]
 
 labelling  decoding alone, the teacher alone (frames in memory, no Ray), the complete job with one Teacher, and the
            ratio of the job to its slowest part
 training   the step alone (one batch in memory), the complete Ray Train loop, and how fast the step would be at
            this device's speed of large matrix products; matrix_utilisation is the step alone as a share of that
+stream     training steps on samples in memory, on a table of pseudo-labels in memory, and on tables of bench.rows
+           rows read window by window; the resident memory of the worker and the time to its first step. The tables are
+           generated, and lie under output where it is given (a folder or s3://bucket/prefix)
 decode     decoding in the process, in a guarded child, and with each installed decoder on generated films; the ratios
            are to decord's random access, which is fast and on some videos wrong
 scale      the complete labelling job with one and with two Teachers
@@ -21,7 +24,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster import benchmarks, session, synthesis
+from cluster import benchmarks, session, stream_bench, synthesis
 from cluster.labelling import listing
 from cluster.training import data as training_data
 from hojoint.config import Config, changed
@@ -31,9 +34,12 @@ from jobs import command, printing
 MEASURES = {
     "labelling": benchmarks.labelling_speeds,
     "training": benchmarks.training_speeds,
+    "stream": stream_bench.stream_speeds,
     "decode": benchmarks.decode_speeds,
     "scale": benchmarks.scale_speeds,
 }
+TRAINING = ("training", "stream")
+"""Measures without a teacher."""
 
 
 def job(config: Config, dry_run: bool, word: str) -> None:
@@ -47,7 +53,7 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     if config.world is not None:
         synthesis.synthesize(config)
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
-        if word != "training" and config.teacher.checkpoint is None:
+        if word not in TRAINING and config.teacher.checkpoint is None:
             config = changed(config, teacher={"checkpoint": benchmarks.random_teacher(config, Path(folder))})
         speeds = MEASURES[word](config)
     rows = [
@@ -62,7 +68,7 @@ def job(config: Config, dry_run: bool, word: str) -> None:
 
 def prepared(config: Config, word: str) -> Config:
     """The settings with a small world to work on, unless data are given. The world is kept for the next call."""
-    if word == "training" and config.data.ho3d.root is not None:
+    if word == "stream" or (word == "training" and config.data.ho3d.root is not None):
         return changed(config, world=None)
     if word != "training" and (config.videos.root is not None or config.videos.boxes is not None):
         command.need(config.videos.root, "videos.root", "DIR")
@@ -82,6 +88,8 @@ def drawn(config: Config) -> str:
 
 def given(config: Config, word: str) -> str:
     """What the given data hold; they are opened to find out."""
+    if word == "stream":
+        return f"generated tables of {', '.join(map(str, config.bench.rows))} rows"
     if word == "training":
         return f"{len(training_data.open_data(changed(config, train={'datasets': ('ho3d',)})))} images"
     return f"{listing.listed(config).manifest.videos} videos in {config.videos.root}"
@@ -90,8 +98,9 @@ def given(config: Config, word: str) -> str:
 def need(config: Config, word: str) -> session.Need:
     """What must fit into the cluster."""
     size = config.cluster
-    if word == "training":
-        return session.Need("training workers", size.workers[0], size.worker_cpus, size.worker_gpus)
+    if word in TRAINING:
+        count = size.workers[0] if word == "training" else 1
+        return session.Need("training workers", count, size.worker_cpus, size.worker_gpus)
     teachers = 2 if word == "scale" else size.teachers[0]
     return session.Need("Teacher actors", teachers, size.teacher_cpus, size.teacher_gpus)
 

@@ -15,6 +15,7 @@ JOBS = {
     "pipeline": "the complete method: synthesize, train, pseudo_label, retrain, evaluate, report",
     "demo": "draw the hand mesh that a trained network predicts on an image or a short video",
     "synthesize": "draw the synthetic world in the formats of the real data sets",
+    "ingest": "write a labelled set as shards, from which training can stream",
     "train": "train the network on labelled images (Sec. 6.1)",
     "detect": "find hands in videos without boxes, and write their boxes",
     "pseudo_label": "label videos with a trained teacher and filter the labels (Sec. 5.1)",

@@ -31,6 +31,7 @@ PLACES = (
     "filters.quality_model",
     *("demo.image", "demo.video", "demo.boxes", "detect.models", "cluster.cache"),
     *("data.ho3d.segmentations", "data.ho3d.object_models", "data.freihand.root", "data.freihand.evaluation_root"),
+    *("data.ho3d.shards", "data.freihand.shards"),
 )
 """Settings that may name a file or a folder."""
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"

@@ -36,7 +36,7 @@ def job(config: Config, dry_run: bool) -> None:
 def work(config: Config, dry_run: bool) -> None:
     """The job itself, which a pipeline runs once per network."""
     output, train = command.output_of(config, "runs/teacher"), config.train
-    if "ho3d" in train.datasets:
+    if "ho3d" in train.datasets and config.data.ho3d.shards is None:  # jobs.ingest has checked what it stored
         near = mirror.localised(config, "mano", "data.ho3d")
         reader = HO3D(near.data.ho3d, "train", config.crop, held_out=train.held_out)
         sets.check(reader, config, complete=dry_run)
@@ -45,7 +45,7 @@ def work(config: Config, dry_run: bool) -> None:
             sets.check(apart, config, complete=dry_run)
         if (note := fingertips.advice(reader, near.mano)) is not None:
             print(f"note: {note}")
-    if "freihand" in train.datasets:
+    if "freihand" in train.datasets and config.data.freihand.shards is None:
         near = mirror.localised(config, "data.freihand")
         sets.check(FreiHAND(near.data.freihand, "train", config.crop), config, complete=dry_run)
     if dry_run:
@@ -69,6 +69,9 @@ def _describe(config: Config, output: str) -> None:
     planned = training.plan_job(config)
     for name, facts in planned.parents["data"].items():
         print(f"{name}: {facts[:12]}" if name == HAND else f"data set {name}: {facts}")
+    if planned.data.streams:
+        count, window = len(planned.data.shards().sizes), config.train.window_samples
+        print(f"streamed from {count} shards, in windows of {window} samples")
     for name in ("teacher", "labels", "init_checkpoint", "pretrained"):
         if name in planned.parents:
             print(f"{name}: {planned.parents[name]}")

@@ -1,6 +1,8 @@
 """The data sets of a training run, opened the same way by the driver (sizes, digests) and by every worker (samples).
 
-The commits of a labelling output decide which pseudo-labels count. Each process reads their table once.
+The commits of a labelling output decide which pseudo-labels count. Small sets are held in memory, read once by each
+process; large ones are streamed (``train.stream``), and then only their sizes are known here. Not here: shards in a
+store (``shards``).
 """
 
 from __future__ import annotations
@@ -9,9 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from cluster.labelling import commits, units
+from cluster.labelling.commits import Commit
 from cluster.sources import mirror
-from cluster.store import open_store
+from cluster.store import Store, open_store
+from cluster.training import shards
+from cluster.training.shards import StoredShards
 from hojoint import crops
 from hojoint.config import Config
 from hojoint.datasets.freihand import FreiHAND
@@ -21,6 +28,8 @@ from hojoint.errors import InputError
 from hojoint.hand.factory import hand_model
 from hojoint.labelling import tables
 from hojoint.training.batches import Cached, ConcatSamples, Samples
+from hojoint.training.schedule import Schedule
+from hojoint.training.stream import Concatenated, Parts
 
 OBJECTS = " objects"
 """Ends the name of the digest of a set's object models and segmentations."""
@@ -30,6 +39,8 @@ HAND = "hand model"
 """Name of the digest of the hand model among those of a run."""
 EDITION = 2
 """Of the digests: another number means that they cover other parts of the data."""
+STREAM_ABOVE = 100_000
+"""More samples in tables and shards are streamed where ``train.stream`` does not say; 2 GB of pseudo-labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +48,11 @@ class TrainingData:
     """Labelled sets first, pseudo-labels after them, as ``schedule.Schedule`` numbers them."""
 
     names: tuple[str, ...]
-    sets: tuple[Any, ...]  # batches.Samples with a fingerprint
+    sets: tuple[Any, ...]  # batches.Samples or shards.StoredShards, with a fingerprint
     pseudo: int  # samples that are pseudo-labelled
     hand: str  # digest of the hand model, which poses the labels and makes the loss
-    held_out: HO3D | None = None  # the recordings of ``train.held_out``, which are in none of the sets
+    held_out: Any = None  # Samples of the recordings of ``train.held_out``, which are in none of the sets
+    streams: bool = False  # shards are read window by window, and the order is that of windows
 
     @property
     def labelled(self) -> int:
@@ -69,10 +81,19 @@ class TrainingData:
         """What the user should know about the sets: what is left out, drawn or absent."""
         return [note for samples in self.sets if hasattr(samples, "advice") for note in samples.advice()]
 
+    def schedule(self, config: Config) -> Schedule:
+        """Which samples each step takes."""
+        sizes = self.shards().sizes if self.streams else None
+        return Schedule(config.train, labelled=self.labelled, pseudo=self.pseudo, seed=config.seed, shards=sizes)
+
+    def shards(self) -> Concatenated:
+        """All shards under one numbering; a set that has none is read image by image."""
+        return Concatenated([one if isinstance(one, StoredShards) else Parts(one) for one in self.sets])
+
     def union(self, *, cached: bool, threads: int) -> ConcatSamples:
         """All samples under one numbering; ``cached`` reads them into memory now."""
-        sets: list[Samples] = [Cached(samples, threads) if cached else samples for samples in self.sets]
-        return ConcatSamples(sets)
+        sets: list[Samples] = [one.whole() if isinstance(one, StoredShards) else one for one in self.sets]
+        return ConcatSamples([Cached(samples, threads) for samples in sets] if cached else sets)
 
 
 def open_data(config: Config) -> TrainingData:
@@ -83,19 +104,41 @@ def open_data(config: Config) -> TrainingData:
     """
     # In the configured order, which numbers the samples; pseudo-labels last, as schedule.Schedule expects them.
     names = tuple(sorted(dict.fromkeys(config.train.datasets), key=lambda name: name == "pseudo"))
-    config = mirror.localised(config, "mano", *(f"data.{name}" for name in names))
-    held_out = _held_out(names, config)
-    sets = tuple(_open(name, config) for name in names)
+    # What is read from shards is not copied as files too.
+    files = [name for name in names if name != "pseudo" and _shards_of(name, config) is None]
+    config = mirror.localised(config, "mano", *(f"data.{name}" for name in files))
+    labels = _Labels.open(config) if "pseudo" in names else None
+    ingested = {
+        name: shards.open_ingested(name, uri, config) for name in names if (uri := _shards_of(name, config)) is not None
+    }
+    held = (0 if labels is None else labels.rows) + sum(len(one.train) for one in ingested.values())
+    streams = held > STREAM_ABOVE if config.train.stream is None else config.train.stream
+    held_out = _held_out(names, config, ingested.get("ho3d"))
+    sets = tuple(
+        ingested[name].train if name in ingested else _open(name, config, labels, streams=streams) for name in names
+    )
     for name, samples in zip((*names, HELD_OUT), (*sets, held_out), strict=True):
-        if samples is None:
-            continue
-        if len(samples) == 0:
-            raise InputError(_empty(name, config))
-        if isinstance(samples, HO3D | FreiHAND):
-            samples.refuse_missing()
-        samples[0]
+        if samples is not None:
+            _check(name, samples, config)
     pseudo = len(sets[names.index("pseudo")]) if "pseudo" in names else 0
-    return TrainingData(names, sets, pseudo, units.hand_digest(config), held_out)
+    return TrainingData(names, sets, pseudo, units.hand_digest(config), held_out, streams)
+
+
+def _check(name: str, samples: Any, config: Config) -> None:
+    """Raise InputError for a set without samples or files, or whose first sample cannot be read."""
+    if len(samples) == 0:
+        raise InputError(_empty(name, config))
+    if isinstance(samples, HO3D | FreiHAND):
+        samples.refuse_missing()
+    if isinstance(samples, StoredShards):
+        samples.read(0)[0]
+    elif not isinstance(samples, shards.HeldOutShards):  # whose shards one worker reads
+        samples[0]
+
+
+def _shards_of(name: str, config: Config) -> str | None:
+    """Where the shards of a labelled set are; None for a set that is read from its files, and for pseudo-labels."""
+    return None if name == "pseudo" else getattr(config.data, name).shards
 
 
 def labels_of(config: Config) -> dict[str, str]:
@@ -125,7 +168,7 @@ def _empty(name: str, config: Config) -> str:
     return f"the data set '{name}' of train.datasets has no samples; check data.{name}"
 
 
-def _held_out(names: tuple[str, ...], config: Config) -> HO3D | None:
+def _held_out(names: tuple[str, ...], config: Config, ingested: shards.Ingested | None) -> Any:
     count = config.train.held_out
     if count == 0:
         return None
@@ -134,27 +177,51 @@ def _held_out(names: tuple[str, ...], config: Config) -> HO3D | None:
             f"train.held_out={count} holds recordings of HO-3D out of training, and train.datasets trains on "
             f"{', '.join(names)} without it; add ho3d, or leave train.held_out out"
         )
+    if ingested is not None:
+        return shards.HeldOutShards(ingested.held_out)
     region_px = crops.region_side(config.model.input_px)
     return HO3D(config.data.ho3d, "held_out", config.crop, region_px, held_out=count)
 
 
-def _open(name: str, config: Config) -> Any:
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """The committed pseudo-labels of a complete run."""
+
+    store: Store
+    committed: list[Commit]
+
+    @classmethod
+    def open(cls, config: Config) -> _Labels:
+        uri = config.data.pseudo.labels
+        if uri is None:
+            raise InputError(
+                "the setting 'data.pseudo.labels' is missing; give the output of jobs.pseudo_label or jobs.refilter, a "
+                "folder or an s3:// URI, as data.pseudo.labels=PATH"
+            )
+        store = open_store(uri)
+        run, committed = commits.read_complete(store)
+        units.check_hand(run, config, store.root)  # the poses fit one hand model only
+        return cls(store, committed)
+
+    @property
+    def rows(self) -> int:
+        return sum(shards.labels_in(commit) for commit in self.committed)
+
+    def table(self) -> pa.Table:
+        """All of them with their images."""
+        filesystem, root = self.store.filesystem()
+        paths = [f"{root}/{commit.files['pseudo_labels']}" for commit in self.committed]
+        return tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)
+
+
+def _open(name: str, config: Config, labels: _Labels | None, *, streams: bool) -> Any:
     region_px = crops.region_side(config.model.input_px)
     if name == "ho3d":
         return HO3D(config.data.ho3d, "train", config.crop, region_px, held_out=config.train.held_out)
     if name == "freihand":
         mean_pose = hand_model(config.mano).hands_mean
         return FreiHAND(config.data.freihand, "train", config.crop, region_px, mean_pose)
-    uri = config.data.pseudo.labels
-    if uri is None:
-        raise InputError(
-            "the setting 'data.pseudo.labels' is missing; give the output of jobs.pseudo_label or jobs.refilter, a "
-            "folder or an s3:// URI, as data.pseudo.labels=PATH"
-        )
-    store = open_store(uri)
-    run, committed = commits.read_complete(store)
-    units.check_hand(run, config, store.root)  # the poses fit one hand model only
-    filesystem, root = store.filesystem()
-    paths = [f"{root}/{commit.files['pseudo_labels']}" for commit in committed]
-    table = tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)
-    return PseudoLabelled(table, config.crop, region_px, fraction=config.train.pseudo_fraction)
+    assert labels is not None
+    if streams:
+        return shards.open_pseudo(labels.store, labels.committed, config)
+    return PseudoLabelled(labels.table(), config.crop, region_px, fraction=config.train.pseudo_fraction)

@@ -91,7 +91,7 @@ def plan_job(config: Config) -> TrainingJob:
         InputError: the data or the initial weights are missing or wrong, or a batch is too small for its workers.
     """
     data = open_data(config)
-    schedule = Schedule(config.train, labelled=data.labelled, pseudo=data.pseudo, seed=config.seed)
+    schedule = data.schedule(config)
     if config.train.batch_size < config.cluster.workers[1]:
         raise InputError(
             f"train.batch_size={config.train.batch_size} is too small to be shared by "
@@ -104,6 +104,7 @@ def plan_job(config: Config) -> TrainingJob:
     tree = settings.to_tree(config)
     del tree["mano"]["path"]  # the hand model counts by its content
     tree["train"] = {key: value for key, value in tree["train"].items() if key not in NOT_RESULT}
+    tree["train"] |= _order_of(data, config)
     tree["train"]["init_checkpoint"] = _init_checksum(config)
     tree["model"]["pretrained"] = _pretrained(config)
     for group, name, plain in (("train", "init_checkpoint", None), ("model", "pretrained", "imagenet")):
@@ -113,6 +114,16 @@ def plan_job(config: Config) -> TrainingJob:
         values = tree[group] if isinstance(tree[group], dict) else {"": tree[group]}
         identity |= {f"{group}.{key}".rstrip("."): value for key, value in values.items()}
     return TrainingJob(config, data, schedule, parents, identity, f"{config.name}-{settings.digest(identity)}")
+
+
+def _order_of(data: TrainingData, config: Config) -> dict[str, Any]:
+    """The settings of ``train`` that decide the order of the samples, as they are followed.
+
+    Data in memory have the order of earlier versions, which had neither setting: both are then the defaults.
+    """
+    if data.streams:
+        return {"stream": True, "window_samples": config.train.window_samples}
+    return {"stream": None, "window_samples": type(config.train).model_fields["window_samples"].default}
 
 
 def _note_other_runs(job: TrainingJob, store: Store) -> None:

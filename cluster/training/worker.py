@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from cluster.store import open_store, read_uri
 from cluster.training.data import TrainingData, check_same, open_data
 from hojoint import config as settings
 from hojoint.config import Config
+from hojoint.datasets.collate import Batch
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
-from hojoint.training.batches import Cached, Samples, loader
+from hojoint.training import stream
+from hojoint.training.batches import Cached, ConcatSamples, Samples, loader
 from hojoint.training.engine import Training
 from hojoint.training.schedule import Schedule
 
@@ -49,16 +52,15 @@ def work(job: dict[str, Any]) -> None:
         board.put.remote(stage="reading images", workers=workers)
     data = open_data(config)
     check_same(data.fingerprints(), job["parents"]["data"])
-    schedule = Schedule(config.train, labelled=data.labelled, pseudo=data.pseudo, seed=config.seed)
-    union = data.union(cached=config.train.cache, threads=threads + 1)
+    schedule = data.schedule(config)
+    union = None if data.streams else data.union(cached=config.train.cache, threads=threads + 1)
     training = _training(config, schedule, _held_out(data, config, rank, threads + 1))
-    processes = 0 if config.train.cache else config.train.loader_processes
     every = config.train.checkpoint_every_epochs * schedule.steps_per_epoch
     reported_at = 0.0
     shown = TrainingMetrics(config.name, job["output"], schedule.steps)
     if training.ended is not None:  # stopped after its last checkpoint
         return
-    for batch in loader(union, schedule, start=training.steps, rank=rank, workers=workers, processes=processes):
+    for batch in batches(data, union, schedule, config, start=training.steps, rank=rank, workers=workers):
         training.step(batch)
         shown.stepped(len(batch.keys))
         if board is not None and time.monotonic() - reported_at > REPORT_EVERY_S:
@@ -71,6 +73,25 @@ def work(job: dict[str, Any]) -> None:
             _report(training, job["parents"], rank)
         if training.ended is not None:
             break
+
+
+def batches(
+    data: TrainingData,
+    union: ConcatSamples | None,
+    schedule: Schedule,
+    config: Config,
+    *,
+    start: int,
+    rank: int = 0,
+    workers: int = 1,
+) -> Iterator[Batch]:
+    """A worker's batches from step ``start``: of samples in memory or in files (``union``), or streamed (None)."""
+    train = config.train
+    if union is None:
+        shards, threads = data.shards(), train.loader_processes
+        return stream.loader(shards, schedule, start=start, rank=rank, workers=workers, threads=threads)
+    processes = 0 if train.cache else train.loader_processes
+    return loader(union, schedule, start=start, rank=rank, workers=workers, processes=processes)
 
 
 def _held_out(data: TrainingData, config: Config, rank: int, threads: int) -> Samples | None:

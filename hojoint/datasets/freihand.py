@@ -16,6 +16,7 @@ import numpy as np
 from hojoint import crops
 from hojoint.config import CropConfig, FreiHANDConfig
 from hojoint.datasets import listing, regions
+from hojoint.datasets.annotated import Annotated
 from hojoint.errors import InputError
 from hojoint.records import Sample
 
@@ -122,6 +123,11 @@ class FreiHAND:
         Raises:
             InputError: the image is missing or damaged.
         """
+        factor = crops.REGION_FACTOR if self.split == "train" else 1.0
+        return self.annotated(index).cut(self.crop, self.region_px, factor)
+
+    def annotated(self, index: int) -> Annotated:
+        """One image with its labels in px of the image, before a region is cut; raises as ``__getitem__`` does."""
         label = self.rows[index]  # the versions of an image share its label
         camera = self.cameras[label]
         joints_px = regions.project(self.joints[label], camera)
@@ -129,18 +135,9 @@ class FreiHAND:
         if self.mano is not None:
             pose, betas = self.mano[label, :48].copy(), self.mano[label, 48:58]
             pose[3:] += self.mean_pose
-        return regions.cut_sample(
-            self.names[index],
-            regions.read_image(self.image_path(self.names[index])),
-            crop=self.crop,
-            region_px=self.region_px,
-            factor=crops.REGION_FACTOR if self.split == "train" else 1.0,
-            camera=camera,
-            hand_box=regions.box_of(joints_px),
-            joints_px=joints_px,
-            pose=pose,
-            betas=betas,
-        )
+        labels = {"camera": camera, "hand_box": regions.box_of(joints_px), "joints_px": joints_px}
+        labels |= {} if pose is None else {"pose": pose, "betas": betas}
+        return Annotated(self.names[index], *regions.read_file(self.image_path(self.names[index])), labels)
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """Joints (N, 21, 3) and vertices (N, 778, 3) float32, camera frame, our joint order, metres.

@@ -20,6 +20,7 @@ import torch
 from hojoint import crops, geometry
 from hojoint.config import CropConfig, HO3DConfig
 from hojoint.datasets import ho3d_files, ho3d_meta, listing, recordings, regions, ycb
+from hojoint.datasets.annotated import Annotated
 from hojoint.datasets.ho3d_meta import GL_TO_CV, array, hand_betas, hand_pose, joints_cv, object_pose
 from hojoint.errors import InputError
 from hojoint.hand.model import MANO_TO_SIMPLE
@@ -89,10 +90,15 @@ class HO3D:
         Raises:
             InputError: image, meta, segmentation or object model is missing or damaged, or the frame is not annotated.
         """
+        factor = crops.REGION_FACTOR if self.split == "train" else 1.0
+        return self.annotated(index).cut(self.crop, self.region_px, factor)
+
+    def annotated(self, index: int) -> Annotated:
+        """One frame with its labels in px of the frame, before a region is cut; raises as ``__getitem__`` does."""
         name = self.names[index]
         meta = self.meta(index)
         camera = array(meta, "camMat", (3, 3), name)
-        image = regions.read_image(self.image_path(name))
+        file, image = regions.read_file(self.image_path(name))
         model = self._model(str(meta["objName"]), name)
         pose = object_pose(meta, name)
         corners = geometry.control_points(torch.from_numpy(model.lo), torch.from_numpy(model.hi)).numpy()
@@ -105,19 +111,14 @@ class HO3D:
             hand |= {"pose": hand_pose(meta, name), "betas": hand_betas(meta, name)}
         else:
             hand = {"hand_box": array(meta, "handBoundingBox", (4,), name)}
-        return regions.cut_sample(
-            name,
-            image,
-            crop=self.crop,
-            region_px=self.region_px,
-            factor=crops.REGION_FACTOR if self.split == "train" else 1.0,
-            camera=camera,
-            object_box=regions.box_of(control_px),
-            control_px=control_px,
-            object_name=str(meta["objName"]),
-            object_pose=pose,
-            **hand,
-        )
+        labels = {
+            "camera": camera,
+            "object_box": regions.box_of(control_px),
+            "control_px": control_px,
+            "object_name": str(meta["objName"]),
+            "object_pose": pose,
+        }
+        return Annotated(name, file, image, labels | hand)
 
     @cached_property
     def has_segmentations(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -109,8 +109,22 @@ class PseudoLabelled:
 
 def some_clips(clip_ids: Iterable[str], fraction: float) -> list[str]:
     """That share of the distinct clips, at least one, by a hash of their ids: a larger share holds the smaller ones."""
-    order = sorted(set(clip_ids), key=lambda clip_id: hashlib.sha256(clip_id.encode()).digest())
-    return order[: math.ceil(fraction * len(order) - 1e-9)]
+    order = sorted(set(clip_ids), key=clip_hash)
+    return order[: _share_of(len(order), fraction)]
+
+
+def last_hash(hashes: Collection[bytes], fraction: float) -> bytes:
+    """The largest ``clip_hash`` of the clips that ``some_clips`` takes, given those of all clips."""
+    return sorted(hashes)[_share_of(len(hashes), fraction) - 1] if hashes else b""
+
+
+def _share_of(count: int, fraction: float) -> int:
+    return math.ceil(fraction * count - 1e-9)
+
+
+def clip_hash(clip_id: str) -> bytes:
+    """What ``some_clips`` sorts by."""
+    return hashlib.sha256(clip_id.encode()).digest()
 
 
 def mirrored(px: np.ndarray, last: int) -> np.ndarray:

@@ -106,12 +106,22 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         InputError: the image is missing or damaged.
     """
+    return read_file(path)[1]
+
+
+def read_file(path: Path) -> tuple[bytes, np.ndarray]:
+    """The bytes of an image file, and their picture (H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: the image is missing or damaged.
+    """
     if not path.is_file():
         raise InputError(f"{path} is missing; fetch the data set again")
-    image = decoded(path.read_bytes())
+    data = path.read_bytes()
+    image = decoded(data)
     if image is None:
         raise InputError(f"{path} is not a complete image; fetch the data set again")
-    return image
+    return data, image
 
 
 def decoded(data: bytes) -> np.ndarray | None:

@@ -1,0 +1,229 @@
+"""A labelled set becomes shards: Parquet with images, in parallel, committed and resumed like labels (jobs.ingest).
+
+The images of a shard are drawn from the complete set, by a permutation that is always the same, because neighbours in a
+set look alike and training shuffles only within windows of shards. Held-out recordings (``train.held_out``) have shards
+of their own, in the order of the set. The actors read the set as training does; what is missing or damaged ends the
+run, as it would end a training. Not here: the table (hojoint.datasets.shards), reading it back (cluster.training).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute
+
+from cluster import session
+from cluster.labelling import commits, pool, sharing, units
+from cluster.labelling.commits import Commit
+from cluster.progress import Bar
+from cluster.session import Need
+from cluster.sources import mirror
+from cluster.store import Store, check_conditional, open_store
+from cluster.training.shards import SAMPLES, Counts
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.datasets import shards
+from hojoint.datasets.freihand import FreiHAND
+from hojoint.datasets.ho3d import HO3D
+from hojoint.errors import InputError
+from hojoint.hand.factory import hand_model
+
+SEED = 0  # of the permutation
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which images a shard holds; the first ``train`` shards are those of training, the others are held out."""
+
+    samples: int
+    held_out: int
+    shard_samples: int
+
+    @property
+    def train(self) -> int:
+        return -(-self.samples // self.shard_samples)
+
+    @property
+    def unit_ids(self) -> list[str]:
+        return [units.unit_id(number) for number in range(self.train + -(-self.held_out // self.shard_samples))]
+
+    def is_held_out(self, unit_id: str) -> bool:
+        return units.unit_number(unit_id) >= self.train
+
+    def rows(self, unit_id: str) -> np.ndarray:
+        """Numbers of a shard's images in its part of the set."""
+        number = units.unit_number(unit_id)
+        held_out = number >= self.train
+        start = (number - self.train * held_out) * self.shard_samples
+        order = np.arange(self.held_out) if held_out else np.random.default_rng(SEED).permutation(self.samples)
+        return order[start : start + self.shard_samples]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The work of a run."""
+
+    layout: Layout
+    fingerprint: dict[str, Any]
+    pending: list[str]
+
+
+class LabelledSet:
+    """The set that ``ingest.dataset`` names: what is trained on, and what is held out."""
+
+    def __init__(self, config: Config) -> None:
+        """Open the set, copied to this node where it lies in object storage.
+
+        Raises:
+            InputError: it is missing, empty or wrong.
+        """
+        name = config.ingest.dataset
+        config = mirror.localised(config, "mano", f"data.{name}")
+        self.train: HO3D | FreiHAND
+        self.held_out: HO3D | None = None
+        if name == "freihand":
+            self.train = FreiHAND(config.data.freihand, "train", mean_pose=hand_model(config.mano).hands_mean)
+        else:
+            count = config.train.held_out
+            self.train = HO3D(config.data.ho3d, "train", held_out=count)
+            self.held_out = HO3D(config.data.ho3d, "held_out", held_out=count) if count else None
+
+    def part(self, held_out: bool) -> HO3D | FreiHAND:
+        """One of its two readers."""
+        if not held_out:
+            return self.train
+        assert self.held_out is not None
+        return self.held_out
+
+    def digests(self) -> dict[str, str | None]:
+        """Of everything that its samples are made of; raises InputError where a listed file is missing."""
+        objects = self.train.objects_fingerprint() if isinstance(self.train, HO3D) else None
+        apart = None if self.held_out is None else self.held_out.fingerprint()
+        return {"data": self.train.fingerprint(), "objects": objects, "held_out_data": apart}
+
+
+def make_plan(config: Config, labelled: LabelledSet, store: Store) -> Plan:
+    """Count, digest, and see what is committed. Reads only.
+
+    Raises:
+        InputError: the set lacks files, or the output holds shards of other data or settings.
+    """
+    held_out = 0 if labelled.held_out is None else len(labelled.held_out)
+    layout = Layout(len(labelled.train), held_out, config.ingest.shard_samples)
+    fingerprint = {
+        "dataset": config.ingest.dataset,
+        "samples_version": shards.VERSION,
+        "samples": layout.samples,
+        "held_out": config.train.held_out if labelled.held_out is not None else 0,
+        "shard_samples": layout.shard_samples,
+        "hand_model": units.hand_digest(config),
+        **labelled.digests(),
+    }
+    commits.check_fingerprint(store, fingerprint)
+    done = commits.committed_units(store)
+    return Plan(layout, fingerprint, [name for name in layout.unit_ids if name not in done])
+
+
+def ingest(config: Config) -> dict[str, Any]:
+    """Write the shards of the set to ``config.output``, or those that it lacks; returns the report.
+
+    Raises:
+        InputError: the set is missing or wrong, the output holds something else, the store is not safe, or the cluster
+            is too small.
+    """
+    store = open_output(config)
+    plan = make_plan(config, LabelledSet(config), store)
+    if config.labelling.require_conditional_writes:
+        check_conditional(store)
+    if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
+        session.feasibility(config.cluster, needs(config))
+    facts = {"units": len(plan.layout.unit_ids), "config": settings.to_tree(config)}
+    commits.open_run(store, plan.fingerprint, facts)
+    if plan.pending:
+        _run(config, store, plan)
+    return _finish(store, plan)
+
+
+def open_output(config: Config) -> Store:
+    """The store of ``config.output``."""
+    assert config.output is not None
+    return open_store(config.output, conditional=config.labelling.require_conditional_writes)
+
+
+def needs(config: Config) -> list[Need]:
+    """What the smallest number of actors needs from the cluster."""
+    return [Need("ingest actors", config.ingest.actors[0], config.cluster.teacher_cpus)]
+
+
+class Ingestor:
+    """Callable on rows ``{"unit": id}``, plain Python like the Teacher; commits the shard of that name."""
+
+    def __init__(self, config: Config, layout: Layout, root: str) -> None:
+        self._store = open_store(root, conditional=config.labelling.require_conditional_writes)
+        sharing.check_output(self._store, commits.RUN)
+        self._layout, self._set = layout, LabelledSet(config)
+        for part, count in ((self._set.train, layout.samples), (self._set.held_out, layout.held_out)):
+            if part is not None and len(part) != count:
+                raise InputError(
+                    f"this node finds {len(part)} images in {part.root}, and the driver found {count}; give every node "
+                    "the same data"
+                )
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        commit = self.work(row["unit"])
+        return {"commit": b"" if commit is None else commit.to_bytes()}
+
+    def work(self, unit_id: str) -> Commit | None:
+        """Read and commit one shard; None if another attempt was first."""
+        started, held_out = time.time(), self._layout.is_held_out(unit_id)
+        table = shards.table_of(self._set.part(held_out), self._layout.rows(unit_id))
+        size = int(pyarrow.compute.sum(pyarrow.compute.binary_length(table["image"])).as_py())
+        counts = Counts(samples=len(table), held_out=len(table) * held_out, image_bytes=size)
+        seconds = {"read": time.time() - started}
+        attempt = uuid.uuid4().hex[:12]
+        return commits.commit(
+            self._store, unit_id, attempt, {SAMPLES: table}, counts=counts, started=started, seconds=seconds
+        )
+
+
+def _run(config: Config, store: Store, plan: Plan) -> None:
+    total = plan.layout.samples + plan.layout.held_out
+    left = sum(len(plan.layout.rows(name)) for name in plan.pending)
+    with session.start(config.cluster), Bar("ingesting", "image", total=total, shown=True) as bar:
+        bar.move(total - left)
+        for commit in _route(config, store, plan):
+            bar.move(bar.done + (0 if commit is None else commit.counts.samples))
+
+
+def _route(config: Config, store: Store, plan: Plan) -> Iterator[Commit | None]:
+    """The commits of the pending shards, from a pool of actors."""
+    return pool.commit_all(
+        functools.partial(Ingestor, config, plan.layout, store.root),
+        [{"unit": name} for name in plan.pending],
+        store=store,
+        actors=config.ingest.actors,
+        cpus=config.cluster.teacher_cpus,
+        counts_of=Counts.of,
+    )
+
+
+def _finish(store: Store, plan: Plan) -> dict[str, Any]:
+    """Write the report and remove what killed attempts left."""
+    done = commits.read_commits(store, counts_of=Counts.of)
+    committed = {commit.unit for commit in done}
+    sharing.check_commits(store, [name for name in plan.layout.unit_ids if name not in committed])
+    total = Counts()
+    for commit in done:
+        total.add(commit.counts)
+    assert total.samples == plan.layout.samples + plan.layout.held_out, (total, plan.layout)
+    report = {**vars(total), "shards": len(done), "seconds": round(commits.busy_seconds(done), 3)}
+    store.put(commits.REPORT, json.dumps(report, indent=2).encode())
+    commits.sweep(store, (SAMPLES,))
+    return report

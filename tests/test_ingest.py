@@ -1,0 +1,237 @@
+"""jobs.ingest and training from its shards: same samples, exactly once, resumed, refused where they do not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from labelled import draw_world
+
+from cluster import ingesting
+from cluster.labelling import commits
+from cluster.store import open_store
+from cluster.training import data as training_data
+from cluster.training import run as training
+from cluster.training import worker as train_worker
+from hojoint import config as settings
+from hojoint.errors import InputError
+from hojoint.labelling import tables
+from hojoint.training.batches import loader
+from jobs import ingest as ingest_job
+from jobs import train as train_job
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    config = draw_world(tmp_path_factory.mktemp("world"), frames=4)
+    return settings.changed(config, ingest={"shard_samples": 3}, train={"window_samples": 4, "cache": False})
+
+
+@pytest.fixture(scope="module")
+def shards(world, tmp_path_factory):
+    """The shards of the complete set, written without Ray."""
+    return written(world, tmp_path_factory.mktemp("shards"))
+
+
+def written(config, output, units=None):
+    """Shards as the actors write them, in this process."""
+    config = settings.changed(config, output=str(output))
+    store = open_store(str(output))
+    plan = ingesting.make_plan(config, ingesting.LabelledSet(config), store)
+    commits.open_run(store, plan.fingerprint, {"units": len(plan.layout.unit_ids), "config": {}})
+    worker = ingesting.Ingestor(config, plan.layout, store.root)
+    for unit in plan.pending[:units]:
+        assert worker.work(unit) is not None
+        assert worker.work(unit) is None  # an attempt that comes second changes nothing
+    return str(output)
+
+
+def from_shards(config, uri, **train):
+    return settings.changed(config, data={"ho3d": {"shards": uri, "root": None}}, train={"stream": True, **train})
+
+
+def of_name(samples):
+    return {one.name: one for one in (samples[k] for k in range(len(samples)))}
+
+
+def assert_same(one, other):
+    for field in dataclasses.fields(one):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), err_msg=field.name)
+
+
+def test_shards_hold_each_image_once_in_an_order_of_their_own(world, shards):
+    data = training_data.open_data(from_shards(world, shards))
+    assert data.streams
+    assert data.shards().sizes == [3, 3, 2]
+    read = [data.sets[0].read(k) for k in range(3)]
+    names = [sample.name for samples in read for sample in (samples[k] for k in range(len(samples)))]
+    files = training_data.open_data(world).sets[0]
+    assert sorted(names) == sorted(files.names)
+    assert names != files.names
+    assert len({name.partition("/")[0] for name in names[:3]}) == 2  # neighbours are apart
+
+
+def test_a_stream_gives_the_samples_of_the_files(world, shards):
+    config = from_shards(world, shards)
+    data = training_data.open_data(config)
+    expected = of_name(training_data.open_data(world).sets[0])
+    shown = []
+    for batch in train_worker.batches(data, None, data.schedule(config), config, start=0):
+        for row, name in enumerate(batch.names):
+            shown.append(name)
+            height, width = expected[name].image.shape[:2]
+            np.testing.assert_array_equal(batch.images[row, :height, :width].numpy(), expected[name].image)
+            np.testing.assert_array_equal(batch.joints_px[row].numpy(), expected[name].joints_px)
+    assert sorted(shown) == sorted(3 * list(expected))
+
+
+def test_shards_in_memory_give_the_same_samples(world, shards):
+    config = from_shards(world, shards, stream=None)
+    data = training_data.open_data(config)
+    assert not data.streams  # eight samples
+    expected = of_name(training_data.open_data(world).sets[0])
+    batch = next(loader(data.union(cached=True, threads=1), data.schedule(config), start=0))
+    assert set(batch.names) <= set(expected)
+    for name, sample in of_name(data.sets[0].whole()).items():
+        assert_same(sample, expected[name])
+
+
+def test_large_data_are_streamed_unless_the_settings_say(world, shards, monkeypatch):
+    monkeypatch.setattr(training_data, "STREAM_ABOVE", 7)
+    for asked, streams in ((None, True), (False, False)):
+        config = from_shards(world, shards, stream=asked)
+        assert training_data.open_data(config).streams == streams
+    assert not training_data.open_data(world).streams  # images in files are not held in memory
+
+
+def test_the_order_is_part_of_a_run_s_identity(world, shards):
+    base = training.plan_job(from_shards(world, shards))
+    assert (base.identity["train.stream"], base.identity["train.window_samples"]) == (True, 4)
+    assert training.plan_job(from_shards(world, shards, loader_processes=5)).name == base.name
+    assert training.plan_job(from_shards(world, shards, window_samples=5)).name != base.name
+    files = training.plan_job(world)
+    assert (files.identity["train.stream"], files.identity["train.window_samples"]) == (None, 8192)
+    assert training.plan_job(settings.changed(world, train={"stream": False})).name == files.name
+
+
+def test_other_data_have_another_digest_and_a_copy_the_same(world, shards, tmp_path):
+    digests = training_data.open_data(from_shards(world, shards)).fingerprints()
+    again = written(world, tmp_path / "again")
+    assert training_data.open_data(from_shards(world, again)).fingerprints() == digests
+    other = written(settings.changed(world, ingest={"shard_samples": 4}), tmp_path / "other")
+    assert training_data.open_data(from_shards(world, other)).fingerprints() != digests
+
+
+def test_held_out_recordings_have_shards_of_their_own(world, tmp_path):
+    config = settings.changed(world, train={"held_out": 1})
+    near = training_data.open_data(config)
+    uri = written(config, tmp_path)
+    data = training_data.open_data(from_shards(config, uri))
+    assert (len(data.sets[0]), len(data.held_out)) == (len(near.sets[0]), len(near.held_out))
+    assert [data.held_out[k].name for k in range(4)] == list(near.held_out.names)
+    for name, sample in of_name(data.held_out).items():
+        assert_same(sample, of_name(near.held_out)[name])
+    assert "held out" in data.fingerprints()
+    everything = training_data.open_data(from_shards(config, uri, held_out=0))
+    assert len(everything.sets[0]) == 8
+    with pytest.raises(InputError, match=r"made with train\.held_out=1, and this training holds out 2"):
+        training_data.open_data(from_shards(config, uri, held_out=2))
+
+
+def test_what_does_not_fit_is_refused(world, shards, tmp_path):
+    with pytest.raises(InputError, match=r"must hold the shards of 'ho3d', version 1, and holds none"):
+        training_data.open_data(from_shards(world, str(tmp_path)))
+    freihand = settings.changed(
+        world, data={"freihand": {"shards": shards}}, train={"datasets": ["freihand"], "stream": True}
+    )
+    with pytest.raises(InputError, match=r"'freihand', version 1, and holds those of 'ho3d'"):
+        training_data.open_data(freihand)
+    half = written(world, tmp_path / "half", units=2)
+    with pytest.raises(InputError, match=r"not complete: 2 of 3 shards are committed\. Finish jobs\.ingest"):
+        training_data.open_data(from_shards(world, half))
+    with pytest.raises(InputError, match=r"shard_samples: 3 before, 4 now"):
+        written(settings.changed(world, ingest={"shard_samples": 4}), tmp_path / "half")
+    written(world, tmp_path / "half")  # resumes
+    assert len(training_data.open_data(from_shards(world, half))) == 8
+
+
+def test_a_replaced_or_lost_shard_stops_the_training(world, tmp_path):
+    uri = written(world, tmp_path)
+    data = training_data.open_data(from_shards(world, uri))
+    [*_, last] = sorted((tmp_path / "samples").iterdir())
+    content = last.read_bytes()
+    last.write_bytes(content[:-9] + b"x" + content[-8:])
+    with pytest.raises(InputError, match=r"is not the file that its commit names.*damaged or replaced"):
+        data.sets[0].read(2)
+    last.unlink()
+    with pytest.raises(InputError, match=r"is missing, and a commit names it"):
+        data.sets[0].read(2)
+
+
+def labels(folder, clips):
+    """A complete labelling output with one unit per list of (clip, frames), as the reader of pseudo-labels sees it."""
+    from test_pseudo import row, table_of
+
+    store = open_store(str(folder))
+    run = {"fingerprint": {"schema_version": tables.SCHEMA_VERSION}, "units": len(clips), "config": {}}
+    store.put(commits.RUN, json.dumps(run).encode())
+    for number, unit in enumerate(clips):
+        rows = [row(clip, frame, flipped=False) for clip, frames in unit for frame in range(frames)]
+        table = table_of(*rows[::-1])
+        counts = commits.Counts(kept=len(table) - (len(table) > 2), filled=int(len(table) > 2))
+        commits.commit(
+            store, f"u{number:06d}", "a", {"pseudo_labels": table}, counts=counts, started=0.0, seconds={}
+        )  # fmt: skip
+    return str(folder)
+
+
+CLIPS = [[("1-a", 3), ("2-a", 2)], [], [("3-a", 4)], [("4-a", 1), ("5-a", 2)]]
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_pseudo_labels_stream_as_they_are_in_memory(world, tmp_path, fraction):
+    uri = labels(tmp_path, CLIPS)
+    train = {"datasets": ["ho3d", "pseudo"], "pseudo_fraction": fraction, "pseudo_share": 0.5}
+    config = settings.changed(world, data={"pseudo": {"labels": uri}}, train=train)
+    near = training_data.open_data(config)
+    streamed = settings.changed(config, train={"stream": True})
+    data = training_data.open_data(streamed)
+    assert (near.streams, data.streams) == (False, True)
+    assert (data.labelled, data.pseudo) == (near.labelled, near.pseudo) == (8, 12 if fraction == 1 else near.pseudo)
+    assert 0 not in data.shards().sizes  # a unit without labels is no shard
+    expected = of_name(near.sets[1])
+    found = {}
+    for shard in range(len(data.sets[1].files)):
+        found |= of_name(data.sets[1].read(shard))
+    assert found.keys() == expected.keys()
+    for name in found:
+        assert_same(found[name], expected[name])
+    for batch in train_worker.batches(data, None, data.schedule(streamed), streamed, start=0):
+        assert batch.pseudo.sum() == 2
+
+
+def test_a_dry_run_counts_shards_and_training_prints_the_stream(world, shards, tmp_path, capsys):
+    ingest_job.job(settings.changed(world, output=str(tmp_path / "new")), True)
+    assert "3 of up to 3 images; 0 committed, 3 to do" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+    train_job.job(settings.changed(from_shards(world, shards), output=str(tmp_path / "teacher")), True)
+    assert "streamed from 3 shards, in windows of 4 samples" in capsys.readouterr().out
+
+
+@pytest.mark.ray
+def test_the_job_writes_resumes_and_trains(world, tmp_path, capsys):
+    output = tmp_path / "shards"
+    written(world, output, units=1)
+    config = settings.changed(world, output=str(output))
+    ingest_job.job(config, False)
+    assert "8 images (0 held out" in capsys.readouterr().out
+    files = sorted((output / "samples").iterdir())
+    assert sum(pq.read_metadata(path).num_rows for path in files) == 8
+    before = [path.stat().st_mtime_ns for path in files]
+    ingest_job.job(config, False)
+    assert [path.stat().st_mtime_ns for path in files] == before
+    result = training.fit(from_shards(world, str(output), steps=2), str(tmp_path / "teacher"), progress=False)
+    assert (result.steps, result.samples) == (2, 8)
