@@ -94,7 +94,7 @@ def test_actors_that_find_no_room_hold_up_no_task_of_the_others(nodes: Cluster, 
         ray.kill(actor)
 
 
-def test_a_pool_fills_the_cluster_and_grows_onto_a_node_that_comes_later(nodes: Cluster, tmp_path: Path) -> None:
+def test_a_pool_fills_the_cluster_and_takes_a_later_node(nodes: Cluster, tmp_path: Path) -> None:
     """cluster.teachers=[1,8]: the run ends only if as many Teachers work as there are nodes, the last of them new."""
     (tmp_path / "met").mkdir()
     before = running()
