@@ -8,9 +8,9 @@ The processes are found in /proc, so this works on Linux. Not here: what runs on
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -37,6 +37,7 @@ PORTS = range(20_000, 32_000)  # beyond Ray's own for workers, below those of ou
 START_S = 240.0  # for all nodes: a loaded machine takes a minute for each
 END_S = 6.0  # for processes to end by themselves: a command that is told to end has 20 s in all
 LOOK_S = 0.5
+WORDS = 5  # lines of a log in a message
 UNSET = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 """Variables that would attach the nodes, or their jobs, to another cluster."""
 
@@ -77,12 +78,15 @@ def running(config: ClusterUpConfig, folder: Path) -> Iterator[Running]:
     """
     _refuse_taken(config.port)
     _make_folder(folder)
+    nodes: dict[int, subprocess.Popen[bytes]] = {}
     try:
         (folder / "token").touch(mode=0o600)
         (folder / "token").write_text(secrets.token_hex(32))
-        yield _start(config, folder)
+        yield _start(config, folder, nodes)
     finally:
         stop(folder)
+        for process in nodes.values():
+            process.wait(END_S)  # it was killed: takes its last status
 
 
 def stop(folder: Path) -> int:
@@ -156,11 +160,12 @@ def _refuse_taken(port: int) -> None:
             raise InputError(f"something listens on port {port} already: give another one for the dashboard, port=8266")
 
 
-def _start(config: ClusterUpConfig, folder: Path) -> Running:
+def _start(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Popen[bytes]]) -> Running:
+    """Start the head and then the other nodes, each noted in ``nodes`` at once; return when all have joined."""
     gcs, agent = _free_ports(2)
     dashboard = f"http://{HOST}:{config.port}"
     head = ["--head", f"--port={gcs}", f"--dashboard-host={HOST}", f"--dashboard-port={config.port}"]
-    nodes = {1: _start_node(config, folder, 1, [*head, f"--dashboard-agent-listen-port={agent}"])}
+    nodes[1] = _start_node(config, folder, 1, [*head, f"--dashboard-agent-listen-port={agent}"])
     made = Running(folder, dashboard, f"{HOST}:{gcs}", nodes)
     end = time.monotonic() + START_S
     _wait(made, 1, end)
@@ -218,7 +223,7 @@ def _wait(made: Running, count: int, end: float) -> None:
         if dead or time.monotonic() > end:
             which = name_of(dead[0] if dead else max(made.nodes))
             raise MachineError(
-                f"{which} did not start ({joined} of {count} nodes joined): {_last_line(made.folder / f'{which}.log')}"
+                f"{which} did not start ({joined} of {count} nodes joined): {_last_words(made.folder / f'{which}.log')}"
             )
         time.sleep(LOOK_S)
 
@@ -245,6 +250,8 @@ def _free_ports(count: int) -> list[int]:
     raise MachineError(f"no {count} free ports were found on {HOST} between {PORTS.start} and {PORTS.stop}")
 
 
-def _last_line(path: Path) -> str:
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return json.dumps(lines[-1].strip()) if lines else "it said nothing"
+def _last_words(path: Path) -> str:
+    """The last lines of a log as one, without the codes of colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", path.read_text(errors="replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " / ".join(lines[-WORDS:]) or "it said nothing"
