@@ -45,7 +45,7 @@ ROOMS = (
 )
 """The rooms of hojoint from the ground up. A room imports from its own files and from the rooms of earlier rows."""
 FLOORS = (
-    ("ending", "patience", "processors", "owned_folders", "store", "session", "progress", "memory"),
+    ("ending", "patience", "processors", "owned_folders", "store", "session", "metrics", "progress", "memory"),
     ("sources",),
     ("labelling",),
     ("detection", "training"),
