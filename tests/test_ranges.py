@@ -17,16 +17,12 @@ from typing import Any
 
 import pytest
 import ray
-import ray.train
 from ray.cluster_utils import Cluster
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster import session
 from cluster.growing import GrowingPool
 from cluster.labelling import pool
 from cluster.store.local import LocalStore
-from cluster.training import run as training
-from hojoint.config import ClusterConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -114,6 +110,12 @@ def test_a_pool_fills_the_cluster_and_takes_a_later_node(nodes: Cluster, tmp_pat
 
 def test_an_elastic_run_takes_a_node_that_comes_later(nodes: Cluster, tmp_path: Path, monkeypatch) -> None:
     """cluster.workers=[1,8]: training restarts with a worker more."""
+    import ray.train
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    from cluster.training import run as training  # here: the pools' actors import this file, and need no torch
+    from hojoint.config import ClusterConfig
+
     monkeypatch.setattr(training, "RESIZE_S", 2.0)
     (tmp_path / "sizes").mkdir()
     before = running()
@@ -134,6 +136,8 @@ def test_an_elastic_run_takes_a_node_that_comes_later(nodes: Cluster, tmp_path: 
 
 def until_it_has_grown(job: dict[str, Any]) -> None:
     """A loop that notes the number of workers and ends when there are enough, or after the patience."""
+    import ray.train
+
     context = ray.train.get_context()
     size = context.get_world_size()
     if context.get_world_rank() == 0:
