@@ -36,6 +36,7 @@ HOST = "127.0.0.1"
 PORTS = range(20_000, 32_000)  # beyond Ray's own for workers, below those of outgoing connections
 START_S = 240.0  # for all nodes: a loaded machine takes a minute for each
 END_S = 6.0  # for processes to end by themselves: a command that is told to end has 20 s in all
+TRIES = 2
 LOOK_S = 0.5
 WORDS = 5  # lines of a log in a message
 UNSET = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR")
@@ -82,7 +83,7 @@ def running(config: ClusterUpConfig, folder: Path) -> Iterator[Running]:
     try:
         (folder / "token").touch(mode=0o600)
         (folder / "token").write_text(secrets.token_hex(32))
-        yield _start(config, folder, nodes)
+        yield _started(config, folder, nodes)
     finally:
         stop(folder)
         for process in nodes.values():
@@ -160,12 +161,27 @@ def _refuse_taken(port: int) -> None:
             raise InputError(f"something listens on port {port} already: give another one for the dashboard, port=8266")
 
 
+def _started(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Popen[bytes]]) -> Running:
+    """As ``_start``, a second time where the first fails: Ray gives a node 30 s, and a machine may be busy."""
+    for attempt in range(1, TRIES):
+        try:
+            return _start(config, folder, nodes)
+        except MachineError as error:
+            print(f"note: {error}; try {attempt + 1} of {TRIES}", flush=True)
+            _end(processes(folder), signal.SIGKILL)
+            for process in nodes.values():
+                process.wait(END_S)
+            nodes.clear()
+    return _start(config, folder, nodes)
+
+
 def _start(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Popen[bytes]]) -> Running:
     """Start the head and then the other nodes, each noted in ``nodes`` at once; return when all have joined."""
-    gcs, agent = _free_ports(2)
+    gcs, agent, client = _free_ports(3)
     dashboard = f"http://{HOST}:{config.port}"
     head = ["--head", f"--port={gcs}", f"--dashboard-host={HOST}", f"--dashboard-port={config.port}"]
-    nodes[1] = _start_node(config, folder, 1, [*head, f"--dashboard-agent-listen-port={agent}"])
+    head += [f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"]
+    nodes[1] = _start_node(config, folder, 1, head)
     made = Running(folder, dashboard, f"{HOST}:{gcs}", nodes)
     end = time.monotonic() + START_S
     _wait(made, 1, end)
