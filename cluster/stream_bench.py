@@ -99,7 +99,7 @@ def _parts(config: Config, root: str) -> dict[str, Callable[[], dict[str, float]
         measured = changed(config, data={"pseudo": {"labels": store.root}}, train=train)
         size = config.cluster
         task = _measure.options(num_cpus=size.worker_cpus, num_gpus=size.worker_gpus)
-        return lambda: ray.get(task.remote(settings.to_tree(measured)))  # type: ignore[no-any-return]
+        return lambda: ray.get(task.remote(settings.to_tree(measured)))
 
     parts = {
         "samples in memory": on(shard_rows, stream=False, cache=True),

@@ -30,8 +30,8 @@ def job(config: Config, dry_run: bool) -> None:
         plan = ingesting.make_plan(config, labelled, ingesting.open_output(config))
         total, pending = len(plan.layout.unit_ids), len(plan.pending)
         print(f"images     {plan.layout.samples} to train on, {plan.layout.held_out} held out")
-        size = plan.layout.shard_samples
-        print(f"shards     {total} of up to {size} images; {total - pending} committed, {pending} to do")
+        most = plan.layout.shard_samples
+        print(f"shards     {total} of up to {most} images; {total - pending} committed, {pending} to do")
         print(f"resources  {session.feasibility(config.cluster, ingesting.needs(config))}")
         return
     report = ingesting.ingest(config)

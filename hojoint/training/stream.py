@@ -28,9 +28,11 @@ PART = 16  # samples in a part of a set that is read image by image
 
 
 class Sharded(Protocol):
-    """Samples in shards, none of them empty."""
+    """Samples in shards."""
 
-    sizes: Sequence[int]
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Samples of each shard, none of them 0."""
 
     def __len__(self) -> int: ...
 
