@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import ray
 from ray.util import metrics as exported
 
 RUN = "run"
@@ -56,6 +57,12 @@ def of_run(name: str, run: str, **labels: str) -> Any:
     make = exported.Counter if metric.kind == "counter" else exported.Gauge
     made = make(name, metric.text, (RUN, *metric.labels))
     return made.set_default_tags({RUN: run, **labels})
+
+
+def count_retry(run: str, reason: str) -> None:
+    """A request was tried again; outside Ray it is only said on stderr."""
+    if ray.is_initialized():
+        of_run("hojoint_store_retries", run).inc(1, {"reason": reason})
 
 
 class CommittedGauges:

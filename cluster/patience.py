@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from cluster import ending
+from cluster import ending, metrics
 from hojoint.errors import Unavailable
 
 VARIABLE = "HOJOINT_PATIENCE_S"
@@ -111,7 +111,7 @@ def ridden_out(attempt: Callable[[], T], passes: Callable[[Exception], bool], wh
         except Exception as error:
             if not passes(error):
                 raise
-            reason = first_line(error)
+            reason, kind = first_line(error), type(error).__name__
         else:
             if number:
                 _mouth.good(what, time.monotonic() - began)
@@ -124,6 +124,7 @@ def ridden_out(attempt: Callable[[], T], passes: Callable[[Exception], bool], wh
                 f"cluster.patience_s={patience_s:g}. When it answers again, the same command resumes"
             ) from None
         _mouth.say(what, silent_s, reason, patience_s)
+        metrics.count_retry(what.removeprefix("store "), kind)
         ending.sleep(wait)
     raise AssertionError("the loop returns or raises")
 

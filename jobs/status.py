@@ -1,7 +1,7 @@
 """python -m jobs.status output=DIR_OR_S3_URI
 
-Prints the progress of a labelling run, also that of a pipeline, from its commits and from the sign of life that its
-driver leaves beside them. It asks nothing of the cluster, so it works during the run, after it, and from another
+Prints the progress of a labelling run, also that of a pipeline, from its commits and from the note that its driver
+leaves beside them. It asks nothing of the cluster, so it works during the run, after it, and from another
 machine.
 """
 
@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from cluster.labelling import commits, costs, signs, stalls
+from cluster.labelling import commits, costs, presence, stalls
 from cluster.store import open_store
 from hojoint.config import Config
 from hojoint.labelling import filters
 from jobs import command, pseudo_label, quarantined, remote, results
-
-SILENT_S = 300.0  # ten times the interval between two signs of a driver
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -33,8 +31,8 @@ def job(config: Config, dry_run: bool) -> None:
     part = done / max(listed, 1)
     print(f"output   {store.root}, begun {remote.age(time.time() - run['begun'])} ago")
     print(f"units    {len(committed)} of {run['units']} committed, {done} of {listed} videos ({part:.0%})")
-    if done < listed and "refiltered" not in run:  # jobs.refilter leaves no sign
-        print(f"driver   {_driver(signs.read(store))}")
+    if len(committed) < run["units"]:
+        print(f"driver   {_driver(presence.drivers(store))}")
     if committed:
         last = time.time() - max(commit.finished for commit in committed)
         print(f"last     commit {remote.age(last)} ago")
@@ -50,17 +48,21 @@ def job(config: Config, dry_run: bool) -> None:
         print("state    complete")
 
 
-def _driver(sign: Mapping[str, Any] | None) -> str:
-    """Whether a driver is at work, and with how many Teachers."""
-    if sign is None:
-        return "none at work; give the command of the run again to go on"
-    silent = time.time() - sign["at"]
-    if silent > SILENT_S:
+def _driver(notes: Sequence[dict[str, Any]]) -> str:
+    """Who is at work, and with how many Teachers."""
+    alive = [note for note in notes if not presence.is_silent(note)]
+    for note in alive:
+        size = f", Teachers {note['teachers']} of {note['wanted']}" if "wanted" in note else ""
+        heard = remote.age(max(time.time() - note["at"], 0.0))
+        others = f"; {len(alive) - 1} others too" if len(alive) > 1 else ""
+        return f"{presence.name_of(note)} {note['doing']}{size}, heard of {heard} ago{others}"
+    if notes:
+        silent = remote.age(time.time() - notes[0]["at"])
         return (
-            f"silent for {remote.age(silent)}: it was killed, its machine is gone, or it cannot write to the output. "
-            "Give the command of the run again to go on"
+            f"{presence.name_of(notes[0])} is silent for {silent}: it was killed, its machine is gone, or it cannot "
+            "write to the output. Give the command of the run again to continue"
         )
-    return f"Teachers {sign['teachers']} of {sign['wanted']}, heard of {remote.age(max(silent, 0.0))} ago"
+    return "none at work; give the command of the run again to continue"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from cluster.labelling import commits, signs
+from cluster.labelling import commits, presence
 from cluster.labelling.commits import Commit, Counts
 from cluster.store.local import LocalStore
 from hojoint import config as settings
+from hojoint.errors import Unavailable
 from jobs import status
 
 
@@ -34,39 +37,50 @@ def printed(store: LocalStore, capsys: pytest.CaptureFixture[str], *words: str) 
     return capsys.readouterr().out
 
 
-def test_a_run_at_work_says_how_many_teachers_live(half: LocalStore, capsys) -> None:
-    signs.leave(half, 8, {"alive": 3, "frames": 7})
-    out = printed(half, capsys, "report.price_per_gpu_hour=9")
-    assert "driver   Teachers 3 of 8, heard of 0 s ago" in out
+def test_a_run_at_work_says_how_many_teachers_live(half: LocalStore, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(presence, "RENEWED_S", 0.01)
+    with presence.announced(half, "labels videos") as note:
+        note.tell(teachers=3, wanted=8)
+        until = time.monotonic() + 20
+        while "wanted" not in presence.drivers(half)[0]:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        out = printed(half, capsys, "report.price_per_gpu_hour=9")
+    me = f"process {os.getpid()} on {socket.gethostname()}"
+    assert f"driver   {me} labels videos, Teachers 3 of 8, heard of 0 s ago" in out
     assert "units    1 of 2 committed, 4 of 8 videos (50%)" in out
     assert "spent    wait 0%, predict 75%" in out
     assert "cost 0.1, 25 per 1,000 videos" in out  # 40 s of a GPU for four videos
 
 
-def test_a_driver_that_was_killed_is_called_silent(half: LocalStore, capsys) -> None:
-    half.put(signs.SIGN, json.dumps({"at": time.time() - 1000, "teachers": 3, "wanted": 8}).encode())
-    assert "driver   silent for 16.7 min" in printed(half, capsys)
+def note_of(half: LocalStore, **facts: object) -> None:
+    """A driver's note that nobody renews."""
+    note = {"host": "elsewhere/x", "pid": 7, "started": 1, "driver": "", "doing": "labels videos", "at": time.time()}
+    half.put(f"{presence.FOLDER}/a.json", json.dumps(note | facts).encode())
 
 
-@pytest.mark.parametrize("junk", [None, b"", b"[]", b'{"at": 1}'])
-def test_without_a_sign_no_driver_is_at_work(half: LocalStore, capsys, junk: bytes | None) -> None:
-    if junk is not None:
-        half.put(signs.SIGN, junk)
+def test_a_driver_elsewhere_is_at_work_while_its_note_is_young(half: LocalStore, capsys) -> None:
+    note_of(half, at=time.time() - 100)
+    assert "driver   process 7 on elsewhere labels videos, heard of 100 s ago" in printed(half, capsys)
+    note_of(half, at=time.time() - 1000)
+    assert "driver   process 7 on elsewhere is silent for 16.7 min" in printed(half, capsys)
+
+
+def test_a_driver_of_this_machine_that_was_killed_is_silent_at_once(half: LocalStore, capsys) -> None:
+    with presence.announced(half, "labels videos"):
+        [note] = presence.drivers(half)
+    note_of(half, **note | {"started": note["started"] - 1})  # its number has another process now
+    assert "is silent for 0 s" in printed(half, capsys)
+
+
+def test_a_driver_that_ends_takes_its_note_with_it(half: LocalStore, capsys) -> None:
+    with presence.announced(half, "labels videos"):
+        assert len(presence.drivers(half)) == 1
+    assert presence.drivers(half) == []
     assert "driver   none at work" in printed(half, capsys)
 
 
-def test_a_driver_that_ends_takes_its_sign_with_it(half: LocalStore) -> None:
-    signs.leave(half, 8, {})
-    signs.remove(half)
-    assert signs.read(half) is None
-
-
-def test_a_store_that_refuses_the_sign_costs_nothing() -> None:
-    class Broken:
-        def put(self, key: str, data: bytes) -> None:
-            raise OSError("full")
-
-        delete = put
-
-    signs.leave(Broken(), 8, {})  # type: ignore[arg-type]
-    signs.remove(Broken())  # type: ignore[arg-type]
+def test_a_store_that_is_away_is_not_asked_again(half: LocalStore) -> None:
+    with pytest.raises(Unavailable), presence.announced(half, "labels videos"):
+        raise Unavailable("gone")
+    assert len(presence.drivers(half)) == 1

@@ -1,7 +1,8 @@
-"""Which drivers work on an output now: each leaves a note that it renews, so that nobody cleans up behind its back.
+"""Which drivers work on an output now: each leaves a note that it renews, for ``jobs.status`` and for ``garbage``.
 
-The commits need none of this: two drivers at once are harmless. Only ``garbage`` asks, because what a living driver's
-attempts have written is not garbage yet. Not here: what an attempt works on (``attempts``).
+The commits need none of this: two drivers at once are harmless. But what a living driver's attempts have written is no
+garbage yet, and whoever asks from another machine wants to know who is at work. Not here: what an attempt works on
+(``attempts``).
 """
 
 from __future__ import annotations
@@ -16,35 +17,65 @@ from typing import Any
 
 from cluster.labelling import attempts
 from cluster.store import Store
+from hojoint.errors import Unavailable
 
 FOLDER = f"{attempts.ATTEMPTS}/drivers"
-RENEWED_S = 60.0
+RENEWED_S = 30.0
+SILENT_S = 300.0  # a note of this age is no sign of life: ten times the interval
+
+
+class Note:
+    """What the driver says beside its name; goes out with the next renewal."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+
+    def tell(self, **facts: Any) -> None:
+        """As in ``teachers=3, wanted=8``."""
+        self.facts = facts
 
 
 @contextlib.contextmanager
-def announced(store: Store, doing: str) -> Iterator[None]:
+def announced(store: Store, doing: str) -> Iterator[Note]:
     """Hold a note for the time of the block; ``doing`` says what the driver does, as in 'labels videos'."""
     key = f"{FOLDER}/{uuid.uuid4().hex[:12]}.json"
-    identity, stop = attempts.process(), threading.Event()
+    identity, stop, note = attempts.process(), threading.Event(), Note()
 
-    def note() -> None:
-        store.put(key, json.dumps(identity | {"driver": "", "doing": doing, "at": time.time()}).encode())
+    def write() -> None:
+        text = identity | {"driver": "", "doing": doing, "at": time.time(), **note.facts}
+        store.put(key, json.dumps(text).encode())
 
     def renew() -> None:
         while not stop.wait(RENEWED_S):
             with contextlib.suppress(Exception):  # a store that does not answer now is the work's affair
-                note()
+                write()
 
-    note()
+    write()
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
+    away = False
     try:
-        yield
+        yield note
+    except Unavailable:
+        away = True  # to remove the note may take the store's patience once more
+        raise
     finally:
         stop.set()
-        thread.join()
-        with contextlib.suppress(Exception):  # a note that stays is taken for dead once it is old
-            store.delete(key)
+        if not away:
+            thread.join()
+            with contextlib.suppress(Exception):  # a note that stays is taken for dead once it is old
+                store.delete(key)
+
+
+def drivers(store: Store) -> list[dict[str, Any]]:
+    """The notes of drivers that have not ended well, the youngest first: ``host pid doing at`` and what it tells."""
+    notes = [attempts.read(store, key) for key in store.list(FOLDER)]
+    return sorted((note for note in notes if note is not None), key=lambda note: -note["at"])
+
+
+def is_silent(note: dict[str, Any]) -> bool:
+    """Whether a driver's process is gone, or has not renewed its note for long."""
+    return attempts.is_gone(note) or time.time() - note["at"] > SILENT_S
 
 
 def living(store: Store) -> list[str]:
@@ -57,6 +88,11 @@ def living(store: Store) -> list[str]:
     return sorted(set(out))
 
 
+def name_of(note: dict[str, Any]) -> str:
+    """As in 'process 7 on node-1'."""
+    return f"process {note['pid']} on {note['host'].partition('/')[0]}"
+
+
 def _sentence(note: dict[str, Any]) -> str:
-    host, doing = note["host"].partition("/")[0], note.get("doing", "works on a unit")
-    return f"process {note['pid']} on {host} {doing} (its last note is {time.time() - note['at']:.0f} s old)"
+    doing = note.get("doing", "works on a unit")
+    return f"{name_of(note)} {doing} (its last note is {time.time() - note['at']:.0f} s old)"

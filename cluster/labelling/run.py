@@ -29,7 +29,6 @@ from cluster.labelling import (
     presence,
     quality_files,
     sharing,
-    signs,
     stalls,
     units,
 )
@@ -42,7 +41,7 @@ from cluster.metrics import CommittedGauges
 from cluster.session import Need
 from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint.config import Config, ReportConfig, to_tree
-from hojoint.errors import InputError, Unavailable
+from hojoint.errors import InputError
 from hojoint.labelling import filters, sides
 from hojoint.model import checkpoint
 
@@ -86,9 +85,9 @@ def label(config: Config) -> dict[str, Any]:
     while not begin(config, store, plan):  # another driver has let the run grow meanwhile
         plan = make_plan(config, store)
         check_same(store, plan)
-    with presence.announced(store, "labels videos"):
+    with presence.announced(store, "labels videos") as note:
         if plan.pending:
-            _run(config, store, plan)
+            _run(config, store, plan, note)
         else:
             print(f"all {len(plan.unit_ids)} units of {store.root} are committed already; nothing to do")
         report, total = finish(store, plan.unit_ids, plan.aside, config.report)
@@ -205,7 +204,7 @@ def finish(
     return report, commits.total_of(done)
 
 
-def _run(config: Config, store: Store, plan: Plan) -> None:
+def _run(config: Config, store: Store, plan: Plan, note: presence.Note) -> None:
     """Send the pending units through Ray Data and watch the error budget."""
     total = commits.total_of(commits.read_commits(store))
     _watch_budget(config, total)
@@ -216,24 +215,16 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
         gauges.show(*_totals(total), committed=False)
         job = LabellingJob(config, store.root, plan.teacher_sha256, uuid.uuid4().hex, plan.manifest.key, plan.quality)
         results = _route(config, store, plan.pending, job, watched)
-        away = False
-        try:
-            with _progress(watched, store, plan, total.listed, wanted):
-                for commit in results:
-                    if commit is not None:
-                        total.add(commit.counts)
-                        gauges.show(*_totals(total), committed=True)
-                        _watch_budget(config, total)
-        except Unavailable:
-            away = True  # the sign stays: to remove it may take the store's patience once more
-            raise
-        finally:
-            if not away:
-                signs.remove(store)
+        with _progress(watched, note, plan, total.listed, wanted):
+            for commit in results:
+                if commit is not None:
+                    total.add(commit.counts)
+                    gauges.show(*_totals(total), committed=True)
+                    _watch_budget(config, total)
 
 
-def _progress(watched: Any, store: Store, plan: Plan, done: int, wanted: int) -> board.Progress:
-    """The bar, and the sign of life that the driver leaves meanwhile."""
+def _progress(watched: Any, note: presence.Note, plan: Plan, done: int, wanted: int) -> board.Progress:
+    """The bar; the driver's note tells how many Teachers live."""
     return board.Progress(
         watched,
         "labelling",
@@ -241,7 +232,7 @@ def _progress(watched: Any, store: Store, plan: Plan, done: int, wanted: int) ->
         total=plan.manifest.videos,
         done=done,
         text=board.FrameRate("Teachers", wanted),
-        note=functools.partial(signs.leave, store, wanted),
+        note=lambda state: note.tell(teachers=state.get("alive", 0), wanted=wanted),
     )
 
 
