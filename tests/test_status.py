@@ -60,16 +60,16 @@ def note_of(half: LocalStore, **facts: object) -> None:
 
 
 def test_a_driver_elsewhere_is_at_work_while_its_note_is_young(half: LocalStore, capsys) -> None:
-    note_of(half, at=time.time() - 100)
-    assert "driver   process 7 on elsewhere labels videos, heard of 100 s ago" in printed(half, capsys)
+    note_of(half, at=time.time() - 30)
+    assert "driver   process 7 on elsewhere labels videos, heard of 30 s ago" in printed(half, capsys)
     note_of(half, at=time.time() - 1000)
     assert "driver   process 7 on elsewhere is silent for 16.7 min" in printed(half, capsys)
 
 
-def test_a_driver_of_this_machine_that_was_killed_is_silent_at_once(half: LocalStore, capsys) -> None:
+def test_a_killed_driver_of_this_machine_is_silent_at_once(half: LocalStore, capsys) -> None:
     with presence.announced(half, "labels videos"):
         [note] = presence.drivers(half)
-    note_of(half, **note | {"started": note["started"] - 1})  # its number has another process now
+    note_of(half, **note | {"started": "1"})  # its number has another process now
     assert "is silent for 0 s" in printed(half, capsys)
 
 
