@@ -75,6 +75,7 @@ __all__ = [
     "CropConfig",
     "DataConfig",
     "DemoConfig",
+    "DeployConfig",
     "DetectConfig",
     "DoctorConfig",
     "EvaluateConfig",

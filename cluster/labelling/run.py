@@ -85,9 +85,9 @@ def label(config: Config) -> dict[str, Any]:
     while not begin(config, store, plan):  # another driver has let the run grow meanwhile
         plan = make_plan(config, store)
         check_same(store, plan)
-    with presence.announced(store, "labels videos") as note:
+    with presence.announced(store, "labels videos") as presented:
         if plan.pending:
-            _run(config, store, plan, note)
+            _run(config, store, plan, presented)
         else:
             print(f"all {len(plan.unit_ids)} units of {store.root} are committed already; nothing to do")
         report, total = finish(store, plan.unit_ids, plan.aside, config.report)
@@ -253,7 +253,7 @@ def _route(
 
 def reporting_teacher(job: LabellingJob, watched: Any) -> Teacher:
     """A Teacher inside Ray, which reports to a board."""
-    return Teacher(job, board.Reporter(watched, "labelling", job.root))
+    return Teacher(job, board.Reporter(watched, "labelling", job.output))
 
 
 def _totals(total: Counts) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:

@@ -307,7 +307,10 @@ def _trainer(job: TrainingJob, store: Store, board: Any) -> TorchTrainer:
             name=job.name,
             storage_path=f"{root}/{RUNS}",
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=size.max_failures, controller_failure_limit=STARTS - 1),
+            failure_config=FailureConfig(
+                max_failures=size.max_failures,
+                controller_failure_limit=STARTS - 1,  # type: ignore[call-arg]  # mypy reads the class of Ray Train v1
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
@@ -319,7 +322,7 @@ def scaling_of(size: ClusterConfig) -> ScalingConfig:
         num_workers=size.workers[0] if size.workers[0] == size.workers[1] else size.workers,  # type: ignore[arg-type]
         use_gpu=size.worker_gpus > 0,
         resources_per_worker={"CPU": size.worker_cpus} | ({"GPU": size.worker_gpus} if size.worker_gpus else {}),
-        elastic_resize_monitor_interval_s=RESIZE_S,
+        elastic_resize_monitor_interval_s=RESIZE_S,  # type: ignore[call-arg]
     )
 
 
