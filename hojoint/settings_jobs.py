@@ -157,6 +157,8 @@ class ClusterConfig(Settings):
     """Restarts of a training run after a worker died; -1 means no limit."""
     patience_s: NotNegative = 300.0
     """How long an outage of a store or of the cluster is ridden out, s; after that the job ends with exit code 75."""
+    notify: str | None = None
+    """Web address that gets a message when the job has ended: https://..., or env:NAME of a variable that holds it."""
     insecure: bool = False
     """Submit jobs to a remote cluster that asks for no token (anybody who reaches it can run code there)."""
     cache: str | None = None

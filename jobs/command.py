@@ -11,14 +11,16 @@ import enum
 import errno
 import operator
 import os
+import re
 import socket
 import sys
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster import ending, patience
+from cluster import ending, notice, patience
 from cluster.store import check_writable
 from hojoint import config as settings
 from hojoint.config import Config
@@ -89,31 +91,63 @@ def _run(
         try:
             config = settings.load(arguments.config, [expand_home(override) for override in arguments.overrides])
             stack.enter_context(patience.granted(config.cluster.patience_s))
-            job(seen_by_workers(config), arguments.dry_run, word)
+            with _noticed(config, name_of(doc), arguments.dry_run):
+                job(seen_by_workers(config), arguments.dry_run, word)
         except BaseException as error:
             return exit_code(error)
     return Exit.DONE
 
 
-def exit_code(error: BaseException) -> Exit:
-    """Print what ended a job, and tell its exit code; a SystemExit is raised again."""
+def name_of(doc: str | None) -> str:
+    """The job's name, from the command line that its documentation begins with."""
+    found = re.search(r"jobs\.(\w+)", doc or "")
+    return found[1] if found else "job"
+
+
+@contextlib.contextmanager
+def _noticed(config: Config, name: str, dry_run: bool) -> Iterator[None]:
+    """Tell ``cluster.notify`` how the job has ended; a job that is sent elsewhere tells it from there."""
+    if config.cluster.notify is None or dry_run or config.submit.job is not None:
+        yield
+        return
+    address, began = notice.address_of(config.cluster.notify), time.monotonic()
+    try:
+        yield
+    except BaseException as error:
+        code, message = code_of(error), patience.first_line(error)
+        notice.send(address, name, config.output, code, message, time.monotonic() - began)
+        raise
+    notice.send(address, name, config.output, Exit.DONE, "", time.monotonic() - began)
+
+
+def code_of(error: BaseException) -> Exit:
+    """The exit code of what ended a job."""
     match error:
         case InputError():
-            return _said(f"error: {error}", Exit.WRONG_INPUT)
-        case Unavailable():
-            return _said(f"failed: {error}", Exit.TRY_AGAIN)
-        case RunFailed() | MachineError():
-            return _said(f"failed: {error}", Exit.FAULT)
+            return Exit.WRONG_INPUT
+        case Unavailable() | ending.Ended() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return Exit.TRY_AGAIN
+    return Exit.FAULT
+
+
+def exit_code(error: BaseException) -> Exit:
+    """Print what ended a job, and tell its exit code; a SystemExit is raised again."""
+    code = code_of(error)
+    match error:
+        case InputError():
+            return _said(f"error: {error}", code)
+        case Unavailable() | RunFailed() | MachineError():
+            return _said(f"failed: {error}", code)
         case ending.Ended():
-            return _said(f"{error}; run the same command again to continue", Exit.TRY_AGAIN)
+            return _said(f"{error}; run the same command again to continue", code)
         case KeyboardInterrupt():
-            return _said("interrupted; run the same command again to continue", Exit.FAULT)
+            return _said("interrupted; run the same command again to continue", code)
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             where = f"{error.filename or 'a disk'} on the node {socket.gethostname()}"
-            return _said(f"failed: {where} has no room ({error.strerror}); free some and resume", Exit.TRY_AGAIN)
+            return _said(f"failed: {where} has no room ({error.strerror}); free some and resume", code)
         case Exception():
             traceback.print_exception(error)
-            return Exit.FAULT
+            return code
     raise error
 
 

@@ -108,6 +108,14 @@ def test_every_setting_that_names_a_path_is_listed():
         "cluster.address",
         "submit.job",
         "submit.id",
+        "cluster.notify",
+        "deploy.job",
+        "deploy.image",
+        "deploy.namespace",
+        "deploy.service_account",
+        "deploy.token_secret",
+        "deploy.env_secret",
+        "deploy.partition",
     }
 
 
