@@ -20,7 +20,13 @@ DISTRIBUTIONS = {
     "botocore": "boto3",  # which pins it
 }
 """Import name -> distribution, where they differ."""
-PRIVATE_OF_LIBRARIES = {"ray._private", "os._exit", "self.layer._buffers", "self.layer._non_persistent_buffers_set"}
+PRIVATE_OF_LIBRARIES = {
+    "ray._private",
+    "os._exit",
+    "client._do_request",
+    "self.layer._buffers",
+    "self.layer._non_persistent_buffers_set",
+}
 """Without a public equal."""
 
 

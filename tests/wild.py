@@ -108,10 +108,10 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(pool.ray.data, "from_items", from_items)
     monkeypatch.setattr(session, "start", lambda config: contextlib.nullcontext())
-    monkeypatch.setattr(board, "new_board", lambda job, wanted: None)
+    monkeypatch.setattr(board, "new_board", lambda job, wanted, run: None)
     monkeypatch.setattr(board, "Progress", lambda *args, **kwargs: contextlib.nullcontext())
     monkeypatch.setattr(board, "signs_of", lambda watched: lambda: None)
-    monkeypatch.setattr(board, "Reporter", lambda watched, job="labelling": None)
+    monkeypatch.setattr(board, "Reporter", lambda watched, job, run: None)
 
 
 FORMER = {
