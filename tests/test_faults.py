@@ -103,7 +103,7 @@ def committed(output: Path) -> int:
 def teacher_pids(output: Path) -> set[int]:
     """Processes that work on videos, from the ledger."""
     pids = set()
-    for path in (output / "attempts").glob("*/*.json"):
+    for path in (output / "attempts").glob("u*/*.json"):
         try:
             pids.add(int(json.loads(path.read_text())["pid"]))
         except FileNotFoundError:  # closed meanwhile

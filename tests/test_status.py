@@ -80,6 +80,15 @@ def test_a_driver_that_ends_takes_its_note_with_it(half: LocalStore, capsys) -> 
     assert "driver   none at work" in printed(half, capsys)
 
 
+def test_a_driver_takes_the_place_of_a_dead_one(half: LocalStore) -> None:
+    note_of(half)
+    with presence.announced(half, "labels videos"):
+        assert len(presence.drivers(half)) == 2  # one elsewhere may live
+    note_of(half, at=0.0)
+    with presence.announced(half, "labels videos"):
+        assert len(presence.drivers(half)) == 1
+
+
 def test_a_store_that_is_away_is_not_asked_again(half: LocalStore) -> None:
     with pytest.raises(Unavailable), presence.announced(half, "labels videos"):
         raise Unavailable("gone")

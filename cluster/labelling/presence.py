@@ -50,6 +50,7 @@ def announced(store: Store, doing: str) -> Iterator[Note]:
             with contextlib.suppress(Exception):  # a store that does not answer now is the work's affair
                 write()
 
+    _forget_dead(store)
     write()
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
@@ -65,6 +66,14 @@ def announced(store: Store, doing: str) -> Iterator[Note]:
             thread.join()
             with contextlib.suppress(Exception):  # a note that stays is taken for dead once it is old
                 store.delete(key)
+
+
+def _forget_dead(store: Store) -> None:
+    """Remove the notes of drivers that are gone: the one that begins takes their place."""
+    for key in store.list(FOLDER):
+        note = attempts.read(store, key)
+        if note is not None and attempts.is_gone(note):
+            store.delete(key)
 
 
 def drivers(store: Store) -> list[dict[str, Any]]:
