@@ -3,20 +3,26 @@
 Every metric carries the label ``run``, the output of the run, and most ``stage``, what it does (Prometheus has a
 label ``job`` of its own). Totals that must be exact come from commits and are
 gauges, set by the driver; they survive a restart. Rates come from counters of the actors, which begin at zero with each
-process. Not here: dashboards and alerts (``cluster/observability``), and what a report counts.
+process. Ray forgets a gauge that has not been set for some 20 s, so a ``Held`` sets its gauges again and again while
+its run lives; with the run they vanish, and so do its alerts.
+Not here: dashboards and alerts (``cluster/observability``), and what a report counts.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import ray
 from ray.util import metrics as exported
 
 RUN = "run"
+AGAIN_S = 5.0  # between two times that a held gauge is set
+CLOSE_S = 2.0  # that the end of a run waits for the thread that sets them
 
 
 @dataclass(frozen=True)
@@ -65,17 +71,51 @@ def count_retry(run: str, reason: str) -> None:
         of_run("hojoint_store_retries", run).inc(1, {"reason": reason})
 
 
-class CommittedGauges:
+class Held:
+    """Gauges of a run that are set again every ``AGAIN_S`` from ``with`` to its end."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Any, float]] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join(CLOSE_S)
+
+    def hold(self, gauge: Any, value: float, **labels: str) -> None:
+        """Set a gauge of ``of_run`` now, and again until the end."""
+        gauge.set(value, labels)
+        with self._lock:
+            self._values[gauge.info["name"], tuple(sorted(labels.items()))] = (gauge, value)
+
+    def _follow(self) -> None:
+        while not self._ended.wait(AGAIN_S):
+            with self._lock:
+                held = list(self._values.items())
+            for (_, labels), (gauge, value) in held:
+                gauge.set(value, dict(labels))
+
+
+class CommittedGauges(Held):
     """The exact state of a run that commits units, set by its driver."""
 
     def __init__(self, stage: str, run: str, *, videos: int, done: int, now: Callable[[], float] = time.time) -> None:
         """``videos`` of the run, of which ``done`` were committed before this process."""
+        super().__init__()
         self._now, self._total, self._before, self._began = now, videos, done, now()
         names = {"videos": "hojoint_committed_videos", "frames": "hojoint_committed_frames"}
         names |= {"quarantine": "hojoint_quarantined_videos", "last": "hojoint_last_commit_timestamp_seconds"}
-        names |= {"left": "hojoint_eta_seconds"}
+        names |= {"left": "hojoint_eta_seconds", "listed": "hojoint_listed_videos"}
         self._gauges = {short: of_run(name, run, stage=stage) for short, name in names.items()}
-        of_run("hojoint_listed_videos", run, stage=stage).set(videos)
+        self.hold(self._gauges["listed"], videos)
 
     def show(
         self, videos: Mapping[str, int], frames: Mapping[str, int], quarantine: Mapping[str, int], *, committed: bool
@@ -87,20 +127,22 @@ class CommittedGauges:
             ("quarantine", "class", quarantine),
         ):
             for word, count in counts.items():
-                self._gauges[gauge].set(count, {label: word})
+                self.hold(self._gauges[gauge], count, **{label: word})
         if not committed:
             return
-        self._gauges["last"].set(self._now())
+        self.hold(self._gauges["last"], self._now())
         done = sum(videos.values())
         if done > self._before:
-            self._gauges["left"].set((self._total - done) * (self._now() - self._began) / (done - self._before))
+            left = (self._total - done) * (self._now() - self._began) / (done - self._before)
+            self.hold(self._gauges["left"], left)
 
 
-class TrainingMetrics:
+class TrainingMetrics(Held):
     """What a training worker shows."""
 
     def __init__(self, stage: str, run: str, steps: int) -> None:
         """``stage`` is the training's name, as in teacher; ``steps`` the most it will take."""
+        super().__init__()
         names = ("steps", "steps_wanted", "samples", "loss", "held_out_mpjpe_mm", "workers")
         self._shown = {name: of_run(f"hojoint_training_{name}", run, stage=stage) for name in names}
         self._wanted = steps
@@ -111,9 +153,9 @@ class TrainingMetrics:
 
     def show(self, steps: int, loss: float, held_out_mm: float | None, workers: int) -> None:
         """The first worker: how far the run is."""
-        self._shown["steps"].set(steps)
-        self._shown["steps_wanted"].set(self._wanted)
-        self._shown["loss"].set(loss)
-        self._shown["workers"].set(workers)
+        self.hold(self._shown["steps"], steps)
+        self.hold(self._shown["steps_wanted"], self._wanted)
+        self.hold(self._shown["loss"], loss)
+        self.hold(self._shown["workers"], workers)
         if held_out_mm is not None:
-            self._shown["held_out_mpjpe_mm"].set(held_out_mm)
+            self.hold(self._shown["held_out_mpjpe_mm"], held_out_mm)

@@ -40,11 +40,8 @@ class Board:
         """``job`` and ``run`` label the gauges for Prometheus, '' means none; ``wanted`` is the most actors."""
         self._state: dict[str, Any] = {}
         self._beats: dict[str, float] = {}  # actor -> when it was last heard of
-        self._alive: Any = None
-        if job:
-            self._alive = metrics.of_run("hojoint_actors_alive", run, stage=job)
-            self._alive.set(0)
-            metrics.of_run("hojoint_actors_wanted", run, stage=job).set(wanted)
+        names = ("hojoint_actors_alive", "hojoint_actors_wanted") if job else ()
+        self._gauges, self._wanted = [metrics.of_run(name, run, stage=job) for name in names], wanted
 
     def add(self, **counts: int) -> None:
         """Add to counts, which start at zero."""
@@ -60,14 +57,12 @@ class Board:
         self._beats[actor] = time.monotonic()
 
     def read(self) -> dict[str, Any]:
-        """The values, and ``alive`` where actors beat at all."""
-        if not self._beats:
-            return dict(self._state)
+        """The values, and ``alive`` where actors beat at all; a driver that reads keeps the gauges up to date."""
         now = time.monotonic()
         alive = sum(now - beat < SILENT_S for beat in self._beats.values())
-        if self._alive is not None:
-            self._alive.set(alive)
-        return self._state | {"alive": alive}
+        for gauge, value in zip(self._gauges, (alive, self._wanted), strict=False):
+            gauge.set(value)
+        return self._state | {"alive": alive} if self._beats else dict(self._state)
 
 
 def new_board(job: str = "", wanted: int = 0, run: str = "") -> Any:

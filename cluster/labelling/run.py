@@ -215,7 +215,7 @@ def _run(config: Config, store: Store, plan: Plan, note: presence.Note) -> None:
         gauges.show(*_totals(total), committed=False)
         job = LabellingJob(config, store.root, plan.teacher_sha256, uuid.uuid4().hex, plan.manifest.key, plan.quality)
         results = _route(config, store, plan.pending, job, watched)
-        with _progress(watched, note, plan, total.listed, wanted):
+        with gauges, _progress(watched, note, plan, total.listed, wanted):
             for commit in results:
                 if commit is not None:
                     total.add(commit.counts)

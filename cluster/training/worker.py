@@ -55,12 +55,27 @@ def work(job: dict[str, Any]) -> None:
     schedule = data.schedule(config)
     union = None if data.streams else data.union(cached=config.train.cache, threads=threads + 1)
     training = _training(config, schedule, _held_out(data, config, rank, threads + 1))
-    every = config.train.checkpoint_every_epochs * schedule.steps_per_epoch
-    reported_at = 0.0
-    shown = TrainingMetrics(config.name, job["output"], schedule.steps)
     if training.ended is not None:  # stopped after its last checkpoint
         return
-    for batch in batches(data, union, schedule, config, start=training.steps, rank=rank, workers=workers):
+    with TrainingMetrics(config.name, job["output"], schedule.steps) as shown:
+        drawn = batches(data, union, schedule, config, start=training.steps, rank=rank, workers=workers)
+        _train(training, drawn, job, rank=rank, workers=workers, shown=shown, board=board)
+
+
+def _train(
+    training: Training,
+    drawn: Iterator[Batch],
+    job: dict[str, Any],
+    *,
+    rank: int,
+    workers: int,
+    shown: TrainingMetrics,
+    board: Any,
+) -> None:
+    """Step over the batches that are left, to the end of the schedule or to a plateau; reports on the way."""
+    every = training.config.train.checkpoint_every_epochs * training.schedule.steps_per_epoch
+    reported_at = 0.0
+    for batch in drawn:
         training.step(batch)
         shown.stepped(len(batch.keys))
         if board is not None and time.monotonic() - reported_at > REPORT_EVERY_S:
