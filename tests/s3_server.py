@@ -2,11 +2,13 @@
 
 Needs Debian's packages ``radosgw ceph-mon ceph-osd ceph-mgr ceph-common uuid-runtime`` (``.ci/run`` installs them);
 tests that ask for it are skipped with that reason where they are absent. The server runs for the whole session, keeps
-everything in a temporary folder, and is ended by the process ids that it wrote there.
+everything in a temporary folder, and is ended by the process ids that it wrote there. To try the jobs on one:
+``python tests/s3_server.py`` prints the environment of a server with a bucket ``demo``, and ends it with Ctrl-C.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -82,12 +84,14 @@ class Server:
         }
 
 
-@pytest.fixture(scope="session")
-def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server; started once, when the first test asks."""
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
-    if absent:
-        pytest.skip(f"needs Ceph's packages: no {', '.join(absent)} here")
+def absent() -> list[str]:
+    """Programs of the server that are not installed."""
+    return [name for name in PROGRAMS if shutil.which(name) is None]
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Server]:
+    """A server in a folder of its own, until the end of ``with``."""
     # A Unix socket's path has at most 107 characters, too few for pytest's own folders.
     folder = Path("/tmp") / f"s3-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
@@ -96,6 +100,15 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     finally:
         _stop(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Server]:
+    """The server; started once, when the first test asks."""
+    if absent():
+        pytest.skip(f"needs Ceph's packages: no {', '.join(absent())} here")
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
@@ -182,3 +195,21 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    """Serve until Ctrl-C."""
+    import boto3
+
+    if absent():
+        raise SystemExit(f"needs Ceph's packages: no {', '.join(absent())} here")
+    with running() as server:
+        os.environ.update(server.environment)
+        boto3.client("s3").create_bucket(Bucket="demo")
+        print(f"export {' '.join(f'{name}={value}' for name, value in server.environment.items())}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -238,7 +238,7 @@ def tls_door(behind: int, context: ssl.SSLContext) -> Iterator[int]:
 def test_a_store_behind_a_private_authority_is_read_and_written(
     behind_tls: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match=r"is not trusted: .*Set AWS_CA_BUNDLE"):
+    with pytest.raises(InputError, match=r"is not trusted on the node .*Set AWS_CA_BUNDLE"):
         open_store(behind_tls).exists("a")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "authority.pem"))
     store = open_store(f"{behind_tls}/some/prefix")
