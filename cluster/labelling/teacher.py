@@ -103,6 +103,8 @@ class Teacher:
             self.config.tta,
             "cuda" if cluster.teacher_gpus > 0 else "cpu",
             labelling.batch_views,
+            precision=labelling.precision,
+            compiled=labelling.compile,
         )
         group = -(-2 * labelling.batch_views // (job.config.tta.views * FRAMES_PER_VIDEO))
         self.group_size = min(max(group, 1), MAX_GROUP)
