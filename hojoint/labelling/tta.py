@@ -82,7 +82,13 @@ class HandPredictor:
         self.precision: Precision = precision
         self._call = torch.compile(self.network, dynamic=False) if compiled else self.network
         # A GPU's kernels are chosen, and a compiled network is made, for one size of batch.
+        self.views_asked = 0  # since the beginning
         self._one_size = compiled or self.device.type == "cuda"
+
+    @property
+    def batch_size(self) -> int:
+        """Views per call of the network: those of whole frames, if one frame's fit into ``batch_views``."""
+        return self.batch_views - self.batch_views % self.tta.views or self.batch_views
 
     @classmethod
     def from_checkpoint(
@@ -175,6 +181,7 @@ class HandPredictor:
             return []
         table = self._views(clips, flipped, numbers, rows)
         task = self._task(table, clips, rows)
+        self.views_asked += len(task.angles)
         answers = self._answers(task, clips)
         joints, rotations = undoing.undone(answers, task.hand_boxes, task.to_frame, task.angles)
         group = undoing.averaged(joints, rotations, answers, self.tta.views, self.mano_layer)
@@ -225,12 +232,12 @@ class HandPredictor:
         for batch in self._batches(len(task.angles)):
             images = self._images(task, clips, batch)
             boxes = task.hand_boxes[batch], task.object_boxes[batch]
-            answers.append(self._answer(images, *boxes, task.roi_samples))
+            answers.append(self.ask(images, *boxes, task.roi_samples))
         return Answers.of(answers)
 
     def _batches(self, total: int) -> Iterator[slice]:
-        """Rows of the views' table per call of the network: whole frames, if one fits."""
-        size = self.batch_views - self.batch_views % self.tta.views or self.batch_views
+        """Rows of the views' table per call of the network."""
+        size = self.batch_size
         return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
     def _images(self, task: _Task, clips: Sequence[Frames], batch: slice) -> Tensor:
@@ -247,10 +254,16 @@ class HandPredictor:
             supersample=self.crop.supersample,
         )
 
-    def _answer(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, roi_samples: int) -> Answers:
-        """One call of the network; a last batch is filled up where all calls must have one size."""
-        asked = len(images)
-        size = self.batch_views - self.batch_views % self.tta.views or self.batch_views
+    def ask(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, roi_samples: int) -> Answers:
+        """One call of the network; a last batch is filled up where all calls must have one size.
+
+        Args:
+            images: (B, 3, S, S) in [0, 1], on the device as the boxes; B is at most ``batch_size``.
+            hand_boxes: (B, 4) RoIs, input px.
+            object_boxes: (B, 4) RoIs, input px; NaN where no object is known.
+            roi_samples: ``encoder.samples_per_cell`` of the hand boxes, or more.
+        """
+        asked, size = len(images), self.batch_size
         if self._one_size and asked < size:
             images, hand_boxes, object_boxes = (_filled(part, size) for part in (images, hand_boxes, object_boxes))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):

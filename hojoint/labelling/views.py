@@ -136,7 +136,7 @@ def stacked(clips: Sequence[Frames], seen: Seen, frames: np.ndarray, *, pinned: 
 
 
 def onto_parts(affine: Tensor, corner: Tensor) -> Tensor:
-    """Affines (N, 2, 3) from the px of parts whose first pixels are ``corner`` (N, 2), of affines from the frame's px."""
+    """Affines (N, 2, 3) of a part's px, from those of its frame's px; ``corner`` (N, 2) is its first pixel."""
     moved_N2 = affine[:, :, 2] + (affine[:, :, :2] * corner[:, None]).sum(2)
     return torch.cat((affine[:, :, :2], moved_N2[..., None]), dim=2)
 
