@@ -41,7 +41,7 @@ class LabellingConfig(Settings):
     precision: Precision = "float32"
     """Of the teacher's layers; 'bfloat16' is for devices that compute in it. All geometry stays in float32."""
     compile: bool = False
-    """Compile the network with torch.compile: takes a minute at an actor's first batch, and a C++ compiler."""
+    """Compile the network with torch.compile: takes a minute at an actor's start, and a C++ compiler."""
     decode_children: Count = 1
     """Processes per Teacher that decode videos."""
     decoder: Literal["pyav", "decord", "torchcodec"] = "pyav"

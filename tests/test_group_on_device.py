@@ -84,7 +84,7 @@ def test_compiled_calls_have_one_size_and_the_same_answers(monkeypatch: pytest.M
     plain = predictor_of().predict(CLIPS[:1], [False], rows=[np.arange(5)])[0]
     monkeypatch.setattr(torch, "compile", compiled)
     filled = predictor_of(compiled=True).predict(CLIPS[:1], [False], rows=[np.arange(5)])[0]
-    assert sizes == [(24, 2), (24, 2)]  # 40 views in batches of 24
+    assert sizes == [(24, 4), (24, 4)]  # 40 views in batches of 24
     torch.testing.assert_close(filled.joints_px, plain.joints_px, atol=1e-3, rtol=0)
     torch.testing.assert_close(filled.vertices, plain.vertices, atol=1e-5, rtol=0)
 

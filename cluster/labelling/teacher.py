@@ -106,6 +106,8 @@ class Teacher:
             precision=labelling.precision,
             compiled=labelling.compile,
         )
+        if labelling.compile or cluster.teacher_gpus > 0:
+            self.predictor.warm_up()
         group = -(-2 * labelling.batch_views // (job.config.tta.views * FRAMES_PER_VIDEO))
         self.group_size = min(max(group, 1), MAX_GROUP)
         self._listed: dict[str, Video] = {}  # of the unit in progress, by URI

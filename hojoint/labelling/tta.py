@@ -34,6 +34,9 @@ from hojoint.records import Frames, HandPrediction
 
 # Suffixes of locals: F frames of all clips, V views of a frame, N = F * V, B views of one batch.
 
+USUAL_SAMPLES = 4
+"""Samples per side of a RoI's cell that are enough for nearly all hand boxes: up to 512 px at 32 cells."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Task:
@@ -151,6 +154,14 @@ class HandPredictor:
         return replace(prediction, **tensors)
 
     @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Compile the network and choose a GPU's kernels now, on black images, and not at the first clip."""
+        side, count = self.network.config.input_px, self.batch_size
+        images = torch.zeros(count, 3, side, side, device=self.device)
+        boxes = torch.tensor([0.25, 0.25, 0.75, 0.75], device=self.device).mul(side).repeat(count, 1)
+        self.ask(images, boxes, boxes, USUAL_SAMPLES)
+
+    @torch.inference_mode()
     def predict(
         self,
         clips: Sequence[Frames],
@@ -214,8 +225,8 @@ class HandPredictor:
         numbers = self._uploaded(torch.cat([*columns, table.angles[:, None]], dim=1))
         on_parts, to_frame, hand_boxes, object_boxes, angles = torch.split(numbers, [6, 6, 4, 4, 1], dim=1)
         samples = encoder.samples_per_cell(table.hand_boxes, cells=config.roi_cells)
-        if self._one_size:
-            samples = 1 << (samples - 1).bit_length()  # few values: each is another network to compile
+        if self._one_size:  # few values: each is another network to compile
+            samples = max(USUAL_SAMPLES, 1 << (samples - 1).bit_length())
         return _Task(
             on_parts=on_parts.reshape(-1, 2, 3),
             to_frame=to_frame.reshape(-1, 2, 3),
