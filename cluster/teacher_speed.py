@@ -16,9 +16,7 @@ from torch import Tensor
 
 from cluster import matrix_speed
 from cluster.plain_way import PlainPredictor
-from hojoint.labelling import tta
 from hojoint.labelling.tta import HandPredictor
-from hojoint.model import encoder
 from hojoint.records import Clip, Frames
 
 NETWORK_ALONE, PLAIN_WAY = "network alone", "plain way"
@@ -114,7 +112,7 @@ def _inputs(predictor: HandPredictor) -> tuple[Tensor, Tensor, Tensor, int]:
     images = torch.rand(count, 3, config.input_px, config.input_px)
     on_device = (part.to(predictor.device) for part in (images, hand_B4, hand_B4 + 0.1 * config.input_px))
     images, hand, thing = on_device
-    return images, hand, thing, max(tta.USUAL_SAMPLES, encoder.samples_per_cell(hand_B4, cells=config.roi_cells))
+    return images, hand, thing, predictor.roi_samples(hand_B4)
 
 
 def _wait(device: torch.device) -> None:

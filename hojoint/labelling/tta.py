@@ -224,9 +224,6 @@ class HandPredictor:
         columns = [on_parts_N23.flatten(1), to_frame_N23.flatten(1), table.hand_boxes, table.object_boxes]
         numbers = self._uploaded(torch.cat([*columns, table.angles[:, None]], dim=1))
         on_parts, to_frame, hand_boxes, object_boxes, angles = torch.split(numbers, [6, 6, 4, 4, 1], dim=1)
-        samples = encoder.samples_per_cell(table.hand_boxes, cells=config.roi_cells)
-        if self._one_size:  # few values: each is another network to compile
-            samples = max(USUAL_SAMPLES, 1 << (samples - 1).bit_length())
         return _Task(
             on_parts=on_parts.reshape(-1, 2, 3),
             to_frame=to_frame.reshape(-1, 2, 3),
@@ -234,8 +231,14 @@ class HandPredictor:
             object_boxes=object_boxes,
             angles=angles[:, 0],
             seen=seen,
-            roi_samples=samples,
+            roi_samples=self.roi_samples(table.hand_boxes),
         )
+
+    def roi_samples(self, hand_boxes: Tensor) -> int:
+        """Samples per side of a RoI's cell for hand boxes (B, 4) input px, on the CPU; as many as needed, or more."""
+        samples = encoder.samples_per_cell(hand_boxes, cells=self.network.config.roi_cells)
+        # Few values where calls have one size: each is another network to compile.
+        return max(USUAL_SAMPLES, 1 << (samples - 1).bit_length()) if self._one_size else samples
 
     def _answers(self, task: _Task, clips: Sequence[Frames]) -> Answers:
         """The network's answers to all views, on the device. Nothing in here waits for it."""
@@ -272,7 +275,7 @@ class HandPredictor:
             images: (B, 3, S, S) in [0, 1], on the device as the boxes; B is at most ``batch_size``.
             hand_boxes: (B, 4) RoIs, input px.
             object_boxes: (B, 4) RoIs, input px; NaN where no object is known.
-            roi_samples: ``encoder.samples_per_cell`` of the hand boxes, or more.
+            roi_samples: from ``roi_samples``.
         """
         asked, size = len(images), self.batch_size
         if self._one_size and asked < size:
