@@ -109,7 +109,7 @@ def need(config: Config, word: str) -> session.Need:
     if word in TRAINING:
         count = size.workers[0] if word == "training" else 1
         return session.Need("training workers", count, size.worker_cpus, size.worker_gpus)
-    teachers = 2 if word == "scale" else size.teachers[0]
+    teachers = {"labelling": 1, "scale": 2}.get(word, size.teachers[0])
     return session.Need("Teacher actors", teachers, size.teacher_cpus, size.teacher_gpus)
 
 

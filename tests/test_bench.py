@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cluster import benchmarks, decoder_speeds, memory
+from hojoint.config import Config
 from jobs import bench
 
 TINY = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
@@ -69,6 +70,11 @@ def test_a_dry_run_prints_the_work_and_draws_nothing(capsys, tmp_path):
     out = capsys.readouterr().out
     assert "would measure labelling" in out
     assert not (tmp_path / "world").exists()
+
+
+def test_labelling_needs_one_teacher_whatever_the_range_is():
+    config = Config.model_validate({"cluster": {"teachers": [2, 8]}})
+    assert [bench.need(config, word).count for word in ("labelling", "scale", "decode")] == [1, 2, 2]
 
 
 def test_an_unknown_word_is_refused(capsys):
