@@ -74,7 +74,7 @@ def test_a_dry_run_prints_the_work_and_draws_nothing(capsys, tmp_path):
 
 def test_labelling_needs_one_teacher_whatever_the_range_is():
     config = Config.model_validate({"cluster": {"teachers": [2, 8]}})
-    assert [bench.need(config, word).count for word in ("labelling", "scale", "decode")] == [1, 2, 2]
+    assert [bench.need(config, word).processes for word in ("labelling", "scale", "decode")] == [1, 2, 2]
 
 
 def test_an_unknown_word_is_refused(capsys):
