@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from cluster import decoder_speeds, matrix_speed, session
+from cluster import decoder_speeds, matrix_speed, session, teacher_speed
 from cluster.labelling import quality_files, teacher
 from cluster.labelling import run as labelling
 from cluster.labelling.decoding import Failure, GuardedDecoder
@@ -66,7 +66,7 @@ def random_teacher(config: Config, folder: Path) -> str:
 
 
 def labelling_speeds(config: Config) -> Speeds:
-    """Decoding alone, the teacher alone, and the complete job, in annotated frames per second.
+    """Decoding, the teacher and what it stands beside, and the complete job, in annotated frames per second.
 
     The complete job has one Teacher too, so that the ratio shows the cost of everything around the Teacher.
     """
@@ -75,27 +75,46 @@ def labelling_speeds(config: Config) -> Speeds:
         torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.teacher_cpus)))
         listed = _videos(config, folder)
         alone = _Alone(config, folder, listed)
+        beside = alone.beside(config.bench.plain_frames)
+        parts = {
+            "decode alone": alone.decode,
+            "teacher alone": alone.teach,
+            teacher_speed.NETWORK_ALONE: beside.network_alone,
+            teacher_speed.PLAIN_WAY: beside.plain_way,
+            MATRIX_SPEED: beside.at_matrix_speed,
+            "complete job": lambda: _complete_job(config, folder),
+        }
         memory = PeakMemory()
         with memory:
-            speeds = _take_turns(
-                {
-                    "decode alone": alone.decode,
-                    "teacher alone": alone.teach,
-                    "complete job": lambda: _complete_job(config, folder),
-                },
-                config.bench.repeats,
-            )
+            speeds = _take_turns(parts, config.bench.repeats)
+        idle = teacher_speed.idle_share(alone.teach, alone.device)
         alone.close()
-    slowest = min(statistics.median(speeds[part]) for part in ("decode alone", "teacher alone"))
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
     facts = {
         "videos": len(listed),
         "frames": alone.frames,
         "views": config.tta.views,
-        "ratio": round(statistics.median(speeds["complete job"]) / slowest, 3),
+        "views_asked_per_frame": round(beside.views_per_frame, 2),
+        "ratio": round(medians["complete job"] / min(medians["decode alone"], medians["teacher alone"]), 3),
+        **_teacher_facts(medians, beside.operations_per_view, idle),
+        "precision": config.labelling.precision,
+        "compiled": config.labelling.compile,
         "peak_mb": {name: round(size) for name, size in sorted(memory.peaks_mb.items())},
         "peak_total_mb": round(memory.total_mb),
     }
     return Speeds("frames/s", speeds, facts)
+
+
+def _teacher_facts(medians: Mapping[str, float], operations: float, idle: float | None) -> dict[str, Any]:
+    """How near the teacher comes to its network and to the device, and how far it leaves the plain way behind."""
+    teacher_alone = medians["teacher alone"]
+    return {
+        "teacher_to_network": round(teacher_alone / medians[teacher_speed.NETWORK_ALONE], 3),
+        "teacher_to_plain_way": round(teacher_alone / medians[teacher_speed.PLAIN_WAY], 2),
+        "matrix_utilisation": round(teacher_alone / medians[MATRIX_SPEED], 3),
+        "gflop_per_view": round(operations / 1e9, 3),
+        "gpu_idle": None if idle is None else round(idle, 3),
+    }
 
 
 def decode_speeds(config: Config) -> Speeds:
@@ -206,6 +225,19 @@ class _Alone:
         self._videos = [pixels.video for pixels in self._pixels]
         self.frames = sum(len(clip.frames) for pixels in self._pixels for clip in pixels.clips)
         self._teacher.labelled(self._pixels[:WARM_UP])
+
+    @property
+    def device(self) -> torch.device:
+        return self._teacher.predictor.device
+
+    def beside(self, plain_frames: int) -> teacher_speed.Beside:
+        """What the teacher's speed is compared with, for the views that one pass over all frames asks for."""
+        before = self._teacher.predictor.views_asked
+        self.teach()
+        clips = [clip for pixels in self._pixels for clip in pixels.clips]
+        frames = [part for pixels in self._pixels for part in pixels.frames]
+        predictor = self._teacher.predictor
+        return teacher_speed.Beside(predictor, clips, frames, predictor.views_asked - before, plain_frames)
 
     def decode(self) -> float:
         started = time.perf_counter()

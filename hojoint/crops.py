@@ -156,7 +156,6 @@ def turned_camera(camera: Tensor, affine: Tensor, angle: Tensor) -> Tensor:
 def warp(
     images: Tensor,
     affine: Tensor,
-    index: Tensor | None,
     size: int,
     *,
     resample: Literal["bilinear", "nearest"] = "bilinear",
@@ -166,15 +165,13 @@ def warp(
 
     Args:
         images: (N, H, W, 3), or (N, C, H, W) with C other than W in the last place; uint8.
-        affine: (B, 2, 3) source px to view px.
-        index: (B,) which image each view is of; None means that view k is of image k.
+        affine: (B, 2, 3) source px to view px; B is N, or a multiple: then the views of an image follow one another.
         supersample: samples per view pixel and axis, averaged; 1 aliases where the view is much smaller than its crop.
     """
     if images.shape[-1] == 3:
         images = images.permute(0, 3, 1, 2)
     grid_BSS2 = _grid(affine, size * supersample, supersample, width=images.shape[3], height=images.shape[2])
-    views = _sample(images.float(), grid_BSS2, index, resample)
-    views = views.mul_(1 / 255)  # after sampling: the views are smaller than their sources
+    views = _sample(images.float(), grid_BSS2, resample, 1 / 255)
     return F.avg_pool2d(views, supersample) if supersample > 1 else views
 
 
@@ -199,30 +196,26 @@ def cell_affine(affine: Tensor, box: Tensor, cells: int) -> Tensor:
 def _grid(affine: Tensor, samples: int, per_pixel: int, *, width: int, height: int) -> Tensor:
     """Sampling points (B, samples, samples, 2) in grid_sample's units: -1 and 1 are the source's outer edges."""
     back_B23 = geometry.invert_affine(affine.float())
-    # In grid_sample's units before the grid is made: a few numbers per view instead of a few passes over its samples.
-    scale_21 = affine.new_tensor([[2 / width], [2 / height]], dtype=torch.float32)
-    back_B23 = back_B23 * scale_21
     along_S = (torch.arange(samples, device=affine.device, dtype=torch.float32) + 0.5) / per_pixel - 0.5
-    x_BS2 = back_B23[:, None, :, 0] * along_S[:, None]
-    y_BS2 = back_B23[:, None, :, 1] * along_S[:, None] + (back_B23[:, None, :, 2] + (scale_21[:, 0] / 2 - 1))
-    return x_BS2[:, None] + y_BS2[:, :, None]
+    # In grid_sample's units before the grid is made: a few numbers per view instead of a few passes over its samples.
+    x_B3, y_B3 = back_B23[:, 0] * (2 / width), back_B23[:, 1] * (2 / height)
+    offset_B2 = torch.stack((x_B3[:, 2] + (1 / width - 1), y_B3[:, 2] + (1 / height - 1)), dim=1)
+    along_x_BS2 = torch.stack((x_B3[:, :1] * along_S, y_B3[:, :1] * along_S), dim=2)
+    along_y_BS2 = torch.stack((x_B3[:, 1:2] * along_S, y_B3[:, 1:2] * along_S), dim=2) + offset_B2[:, None]
+    # A sum of complex numbers adds x and y in one pass over memory; a last dimension of two takes five times as long.
+    across_BS, down_BS = torch.view_as_complex(along_x_BS2), torch.view_as_complex(along_y_BS2)
+    return torch.view_as_real(across_BS[:, None] + down_BS[:, :, None])
 
 
-def _sample(pixels: Tensor, grid: Tensor, index: Tensor | None, mode: str) -> Tensor:
-    """Views (B, C, S, S) of images (N, C, H, W) at the points of ``grid`` (B, S, S, 2)."""
-    batch, side = grid.shape[:2]
-    if index is None:
-        return F.grid_sample(pixels, grid, mode=mode, align_corners=False)
-    counts = torch.bincount(index, minlength=len(pixels))
-    per_image = int(counts[0])
-    if per_image == 0 or not bool((counts == per_image).all()):
-        return F.grid_sample(pixels[index], grid, mode=mode, align_corners=False)
+def _sample(pixels: Tensor, grid: Tensor, mode: str, scale: float) -> Tensor:
+    """Views (B, C, S, S), times ``scale``, of images (N, C, H, W) at the points of ``grid`` (B, S, S, 2).
+
+    B is a multiple of N. The scale comes last, for the views are smaller than their sources.
+    """
+    side, shared, channels = grid.shape[1], len(grid) // len(pixels), pixels.shape[1]
     # All views of an image in one tall grid: the source is not copied once per view.
-    order = torch.argsort(index, stable=True)
-    tall = grid[order].reshape(len(pixels), per_image * side, side, 2)
+    tall = grid.reshape(len(pixels), shared * side, side, 2)
     views = F.grid_sample(pixels, tall, mode=mode, align_corners=False)
-    channels = views.shape[1]
-    views = views.reshape(len(pixels), channels, per_image, side, side).transpose(1, 2)
-    out = views.new_empty(batch, channels, side, side)
-    out[order] = views.reshape(batch, channels, side, side)
-    return out
+    views = views.view(len(pixels), channels, shared, side, side).transpose(1, 2)
+    out = views.new_empty(views.shape)
+    return torch.mul(views, scale, out=out).flatten(0, 1)

@@ -21,6 +21,8 @@ from hojoint.settings_method import (
     refuse_descending,
 )
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class LabellingConfig(Settings):
     """How videos become units, and what happens when one goes wrong."""
@@ -36,6 +38,10 @@ class LabellingConfig(Settings):
     """Frames per clip that the guess uses."""
     batch_views: Count = 128
     """Views per forward pass."""
+    precision: Precision = "float32"
+    """Of the teacher's layers; 'bfloat16' is for devices that compute in it. All geometry stays in float32."""
+    compile: bool = False
+    """Compile the network with torch.compile: takes a minute at an actor's start, and a C++ compiler."""
     decode_children: Count = 1
     """Processes per Teacher that decode videos."""
     decoder: Literal["pyav", "decord", "torchcodec"] = "pyav"

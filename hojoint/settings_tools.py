@@ -274,4 +274,6 @@ class BenchConfig(Settings):
     """Training steps per measurement."""
     rows: Annotated[tuple[Count, ...], Field(min_length=1)] = (10_000, 100_000, 1_000_000)
     """Samples of the tables that ``jobs.bench stream`` trains from; the first is also held in memory."""
+    plain_frames: Count = 8
+    """Frames on which ``jobs.bench labelling`` measures the plain way."""
     repeats: Count = 3

@@ -1,7 +1,10 @@
 """python -m jobs.bench labelling|training|stream|decode|scale [--config FILE] [key=value ...] [--dry-run]
 
 labelling  decoding alone, the teacher alone (frames in memory, no Ray), the complete job with one Teacher, and the
-           ratio of the job to its slowest part
+           ratio of the job to its slowest part. Beside the teacher: its network alone on full batches, how fast that
+           would be at the device's rate of matrix products, and the plain way (float32, one view at a time, crops by
+           OpenCV on bench.plain_frames frames), all for as many views per frame as the teacher asks for;
+           on a GPU also the share of the time in which it is idle. docs/cluster.md has the command for a GPU
 training   the step alone (one batch in memory), the complete Ray Train loop, and how fast the step would be at
            this device's speed of large matrix products; matrix_utilisation is the step alone as a share of that
 stream     training steps on samples in memory, on a table of pseudo-labels in memory, and on tables of bench.rows
@@ -57,13 +60,18 @@ def job(config: Config, dry_run: bool, word: str) -> None:
             config = changed(config, teacher={"checkpoint": benchmarks.random_teacher(config, Path(folder))})
         speeds = MEASURES[word](config)
     rows = [
-        (part, f"{speeds.median(part):.1f}", f"{min(values):.1f}", f"{max(values):.1f}")
+        (part, *(_shown(value) for value in (speeds.median(part), min(values), max(values))))
         for part, values in speeds.per_second.items()
     ]
     print(printing.table(("part", speeds.unit, "lowest", "highest"), rows))
     print(", ".join(f"{name} {value}" for name, value in speeds.facts.items()))
-    per_second = {part: [round(value, 2) for value in values] for part, values in speeds.per_second.items()}
+    per_second = {part: [float(f"{value:.5g}") for value in values] for part, values in speeds.per_second.items()}
     print(json.dumps({"bench": word, "unit": speeds.unit, "per_second": per_second, **speeds.facts}))
+
+
+def _shown(speed: float) -> str:
+    """One decimal, and three digits where a large network on a CPU is slower than that."""
+    return f"{speed:.1f}" if speed >= 10 else f"{speed:.3g}"
 
 
 def prepared(config: Config, word: str) -> Config:
@@ -101,7 +109,7 @@ def need(config: Config, word: str) -> session.Need:
     if word in TRAINING:
         count = size.workers[0] if word == "training" else 1
         return session.Need("training workers", count, size.worker_cpus, size.worker_gpus)
-    teachers = 2 if word == "scale" else size.teachers[0]
+    teachers = {"labelling": 1, "scale": 2}.get(word, size.teachers[0])
     return session.Need("Teacher actors", teachers, size.teacher_cpus, size.teacher_gpus)
 
 

@@ -27,7 +27,7 @@ class OracleNetwork(torch.nn.Module):
         self, *, input_px: int = 64, lost: dict[str, bool] | None = None, sides: dict[str, float] | None = None
     ) -> None:
         super().__init__()
-        self.config = SimpleNamespace(input_px=input_px, reasoning="o+", side_head=sides is not None)
+        self.config = SimpleNamespace(input_px=input_px, roi_cells=8, reasoning="o+", side_head=sides is not None)
         self.lost, self.sides = lost or {}, sides or {}
         self.known: dict[bytes, tuple[Tensor, Tensor, Tensor, float]] = {}
         self.asked: list[int] = []
@@ -57,7 +57,15 @@ class OracleNetwork(torch.nn.Module):
                     self.sides.get(clip.clip_id, 0.0) * (-1 if flipped else 1),
                 )
 
-    def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool = True) -> Any:
+    def forward(
+        self,
+        images: Tensor,
+        hand_boxes: Tensor,
+        object_boxes: Tensor,
+        *,
+        with_object: bool = True,
+        roi_samples: int | None = None,
+    ) -> Any:
         assert not with_object
         assert images.shape == (len(hand_boxes), 3, self.config.input_px, self.config.input_px)
         self.asked.append(len(images))
@@ -80,9 +88,11 @@ class Eyes(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = SimpleNamespace(input_px=256, reasoning="o+", side_head=False)
+        self.config = SimpleNamespace(input_px=256, roi_cells=8, reasoning="o+", side_head=False)
 
-    def forward(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool) -> Any:
+    def forward(
+        self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, *, with_object: bool, roi_samples: int | None
+    ) -> Any:
         rows, columns = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
         spots = []
         for channel in (0, 1):

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from cluster import benchmarks, decoder_speeds, memory
+from hojoint.config import Config
 from jobs import bench
 
 TINY = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
 TINY += ["bench.videos=2", "bench.frames=6", "bench.repeats=1", "bench.steps=2", "cluster.teachers=[1,1]"]
-TINY += ["synthetic.train_frames=6", "train.batch_size=4", "cluster.threads=1"]
+TINY += ["synthetic.train_frames=6", "train.batch_size=4", "cluster.threads=1", "bench.plain_frames=1"]
 
 
+LABELLING = {"decode alone", "teacher alone", "network alone", "plain way", "at matrix speed", "complete job"}
 FILMS = {
     f"{film}: {decoder}"
     for film in decoder_speeds.FILMS
@@ -70,6 +72,11 @@ def test_a_dry_run_prints_the_work_and_draws_nothing(capsys, tmp_path):
     assert not (tmp_path / "world").exists()
 
 
+def test_labelling_needs_one_teacher_whatever_the_range_is():
+    config = Config.model_validate({"cluster": {"teachers": [2, 8]}})
+    assert [bench.need(config, word).processes for word in ("labelling", "scale", "decode")] == [1, 2, 2]
+
+
 def test_an_unknown_word_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         bench.main(["everything"])
@@ -87,7 +94,7 @@ def world(tmp_path_factory):
     ("word", "parts"),
     [
         pytest.param("decode", {"in process", "guarded child"} | FILMS, marks=pytest.mark.slow),
-        ("labelling", {"decode alone", "teacher alone", "complete job"}),
+        ("labelling", LABELLING),
         pytest.param("training", {"at matrix speed", "step alone", "complete loop"}, marks=pytest.mark.slow),
     ],
 )
@@ -98,3 +105,8 @@ def test_the_last_line_is_json_with_a_speed_for_each_part(word, parts, world, ca
     assert {name for name in speeds["per_second"] if "torchcodec" not in name} == parts
     assert all(value > 0 for values in speeds["per_second"].values() for value in values)
     assert speeds["ratio"] > 0
+    if word == "labelling":
+        assert {name: value for name, value in speeds.items() if value is None} == {"gpu_idle": None}
+        assert speeds["views_asked_per_frame"] == 16  # six frames are fewer than are tried both ways
+        shares = ("teacher_to_network", "teacher_to_plain_way", "matrix_utilisation", "gflop_per_view")
+        assert all(speeds[name] > 0 for name in shares)

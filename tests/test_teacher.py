@@ -172,6 +172,22 @@ def test_suspects_are_taken_last_and_alone_the_guilty_never(made: Path, tmp_path
     assert (row["video_id"], row["stage"], row["attempts"]) == ("102", "process", 2)
 
 
+def test_a_compiled_network_is_ready_before_the_first_unit(made: Path, tmp_path: Path, monkeypatch) -> None:
+    sizes = []
+
+    def compiled(network, **options):
+        return lambda images, *rest, **more: (sizes.append(len(images)), network(images, *rest, **more))[1]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    config = wild.config_of(made, tmp_path / "out", labelling={"compile": True, "batch_views": 21})
+    plan = labelling.make_plan(config, LocalStore(tmp_path / "out"))
+    one = Teacher(LabellingJob(config, str(tmp_path / "out"), plan.teacher_sha256, "driver"))
+    assert sizes == [one.predictor.batch_size]
+    assert one.work(next(iter(plan.manifest))) is not None
+    assert set(sizes) == {20}  # whole frames
+    one.close()
+
+
 def test_groups_begin_small_and_grow() -> None:
     assert [len(group) for group in teacher.groups_of(range(20), 8)] == [1, 2, 4, 8, 5]
     assert [len(group) for group in teacher.groups_of(range(3), 1)] == [1, 1, 1]

@@ -15,7 +15,7 @@ from torch import Tensor
 from hojoint import geometry
 from hojoint.config import CropConfig, ManoConfig, ModelConfig, TtaConfig
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import tta
+from hojoint.labelling import views as view_table
 from hojoint.labelling.tta import HandPredictor
 from hojoint.model.network import HOJoint
 from hojoint.records import Frames, HandPrediction
@@ -90,15 +90,15 @@ def test_views_are_turned_by_equal_steps_about_the_hand(layer: Any) -> None:
 
 
 def test_draws_depend_on_clip_and_frame_number_alone() -> None:
-    base = tta._draws("7-h0", 5, TtaConfig())
-    np.testing.assert_array_equal(base, tta._draws("7-h0", 5, TtaConfig()))
-    assert not np.allclose(base, tta._draws("7-h0", 6, TtaConfig()))
-    assert not np.allclose(base, tta._draws("7-h1", 5, TtaConfig()))
+    base = view_table.draws("7-h0", 5, TtaConfig())
+    np.testing.assert_array_equal(base, view_table.draws("7-h0", 5, TtaConfig()))
+    assert not np.allclose(base, view_table.draws("7-h0", 6, TtaConfig()))
+    assert not np.allclose(base, view_table.draws("7-h1", 5, TtaConfig()))
     assert (np.abs(base[:, 1:]) <= 1).all()
 
 
 def test_views_turn_no_further_than_they_may() -> None:
-    angles = tta._draws("7-h0", 5, TtaConfig(views=6, rotation_deg=45))[:, 0]
+    angles = view_table.draws("7-h0", 5, TtaConfig(views=6, rotation_deg=45))[:, 0]
     np.testing.assert_allclose(np.diff(angles), math.radians(15))
     assert np.abs(angles).max() <= math.radians(45)
 
@@ -115,8 +115,8 @@ def test_the_order_of_the_views_does_not_matter(layer: Any, monkeypatch: pytest.
     straight, network = oracle(layer, [clip], [known])
     network.noise = noise
     first = straight.predict([clip], [False])[0]
-    draws, order = tta._draws, np.random.default_rng(0).permutation(8)
-    monkeypatch.setattr(tta, "_draws", lambda *key: draws(*key)[order])
+    draws, order = view_table.draws, np.random.default_rng(0).permutation(8)
+    monkeypatch.setattr(view_table, "draws", lambda *key: draws(*key)[order])
     second = straight.predict([clip], [False])[0]
     assert_same(first, second, px=1e-4, other=1e-6)
     torch.testing.assert_close(first.joints_spread_px, second.joints_spread_px)

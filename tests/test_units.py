@@ -62,7 +62,7 @@ def test_the_fingerprint_holds_exactly_what_changes_results() -> None:
     base = fingerprint(Config(), "teacher", "hand", videos)
     same = [
         fingerprint(settings(cluster={"teachers": [4, 9]}), "teacher", "hand", videos),
-        fingerprint(settings(labelling={"batch_views": 7, "attempts": 5}), "teacher", "hand", videos),
+        fingerprint(settings(labelling={"batch_views": 7, "attempts": 5, "compile": True}), "teacher", "hand", videos),
         fingerprint(settings(output="elsewhere"), "teacher", "hand", videos),
         fingerprint(Config(), "teacher", "hand", [video("1", path="/mnt/moved"), video("2")]),
     ]
@@ -76,6 +76,7 @@ def test_the_fingerprint_holds_exactly_what_changes_results() -> None:
         "labelling.decode_memory_mb": fingerprint(
             settings(labelling={"decode_memory_mb": 999}), "teacher", "hand", videos
         ),
+        "labelling.precision": fingerprint(settings(labelling={"precision": "bfloat16"}), "teacher", "hand", videos),
         "teacher": fingerprint(Config(), "another", "hand", videos),
         "hand_model": fingerprint(Config(), "teacher", "another", videos),
         "clips": fingerprint(Config(), "teacher", "hand", [video("1"), video("2", shift=0.1)]),

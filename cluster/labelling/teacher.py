@@ -96,14 +96,18 @@ class Teacher:
                 "Restore it, or label into another output"
             )
         labelling = job.config.labelling
-        self._predictor = tta.HandPredictor(
+        self.predictor = tta.HandPredictor(
             network.to(memory_format=torch.channels_last),  # a quarter less time on a CPU
             hand_layer(self.config.mano),
             self.config.crop,
             self.config.tta,
             "cuda" if cluster.teacher_gpus > 0 else "cpu",
             labelling.batch_views,
+            precision=labelling.precision,
+            compiled=labelling.compile,
         )
+        if labelling.compile or cluster.teacher_gpus > 0:
+            self.predictor.warm_up()
         group = -(-2 * labelling.batch_views // (job.config.tta.views * FRAMES_PER_VIDEO))
         self.group_size = min(max(group, 1), MAX_GROUP)
         self._listed: dict[str, Video] = {}  # of the unit in progress, by URI
@@ -243,12 +247,12 @@ class Teacher:
         # Not in an except block: there the exception's traceback holds the tensors of the failed try.
         torch.cuda.empty_cache()
         # For good: the next group would run out of memory as well.
-        self._predictor.batch_views = max(1, self._predictor.batch_views // 2)
+        self.predictor.batch_views = max(1, self.predictor.batch_views // 2)
         return self._call(clips, frames)
 
     def _call(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> list[PseudoLabels]:
         clip_labels = labels.label_clips(
-            self._predictor,
+            self.predictor,
             clips,
             frames,
             filter_config=self.config.filters,

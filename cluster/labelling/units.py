@@ -162,6 +162,8 @@ def fingerprint(
     settings |= refinement(config)
     labelling = to_tree(config.labelling)
     settings |= {f"labelling.{name}": labelling[name] for name in LABELLING}
+    if config.labelling.precision != "float32":  # what all labels of earlier versions have
+        settings["labelling.precision"] = config.labelling.precision
     return {
         "schema_version": SCHEMA_VERSION,
         "teacher": teacher_sha256,

@@ -43,6 +43,7 @@ def label_sequences(
         config.tta,
         "cuda" if config.cluster.teacher_gpus > 0 else "cpu",
         config.labelling.batch_views,
+        precision=config.labelling.precision,
     )
     dataset = open_split(config)
     rules = config.filters.model_copy(update={"mode": "thresholds"})  # scores do not depend on it

@@ -1,20 +1,18 @@
-"""Test-time augmentation: a hand seen in eight turned views, undone one by one and averaged (Sec. 5.1, reading A10).
+"""Test-time augmentation: a hand seen in eight turned views, undone and averaged (Sec. 5.1, reading A10).
 
-The network was trained under rotations of 180 degrees, so the views are rotations, with a mild scale and shift. A view
-is undone so: 2D joints return through its box and its affine to pixels of the native frame; the global orientation
-turns back by Rz(-a); finger rotations, betas and root-relative size do not depend on the view. Rotations are averaged
-on SO(3), never as axis-angle, and joints and vertices are made from the averages, so they are always one valid hand.
+The network was trained under rotations of 180 degrees, so the views are rotations, with a mild scale and shift. Finger
+rotations, betas and root-relative size do not depend on the view; ``undoing`` has the rest.
 
-A view derives from (clip id, frame number, view) alone, and each result is written under its own index: which frames
-share a batch changes a result by float noise at most. Left hands are seen mirrored; see ``records.HandPrediction``.
+The views of all clips of a call are one table (``views``), which batches cut wherever they like; answers stay in its
+order. Which frames share a batch changes a result by float noise at most. From the first batch to the last answer
+nothing waits for the device: what it needs travels ahead, and no value is read back. Left hands are seen mirrored; see
+``records.HandPrediction``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,37 +21,34 @@ import torch
 from torch import Tensor
 
 from hojoint import crops, geometry
-from hojoint.config import CropConfig, TtaConfig
+from hojoint.config import CropConfig, Precision, TtaConfig
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.layer import HandLayer
-from hojoint.model import checkpoint
+from hojoint.labelling import undoing, views
+from hojoint.labelling.undoing import Answers
+from hojoint.labelling.views import Seen, Views
+from hojoint.model import checkpoint, encoder
 from hojoint.model.network import HOJoint
 from hojoint.records import Frames, HandPrediction
 
-# Suffixes of locals: T frames of a clip, V views, N = T * V, B views of one batch.
+# Suffixes of locals: F frames of all clips, V views of a frame, N = F * V, B views of one batch.
+
+USUAL_SAMPLES = 4
+"""Samples per side of a RoI's cell that are enough for nearly all hand boxes: up to 512 px at 32 cells."""
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
-    """How the views of one clip are cut, frame by frame and view by view: N = T * V rows."""
+class _Task:
+    """What the device needs of a group's N views, beside pixels; already there, or on its way."""
 
-    frame_rows: Tensor  # (N,) row of the clip's frames
-    affines: Tensor  # (N, 2, 3) true frame px -> input px; mirrors for a left hand
-    angles: Tensor  # (N,) rad, of the (mirrored) scene
-    hand_boxes: Tensor  # (N, 4) RoI, xyxy input px
-    object_boxes: Tensor  # (N, 4) RoI, xyxy input px; NaN where no object is known
-
-
-@dataclass(frozen=True, eq=False)
-class _Answers:
-    """The network's answer to each view of a clip, undone."""
-
-    joints_px: Tensor  # (N, 21, 2) px of the true frame
-    rotations: Tensor  # (N, 16, 3, 3) root first, in the camera frame
-    betas: Tensor  # (N, 10)
-    side: Tensor  # (N,) logit of a right hand; NaN without a side head
-    written: Tensor  # (N,) bool
+    on_parts: Tensor  # (N, 2, 3) px of the frame's seen part -> input px
+    to_frame: Tensor  # (N, 2, 3) input px -> px of the true frame
+    hand_boxes: Tensor  # (N, 4) RoI, input px
+    object_boxes: Tensor  # (N, 4) RoI, input px; NaN where no object is known
+    angles: Tensor  # (N,) rad
+    seen: Seen  # of the F frames, on the CPU
+    roi_samples: int  # most samples per side of a RoI's cell
 
 
 class HandPredictor:
@@ -67,6 +62,9 @@ class HandPredictor:
         tta: TtaConfig,
         device: torch.device | str = "cpu",
         batch_views: int = 128,
+        *,
+        precision: Precision = "float32",
+        compiled: bool = False,
     ) -> None:
         """Move network and hand layer to ``device``; the network goes to eval mode.
 
@@ -76,12 +74,24 @@ class HandPredictor:
             crop: as in the network's training.
             tta: how many views, and how far they turn, scale and shift.
             device: where crops, network and hand layer run.
-            batch_views: views per call of the network; bounds the memory.
+            batch_views: views per call of the network; bounds the memory. A call takes whole frames where it can.
+            precision: of the network's layers; crops, undoing and the hand stay in float32.
+            compiled: compile the network with torch.compile, at its first batch.
         """
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
         self.mano_layer: HandLayer = mano_layer.to(self.device)
         self.crop, self.tta, self.batch_views = crop, tta, batch_views
+        self.precision: Precision = precision
+        self._call = torch.compile(self.network, dynamic=False) if compiled else self.network
+        # A GPU's kernels are chosen, and a compiled network is made, for one size of batch.
+        self.views_asked = 0  # since the beginning
+        self._one_size = compiled or self.device.type == "cuda"
+
+    @property
+    def batch_size(self) -> int:
+        """Views per call of the network: those of whole frames, if one frame's fit into ``batch_views``."""
+        return self.batch_views - self.batch_views % self.tta.views or self.batch_views
 
     @classmethod
     def from_checkpoint(
@@ -144,6 +154,14 @@ class HandPredictor:
         return replace(prediction, **tensors)
 
     @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Compile the network and choose a GPU's kernels now, on black images, and not at the first clip."""
+        side, count = self.network.config.input_px, self.batch_size
+        images = torch.zeros(count, 3, side, side, device=self.device)
+        boxes = torch.tensor([0.25, 0.25, 0.75, 0.75], device=self.device).mul(side).repeat(count, 1)
+        self.ask(images, boxes, boxes, USUAL_SAMPLES)
+
+    @torch.inference_mode()
     def predict(
         self,
         clips: Sequence[Frames],
@@ -170,129 +188,125 @@ class HandPredictor:
             numbers = [np.arange(len(clip.rgb)) for clip in clips]
         if rows is None:
             rows = [np.arange(len(clip.rgb)) for clip in clips]
-        views = [self.views(*clip) for clip in zip(clips, flipped, numbers, rows, strict=True)]
-        answers = [_blank(len(view.frame_rows), self.device) for view in views]
-        # (clip, row) of every view of every clip, cut into batches wherever they fall
-        plan = [(clip, row) for clip, view in enumerate(views) for row in range(len(view.frame_rows))]
-        for start in range(0, len(plan), self.batch_views):
-            self._answer(clips, views, plan[start : start + self.batch_views], answers)
-        return [self._average(*clip) for clip in zip(answers, flipped, strict=True)]
+        if not clips:
+            return []
+        table = self._views(clips, flipped, numbers, rows)
+        task = self._task(table, clips, rows)
+        self.views_asked += len(task.angles)
+        answers = self._answers(task, clips)
+        joints, rotations = undoing.undone(answers, task.hand_boxes, task.to_frame, task.angles)
+        group = undoing.averaged(joints, rotations, answers, self.tta.views, self.mano_layer)
+        return _by_clip(group, [len(part) for part in rows], flipped)
 
     def views(self, clip: Frames, flipped: bool, numbers: np.ndarray, rows: np.ndarray) -> Views:
         """Where each view of the frames in ``rows`` is cut; arguments as in ``predict``, of one clip."""
-        count, side = self.tta.views, self.network.config.input_px
-        draws_TV4 = torch.from_numpy(np.stack([_draws(clip.clip_id, int(n), self.tta) for n in numbers[rows]]))
-        draws_N4 = draws_TV4.reshape(-1, 4).float()
-        frame_N = torch.from_numpy(rows).repeat_interleave(count)
-        hand_N4, object_N4 = torch.from_numpy(clip.hand_boxes)[frame_N], torch.from_numpy(clip.object_boxes)[frame_N]
-        # The mirror comes first, so that the turned scene is the mirrored one and Rz(-a) undoes its turn.
-        mirror_23 = torch.tensor([[-1.0, 0.0, clip.rgb.shape[2] - 1], [0.0, 1.0, 0.0]] if flipped else _IDENTITY)
-        mirror_N23 = mirror_23.expand(len(frame_N), 2, 3)
-        union = self.crop.unlabelled_region == "union"
-        seen_N4 = geometry.rotate_box(hand_N4, mirror_N23)
-        seen_object_N4 = geometry.rotate_box(object_N4, mirror_N23)
-        size_N2 = hand_N4.new_tensor([clip.rgb.shape[2], clip.rgb.shape[1]]).expand(len(frame_N), 2)
-        centre_N2, side_N = crops.square_of(
-            seen_N4,
-            seen_object_N4 if union else None,
-            self.crop.context,
-            size_N2 if self.crop.clip else None,  # as in training
-            hand_context=self.crop.hand_context,
-        )
-        turn_N23 = crops.view_affine(
-            centre_N2,
-            side_N,
-            side,
-            draws_N4[:, 0],
-            1 + self.tta.scale * draws_N4[:, 1],
-            self.tta.shift * draws_N4[:, 2:],
-        )
-        affine_N23 = _compose(turn_N23, mirror_N23)
-        return Views(
-            frame_rows=frame_N,
-            affines=affine_N23,
-            # read off the affine itself, so that its sign cannot differ from the crop's
-            angles=torch.atan2(turn_N23[:, 1, 0], turn_N23[:, 0, 0]),
-            hand_boxes=geometry.scale_box(geometry.rotate_box(hand_N4, affine_N23), self.crop.hand_roi_scale),
-            object_boxes=geometry.scale_box(geometry.rotate_box(object_N4, affine_N23), self.crop.object_roi_scale),
+        return self._views([clip], [flipped], [numbers], [rows])
+
+    def _views(
+        self,
+        clips: Sequence[Frames],
+        flipped: Sequence[bool],
+        numbers: Sequence[np.ndarray],
+        rows: Sequence[np.ndarray],
+    ) -> Views:
+        input_px = self.network.config.input_px
+        return views.of_group(
+            clips, flipped, numbers, rows, input_px=input_px, crop=self.crop, settings=self.tta
+        )  # fmt: skip
+
+    def _task(self, table: Views, clips: Sequence[Frames], rows: Sequence[np.ndarray]) -> _Task:
+        """Everything small that the device needs, in one upload."""
+        config, count = self.network.config, self.tta.views
+        seen = views.seen_by(table, clips, rows, input_px=config.input_px, count=count)
+        corner_N2 = torch.from_numpy(seen.parts[:, :2]).float().repeat_interleave(count, dim=0)
+        on_parts_N23 = views.onto_parts(table.affines, corner_N2)
+        to_frame_N23 = geometry.invert_affine(table.affines)
+        columns = [on_parts_N23.flatten(1), to_frame_N23.flatten(1), table.hand_boxes, table.object_boxes]
+        numbers = self._uploaded(torch.cat([*columns, table.angles[:, None]], dim=1))
+        on_parts, to_frame, hand_boxes, object_boxes, angles = torch.split(numbers, [6, 6, 4, 4, 1], dim=1)
+        return _Task(
+            on_parts=on_parts.reshape(-1, 2, 3),
+            to_frame=to_frame.reshape(-1, 2, 3),
+            hand_boxes=hand_boxes,
+            object_boxes=object_boxes,
+            angles=angles[:, 0],
+            seen=seen,
+            roi_samples=self.roi_samples(table.hand_boxes),
         )
 
-    def _answer(
-        self, clips: Sequence[Frames], views: Sequence[Views], batch: list[tuple[int, int]], answers: list[_Answers]
-    ) -> None:  # fmt: skip
-        """Run one batch of (clip, row) pairs and write each answer, undone, under its index."""
-        present = sorted({clip for clip, _ in batch})
-        rows = {clip: torch.tensor([row for c, row in batch if c == clip]) for clip in present}
-        images = torch.cat([self._warp(clips[clip], views[clip], rows[clip]) for clip in present])
-        taken = [Views(*(getattr(views[c], name)[rows[c]] for name in _VIEW_FIELDS)) for c in present]
-        hand_B4 = torch.cat([view.hand_boxes for view in taken]).to(self.device)
-        object_B4 = torch.cat([view.object_boxes for view in taken]).to(self.device)
-        output = self.network(images, hand_B4, object_B4, with_object=False).hand
-        assert len(output.betas) == len(batch), "the network answered another number of views than it was given"
-        corner_B12, size_B12 = hand_B4[:, None, :2], (hand_B4[:, None, 2:] - hand_B4[:, None, :2])
-        joints_B212 = corner_B12 + output.joints_box.float() * size_B12
-        start = 0
-        for clip, view in zip(present, taken, strict=True):
-            part = slice(start, start + len(view.frame_rows))  # this clip's views in the batch
-            to_frame = geometry.invert_affine(view.affines).to(self.device)
-            back = geometry.rotation_z(-view.angles).to(self.device)
-            rotations = output.rotations[part].float().clone()
-            rotations[:, 0] = back @ rotations[:, 0]
-            index, answer = rows[clip].to(self.device), answers[clip]
-            assert not answer.written[index].any(), "a view was answered twice"
-            answer.joints_px[index] = geometry.apply_affine(to_frame, joints_B212[part])
-            answer.rotations[index] = rotations
-            answer.betas[index] = output.betas[part].float()
-            if output.side is not None:
-                answer.side[index] = output.side[part].float()
-            answer.written[index] = True
-            start += len(view.frame_rows)
+    def roi_samples(self, hand_boxes: Tensor) -> int:
+        """Samples per side of a RoI's cell for hand boxes (B, 4) input px, on the CPU; as many as needed, or more."""
+        samples = encoder.samples_per_cell(hand_boxes, cells=self.network.config.roi_cells)
+        # Few values where calls have one size: each is another network to compile.
+        return max(USUAL_SAMPLES, 1 << (samples - 1).bit_length()) if self._one_size else samples
 
-    def _warp(self, clip: Frames, views: Views, rows: Tensor) -> Tensor:
-        """Input images of some rows; only the frames they need travel to the device."""
-        frames, index = np.unique(views.frame_rows[rows].numpy(), return_inverse=True)
+    def _answers(self, task: _Task, clips: Sequence[Frames]) -> Answers:
+        """The network's answers to all views, on the device. Nothing in here waits for it."""
+        answers = []
+        for batch in self._batches(len(task.angles)):
+            images = self._images(task, clips, batch)
+            boxes = task.hand_boxes[batch], task.object_boxes[batch]
+            answers.append(self.ask(images, *boxes, task.roi_samples))
+        return Answers.of(answers)
+
+    def _batches(self, total: int) -> Iterator[slice]:
+        """Rows of the views' table per call of the network."""
+        size = self.batch_size
+        return (slice(start, min(start + size, total)) for start in range(0, total, size))
+
+    def _images(self, task: _Task, clips: Sequence[Frames], batch: slice) -> Tensor:
+        """Input images (B, 3, S, S) of some rows of the table; only the pixels that they see travel to the device."""
+        count = self.tta.views
+        whole = batch.start % count == 0 and batch.stop % count == 0
+        frames = np.arange(batch.start, batch.stop, count if whole else 1) // count
+        parts = views.stacked(clips, task.seen, frames, pinned=self.device.type == "cuda")
         return crops.warp(
-            torch.from_numpy(clip.rgb[frames]).to(self.device),
-            views.affines[rows].to(self.device),
-            torch.from_numpy(index).to(self.device),
+            parts.to(self.device, non_blocking=True),
+            task.on_parts[batch],
             self.network.config.input_px,
             resample=self.crop.resample,
             supersample=self.crop.supersample,
         )
 
-    def _average(self, answers: _Answers, flipped: bool) -> HandPrediction:
-        assert bool(answers.written.all()), "a view was not answered"
-        count = self.tta.views
-        joints = answers.joints_px.reshape(-1, count, 21, 2)
-        rotations = answers.rotations.reshape(-1, count, 16, 3, 3)
-        # Summed in double: the result must not depend on the order of the views.
-        joints_px = joints.double().mean(1).float()
-        betas = answers.betas.reshape(-1, count, 10).double().mean(1).float()
-        mean = _mean_rotation(rotations)
-        hand = self.mano_layer.from_rotations(mean, betas)
-        apart_px = (joints - joints_px[:, None]).square().sum(-1).mean((1, 2)).sqrt()
-        apart_rad = geometry.geodesic(rotations, mean[:, None].expand_as(rotations)).square().mean((1, 2)).sqrt()
-        return HandPrediction(
-            joints_px=joints_px.cpu(),
-            rotations=mean.cpu(),
-            pose=geometry.matrix_to_axis_angle(mean).reshape(-1, 48).cpu(),
-            betas=betas.cpu(),
-            joints=hand.joints.float().cpu(),
-            vertices=hand.vertices.float().cpu(),
-            joints_spread_px=apart_px.cpu(),
-            rotation_spread=apart_rad.cpu(),
-            flipped=flipped,
-            side_logit=self._side_logit(answers),
+    def ask(self, images: Tensor, hand_boxes: Tensor, object_boxes: Tensor, roi_samples: int) -> Answers:
+        """One call of the network; a last batch is filled up where all calls must have one size.
+
+        Args:
+            images: (B, 3, S, S) in [0, 1], on the device as the boxes; B is at most ``batch_size``.
+            hand_boxes: (B, 4) RoIs, input px.
+            object_boxes: (B, 4) RoIs, input px; NaN where no object is known.
+            roi_samples: from ``roi_samples``.
+        """
+        asked, size = len(images), self.batch_size
+        if self._one_size and asked < size:
+            images, hand_boxes, object_boxes = (_filled(part, size) for part in (images, hand_boxes, object_boxes))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            hand = self._call(images, hand_boxes, object_boxes, with_object=False, roi_samples=roi_samples).hand
+        assert len(hand.betas) == len(images), "the network answered another number of views than it was given"
+        side = None if hand.side is None else hand.side[:asked].float()
+        return Answers(
+            hand.joints_box[:asked].float(), hand.rotations[:asked].float(), hand.betas[:asked].float(), side
         )
 
-    def _side_logit(self, answers: _Answers) -> Tensor | None:
-        if self.network.config.side_head:
-            return answers.side.reshape(-1, self.tta.views).double().mean(1).float().cpu()
-        return None
+    def _uploaded(self, values: Tensor) -> Tensor:
+        """A copy on the device, which is on its way while the CPU works on."""
+        return values if self.device.type == "cpu" else values.pin_memory().to(self.device, non_blocking=True)
 
 
-_IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
-_VIEW_FIELDS = tuple(field.name for field in fields(Views))
+def _filled(values: Tensor, size: int) -> Tensor:
+    """The rows of ``values`` (B, ...), and the last one again until they are ``size``."""
+    return torch.cat((values, values[-1:].expand(size - len(values), *values.shape[1:])))
+
+
+def _by_clip(group: HandPrediction, counts: Sequence[int], flipped: Sequence[bool]) -> list[HandPrediction]:
+    """The prediction of all frames of a group as one per clip, of ``counts`` frames each."""
+    columns = {
+        name: torch.split(value, list(counts)) for name, value in vars(group).items() if isinstance(value, Tensor)
+    }  # fmt: skip
+    return [
+        HandPrediction(**{name: parts[clip] for name, parts in columns.items()}, flipped=left)
+        for clip, left in enumerate(flipped)
+    ]
 
 
 def _meets(rgb: np.ndarray, box: Sequence[float] | np.ndarray) -> bool:
@@ -311,35 +325,3 @@ def _one_box(name: str, box: Sequence[float] | np.ndarray) -> np.ndarray:
     if values.shape != (4,) or not np.isfinite(values).all() or not (values[2:] > values[:2]).all():
         raise InputError(f"expected the {name} box [x0, y0, x1, y1] in px, with an area; found {values.tolist()}")
     return values[None]
-
-
-def _draws(clip_id: str, number: int, tta: TtaConfig) -> np.ndarray:
-    """(V, 4) angle (rad), and scale and shifts in [-1, 1]; equally spaced turns, offset per frame."""
-    views, furthest = tta.views, math.radians(tta.rotation_deg)
-    seed = int.from_bytes(hashlib.blake2b(f"{clip_id}/{number}".encode(), digest_size=8).digest(), "big")
-    random = np.random.default_rng(seed)
-    angle = 2 * furthest / views * (np.arange(views) + random.uniform(0, 1)) - furthest
-    return np.concatenate([angle[:, None], random.uniform(-1, 1, (views, 3))], axis=1)
-
-
-def _compose(outer: Tensor, inner: Tensor) -> Tensor:
-    """The affine (N, 2, 3) that applies ``inner`` first."""
-    linear = outer[..., :2]
-    return torch.cat([linear @ inner[..., :2], linear @ inner[..., 2:] + outer[..., 2:]], dim=-1)
-
-
-def _mean_rotation(rotations: Tensor) -> Tensor:
-    """Chordal mean over the views of (T, V, 16, 3, 3); NaN where a view is not finite (an SVD would raise)."""
-    finite = rotations.isfinite().flatten(1).all(1)[:, None, None, None]
-    mean = geometry.mean_rotation(torch.where(finite[:, None], rotations, torch.eye(3).to(rotations)), 1)
-    return torch.where(finite, mean, torch.nan)
-
-
-def _blank(count: int, device: torch.device) -> _Answers:
-    return _Answers(
-        joints_px=torch.full((count, 21, 2), torch.nan, device=device),
-        rotations=torch.full((count, 16, 3, 3), torch.nan, device=device),
-        betas=torch.full((count, 10), torch.nan, device=device),
-        side=torch.full((count,), torch.nan, device=device),
-        written=torch.zeros(count, dtype=torch.bool, device=device),
-    )

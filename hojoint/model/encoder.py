@@ -7,6 +7,7 @@ absent: no later layer reads their output. This file knows no hand and no object
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -101,17 +102,29 @@ class Encoder(nn.Module):
         return self.smooth(top)
 
 
-def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor | None, *, cells: int) -> Tensor:
+def samples_per_cell(boxes: Tensor, *, cells: int) -> int:
+    """Most samples per side of a cell that RoIAlign takes of ``boxes`` (K, 4) px of the input; at least 1.
+
+    Known beforehand, on the CPU, it spares ``roi_features`` the wait for a GPU's answer.
+    """
+    longest = float((boxes[:, 2:] - boxes[:, :2]).max()) / STRIDE if len(boxes) else 0.0
+    return max(1, math.ceil(longest / cells + 1e-4))  # one too many does no harm
+
+
+def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor | None, *, cells: int, samples: int | None = None) -> Tensor:
     """RoIAlign of ``boxes`` (K, 4) px of the input on the images ``rows`` (K,) of ``p2``: (K, C, cells, cells).
 
     ``rows=None`` means that box k lies on image k. The sampling is the older one, half a pixel off (torchvision's
     ``aligned=False``), with which the released weights were trained. Its bilinear weights are a product of one in y and
-    one in x, so it is two matrix products per RoI.
+    one in x, so it is two matrix products per RoI. ``samples`` is at least ``samples_per_cell``; None means that it is
+    found out here.
     """
     # Boxes in bfloat16 would be off by whole pixels, so mixed precision stops here.
     dtype = torch.promote_types(p2.dtype, torch.float32)
     with torch.autocast(p2.device.type, enabled=False):
-        across_KRW, down_KRH = _sampling(boxes.to(dtype) / STRIDE, width=p2.shape[3], height=p2.shape[2], cells=cells)
+        samples = samples_per_cell(boxes, cells=cells) if samples is None else samples
+        sizes = {"width": p2.shape[3], "height": p2.shape[2], "cells": cells}
+        across_KRW, down_KRH = _sampling(boxes.to(dtype) / STRIDE, samples, **sizes)
         # A map in channels_last is (B, H, W C) without a copy; y comes first, for whole rows are one product.
         maps_KHWC = p2.to(dtype).permute(0, 2, 3, 1)
         if rows is not None:
@@ -121,7 +134,7 @@ def roi_features(p2: Tensor, boxes: Tensor, rows: Tensor | None, *, cells: int) 
     return features_KRRC.permute(0, 3, 1, 2).to(p2.dtype)
 
 
-def _sampling(boxes: Tensor, *, width: int, height: int, cells: int) -> tuple[Tensor, Tensor]:
+def _sampling(boxes: Tensor, samples: int, *, width: int, height: int, cells: int) -> tuple[Tensor, Tensor]:
     """Weights of a map's columns (K, cells, width) and rows (K, cells, height) in the cells of ``boxes`` (K, 4).
 
     A cell's value is the mean of its samples, as many per side as it is pixels long, rounded up. A sample more than a
@@ -130,10 +143,11 @@ def _sampling(boxes: Tensor, *, width: int, height: int, cells: int) -> tuple[Te
     low_K211 = boxes[:, :2, None, None]
     long_K211 = (boxes[:, 2:, None, None] - low_K211).clamp(min=1.0)
     samples_K211 = (long_K211 / cells).ceil()
-    sample_S = torch.arange(int(samples_K211.max()) if len(boxes) else 0, device=boxes.device, dtype=boxes.dtype)
+    sample_S = torch.arange(samples, device=boxes.device, dtype=boxes.dtype)
     cell_R1 = torch.arange(cells, device=boxes.device, dtype=boxes.dtype)[:, None]
     at_K2RS = low_K211 + (cell_R1 + (sample_S + 0.5) / samples_K211) * (long_K211 / cells)
-    sides_211 = at_K2RS.new_tensor([[[width]], [[height]]])
+    # Filled on the device: numbers from a list would wait for it.
+    sides_211 = torch.cat((boxes.new_full((1, 1, 1), width), boxes.new_full((1, 1, 1), height)))
     counted_K2RS = (at_K2RS >= -1) & (at_K2RS <= sides_211) & (sample_S < samples_K211)
     at_K2RS = torch.minimum(at_K2RS.clamp(min=0), sides_211 - 1)
     pixel_P = torch.arange(max(width, height), device=boxes.device, dtype=boxes.dtype)
@@ -150,11 +164,11 @@ def intersection(hand_boxes: Tensor, object_boxes: Tensor) -> tuple[Tensor, Tens
 
 
 def intersection_features(
-    p2: Tensor, hand_boxes: Tensor, object_boxes: Tensor, rows: Tensor | None, *, cells: int
+    p2: Tensor, hand_boxes: Tensor, object_boxes: Tensor, rows: Tensor | None, *, cells: int, samples: int | None = None
 ) -> Tensor:
     """Features F^inter (K, C, R, R), zero where the boxes do not overlap; arguments as in ``roi_features``."""
     boxes, overlaps = intersection(hand_boxes, object_boxes)
-    features = roi_features(p2, boxes, rows, cells=cells)
+    features = roi_features(p2, boxes, rows, cells=cells, samples=samples)
     return features * overlaps[:, None, None, None].to(features.dtype)
 
 

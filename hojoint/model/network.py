@@ -75,25 +75,32 @@ class HOJoint(nn.Module):
         with_object: bool = True,
         with_attention: bool = False,
         side_only: int = 0,
+        roi_samples: int | None = None,
     ) -> HOJointOutput:
         """``with_object=False`` skips the object decoder; ``with_attention`` adds the weights of Eq. 2.
+
+        Without both, and with ``roi_samples``, nothing waits for a GPU, and shapes depend on no value.
 
         Args:
             side_only: so many images at the end, which have a hand box and no row in ``object_boxes``, pass through
                 encoder and side head alone: they are in ``hand.side`` and nowhere else.
+            roi_samples: ``encoder.samples_per_cell`` of the hand boxes, or more; None means that it is found out here.
 
         Raises:
             AssertionError: a hand box is not finite, or ``side_only`` without a side head.
         """
-        assert torch.isfinite(hand_boxes).all(), "every image has a hand box"  # RoIAlign on NaN is undefined
+        _refuse_no_hand(hand_boxes)
         assert side_only == 0 or self.side_head is not None, "only a side head reads images of side_only"
         cells = self.config.roi_cells
         p2 = self.encoder(images)
-        rows = torch.isfinite(object_boxes).all(dim=1).nonzero()[:, 0]
-        object_images = None if len(rows) == len(images) else rows
-        hand_features = roi_features(p2, hand_boxes, None, cells=cells)
+        hand_features = roi_features(p2, hand_boxes, None, cells=cells, samples=roi_samples)
         side = None if self.side_head is None else self.side_head(hand_features)
         hand_features = hand_features[: len(images) - side_only]
+        if not (with_object or with_attention or side_only):
+            context_features = self._context_of_all(p2, hand_boxes, object_boxes, roi_samples)
+            return HOJointOutput(self._hand(hand_features, context_features, side), self._no_object(len(images)))
+        rows = torch.isfinite(object_boxes).all(dim=1).nonzero()[:, 0]
+        object_images = None if len(rows) == len(images) else rows
         runs_object = with_object and len(rows) > 0
         context_features = None
         if len(rows) > 0 and (self.hand_reasoning is not None or (runs_object and self.object_reasoning is not None)):
@@ -102,27 +109,42 @@ class HOJoint(nn.Module):
             )
         object_features = roi_features(p2, object_boxes[rows], object_images, cells=cells) if runs_object else None
         attention = self._attention(hand_features, object_features, context_features, rows) if with_attention else None
-        if self.hand_reasoning is not None:
-            # Without an object no intersection exists: zeros, as for boxes that do not overlap.
-            hand_features = self.hand_reasoning(hand_features, spread(context_features, rows, hand_features, fill=0.0))
-        joints, heatmaps, features = self.joint_decoder(hand_features)
-        rotations, betas = self.mesh_decoder(heatmaps, features)
+        # Without an object no intersection exists: zeros, as for boxes that do not overlap.
+        of_all = None if self.hand_reasoning is None else spread(context_features, rows, hand_features, fill=0.0)
         return HOJointOutput(
-            HandOutput(joints, rotations, betas, heatmaps, side),
+            self._hand(hand_features, of_all, side),
             self._object(object_features, context_features, rows, len(hand_features)),
             attention,
         )
+
+    def _hand(self, features: Tensor, context: Tensor | None, side: Tensor | None) -> HandOutput:
+        """The hand of hand features (B, C, R, R) and, where the hand asks, the intersection's of the same shape."""
+        if self.hand_reasoning is not None:
+            features = self.hand_reasoning(features, context)
+        joints, heatmaps, features = self.joint_decoder(features)
+        rotations, betas = self.mesh_decoder(heatmaps, features)
+        return HandOutput(joints, rotations, betas, heatmaps, side)
+
+    def _context_of_all(
+        self, p2: Tensor, hand_boxes: Tensor, object_boxes: Tensor, samples: int | None
+    ) -> Tensor | None:  # fmt: skip
+        """Features of the intersection (B, C, R, R) for the hand's reasoning, zeros without an object; None without it.
+
+        All images have the same work, so that no shape depends on how many have an object.
+        """
+        if self.hand_reasoning is None:
+            return None
+        known_B1 = torch.isfinite(object_boxes).all(dim=1, keepdim=True)
+        # A box without an area overlaps with none.
+        boxes_B4 = torch.where(known_B1, object_boxes, 0.0)
+        return intersection_features(p2, hand_boxes, boxes_B4, None, cells=self.config.roi_cells, samples=samples)
 
     def _object(
         self, object_features: Tensor | None, context_features: Tensor | None, rows: Tensor, batch: int
     ) -> ObjectOutput:
         """Control points and confidence of all images; the decoder sees only ``rows``."""
-        cells = self.config.roi_cells
         if object_features is None:
-            control = rows.new_full((1, 1, 1, 1, 1), torch.nan, dtype=torch.float32)
-            confidence = self._touch_object_branch().view(1, 1, 1, 1)
-            shape = (batch, cells, cells, JOINTS)
-            return ObjectOutput(control.expand(*shape, 2), confidence.expand(shape))
+            return self._no_object(batch)
         if self.object_reasoning is not None:
             assert context_features is not None
             object_features = self.object_reasoning(object_features, context_features)
@@ -133,6 +155,13 @@ class HOJoint(nn.Module):
         return ObjectOutput(
             spread(control, rows, empty, fill=torch.nan), spread(confidence, rows, empty[..., 0], fill=0.0)
         )
+
+    def _no_object(self, batch: int) -> ObjectOutput:
+        """NaN points of confidence 0 for all images."""
+        confidence = self._touch_object_branch().view(1, 1, 1, 1)
+        shape = (batch, self.config.roi_cells, self.config.roi_cells, JOINTS)
+        control = torch.full_like(confidence, torch.nan)[..., None]
+        return ObjectOutput(control.expand(*shape, 2), confidence.expand(shape))
 
     def _touch_object_branch(self) -> Tensor:
         """A zero that depends on every parameter of the object branch while training.
@@ -158,6 +187,15 @@ class HOJoint(nn.Module):
         else:
             return None
         return spread(weights, rows, weights.new_empty(len(hand_features), *weights.shape[1:]), fill=torch.nan)
+
+
+def _refuse_no_hand(hand_boxes: Tensor) -> None:
+    """AssertionError unless all boxes are finite, for RoIAlign on NaN is undefined; a GPU reports it later, unasked."""
+    finite = torch.isfinite(hand_boxes).all()
+    if hand_boxes.is_cuda:
+        torch._assert_async(finite)  # a plain assert would wait for the GPU
+    else:
+        assert finite, "every image has a hand box"
 
 
 def spread(values: Tensor | None, rows: Tensor, like: Tensor, *, fill: float) -> Tensor:

@@ -58,7 +58,6 @@ def prepare(batch: Batch, config: Config, draws: Draws | None, device: torch.dev
     images = crops.warp(
         batch.images,
         affine,
-        None,
         config.model.input_px,
         resample=config.crop.resample,
         supersample=config.crop.supersample,
