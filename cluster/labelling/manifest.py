@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.labelling import commits, sharing
-from cluster.labelling.units import Digests, Unit, Video, make_units, unit_id, unit_number
+from cluster.labelling.units import Digests, KnownDigests, Unit, Video, make_units, unit_id, unit_number
 from cluster.sources import Entry, scratch
 from cluster.store import Store
 from hojoint.errors import InputError
@@ -66,7 +66,7 @@ class Manifest:
     videos: int  # each counted once, however many attempts at it are listed
     clips: int
     unit_frames: tuple[int, ...]  # frames with a hand, by unit
-    digests: Digests
+    digests: Digests | KnownDigests
 
     @functools.cached_property
     def key(self) -> str:
@@ -133,13 +133,17 @@ class Reader:
 def copy(source: Store, key: str, target: Store) -> str:
     """Copy the manifest of one output into another, where it has the same key."""
     if not target.exists(key):
-        filesystem, root = source.filesystem()
         with scratch.folder() as folder:
-            path = folder / key
-            with filesystem.open_input_stream(f"{root}/{key}") as stream, open(path, "wb") as file:
-                shutil.copyfileobj(stream, file, COPIED_AT_ONCE)
-            target.put_file(key, path)
+            fetch(source, key, folder / key)
+            target.put_file(key, folder / key)
     return key
+
+
+def fetch(source: Store, key: str, path: Path) -> None:
+    """Copy the manifest of an output into a local file."""
+    filesystem, root = source.filesystem()
+    with filesystem.open_input_stream(f"{root}/{key}") as stream, open(path, "wb") as file:
+        shutil.copyfileobj(stream, file, COPIED_AT_ONCE)
 
 
 def check_etags(store: Store, made: Manifest) -> None:
