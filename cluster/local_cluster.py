@@ -177,7 +177,7 @@ def _started(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.
 
 def _start(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Popen[bytes]]) -> Running:
     """Start the head and then the other nodes, each noted in ``nodes`` at once; return when all have joined."""
-    gcs, agent, client = _free_ports(3)
+    gcs, agent, client = free_ports(3)
     dashboard = f"http://{HOST}:{config.port}"
     head = ["--head", f"--port={gcs}", f"--dashboard-host={HOST}", f"--dashboard-port={config.port}"]
     head += [f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"]
@@ -186,7 +186,7 @@ def _start(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Po
     end = time.monotonic() + START_S
     _wait(made, 1, end)
     for number in range(2, config.nodes + 1):
-        (agent,) = _free_ports(1)
+        (agent,) = free_ports(1)
         nodes[number] = _start_node(
             config, folder, number, [f"--address={made.gcs}", f"--dashboard-agent-listen-port={agent}"]
         )
@@ -255,7 +255,12 @@ def _joined(made: Running) -> int:
     return sum(node.get("raylet", {}).get("state") == "ALIVE" for node in summary)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on now.
+
+    Raises:
+        MachineError: there are too few.
+    """
     out: list[int] = []
     for port in random.sample(PORTS, 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
