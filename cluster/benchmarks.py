@@ -55,6 +55,16 @@ class Speeds:
         return statistics.median(self.per_second[part])
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A table for a person, the same as facts, and what must not be, in a sentence; '' where all is well."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    facts: Mapping[str, Any]
+    fault: str = ""
+
+
 def random_teacher(config: Config, folder: Path) -> str:
     """Write a checkpoint of random weights, which is as slow as a trained one; its path."""
     torch.manual_seed(config.seed)

@@ -50,7 +50,7 @@ class Running:
     folder: Path
     dashboard: str  # its address
     gcs: str  # host:port, for drivers
-    nodes: Mapping[int, subprocess.Popen[bytes]]  # number -> its ``ray start``
+    nodes: dict[int, subprocess.Popen[bytes]]  # number -> its ``ray start``
 
     @property
     def token(self) -> Path:
@@ -105,6 +105,15 @@ def lose_node(folder: Path) -> int | None:
         return None
     _end({pid: number for pid, number in processes(folder).items() if number == numbers[-1]}, signal.SIGKILL)
     return numbers[-1]
+
+
+def add_node(config: ClusterUpConfig, made: Running) -> int:
+    """Start one more node; its number. It joins when it is up."""
+    number = max(made.nodes) + 1
+    (agent,) = free_ports(1)
+    words = [f"--address={made.gcs}", f"--dashboard-agent-listen-port={agent}"]
+    made.nodes[number] = _start_node(config, made.folder, number, words)
+    return number
 
 
 def processes(folder: Path) -> dict[int, int]:
@@ -185,11 +194,8 @@ def _start(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Po
     made = Running(folder, dashboard, f"{HOST}:{gcs}", nodes)
     end = time.monotonic() + START_S
     _wait(made, 1, end)
-    for number in range(2, config.nodes + 1):
-        (agent,) = free_ports(1)
-        nodes[number] = _start_node(
-            config, folder, number, [f"--address={made.gcs}", f"--dashboard-agent-listen-port={agent}"]
-        )
+    for _ in range(2, config.nodes + 1):
+        add_node(config, made)
     _wait(made, config.nodes, end)
     return made
 

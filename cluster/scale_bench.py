@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import benchmarks, ending, scale_world, session, simulated, timed
+from cluster.benchmarks import Measured
 from cluster.labelling import commits
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
@@ -47,16 +48,7 @@ class Driven:
     peak_mb: float
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """A table for a person, and the same as facts."""
-
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    facts: Mapping[str, Any]
-
-
-def scale_speeds(config: Config) -> Scaled:
+def scale_speeds(config: Config) -> Measured:
     """Drivers of ``bench.videos_many`` videos, and the rate of ``bench.teachers`` Teachers on ``bench.nodes`` nodes."""
     small, large = config.bench.teachers
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
@@ -64,8 +56,8 @@ def scale_speeds(config: Config) -> Scaled:
         root = Path(folder)
         config = changed(config, cluster={"teacher_cpus": 1.0, "teacher_gpus": 0.0})
         runs = {videos: _many(config, root, videos, durations) for videos in sorted(config.bench.videos_many)}
-        with simulated.nodes(config.bench.nodes, cpus=-(-large // config.bench.nodes)) as made:
-            rates = _rates(simulated.attached(config, made), root, durations)
+        with simulated.nodes(config.bench.nodes, cpus=-(-large // config.bench.nodes)) as cluster:
+            rates = _rates(cluster.attached(config), root, durations)
     efficiency = rates[large] / rates[small] * small / large
     rows = [_row(videos, facts) for videos, facts in runs.items()]
     facts = {
@@ -77,7 +69,7 @@ def scale_speeds(config: Config) -> Scaled:
         "efficiency": round(efficiency, 3),
         "holds": _holds(runs, efficiency),
     }
-    return Scaled(HEADER, rows, facts)
+    return Measured(HEADER, rows, facts)
 
 
 def _measured(config: Config, folder: str) -> Durations:

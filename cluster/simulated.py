@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import local_cluster
@@ -21,8 +22,27 @@ from hojoint.config import ClusterUpConfig, Config, changed
 OBJECT_STORE_MB = 150
 
 
+@dataclass(frozen=True)
+class Simulated:
+    """A cluster that is up, and what one of its nodes is like."""
+
+    config: ClusterUpConfig
+    made: Running
+
+    def attached(self, config: Config) -> Config:
+        """The settings with this cluster's address."""
+        return changed(config, cluster={"address": self.made.gcs})
+
+    def replace_node(self) -> bool:
+        """Kill the last node at once and start another; False where only the head is left."""
+        if local_cluster.lose_node(self.made.folder) is None:
+            return False
+        local_cluster.add_node(self.config, self.made)
+        return True
+
+
 @contextlib.contextmanager
-def nodes(count: int, cpus: int) -> Iterator[Running]:
+def nodes(count: int, cpus: int) -> Iterator[Simulated]:
     """A cluster of so many nodes for the time of the block; drivers that this process starts can attach to it.
 
     Raises:
@@ -37,15 +57,10 @@ def nodes(count: int, cpus: int) -> Iterator[Running]:
         before = {name: os.environ.get(name) for name in access}
         os.environ.update(access)
         try:
-            yield made
+            yield Simulated(config, made)
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def attached(config: Config, made: Running) -> Config:
-    """The settings with this cluster's address."""
-    return changed(config, cluster={"address": made.gcs})
 
 
 def _short_folder() -> Path:

@@ -22,6 +22,7 @@ Prints a table and, at the end, one line of JSON.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import tempfile
@@ -29,10 +30,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster import benchmarks, scale_bench, session, stream_bench, synthesis
+from cluster import benchmarks, chaos_bench, scale_bench, session, stream_bench, synthesis
 from cluster.labelling import listing
 from cluster.training import data as training_data
 from hojoint.config import Config, changed
+from hojoint.errors import MachineError
 from hojoint.synthetic import write
 from jobs import command, printing
 
@@ -42,6 +44,7 @@ MEASURES: dict[str, Callable[[Config], Any]] = {
     "stream": stream_bench.stream_speeds,
     "decode": benchmarks.decode_speeds,
     "scale": scale_bench.scale_speeds,
+    "chaos": functools.partial(chaos_bench.chaos, job="jobs.pseudo_label"),
 }
 TRAINING = ("training", "stream")
 """Measures without a teacher."""
@@ -66,6 +69,8 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     else:
         print(printing.table(found.header, found.rows))
         print(json.dumps({"bench": word, **found.facts}))
+        if found.fault:
+            raise MachineError(found.fault)
 
 
 def print_speeds(word: str, speeds: benchmarks.Speeds) -> None:
