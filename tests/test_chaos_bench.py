@@ -67,12 +67,10 @@ def test_a_fault_strikes_once_and_is_ridden_out(fault: str, store: Store, server
     assert store.get("y") == b"1"
 
 
-def test_a_wrong_clock_is_said_or_corrected(store: Store, server: ChaosStore) -> None:
+def test_a_wrong_clock_is_said_and_passes(store: Store, server: ChaosStore) -> None:
     server.arm(SKEW)
-    try:
+    with pytest.raises(MachineError, match="clock of the node"):
         store.put("x", b"1")
-    except MachineError as error:
-        assert "clock" in str(error)
     assert server.hits == 1
     time.sleep(chaos_store.WINDOW_S)
     store.put("x", b"2")
@@ -139,3 +137,16 @@ def test_wrong_rows_end_the_benchmark_with_1(monkeypatch, capsys, tmp_path) -> N
     printed = capsys.readouterr()
     assert "2 rows are lost, 0 are there twice" in printed.err
     assert json.loads(printed.out.splitlines()[-1])["extra_s"] == {"actor": 4.0}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_one_fault_of_each_kind_costs_no_row(tmp_path: Path, capsys) -> None:
+    pytest.importorskip("aiohttp", reason="Ray's dashboard is not installed (pip install -e '.[cluster]')")
+    words = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
+    words += ["bench.videos=12", "bench.frames=10", "tta.views=2", "bench.faults=1", f"world={tmp_path / 'world'}"]
+    assert bench.main(["chaos", *words]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(line["faults"]) == set(chaos_bench.WEIGHTS)
+    assert (line["lost"], line["twice"], line["different"]) == (0, 0, 0)
+    assert line["rows"] == 2 * 12 * 10  # predictions, and as many pseudo-labels
