@@ -85,7 +85,10 @@ def chaos(config: Config, job: str) -> Measured:
         with chaos_store.serving(root) as server, simulated.nodes(2, cpus=1) as cluster:
             bench = _Bench(cluster.attached(_prepared(config, root, Path(folder))), job, server, cluster, Path(folder))
             calm = bench.runs("", 1)
-            outcomes = {fault: bench.runs(fault, times) for fault, times in shares(config.bench.faults).items()}
+            outcomes = {}
+            for fault, times in shares(config.bench.faults).items():
+                outcomes[fault] = bench.runs(fault, times)
+                print(f"{fault}: {outcomes[fault]}", file=sys.stderr, flush=True)
             rows = chaos_rows.count(bench.reference)
     return _measured(calm, outcomes, rows)
 

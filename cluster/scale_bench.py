@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import multiprocessing
+import sys
 import tempfile
 import time
 import uuid
@@ -55,7 +56,10 @@ def scale_speeds(config: Config) -> Measured:
         durations = _measured(config, folder)
         root = Path(folder)
         config = changed(config, cluster={"teacher_cpus": 1.0, "teacher_gpus": 0.0})
-        runs = {videos: _many(config, root, videos, durations) for videos in sorted(config.bench.videos_many)}
+        runs = {}
+        for videos in sorted(config.bench.videos_many):
+            runs[videos] = _many(config, root, videos, durations)
+            print(f"{videos} videos: {runs[videos]}", file=sys.stderr, flush=True)
         with simulated.nodes(config.bench.nodes, cpus=-(-large // config.bench.nodes)) as cluster:
             rates = _rates(cluster.attached(config), root, durations)
     efficiency = rates[large] / rates[small] * small / large
