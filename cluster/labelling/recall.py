@@ -101,7 +101,7 @@ def _recalled(store: Store, key: str) -> Listed | None:
         tree: dict[str, Any] = json.loads(store.get(key))
         made = _manifest(store, tree)
         facts = (tuple(tree["notes"]), dict(tree["aside"]), int(tree["sideless"]))
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, FileNotFoundError, PermissionError):
         return None  # the listing is made anew
     return None if made is None else Listed(made, *facts)
 
