@@ -8,24 +8,24 @@ Each job's driver is a process of its own, or the memory of one would be counted
 
 from __future__ import annotations
 
-import functools
 import itertools
-import multiprocessing
+import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cluster import benchmarks, ending, scale_world, session, simulated, timed
+from cluster import benchmarks, ending, scale_driver, scale_world, session, simulated
 from cluster.benchmarks import Measured
 from cluster.labelling import commits
-from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
+from cluster.scale_driver import Driven
 from cluster.store import open_store
 from cluster.timed import Durations
 from hojoint import config as settings
@@ -36,17 +36,7 @@ UNIT_S = 4.0  # of one unit where Teachers are compared: long beside what a unit
 FLAT = 1.1  # cost per video of the largest run over that of the run of ``REFERENCE`` videos
 REFERENCE = 1000
 MEMORY_MB, RESUME_S, EFFICIENCY = 1000, 60.0, 0.95
-HEADER = ("videos", "units", "listing s", "labelling s", "driver ms/video", "peak MB", "resume s")
-
-
-@dataclass(frozen=True)
-class Driven:
-    """What a driver's process measured of itself."""
-
-    wall_s: float
-    cpu_s: float  # of all its threads
-    base_mb: float  # resident, with the libraries loaded
-    peak_mb: float
+HEADER = ("videos", "units", "to first unit s", "labelling s", "driver ms/video", "peak MB", "resume s")
 
 
 def scale_speeds(config: Config) -> Measured:
@@ -96,7 +86,7 @@ def _many(config: Config, root: Path, videos: int, durations: Durations) -> dict
     assert sum(commit.counts.listed for commit in done) == videos
     return {
         "units": len(done),
-        "listing_s": round(min(commit.started for commit in done) - began, 1),
+        "to_first_unit_s": round(min(commit.started for commit in done) - began, 1),
         "labelling_s": round(commits.busy_seconds(done), 1),
         "cpu_ms": round(1000 * driven.cpu_s / videos, 3),
         "cpu_s": round(driven.cpu_s, 1),
@@ -111,40 +101,26 @@ def _output(config: Config, root: Path) -> str:
 
 
 def _drive(config: Config, waits: Durations) -> Driven:
-    """Label in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=driver, args=(settings.to_tree(config), waits, theirs))
-    process.start()
-    theirs.close()  # so that the end of the process is the end of the pipe
-    try:
-        found: Driven = ending.interruptibly(ours.recv)
-        return found
-    except EOFError:
-        raise MachineError("the driver of a run ended without a result; its message stands above") from None
-    finally:
-        process.terminate()  # where this process is interrupted: Ray's processes end with their driver
-        process.join()
+    """Label in a process of its own; it ends where this one is interrupted.
 
-
-def driver(tree: dict[str, Any], waits: Durations, answer: Connection) -> None:
-    """One driver, in the process that this is."""
-    config = settings.from_tree(tree)
-    base_mb = _peak_mb()
-    with ending.guarded(), session.start(config.cluster):
-        began, cpu_s = time.perf_counter(), time.process_time()
-        labelling.label(config, functools.partial(timed.timed_teacher, waits))
-        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_s
-    answer.send(Driven(wall_s, cpu_s, base_mb, _peak_mb()))
-    answer.close()
-
-
-def _peak_mb() -> float:
-    """The largest resident memory of this process so far, shared pages included; Linux."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    raise OSError("/proc/self/status has no VmHWM")
+    Raises:
+        MachineError: it has failed; its message stands above.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        answer = Path(folder) / "answer.json"
+        order = {"config": settings.to_tree(config), "waits": asdict(waits), "answer": str(answer)}
+        path = os.pathsep.join(filter(None, [str(session.ROOT), os.environ.get("PYTHONPATH", "")]))
+        process = subprocess.Popen(
+            [sys.executable, "-c", scale_driver.PROGRAM], stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}
+        )
+        try:
+            ending.interruptibly(lambda: process.communicate(json.dumps(order).encode()))
+        finally:
+            process.terminate()
+            process.wait()
+        if not answer.exists():
+            raise MachineError("the driver of a run ended without a result; its message stands above")
+        return Driven(**json.loads(answer.read_text()))
 
 
 def _rates(config: Config, root: Path, durations: Durations) -> dict[int, float]:
@@ -183,7 +159,7 @@ def steady_rate(done: Sequence[Commit], workers: int) -> float:
 
 def _row(videos: int, facts: Mapping[str, Any]) -> tuple[str, ...]:
     peak = f"{facts['peak_mb']} ({facts['peak_mb'] - facts['base_mb']:+d})"
-    ordered = (facts["units"], facts["listing_s"], facts["labelling_s"], facts["cpu_ms"], peak, facts["resume_s"])
+    ordered = (facts["units"], facts["to_first_unit_s"], facts["labelling_s"], facts["cpu_ms"], peak, facts["resume_s"])
     return (f"{videos:,}", *map(str, ordered))
 
 

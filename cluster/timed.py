@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 
 from cluster import progress as board
-from cluster import stream_bench
 from cluster.labelling import commits, manifest
 from cluster.labelling.attempts import Ledger
 from cluster.labelling.commits import Commit, Counts
@@ -53,6 +52,8 @@ class TimedTeacher:
         self._durations, self._job, self._progress = durations, job, progress
         self._store = open_store(job.output)
         self._manifest = manifest.Reader(self._store, job.manifest)
+        from cluster import stream_bench  # in the actor: what it imports would weigh on the driver
+
         labels = stream_bench.table_of(ROWS, seed=os.getpid())
         schema = tables.PREDICTIONS_SCHEMA
         columns = [labels[name] if name in labels.column_names else pa.nulls(ROWS, kind.type)
