@@ -55,6 +55,16 @@ class Speeds:
         return statistics.median(self.per_second[part])
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A table for a person, the same as facts, and what must not be, in a sentence; '' where all is well."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    facts: Mapping[str, Any]
+    fault: str = ""
+
+
 def random_teacher(config: Config, folder: Path) -> str:
     """Write a checkpoint of random weights, which is as slow as a trained one; its path."""
     torch.manual_seed(config.seed)
@@ -129,18 +139,14 @@ def decode_speeds(config: Config) -> Speeds:
     return Speeds("frames/s", speeds, facts | {"to_random_access": decoder_speeds.ratios(medians)})
 
 
-def scale_speeds(config: Config) -> Speeds:
-    """The complete labelling job with one Teacher and with two."""
-    parts: dict[str, Callable[[], float]] = {}
-    with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
-        videos = len(_videos(config, folder))
-        for count in (1, 2):
-            units = {"unit_videos": max(1, -(-videos // (4 * count)))}
-            sized = changed(config, cluster={"teachers": (count, count)}, labelling=units)
-            parts[f"{count} teacher{'s' * (count > 1)}"] = lambda sized=sized: _complete_job(sized, folder)  # type: ignore[misc]
-        speeds = _take_turns(parts, config.bench.repeats)
-    ratio = statistics.median(speeds["2 teachers"]) / statistics.median(speeds["1 teacher"])
-    return Speeds("frames/s", speeds, {"videos": videos, "ratio": round(ratio, 3)})
+def durations(config: Config, folder: str) -> tuple[float, float]:
+    """Seconds that decoding and predicting one video take: medians of ``bench.repeats``, without Ray."""
+    torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.teacher_cpus)))
+    alone = _Alone(config, folder, _videos(config, folder))
+    speeds = _take_turns({"decode": alone.decode, "predict": alone.teach}, config.bench.repeats)
+    alone.close()
+    decode, predict = (alone.frames / alone.videos / statistics.median(values) for values in speeds.values())
+    return decode, predict
 
 
 def training_speeds(config: Config) -> Speeds:
@@ -223,6 +229,7 @@ class _Alone:
             if decoded is not None:
                 self._pixels.append(teacher.with_pixels(video, decoded, config))
         self._videos = [pixels.video for pixels in self._pixels]
+        self.videos = len(self._videos)
         self.frames = sum(len(clip.frames) for pixels in self._pixels for clip in pixels.clips)
         self._teacher.labelled(self._pixels[:WARM_UP])
 

@@ -50,7 +50,7 @@ class Running:
     folder: Path
     dashboard: str  # its address
     gcs: str  # host:port, for drivers
-    nodes: Mapping[int, subprocess.Popen[bytes]]  # number -> its ``ray start``
+    nodes: dict[int, subprocess.Popen[bytes]]  # number -> its ``ray start``
 
     @property
     def token(self) -> Path:
@@ -105,6 +105,15 @@ def lose_node(folder: Path) -> int | None:
         return None
     _end({pid: number for pid, number in processes(folder).items() if number == numbers[-1]}, signal.SIGKILL)
     return numbers[-1]
+
+
+def add_node(config: ClusterUpConfig, made: Running) -> int:
+    """Start one more node; its number. It joins when it is up."""
+    number = max(made.nodes) + 1
+    (agent,) = free_ports(1)
+    words = [f"--address={made.gcs}", f"--dashboard-agent-listen-port={agent}"]
+    made.nodes[number] = _start_node(config, made.folder, number, words)
+    return number
 
 
 def processes(folder: Path) -> dict[int, int]:
@@ -177,7 +186,7 @@ def _started(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.
 
 def _start(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Popen[bytes]]) -> Running:
     """Start the head and then the other nodes, each noted in ``nodes`` at once; return when all have joined."""
-    gcs, agent, client = _free_ports(3)
+    gcs, agent, client = free_ports(3)
     dashboard = f"http://{HOST}:{config.port}"
     head = ["--head", f"--port={gcs}", f"--dashboard-host={HOST}", f"--dashboard-port={config.port}"]
     head += [f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"]
@@ -185,11 +194,8 @@ def _start(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Po
     made = Running(folder, dashboard, f"{HOST}:{gcs}", nodes)
     end = time.monotonic() + START_S
     _wait(made, 1, end)
-    for number in range(2, config.nodes + 1):
-        (agent,) = _free_ports(1)
-        nodes[number] = _start_node(
-            config, folder, number, [f"--address={made.gcs}", f"--dashboard-agent-listen-port={agent}"]
-        )
+    for _ in range(2, config.nodes + 1):
+        add_node(config, made)
     _wait(made, config.nodes, end)
     return made
 
@@ -255,7 +261,12 @@ def _joined(made: Running) -> int:
     return sum(node.get("raylet", {}).get("state") == "ALIVE" for node in summary)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on now.
+
+    Raises:
+        MachineError: there are too few.
+    """
     out: list[int] = []
     for port in random.sample(PORTS, 200):
         with socket.socket() as probe, contextlib.suppress(OSError):

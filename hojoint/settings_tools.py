@@ -276,4 +276,16 @@ class BenchConfig(Settings):
     """Samples of the tables that ``jobs.bench stream`` trains from; the first is also held in memory."""
     plain_frames: Count = 8
     """Frames on which ``jobs.bench labelling`` measures the plain way."""
+    videos_many: Annotated[tuple[Count, ...], Field(min_length=1)] = (100, 1_000, 10_000, 200_000)
+    """Videos of the runs of ``jobs.bench scale``, in units of ``unit_videos``."""
+    unit_videos: Count = 64
+    time_share: NotNegative = 0.001
+    """Share of the measured time of decoding and predicting that the workers of those runs wait."""
+    teachers: tuple[Count, Count] = (1, 8)
+    """Teachers whose rates ``jobs.bench scale`` compares, each with ``teacher_units`` units of about 4 s."""
+    teacher_units: Count = 6
+    nodes: Count = 4
+    """Nodes of the simulated cluster."""
+    faults: Count = 100
+    """Faults of ``jobs.bench chaos``."""
     repeats: Count = 3

@@ -1,4 +1,4 @@
-"""python -m jobs.bench labelling|training|stream|decode|scale [--config FILE] [key=value ...] [--dry-run]
+"""python -m jobs.bench labelling|training|stream|decode|scale|chaos [--config FILE] [key=value ...] [--dry-run]
 
 labelling  decoding alone, the teacher alone (frames in memory, no Ray), the complete job with one Teacher, and the
            ratio of the job to its slowest part. Beside the teacher: its network alone on full batches, how fast that
@@ -12,34 +12,42 @@ stream     training steps on samples in memory, on a table of pseudo-labels in m
            generated, and lie under output where it is given (a folder or s3://bucket/prefix)
 decode     decoding in the process, in a guarded child, and with each installed decoder on generated films; the ratios
            are to decord's random access, which is fast and on some videos wrong
-scale      the complete labelling job with one and with two Teachers
+scale      memory, time and cost per video of a driver of bench.videos_many videos, the time to resume a complete run,
+           and what bench.teachers Teachers are worth on a simulated cluster of bench.nodes nodes. Decoding and network
+           are measured and then replaced by waits; all else is real, and lies under output where it is given
+chaos      a labelling job without faults, and one under bench.faults of them: processes killed, nodes lost, a store
+           that refuses, drops, cuts and delays, a full disk. Rows that are lost, doubled or different, and the time
 
-The measurements are repeated and interleaved (bench.repeats); compare ratios, not speeds. Without videos.root, videos
+The first four are repeated and interleaved (bench.repeats); compare ratios, not speeds. Without videos.root, videos
 of the synthetic world are drawn first, outside the clock. Without teacher.checkpoint, the network has random weights.
 Prints a table and, at the end, one line of JSON.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from cluster import benchmarks, session, stream_bench, synthesis
+from cluster import benchmarks, chaos_bench, scale_bench, session, stream_bench, synthesis
 from cluster.labelling import listing
 from cluster.training import data as training_data
 from hojoint.config import Config, changed
+from hojoint.errors import MachineError
 from hojoint.synthetic import write
 from jobs import command, printing
 
-MEASURES = {
+MEASURES: dict[str, Callable[[Config], Any]] = {
     "labelling": benchmarks.labelling_speeds,
     "training": benchmarks.training_speeds,
     "stream": stream_bench.stream_speeds,
     "decode": benchmarks.decode_speeds,
-    "scale": benchmarks.scale_speeds,
+    "scale": scale_bench.scale_speeds,
+    "chaos": functools.partial(chaos_bench.chaos, job="jobs.pseudo_label"),
 }
 TRAINING = ("training", "stream")
 """Measures without a teacher."""
@@ -58,7 +66,18 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         if word not in TRAINING and config.teacher.checkpoint is None:
             config = changed(config, teacher={"checkpoint": benchmarks.random_teacher(config, Path(folder))})
-        speeds = MEASURES[word](config)
+        found = MEASURES[word](config)
+    if isinstance(found, benchmarks.Speeds):
+        print_speeds(word, found)
+    else:
+        print(printing.table(found.header, found.rows))
+        print(json.dumps({"bench": word, **found.facts}))
+        if found.fault:
+            raise MachineError(found.fault)
+
+
+def print_speeds(word: str, speeds: benchmarks.Speeds) -> None:
+    """A table of the parts, and a line of JSON."""
     rows = [
         (part, *(_shown(value) for value in (speeds.median(part), min(values), max(values))))
         for part, values in speeds.per_second.items()
@@ -109,7 +128,7 @@ def need(config: Config, word: str) -> session.Need:
     if word in TRAINING:
         count = size.workers[0] if word == "training" else 1
         return session.Need("training workers", count, size.worker_cpus, size.worker_gpus)
-    teachers = {"labelling": 1, "scale": 2}.get(word, size.teachers[0])
+    teachers = 1 if word == "labelling" else size.teachers[0]
     return session.Need("Teacher actors", teachers, size.teacher_cpus, size.teacher_gpus)
 
 

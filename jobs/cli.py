@@ -25,7 +25,7 @@ JOBS = {
     "calibrate": "measure each rule where the hand is known, and propose thresholds",
     "report": "write the HTML report of a pipeline or a labelling run",
     "study": "run the pipeline for several seeds and compare them",
-    "bench": "measure throughput: labelling, training, decode or scale",
+    "bench": "measure throughput, scale, and what faults cost: labelling, training, stream, decode, scale or chaos",
     "doctor": "check data sets, or the nodes of a cluster: counts, faults and remedies",
     "status": "show how far a labelling run is",
     "gc": "remove what lost attempts and abandoned uploads left in an output",

@@ -124,6 +124,24 @@ def test_a_child_that_died_between_two_videos_is_no_videos_fault(tmp_path: Path)
     assert isinstance(answer, Decoded)
 
 
+def test_a_child_killed_while_it_starts_is_started_again(tmp_path: Path, monkeypatch) -> None:
+    write_video(tmp_path / "a.webm", 4)
+    real, started = decoding._spawn, []
+
+    def spawn(*given):
+        process = real(*given)
+        if not started:
+            process.kill()
+        started.append(process.pid)
+        return process
+
+    monkeypatch.setattr(decoding, "_spawn", spawn)
+    with closing(GuardedDecoder()) as decoder:
+        [(_, answer)] = decoder.decode([request(tmp_path / "a.webm")])
+    assert isinstance(answer, Decoded)
+    assert len(started) == 2
+
+
 def test_a_video_beyond_a_childs_memory_is_a_failure(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", 200, width=1024, height=768)
     with closing(GuardedDecoder(memory_mb=300, limits=Limits(decoded_bytes=2**31))) as decoder:

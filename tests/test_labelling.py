@@ -92,7 +92,11 @@ def test_a_hanging_video_costs_two_deadlines_and_no_neighbour(tmp_path: Path, no
 def test_the_output_holds_exactly_what_the_contract_names(made: Path, tmp_path: Path, no_ray) -> None:
     label(wild.config_of(made, tmp_path / "out"))
     names = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
-    names -= {"attempts", json.loads((tmp_path / "out" / "run.json").read_text())["manifest"]}  # the first is empty
+    names -= {
+        "attempts",
+        "listings",
+        json.loads((tmp_path / "out" / "run.json").read_text())["manifest"],
+    }  # of how the work went
     assert names == {"run.json", "report.json", "commits", "predictions", "pseudo_labels", "quarantine"}
     assert not any(path.is_file() for path in (tmp_path / "out" / "attempts").rglob("*"))
     for table, schema in (
@@ -223,11 +227,11 @@ def test_commits_in_a_folder_that_nodes_do_not_share_end_the_run(
 ) -> None:
     real = labelling._route
 
-    def elsewhere(config, store, pending, job, watched):
+    def elsewhere(config, store, pending, job, watched, **others):
         folder = tmp_path / "a node's folder"
         folder.mkdir()
         shutil.copy(tmp_path / "out" / job.manifest, folder)
-        return real(config, store, pending, dataclasses.replace(job, output=str(folder)), watched)
+        return real(config, store, pending, dataclasses.replace(job, output=str(folder)), watched, **others)
 
     monkeypatch.setattr(labelling, "_route", elsewhere)
     with pytest.raises(InputError, match=r"1 units \(the first: u000000\) are done and not in .*out"):

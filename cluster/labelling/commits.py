@@ -301,9 +301,12 @@ def lost(store: Store, done: Iterable[Commit], folders: Sequence[str]) -> list[s
     return [key for name in folders for key in store.list(name) if key not in named and unit_of(key) in committed]
 
 
-def sweep(store: Store, tables: Sequence[str] = TABLES) -> int:
-    """Remove what killed attempts at the committed units left behind; returns how many objects."""
-    garbage = lost(store, read_commits(store, counts_of=dict), (*tables, ATTEMPTS))
+def sweep(store: Store, tables: Sequence[str] = TABLES, done: Iterable[Commit] | None = None) -> int:
+    """Remove what killed attempts at the committed units left behind; returns how many objects.
+
+    ``done`` are the commits, where they have been read already.
+    """
+    garbage = lost(store, read_commits(store, counts_of=dict) if done is None else done, (*tables, ATTEMPTS))
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(store.delete, garbage))
     return len(garbage) + store.tidy()

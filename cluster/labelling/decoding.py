@@ -36,6 +36,7 @@ from hojoint.labelling.video import Decoded, Limits
 ROOT = Path(__file__).resolve().parents[2]  # holds the package that a child imports
 ATTEMPTS = 2
 RETRIED = ("crashed", "timeout", "unreachable")  # may be the machine's fault (its memory, its load, its disks)
+STARTS = 2  # of a child: one that is killed while it starts, as where memory is short, costs no unit
 START_S = 60.0  # for a child to import its libraries on a busy machine; never a video's fault
 PICTURES_SHARE = 0.75  # of a child's memory; the rest is the decoder's own
 PIPE_BYTES = 2**20  # Linux's limit for a user; the default pipe costs a switch of process per 64 KB
@@ -202,12 +203,7 @@ class _Child:
         self._lock = threading.Lock()
 
     def ask(self, request: bytes, deadline_s: float) -> Decoded:
-        try:
-            process = self._running()
-        except (EOFError, TimeoutError):
-            self.kill()
-            command = f"{sys.executable} -m hojoint.labelling.video"
-            raise RuntimeError(f"the decoder process does not start: {command}") from None
+        process = self._started()
         assert process.stdin is not None
         until = time.monotonic() + deadline_s
         try:
@@ -236,6 +232,15 @@ class _Child:
                 assert pipe is not None
                 with contextlib.suppress(BrokenPipeError):  # bytes that the child did not read
                     pipe.close()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        for _ in range(STARTS):
+            try:
+                return self._running()
+            except (EOFError, TimeoutError):
+                self.kill()
+        command = f"{sys.executable} -m hojoint.labelling.video"
+        raise RuntimeError(f"the decoder process does not start: {command}")
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is not None:

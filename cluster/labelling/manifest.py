@@ -9,22 +9,24 @@ a unit is (``units``).
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import itertools
 import shutil
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster import patience
 from cluster.labelling import commits, sharing
-from cluster.labelling.units import Digests, Unit, Video, make_units, unit_id, unit_number
+from cluster.labelling.units import Digests, KnownDigests, Unit, Video, make_units, unit_id, unit_number
 from cluster.sources import Entry, scratch
 from cluster.store import Store
 from hojoint.errors import InputError
@@ -32,6 +34,7 @@ from hojoint.records import Clip
 
 COPIED_AT_ONCE = 2**20  # bytes
 RETRY_OF = "retry_of"
+T = TypeVar("T")
 CLIP = pa.struct(
     [
         ("clip_id", pa.string()),
@@ -66,7 +69,7 @@ class Manifest:
     videos: int  # each counted once, however many attempts at it are listed
     clips: int
     unit_frames: tuple[int, ...]  # frames with a hand, by unit
-    digests: Digests
+    digests: Digests | KnownDigests
 
     @functools.cached_property
     def key(self) -> str:
@@ -95,17 +98,25 @@ class Reader:
         sharing.check_output(store, key)
         self._store, self._key = store, key
         filesystem, root = store.filesystem()
-        with _readable(store, key):
-            self._file = pq.ParquetFile(f"{root}/{key}", filesystem=filesystem, pre_buffer=True)
+        self._file = self._read(lambda: pq.ParquetFile(f"{root}/{key}", filesystem=filesystem, pre_buffer=True))
 
     def unit(self, name: str) -> Unit:
         """One unit by its id.
 
         Raises:
-            InputError: the manifest is damaged, or cannot be read now.
+            InputError: the manifest is damaged, or may not be read.
+            Unavailable: the store has not answered for the patience of this process.
         """
+        return self._read(lambda: _unit(self._file, name))
+
+    def _read(self, call: Callable[[], T]) -> T:
+        """What ``call`` reads; Arrow's client tries a few times, and an outage may be longer."""
+
+        def passes(error: Exception) -> bool:
+            return _passes(error) and not _damaged(self._store, self._key)
+
         with _readable(self._store, self._key):
-            return _unit(self._file, name)
+            return patience.ridden_out(call, passes, f"store {self._store.root}")
 
     @property
     def units(self) -> int:
@@ -114,32 +125,53 @@ class Reader:
     def retried(self) -> dict[str, str]:
         """Video id -> the last unit that holds another attempt at it. Raises what ``unit`` raises."""
         out: dict[str, str] = {}
-        with _readable(self._store, self._key):
-            if RETRY_OF not in self._file.schema_arrow.names:
-                return {}
-            for number in range(self.units):
-                rows = self._file.read_row_group(number, columns=["unit", "video_id", RETRY_OF]).to_pylist()
-                out |= {row["video_id"]: row["unit"] for row in rows if row[RETRY_OF] is not None}
+        if RETRY_OF not in self._file.schema_arrow.names:
+            return {}
+        for number in range(self.units):
+            rows = self._rows(number, "unit", "video_id", RETRY_OF)
+            out |= {row["video_id"]: row["unit"] for row in rows if row[RETRY_OF] is not None}
         return out
 
     def entries(self) -> Iterator[Entry]:
         """The files of all videos, in the order of their ids. Raises what ``unit`` raises."""
         for number in range(self.units):
-            with _readable(self._store, self._key):
-                rows = self._file.read_row_group(number, columns=["video_id", "uri", "size", "etag"]).to_pylist()
+            rows = self._rows(number, "video_id", "uri", "size", "etag")
             yield from (Entry(**row) for row in rows if row["uri"] is not None)
+
+    def _rows(self, number: int, *columns: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._read(lambda: self._file.read_row_group(number, columns=columns).to_pylist())
+        return rows
 
 
 def copy(source: Store, key: str, target: Store) -> str:
     """Copy the manifest of one output into another, where it has the same key."""
     if not target.exists(key):
-        filesystem, root = source.filesystem()
         with scratch.folder() as folder:
-            path = folder / key
-            with filesystem.open_input_stream(f"{root}/{key}") as stream, open(path, "wb") as file:
-                shutil.copyfileobj(stream, file, COPIED_AT_ONCE)
-            target.put_file(key, path)
+            fetch(source, key, folder / key)
+            target.put_file(key, folder / key)
     return key
+
+
+def fetch(source: Store, key: str, path: Path) -> None:
+    """Copy the manifest of an output into a local file; an outage of the store is ridden out.
+
+    Raises:
+        OSError: it may not be read, or this disk is full.
+        Unavailable: the store has not answered for the patience of this process.
+    """
+    filesystem, root = source.filesystem()
+
+    def copied() -> None:
+        with filesystem.open_input_stream(f"{root}/{key}") as stream, open(path, "wb") as file:
+            shutil.copyfileobj(stream, file, COPIED_AT_ONCE)
+
+    patience.ridden_out(copied, _passes, f"store {source.root}")
+
+
+def _passes(error: Exception) -> bool:
+    """Whether an error of Arrow's client may pass, and is none of a file or of a full disk."""
+    lasting = isinstance(error, (FileNotFoundError, PermissionError))
+    return isinstance(error, OSError) and not lasting and error.errno not in (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_etags(store: Store, made: Manifest) -> None:
@@ -264,7 +296,7 @@ def _clip(row: dict[str, Any], video_id: str, uri: str) -> Clip:
 
 @contextlib.contextmanager
 def _readable(store: Store, key: str) -> Iterator[None]:
-    """Turn what a damaged file, or a store that does not answer, raises into an InputError."""
+    """Turn what a damaged file, or one that may not be read, raises into an InputError."""
     try:
         yield
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,11 @@ from cluster.labelling import (
     commits,
     costs,
     growth,
-    listing,
     manifest,
     pool,
     presence,
     quality_files,
+    recall,
     sharing,
     stalls,
     units,
@@ -45,6 +45,9 @@ from hojoint.errors import InputError
 from hojoint.labelling import filters, sides
 from hojoint.model import checkpoint
 
+TeacherOf = Callable[[LabellingJob, Any], pool.Worker]
+"""Builds a worker inside Ray; the second argument is the board that it reports to."""
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -58,14 +61,17 @@ class Plan:
     aside: dict[str, int]  # counts of what is not listed; see ``listing.ASIDE``
     quality: bytes | None  # content of ``filters.quality_model``
     growth: Growth | None = None  # what the run in the output is about to grow by
+    memo: recall.Memo | None = None  # of the listing, where its manifest is the run's
 
     @property
     def unit_ids(self) -> list[str]:
         return [unit_id(number) for number in range(len(self.manifest.unit_frames))]
 
 
-def label(config: Config) -> dict[str, Any]:
+def label(config: Config, make: TeacherOf | None = None) -> dict[str, Any]:
     """Label the videos of ``config.videos`` into ``config.output``; returns the report, which is also written there.
+
+    ``make`` builds another worker than a Teacher, as a benchmark of all that is around one wants (``timed``).
 
     Raises:
         InputError: an input is wrong, the output holds other labels, the store is not safe, or the cluster is too
@@ -87,7 +93,7 @@ def label(config: Config) -> dict[str, Any]:
         check_same(store, plan)
     with presence.announced(store, "labels videos") as presented:
         if plan.pending:
-            _run(config, store, plan, presented)
+            _run(config, store, plan, presented, make or reporting_teacher)
         else:
             print(f"all {len(plan.unit_ids)} units of {store.root} are committed already; nothing to do")
         report, total = finish(store, plan.unit_ids, plan.aside, config.report)
@@ -106,6 +112,8 @@ def begin(config: Config, store: Store, plan: Plan) -> bool:
         return False
     commits.open_run(store, plan.fingerprint, facts)
     quality_files.keep(store, plan.quality)
+    if plan.memo is not None:
+        plan.memo.put(store)
     return True
 
 
@@ -133,7 +141,7 @@ def make_plan(config: Config, store: Store) -> Plan:
             f"({hashlib.sha256(data).hexdigest()[:12]}...) nor that of its weights ({sha256[:12]}...); set the one of "
             "the teacher you mean, or leave teacher.sha256 out"
         )
-    listed = listing.listed(config)
+    listed, memo = recall.listed(config, store)
     if listed.sideless:
         sides.refuse_unknown(network.config, config.filters)
     side_head = network.config.side_head or not listed.sideless
@@ -151,6 +159,7 @@ def make_plan(config: Config, store: Store) -> Plan:
         aside=listed.aside,
         quality=quality,
         growth=arranged.growth,
+        memo=memo if arranged.manifest is listed.manifest else None,
     )
     plan.pending.extend(name for name in plan.unit_ids if name not in done)
     return plan
@@ -200,13 +209,15 @@ def finish(
     if prices is not None:
         report["costs"] = costs.costs_of(done, prices, report["videos"]["listed"])
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())
-    commits.sweep(store)
+    commits.sweep(store, done=done)
     return report, commits.total_of(done)
 
 
-def _run(config: Config, store: Store, plan: Plan, note: presence.Note) -> None:
+def _run(config: Config, store: Store, plan: Plan, note: presence.Note, make: TeacherOf) -> None:
     """Send the pending units through Ray Data and watch the error budget."""
-    total = commits.total_of(commits.read_commits(store))
+    done = commits.read_commits(store)
+    total, unit_s = commits.total_of(done), stalls.longest_unit_s(done)
+    del done  # of a large run they would lie in memory until its end
     _watch_budget(config, total)
     wanted = pool.size(config.cluster.teachers, len(plan.pending))[1]
     with session.start(config.cluster):
@@ -214,7 +225,7 @@ def _run(config: Config, store: Store, plan: Plan, note: presence.Note) -> None:
         gauges = CommittedGauges("labelling", store.root, videos=plan.manifest.videos, done=total.listed)
         gauges.show(*_totals(total), committed=False)
         job = LabellingJob(config, store.root, plan.teacher_sha256, uuid.uuid4().hex, plan.manifest.key, plan.quality)
-        results = _route(config, store, plan.pending, job, watched)
+        results = _route(config, store, plan.pending, job, watched, make=make, unit_s=unit_s)
         with gauges, _progress(watched, note, plan, total.listed, wanted):
             for commit in results:
                 if commit is not None:
@@ -237,17 +248,24 @@ def _progress(watched: Any, note: presence.Note, plan: Plan, done: int, wanted: 
 
 
 def _route(
-    config: Config, store: Store, pending: Sequence[str], job: LabellingJob, watched: Any
+    config: Config,
+    store: Store,
+    pending: Sequence[str],
+    job: LabellingJob,
+    watched: Any,
+    *,
+    make: TeacherOf,
+    unit_s: float,
 ) -> Iterator[Commit | None]:
-    """The commits of the pending units, from a pool of Teachers."""
+    """The commits of the pending units, from a pool of Teachers; ``unit_s`` is the longest time of a unit so far."""
     return pool.commit_all(
-        functools.partial(reporting_teacher, job, watched),
+        functools.partial(make, job, watched),
         [{"unit": name} for name in pending],
         store=store,
         actors=config.cluster.teachers,
         cpus=config.cluster.teacher_cpus,
         gpus=config.cluster.teacher_gpus,
-        watch=stalls.Watch(board.signs_of(watched), stalls.longest_unit_s(commits.read_commits(store))),
+        watch=stalls.Watch(board.signs_of(watched), unit_s),
     )
 
 

@@ -140,6 +140,14 @@ class Digests:
         return self._files.hexdigest()
 
 
+@dataclass(frozen=True)
+class KnownDigests:
+    """The digests of a listing that was made before."""
+
+    clips: str
+    files: str
+
+
 def video_digest(video: Video) -> str:
     """Names what a video is: its id, its clips and the size of its file, whichever attempt this is."""
     digests = Digests()
@@ -148,7 +156,7 @@ def video_digest(video: Video) -> str:
 
 
 def fingerprint(
-    config: Config, teacher_sha256: str, hand_sha256: str, digests: Digests, quality: bytes | None = None
+    config: Config, teacher_sha256: str, hand_sha256: str, digests: Digests | KnownDigests, quality: bytes | None = None
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that changes a result, as flat names and plain values; ``config`` as ``open_teacher`` returns it.
 

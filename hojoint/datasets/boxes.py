@@ -43,15 +43,15 @@ def iterate_boxes(path: str | Path, progress: Callable[[int, int], None] | None 
     Raises:
         InputError: no file to read, or one of another shape; while the stream is read.
     """
-    parts = _parts(Path(path))
-    total = sum(part.stat().st_size for part in parts)
+    files = parts(path)
+    total = sum(part.stat().st_size for part in files)
     done = 0
 
     def moved(read: int) -> None:
         if progress is not None:
             progress(min(done + read, total), total)
 
-    for part in parts:
+    for part in files:
         yield from _videos(part, moved)
         done += part.stat().st_size
 
@@ -75,15 +75,21 @@ def read_boxes(
     return videos
 
 
-def _parts(path: Path) -> list[Path]:
+def parts(path: str | Path) -> list[Path]:
+    """The files that hold the boxes: one file, or the parts in a folder, in the order in which they are read.
+
+    Raises:
+        InputError: there are none, or of several kinds.
+    """
+    path = Path(path)
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise InputError(f"no boxes at {path}; set videos.boxes to {WANTED}")
     named = sorted(path.glob(PARTS))
-    parts = named or sorted(part for part in path.iterdir() if part.name.lower().endswith(SUFFIXES) and part.is_file())
-    kinds = sorted({_kind(part) for part in parts})
-    if not parts:
+    found = named or sorted(part for part in path.iterdir() if part.name.lower().endswith(SUFFIXES) and part.is_file())
+    kinds = sorted({_kind(part) for part in found})
+    if not found:
         names = ", ".join(sorted(os.listdir(path))[:3]) or "nothing"
         raise InputError(
             f"the folder {path} holds no {PARTS} and no other file of {', '.join(SUFFIXES)} (found: {names}); set "
@@ -91,10 +97,10 @@ def _parts(path: Path) -> list[Path]:
         )
     if len(kinds) > 1:
         raise InputError(
-            f"the folder {path} holds boxes as {' and as '.join(kinds)} ({parts[0].name}, {parts[-1].name}); set "
+            f"the folder {path} holds boxes as {' and as '.join(kinds)} ({found[0].name}, {found[-1].name}); set "
             "videos.boxes to one file, or to a folder of one kind"
         )
-    return parts
+    return found
 
 
 def _kind(path: Path) -> str:

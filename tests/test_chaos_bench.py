@@ -1,0 +1,152 @@
+"""The benchmark of chaos: its store obeys and misbehaves as told, and its comparison finds every wrong row."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster import chaos_bench, chaos_rows, chaos_store, patience
+from cluster.chaos_rows import Difference
+from cluster.chaos_store import CUT, FULL, LOST, REFUSED, RESET, SKEW, SLOW, ChaosStore
+from cluster.labelling import commits
+from cluster.store import Store, check_conditional, open_store
+from cluster.store.local import LocalStore
+from hojoint.errors import MachineError
+from hojoint.labelling import tables
+from jobs import bench
+
+CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ChaosStore]:
+    (tmp_path / "bucket").mkdir()
+    with chaos_store.serving(tmp_path) as server, patience.granted(20):
+        yield server
+
+
+@pytest.fixture
+def store(server: ChaosStore) -> Store:
+    return open_store("s3://bucket/some/place")
+
+
+def test_the_store_keeps_what_both_clients_send(store: Store, tmp_path: Path) -> None:
+    check_conditional(store)
+    (tmp_path / "file").write_bytes(CONTENT)
+    store.put_file("a/file", tmp_path / "file")
+    assert store.put_new("a/new", b"1")
+    assert not store.put_new("a/new", b"2")
+    assert (store.get("a/file"), store.get("a/new")) == (CONTENT, b"1")
+    assert sorted(store.list("a")) == ["a/file", "a/new"]
+    filesystem, root = store.filesystem()
+    with filesystem.open_input_file(f"{root}/a/file") as file:
+        file.seek(300)
+        assert file.read(7) == CONTENT[300:307]
+    store.delete("a/new")
+    assert not store.exists("a/new")
+    with pytest.raises(KeyError):
+        store.get("a/new")
+
+
+@pytest.mark.parametrize("fault", [REFUSED, RESET, CUT, LOST, SLOW, FULL])
+def test_a_fault_strikes_once_and_is_ridden_out(fault: str, store: Store, server: ChaosStore) -> None:
+    store.put("x", CONTENT)
+    before, began = server.requests, time.monotonic()
+    server.arm(fault)
+    assert store.put_new("y", b"1")  # where the answer is lost, the repeated one is told that the key exists
+    assert store.get("x") == CONTENT
+    assert server.hits == 1
+    repeated = server.requests - before > 2
+    assert repeated or (fault == SLOW and time.monotonic() - began >= chaos_store.SLOW_S)
+    assert store.get("y") == b"1"
+
+
+def test_a_wrong_clock_is_said_and_passes(store: Store, server: ChaosStore) -> None:
+    server.arm(SKEW)
+    with pytest.raises(MachineError, match="clock of the node"):
+        store.put("x", b"1")
+    assert server.hits == 1
+    time.sleep(chaos_store.WINDOW_S)
+    store.put("x", b"2")
+    assert store.get("x") == b"2"
+
+
+def row(frame: int, x: float = 1.0) -> dict[str, object]:
+    plain = dict.fromkeys(tables.PREDICTIONS_SCHEMA.names) | {"video_id": "7", "clip_id": "7-0"}
+    words = {"verdict": "kept", "teacher": "t", "flipped": False}
+    return plain | words | {"frame": frame, "joints_px": [x] * 42}
+
+
+def write(folder: Path, *units: list[dict[str, object]]) -> Path:
+    """An output whose units have these predictions."""
+    store = LocalStore(folder)
+    for number, rows in enumerate(units):
+        made = {
+            "predictions": pa.Table.from_pylist(rows, schema=tables.PREDICTIONS_SCHEMA),
+            "pseudo_labels": tables.PSEUDO_LABELS_SCHEMA.empty_table(),
+            "quarantine": commits.quarantine_table([]),
+        }
+        commits.commit(store, f"u{number:06d}", "a", made, counts=commits.Counts(), started=0.0, seconds={})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ([[row(0), row(1)], [row(2)]], Difference()),
+        ([[row(2)], [row(1), row(0, 1.0 + 1e-5)]], Difference()),  # another order, and float noise
+        ([[row(0), row(1)], []], Difference(lost=1)),
+        ([[row(0), row(1)], [row(2), row(1)]], Difference(twice=1)),
+        ([[row(0), row(1)], [row(2, 1.5)]], Difference(different=1)),
+        ([[row(0), row(1)], [row(2), row(3)]], Difference(different=1)),
+    ],
+)
+def test_every_wrong_row_is_found(units, expected: Difference, tmp_path: Path) -> None:
+    reference = write(tmp_path / "reference", [row(0), row(1)], [row(2)])
+    assert chaos_rows.difference(reference, write(tmp_path / "found", *units)) == expected
+
+
+def test_a_file_that_no_commit_names_is_no_row(tmp_path: Path) -> None:
+    reference = write(tmp_path / "reference", [row(0)])
+    found = write(tmp_path / "found", [row(0)])
+    stray = pa.Table.from_pylist([row(9)], schema=tables.PREDICTIONS_SCHEMA)
+    pq.write_table(stray, found / "predictions" / "u000000-b.parquet")
+    assert not chaos_rows.difference(reference, found)
+
+
+@pytest.mark.parametrize("total", [1, 50, 100, 1000])
+def test_all_kinds_of_faults_share_the_number(total: int) -> None:
+    counts = chaos_bench.shares(total)
+    assert set(counts) == set(chaos_bench.WEIGHTS)
+    assert min(counts.values()) >= 1
+    assert sum(counts.values()) == max(total, len(counts))
+
+
+def test_wrong_rows_end_the_benchmark_with_1(monkeypatch, capsys, tmp_path) -> None:
+    outcomes = {"actor": chaos_bench.Outcome(times=3, runs=1, seconds=9.0, rows=Difference(lost=2))}
+    found = chaos_bench._measured(chaos_bench.Outcome(runs=1, seconds=5.0), outcomes, rows=10)
+    monkeypatch.setitem(bench.MEASURES, "chaos", lambda config: found)
+    words = ["chaos", f"videos.root={tmp_path}", f"videos.boxes={tmp_path}", "teacher.checkpoint=x"]
+    assert bench.main(words) == 1
+    printed = capsys.readouterr()
+    assert "2 rows are lost, 0 are there twice" in printed.err
+    assert json.loads(printed.out.splitlines()[-1])["extra_s"] == {"actor": 4.0}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_one_fault_of_each_kind_costs_no_row(tmp_path: Path, capsys) -> None:
+    pytest.importorskip("aiohttp", reason="Ray's dashboard is not installed (pip install -e '.[cluster]')")
+    words = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
+    words += ["bench.videos=12", "bench.frames=10", "tta.views=2", "bench.faults=1", f"world={tmp_path / 'world'}"]
+    assert bench.main(["chaos", *words]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(line["faults"]) == set(chaos_bench.WEIGHTS)
+    assert (line["lost"], line["twice"], line["different"]) == (0, 0, 0)
+    assert line["rows"] > 12 * 6  # predictions of most frames, and pseudo-labels
