@@ -85,6 +85,7 @@ def chaos(config: Config, job: str) -> Measured:
         with chaos_store.serving(root) as server, simulated.nodes(2, cpus=1) as cluster:
             bench = _Bench(cluster.attached(_prepared(config, root, Path(folder))), job, server, cluster, Path(folder))
             calm = bench.runs("", 1)
+            print(f"no fault: {calm}", file=sys.stderr, flush=True)
             outcomes = {}
             for fault, times in shares(config.bench.faults).items():
                 outcomes[fault] = bench.runs(fault, times)
@@ -172,8 +173,9 @@ class _Bench:
                 if time.monotonic() > end or restarts > RESTARTS:
                     raise MachineError(f"a run under {fault or 'no fault'} did not end: {self._last_words(name)}")
                 if code is not None:
-                    out.exits[code] += not killed
-                    restarts += not killed
+                    if not killed:
+                        out.exits[code] += 1
+                        restarts += 1
                     process, killed = self._start(name), False
                 if fault and out.times < times and self._is_time(fault, output, struck_at):
                     struck_at = _committed(output)

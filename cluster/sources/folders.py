@@ -31,6 +31,7 @@ from hojoint.errors import InputError
 THREADS = 16
 SHOWN = 3  # names in a message
 AT_ONCE = 2048  # names per turn of the threads
+TOGETHER = 64  # names that one thread takes: handing over a name costs more than a near file system's answer
 
 
 @dataclass
@@ -87,7 +88,9 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
     try:
         with ThreadPoolExecutor(THREADS) as pool, os.scandir(root) as entries:
             while batch := list(itertools.islice(entries, AT_ONCE)):
-                for entry, found in zip(batch, pool.map(lambda entry: _found(entry, root), batch), strict=True):
+                shares = [batch[at : at + TOGETHER] for at in range(0, len(batch), TOGETHER)]
+                answers = pool.map(lambda share: [_found(entry, root) for entry in share], shares)
+                for entry, found in zip(batch, itertools.chain.from_iterable(answers), strict=True):
                     if isinstance(found, Found):
                         yield found
                     elif found is not None:
