@@ -25,7 +25,7 @@ JOBS = {
     "calibrate": "measure each rule where the hand is known, and propose thresholds",
     "report": "write the HTML report of a pipeline or a labelling run",
     "study": "run the pipeline for several seeds and compare them",
-    "bench": "measure throughput, scale, and what faults cost: labelling, training, stream, decode, scale or chaos",
+    "bench": "measure speed, scale and what faults cost, from decoding to a complete job",
     "doctor": "check data sets, or the nodes of a cluster: counts, faults and remedies",
     "status": "show how far a labelling run is",
     "gc": "remove what lost attempts and abandoned uploads left in an output",
