@@ -140,7 +140,7 @@ def test_wrong_rows_end_the_benchmark_with_1(monkeypatch, capsys, tmp_path) -> N
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fault_of_each_of_three_kinds_costs_no_row(tmp_path: Path, capsys, monkeypatch) -> None:
     pytest.importorskip("aiohttp", reason="Ray's dashboard is not installed (pip install -e '.[cluster]')")
     kinds = (chaos_bench.ACTOR, chaos_bench.DRIVER, chaos_bench.LOST)  # all eleven take ten minutes

@@ -86,7 +86,7 @@ def test_a_complete_run_of_waits_commits_every_video(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_scale_tells_cost_memory_resume_and_efficiency(tmp_path: Path, capsys) -> None:
     pytest.importorskip("aiohttp", reason="Ray's dashboard is not installed (pip install -e '.[cluster]')")
     words = ["bench.videos=2", "bench.frames=6", "bench.repeats=1", "bench.videos_many=[130]", "bench.teachers=[1,2]"]
