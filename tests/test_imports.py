@@ -26,6 +26,7 @@ PRIVATE_OF_LIBRARIES = {
     "client._do_request",
     "self.layer._buffers",
     "self.layer._non_persistent_buffers_set",
+    "torch._assert_async",
 }
 """Without a public equal."""
 
