@@ -1,11 +1,10 @@
 """What Prometheus sees of a run, in one table: names, meanings and labels; Ray exports each as ``ray_<name>``.
 
 Every metric carries the label ``run``, the output of the run, and most ``stage``, what it does (Prometheus has a
-label ``job`` of its own). Totals that must be exact come from commits and are
-gauges, set by the driver; they survive a restart. Rates come from counters of the actors, which begin at zero with each
-process. Ray forgets a gauge that has not been set for some 20 s, so a ``Held`` sets its gauges again and again while
-its run lives; with the run they vanish, and so do its alerts.
-Not here: dashboards and alerts (``cluster/observability``), and what a report counts.
+label ``job`` of its own). Totals that must be exact come from commits and are gauges, set by the driver; they survive a
+restart. Rates come from counters of the actors, which begin at zero with each process. Ray forgets a gauge that has not
+been set for some 20 s, so a ``Held`` sets its gauges again and again while its run lives; with the run they vanish, and
+so do its alerts. Not here: dashboards and alerts (``cluster/observability``), and what a report counts.
 """
 
 from __future__ import annotations

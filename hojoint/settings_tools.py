@@ -287,5 +287,5 @@ class BenchConfig(Settings):
     nodes: Count = 4
     """Nodes of the simulated cluster."""
     faults: Count = 100
-    """Faults of ``jobs.bench chaos``."""
+    """Faults of ``jobs.bench chaos``, at least one of each kind."""
     repeats: Count = 3

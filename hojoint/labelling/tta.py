@@ -84,8 +84,8 @@ class HandPredictor:
         self.crop, self.tta, self.batch_views = crop, tta, batch_views
         self.precision: Precision = precision
         self._call = torch.compile(self.network, dynamic=False) if compiled else self.network
-        # A GPU's kernels are chosen, and a compiled network is made, for one size of batch.
         self.views_asked = 0  # since the beginning
+        # A GPU's kernels are chosen, and a compiled network is made, for one size of batch.
         self._one_size = compiled or self.device.type == "cuda"
 
     @property

@@ -1,8 +1,8 @@
 """The test-time views of a group of clips: where each is cut, and the part of each frame that they see (reading A10).
 
 The views of all clips are rows of one table, so that batches cut it wherever they like. A view derives from (clip id,
-frame number, view) alone. All of this is small arithmetic on the CPU. Not here: the network, and the undoing of views
-(``tta``).
+frame number, view) alone. All of this is small arithmetic on the CPU. Not here: the network (``tta``), and how views
+are undone (``undoing``).
 """
 
 from __future__ import annotations
@@ -75,17 +75,15 @@ def of_group(
     # The mirror comes first, so that the turned scene is the mirrored one and Rz(-a) undoes its turn.
     mirror_N23 = _mirrors(size_C2[:, 0], flipped)[of_clip_N]
     assert bool(hand_N4.isfinite().all()), "every frame has a hand box"
-    seen_N4 = geometry.rotate_box(hand_N4, mirror_N23)
-    seen_object_N4 = geometry.rotate_box(object_N4, mirror_N23)
-    centre_N2, side_N = crops.square_of(
-        seen_N4,
-        seen_object_N4 if crop.unlabelled_region == "union" else None,
+    square = crops.square_of(
+        geometry.rotate_box(hand_N4, mirror_N23),
+        geometry.rotate_box(object_N4, mirror_N23) if crop.unlabelled_region == "union" else None,
         crop.context,
         size_C2[of_clip_N] if crop.clip else None,  # as in training
         hand_context=crop.hand_context,
     )
     grown_N, moved_N2 = 1 + settings.scale * draws_N4[:, 1], settings.shift * draws_N4[:, 2:]
-    turn_N23 = crops.view_affine(centre_N2, side_N, input_px, draws_N4[:, 0], grown_N, moved_N2)
+    turn_N23 = crops.view_affine(*square, input_px, draws_N4[:, 0], grown_N, moved_N2)
     affine_N23 = compose(turn_N23, mirror_N23)
     return Views(
         frame_rows=frame_N,
