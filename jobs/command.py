@@ -12,6 +12,7 @@ import errno
 import operator
 import os
 import re
+import select
 import socket
 import sys
 import time
@@ -93,6 +94,7 @@ def _run(
             stack.enter_context(patience.granted(config.cluster.patience_s))
             with _noticed(config, name_of(doc), arguments.dry_run):
                 job(seen_by_workers(config), arguments.dry_run, word)
+                sys.stdout.flush()  # a reader that has gone is noticed here, not while Python ends
         except BaseException as error:
             return exit_code(error)
     return Exit.DONE
@@ -145,10 +147,22 @@ def exit_code(error: BaseException) -> Exit:
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             where = f"{error.filename or 'a disk'} on the node {socket.gethostname()}"
             return _said(f"failed: {where} has no room ({error.strerror}); free some and resume", code)
+        case BrokenPipeError() if _reader_has_gone():
+            return _said("stopped: nobody reads this output any more (it was piped to a command that has ended)", code)
         case Exception():
             traceback.print_exception(error)
             return code
     raise error
+
+
+def _reader_has_gone() -> bool:
+    """Whether standard output is the pipe that broke; it leads nowhere from here, so that Python ends quietly."""
+    poll, output = select.poll(), sys.stdout.fileno()
+    poll.register(output, 0)  # POLLERR is told of in any case: a pipe that nobody reads
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _said(line: str, code: Exit) -> Exit:

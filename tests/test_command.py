@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -185,3 +189,28 @@ def test_an_output_is_checked_before_any_work(tmp_path):
         command.output_of(Config(output=str(tmp_path / "file")), "runs/x")
     with pytest.raises(InputError, match="output=runs/x"):
         command.output_of(Config(), "runs/x")
+
+
+@pytest.mark.parametrize(("lines", "unbuffered"), [(1, ""), (100_000, ""), (1, "1")])
+def test_a_reader_that_stops_reading_is_one_sentence(lines, unbuffered):
+    """As in ``jobs.status ... | head``: found while printing, or only when the last buffer is written."""
+    script = textwrap.dedent(f"""
+        import sys
+        from jobs.command import run
+
+        def job(config, dry_run):
+            sys.stdin.readline()  # until the reader has gone
+            for number in range({lines}):
+                print("line", number)
+
+        sys.exit(run(job, "python -m jobs.status", []))
+    """)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    child.stdout.close()
+    _, errors = child.communicate("now\n", timeout=120)
+    assert child.returncode == 1
+    assert errors == "stopped: nobody reads this output any more (it was piped to a command that has ended)\n"
