@@ -28,6 +28,7 @@ from cluster.labelling.units import Video
 from cluster.memory import PeakMemory
 from cluster.sources import FetchLimits, fetched, mirror
 from cluster.store import open_store, read_uri
+from cluster.training import job as training_job
 from cluster.training import run as training
 from hojoint.config import Config, changed
 from hojoint.hand.factory import hand_layer
@@ -157,7 +158,7 @@ def training_speeds(config: Config) -> Speeds:
     """
     with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
         config = changed(config, train={"datasets": ("ho3d",), "init_checkpoint": None}, model={"pretrained": None})
-        job = training.plan_job(config)
+        job = training_job.plan_job(config)
         batch = next(loader(ConcatSamples(job.data.sets), job.schedule, start=0))
         alone = _training(config, job.schedule)
         alone.step(batch)  # the first step allocates memory

@@ -27,6 +27,7 @@ import torch
 from cluster import session
 from cluster.benchmarks import WARM_UP, Speeds
 from cluster.labelling import commits
+from cluster.labelling.counts import Counts
 from cluster.labelling.units import unit_id
 from cluster.memory import PeakMemory
 from cluster.sources import mirror
@@ -152,7 +153,7 @@ def write_labels(store: Store, contents: list[tuple[bytes, str]], shard_rows: in
             attempt="bench",
             files={shards.LABELS: keys[which]},
             sha256={shards.LABELS: contents[which][1]},
-            counts=commits.Counts(kept=shard_rows),
+            counts=Counts(kept=shard_rows),
             started=0.0,
             finished=0.0,
             seconds={},

@@ -17,7 +17,8 @@ import pyarrow as pa
 from cluster import progress as board
 from cluster.labelling import commits, manifest
 from cluster.labelling.attempts import Ledger
-from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
 from cluster.labelling.teacher import LabellingJob, Progress
 from cluster.labelling.units import Unit
 from cluster.store import open_store

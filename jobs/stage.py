@@ -17,7 +17,7 @@ from cluster.labelling.units import LABELLING
 from cluster.session import Need
 from cluster.store import Store
 from cluster.training.data import EDITION
-from cluster.training.run import NOT_RESULT
+from cluster.training.job import NOT_RESULT
 from hojoint import config as settings
 from hojoint.config import Config, LabellingConfig
 from hojoint.errors import InputError

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from cluster import session
 from cluster.sources import mirror
 from cluster.store import open_store
+from cluster.training import job as training_job
 from cluster.training import run as training
 from cluster.training.data import HAND
 from hojoint.config import Config
@@ -66,7 +67,7 @@ def work(config: Config, dry_run: bool) -> None:
 
 
 def _describe(config: Config, output: str) -> None:
-    planned = training.plan_job(config)
+    planned = training_job.plan_job(config)
     for name, facts in planned.parents["data"].items():
         print(f"{name}: {facts[:12]}" if name == HAND else f"data set {name}: {facts}")
     if planned.data.streams:
@@ -78,7 +79,7 @@ def _describe(config: Config, output: str) -> None:
     steps, size = planned.schedule.steps, config.train.batch_size
     print(f"{steps} steps of {size} samples, {planned.schedule.steps_per_epoch} an epoch; run {planned.name}")
     print(session.feasibility(config.cluster, training.needs(config)))
-    finished = training.finished(planned, open_store(output)) is not None
+    finished = training_job.finished(planned, open_store(output)) is not None
     print(f"dry run: {output} {'is finished' if finished else 'would be trained'}")
 
 

@@ -382,6 +382,7 @@ def test_thresholds_from_ho3d_come_with_a_caution(
 
 def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) -> None:
     from cluster.labelling import commits
+    from cluster.labelling.counts import Counts
     from cluster.store import open_store
     from jobs import calibrate
 
@@ -392,7 +393,7 @@ def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) ->
     store.put(commits.RUN, json.dumps({"fingerprint": {}}).encode())
     commits.commit(
         store, "u0", "a0", {name: table if name == "predictions" else table.slice(0, 0) for name in commits.TABLES},
-        counts=commits.Counts(), started=0.0, seconds={},
+        counts=Counts(), started=0.0, seconds={},
     )  # fmt: skip
     joints = label_quality.hand_joints(
         hand_layer(ManoConfig()), tables.array_of(table, "mano_pose"), tables.array_of(table, "mano_shape")

@@ -15,6 +15,7 @@ from cluster import chaos_bench, chaos_rows, chaos_store, patience
 from cluster.chaos_rows import Difference
 from cluster.chaos_store import CUT, FULL, LOST, REFUSED, RESET, SKEW, SLOW, ChaosStore
 from cluster.labelling import commits
+from cluster.labelling.counts import Counts
 from cluster.store import Store, check_conditional, open_store
 from cluster.store.local import LocalStore
 from hojoint.errors import MachineError
@@ -92,7 +93,7 @@ def write(folder: Path, *units: list[dict[str, object]]) -> Path:
             "pseudo_labels": tables.PSEUDO_LABELS_SCHEMA.empty_table(),
             "quarantine": commits.quarantine_table([]),
         }
-        commits.commit(store, f"u{number:06d}", "a", made, counts=commits.Counts(), started=0.0, seconds={})
+        commits.commit(store, f"u{number:06d}", "a", made, counts=Counts(), started=0.0, seconds={})
     return folder
 
 

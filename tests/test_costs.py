@@ -10,7 +10,8 @@ import wild
 
 from cluster.labelling import commits, costs
 from cluster.labelling import run as labelling
-from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.store.local import LocalStore
 from hojoint.config import ReportConfig

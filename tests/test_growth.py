@@ -18,7 +18,7 @@ from video_files import write_video
 
 from cluster.labelling import chain, commits, growth, manifest
 from cluster.labelling import run as labelling
-from cluster.labelling.commits import Counts
+from cluster.labelling.counts import Counts
 from cluster.labelling.growth import Arranged
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.run import label

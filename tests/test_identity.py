@@ -20,8 +20,9 @@ from test_freihand import write_training_set
 from test_pseudo import row
 
 from cluster.labelling import commits, units
+from cluster.labelling.counts import Counts
 from cluster.store import open_store
-from cluster.training import run as training
+from cluster.training import job as training_job
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.datasets.freihand import FreiHAND
@@ -89,10 +90,10 @@ CHANGES = [other_mean, other_points, other_mesh, other_meta, other_image_size, a
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_content_at_the_same_path_is_another_run(world, change):
-    before = training.plan_job(world)
-    assert training.plan_job(world).name == before.name
+    before = training_job.plan_job(world)
+    assert training_job.plan_job(world).name == before.name
     change(world)
-    after = training.plan_job(world)
+    after = training_job.plan_job(world)
     assert after.name != before.name
     assert after.parents != before.parents
 
@@ -101,31 +102,31 @@ def test_other_pretrained_weights_at_the_same_path_count(drawn, tmp_path):
     path = tmp_path / "resnet.pth"
     start = settings.changed(drawn, model={"pretrained": str(path)})
 
-    def planned(value: float) -> training.TrainingJob:
+    def planned(value: float) -> training_job.TrainingJob:
         weights = {name: torch.full_like(tensor, value) for name, tensor in ResNet(drawn.model).state_dict().items()}
         torch.save(weights, path)
-        return training.plan_job(start)
+        return training_job.plan_job(start)
 
     one, other = planned(0.0), planned(1.0)
     assert planned(0.0).name == one.name != other.name
     assert one.parents["pretrained"] != other.parents["pretrained"]
     path.rename(tmp_path / "moved.pth")
-    moved = training.plan_job(settings.changed(drawn, model={"pretrained": str(tmp_path / "moved.pth")}))
+    moved = training_job.plan_job(settings.changed(drawn, model={"pretrained": str(tmp_path / "moved.pth")}))
     assert moved.name == one.name
 
 
 def test_the_same_content_elsewhere_is_the_same_run(world, tmp_path):
-    before = training.plan_job(world)
+    before = training_job.plan_job(world)
     moved = Path(world.world).rename(tmp_path / "moved")
     for path in moved.rglob("*"):
         os.utime(path, (1, 1))
     text = json.dumps(settings.to_tree(world)).replace(str(tmp_path / "world"), str(moved))
-    assert training.plan_job(settings.from_tree(json.loads(text))).name == before.name
+    assert training_job.plan_job(settings.from_tree(json.loads(text))).name == before.name
 
 
 def finish(config: Config, output: Path, **changes) -> None:
     """Leave what a finished run leaves."""
-    job = training.plan_job(config)
+    job = training_job.plan_job(config)
     identity = {name: value for name, value in {**job.identity, **changes}.items() if value is not None}
     facts = {"identity": identity, "sha256": "a" * 64, "steps": 6, "samples": 40, "history": [{"total": 1.0}]}
     store = open_store(str(output))
@@ -174,7 +175,7 @@ def write_labels(folder: Path, config: Config) -> str:
         "predictions": tables.PREDICTIONS_SCHEMA.empty_table(),
         "quarantine": commits.QUARANTINE_SCHEMA.empty_table(),
     }
-    commits.commit(store, "u00000", "attempt", written, counts=commits.Counts(), started=0.0, seconds={})
+    commits.commit(store, "u00000", "attempt", written, counts=Counts(), started=0.0, seconds={})
     return store.root
 
 

@@ -12,8 +12,10 @@ from labelled import draw_world
 
 from cluster import ingesting
 from cluster.labelling import commits
+from cluster.labelling.counts import Counts
 from cluster.store import open_store
 from cluster.training import data as training_data
+from cluster.training import job as training_job
 from cluster.training import run as training
 from cluster.training import worker as train_worker
 from hojoint import config as settings
@@ -108,13 +110,13 @@ def test_large_data_are_streamed_unless_the_settings_say(world, shards, monkeypa
 
 
 def test_the_order_is_part_of_a_run_s_identity(world, shards):
-    base = training.plan_job(from_shards(world, shards))
+    base = training_job.plan_job(from_shards(world, shards))
     assert (base.identity["train.stream"], base.identity["train.window_samples"]) == (True, 4)
-    assert training.plan_job(from_shards(world, shards, loader_processes=5)).name == base.name
-    assert training.plan_job(from_shards(world, shards, window_samples=5)).name != base.name
-    files = training.plan_job(world)
+    assert training_job.plan_job(from_shards(world, shards, loader_processes=5)).name == base.name
+    assert training_job.plan_job(from_shards(world, shards, window_samples=5)).name != base.name
+    files = training_job.plan_job(world)
     assert (files.identity["train.stream"], files.identity["train.window_samples"]) == (None, 8192)
-    assert training.plan_job(settings.changed(world, train={"stream": False})).name == files.name
+    assert training_job.plan_job(settings.changed(world, train={"stream": False})).name == files.name
 
 
 def test_other_data_have_another_digest_and_a_copy_the_same(world, shards, tmp_path):
@@ -181,7 +183,7 @@ def labels(folder, clips):
     for number, unit in enumerate(clips):
         rows = [row(clip, frame, flipped=False) for clip, frames in unit for frame in range(frames)]
         table = table_of(*rows[::-1])
-        counts = commits.Counts(kept=len(table) - (len(table) > 2), filled=int(len(table) > 2))
+        counts = Counts(kept=len(table) - (len(table) > 2), filled=int(len(table) > 2))
         commits.commit(
             store, f"u{number:06d}", "a", {"pseudo_labels": table}, counts=counts, started=0.0, seconds={}
         )  # fmt: skip

@@ -11,8 +11,9 @@ from labelled import draw_world
 from test_pseudo import row
 
 from cluster.labelling import commits, units
+from cluster.labelling.counts import Counts
 from cluster.store import open_store
-from cluster.training import run as training
+from cluster.training import job as training_job
 from hojoint import config as settings
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import tables
@@ -41,7 +42,7 @@ def labels(tmp_path):
         "quarantine": commits.QUARANTINE_SCHEMA.empty_table(),
     }
     commits.commit(
-        store, "u00000", "attempt", {"pseudo_labels": kept, **empty}, counts=commits.Counts(), started=0.0, seconds={}
+        store, "u00000", "attempt", {"pseudo_labels": kept, **empty}, counts=Counts(), started=0.0, seconds={}
     )
     store.put("pseudo_labels/garbage.parquet", b"not parquet")
     return store.root
@@ -70,7 +71,7 @@ def test_all_that_a_run_is_made_of_is_among_its_parents(world, labels, tmp_path)
     initial.write_bytes(checkpoint.save(network, world, progress={}, parents={}))
     data = {"data": {"pseudo": {"labels": labels}}}
     both = settings.changed(world, train={"datasets": ["ho3d", "pseudo"], "init_checkpoint": str(initial)}, **data)
-    job = training.plan_job(both)
+    job = training_job.plan_job(both)
     assert job.parents == {
         "teacher": "abc",
         "labels": settings.digest(commits.read_run(open_store(labels))["fingerprint"]),
@@ -78,7 +79,7 @@ def test_all_that_a_run_is_made_of_is_among_its_parents(world, labels, tmp_path)
         "init_checkpoint": checkpoint.weights_sha256(network.state_dict()),
     }
     assert set(job.parents["data"]) == {"hand model", "ho3d", "ho3d objects", "pseudo"}
-    assert list(training.plan_job(world).parents) == ["data"]
+    assert list(training_job.plan_job(world).parents) == ["data"]
 
 
 @pytest.mark.parametrize(("facts", "job"), [({}, "jobs.pseudo_label"), ({"refiltered": "labels"}, "jobs.refilter")])

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from cluster.labelling import commits, quality_files
-from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
 from cluster.store import Store
 from cluster.store.local import LocalStore
 from hojoint.config import FilterConfig

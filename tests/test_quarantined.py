@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from cluster.labelling import commits
+from cluster.labelling.counts import Counts
 from cluster.labelling.decoding import Failure
 from cluster.store import open_store
 from hojoint.labelling import tables
@@ -23,7 +24,7 @@ def test_each_class_shows_its_first_message_and_its_remedy(tmp_path: Path) -> No
             "pseudo_labels": tables.PSEUDO_LABELS_SCHEMA.empty_table(),
             "quarantine": commits.quarantine_table(rows),
         }
-        counts = commits.Counts(quarantined=len(rows), quarantine=Counter(kind for _, kind, _ in failures))
+        counts = Counts(quarantined=len(rows), quarantine=Counter(kind for _, kind, _ in failures))
         commits.commit(store, f"u{number:05d}", "attempt", written, counts=counts, started=0.0, seconds={})
     done = commits.read_commits(store)
     (tmp_path / done[1].files["quarantine"]).unlink()  # is not read: its class is known already

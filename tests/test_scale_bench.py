@@ -12,7 +12,8 @@ import wild
 from cluster import scale_bench, scale_world, timed
 from cluster.labelling import commits, listing
 from cluster.labelling import run as labelling
-from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
 from cluster.labelling.teacher import Silence
 from cluster.store.local import LocalStore
 from cluster.timed import Durations, TimedTeacher

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cluster.labelling import commits, presence
-from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
 from cluster.store.local import LocalStore
 from hojoint import config as settings
 from hojoint.errors import Unavailable

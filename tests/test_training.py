@@ -25,6 +25,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from cluster import session
 from cluster.store import open_store
 from cluster.training import data as training_data
+from cluster.training import job as training_job
 from cluster.training import run as training
 from cluster.training import worker as train_worker
 from cluster.training.data import open_data
@@ -83,12 +84,12 @@ def kill_worker_after_first_checkpoint(output: Path, killed: list[int]) -> None:
 
 
 def test_a_run_is_named_by_what_makes_its_result(world):
-    job = training.plan_job(world)
+    job = training_job.plan_job(world)
     assert (job.schedule.steps, job.schedule.steps_per_epoch, len(job.data)) == (160, 2, 8)
     same = changed(world, train={"loader_processes": 3, "cache": False}, cluster={"cpus": 4}, output="/elsewhere")
-    assert training.plan_job(same).name == job.name
+    assert training_job.plan_job(same).name == job.name
     for other in (changed(world, seed=9), changed(world, loss={"betas": 1.0}), changed(world, train={"epochs": 81})):
-        assert training.plan_job(other).name != job.name
+        assert training_job.plan_job(other).name != job.name
 
 
 def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
@@ -97,17 +98,17 @@ def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
     with pytest.raises(InputError, match=r"data\.pseudo\.labels"):
         open_data(changed(world, train={"datasets": ["pseudo"]}))
     with pytest.raises(InputError, match="every worker needs a sample"):
-        training.plan_job(changed(world, cluster={"workers": [1, 5]}))
+        training_job.plan_job(changed(world, cluster={"workers": [1, 5]}))
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no checkpoint")
     with pytest.raises(InputError, match=r"broken\.pt"):
-        training.plan_job(changed(world, train={"init_checkpoint": str(broken)}))
+        training_job.plan_job(changed(world, train={"init_checkpoint": str(broken)}))
     with pytest.raises(InputError, match="cannot hold this job"):
         training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path))
 
 
 def test_held_out_recordings_are_digested_and_in_no_set(world):
-    job = training.plan_job(changed(world, train={"held_out": 1}))
+    job = training_job.plan_job(changed(world, train={"held_out": 1}))
     apart = set(job.data.held_out.names)
     assert apart
     assert not apart & set(job.data.sets[0].names)
@@ -126,28 +127,28 @@ def test_held_out_recordings_are_digested_and_in_no_set(world):
 )
 def test_what_cannot_be_held_out_is_refused(world, train, message):
     with pytest.raises(InputError, match=message):
-        training.plan_job(changed(world, train=train))
+        training_job.plan_job(changed(world, train=train))
 
 
 def test_a_setting_new_to_an_output_counts_as_its_default(world, tmp_path):
-    job, store = training.plan_job(world), open_store(str(tmp_path))
+    job, store = training_job.plan_job(world), open_store(str(tmp_path))
     identity = {name: value for name, value in job.identity.items() if name not in ("train.ema", "loss.pseudo_root")}
     facts = {"identity": identity, "sha256": "x", "steps": 160, "samples": 8, "history": [], "seconds": 1.0}
-    store.put(training.FACTS, json.dumps(facts).encode())
+    store.put(training_job.FACTS, json.dumps(facts).encode())
     store.put(train_worker.FILE, b"weights")
-    assert training.finished(job, store).ended == "all 160 steps"
+    assert training_job.finished(job, store).ended == "all 160 steps"
     with pytest.raises(InputError, match=r"1 differences\):\s+train\.ema: 0\.0 before, 0\.9 now"):
-        training.finished(training.plan_job(changed(world, train={"ema": 0.9})), store)
+        training_job.finished(training_job.plan_job(changed(world, train={"ema": 0.9})), store)
 
 
 def test_pretrained_weights_are_checked_first_and_not_fetched(world, monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: pytest.fail("fetched"))
     with pytest.raises(InputError, match="there is no file /nowhere"):
-        training.plan_job(changed(world, model={"pretrained": "/nowhere/resnet.pth"}))
+        training_job.plan_job(changed(world, model={"pretrained": "/nowhere/resnet.pth"}))
     with pytest.raises(InputError, match="needs width=64"):
-        training.plan_job(changed(world, model={"pretrained": "imagenet"}))
+        training_job.plan_job(changed(world, model={"pretrained": "imagenet"}))
     size = {"pretrained": "imagenet", "width": 64, "blocks": [2, 2, 2, 2]}
-    assert training.plan_job(changed(world, model=size)).schedule.steps == 160
+    assert training_job.plan_job(changed(world, model=size)).schedule.steps == 160
 
 
 @pytest.mark.parametrize("filled", ["initial", "resumed"])
@@ -156,7 +157,7 @@ def test_pretrained_weights_that_are_replaced_are_not_fetched(world, tmp_path, m
     monkeypatch.setattr(worker.torch, "get_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(worker.torch, "prepare_model", lambda network: network)
     monkeypatch.setattr(worker, "get_checkpoint", lambda: None)
-    schedule = training.plan_job(world).schedule
+    schedule = training_job.plan_job(world).schedule
     before = train_worker._training(world, schedule)
     (tmp_path / train_worker.FILE).write_bytes(before.save({}))
     away = changed(world, model={"pretrained": "/nowhere/resnet.pth"}, seed=world.seed + 1)
@@ -184,7 +185,7 @@ def test_data_that_changed_stop_a_worker_with_what_differs(world, tmp_path, monk
     monkeypatch.setattr(train_worker.ray.train, "get_context", lambda: here)
     copy = tmp_path / "HO3D"
     shutil.copytree(world.data.ho3d.root, copy)
-    job = training.plan_job(changed(world, data={"ho3d": {**world.data.ho3d.model_dump(), "root": str(copy)}}))
+    job = training_job.plan_job(changed(world, data={"ho3d": {**world.data.ho3d.model_dump(), "root": str(copy)}}))
     (copy / "train.txt").write_text("\n".join((copy / "train.txt").read_text().split()[:-1]))
     with pytest.raises(InputError, match=r"changed while training: .* 8 samples .* of 'ho3d', and .* finds 7 samples"):
         training._run(job, open_store(str(tmp_path / "out")), progress=False)
@@ -211,7 +212,7 @@ def test_a_finished_run_has_no_optimiser_and_resuming_has_one(world, tmp_path, m
     monkeypatch.setattr(train_worker.ray.train.torch, "get_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(train_worker.ray.train.torch, "prepare_model", lambda network: network)
     monkeypatch.setattr(train_worker.ray.train, "get_checkpoint", lambda: None)
-    job = training.plan_job(world)
+    job = training_job.plan_job(world)
     trained = train_worker._training(world, job.schedule)
     trained.step(next(iter(loader(job.data.union(cached=True, threads=1), job.schedule, start=0))))
     folder = tmp_path / "last"
@@ -240,7 +241,7 @@ def test_a_run_leaves_a_checkpoint_and_its_facts_only(unbroken, world):
     saved = checkpoint.load(output / "checkpoint.pt")
     facts = json.loads((output / "training.json").read_text())
     assert saved.sha256 == facts["sha256"] == result.sha256
-    assert saved.parents == facts["parents"] == training.plan_job(world).parents
+    assert saved.parents == facts["parents"] == training_job.plan_job(world).parents
     weights_bytes = sum(value.nbytes for value in saved.weights.values())
     assert (output / "checkpoint.pt").stat().st_size < 1.1 * weights_bytes + 200_000
     assert saved.optimizer is None
@@ -302,7 +303,7 @@ def test_two_workers_end_at_the_same_plateau(world, ray_session, tmp_path):
     train = {"steps": None, "epochs": 8, "held_out": 1, "plateau_epochs": 1, "plateau_decays": 1, "ema": 0.5}
     config = changed(world, train=train, cluster={"workers": [2, 2]})
     result = training.fit(config, str(tmp_path), progress=False)
-    facts = json.loads((tmp_path / training.FACTS).read_text())
+    facts = json.loads((tmp_path / training_job.FACTS).read_text())
     assert facts["ended"] == result.ended
     assert result.ended.startswith(("plateau", "all 8 steps"))
     assert [row["steps"] for row in facts["validation"]] == list(range(1, result.steps + 1))
@@ -378,5 +379,5 @@ def test_an_interrupt_is_not_left_to_ray_train(world, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_trainer", lambda *given: Trainer())
     monkeypatch.setattr(training, "new_board", lambda: None)
     with pytest.raises(KeyboardInterrupt):
-        training._run(training.plan_job(world), open_store(str(tmp_path)), progress=False)
+        training._run(training_job.plan_job(world), open_store(str(tmp_path)), progress=False)
     assert seen == [False, False]  # after an outage of the storage it was tried again

@@ -16,7 +16,8 @@ import pytest
 
 from cluster.labelling import attempts, commits, units
 from cluster.labelling.attempts import Ledger
-from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
 from cluster.labelling.decoding import Failure
 from cluster.labelling.units import Video, make_units
 from cluster.store import base

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.labelling import commits
-from cluster.labelling.commits import Commit, Tally
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Tally
 from cluster.labelling.decoding import Failure
 from hojoint.datasets.box_tables import BOXES_SCHEMA
 from hojoint.detection.tracking import Track

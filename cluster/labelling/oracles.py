@@ -23,7 +23,8 @@ import pyarrow.parquet
 
 from cluster.labelling import commits, listing, manifest, refiltering, units
 from cluster.labelling import run as labelling
-from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
 from cluster.labelling.refiltering import Source
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, read_uri

@@ -17,7 +17,8 @@ from ray.data.context import AutoscalingConfig
 
 from cluster import ending
 from cluster.labelling import sharing
-from cluster.labelling.commits import Commit, Counts, commit_key
+from cluster.labelling.commits import Commit, commit_key
+from cluster.labelling.counts import Counts
 from cluster.labelling.failures import Failures, UnitFailure
 from cluster.labelling.stalls import Watch
 from cluster.store import Store

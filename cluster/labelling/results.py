@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.labelling import commits
-from cluster.labelling.commits import Counts
+from cluster.labelling.counts import Counts
 from cluster.labelling.decoding import Failure
 from cluster.labelling.units import Unit, Video
 from hojoint.config import Config

@@ -32,7 +32,8 @@ from cluster.labelling import (
     stalls,
     units,
 )
-from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
 from cluster.labelling.growth import Growth
 from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher

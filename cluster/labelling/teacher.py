@@ -23,7 +23,8 @@ import torch
 
 from cluster.labelling import commits, manifest, quality_files, sharing
 from cluster.labelling.attempts import Ledger
-from cluster.labelling.commits import Commit, Counts
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.results import Pixels, UnitResult
 from cluster.labelling.units import Unit, Video

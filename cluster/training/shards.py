@@ -24,7 +24,8 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from cluster.labelling import commits, units
-from cluster.labelling.commits import Commit, Tally
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Tally
 from cluster.store import Store, open_store
 from hojoint import crops
 from hojoint.config import Config, digest

@@ -1,0 +1,165 @@
+"""What a training run is before it starts, and what it has left: its data, its schedule, its identity, its result.
+
+A run's name holds a digest of its settings and of its data, so two runs of one name have one result. Known without a
+cluster. How it is trained: ``run``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.labelling.units import differences
+from cluster.sources import mirror
+from cluster.store import Store, read_uri
+from cluster.training.data import EDITION, TrainingData, labels_of, open_data
+from cluster.training.worker import FILE, start_from
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.errors import InputError
+from hojoint.model import checkpoint, encoder
+from hojoint.training.schedule import Schedule
+
+FACTS = "training.json"  # written last: where it exists, the run is complete
+RESULT_SETTINGS = ("seed", "model", "mano", "crop", "augment", "loss")
+EDITION_NAME = "data.edition"
+NOT_RESULT = {"loader_processes", "cache", "checkpoint_every_epochs"}  # of 'train': how, not what
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves."""
+
+    checkpoint: str  # path or URI
+    sha256: str  # of the weights
+    steps: int
+    samples: int
+    history: list[dict[str, float]]  # one entry per epoch
+    ended: str  # why training stopped there
+    seconds: float  # of the call that finished it
+    reused: bool  # the run was finished before this call
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingJob:
+    """A run before it starts: its data, its schedule and its name."""
+
+    config: Config
+    data: TrainingData
+    schedule: Schedule
+    parents: dict[str, Any]  # for its checkpoints: data, and if it has any, teacher, labels, init_checkpoint
+    identity: dict[str, Any]  # flat; two runs of one identity have one result
+    name: str
+
+
+def plan_job(config: Config) -> TrainingJob:
+    """Open the data and count, without a cluster.
+
+    Raises:
+        InputError: the data or the initial weights are missing or wrong, or a batch is too small for its workers.
+    """
+    data = open_data(config)
+    schedule = data.schedule(config)
+    if config.train.batch_size < config.cluster.workers[1]:
+        raise InputError(
+            f"train.batch_size={config.train.batch_size} is too small to be shared by "
+            f"cluster.workers={config.cluster.workers[1]}; every worker needs a sample"
+        )
+    parents: dict[str, Any] = labels_of(config) if data.pseudo else {}
+    identity: dict[str, Any] = {f"parents.{name}": value for name, value in parents.items()}
+    parents["data"] = data.fingerprints()
+    identity |= {f"data.{name}": value for name, value in parents["data"].items()} | {EDITION_NAME: EDITION}
+    tree = settings.to_tree(config)
+    del tree["mano"]["path"]  # the hand model counts by its content
+    tree["train"] = {key: value for key, value in tree["train"].items() if key not in NOT_RESULT}
+    tree["train"] |= _order_of(data, config)
+    tree["train"]["init_checkpoint"] = _init_checksum(config)
+    tree["model"]["pretrained"] = _pretrained(config)
+    for group, name, plain in (("train", "init_checkpoint", None), ("model", "pretrained", "imagenet")):
+        if tree[group][name] not in (None, plain):
+            parents[name] = tree[group][name]
+    for group in (*RESULT_SETTINGS, "train"):
+        values = tree[group] if isinstance(tree[group], dict) else {"": tree[group]}
+        identity |= {f"{group}.{key}".rstrip("."): value for key, value in values.items()}
+    return TrainingJob(config, data, schedule, parents, identity, f"{config.name}-{settings.digest(identity)}")
+
+
+def _order_of(data: TrainingData, config: Config) -> dict[str, Any]:
+    """The settings of ``train`` that decide the order of the samples, as they are followed.
+
+    Data in memory have the order of earlier versions, which had neither setting: both are then the defaults.
+    """
+    if data.streams:
+        return {"stream": True, "window_samples": config.train.window_samples}
+    return {"stream": None, "window_samples": type(config.train).model_fields["window_samples"].default}
+
+
+def _init_checksum(config: Config) -> str | None:
+    """Checksum of ``train.init_checkpoint``. Without one, pretrained weights are checked and not fetched."""
+    if config.train.init_checkpoint is None:
+        encoder.check_pretrained(mirror.localised(config, "model.pretrained").model)
+        return None
+    network = checkpoint.empty(config.model)
+    start_from(network, config.train.init_checkpoint)
+    return checkpoint.weights_sha256(network.state_dict())
+
+
+def _pretrained(config: Config) -> str | None:
+    """``model.pretrained``, a file by its content; None where ``train.init_checkpoint`` replaces its weights."""
+    path = config.model.pretrained
+    if path is None or path == "imagenet":
+        return path
+    if config.train.init_checkpoint is not None:
+        return None
+    return f"weights {hashlib.sha256(read_uri(path)).hexdigest()[:12]}"
+
+
+def finished(job: TrainingJob, store: Store) -> TrainResult | None:
+    """The result that an earlier call left in the output, if it is this job's.
+
+    Raises:
+        InputError: the output holds another run's result.
+    """
+    if not store.exists(FACTS):
+        return None
+    facts = json.loads(store.get(FACTS))
+    stored, identity = settings.renamed(facts["identity"]), json.loads(json.dumps(job.identity))
+    # A setting that an earlier version did not have had no effect, as its default has none.
+    noted = (*RESULT_SETTINGS[1:], "train")
+    missing = {name: value for name, value in settings.defaults().items() if name.partition(".")[0] in noted}
+    stored = {name: value for name, value in missing.items() if name in identity} | stored
+    earlier = stored.get(EDITION_NAME) != EDITION
+    if earlier:
+        stored, identity = _without_data(stored), _without_data(identity)
+    if different := differences(stored, identity):
+        listed = "\n  ".join(different[:8])
+        raise InputError(
+            f"{store.root} holds a network that was trained with different settings or data ({len(different)} "
+            f"differences):\n  {listed}\nGive another output, or remove that one"
+        )
+    if earlier:
+        raise InputError(
+            f"{store.root} holds a network that an earlier version trained with these settings. Its digests of the "
+            "data covered less, so it cannot be told whether the data are the same. Use its checkpoint.pt as it is, "
+            "or give another output"
+        )
+    if not store.exists(FILE):
+        raise InputError(f"{store.root} has {FACTS} but no {FILE}; remove {FACTS} to train again")
+    return TrainResult(
+        checkpoint=store.uri(FILE),
+        sha256=facts["sha256"],
+        steps=facts["steps"],
+        samples=facts["samples"],
+        history=facts["history"],
+        ended=facts.get("ended", f"all {facts['steps']} steps"),
+        seconds=facts["seconds"],
+        reused=True,
+    )
+
+
+def _without_data(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without what an earlier version noted of the data in another way."""
+    return {name: value for name, value in identity.items() if not name.startswith("data.") and name != "mano.path"}
