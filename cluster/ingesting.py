@@ -144,7 +144,8 @@ def ingest(config: Config) -> dict[str, Any]:
         check_conditional(store)
     if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
         session.feasibility(config.cluster, needs(config))
-    facts = {"units": len(plan.layout.unit_ids), "config": settings.to_tree(config)}
+    images = plan.layout.samples + plan.layout.held_out
+    facts = {"units": len(plan.layout.unit_ids), "images": images, "config": settings.to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
     if plan.pending:
         _run(config, store, plan)

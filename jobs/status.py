@@ -1,51 +1,100 @@
 """python -m jobs.status output=DIR_OR_S3_URI
 
-Prints the progress of a labelling run, also that of a pipeline, from its commits and from the note that its driver
-leaves beside them. It asks nothing of the cluster, so it works during the run, after it, and from another
-machine.
+Prints the progress of a labelling run, also that of a pipeline, and of jobs.detect and jobs.ingest, from their commits
+and from the note that a driver leaves beside them. It asks nothing of the cluster, so it works during the run, after
+it, and from another machine.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cluster.detection import boxes_file, findings
 from cluster.labelling import commits, costs, presence, stalls
-from cluster.store import open_store
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
+from cluster.store import Store, open_store
+from cluster.training import shards
 from hojoint.config import Config
 from hojoint.labelling import filters
-from jobs import command, pseudo_label, quarantined, remote, results
+from jobs import command, detect, pseudo_label, quarantined, remote, results
 
 
 def job(config: Config, dry_run: bool) -> None:
     """Read the commits and print; a dry run does the same, because nothing is written."""
-    store = open_store(command.need(config.output, "output", "DIR_OR_S3_URI"))
-    store = results.labelling_run(store) or store
+    store = _store_of(command.need(config.output, "output", "DIR_OR_S3_URI"))
     run = commits.read_run(store)
-    committed = commits.read_commits(store)
-    report = commits.report_of(committed, filters.REASONS)
-    listed, done = run["videos"], report["videos"]["listed"]
-    report["costs"] = costs.costs_of(committed, config.report, done)
-    part = done / max(listed, 1)
+    kind = _kind_of(run["fingerprint"])
+    committed = commits.read_commits(store, counts_of=KINDS[kind])
     print(f"output   {store.root}, begun {remote.age(time.time() - run['begun'])} ago")
-    print(f"units    {len(committed)} of {run['units']} committed, {done} of {listed} videos ({part:.0%})")
+    print(f"units    {len(committed)} of {run['units']} committed{_part(run, kind, committed)}")
     if len(committed) < run["units"]:
         print(f"driver   {_driver(presence.drivers(store))}")
     if committed:
         last = time.time() - max(commit.finished for commit in committed)
         print(f"last     commit {remote.age(last)} ago")
-        print(pseudo_label.summary(report, quarantined.firsts(store, committed)))
+        print(_summary(kind, store, committed, config))
+    print(_state(run, committed), end="")
+
+
+KINDS = {"labels": Counts.of, "boxes": findings.Counts.of, "shards": shards.Counts.of}
+"""What a run makes -> how its counts are read."""
+
+
+def _store_of(output: str) -> Store:
+    """Where the run of an output lies: a pipeline and jobs.detect keep theirs beside or below what they are given."""
+    if output.endswith(boxes_file.SUFFIX):
+        return open_store(boxes_file.run_of(output))
+    store = open_store(output)
+    return results.labelling_run(store) or store
+
+
+def _kind_of(fingerprint: Mapping[str, Any]) -> str:
+    if "boxes_version" in fingerprint:
+        return "boxes"
+    return "shards" if "samples_version" in fingerprint else "labels"
+
+
+def _part(run: Mapping[str, Any], kind: str, committed: Sequence[Commit]) -> str:
+    """How much of all videos or images is done; nothing where ``run.json`` does not tell how many there are."""
+    if kind == "shards":
+        name, done, total = "images", sum(commit.counts.samples for commit in committed), run.get("images")
+    else:
+        name, done, total = "videos", sum(commit.counts.listed for commit in committed), run["videos"]
+    return "" if total is None else f", {done} of {total} {name} ({done / max(total, 1):.0%})"
+
+
+def _summary(kind: str, store: Store, committed: Sequence[Commit], config: Config) -> str:
+    """What is there so far, as the job itself would print it at its end."""
+    if kind == "shards":
+        samples, held_out, size = (
+            sum(getattr(commit.counts, name) for commit in committed) for name in ("samples", "held_out", "image_bytes")
+        )
+        return f"images   {samples} ({held_out} held out, {size / 1e6:.0f} MB)"
+    first = quarantined.firsts(store, committed)
+    if kind == "boxes":
+        return detect.summary(findings.report_of(committed), first)
+    report = commits.report_of(committed, filters.REASONS)
+    report["costs"] = costs.costs_of(committed, config.report, report["videos"]["listed"])
+    return pseudo_label.summary(report, first)
+
+
+def _state(run: Mapping[str, Any], committed: Sequence[Commit]) -> str:
+    """Complete, stalled, or the time that is left; nothing is known before the first commit."""
+    done, units = len(committed), run["units"]
+    if done == units:
+        return "state    complete\n"
     silent = time.time() - max((commit.finished for commit in committed), default=run["begun"])
     limit = stalls.limit_s(stalls.longest_unit_s(committed))
-    if len(committed) < run["units"] and silent > limit:
+    if silent > limit:
         usual = f"long for these units (more than {remote.age(limit)})"
-        print(f"state    stalled or stopped: no commit for {remote.age(silent)}, {usual}")
-    elif 0 < done < listed:
-        print(f"left     about {remote.age(report['seconds'] * (listed - done) / done)} at the rate so far")
-    elif len(committed) == run["units"]:
-        print("state    complete")
+        return f"state    stalled or stopped: no commit for {remote.age(silent)}, {usual}\n"
+    if not done:
+        return ""
+    return f"left     about {remote.age(commits.busy_seconds(committed) * (units - done) / done)} at the rate so far\n"
 
 
 def _driver(notes: Sequence[dict[str, Any]]) -> str:

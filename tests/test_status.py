@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cluster.detection import findings
 from cluster.labelling import commits, presence
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.store.local import LocalStore
+from cluster.training import shards
 from hojoint import config as settings
 from hojoint.errors import Unavailable
 from jobs import status
@@ -94,3 +96,33 @@ def test_a_store_that_is_away_is_not_asked_again(half: LocalStore) -> None:
     with pytest.raises(Unavailable), presence.announced(half, "labels videos"):
         raise Unavailable("gone")
     assert len(presence.drivers(half)) == 1
+
+
+def other_run(root: Path, fingerprint: dict[str, object], counts: object, **facts: object) -> LocalStore:
+    """A run of another job, of which one of two units is committed."""
+    store = LocalStore(root)
+    commits.open_run(store, fingerprint, {"units": 2, "config": settings.to_tree(settings.Config()), **facts})
+    done = Commit("u000000", "a", {}, {}, counts, time.time() - 40, time.time(), {})
+    store.put(commits.commit_key("u000000"), done.to_bytes())
+    return store
+
+
+def test_the_boxes_of_a_detection_run_are_counted(tmp_path: Path, capsys) -> None:
+    counts = findings.Counts(listed=4, with_hands=3, without_hands=1, pictures=90, found=70, filled=5, tracks=3)
+    store = other_run(tmp_path / "boxes.parquet.run", {"boxes_version": 1}, counts, videos=8)
+    for output in (str(tmp_path / "boxes.parquet"), store.root):  # the file that was asked for, or the run beside it
+        assert status.main([f"output={output}"]) == 0
+        out = capsys.readouterr().out
+        assert "units    1 of 2 committed, 4 of 8 videos (50%)" in out
+        assert "videos   4 = 3 with hands + 1 without + 0 quarantined" in out
+        assert "boxes    70 found + 5 filled, in 90 pictures" in out
+        assert "left     about 40 s" in out
+
+
+@pytest.mark.parametrize(("facts", "part"), [({"images": 10}, ", 4 of 10 images (40%)\n"), ({}, "\n")])
+def test_the_images_of_an_ingest_run_are_counted(facts, part, tmp_path: Path, capsys) -> None:
+    """Also of a run whose run.json does not say how many images there are, as those of earlier versions."""
+    counts = shards.Counts(samples=4, held_out=1, image_bytes=3_000_000)
+    out = printed(other_run(tmp_path, {"samples_version": 1}, counts, **facts), capsys)
+    assert f"units    1 of 2 committed{part}" in out
+    assert "images   4 (1 held out, 3 MB)" in out
