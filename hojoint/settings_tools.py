@@ -248,10 +248,10 @@ class StudyConfig(Settings):
     """Repetitions of the complete pipeline: differences of 0.2 mm need them."""
 
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
-    grid: Literal["filters", "reasoning", "fraction", "rounds", "labels", "share", "refine"] | None = None
+    grid: Literal["filters", "reasoning", "fraction", "rounds", "labels", "share", "refine", "terms"] | None = None
     """Which table is made: rules (Tables 4, 8), contextual reasoning (Tables 2, 3), share of the labels used (Fig. 9),
-    rounds, what perfect labels would be worth, ``train.pseudo_share``, or parts of ``refine``; None means teacher,
-    control and student alone."""
+    rounds, what perfect labels would be worth, ``train.pseudo_share``, parts of ``refine``, or the terms of the loss
+    that pseudo-labels take part in; None means teacher, control and student alone."""
     own_worlds: bool = False
     """Draw a world for each seed; otherwise all seeds share one, and only training and its order differ."""
 

@@ -1,4 +1,4 @@
-"""Which points a study compares: one grid per table or figure of the paper, and four of our own (``study.grid``).
+"""Which points a study compares: one grid per table or figure of the paper, and five of our own (``study.grid``).
 
 A point is a network of a chain that differs from the pipeline's own in a few settings, or in an oracle. Pure: nothing
 here knows stages or files. From points to stages: ``points``.
@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hojoint.config import PAPER_RULES, Config, FilterConfig, RefineConfig, changed, to_tree
+from hojoint.config import PAPER_RULES, Config, FilterConfig, LossConfig, RefineConfig, changed, to_tree
 from hojoint.errors import InputError
 from hojoint.evaluation.oracle import Oracle
 from hojoint.labelling import filters
 from jobs.results import student
 
-Grid = Literal["filters", "reasoning", "fraction", "rounds", "labels", "share", "refine"]
+Grid = Literal["filters", "reasoning", "fraction", "rounds", "labels", "share", "refine", "terms"]
 TITLES: Mapping[Grid, str] = {
     "filters": "Rules (Tables 4, 8)",
     "reasoning": "Contextual reasoning (Tables 2, 3)",
@@ -25,6 +25,7 @@ TITLES: Mapping[Grid, str] = {
     "labels": "What better labels would be worth",
     "share": "Share of a batch that is pseudo-labelled",
     "refine": "Refinement of the labels",
+    "terms": "Terms of the loss that pseudo-labels take part in",
 }
 FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -38,6 +39,15 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "fit": {"fit_steps": 10},
 }
 """Part of the refinement -> what turns it on, where the settings do not."""
+TERMS: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "all": ("all, as the paper", {}),
+    "2d": ("2D joints alone", {"pseudo_3d": 0.0}),
+    "3d": ("pose and shape alone", {"pseudo_2d": 0.0}),
+    "weak_3d": ("2D joints, pose and shape at 0.3", {"pseudo_3d": 0.3}),
+    "no_root": ("all but the global orientation", {"pseudo_root": 0.0}),
+    "by_quality": ("all, weighted by quality", {"quality_power": 1.0}),
+}
+"""Point -> its title, and the weights of pseudo-labels that differ from the paper's."""
 THRESHOLDS = tuple(filters.THRESHOLDS[rule] for rule in PAPER_RULES)
 
 
@@ -82,6 +92,7 @@ def points(config: Config, grid: Grid) -> list[Point]:
     made = {
         "filters": _filters, "reasoning": _reasoning, "fraction": _fraction, "rounds": _rounds, "labels": _labels,
         "share": _share, "refine": _refine,
+        "terms": _terms,
     }[grid](config)  # fmt: skip
     return [placed(point, config, grid) for point in made]
 
@@ -188,4 +199,18 @@ def _refine(config: Config) -> list[Point]:
         Point("none", "none", changes={"refine": none}),
         *(Point(part, f"{part} alone", changes={"refine": none | switch}) for part, switch in of_part.items()),
         Point("all", "all", changes={"refine": every}),
+    ]
+
+
+def _terms(config: Config) -> list[Point]:
+    """Whatever weights the settings have, these points have the paper's or their own."""
+    papers = {name: LossConfig.model_fields[name].default for _, weights in TERMS.values() for name in weights}
+    known = config.calibrate.enabled or config.filters.quality_model is not None
+    return [
+        Point("control", "none (control)", "control"),
+        *(
+            Point(key, title, changes={"loss": papers | weights})
+            for key, (title, weights) in TERMS.items()
+            if known or key != "by_quality"
+        ),
     ]

@@ -8,7 +8,7 @@ study.grid adds points to each seed, which share the stages of its pipeline and 
   filters    which rules (Tables 4, 8)               reasoning  contextual reasoning (Tables 2, 3)
   fraction   share of the pseudo-labels (Fig. 9)     rounds     the student labels, and a next one learns
   labels     what better labels would be worth       share      share of a batch that is pseudo-labelled
-  refine     each part of the labels' refinement
+  refine     each part of the labels' refinement     terms      terms of the loss that they take part in
 Under the output: world/ seed-N/ study.json study.md study_GRID.png; all grids of one output stand in the one study.md.
 The same command resumes a study that was stopped. Seeds may be run by several processes at once, each with its own
 study.seeds=[N] and the same output; the command with all seeds then finds them complete and summarises them.

@@ -157,6 +157,17 @@ def test_refinement_is_switched_part_by_part():
     assert all(rows["all"].changes["refine"].values())
 
 
+def test_terms_differ_from_the_paper_one_by_one():
+    """Whatever the settings' own weights are: only the point that has them is the pipeline's own."""
+    rows, _ = made("terms", "loss.pseudo_3d=0")
+    assert [key for key, row in rows.items() if not row.at] == ["control", "2d"]
+    assert "by_quality" not in rows  # nothing here knows a quality
+    rows, names = made("terms", *CALIBRATED)
+    assert rows["all"].at == ""
+    assert rows["by_quality"].changes["loss"]["quality_power"] == 1
+    assert kinds(names, "terms-3d") == ["retrain", "evaluate"]
+
+
 def test_perfect_labels_need_videos_with_a_truth():
     given = ("data.ho3d.root=/d", "videos.root=/v", "videos.boxes=/b")
     with pytest.raises(InputError, match=r"leave videos\.root out"):
