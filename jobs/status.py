@@ -23,6 +23,10 @@ from hojoint.labelling import filters
 from jobs import command, detect, pseudo_label, quarantined, remote, results
 
 
+KINDS = {"labels": Counts.of, "boxes": findings.Counts.of, "shards": shards.Counts.of}
+"""What a run makes -> how its counts are read."""
+
+
 def job(config: Config, dry_run: bool) -> None:
     """Read the commits and print; a dry run does the same, because nothing is written."""
     store = _store_of(command.need(config.output, "output", "DIR_OR_S3_URI"))
@@ -38,10 +42,6 @@ def job(config: Config, dry_run: bool) -> None:
         print(f"last     commit {remote.age(last)} ago")
         print(_summary(kind, store, committed, config))
     print(_state(run, committed), end="")
-
-
-KINDS = {"labels": Counts.of, "boxes": findings.Counts.of, "shards": shards.Counts.of}
-"""What a run makes -> how its counts are read."""
 
 
 def _store_of(output: str) -> Store:
