@@ -22,7 +22,6 @@ from hojoint.config import Config
 from hojoint.labelling import filters
 from jobs import command, detect, pseudo_label, quarantined, remote, results
 
-
 KINDS = {"labels": Counts.of, "boxes": findings.Counts.of, "shards": shards.Counts.of}
 """What a run makes -> how its counts are read."""
 
