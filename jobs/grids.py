@@ -209,7 +209,7 @@ def _terms(config: Config) -> list[Point]:
     return [
         Point("control", "none (control)", "control"),
         *(
-            Point(key, title, changes={"loss": papers | weights})
+            Point(key, title, changes={"loss": {**papers, **weights}})
             for key, (title, weights) in TERMS.items()
             if known or key != "by_quality"
         ),
