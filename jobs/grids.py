@@ -91,8 +91,7 @@ def points(config: Config, grid: Grid) -> list[Point]:
     """
     made = {
         "filters": _filters, "reasoning": _reasoning, "fraction": _fraction, "rounds": _rounds, "labels": _labels,
-        "share": _share, "refine": _refine,
-        "terms": _terms,
+        "share": _share, "refine": _refine, "terms": _terms,
     }[grid](config)  # fmt: skip
     return [placed(point, config, grid) for point in made]
 
