@@ -33,7 +33,7 @@ from cluster.training import run as training
 from hojoint.config import Config, changed
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling.video import Decoded, VideoError, decode
-from hojoint.model import checkpoint
+from hojoint.model import checkpoint, opening
 from hojoint.model.network import HOJoint
 from hojoint.training.batches import ConcatSamples, loader
 from hojoint.training.engine import Training
@@ -214,7 +214,7 @@ class _Alone:
     """The parts of labelling without Ray, on the frames of all videos."""
 
     def __init__(self, config: Config, folder: str, listed: list[Video]) -> None:
-        network, _, sha256 = checkpoint.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
+        network, _, sha256 = opening.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
         quality = quality_files.read(config.filters, side_head=network.config.side_head)
         job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex, quality=quality)
         self._teacher = Teacher(job)

@@ -29,7 +29,7 @@ from hojoint.evaluation.examples import attention_cells, attention_tiles, exampl
 from hojoint.evaluation.metrics import HandErrors
 from hojoint.evaluation.scores import Domain
 from hojoint.hand.factory import hand_layer
-from hojoint.model import checkpoint
+from hojoint.model import opening
 from hojoint.model.network import HOJoint
 from hojoint.records import Example
 from hojoint.training import prediction
@@ -90,7 +90,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
 def open_measured(config: Config) -> tuple[HOJoint, Config, str]:
     """The network of ``evaluate.checkpoint``, ``config`` with the checkpoint's settings, and the weights' checksum."""
     path = str(config.evaluate.checkpoint)
-    return checkpoint.open_teacher(read_uri(path), config, path)
+    return opening.open_teacher(read_uri(path), config, path)
 
 
 def open_domain(domain: Domain, config: Config) -> HO3D | FreiHAND:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from hojoint.hand.model import load_mano
     from hojoint.labelling.clip_filter import filter_clip
     from hojoint.labelling.tta import HandPredictor
-    from hojoint.model.checkpoint import load_network
     from hojoint.model.network import HOJoint
+    from hojoint.model.opening import load_network
     from hojoint.model.released import load_released
 
 __all__ = [
@@ -51,7 +51,7 @@ _MODULES = {
     "freihand_scores": "hojoint.evaluation.metrics",
     "hand_scores": "hojoint.evaluation.metrics",
     "load_mano": "hojoint.hand.model",
-    "load_network": "hojoint.model.checkpoint",
+    "load_network": "hojoint.model.opening",
     "load_released": "hojoint.model.released",
     "object_scores": "hojoint.evaluation.object_metrics",
 }

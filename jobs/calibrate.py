@@ -40,7 +40,7 @@ from hojoint.evaluation import calibration, label_quality, promise, quality_fit,
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import tables
 from hojoint.labelling.quality import QualityModel
-from hojoint.model import checkpoint
+from hojoint.model import opening
 from hojoint.report import calibration as calibration_figure
 from jobs import calibration_text, command, sets
 
@@ -57,9 +57,9 @@ def job(config: Config, dry_run: bool) -> None:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
         path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
         content = read_uri(path)
-        _, merged, _ = checkpoint.open_teacher(content, config)
-        _refuse_seen(config, checkpoint.open_network(content)[1])
-        if (note := checkpoint.overridden(config, merged)) is not None:
+        _, merged, _ = opening.open_teacher(content, config)
+        _refuse_seen(config, opening.open_network(content)[1])
+        if (note := opening.overridden(config, merged)) is not None:
             print(f"note: {note}")
     config = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:

@@ -31,7 +31,7 @@ from hojoint.evaluation import scores as evaluation
 from hojoint.evaluation import submission_files
 from hojoint.evaluation.examples import pack_examples
 from hojoint.hand.factory import hand_model
-from hojoint.model import checkpoint
+from hojoint.model import opening
 from hojoint.report import album, draw
 from hojoint.report import tables as report_tables
 from jobs import command, printing, sets
@@ -57,7 +57,7 @@ def job(config: Config, dry_run: bool) -> None:
             "nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or score.predictions=)"
         )
     _, merged, sha256 = scoring.open_measured(config)
-    if (note := checkpoint.overridden(config, merged)) is not None:
+    if (note := opening.overridden(config, merged)) is not None:
         print(f"note: {note}")
     if dry_run:
         print(f"{'network':<10} {path}, weights {sha256[:12]}")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from cluster.labelling import commits, refiltering
 from cluster.store import open_store
 from hojoint.config import Config
-from hojoint.model import checkpoint
+from hojoint.model import opening
 from jobs import command, nothing_kept, pseudo_label, quarantined
 
 
@@ -26,7 +26,7 @@ def job(config: Config, dry_run: bool) -> None:
     command.need(config.data.pseudo.labels, "data.pseudo.labels", "DIR_OR_S3_URI")
     output = command.output_of(config, "DIR_OR_S3_URI")
     source = refiltering.open_source(config)
-    if (note := checkpoint.overridden(config, source.config, groups=("crop",), owner="the labelling run")) is not None:
+    if (note := opening.overridden(config, source.config, groups=("crop",), owner="the labelling run")) is not None:
         print(f"note: {note}")
     if dry_run:
         refiltering.dry_run(config)

@@ -21,7 +21,7 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, quality, tables
+from hojoint.labelling import filters, quality, rescoring, tables
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.report import calibration as calibration_figure
@@ -431,7 +431,7 @@ def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) ->
     assert yaml.safe_load((out / "quality.yaml").read_text()) == {"filters": by_quality}
     judge = from_tree({"filters": by_quality}).filters
     model = quality.load(str(judge.quality_model))
-    again = tables.rescored(table, judge, model)
+    again = rescoring.rescored(table, judge, model)
     kept = np.array(again["verdict"].to_pylist()) == "kept"
     assert kept[:20].mean() > 0.8 > 0.2 > kept[20:].mean()
 

@@ -14,7 +14,7 @@ import torch
 
 from hojoint.config import Config, CropConfig, ManoConfig, ModelConfig, TeacherConfig
 from hojoint.errors import InputError
-from hojoint.model import checkpoint
+from hojoint.model import checkpoint, opening
 from hojoint.model.network import HOJoint
 from hojoint.model.released import layout
 
@@ -150,7 +150,7 @@ def test_numpy_numbers_are_named_with_the_line_that_helps(tmp_path: Path, zipped
     with pytest.raises(
         InputError, match=r"holds NumPy numbers or arrays beside its tensors \(numpy\..*scalar"
     ) as error:
-        checkpoint.load_network(path)
+        opening.load_network(path)
     line = str(error.value).splitlines()[-1].strip()
     program, flag, code = shlex.split(line)
     assert (program, flag) == ("python", "-c")
@@ -181,7 +181,7 @@ def test_odd_content_is_one_sentence(change: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         checkpoint.load(data)
     with pytest.raises(InputError):
-        checkpoint.load_network(data)
+        opening.load_network(data)
 
 
 @pytest.mark.parametrize("content", [5, None, {}, {"state_dict": None}, {"state_dict": {1: 2}}, {3: torch.ones(2)}])
@@ -189,7 +189,7 @@ def test_a_file_without_weights_says_what_it_holds(content: object) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with pytest.raises(InputError, match=r"holds no weights.*found|not a plain array"):
-        checkpoint.load_network(buffer.getvalue())
+        opening.load_network(buffer.getvalue())
 
 
 def test_files_of_other_programs_and_versions_are_refused() -> None:
@@ -226,12 +226,12 @@ def test_a_teacher_of_ours_brings_its_model_hand_and_crop() -> None:
     )
     _, data = _saved(trained)
     base = Config(name="labels", mano=ManoConfig(path="/here/MANO.pkl"))
-    network, config, sha256 = checkpoint.open_teacher(data, base)
+    network, config, sha256 = opening.open_teacher(data, base)
     assert (config.name, config.model, config.crop.context) == ("labels", TINY, 1.8)
     assert config.mano == ManoConfig(path="/here/MANO.pkl", flat_hand_mean=False)
     assert sha256 == checkpoint.weights_sha256(network.state_dict())
-    assert checkpoint.open_teacher(data, Config())[1].mano.path == "/trained/MANO.pkl"
-    stand_in = checkpoint.open_teacher(_saved()[1], base)[1]
+    assert opening.open_teacher(data, Config())[1].mano.path == "/trained/MANO.pkl"
+    stand_in = opening.open_teacher(_saved()[1], base)[1]
     assert stand_in.mano.path is None  # trained on the stand-in hand, so it speaks of that hand
 
 
@@ -245,7 +245,7 @@ def _released() -> bytes:
 @pytest.mark.slow
 def test_a_released_teacher_gets_our_hand_and_crop() -> None:
     base = Config(model=TINY, crop=CropConfig(resample="nearest"), mano=ManoConfig(path="/here/MANO.pkl"))
-    network, config, sha256 = checkpoint.open_teacher(_released(), base)
+    network, config, sha256 = opening.open_teacher(_released(), base)
     assert config.model == network.config == ModelConfig()
     assert (config.crop, config.mano) == (base.crop, base.mano)
     assert len(sha256) == 64
@@ -258,14 +258,14 @@ def test_a_released_teacher_with_another_hand_or_crop_is_refused() -> None:
     teacher = TeacherConfig(checkpoint="theirs.pth.tar")
     hand = ManoConfig(path="/here/MANO.pkl")
     with pytest.raises(InputError, match=r"^theirs\.pth\.tar is .*mano\.path is not given.*configs/released\.yaml"):
-        checkpoint.open_teacher(_released(), Config(teacher=teacher))
+        opening.open_teacher(_released(), Config(teacher=teacher))
     with pytest.raises(InputError, match=r"crop\.context is 1\.2 instead of 1\.5.*configs/released\.yaml"):
-        checkpoint.open_teacher(_released(), Config(teacher=teacher, mano=hand, crop=CropConfig(context=1.2)))
+        opening.open_teacher(_released(), Config(teacher=teacher, mano=hand, crop=CropConfig(context=1.2)))
 
 
 def test_a_damaged_checkpoint_is_named_without_torchs_words() -> None:
     for content in (b"nothing of the kind", _saved()[1][:1100]):
         with pytest.raises(InputError) as error:  # and not a warning of torch's, which pytest makes an error here
-            checkpoint.open_teacher(content, Config(teacher=TeacherConfig(checkpoint="runs/teacher.pt")))
+            opening.open_teacher(content, Config(teacher=TeacherConfig(checkpoint="runs/teacher.pt")))
         assert str(error.value).startswith(f"runs/teacher.pt ({len(content)} bytes) is not a complete torch checkpoint")
         assert not re.search("weights_only|PytorchStreamReader|pickle", str(error.value))

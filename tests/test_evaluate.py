@@ -20,7 +20,7 @@ from hojoint.evaluation import examples, metrics, submission_files
 from hojoint.evaluation import scores as evaluation
 from hojoint.hand.factory import hand_layer, hand_model
 from hojoint.hand.model import SIMPLE_TO_MANO
-from hojoint.model import checkpoint
+from hojoint.model import checkpoint, opening
 from hojoint.model.network import HOJoint
 from hojoint.report import album
 from hojoint.synthetic import write
@@ -116,7 +116,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def predictions(world):
     """What the random network says of the evaluation frames."""
-    network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
+    network, own, _ = opening.open_teacher(world.evaluate.checkpoint, world)
     dataset = evaluation.open_domain("ho3d", own)
     found = prediction.predict(network, dataset, own, hand_layer(own.mano), models=dataset.models, batch_size=3)
     return dataset, found
@@ -166,7 +166,7 @@ def test_a_refined_object_pose_is_scored_beside_the_plain_one(world, predictions
 
 def test_without_refinement_only_the_plain_pose_is_made(world, predictions):
     dataset, found = predictions
-    network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
+    network, own, _ = opening.open_teacher(world.evaluate.checkpoint, world)
     off = settings.changed(own, evaluate={"pnp_refine": False})
     plain = prediction.predict(network, dataset, off, hand_layer(own.mano), models=dataset.models, batch_size=3)
     assert np.isnan(plain.object_pose_refined).all()
@@ -188,7 +188,7 @@ def test_freihands_key_points_are_regressed_from_its_vertices(world):
 
 
 def test_an_examiner_says_the_same_in_one_stretch_and_in_two(world):
-    _, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
+    _, own, _ = opening.open_teacher(world.evaluate.checkpoint, world)
     dataset = evaluation.open_domain("ho3d", own)
     truth = (dataset.roots(), *dataset.truth())
     examiner = Examiner(world.cluster)
@@ -204,7 +204,7 @@ def test_examples_survive_their_file_with_mesh_on_the_joints(world, predictions)
     dataset, found = predictions
     placed = evaluation.placed(found, dataset.roots(), "ho3d", world)
     errors = metrics.hand_errors(placed.joints, placed.vertices, *dataset.truth())
-    _, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
+    _, own, _ = opening.open_teacher(world.evaluate.checkpoint, world)
     shown = examples.make_examples(dataset, np.array([0, 2]), placed, errors, dataset.models, own)
     again = examples.unpack_examples(examples.pack_examples(shown))
     assert [example.name for example in again] == [dataset.names[0], dataset.names[2]]
@@ -223,7 +223,7 @@ def test_an_examples_object_lies_where_its_pose_puts_it(world, predictions):
     )
     posed = evaluation.placed(posed, dataset.roots(), "ho3d", world)
     errors = metrics.hand_errors(posed.joints, posed.vertices, *dataset.truth())
-    _, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
+    _, own, _ = opening.open_teacher(world.evaluate.checkpoint, world)
     (example,) = examples.make_examples(dataset, np.array([1]), posed, errors, dataset.models, own)
     pose, points = dataset[1].object_pose, dataset.models[found.object_names[1]].points
     centre = pose[:, :3] @ points.mean(axis=0) + pose[:, 3] - dataset.truth()[0][1, 0]
@@ -234,7 +234,7 @@ def test_an_examples_object_lies_where_its_pose_puts_it(world, predictions):
 
 
 def test_attention_is_drawn_for_cells_within_the_grid(world):
-    network, own, _ = checkpoint.open_teacher(world.evaluate.checkpoint, world)
+    network, own, _ = opening.open_teacher(world.evaluate.checkpoint, world)
     assert examples.attention_cells(own) == [(2, 2), (4, 4), (6, 6)]
     asked = settings.changed(own, evaluate={"attention_cells": [[0, 7]]})
     dataset = evaluation.open_domain("ho3d", own)

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 import wild
 
-from cluster.labelling import commits, files, refiltering
+from cluster.labelling import commits, files, refilter_actor, refiltering
 from cluster.labelling import run as labelling
-from cluster.labelling.refiltering import Refilter, refilter
+from cluster.labelling.refilter_actor import Refilter
+from cluster.labelling.refiltering import refilter
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.sources import Entry
 from cluster.store.local import LocalStore
@@ -158,7 +159,7 @@ def test_without_videos_newly_kept_frames_have_no_picture(made: Path, tmp_path: 
 
 @pytest.mark.parametrize("kind", ["unreachable", "missing"])
 def test_a_video_that_may_come_back_ends_the_run(made: Path, tmp_path: Path, no_ray, monkeypatch, kind: str) -> None:
-    real = refiltering.fetched
+    real = refilter_actor.fetched
 
     def broken(uri, limits, **listed):
         if kind == "unreachable":
@@ -167,10 +168,10 @@ def test_a_video_that_may_come_back_ends_the_run(made: Path, tmp_path: Path, no_
 
     config = config_to(made, tmp_path / "out", "strict", LOOSE, videos=False)
     with monkeypatch.context() as patch:
-        patch.setattr(refiltering, "fetched", broken)
+        patch.setattr(refilter_actor, "fetched", broken)
         if kind == "missing":
             where = lambda self, units, ids: {name: Entry(name, f"/nowhere/{name}.webm", None) for name in ids}  # noqa: E731
-            patch.setattr(refiltering.VideoFiles, "of", where)
+            patch.setattr(refilter_actor.VideoFiles, "of", where)
         words = "SlowDown.*" if kind == "unreachable" else "does not exist on the node.*"
         with pytest.raises(InputError, match=f"{words}The same command then resumes"):
             refilter(config)

@@ -19,7 +19,7 @@ import torch
 from hojoint import geometry
 from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError
-from hojoint.labelling import filters, quality, tables
+from hojoint.labelling import filters, quality, rescoring, tables
 from hojoint.labelling.quality import Curve, QualityModel
 from hojoint.records import Clip, Footage, Frames, HandPrediction, PseudoLabels
 
@@ -142,7 +142,7 @@ def test_times_and_footage_survive_and_are_null_where_unknown(tmp_path: Path) ->
     assert table["pictures"].to_pylist() == [64] * 5 + [None] * 5
     assert table["rotation_deg"].to_pylist() == [90] * 5 + [0] * 5
     assert table["codec"].to_pylist() == ["vp9"] * 5 + ["mjpeg"] * 5
-    again = tables.rescored(table, FilterConfig())
+    again = rescoring.rescored(table, FilterConfig())
     for name in tables.SINCE_VERSION_2:
         assert again[name].to_pylist() == table[name].to_pylist()
     kept = tables.pseudo_labels_table([known], [frames_of(known)], Config())
@@ -259,7 +259,7 @@ def test_rows_are_grouped_by_clip_with_ascending_frames() -> None:
 
 def test_scoring_again_with_the_same_settings_changes_nothing() -> None:
     table = tables.predictions_table([labels("a-h0-0000-0004"), labels("b-h0-0000-0009", numbers=tuple(range(10)))])
-    again = tables.rescored(table, FilterConfig())
+    again = rescoring.rescored(table, FilterConfig())
     assert again.schema.equals(table.schema)
     for rule in filters.RULES:
         np.testing.assert_allclose(
@@ -283,7 +283,7 @@ def test_other_thresholds_make_the_verdicts_of_labelling() -> None:
         joints_spread_px=label.prediction.joints_spread_px,
         side=label.scores["side"],
     )
-    again = tables.rescored(tables.predictions_table([label]), strict)
+    again = rescoring.rescored(tables.predictions_table([label]), strict)
     assert tuple(again["verdict"].to_pylist()) == filters.verdicts(direct, strict)
     assert set(again["verdict"].to_pylist()) != set(label.verdicts)
 
@@ -296,18 +296,18 @@ def test_a_quality_is_given_anew_and_taken_away() -> None:
         bias=-2.0, logits=(-4.0, 4.0), chances=(0.1, 0.9), readings=quality.readings_of(FilterConfig()),
     )  # fmt: skip
     config = FilterConfig(mode="quality", min_quality=0.5)
-    again = tables.rescored(table, config, model)
+    again = rescoring.rescored(table, config, model)
     scores = {"box_iou": label.scores["box_iou"], "rotation_spread": label.prediction.rotation_spread}
     chances = model.quality({name: score.double().numpy() for name, score in scores.items()})
     np.testing.assert_allclose(tables.array_of(again, "quality"), chances, atol=1e-6)
     assert again["verdict"].to_pylist() == ["kept" if chance >= 0.5 else "quality" for chance in chances]
     assert set(again["verdict"].to_pylist()) == {"kept", "quality"}
-    assert tables.rescored(again, FilterConfig())["quality"].null_count == len(table)
+    assert rescoring.rescored(again, FilterConfig())["quality"].null_count == len(table)
     off = table.set_column(
         table.schema.get_field_index("camera"), table.schema.field("camera"),
         tables._lists(-label.camera.abs(), 3),
     )  # fmt: skip
-    unsound = tables.rescored(off, config, model)
+    unsound = rescoring.rescored(off, config, model)
     assert set(unsound["verdict"].to_pylist()) == {"box_iou"}
     assert set(unsound["quality"].to_pylist()) == {0.0}
 
@@ -317,8 +317,8 @@ def test_a_row_whose_camera_did_not_fit_is_rejected_again() -> None:
     table = tables.predictions_table([dataclasses.replace(label, camera=label.camera * torch.tensor([-1.0, 1, 1]))])
     for enabled in ((), ("shape_spread",)):
         config = FilterConfig(enabled=enabled)
-        assert set(tables.rescored(table, config)["verdict"].to_pylist()) == {"box_iou"}
-        assert set(tables.rescored(tables.predictions_table([label]), config)["verdict"].to_pylist()) == {"kept"}
+        assert set(rescoring.rescored(table, config)["verdict"].to_pylist()) == {"box_iou"}
+        assert set(rescoring.rescored(tables.predictions_table([label]), config)["verdict"].to_pylist()) == {"kept"}
 
 
 def test_pixels_of_another_clip_are_refused() -> None:

@@ -32,7 +32,7 @@ from cluster.training.data import open_data
 from hojoint import config as settings
 from hojoint.config import ClusterConfig, Config
 from hojoint.errors import InputError, NoRoom, Unavailable
-from hojoint.model import checkpoint
+from hojoint.model import checkpoint, opening
 from hojoint.training.batches import loader
 from jobs import train as train_job
 
@@ -230,7 +230,7 @@ def test_a_finished_run_has_no_optimiser_and_resuming_has_one(world, tmp_path, m
         assert getattr(final, name) == getattr(resumable, name)
     weights_bytes = sum(value.nbytes for value in final.weights.values())
     assert (tmp_path / "out" / "checkpoint.pt").stat().st_size < 1.1 * weights_bytes + 100_000
-    assert checkpoint.open_teacher((folder / "checkpoint.pt").read_bytes(), world)[2] == final.sha256  # the old form
+    assert opening.open_teacher((folder / "checkpoint.pt").read_bytes(), world)[2] == final.sha256  # the old form
 
 
 @pytest.mark.ray

@@ -4,45 +4,31 @@
 where ``refine`` is active; that needs the hand model. The pictures of frames that were kept before are copied. Those of
 frames that are kept only now are decoded again from where the run's manifest or ``videos.root`` has the video, else
 counted as ``without_image``; a video that fails has a row of ``quarantine/`` with the stage 'picture'. The new output
-has the layout of a labelling run and is committed and resumed in the same way, unit by unit. Not here: the scores
-(hojoint.labelling.tables.rescored).
+has the layout of a labelling run and is committed and resumed in the same way, unit by unit. Not here: what is done
+with one unit (``refilter_actor``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
-import time
-import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute
-import pyarrow.parquet
 from tqdm import tqdm
 
 from cluster import session
-from cluster.labelling import commits, files, listing, manifest, pool, presence, quality_files, sharing, units
+from cluster.labelling import commits, files, listing, manifest, pool, presence, quality_files, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
-from cluster.labelling.decoding import Failure, GuardedDecoder, Request
-from cluster.labelling.files import VideoFiles
+from cluster.labelling.refilter_actor import Refilter, RefilterJob
 from cluster.session import Need
-from cluster.sources import Entry, FetchLimits, fetched, mirror
 from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
-from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, refined_tables, tables
-
-PICTURE = "picture"  # stage of a video that was labelled and brings no pictures for newly kept frames
 
 
 @dataclass(frozen=True)
@@ -67,19 +53,6 @@ class Source:
         names = [name for name in self.run["fingerprint"] if name.startswith("crop.")]
         tree["crop"] = {name.removeprefix("crop."): self.run["fingerprint"][name] for name in names}
         return settings.from_stored(tree)
-
-
-@dataclass(frozen=True)
-class RefilterJob:
-    """What every Refilter of a run receives."""
-
-    config: Config
-    source: str
-    output: str
-    images: Config  # how the source cut its pictures
-    manifest: str | None  # its key in the source; None in runs of earlier versions
-    listing: str | None  # key in the output: the videos of ``videos.root``; None where that is not given
-    quality: bytes | None  # content of ``filters.quality_model``
 
 
 def refilter(config: Config) -> dict[str, Any]:
@@ -171,116 +144,6 @@ def fingerprint_of(source: Source, config: Config) -> dict[str, Any]:
     }
 
 
-class Refilter:
-    """Callable on rows ``{"unit": id}``, plain Python like the Teacher; commits the unit under the new output."""
-
-    def __init__(self, job: RefilterJob) -> None:
-        self._job = job
-        self._source = open_store(job.source)
-        self._model = quality_files.model_of(job.quality)
-        self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
-        listing = None if job.listing is None else manifest.Reader(self._store, job.listing).entries
-        self._files = VideoFiles(self._source, job.manifest, listing)
-        self._layer = hand_layer(mirror.localised(job.config, "mano").mano) if job.config.refine.active else None
-        self._found: dict[str, Entry] = {}  # of the unit in progress, by URI
-        labelling = job.config.labelling
-        self._limits = FetchLimits.of(labelling)
-        self._decoder = GuardedDecoder.of(labelling, ahead=labelling.decode_children + 1, fetch=self._fetched)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        commit = self.work(row["unit"])
-        return {"commit": b"" if commit is None else commit.to_bytes()}
-
-    def work(self, unit_id: str) -> Commit | None:
-        """Judge one unit again and commit it; None if another attempt was first."""
-        started = time.time()
-        sharing.check_source(self._source, commits.commit_key(unit_id))
-        [before] = commits.read_commits(self._source, [unit_id])
-        old = {table: self._read(before, table) for table in commits.TABLES}
-        predictions = tables.rescored(old["predictions"], self._job.config.filters, self._model)
-        verdicts = Counter(predictions["verdict"].to_pylist())
-        verdicts.pop(filters.KEPT, None)
-        labels = refined_tables.labels_of(predictions, self._job.config.refine, self._layer)
-        failures: list[Failure] = []
-        pseudo_labels = self._with_images(unit_id, labels, old["pseudo_labels"], failures)
-        kept = len(labels) - _filled(labels)
-        filled = _filled(pseudo_labels)
-        quarantined = old["quarantine"].filter(pyarrow.compute.not_equal(old["quarantine"]["stage"], PICTURE))
-        quarantine = pa.concat_tables([quarantined, commits.quarantine_table(failures)])
-        new = {"predictions": predictions, "pseudo_labels": pseudo_labels, "quarantine": quarantine}
-        labelled = len(set(labels["video_id"].to_pylist()))
-        counts = replace(
-            before.counts,
-            labelled=labelled,
-            empty=before.counts.listed - before.counts.quarantined - labelled,
-            kept=kept,
-            filled=filled,
-            rejected=verdicts,
-            without_image=kept - (len(pseudo_labels) - filled),
-            pictures=Counter(failure.kind for failure in failures),
-        )
-        attempt = uuid.uuid4().hex[:12]
-        return commits.commit(
-            self._store, unit_id, attempt, new, counts=counts, started=started, seconds={}, taken_over=before.taken_over
-        )
-
-    def close(self) -> None:
-        """End the decoding children."""
-        self._decoder.close()
-
-    def _read(self, commit: Commit, table: str) -> pa.Table:
-        filesystem, root = self._source.filesystem()
-        path = f"{root}/{commit.files[table]}"
-        if table == "quarantine":
-            return pa.parquet.read_table(path, filesystem=filesystem)
-        schema = tables.PREDICTIONS_SCHEMA if table == "predictions" else tables.PSEUDO_LABELS_SCHEMA
-        return tables.read([path], filesystem, schema=schema)
-
-    def _fetched(self, uri: str) -> contextlib.AbstractContextManager[str]:
-        """A local path of a video of the unit in progress, for a decoding thread."""
-        return fetched(uri, self._limits, size=self._found[uri].size, etag=self._found[uri].etag)
-
-    def _with_images(self, unit_id: str, labels: pa.Table, before: pa.Table, failures: list[Failure]) -> pa.Table:
-        """The labels with pictures: copied from ``before`` or decoded again; rows without one are left out."""
-        row_of = {key: row for row, key in enumerate(tables.keys_of(before))}
-        rows = np.array([row_of.get(key, -1) for key in tables.keys_of(labels)], int)  # in ``before``
-        known = np.flatnonzero(rows >= 0)
-        pictures = before.take(rows[known])
-        old = labels.take(known)
-        for name in ("image", "image_box"):
-            old = old.append_column(tables.PSEUDO_LABELS_SCHEMA.field(name), pictures[name])
-        new = self._decoded(unit_id, labels.take(np.flatnonzero(rows < 0)), failures)
-        return pa.concat_tables([old.cast(tables.PSEUDO_LABELS_SCHEMA), *new])
-
-    def _decoded(self, unit_id: str, rows: pa.Table, failures: list[Failure]) -> list[pa.Table]:
-        """The rows of the videos that can be decoded, with their pictures; ``failures`` takes the other videos."""
-        ids = np.array(rows["video_id"].to_pylist(), dtype=object)
-        found = self._files.of([unit_id], set(ids))
-        self._found = {entry.uri: entry for entry in found.values()}
-        if self._job.listing is not None:
-            absent = sorted(set(ids) - found.keys())
-            failures += [Failure(name, PICTURE, "missing", "not under videos.root", attempts=0) for name in absent]
-        rows_of = {video_id: rows.take(np.flatnonzero(ids == video_id)) for video_id in sorted(found)}
-        requests = (
-            Request(video_id, found[video_id].uri, np.unique(tables.array_of(video_rows, "frame")), 0)
-            for video_id, video_rows in rows_of.items()
-        )
-        parts = []
-        for request, answer in self._decoder.decode(requests):
-            if isinstance(answer, Failure):
-                if self._job.config.videos.missing != "leave_out":
-                    sharing.check_picture(request.path, answer)
-                failures.append(replace(answer, stage=PICTURE))
-            else:
-                video_rows = rows_of[request.video_id]
-                index_of = {int(number): index for index, number in enumerate(answer.numbers)}
-                indices = [index_of.get(int(number), -1) for number in tables.array_of(video_rows, "frame")]
-                present = np.flatnonzero(np.array(indices) >= 0)
-                pixels = [answer.rgb[indices[row]] for row in present]
-                parts.append(tables.with_images(video_rows.take(present), pixels, self._job.images))
-        return parts
-
-
 def describe(config: Config, source: Source, pending: int) -> str:
     """What ``--dry-run`` prints: the work, what changes, and whether the cluster can hold it."""
     new = fingerprint_of(source, config)
@@ -330,7 +193,3 @@ def _with_hand_of(source: Source, config: Config) -> Config:
     names = ("layer", "flat_hand_mean", "fingertips")
     stored = {name: source.run["fingerprint"].get(f"mano.{name}", getattr(config.mano, name)) for name in names}
     return settings.changed(config, mano=stored)
-
-
-def _filled(labels: pa.Table) -> int:
-    return pyarrow.compute.sum(labels["filled"]).as_py() or 0

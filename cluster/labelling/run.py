@@ -44,7 +44,7 @@ from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint.config import Config, ReportConfig, to_tree
 from hojoint.errors import InputError
 from hojoint.labelling import filters, sides
-from hojoint.model import checkpoint
+from hojoint.model import opening
 
 TeacherOf = Callable[[LabellingJob, Any], pool.Worker]
 """Builds a worker inside Ray; the second argument is the board that it reports to."""
@@ -134,7 +134,7 @@ def make_plan(config: Config, store: Store) -> Plan:
     """List videos, cut units, and see what is committed; writes temporary files only."""
     assert config.teacher.checkpoint is not None
     data = read_uri(config.teacher.checkpoint)
-    network, teacher_config, sha256 = checkpoint.open_teacher(data, config)
+    network, teacher_config, sha256 = opening.open_teacher(data, config)
     pinned = config.teacher.sha256
     if pinned is not None and pinned not in (sha256, hashlib.sha256(data).hexdigest()):
         raise InputError(
@@ -156,7 +156,7 @@ def make_plan(config: Config, store: Store) -> Plan:
         pending=[],
         fingerprint=fingerprint(arranged.manifest.digests),
         teacher_sha256=sha256,
-        notes=(*listed.notes, *arranged.notes, *filter(None, [checkpoint.overridden(config, teacher_config)])),
+        notes=(*listed.notes, *arranged.notes, *filter(None, [opening.overridden(config, teacher_config)])),
         aside=listed.aside,
         quality=quality,
         growth=arranged.growth,

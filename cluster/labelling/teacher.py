@@ -36,7 +36,7 @@ from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import labels, tta
 from hojoint.labelling.video import Decoded
-from hojoint.model import checkpoint
+from hojoint.model import opening
 from hojoint.records import Clip, Frames, PseudoLabels
 
 FRAMES_PER_VIDEO = 40  # about, in Something-Something; only sizes groups
@@ -89,7 +89,7 @@ class Teacher:
         cpus = max(1, math.ceil(cluster.teacher_cpus))
         torch.set_num_threads(min(cluster.threads or cpus, cpus))
         data = read_uri(str(job.config.teacher.checkpoint))
-        network, merged, sha256 = checkpoint.open_teacher(data, job.config)
+        network, merged, sha256 = opening.open_teacher(data, job.config)
         self.config = mirror.localised(merged, "mano")
         if sha256 != job.teacher_sha256:
             raise InputError(

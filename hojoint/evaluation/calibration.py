@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, FilterConfig, Rule
 from hojoint.errors import InputError
-from hojoint.labelling import filters, tables
+from hojoint.labelling import filters, rescoring, tables
 from hojoint.rows import evenly
 
 # N frames, L levels of strictness of a rule.
@@ -224,7 +224,7 @@ def _anew(judged: Judged, config: FilterConfig) -> tuple[Judged, np.ndarray]:
     """The frames with the scores that the settings lead to, clip by clip, and which of them are kept (N,) bool."""
     order = _clip_by_clip(judged)
     recordings = None if judged.recordings is None else judged.recordings[order]
-    table = tables.rescored(judged.table, config)
+    table = rescoring.rescored(judged.table, config)
     kept = np.array([verdict == filters.KEPT for verdict in table["verdict"].to_pylist()], dtype=bool)
     return Judged(table, judged.right[order], recordings), kept
 

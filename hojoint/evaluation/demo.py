@@ -27,7 +27,7 @@ from hojoint.labelling import filters, labels, quality, video
 from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.labelling.tta import HandPredictor
 from hojoint.labelling.video import Decoded
-from hojoint.model import checkpoint
+from hojoint.model import opening
 from hojoint.records import Clip, Frames, HandPrediction, PseudoLabels
 from hojoint.report import draw
 from hojoint.settings_file import shown
@@ -38,11 +38,11 @@ LARGEST_PX = 1e6  # no picture reaches so far
 
 def open_predictor(data: bytes, config: Config, name: str) -> tuple[HandPredictor, str, str | None]:
     """The predictor of a checkpoint, on the GPU where there is one; the weights' checksum; ``overridden``'s note."""
-    network, trained, sha256 = checkpoint.open_teacher(data, config, name)
+    network, trained, sha256 = opening.open_teacher(data, config, name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     layer = hand_layer(trained.mano)
     predictor = HandPredictor(network, layer, trained.crop, trained.tta, device, config.labelling.batch_views)
-    return predictor, sha256, checkpoint.overridden(config, trained)
+    return predictor, sha256, opening.overridden(config, trained)
 
 
 def check_box(box: Sequence[float], rgb: np.ndarray, setting: str) -> np.ndarray:

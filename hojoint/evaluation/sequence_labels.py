@@ -16,7 +16,7 @@ from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import labels, tables, tta
-from hojoint.model import checkpoint
+from hojoint.model import opening
 
 
 def open_split(config: Config) -> HO3D:
@@ -34,7 +34,7 @@ def label_sequences(
         teacher: content of a checkpoint.
         progress: called with the number of frames of each finished clip.
     """
-    network, config, sha256 = checkpoint.open_teacher(teacher, config)
+    network, config, sha256 = opening.open_teacher(teacher, config)
     torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.teacher_cpus)))
     predictor = tta.HandPredictor(
         network,

@@ -22,7 +22,7 @@ from hojoint.errors import InputError
 from hojoint.evaluation import contact_sheets
 from hojoint.hand.factory import hand_model
 from hojoint.hand.layer import ManoLayer
-from hojoint.model import checkpoint
+from hojoint.model import checkpoint, opening
 from hojoint.report import health
 from hojoint.report.health import Checked, Count, Finding
 
@@ -180,7 +180,7 @@ def mano(config: Config, progress: Progress) -> list[Checked]:
 def network(config: Config, data: bytes | str, place: str) -> Checked:
     """A checkpoint, as bytes or as the path of a file."""
     try:
-        opened, own = checkpoint.open_network(data, config.mano.path or "MANO_RIGHT.pkl")
+        opened, own = opening.open_network(data, config.mano.path or "MANO_RIGHT.pkl")
     except InputError as error:
         return health.failed("checkpoint", place, error, "checkpoint_refused")
     weights = opened.state_dict()

@@ -33,14 +33,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
-import torch
 from torch import Tensor
 
-from hojoint import geometry
-from hojoint.config import Config, FilterConfig
+from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.labelling import filters
-from hojoint.labelling.quality import QualityModel
 from hojoint.records import Footage, Frames, PseudoLabels, Refined
 
 SCHEMA_VERSION = 3
@@ -258,50 +255,6 @@ def clips_of(table: pa.Table) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(ids[order][1:] != ids[order][:-1]) + 1) if len(ids) else []
 
 
-def rescored(table: pa.Table, config: FilterConfig, model: QualityModel | None = None) -> pa.Table:
-    """The predictions judged by other thresholds, rules, temporal readings or another quality model: no network, no
-    hand model, no pixels.
-
-    The temporal scores are computed again from the columns; the spatial ones are copied, so the readings that need the
-    3D hand (``reprojection_norm``, ``bone_reference``, ``joint_angle``) stay those of the labelling run.
-    """
-    parts = [PREDICTIONS_SCHEMA.empty_table()]
-    table = table.combine_chunks()  # or every take below would search all chunks
-    for rows in clips_of(table):
-        clip = table.take(rows)
-        tensors = {name: torch.from_numpy(array_of(clip, name).copy()) for name in _RESCORED_FROM}
-        scores = filters.with_temporal(
-            {rule: torch.from_numpy(array_of(clip, f"score_{rule}").copy()) for rule in filters.SPATIAL_RULES},
-            joints_px=tensors["joints_px"].reshape(-1, 21, 2),
-            rotations=geometry.axis_angle_to_matrix(tensors["mano_pose"].reshape(-1, 16, 3)),
-            pose=tensors["mano_pose"],
-            betas=tensors["mano_shape"],
-            boxes=tensors["hand_box"],
-            frames=tensors["frame"],
-            config=config,
-            joints_spread_px=tensors["joints_spread_px"],
-            side=tensors["score_side"],
-        )
-        columns = {f"score_{rule}": _floats(score) for rule, score in scores.items()}
-        sound = filters.sound(
-            tensors["joints_px"], tensors["mano_pose"], tensors["mano_shape"], tensors["camera"], config
-        )  # fmt: skip
-        quality = None if model is None else filters.quality_of(scores, tensors["rotation_spread"], sound, model)
-        columns["quality"] = pa.nulls(len(clip), pa.float32()) if quality is None else _floats(quality)
-        columns["verdict"] = pa.array(filters.verdicts(scores, config, sound, quality))
-        for name, column in columns.items():
-            position = clip.schema.get_field_index(name)
-            clip = clip.set_column(position, clip.schema.field(position), column)
-        parts.append(clip)
-    return pa.concat_tables(parts)
-
-
-_RESCORED_FROM = (
-    "joints_px", "mano_pose", "mano_shape", "camera", "hand_box", "frame", "joints_spread_px", "score_side",
-    "rotation_spread",
-)  # fmt: skip
-
-
 def _clip_table(label: PseudoLabels) -> pa.Table:
     clip, prediction = label.clip, label.prediction
     count = len(clip.frames)
@@ -316,12 +269,12 @@ def _clip_table(label: PseudoLabels) -> pa.Table:
         "mano_pose": _lists(prediction.pose, 48),
         "mano_shape": _lists(prediction.betas, 10),
         "camera": _lists(label.camera, 3),
-        **{f"score_{rule}": _floats(label.scores[rule]) for rule in filters.RULES},
+        **{f"score_{rule}": floats(label.scores[rule]) for rule in filters.RULES},
         "verdict": pa.array(label.verdicts),
         "teacher": pa.array([label.teacher] * count),
-        "joints_spread_px": _floats(prediction.joints_spread_px),
-        "rotation_spread": _floats(prediction.rotation_spread),
-        "quality": pa.nulls(count, pa.float32()) if label.quality is None else _floats(label.quality),
+        "joints_spread_px": floats(prediction.joints_spread_px),
+        "rotation_spread": floats(prediction.rotation_spread),
+        "quality": pa.nulls(count, pa.float32()) if label.quality is None else floats(label.quality),
         "time_s": pa.nulls(count, pa.float64()) if label.times_s is None else pa.array(label.times_s, pa.float64()),
     }
     footage = label.footage or Footage(None, None, None, None)
@@ -329,7 +282,8 @@ def _clip_table(label: PseudoLabels) -> pa.Table:
     return pa.table(columns, schema=PREDICTIONS_SCHEMA)
 
 
-def _floats(values: Tensor) -> pa.Array:
+def floats(values: Tensor) -> pa.Array:
+    """A column of numbers from a tensor (N,)."""
     return pa.array(values.detach().float().cpu().numpy())
 
 

@@ -28,7 +28,7 @@ from hojoint.hand.layer import HandLayer
 from hojoint.labelling import undoing, views
 from hojoint.labelling.undoing import Answers
 from hojoint.labelling.views import Seen, Views
-from hojoint.model import checkpoint, encoder
+from hojoint.model import encoder, opening
 from hojoint.model.network import HOJoint
 from hojoint.records import Frames, HandPrediction
 
@@ -113,7 +113,7 @@ class HandPredictor:
         Raises:
             InputError: the checkpoint or the hand model cannot be read.
         """
-        network, config = checkpoint.open_network(data, mano)
+        network, config = opening.open_network(data, mano)
         return cls(network, hand_layer(config.mano), config.crop, config.tta, device, batch_views)
 
     def predict_image(

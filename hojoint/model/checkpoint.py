@@ -1,7 +1,8 @@
 """Checkpoints: a network's weights with the settings, progress and parents they came from.
 
 A checkpoint is bytes (``cluster.store`` knows where they lie), read with ``weights_only`` so that opening one runs no
-code, and its weights are compared with the checksum written with them. The authors' file format is in ``released``.
+code, and its weights are compared with the checksum written with them. Not here: the authors' file format
+(``released``), networks out of either (``opening``).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,27 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from hojoint import config as settings
-from hojoint.config import Config, CropConfig, ModelConfig
+from hojoint.config import Config, ModelConfig
 from hojoint.errors import InputError
 from hojoint.model import released
 from hojoint.model.network import HOJoint
-from hojoint.model.released import load_released
-from hojoint.settings_file import shown
-
-__all__ = [
-    "Checkpoint",
-    "empty",
-    "final",
-    "load",
-    "load_network",
-    "load_released",
-    "network_of",
-    "open_network",
-    "open_teacher",
-    "overridden",
-    "save",
-    "weights_sha256",
-]
 
 FORMAT = "hojoint-checkpoint"
 VERSION = 1
@@ -124,7 +108,7 @@ def load(data: bytes | str | Path, name: str | None = None) -> Checkpoint:
     Raises:
         InputError: the file is missing, damaged, of another program or of a newer version of this one.
     """
-    return _checkpoint(released.read(data, name), name or released.name_of(data))
+    return of_content(released.read(data, name), name or released.name_of(data))
 
 
 def network_of(checkpoint: Checkpoint) -> HOJoint:
@@ -144,118 +128,9 @@ def network_of(checkpoint: Checkpoint) -> HOJoint:
     return network.eval()
 
 
-def load_network(data: bytes | str | Path) -> HOJoint:
-    """A network in evaluation mode, on the CPU, from our own checkpoint or the authors' released ``.pth.tar``.
-
-    Its settings are in ``.config``. To predict images, open the same file with ``HandPredictor.from_checkpoint``, which
-    also takes the crop and the hand model that the network was trained with.
-
-    Raises:
-        InputError: the file cannot be read, is damaged, or holds another network; the message names what differs.
-    """
-    return _opened(data)[0]
-
-
-def open_network(data: bytes | str | Path, mano_path: str | Path | None = None) -> tuple[HOJoint, Config]:
-    """As ``load_network``, with the settings that the network was trained with: ``.crop``, ``.mano``, ``.tta``.
-
-    Args:
-        data: our own checkpoint or the authors' released file.
-        mano_path: MANO_RIGHT.pkl or its folder; None means the path that the checkpoint names. A network that was
-            trained on the stand-in hand keeps that hand.
-
-    Raises:
-        InputError: as ``load_network``; or the released network, which holds no hand, comes without ``mano_path``.
-    """
-    network, own = _opened(data)
-    if own is None and mano_path is None:
-        raise InputError(
-            f"{released.name_of(data)} is the authors' released network, made for MANO's hand; give the path of "
-            "MANO_RIGHT.pkl (from mano.is.tue.mpg.de) as mano"
-        )
-    config = own or Config(model=network.config, crop=released.CROP)
-    if mano_path is not None and (own is None or own.mano.path is not None):
-        config = settings.changed(config, mano={"path": str(mano_path)})
-    return network, config
-
-
-def _opened(data: bytes | str | Path) -> tuple[HOJoint, Config | None]:
-    """A network and its settings; None for the released file, which holds none."""
-    content, name = released.read(data), released.name_of(data)
-    if not _is_ours(content):
-        return released.network_of(content, name), None
-    checkpoint = _checkpoint(content, name)
-    return network_of(checkpoint), checkpoint.config
-
-
 def empty(config: ModelConfig) -> HOJoint:
     """A network to be filled: pretrained weights are in the checkpoint already, and must not be fetched again."""
     return HOJoint(config.model_copy(update={"pretrained": None}))
-
-
-def open_teacher(data: bytes | str | Path, base: Config, name: str | None = None) -> tuple[HOJoint, Config, str]:
-    """A teacher from our own checkpoint or the authors' released file: network, its settings, checksum of the weights.
-
-    What the weights were trained with (model, hand model, crop) comes from the checkpoint, everything else from
-    ``base``; a released file holds no settings, so it gets the released network and ``base``'s hand model and crop.
-    Only the path of a MANO file is taken from ``base`` if given there, for it may lie elsewhere on this machine.
-    ``name``: how an error calls the checkpoint; None means ``base.teacher.checkpoint`` where ``data`` is bytes.
-
-    Raises:
-        InputError: the file cannot be read, or is the released one and ``base`` is not as it was trained.
-    """
-    name = name or (base.teacher.checkpoint if isinstance(data, bytes) else None)
-    content = released.read(data, name)
-    name = name or released.name_of(data)
-    if not _is_ours(content):
-        network = released.network_of(content, name)
-        _refuse_other_inputs(base, name)
-        return network, base.model_copy(update={"model": network.config}), weights_sha256(network.state_dict())
-    checkpoint = _checkpoint(content, name)
-    checkpoint_config = checkpoint.config
-    mano = checkpoint_config.mano
-    if mano.path is not None and base.mano.path is not None:
-        mano = mano.model_copy(update={"path": base.mano.path, "layer": base.mano.layer})
-    config = base.model_copy(update={"model": checkpoint_config.model, "mano": mano, "crop": checkpoint_config.crop})
-    return network_of(checkpoint), config, checkpoint.sha256
-
-
-def overridden(
-    base: Config, merged: Config, groups: Sequence[str] = ("model", "mano", "crop"), owner: str = "the checkpoint"
-) -> str | None:
-    """A note that names each setting given in ``base`` that the checkpoint replaced, with both values.
-
-    ``merged`` is what ``open_teacher`` made of ``base``. None where they agree. ``model.pretrained`` is left out,
-    because the checkpoint's weights replace any others. ``owner``: what else brought its settings.
-    """
-    replaced = []
-    for group in groups:
-        given, used = getattr(base, group), getattr(merged, group)
-        for name in sorted(given.model_fields_set - {"pretrained"}):
-            before, after = getattr(given, name), getattr(used, name)
-            if before != after and (group, name, before) != ("mano", "path", None):
-                replaced.append(f"{group}.{name}={shown(before)} ({owner} has {shown(after)})")
-    return (
-        f"settings of {owner} replace those of the command line and the config file: {', '.join(replaced)}"
-        if replaced
-        else None
-    )
-
-
-def _refuse_other_inputs(base: Config, name: str) -> None:
-    """The released weights need MANO's hand and the released crop, and their file does not say so."""
-    faults = []
-    if base.mano.path is None:
-        faults.append("mano.path is not given, and the stand-in hand is another one")
-    for setting in ("context", "hand_roi_scale", "object_roi_scale"):
-        expected, value = getattr(CropConfig(), setting), getattr(base.crop, setting)  # the defaults are the release's
-        if value != expected:
-            faults.append(f"crop.{setting} is {value:g} instead of {expected:g}")
-    if faults:
-        raise InputError(
-            f"{name} is the authors' released network, made for MANO's hand and the released crop, and "
-            f"{'; '.join(faults)}. Give mano.path=MANO_RIGHT.pkl and --config configs/released.yaml"
-        )
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
@@ -282,7 +157,8 @@ def _refuse_unplain(value: Any, where: str) -> None:
         )
 
 
-def _is_ours(content: Any) -> bool:
+def is_ours(content: Any) -> bool:
+    """Whether what ``released.read`` returned is a checkpoint of this program."""
     return isinstance(content, dict) and _plain(content.get("format")) == FORMAT
 
 
@@ -291,8 +167,13 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float) else type(value).__name__
 
 
-def _checkpoint(content: Any, name: str) -> Checkpoint:
-    if not _is_ours(content):
+def of_content(content: Any, name: str) -> Checkpoint:
+    """The checkpoint in what ``released.read`` returned. ``name``: how an error calls it.
+
+    Raises:
+        InputError: as ``load``.
+    """
+    if not is_ours(content):
         raise InputError(
             f"{name} is not a checkpoint of this program: expected one written by jobs.train or jobs.retrain. "
             "The authors' released file can be given as teacher.checkpoint or evaluate.checkpoint"
