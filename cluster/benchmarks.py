@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from cluster import decoder_speeds, matrix_speed, session, teacher_speed
-from cluster.labelling import quality_files, teacher
+from cluster.labelling import clip_pixels, quality_files, teacher
 from cluster.labelling import run as labelling
 from cluster.labelling.decoding import Failure, GuardedDecoder
 from cluster.labelling.teacher import LabellingJob, Teacher
@@ -228,7 +228,7 @@ class _Alone:
         for video in listed:
             decoded = self._decoded(video) if video.clips else None
             if decoded is not None:
-                self._pixels.append(teacher.with_pixels(video, decoded, config))
+                self._pixels.append(clip_pixels.with_pixels(video, decoded, config))
         self._videos = [pixels.video for pixels in self._pixels]
         self.videos = len(self._videos)
         self.frames = sum(len(clip.frames) for pixels in self._pixels for clip in pixels.clips)
@@ -255,7 +255,7 @@ class _Alone:
 
     def decode_guarded(self) -> float:
         started = time.perf_counter()
-        for _, answer in self._decoder.decode(teacher.request_of(video) for video in self._videos):
+        for _, answer in self._decoder.decode(clip_pixels.request_of(video) for video in self._videos):
             assert not isinstance(answer, Failure), answer
         return self.frames / (time.perf_counter() - started)
 
@@ -268,7 +268,7 @@ class _Alone:
 
     def _decoded(self, video: Video) -> Decoded | None:
         """The video's frames, decoded in this process; None for one of the world's broken videos."""
-        request = teacher.request_of(video)
+        request = clip_pixels.request_of(video)
         asked = {"numbers": request.numbers, "times_s": request.times_s}
         try:
             with fetched(video.uri, self._limits) as path:

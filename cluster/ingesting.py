@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pyarrow.compute
 
-from cluster import session
-from cluster.labelling import commits, pool, sharing, units
+from cluster import capacity, session
+from cluster.capacity import Need
+from cluster.labelling import commits, pool, sharing, totals, units
 from cluster.labelling.commits import Commit
 from cluster.progress import Bar
-from cluster.session import Need
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, open_store
 from cluster.training.shards import SAMPLES, Counts
@@ -143,7 +143,7 @@ def ingest(config: Config) -> dict[str, Any]:
     if config.labelling.require_conditional_writes:
         check_conditional(store)
     if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
-        session.feasibility(config.cluster, needs(config))
+        capacity.feasibility(config.cluster, needs(config))
     images = plan.layout.samples + plan.layout.held_out
     facts = {"units": len(plan.layout.unit_ids), "images": images, "config": settings.to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
@@ -224,7 +224,7 @@ def _finish(store: Store, plan: Plan) -> dict[str, Any]:
     for commit in done:
         total.add(commit.counts)
     assert total.samples == plan.layout.samples + plan.layout.held_out, (total, plan.layout)
-    report = {**vars(total), "shards": len(done), "seconds": round(commits.busy_seconds(done), 3)}
+    report = {**vars(total), "shards": len(done), "seconds": round(totals.busy_seconds(done), 3)}
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())
     commits.sweep(store, (SAMPLES,))
     return report

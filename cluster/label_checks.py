@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.labelling import commits, units
+from cluster.labelling import commits, totals, units
 from cluster.store import Store, open_store
 from hojoint.config import Config
 from hojoint.datasets import listing
@@ -33,7 +33,7 @@ def _check(config: Config, progress: Callable[[str, int, int], None]) -> Checked
     try:
         store = open_store(place)
         run, done = commits.read_run(store), commits.read_commits(store)
-        total = commits.total_of(done)
+        total = totals.total_of(done)
     except InputError as error:
         return health.failed("pseudo", place, error)
     counts = [Count(name, getattr(total, name)) for name in ("listed", "labelled", "empty", "quarantined")]

@@ -23,7 +23,7 @@ from typing import Any
 
 from cluster import benchmarks, ending, scale_driver, scale_world, session, simulated
 from cluster.benchmarks import Measured
-from cluster.labelling import commits
+from cluster.labelling import commits, totals
 from cluster.labelling.commits import Commit
 from cluster.scale_driver import Driven
 from cluster.store import open_store
@@ -87,7 +87,7 @@ def _many(config: Config, root: Path, videos: int, durations: Durations) -> dict
     return {
         "units": len(done),
         "to_first_unit_s": round(min(commit.started for commit in done) - began, 1),
-        "labelling_s": round(commits.busy_seconds(done), 1),
+        "labelling_s": round(totals.busy_seconds(done), 1),
         "cpu_ms": round(1000 * driven.cpu_s / videos, 3),
         "cpu_s": round(driven.cpu_s, 1),
         "peak_mb": round(driven.peak_mb),

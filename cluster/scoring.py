@@ -14,10 +14,10 @@ import numpy as np
 import ray
 import torch
 
-from cluster import session
+from cluster import capacity, session
+from cluster.capacity import Need
 from cluster.growing import GrowingPool
 from cluster.progress import Bar
-from cluster.session import Need
 from cluster.sources import mirror
 from cluster.store import read_uri
 from hojoint.config import ClusterConfig, Config
@@ -63,7 +63,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
     """Measure each ``evaluate.checkpoint`` in turn, with the same actors and truth; the first names the resources."""
     first = configs[0]
     with session.start(first.cluster):
-        session.feasibility(first.cluster, needs(first))
+        capacity.feasibility(first.cluster, needs(first))
         size = first.cluster
         remote = ray.remote(num_cpus=size.teacher_cpus, num_gpus=size.teacher_gpus, max_restarts=RETRIES)(Examiner)
         made = remote.options(max_task_retries=RETRIES)

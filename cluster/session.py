@@ -1,8 +1,7 @@
-"""One Ray session per driver: start a local cluster or attach to a running one, and check that it can hold a job.
+"""One Ray session per driver: start a local cluster or attach to a running one.
 
-``start`` is a context manager that nests: the inner ones use what the outermost opened. ``feasibility`` compares CPUs
-and GPUs before any work, because Ray waits without end for resources that never come. Not here: what runs on the
-cluster.
+``start`` is a context manager that nests: the inner ones use what the outermost opened. Not here: whether a job fits
+(``capacity``), what runs on the cluster.
 """
 
 from __future__ import annotations
@@ -14,13 +13,11 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 
 from cluster import ending, owned_folders, patience, processors
 from cluster.patience import first_line
@@ -52,16 +49,6 @@ ATTACHING = (
 )
 
 
-@dataclass(frozen=True)
-class Need:
-    """This many processes at once, each with this many CPUs and GPUs."""
-
-    what: str  # in words, as in 'training workers'
-    processes: int
-    cpus: float
-    gpus: float = 0.0
-
-
 @contextlib.contextmanager
 def start(config: ClusterConfig) -> Iterator[None]:
     """A Ray session for the time of the ``with`` block; inside another session it does nothing.
@@ -79,59 +66,6 @@ def start(config: ClusterConfig) -> Iterator[None]:
         _attached(config) if config.address else _local(config),
     ):
         yield
-
-
-def capacity(config: ClusterConfig) -> dict[str, float]:
-    """CPUs and GPUs of the cluster that ``start(config)`` would use; nothing is started for a local one."""
-    if ray.is_initialized():
-        return _most_resources()
-    if config.address:
-        with start(config):
-            return _most_resources()
-    return {"CPU": float(config.cpus or processors.usable()), "GPU": float(torch.cuda.device_count())}
-
-
-def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
-    """What is needed and what the cluster has, in one line for ``--dry-run``.
-
-    Raises:
-        InputError: all of ``needs`` together do not fit into the cluster, or one process fits into none of its nodes.
-    """
-    with start(config) if config.address else contextlib.nullcontext():
-        total = capacity(config)
-        nodes = _nodes() if ray.is_initialized() else [total]
-    needed = {
-        "CPU": sum(need.processes * need.cpus for need in needs),
-        "GPU": sum(need.processes * need.gpus for need in needs),
-    }
-    words = " + ".join(
-        f"{need.processes} {need.what} x ({need.cpus:g} CPU, {need.gpus:g} GPU)" for need in needs
-    )  # fmt: skip
-    line = (
-        f"{words} = {needed['CPU']:g} CPU, {needed['GPU']:g} GPU; "
-        f"the cluster has {total.get('CPU', 0):g} CPU, {total.get('GPU', 0):g} GPU"
-    )
-    if any(amount > total.get(kind, 0) + 1e-6 for kind, amount in needed.items()):
-        raise InputError(
-            f"the cluster cannot hold this job: {line}. Lower the number of processes (cluster.workers, "
-            "cluster.teachers, evaluate.actors, refilter.actors) or what each takes "
-            "(cluster.worker_cpus, worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a larger cluster"
-        )
-    _each_fits_a_node(needs, nodes)
-    return line
-
-
-def _each_fits_a_node(needs: Sequence[Need], nodes: Sequence[Mapping[str, float]]) -> None:
-    """A process runs on one node: Ray would wait without end for one that is large enough."""
-    for need in needs:
-        needed = {"CPU": need.cpus, "GPU": need.gpus}
-        if not any(all(amount <= node.get(kind, 0) + 1e-6 for kind, amount in needed.items()) for node in nodes):
-            kinds = sorted({f"({node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU)" for node in nodes})
-            raise InputError(
-                f"the cluster cannot hold this job: each of the {need.what} needs ({need.cpus:g} CPU, {need.gpus:g} "
-                f"GPU) on one node, and its nodes have {', '.join(kinds)}. Lower what each takes (cluster.worker_cpus, "
-                "worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a cluster of larger nodes"
-            )
 
 
 @contextlib.contextmanager
@@ -267,26 +201,6 @@ def _worker_environment() -> dict[str, Any]:
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         environment["py_modules"] = [str(ROOT / "hojoint"), str(ROOT / "cluster")]
     return environment
-
-
-def _most_resources() -> dict[str, float]:
-    """What the cluster has or, where an autoscaler runs, may grow to."""
-    now: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    most = {kind: float(now.get(kind, 0)) for kind in ("CPU", "GPU")}
-    limits = getattr(ray._private.state.state, "get_max_resources_from_cluster_config", lambda: None)()
-    for kind, limit in (limits or {}).items():
-        if kind in most:
-            most[kind] = max(most[kind], float(limit))
-    return most
-
-
-def _nodes() -> list[dict[str, float]]:
-    """CPUs and GPUs of each node that runs or, where an autoscaler does, may be started."""
-    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    config = getattr(ray._private.state.state, "get_cluster_config", lambda: None)()
-    groups = [] if config is None else config.node_group_configs
-    nodes += [dict(group.resources) for group in groups if group.max_count != 0]
-    return [{kind: float(node.get(kind, 0)) for kind in ("CPU", "GPU")} for node in nodes]
 
 
 @contextlib.contextmanager

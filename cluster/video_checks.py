@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cluster.labelling.clip_pixels import fits, request_of, with_pixels
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.results import UnitResult
-from cluster.labelling.teacher import fits, request_of, with_pixels
 from cluster.labelling.units import Video
 from cluster.sources import Entry, FetchLimits, fetched, list_videos
 from hojoint.config import Config

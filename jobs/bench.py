@@ -33,7 +33,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster import benchmarks, chaos_bench, scale_bench, session, stream_bench, synthesis
+from cluster import benchmarks, capacity, chaos_bench, scale_bench, stream_bench, synthesis
 from cluster.labelling import listing
 from cluster.training import data as training_data
 from hojoint.config import Config, changed
@@ -59,7 +59,7 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     if dry_run:
         data = given(config, word) if config.world is None else drawn(config)
         print(f"would measure {word} {config.bench.repeats} times on {data}")
-        print(session.feasibility(config.cluster, [need(config, word)]))
+        print(capacity.feasibility(config.cluster, [need(config, word)]))
         return
     if config.world is not None:
         synthesis.synthesize(config)
@@ -122,14 +122,14 @@ def given(config: Config, word: str) -> str:
     return f"{listing.listed(config).manifest.videos} videos in {config.videos.root}"
 
 
-def need(config: Config, word: str) -> session.Need:
+def need(config: Config, word: str) -> capacity.Need:
     """What must fit into the cluster."""
     size = config.cluster
     if word in TRAINING:
         count = size.workers[0] if word == "training" else 1
-        return session.Need("training workers", count, size.worker_cpus, size.worker_gpus)
+        return capacity.Need("training workers", count, size.worker_cpus, size.worker_gpus)
     teachers = 1 if word == "labelling" else size.teachers[0]
-    return session.Need("Teacher actors", teachers, size.teacher_cpus, size.teacher_gpus)
+    return capacity.Need("Teacher actors", teachers, size.teacher_cpus, size.teacher_gpus)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

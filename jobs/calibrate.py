@@ -36,7 +36,7 @@ from cluster.store import Store, open_store, read_uri
 from hojoint.config import Config
 from hojoint.datasets import sequences
 from hojoint.errors import InputError
-from hojoint.evaluation import calibration, label_quality, promise, quality_fit, sequence_labels
+from hojoint.evaluation import calibration, label_quality, precision, promise, quality_fit, sequence_labels
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import tables
 from hojoint.labelling.quality import QualityModel
@@ -88,14 +88,14 @@ def _refuse_seen(config: Config, trained: Config) -> None:
         )
 
 
-def _judged(predictions: pa.Table, truth: pa.Table, config: Config) -> calibration.Judged:
+def _judged(predictions: pa.Table, truth: pa.Table, config: Config) -> precision.Judged:
     joints_of = label_quality.joints_of(hand_layer(config.mano))
     errors = label_quality.errors_of_tables(predictions, truth, joints_of)
     right = errors.right(label_quality.RightWhen.of(config.calibrate))
-    return calibration.Judged(predictions, right, _recordings(predictions, config))
+    return precision.Judged(predictions, right, _recordings(predictions, config))
 
 
-def _promise(judged: calibration.Judged, config: Config) -> dict[str, Any] | None:
+def _promise(judged: precision.Judged, config: Config) -> dict[str, Any] | None:
     """What the quality that the labels have already promised, against what is right; None where they have none."""
     if config.calibrate.predictions is None:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from hojoint import settings_file
-from hojoint.evaluation import calibration, quality_fit
+from hojoint.evaluation import precision, quality_fit
 from jobs import printing
 
 
@@ -139,7 +139,7 @@ def _warnings(result: Mapping[str, Any]) -> list[str]:
     if worth is not None and not result["reached"]:
         warnings.append(
             f"CAUTION: the proposed thresholds do not reach {result['wanted_precision']:.1%} with at least "
-            f"{calibration.FEWEST} frames: they keep {worth['kept']}, of which {_share(worth['precision'])} are right"
+            f"{precision.FEWEST} frames: they keep {worth['kept']}, of which {_share(worth['precision'])} are right"
         )
     return warnings
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster import scoring, session
+from cluster import capacity, scoring
 from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint.config import Config
@@ -87,7 +87,7 @@ def _describe(domains: Sequence[evaluation.Domain], config: Config) -> None:
         print(f"{domain:<10} {len(dataset)} images")
         if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, mano)) is not None:
             print(f"note: {note}")
-    print(session.feasibility(config.cluster, scoring.needs(config)))
+    print(capacity.feasibility(config.cluster, scoring.needs(config)))
 
 
 def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:

@@ -19,10 +19,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from cluster import session
+from cluster import capacity, session
 from cluster.store import Store, check_writable, open_store
 from hojoint.config import Config, to_tree
-from hojoint.report import rounds
+from hojoint.report import formats, rounds
 from hojoint.report import tables as report_tables
 from jobs import command, plan, printing, results
 from jobs.inputs import has_own_data, world_of
@@ -75,7 +75,7 @@ def run_stages(stages: Sequence[Stage], store: Store) -> None:
         stage.run(store)
         seconds = time.perf_counter() - started
         stage.mark(store, seconds)
-        print(f"{head} {report_tables.seconds(seconds):>12}   {stage.result(store)}", flush=True)
+        print(f"{head} {formats.seconds(seconds):>12}   {stage.result(store)}", flush=True)
 
 
 def _print_plan(config: Config, stages: Sequence[Stage], todo: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ def _print_plan(config: Config, stages: Sequence[Stage], todo: Sequence[str]) ->
     for line in stages[0].inputs.describe():
         print(line)
     for need in dict.fromkeys(need for stage in stages for need in stage.resources()):
-        print(session.feasibility(config.cluster, [need]))
+        print(capacity.feasibility(config.cluster, [need]))
     print(f"dry run: {len(todo)} of {len(stages)} stages would run under {config.output}")
 
 
@@ -93,7 +93,7 @@ def _print_results(stages: Sequence[Stage], store: Store, ran: Sequence[str]) ->
     for stage in stages:
         marker = results.marker(stage.name, store)
         assert marker is not None
-        spent = report_tables.seconds(marker["seconds"])
+        spent = formats.seconds(marker["seconds"])
         rows.append((stage.name, spent, "now" if stage.name in ran else "before", marker["what"]))
     print("\n" + printing.table(("stage", "time", "ran", "result"), rows))
     if store.exists("labels/report.json"):

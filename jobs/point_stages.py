@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.capacity import Need
 from cluster.labelling import commits, oracles
 from cluster.labelling.oracles import Truth
-from cluster.session import Need
 from cluster.store import Store, open_store
 from hojoint.config import Config
 from hojoint.errors import InputError

@@ -21,8 +21,8 @@ class JobServer:
     def __init__(self, config: Config) -> None:
         """Raises InputError for an address that is no dashboard's, or without Ray's job client. Asks nothing yet."""
         self.address = command.need(config.cluster.address, "cluster.address", EXAMPLE)
-        self.submission, self.following = _import_client()
-        self.submission.check_address(self.address)
+        self._server, self.submission, self.following = _import_client()
+        self._server.check_address(self.address)
         self._insecure = config.cluster.insecure
         self._client: Any = None
 
@@ -30,8 +30,8 @@ class JobServer:
     def client(self) -> Any:
         """Ray's client; the first use connects. Raises InputError where the cluster refuses, Unavailable if away."""
         if self._client is None:
-            connect = functools.partial(self.submission.connect, self.address, insecure=self._insecure)
-            self._client = self.submission.asked(connect, self.address)
+            connect = functools.partial(self._server.connect, self.address, insecure=self._insecure)
+            self._client = self._server.asked(connect, self.address)
         return self._client
 
     def ask(self, call: Callable[[Any], T]) -> T:
@@ -40,7 +40,7 @@ class JobServer:
         Raises:
             InputError, MachineError, Unavailable: one sentence on what refuses or fails, and what to do.
         """
-        return self.submission.asked(functools.partial(call, self.client), self.address)
+        return self._server.asked(functools.partial(call, self.client), self.address)
 
     def command_line(self, job: str, *words: str) -> str:
         """A command to give next."""
@@ -61,9 +61,9 @@ def age(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _import_client() -> tuple[Any, Any]:
+def _import_client() -> tuple[Any, Any, Any]:
     try:
-        from cluster import following, submission
+        from cluster import following, job_server, submission
     except ImportError as error:
         raise InputError(f"sending jobs needs Ray's job client ({error}): pip install -e '.[cluster]'") from None
-    return submission, following
+    return job_server, submission, following

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from cluster.capacity import Need
 from cluster.labelling.units import LABELLING
-from cluster.session import Need
 from cluster.store import Store
 from cluster.training.data import EDITION
 from cluster.training.job import NOT_RESULT

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cluster import scoring
-from cluster.session import Need
+from cluster.capacity import Need
 from cluster.store import Store
 from cluster.training import run as training
 from hojoint.config import Config, changed, digest, to_tree

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.detection import boxes_file, findings
-from cluster.labelling import commits, costs, presence, stalls
+from cluster.labelling import commits, costs, presence, stalls, totals
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.store import Store, open_store
@@ -76,7 +76,7 @@ def _summary(kind: str, store: Store, committed: Sequence[Commit], config: Confi
     first = quarantined.firsts(store, committed)
     if kind == "boxes":
         return detect.summary(findings.report_of(committed), first)
-    report = commits.report_of(committed, filters.REASONS)
+    report = totals.report_of(committed, filters.REASONS)
     report["costs"] = costs.costs_of(committed, config.report, report["videos"]["listed"])
     return pseudo_label.summary(report, first)
 
@@ -93,7 +93,7 @@ def _state(run: Mapping[str, Any], committed: Sequence[Commit]) -> str:
         return f"state    stalled or stopped: no commit for {remote.age(silent)}, {usual}\n"
     if not done:
         return ""
-    return f"left     about {remote.age(commits.busy_seconds(committed) * (units - done) / done)} at the rate so far\n"
+    return f"left     about {remote.age(totals.busy_seconds(committed) * (units - done) / done)} at the rate so far\n"
 
 
 def _driver(notes: Sequence[dict[str, Any]]) -> str:

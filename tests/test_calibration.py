@@ -19,7 +19,7 @@ from hojoint.config import CalibrateConfig, Config, FilterConfig, ManoConfig, fr
 from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
-from hojoint.evaluation import calibration, label_quality
+from hojoint.evaluation import calibration, label_quality, precision
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import filters, quality, rescoring, tables
 from hojoint.model import checkpoint
@@ -38,7 +38,7 @@ UNMEASURED = {
 """What the job adds to a calibration, without numbers."""
 
 
-def judged(right: Any, **scores: Any) -> calibration.Judged:
+def judged(right: Any, **scores: Any) -> precision.Judged:
     """Frames of clips of five, each in a video of its own; scores that are not given are perfect."""
     right = np.asarray(right, bool)
     clips = [made_labels(f"v{n}-h0-0000-0004", seed=n) for n in range(-(-len(right) // 5))]
@@ -48,12 +48,12 @@ def judged(right: Any, **scores: Any) -> calibration.Judged:
         values = np.asarray(scores.get(rule, np.full(len(right), best)), np.float32)
         place = table.schema.get_field_index(f"score_{rule}")
         table = table.set_column(place, table.schema.field(place), pa.array(values))
-    return calibration.Judged(table, right)
+    return precision.Judged(table, right)
 
 
 def test_a_curve_counts_what_each_threshold_keeps() -> None:
     frames = judged([1, 1, 0, 1, 0], box_iou=[0.9, 0.8, 0.8, 0.5, np.nan])
-    line = calibration.curve(frames, "box_iou")
+    line = precision.curve(frames, "box_iou")
     np.testing.assert_allclose(line.thresholds, [0.9, 0.8, 0.5], rtol=1e-6)
     np.testing.assert_allclose(line.precision, [1, 2 / 3, 3 / 4])
     np.testing.assert_allclose(line.share, [1 / 5, 3 / 5, 4 / 5])
@@ -61,7 +61,7 @@ def test_a_curve_counts_what_each_threshold_keeps() -> None:
 
 def test_small_is_good_for_distances() -> None:
     frames = judged([1, 0, 1, 0], reprojection=[0.1, 0.4, 0.2, np.inf])
-    line = calibration.curve(frames, "reprojection")
+    line = precision.curve(frames, "reprojection")
     np.testing.assert_allclose(line.thresholds, [0.1, 0.2, 0.4], rtol=1e-6)
     np.testing.assert_allclose(line.precision, [1, 1, 2 / 3])
 
@@ -69,19 +69,19 @@ def test_small_is_good_for_distances() -> None:
 def test_a_rule_alone_needs_twenty_frames_to_prove_its_precision() -> None:
     right = np.r_[np.ones(25), np.zeros(25)]
     frames = judged(right, reprojection=np.linspace(0.01, 0.5, 50))
-    assert calibration.alone(frames, "reprojection", 1.0) == pytest.approx(0.25)
-    assert calibration.alone(judged(right, reprojection=np.linspace(0.5, 0.01, 50)), "reprojection", 0.6) is None
-    assert calibration.alone(frames, "box_iou", 0.9) is None  # all alike: half of them right
+    assert precision.alone(frames, "reprojection", 1.0) == pytest.approx(0.25)
+    assert precision.alone(judged(right, reprojection=np.linspace(0.5, 0.01, 50)), "reprojection", 0.6) is None
+    assert precision.alone(frames, "box_iou", 0.9) is None  # all alike: half of them right
     few = judged(np.r_[np.ones(19), np.zeros(31)], reprojection=np.linspace(0.01, 0.5, 50))
-    assert calibration.alone(few, "reprojection", 1.0) is None
+    assert precision.alone(few, "reprojection", 1.0) is None
 
 
 def test_worth_is_counted_by_hand() -> None:
     kept, right = np.array([1, 1, 1, 0, 0], bool), np.array([1, 1, 0, 1, 0], bool)
-    assert calibration.worth(kept, right) == {
+    assert precision.worth(kept, right) == {
         "frames": 5, "kept": 3, "precision": 2 / 3, "yield": 3 / 5, "recall": 2 / 3,
     }  # fmt: skip
-    nothing = calibration.worth(np.zeros(5, bool), np.zeros(5, bool))
+    nothing = precision.worth(np.zeros(5, bool), np.zeros(5, bool))
     assert nothing["precision"] is None
     assert nothing["recall"] is None
 
@@ -111,7 +111,7 @@ def test_two_rules_that_see_half_of_the_faults_are_both_needed() -> None:
     error = np.where(fault == 2, random.uniform(0.5, 1, 600), random.uniform(0, 0.5, 600))
     frames = judged(fault == 0, box_iou=iou, reprojection=error)
     for rule in ("box_iou", "reprojection"):
-        assert calibration.alone(frames, rule, 0.95) is None  # type: ignore[arg-type]
+        assert precision.alone(frames, rule, 0.95) is None  # type: ignore[arg-type]
     found = calibration.propose(frames, SPATIAL, 0.95)
     assert found is not None
     kept = calibration.kept_by(frames, found)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import job_server
 from hojoint.config import ClusterUpConfig
 from hojoint.errors import InputError
 from jobs import cluster_up, doctor
@@ -134,7 +135,7 @@ def test_stop_and_kill_without_a_cluster_say_so(folder, monkeypatch, capsys):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_of_two_nodes_does_all_of_it(folder, monkeypatch, capsys, tmp_path):
-    for name in (*submission.OVERRIDING, "RAY_AUTH_TOKEN"):
+    for name in (*job_server.OVERRIDING, "RAY_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     config = ClusterUpConfig(nodes=2, cpus=1, object_store_mb=80, port=free_port())
     with local_cluster.running(config, folder) as made:
@@ -144,7 +145,7 @@ def test_a_cluster_of_two_nodes_does_all_of_it(folder, monkeypatch, capsys, tmp_
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RAY_AUTH_TOKEN", "fedcba9876543210" * 4)
             with pytest.raises(InputError, match="refuses the token"):
-                submission.connect(made.dashboard)
+                job_server.connect(made.dashboard)
         sends_lists_and_stops(made.dashboard, capsys)
         is_examined(made.dashboard, capsys, tmp_path)
         assert local_cluster.lose_node(folder) == 2
@@ -155,7 +156,7 @@ def test_a_cluster_of_two_nodes_does_all_of_it(folder, monkeypatch, capsys, tmp_
 
 
 def sends_lists_and_stops(address, capsys):
-    client = submission.connect(address)
+    client = job_server.connect(address)
     name, sent = submission.submit(client, submission.Submission("no_such_module", [], ROOT))
     assert sent
     ended = following.follow(client, name, lambda text: None)

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 import wild
 
-from cluster.labelling import commits, oracles
+from cluster.labelling import commits, oracles, totals
 from cluster.labelling import run as labelling
 from cluster.labelling.oracles import Truth
 from cluster.labelling.teacher import LabellingJob, Teacher
@@ -69,7 +69,7 @@ def rewritten(made: Path, output: Path, which: str = "truth", when: RightWhen = 
 
 def test_true_labels_are_a_label_set_to_train_on(made: Path, tmp_path: Path) -> None:
     report = rewritten(made, tmp_path / "out")
-    before = commits.report_of(commits.read_commits(LocalStore(made / "labels")), ())
+    before = totals.report_of(commits.read_commits(LocalStore(made / "labels")), ())
     frames, videos = report["frames"], report["videos"]
     assert frames["predicted"] == frames["kept"] + sum(frames["rejected"].values())
     assert 0 < frames["kept"] < before["frames"]["kept"]  # without those of the fifth video

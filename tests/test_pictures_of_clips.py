@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cluster.labelling.clip_pixels import fits, request_of, with_pixels
 from cluster.labelling.results import UnitResult
-from cluster.labelling.teacher import fits, request_of, with_pixels
 from cluster.labelling.units import Video
 from hojoint.config import Config
 from hojoint.labelling.video import Decoded

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster import processors, session
+from cluster import capacity, processors, session
 from hojoint.config import ClusterConfig
 from hojoint.errors import InputError
 
@@ -70,4 +70,4 @@ def test_ray_and_the_check_before_it_count_the_same(monkeypatch):
     with session.start(ClusterConfig()):
         assert asked["num_cpus"] == 1
     with pytest.raises(InputError, match="the cluster has 1 CPU"):
-        session.feasibility(ClusterConfig(), [session.Need("training workers", 2, 1.0)])
+        capacity.feasibility(ClusterConfig(), [capacity.Need("training workers", 2, 1.0)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hojoint.evaluation.promise import kept_promise, reliability
-from hojoint.report import tables
+from hojoint.report import label_tables
 
 
 def test_a_row_for_each_bin_that_is_used() -> None:
@@ -30,7 +30,7 @@ def test_promised_and_measured_of_the_kept_frames() -> None:
 
 def test_the_table_of_a_promise_ends_with_the_kept() -> None:
     found = kept_promise(np.array([0.9, 0.2]), np.array([1, 0], bool), ["kept", "quality"], None)
-    shown = tables.promise(found)
+    shown = label_tables.promise(found)
     assert shown is not None
     assert [row["name"] for row in shown["rows"]] == ["0.2 to 0.3", "0.9 to 1.0", "kept"]
-    assert tables.promise(None) is None
+    assert label_tables.promise(None) is None

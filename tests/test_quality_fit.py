@@ -11,11 +11,11 @@ import scipy.optimize
 from test_tables import labels as made_labels
 
 from hojoint.config import HIGHER_IS_BETTER, FilterConfig
-from hojoint.evaluation import calibration, quality_fit
+from hojoint.evaluation import precision, quality_fit
 from hojoint.labelling import filters, quality, tables
 
 
-def judged(chance: np.ndarray, seed: int = 0, **scores: np.ndarray) -> calibration.Judged:
+def judged(chance: np.ndarray, seed: int = 0, **scores: np.ndarray) -> precision.Judged:
     """Frames in clips of five, right by chance; scores that are not given are NaN."""
     random = np.random.default_rng(seed + 1000)  # another one than that of the scores
     count = len(chance)
@@ -28,7 +28,7 @@ def judged(chance: np.ndarray, seed: int = 0, **scores: np.ndarray) -> calibrati
     place = table.schema.get_field_index("rotation_spread")
     table = table.set_column(place, table.schema.field(place), pa.array(np.full(count, np.nan, np.float32)))
     recordings = np.array([f"r{number // 25}" for number in range(count)])
-    return calibration.Judged(table, random.random(count) < chance, recordings)
+    return precision.Judged(table, random.random(count) < chance, recordings)
 
 
 def known(count: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -40,7 +40,7 @@ def known(count: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 @pytest.fixture(scope="module")
-def fitted() -> tuple[quality.QualityModel, np.ndarray, calibration.Judged]:
+def fitted() -> tuple[quality.QualityModel, np.ndarray, precision.Judged]:
     chance, scores = known(4000, 0)
     frames = judged(chance, **scores)
     return *quality_fit.fit(frames, FilterConfig(), 0.8), frames
@@ -69,7 +69,7 @@ def test_the_promise_is_kept_out_of_fold(fitted: Any) -> None:
     later = model.quality(quality_fit.inputs_of(judged(chance, 2, **scores))) >= about["min_quality"]
     assert chance[later].mean() == pytest.approx(about["promised"]["precision"], abs=0.03)
     assert about["auc"] > max(value for rule in ("box_iou", "reprojection", "pose_step")
-                              if (value := calibration.auc(frames.score(rule), frames.right)))  # fmt: skip
+                              if (value := precision.auc(frames.score(rule), frames.right)))  # fmt: skip
 
 
 def test_a_fitted_model_is_monotone_and_survives_its_file(fitted: Any) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import wild
 
-from cluster.labelling import commits, files, refilter_actor, refiltering
+from cluster.labelling import commits, files, refilter_actor, refiltering, totals
 from cluster.labelling import run as labelling
 from cluster.labelling.refilter_actor import Refilter
 from cluster.labelling.refiltering import refilter
@@ -88,7 +88,7 @@ def test_refiltering_equals_labelling_with_those_thresholds(
     for table in commits.TABLES:
         wild.assert_same_rows(wild.rows_of(tmp_path / "out", table), wild.rows_of(made / target, table))
     assert report["frames"]["without_image"] == 0
-    expected = commits.report_of(commits.read_commits(LocalStore(made / target)), filters.REASONS)
+    expected = totals.report_of(commits.read_commits(LocalStore(made / target)), filters.REASONS)
     assert report["videos"] == expected["videos"]
     assert report["frames"] == expected["frames"]
 
@@ -139,7 +139,7 @@ def test_the_manifest_names_the_videos_of_newly_kept_frames(made: Path, tmp_path
     )
     assert report["frames"]["without_image"] == 0
     again = refilter(config_to(tmp_path, tmp_path / "again", "out", STRICT, videos=False))  # has the manifest too
-    expected = commits.report_of(commits.read_commits(LocalStore(made / "strict")), filters.REASONS)
+    expected = totals.report_of(commits.read_commits(LocalStore(made / "strict")), filters.REASONS)
     assert again["frames"] == expected["frames"]
 
 

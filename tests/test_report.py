@@ -14,7 +14,7 @@ from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.config import Config
-from hojoint.report import draw, rounds
+from hojoint.report import draw, formats, label_tables, rounds
 from hojoint.report import page as report
 from hojoint.report import tables as report_tables
 from jobs import report as job
@@ -49,7 +49,7 @@ def fake_worth():
 
 def fake_facts(**changes):
     """A run with all its parts, of made-up numbers."""
-    rejected = dict.fromkeys(report_tables.RULES, 0) | {"box_iou": 300, "reprojection": 120, "joint_step": 180}
+    rejected = dict.fromkeys(label_tables.RULES, 0) | {"box_iou": 300, "reprojection": 120, "joint_step": 180}
     labels = {
         "videos": {"listed": 60, "labelled": 50, "empty": 8, "quarantined": 2},
         "frames": {"decoded": 1500, "predicted": 1500, "kept": 900, "rejected": rejected},
@@ -193,7 +193,7 @@ def test_the_summary_names_the_data_kinds_and_counts_the_checks():
     html = report.render(facts)
     assert "predicted from 5 augmented views. It is kept when it passes 2 checks" in html
     assert "seven" not in html
-    bars = report_tables.labelling(facts.labelling, facts.rules)["bars"]
+    bars = label_tables.labelling(facts.labelling, facts.rules)["bars"]
     assert [bar["label"].partition(":")[0] for bar in bars] == ["kept", "box_iou", "reprojection", "joint_step"]
     none_on = report_tables.summary(facts.labelling, {}, {}, [])
     assert "passed all checks (none was on) and were kept" in none_on
@@ -224,15 +224,15 @@ def test_the_report_names_what_a_network_started_from(facts, origin):
 
 def test_counts_that_do_not_add_up_are_shown_as_such():
     labels = dict(fake_facts().labelling)
-    assert [check["holds"] for check in report_tables.labelling(labels)["checks"]] == [True, True]
+    assert [check["holds"] for check in label_tables.labelling(labels)["checks"]] == [True, True]
     labels["videos"] = {**labels["videos"], "quarantined": 1}
-    assert [check["holds"] for check in report_tables.labelling(labels)["checks"]] == [False, True]
+    assert [check["holds"] for check in label_tables.labelling(labels)["checks"]] == [False, True]
 
 
 def test_bars_are_as_long_as_their_counts():
-    bars = report_tables.labelling(fake_facts().labelling)["bars"]
+    bars = label_tables.labelling(fake_facts().labelling)["bars"]
     assert [bar["width"] for bar in bars[:2]] == [100.0, pytest.approx(100 * 300 / 900, abs=0.01)]
-    assert len(bars) == 1 + len(report_tables.RULES)
+    assert len(bars) == 1 + len(label_tables.RULES)
 
 
 def test_a_picture_knows_its_kind():
@@ -245,12 +245,12 @@ def test_a_picture_knows_its_kind():
     ("value", "said"), [(12.34, "12.3 s"), (200, "3 min 20 s"), (3599.6, "1 h 00 min"), (7260, "2 h 01 min")]
 )
 def test_times_read_as_people_write_them(value, said):
-    assert report_tables.seconds(value) == said
+    assert formats.seconds(value) == said
 
 
 @pytest.mark.parametrize(("value", "said"), [(None, "–"), (0.5, "50 %"), (0.0123, "1.2 %"), (1.0, "100 %")])
 def test_shares_are_written_in_per_cent(value, said):
-    assert report_tables.percent(value) == said
+    assert formats.percent(value) == said
 
 
 def test_the_page_is_well_formed():

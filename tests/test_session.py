@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster import session
-from cluster.session import Need
+from cluster import capacity, session
+from cluster.capacity import Need
 from hojoint.config import ClusterConfig
 from hojoint.errors import InputError, Unavailable
 from jobs import command
@@ -21,7 +21,7 @@ TWO = ClusterConfig(cpus=2, object_store_mb=100)
 
 
 def test_a_job_that_fits_is_described_in_one_line():
-    line = session.feasibility(TWO, [Need("training workers", 2, 0.75), Need("loaders", 1, 0.5)])
+    line = capacity.feasibility(TWO, [Need("training workers", 2, 0.75), Need("loaders", 1, 0.5)])
     assert "2 training workers x (0.75 CPU, 0 GPU) + 1 loaders x (0.5 CPU, 0 GPU) = 2 CPU, 0 GPU" in line
     assert "the cluster has 2 CPU" in line
 
@@ -29,7 +29,7 @@ def test_a_job_that_fits_is_described_in_one_line():
 @pytest.mark.parametrize("need", [Need("training workers", 3, 1.0), Need("teachers", 1, 1.0, gpus=99.0)])
 def test_a_job_that_does_not_fit_is_refused_with_both_numbers(need):
     with pytest.raises(InputError, match=re.escape(f"{need.processes} {need.what}") + ".*the cluster has 2 CPU"):
-        session.feasibility(TWO, [need])
+        capacity.feasibility(TWO, [need])
 
 
 def test_a_process_larger_than_every_node_is_refused():
@@ -108,7 +108,7 @@ with session.start(config):
     with session.start(config):
         print(*ray.get(where.remote()))
     assert ray.is_initialized(), "the inner block must not close the outer one's session"
-    print(session.capacity(config)["CPU"])
+    print(capacity.capacity(config)["CPU"])
 assert not ray.is_initialized()
 """
 

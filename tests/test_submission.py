@@ -16,7 +16,7 @@ import pytest
 import requests
 import yaml
 
-from cluster import patience
+from cluster import job_server, patience
 from hojoint import config as settings
 from hojoint.errors import InputError, MachineError, Unavailable
 from jobs import submit as submit_job
@@ -38,7 +38,7 @@ def config_of(*overrides):
 
 @pytest.fixture(autouse=True)
 def no_addresses(monkeypatch):
-    for name in (*submission.OVERRIDING, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+    for name in (*job_server.OVERRIDING, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -185,20 +185,20 @@ def dashboard(mode, token=None):
 @pytest.mark.parametrize("address", ["127.0.0.1:8265", "ray://head:10001", "ftp://x", "http://"])
 def test_an_address_that_is_no_dashboard_is_refused(address):
     with pytest.raises(InputError, match="http://127"):
-        submission.connect(address)
+        job_server.connect(address)
 
 
 def test_an_address_where_nobody_answers_may_be_tried_again():
     with pytest.raises(Unavailable, match="nobody answers"):
-        submission.connect("http://127.0.0.1:9")
+        job_server.connect("http://127.0.0.1:9")
 
 
 def test_a_remote_cluster_without_a_token_is_refused(monkeypatch):
-    monkeypatch.setattr(submission, "_is_loopback", lambda host: False)
+    monkeypatch.setattr(job_server, "_is_loopback", lambda host: False)
     with dashboard("disabled") as (address, _):
         with pytest.raises(InputError, match="anybody who reaches it can run code"):
-            submission.connect(address)
-        submission.connect(address, insecure=True)
+            job_server.connect(address)
+        job_server.connect(address, insecure=True)
 
 
 def test_a_token_goes_only_to_a_cluster_that_asks_for_it(monkeypatch, tmp_path):
@@ -206,19 +206,19 @@ def test_a_token_goes_only_to_a_cluster_that_asks_for_it(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     with dashboard("token") as (address, seen):
         with pytest.raises(InputError, match="asks for a token"):
-            submission.connect(address)
+            job_server.connect(address)
         token.write_text("secret-word\n")
-        submission.connect(address)
+        job_server.connect(address)
         assert seen[-1] == "Bearer secret-word"
     with dashboard("disabled") as (address, seen):
-        submission.connect(address)
+        job_server.connect(address)
         assert set(seen) == {None}
 
 
 def test_a_variable_that_sends_the_job_elsewhere_is_refused(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://other:8265")
     with pytest.raises(InputError, match="RAY_ADDRESS"):
-        submission.connect("http://127.0.0.1:8265")
+        job_server.connect("http://127.0.0.1:8265")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_variable_that_sends_the_job_elsewhere_is_refused(monkeypatch):
                         ("10.0.0.4", False), ("127.evil.example", False), ("localhost.example", False)]
 )  # fmt: skip
 def test_only_this_machine_is_local(host, local):
-    assert submission._is_loopback(host) is local
+    assert job_server._is_loopback(host) is local
 
 
 class Jobs:
@@ -320,7 +320,7 @@ def test_a_wrong_token_is_one_sentence(monkeypatch):
         dashboard("token", token="right-word") as (address, _),
         pytest.raises(InputError, match=r"refuses the token .*RAY_AUTH_TOKEN_PATH") as refused,
     ):
-        submission.connect(address)
+        job_server.connect(address)
     assert "wrong-word" not in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -335,7 +335,7 @@ def test_a_wrong_token_is_one_sentence(monkeypatch):
     ],
 )
 def test_a_fault_of_the_connection_is_one_sentence(error, kind, said):
-    found = submission.explained(error, "http://h:1")
+    found = job_server.explained(error, "http://h:1")
     assert isinstance(found, kind)
     assert said in str(found)
     assert "\n" not in str(found)
@@ -353,14 +353,14 @@ def test_a_dropped_connection_is_tried_again_and_a_413_not(monkeypatch):
             raise answer
         return answer
 
-    assert submission.asked(call, "http://h:1") == "sent"
+    assert job_server.asked(call, "http://h:1") == "sent"
     assert len(calls) == 3
     answers[:] = [RuntimeError("Request failed with status code 413: too large"), "sent"]
     with pytest.raises(InputError, match="413"):
-        submission.asked(call, "http://h:1")
+        job_server.asked(call, "http://h:1")
     answers[:] = [ConnectionResetError()] * 10_000
     with patience.granted(0.02), pytest.raises(Unavailable, match=r"unreachable .* Is the tunnel"):
-        submission.asked(call, "http://h:1")
+        job_server.asked(call, "http://h:1")
     assert len(answers) > 9_900
 
 

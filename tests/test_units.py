@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from cluster.labelling import attempts, commits, units
+from cluster.labelling import attempts, commits, totals, units
 from cluster.labelling.attempts import Ledger
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
@@ -186,7 +186,7 @@ def test_counts_add_up_across_commits_and_breaks_are_no_time() -> None:
     def made(started: float, finished: float, **counts) -> Commit:
         return Commit("u", "a", {}, {}, Counts(**counts), started, finished, {})
 
-    report = commits.report_of(
+    report = totals.report_of(
         [
             made(0, 10, listed=3, labelled=1, quarantined=2, predicted=6, kept=4, rejected=Counter(box_iou=2)),
             made(5, 20, listed=2, empty=2, predicted=3, rejected=Counter(box_iou=1, joint_step=2)),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.labelling import commits
+from cluster.labelling import commits, totals
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Tally
 from cluster.labelling.decoding import Failure
@@ -128,7 +128,7 @@ def total_of(done: Iterable[Commit]) -> Counts:
 
 def report_of(done: Sequence[Commit]) -> dict[str, Any]:
     """``report.json``, from commits alone: a resumed run's report covers all of it."""
-    total, seconds = total_of(done), commits.busy_seconds(done)
+    total, seconds = total_of(done), totals.busy_seconds(done)
     return {
         "videos": {name: getattr(total, name) for name in ("listed", "with_hands", "without_hands", "quarantined")},
         "pictures": total.pictures,

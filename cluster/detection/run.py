@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster import capacity, session
 from cluster import progress as board
-from cluster import session
+from cluster.capacity import Need
 from cluster.detection import boxes_file, findings
 from cluster.detection.finder import DetectionJob, Finder, Make
 from cluster.detection.findings import Counts
@@ -25,7 +26,6 @@ from cluster.labelling import budget, commits, manifest, pool, presence, sharing
 from cluster.labelling.commits import Commit
 from cluster.labelling.manifest import Manifest, Reader
 from cluster.labelling.units import Video, unit_id
-from cluster.session import Need
 from cluster.sources import list_videos
 from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint import config as settings
@@ -91,7 +91,7 @@ def detect(config: Config, make: Make = mediapipe_detector) -> dict[str, Any]:
     for note in plan.notes:
         print(f"note: {note}")
     if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
-        session.feasibility(config.cluster, _needs(config))
+        capacity.feasibility(config.cluster, _needs(config))
     _check_same(store, plan)
     facts: dict[str, Any] = {"units": len(plan.unit_ids), "videos": plan.manifest.videos}
     facts |= {commits.MANIFEST: plan.manifest.put(store), "config": settings.to_tree(config)}
@@ -114,7 +114,7 @@ def dry_run(config: Config, make: Make = mediapipe_detector) -> None:
         f"{len(plan.unit_ids) - len(plan.pending)} committed, {len(plan.pending)} to do",
         f"networks   {networks}",
         f"output     {config.output}, its run in {store.root}",
-        f"resources  {session.feasibility(config.cluster, _needs(config))}",
+        f"resources  {capacity.feasibility(config.cluster, _needs(config))}",
     ]
     print("\n".join(lines))
 

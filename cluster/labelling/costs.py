@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.labelling.commits import Commit, busy_seconds
+from cluster.labelling.commits import Commit
+from cluster.labelling.totals import busy_seconds
 from hojoint.config import ReportConfig
 
 PHASES = ("wait", "predict", "tables", "commit")  # one after the other in a Teacher

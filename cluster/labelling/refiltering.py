@@ -19,12 +19,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cluster import session
+from cluster import capacity, session
+from cluster.capacity import Need
 from cluster.labelling import commits, files, listing, manifest, pool, presence, quality_files, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.refilter_actor import Refilter, RefilterJob
-from cluster.session import Need
 from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
 from hojoint.config import Config
@@ -68,7 +68,7 @@ def refilter(config: Config) -> dict[str, Any]:
     pending = _pending(source, store)
     listed = None
     if pending:  # before run.json is written: a run that cannot start leaves nothing
-        session.feasibility(config.cluster, _needs(config))
+        capacity.feasibility(config.cluster, _needs(config))
         listed = None if config.videos.root is None else files.listed(config.videos.root)
     if config.labelling.require_conditional_writes:
         check_conditional(store)
@@ -160,7 +160,7 @@ def describe(config: Config, source: Source, pending: int) -> str:
             f"output     {config.output}",
             f"pictures   of frames not kept before: {new['pictures of frames not kept before']}",
             "\n".join([f"rules      {len(different) or 'none'} changed", *different]),
-            f"resources  {session.feasibility(config.cluster, _needs(config))}",
+            f"resources  {capacity.feasibility(config.cluster, _needs(config))}",
         ]
     )
 

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster import capacity, session
 from cluster import progress as board
-from cluster import session
+from cluster.capacity import Need
 from cluster.labelling import (
     budget,
     commits,
@@ -30,6 +31,7 @@ from cluster.labelling import (
     recall,
     sharing,
     stalls,
+    totals,
     units,
 )
 from cluster.labelling.commits import Commit
@@ -39,7 +41,6 @@ from cluster.labelling.manifest import Manifest
 from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import unit_id
 from cluster.metrics import CommittedGauges
-from cluster.session import Need
 from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint.config import Config, ReportConfig, to_tree
 from hojoint.errors import InputError
@@ -87,7 +88,7 @@ def label(config: Config, make: TeacherOf | None = None) -> dict[str, Any]:
     for note in plan.notes:
         print(f"note: {note}")
     if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
-        session.feasibility(config.cluster, _needs(config))
+        capacity.feasibility(config.cluster, _needs(config))
     check_same(store, plan)
     while not begin(config, store, plan):  # another driver has let the run grow meanwhile
         plan = make_plan(config, store)
@@ -180,7 +181,7 @@ def describe(config: Config, plan: Plan) -> str:
             f"work       about {passes} views through the network",
             f"teacher    {config.teacher.checkpoint} (weights {plan.teacher_sha256[:12]})",
             f"output     {config.output}",
-            f"resources  {session.feasibility(config.cluster, _needs(config))}",
+            f"resources  {capacity.feasibility(config.cluster, _needs(config))}",
         ]
     )
 
@@ -206,18 +207,18 @@ def finish(
     done = commits.read_commits(store)
     committed = {commit.unit for commit in done}
     sharing.check_commits(store, [unit for unit in unit_ids if unit not in committed])
-    report = commits.report_of(done, filters.REASONS) | aside
+    report = totals.report_of(done, filters.REASONS) | aside
     if prices is not None:
         report["costs"] = costs.costs_of(done, prices, report["videos"]["listed"])
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())
     commits.sweep(store, done=done)
-    return report, commits.total_of(done)
+    return report, totals.total_of(done)
 
 
 def _run(config: Config, store: Store, plan: Plan, note: presence.Note, make: TeacherOf) -> None:
     """Send the pending units through Ray Data and watch the error budget."""
     done = commits.read_commits(store)
-    total, unit_s = commits.total_of(done), stalls.longest_unit_s(done)
+    total, unit_s = totals.total_of(done), stalls.longest_unit_s(done)
     del done  # of a large run they would lie in memory until its end
     _watch_budget(config, total)
     wanted = pool.size(config.cluster.teachers, len(plan.pending))[1]

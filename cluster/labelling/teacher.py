@@ -3,14 +3,13 @@
 A unit goes in, its commit comes out; nothing large crosses the network. Children decode the next videos while the
 network works on these. A video that cannot be decoded or predicted becomes a quarantine row and costs no other video.
 The class is plain Python: Ray Data makes it an actor, a test or a benchmark calls it directly. Not here: what a label
-is (hojoint.labelling.labels), which units exist (cluster.labelling.units).
+is (hojoint.labelling.labels), which units exist (``units``), which picture a box lies on (``clip_pixels``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import math
 import os
 import time
@@ -18,11 +17,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import torch
 
 from cluster.labelling import commits, manifest, quality_files, sharing
 from cluster.labelling.attempts import Ledger
+from cluster.labelling.clip_pixels import fits, request_of, with_pixels
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
@@ -31,7 +30,6 @@ from cluster.labelling.units import Unit, Video
 from cluster.sources import FetchLimits, fetched, mirror
 from cluster.store import open_store, read_uri
 from hojoint.config import Config
-from hojoint.datasets.box_fit import misfit
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import labels, tta
@@ -272,67 +270,3 @@ def groups_of(videos: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     while at < len(videos):
         yield videos[at : at + length]
         at, length = at + length, min(2 * length, size)
-
-
-def request_of(video: Video) -> Request:
-    """What the decoder is asked for: every frame, or every time, of the video that one of its clips holds."""
-    numbers = [clip.frames for clip in video.clips if clip.times_s is None]
-    times = [clip.times_s for clip in video.clips if clip.times_s is not None]
-    return Request(
-        video_id=video.video_id,
-        path=video.uri,
-        numbers=np.unique(np.concatenate(numbers)) if numbers else None,
-        # A list that counts by another rate does not tell how many pictures the video has.
-        annotated_frames=max((clip.annotated_frames for clip in video.clips if clip.times_s is None), default=0),
-        times_s=np.unique(np.concatenate(times)) if times else None,
-    )
-
-
-def fits(video: Video, decoded: Decoded, result: UnitResult) -> bool:
-    """Whether the boxes belong to the decoded pictures; a video whose boxes do not is quarantined."""
-    height, width = decoded.rgb.shape[1:3]
-    fault = misfit(video.clips, (width, height), decoded.footage, decoded.counted)
-    if fault is not None:
-        result.fail(Failure(video.video_id, "decode", *fault))
-    return fault is None
-
-
-def with_pixels(video: Video, decoded: Decoded, config: Config) -> Pixels:
-    """The video's clips, cut to the frames that were decoded, with their pixels.
-
-    Where boxes lie at times, the clip's frame numbers become those of the pictures shown then. Of two boxes on one
-    picture the first stays; the other counts as absent.
-    """
-    asked = request_of(video).times_s
-    clips, frames, absent = [], [], 0
-    for clip in video.clips:
-        clip, present = _on_pictures(clip, asked, decoded)
-        if present.sum() < config.labelling.min_clip_frames:
-            absent += len(clip.frames)
-            continue
-        absent += int((~present).sum())
-        if not present.all():
-            clip = dataclasses.replace(
-                clip,
-                frames=clip.frames[present],
-                hand_boxes=clip.hand_boxes[present],
-                object_boxes=clip.object_boxes[present],
-                times_s=None if clip.times_s is None else clip.times_s[present],
-            )
-        rows = np.searchsorted(decoded.numbers, clip.frames)
-        rgb = decoded.rgb if len(rows) == len(decoded.numbers) else decoded.rgb[rows]  # usually all of them: no copy
-        clips.append(clip)
-        times = None if decoded.times_s is None else decoded.times_s[rows]
-        frames.append(Frames(clip.clip_id, rgb, clip.hand_boxes, clip.object_boxes, times, decoded.footage))
-    return Pixels(video, clips, frames, absent, short=len(video.clips) - len(clips))
-
-
-def _on_pictures(clip: Clip, asked: np.ndarray | None, decoded: Decoded) -> tuple[Clip, np.ndarray]:
-    """The clip with numbers of pictures, and which of its (T,) frames have one of their own."""
-    if clip.times_s is None:
-        return clip, np.isin(clip.frames, decoded.numbers)
-    assert asked is not None
-    numbers = decoded.shown_at[np.searchsorted(asked, clip.times_s)]
-    first = np.zeros(len(numbers), bool)
-    first[np.unique(numbers, return_index=True)[1]] = True
-    return dataclasses.replace(clip, frames=numbers.astype(np.int32)), first & (numbers >= 0)

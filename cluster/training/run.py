@@ -20,9 +20,9 @@ import ray.train
 from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from cluster import ending, session
+from cluster import capacity, ending, session
+from cluster.capacity import Need
 from cluster.progress import Progress, State, new_board
-from cluster.session import Need
 from cluster.store import Store, open_store
 from cluster.training.job import FACTS, TrainingJob, TrainResult, finished, plan_job
 from cluster.training.worker import FILE, work
@@ -67,7 +67,7 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     """Train to the end. A stopped run resumes; of a finished run the result is returned.
 
     Raises:
-        InputError: see ``plan_job``, ``finished`` and ``session.feasibility``.
+        InputError: see ``plan_job``, ``finished`` and ``capacity.feasibility``.
         TrainingStopped: workers failed too often.
         Unavailable: the storage was away, or workers did not start or were lost with their nodes.
     """
@@ -78,7 +78,7 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
         return done
     _note_other_runs(job, store)
     started = time.monotonic()
-    session.feasibility(config.cluster, needs(config))
+    capacity.feasibility(config.cluster, needs(config))
     with session.start(config.cluster):
         saved = _last_checkpoint(_run(job, store, progress=progress))
     store.put(FILE, checkpoint.final(saved))
@@ -197,7 +197,7 @@ def _plain(error: BaseException, config: Config) -> Exception:
     if any(type(cause).__name__.startswith("WorkerGroupStartup") for cause in causes):  # private classes of Ray
         return Unavailable(
             f"training workers did not start in {STARTS} tries: {last}. Needed: "
-            f"{session.feasibility(config.cluster, needs(config))}. The same command resumes"
+            f"{capacity.feasibility(config.cluster, needs(config))}. The same command resumes"
         )
     lost = (ray.exceptions.ActorDiedError, ray.train.PreemptionError)
     if all(isinstance(failure, lost) for failure in failures):

@@ -29,7 +29,6 @@ from hojoint.records import Sample
 
 SOME = 16  # images whose content a fingerprint covers
 MASK_BLUE, MASK_OTHER = 200, 80  # the rendered segmentation is a JPEG: object pixels are blue, about (0, 0, 255)
-WHERE = "HO-3D comes from its authors' page (search 'HO-3D v2 download'); set data.ho3d.root to the unpacked folder"
 
 
 class HO3D:
@@ -62,11 +61,12 @@ class HO3D:
         self.split: Literal["train", "evaluation"] = "evaluation" if split == "evaluation" else "train"
         if config.root is None:
             raise InputError(
-                f"the setting 'data.ho3d.root' is needed: a folder with {self.split}.txt and {self.split}/. {WHERE}"
+                f"the setting 'data.ho3d.root' is needed: a folder with {self.split}.txt and {self.split}/. "
+                f"{ho3d_files.WHERE}"
             )
         self.root = Path(config.root)
         self.crop, self.region_px = crop or CropConfig(), region_px
-        self.listed, self.held_out = _part_of(_read_list(self.root, self.split), split, held_out)
+        self.listed, self.held_out = recordings.part_of(ho3d_files.read_list(self.root, self.split), split, held_out)
         self.missing = config.missing
         self.left_out = self._left_out()
         self.rows = [row for row, name in enumerate(self.listed) if name not in self.left_out]
@@ -199,21 +199,7 @@ class HO3D:
         return self._truth("xyz", 21)[:, MANO_TO_SIMPLE]
 
     def _truth(self, key: str, count: int) -> np.ndarray:
-        path = self.root / f"evaluation_{key}.json"
-        if not path.is_file():
-            raise InputError(
-                f"no {path}: the truth of HO-3D's evaluation set is public since November 2024 and is a separate "
-                "download; put it beside evaluation.txt"
-            )
-        try:
-            values = np.array(listing.read_json(path), dtype=np.float32)
-        except (ValueError, TypeError):
-            raise InputError(f"{path} is damaged: expected {count} x 3 numbers per image; fetch it again") from None
-        if values.shape != (len(self.listed), count, 3):
-            raise InputError(
-                f"{path}: expected the shape {(len(self.listed), count, 3)} for evaluation.txt, found {values.shape}; "
-                "take list and truth of one version of HO-3D"
-            )
+        values = ho3d_files.read_truth(self.root, key, (len(self.listed), count, 3))
         return values[self.rows] @ GL_TO_CV.astype(np.float32)
 
     def roots(self) -> np.ndarray:
@@ -304,24 +290,3 @@ class HO3D:
         red, green, blue = np.moveaxis(regions.read_image(path), 2, 0)
         mask = ((blue > MASK_BLUE) & (green < MASK_OTHER) & (red < MASK_OTHER)).astype(np.uint8)
         return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)  # they are a quarter of the image's size
-
-
-def _part_of(names: list[str], split: str, held_out: int) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The frames of a list that belong to a split, and the recordings that the split lacks."""
-    if split == "evaluation":
-        return tuple(names), frozenset()
-    if split == "held_out" and held_out == 0:
-        raise InputError("no recordings of HO-3D are held out of training; set train.held_out to how many should be")
-    apart = recordings.held_out_recordings(names, held_out)
-    if split == "held_out":
-        return tuple(name for name in names if recordings.recording_of(name) in apart), frozenset()
-    return tuple(name for name in names if recordings.recording_of(name) not in apart), apart
-
-
-def _read_list(root: Path, split: str) -> list[str]:
-    path = root / f"{split}.txt"
-    if not path.is_file():
-        inner = sorted(entry.name for entry in root.iterdir())[:8] if root.is_dir() else []
-        content = f"found {', '.join(inner) or 'nothing'}" if root.is_dir() else "no such folder"
-        raise InputError(f"no {path}: expected HO-3D's folder with {split}.txt and {split}/, {content}. {WHERE}")
-    return listing.read_frames(path)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from hojoint.datasets import ho3d_meta, listing
 from hojoint.datasets.findings import Fault
 from hojoint.errors import InputError
@@ -15,6 +17,7 @@ from hojoint.hand.pickles import load_restricted
 
 SUFFIXES = (".png", ".jpg")  # v2, v3
 SHOWN = 6  # sequences in one sentence
+WHERE = "HO-3D comes from its authors' page (search 'HO-3D v2 download'); set data.ho3d.root to the unpacked folder"
 REASONS = {
     "sequence_missing": "in a sequence that is missing completely",
     "image_missing": "without image",
@@ -135,3 +138,36 @@ def _remedy(kind: str, split: str, sequence: str) -> str:
     if kind == "meta_empty":
         return f"take the {split}.txt of this version of the data, or {drop}"
     return f"fetch the sequence again, or {drop}"
+
+
+def read_list(root: Path, split: str) -> list[str]:
+    path = root / f"{split}.txt"
+    if not path.is_file():
+        inner = sorted(entry.name for entry in root.iterdir())[:8] if root.is_dir() else []
+        content = f"found {', '.join(inner) or 'nothing'}" if root.is_dir() else "no such folder"
+        raise InputError(f"no {path}: expected HO-3D's folder with {split}.txt and {split}/, {content}. {WHERE}")
+    return listing.read_frames(path)
+
+
+def read_truth(root: Path, key: str, shape: tuple[int, int, int]) -> np.ndarray:
+    """``evaluation_<key>.json``: (listed frames, points, 3) float32 m in HO-3D's own frame.
+
+    Raises:
+        InputError: the file is missing, damaged or of another length than ``evaluation.txt``.
+    """
+    path = root / f"evaluation_{key}.json"
+    if not path.is_file():
+        raise InputError(
+            f"no {path}: the truth of HO-3D's evaluation set is public since November 2024 and is a separate "
+            "download; put it beside evaluation.txt"
+        )
+    try:
+        values = np.array(listing.read_json(path), dtype=np.float32)
+    except (ValueError, TypeError):
+        raise InputError(f"{path} is damaged: expected {shape[1]} x 3 numbers per image; fetch it again") from None
+    if values.shape != shape:
+        raise InputError(
+            f"{path}: expected the shape {shape} for evaluation.txt, found {values.shape}; take list and truth of one "
+            "version of HO-3D"
+        )
+    return values

@@ -52,3 +52,15 @@ def held_out_recordings(names: Iterable[str], count: int) -> frozenset[str]:
 def _shown_in(recording: str) -> str:
     """Subject and object of a recording, by its letters."""
     return recording.rstrip("0123456789")
+
+
+def part_of(names: list[str], split: str, held_out: int) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The frames of a list that belong to a split, and the recordings that the split lacks."""
+    if split == "evaluation":
+        return tuple(names), frozenset()
+    if split == "held_out" and held_out == 0:
+        raise InputError("no recordings of HO-3D are held out of training; set train.held_out to how many should be")
+    apart = held_out_recordings(names, held_out)
+    if split == "held_out":
+        return tuple(name for name in names if recording_of(name) in apart), frozenset()
+    return tuple(name for name in names if recording_of(name) not in apart), apart

@@ -1,10 +1,9 @@
 """Thresholds for the rules: precision and yield of each rule and of all together, where truth is known (Sec. 5.1).
 
-The paper prints thresholds without a reason. Given scored frames and whether each label is right (``label_quality``), a
-rule's *precision* is the share of right labels among those it keeps and its *yield* the share of frames it keeps; both
-depend on its threshold. ``propose`` searches thresholds of all rules that reach a given precision with many right
-labels. ``calibrate`` also fits on one half of the recordings and measures on the other, for an unbiased number.
-Not here: what is right (``label_quality``), the figure (``report.calibration``).
+The paper prints thresholds without a reason. ``propose`` searches thresholds of all rules that reach a given precision
+with many right labels. ``calibrate`` also fits on one half of the recordings and measures on the other, for an unbiased
+number. Not here: what is right (``label_quality``), precision and yield (``precision``), the figure
+(``report.calibration``).
 """
 
 from __future__ import annotations
@@ -12,115 +11,31 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, FilterConfig, Rule
 from hojoint.errors import InputError
+from hojoint.evaluation.precision import (
+    LEVELS,
+    Curve,
+    Judged,
+    alone,
+    auc,
+    curve,
+    curve_together,
+    in_unit_of,
+    reaches,
+    worth,
+)
 from hojoint.labelling import filters, rescoring, tables
 from hojoint.rows import evenly
 
 # N frames, L levels of strictness of a rule.
 
-LEVELS = 60
 CURVE_POINTS = 80
-FEWEST = 20  # kept frames; the precision of fewer means nothing
 ATTEMPTS, AIM_STEP = 8, 0.01  # to find thresholds that reach the aim when frames are judged anew; its rise each time
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """Predicted frames with their scores, and whether each label is right."""
-
-    table: pa.Table  # of predictions, N rows
-    right: np.ndarray  # (N,) bool
-    recordings: np.ndarray | None = None  # (N,) str, one for all cameras of a scene; None means the video is one
-
-    def score(self, rule: Rule) -> np.ndarray:
-        """(N,) where larger is better: the score, negated if small scores are good; -inf where it is NaN."""
-        score = tables.array_of(self.table, f"score_{rule}").astype(np.float64)
-        signed = score if rule in HIGHER_IS_BETTER else -score
-        return np.where(np.isnan(signed), -np.inf, signed)
-
-    def take(self, rows: np.ndarray) -> Judged:
-        """The frames of a mask (N,) bool."""
-        recordings = None if self.recordings is None else self.recordings[rows]
-        return Judged(self.table.take(np.flatnonzero(rows)), self.right[rows], recordings)
-
-    def recording(self) -> np.ndarray:
-        """(N,) str: a split keeps frames of one recording together, as they are too alike."""
-        return np.array(self.table["video_id"].to_pylist()) if self.recordings is None else self.recordings
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """Precision and yield from the strictest to the loosest threshold."""
-
-    thresholds: np.ndarray  # (K,) in the rule's unit; a level in (0, 1] for all rules together
-    precision: np.ndarray  # (K,)
-    share: np.ndarray  # (K,) yield
-
-
-def worth(kept: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Plain numbers from masks (N,) bool: frames kept, their precision, their yield and the recall of right labels."""
-    good = int((kept & right).sum())
-    return {
-        "frames": len(right),
-        "kept": int(kept.sum()),
-        "precision": good / int(kept.sum()) if kept.any() else None,
-        "yield": float(kept.mean()) if len(kept) else None,
-        "recall": good / int(right.sum()) if right.any() else None,
-    }
-
-
-def auc(score: np.ndarray, right: np.ndarray) -> float | None:
-    """Area under the ROC curve: how often a right frame has a higher score than a wrong one; ties count half.
-
-    Args:
-        score: (N,) larger is better; may be infinite.
-        right: (N,) bool.
-    """
-    goods = int(right.sum())
-    if goods in (0, len(right)):
-        return None
-    _, group, counts = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]
-    return float((ranks[right].sum() - goods * (goods + 1) / 2) / (goods * (len(right) - goods)))
-
-
-def curve(judged: Judged, rule: Rule) -> Curve:
-    """The curve of one rule alone, at every threshold that changes what it keeps."""
-    score = judged.score(rule)
-    order = np.argsort(-score, kind="stable")
-    order = order[np.isfinite(score[order])]
-    last = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)  # the last frame of each group of equal scores
-    kept, good = last + 1, np.cumsum(judged.right[order])[last]
-    return Curve(_in_unit_of(rule, score[order[last]]), good / kept, kept / len(score))
-
-
-def curve_together(judged: Judged, rules: Sequence[Rule]) -> Curve:
-    """The curve of all rules together: at level q each keeps the share q of the frames for which it has a score."""
-    levels = np.linspace(1, 0.02, LEVELS)
-    points = []
-    for level in levels[::-1]:
-        kept = np.ones(len(judged.right), bool)
-        for rule in rules:
-            score = judged.score(rule)
-            finite = score[np.isfinite(score)]
-            kept &= score >= (np.quantile(finite, 1 - level) if len(finite) else np.inf)
-        if kept.any():
-            points.append((level, judged.right[kept].mean(), kept.mean()))
-    return Curve(*np.array(points).reshape(-1, 3).T)
-
-
-def alone(judged: Judged, rule: Rule, precision: float) -> float | None:
-    """The loosest threshold with which the rule alone reaches the precision; None where none does."""
-    line = curve(judged, rule)
-    enough = np.flatnonzero((line.precision >= precision) & (line.share * len(judged.right) > FEWEST - 0.5))
-    return float(line.thresholds[enough[-1]]) if len(enough) else None
 
 
 def propose(judged: Judged, config: FilterConfig, precision: float) -> FilterConfig | None:
@@ -278,8 +193,8 @@ def _ladder(judged: Judged, rule: Rule) -> np.ndarray:
         return finite
     steps = np.unique(np.quantile(finite, np.linspace(0, 0.98, LEVELS), method="lower"))
     allowed = steps[steps >= 0] if rule in HIGHER_IS_BETTER else steps[steps <= 0]
-    limits = [_rounded(rule, float(_in_unit_of(rule, step))) for step in (allowed if len(allowed) else [0.0])]
-    return np.unique(_in_unit_of(rule, np.array(limits)))
+    limits = [_rounded(rule, float(in_unit_of(rule, step))) for step in (allowed if len(allowed) else [0.0])]
+    return np.unique(in_unit_of(rule, np.array(limits)))
 
 
 def _gains(passes: np.ndarray, kept: np.ndarray, right: np.ndarray) -> list[tuple[int, float]]:
@@ -295,19 +210,9 @@ def _kept(passes: Mapping[Rule, np.ndarray], chosen: Mapping[Rule, int]) -> np.n
     return np.logical_and.reduce([passes[rule][level] for rule, level in chosen.items()])
 
 
-def reaches(kept: np.ndarray, right: np.ndarray, precision: float) -> bool:
-    """Whether enough frames are kept and enough of them are right."""
-    return int(kept.sum()) >= FEWEST and float(right[kept].mean()) >= precision
-
-
-def _in_unit_of(rule: Rule, score: Any) -> Any:
-    """From the sign of ``Judged.score`` to the rule's unit, and back."""
-    return score if rule in HIGHER_IS_BETTER else -score
-
-
 def _limit(rule: Rule, ladder: np.ndarray, level: int, config: FilterConfig) -> float:
     """The threshold of a level; a rule that need not reject anything keeps its current threshold if that is looser."""
-    limit = float(_in_unit_of(rule, ladder[level]))
+    limit = float(in_unit_of(rule, ladder[level]))
     current = float(getattr(config, filters.THRESHOLDS[rule]))
     looser = min if rule in HIGHER_IS_BETTER else max
     return looser(limit, current) if level == 0 else limit

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hojoint.evaluation.calibration import auc, worth
+from hojoint.evaluation.precision import auc, worth
 
 BINS = 10
 FITTED = ("frames", "recordings", "base_precision", "auc", "wanted_precision", "min_quality", "promised")

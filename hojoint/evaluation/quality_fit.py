@@ -19,7 +19,7 @@ import scipy.optimize
 import scipy.special
 
 from hojoint.config import HIGHER_IS_BETTER, FilterConfig
-from hojoint.evaluation.calibration import FEWEST, Judged, auc, worth
+from hojoint.evaluation.precision import FEWEST, Judged, auc, worth
 from hojoint.evaluation.promise import reliability
 from hojoint.labelling import filters, quality, tables
 from hojoint.labelling.quality import Curve, QualityModel

@@ -78,17 +78,10 @@ _FIELDS = [
 _TYPES = {field.name: field.type for field in _FIELDS}
 _METADATA = {_VERSION_KEY: str(SCHEMA_VERSION).encode()}
 PREDICTIONS_SCHEMA = pa.schema(_FIELDS, metadata=_METADATA)
-PSEUDO_LABELS_SCHEMA = pa.schema(
-    [
-        *_FIELDS,
-        pa.field("filled", pa.bool_()),
-        pa.field("image", pa.binary(), nullable=False),
-        pa.field("image_box", _numbers(4)),
-    ],
-    metadata=_METADATA,
-)
 LABELS_SCHEMA = pa.schema([*_FIELDS, pa.field("filled", pa.bool_())], metadata=_METADATA)
 """``pseudo_labels`` without its images."""
+_IMAGE = [pa.field("image", pa.binary(), nullable=False), pa.field("image_box", _numbers(4))]
+PSEUDO_LABELS_SCHEMA = pa.schema([*LABELS_SCHEMA, *_IMAGE], metadata=_METADATA)
 
 
 def predictions_table(labels: Sequence[PseudoLabels]) -> pa.Table:

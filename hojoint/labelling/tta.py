@@ -22,10 +22,9 @@ from torch import Tensor
 
 from hojoint import crops, geometry
 from hojoint.config import CropConfig, Precision, TtaConfig
-from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.layer import HandLayer
-from hojoint.labelling import undoing, views
+from hojoint.labelling import one_image, undoing, views
 from hojoint.labelling.undoing import Answers
 from hojoint.labelling.views import Seen, Views
 from hojoint.model import encoder, opening
@@ -135,17 +134,7 @@ class HandPredictor:
         Raises:
             InputError: the image is not of this kind, or a box has no area or lies outside the image.
         """
-        rgb = np.asarray(image)
-        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-            raise InputError(f"expected an image (H, W, 3) of uint8 RGB, found {rgb.dtype} {rgb.shape}")
-        if not _meets(rgb, hand_box):
-            raise InputError(
-                f"the hand box {list(hand_box)} lies outside the image of {rgb.shape[1]} x {rgb.shape[0]} px; expected "
-                "[x0, y0, x1, y1] in px, x to the right and y down"
-            )
-        nowhere = np.full((1, 4), np.nan, np.float32)
-        object_boxes = nowhere if object_box is None else _one_box("object", object_box)
-        frames = Frames("image", rgb[None], _one_box("hand", hand_box), object_boxes)
+        frames = one_image.frames_of(image, hand_box, object_box)
         prediction = self.predict([frames], [flipped])[0]
         # Copies made out here are ordinary tensors, which a notebook may change in place.
         tensors: dict[str, Any] = {
@@ -196,7 +185,7 @@ class HandPredictor:
         answers = self._answers(task, clips)
         joints, rotations = undoing.undone(answers, task.hand_boxes, task.to_frame, task.angles)
         group = undoing.averaged(joints, rotations, answers, self.tta.views, self.mano_layer)
-        return _by_clip(group, [len(part) for part in rows], flipped)
+        return undoing.by_clip(group, [len(part) for part in rows], flipped)
 
     def views(self, clip: Frames, flipped: bool, numbers: np.ndarray, rows: np.ndarray) -> Views:
         """Where each view of the frames in ``rows`` is cut; arguments as in ``predict``, of one clip."""
@@ -296,32 +285,3 @@ class HandPredictor:
 def _filled(values: Tensor, size: int) -> Tensor:
     """The rows of ``values`` (B, ...), and the last one again until they are ``size``."""
     return torch.cat((values, values[-1:].expand(size - len(values), *values.shape[1:])))
-
-
-def _by_clip(group: HandPrediction, counts: Sequence[int], flipped: Sequence[bool]) -> list[HandPrediction]:
-    """The prediction of all frames of a group as one per clip, of ``counts`` frames each."""
-    columns = {
-        name: torch.split(value, list(counts)) for name, value in vars(group).items() if isinstance(value, Tensor)
-    }  # fmt: skip
-    return [
-        HandPrediction(**{name: parts[clip] for name, parts in columns.items()}, flipped=left)
-        for clip, left in enumerate(flipped)
-    ]
-
-
-def _meets(rgb: np.ndarray, box: Sequence[float] | np.ndarray) -> bool:
-    """Whether a box (4,) px shares an area with the image (H, W, 3)."""
-    height, width = rgb.shape[:2]
-    corners = np.asarray(box, np.float32)
-    if corners.shape != (4,) or not np.isfinite(corners).all():
-        return True  # reported as a wrong box
-    low, high = np.maximum(corners[:2], 0), np.minimum(corners[2:], [width, height])
-    return bool((high > low).all()) or not bool((corners[2:] > corners[:2]).all())
-
-
-def _one_box(name: str, box: Sequence[float] | np.ndarray) -> np.ndarray:
-    """A box as (1, 4) float32; InputError unless it has an area."""
-    values = np.asarray(box, np.float32)
-    if values.shape != (4,) or not np.isfinite(values).all() or not (values[2:] > values[:2]).all():
-        raise InputError(f"expected the {name} box [x0, y0, x1, y1] in px, with an area; found {values.tolist()}")
-    return values[None]

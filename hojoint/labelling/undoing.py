@@ -101,3 +101,14 @@ def _mean_rotation(rotations: Tensor) -> Tensor:
     identity_33 = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
     mean = geometry.mean_rotation(torch.where(finite[:, None], rotations, identity_33), 1)
     return torch.where(finite, mean, torch.nan)
+
+
+def by_clip(group: HandPrediction, counts: Sequence[int], flipped: Sequence[bool]) -> list[HandPrediction]:
+    """The prediction of all frames of a group as one per clip, of ``counts`` frames each."""
+    columns = {
+        name: torch.split(value, list(counts)) for name, value in vars(group).items() if isinstance(value, Tensor)
+    }  # fmt: skip
+    return [
+        HandPrediction(**{name: parts[clip] for name, parts in columns.items()}, flipped=left)
+        for clip, left in enumerate(flipped)
+    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hojoint.report import tables
+from hojoint.report import formats
 
 LABELS = {
     "predict": "the network, and judging its frames",
@@ -26,9 +26,9 @@ def costs(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     if not total:
         return None
     text = (
-        f"From the first unit to the last commit: {tables.seconds(facts['wall_seconds'])}, of which some unit was in "
-        f"progress for {tables.seconds(facts['busy_seconds'])}. All Teachers together worked for "
-        f"{tables.seconds(total)}; the bars show on what. Attempts that died are not counted."
+        f"From the first unit to the last commit: {formats.seconds(facts['wall_seconds'])}, of which some unit was in "
+        f"progress for {formats.seconds(facts['busy_seconds'])}. All Teachers together worked for "
+        f"{formats.seconds(total)}; the bars show on what. Attempts that died are not counted."
     )
     phases = {name: facts["phases"].get(name, 0.0) for name in LABELS}
     most = max(phases.values())
@@ -37,7 +37,7 @@ def costs(facts: Mapping[str, Any]) -> dict[str, Any] | None:
             "label": LABELS[name],
             "tone": "kept" if name == "predict" else "",
             "width": round(100 * seconds / most, 2) if most else 0.0,
-            "text": f"{tables.seconds(seconds)} ({seconds / total:.0%})",
+            "text": f"{formats.seconds(seconds)} ({seconds / total:.0%})",
         }
         for name, seconds in phases.items()
     ]

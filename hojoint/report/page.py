@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hojoint.report import costs, rounds, tables
+from hojoint.report import costs, formats, label_tables, rounds, tables
 
 TEMPLATE = "report.html.jinja"
 
@@ -68,7 +68,7 @@ class Facts:
     quality: Mapping[str, Any] | None = None  # label_quality.summary
     evaluation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # network -> domain -> scores
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # network -> steps, samples, ...
-    rules: Sequence[str] = tuple(tables.RULES)  # enabled in labelling
+    rules: Sequence[str] = tuple(label_tables.RULES)  # enabled in labelling
     views: int = 8  # of each labelled frame
     by_round: Sequence[Mapping[str, Any]] = ()  # labels and promises (jobs.label_measures)
 
@@ -87,15 +87,15 @@ def render(
         "promises": rounds.promises(facts.by_round),
         "comparison_text": tables.comparison_text(facts.evaluation, facts.training),
         "pck": pck,
-        "labelling": tables.labelling(facts.labelling, facts.rules) if facts.labelling else None,
+        "labelling": label_tables.labelling(facts.labelling, facts.rules) if facts.labelling else None,
         "costs": costs.costs(facts.labelling["costs"]) if facts.labelling and facts.labelling.get("costs") else None,
-        "quality": tables.quality(facts.quality) if facts.quality else None,
+        "quality": label_tables.quality(facts.quality) if facts.quality else None,
         "no_quality": "The true poses of these videos are unknown, so the quality of the labels cannot be measured.",
         "galleries": [gallery for gallery in galleries if gallery.pictures],
         "curves": curves,
         "training_text": tables.training_text(facts.training),
         "stages": [
-            {**stage, "seconds": tables.seconds(stage["seconds"]) if stage["seconds"] is not None else "was complete"}
+            {**stage, "seconds": formats.seconds(stage["seconds"]) if stage["seconds"] is not None else "was complete"}
             for stage in facts.stages
         ],
         "provenance": list(facts.provenance.items()),

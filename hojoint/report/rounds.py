@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hojoint.report.tables import METRICS, Scores, percent, share
+from hojoint.report.formats import percent, share
+from hojoint.report.tables import METRICS, Scores
 
 ROUND_METRICS = (
     ("freihand", "joints_wrist_mm", "MPJPE, out of domain (mm)"),

@@ -1,6 +1,7 @@
-"""The sentences and tables of a report from plain numbers: before and after, counts that add up, quality of labels.
+"""The sentences and tables of a report from plain numbers: what was done, and scores before and after.
 
-Hand errors are in mm, scores in per cent, as in the paper's Tables 1-5. Nothing here knows HTML, pictures or files.
+Hand errors are in mm, scores in per cent, as in the paper's Tables 1-5. Nothing here knows HTML, pictures or files. Not
+here: tables on labels (``label_tables``).
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from hojoint.report.formats import percent, seconds, share
+from hojoint.report.label_tables import RULES, checks_of
 
 DOMAINS = {
     "ho3d": "In the labelled domain (HO-3D layout, evaluation split)",
@@ -19,18 +23,6 @@ NETWORKS = {
     "control": "labelled images alone, for as many steps as the student",
     "student": "labelled images and pseudo-labels",
 }
-RULES = {
-    "box_iou": "mesh box misses the hand box",
-    "reprojection": "mesh and 2D joints disagree",
-    "bone_length": "a bone is too short",
-    "joint_angle": "a joint bends too far",
-    "joint_step": "2D joints jump between frames",
-    "pose_step": "the pose jumps between frames",
-    "shape_spread": "hand shape unlike the rest of its clip",
-    "view_spread": "the views disagree",
-    "side": "right or left hand is not sure",
-}
-REASONS = {**RULES, "quality": "too small a chance of being right"}
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,7 @@ def summary(
         videos, frames = labels["videos"], labels["frames"]
         parts.append(
             f"The teacher then labelled {videos['listed']:,} videos without annotations; of "
-            f"{frames['predicted']:,} frames, {frames['kept']:,} passed {_checks_of(rules)} and were kept as "
+            f"{frames['predicted']:,} frames, {frames['kept']:,} passed {checks_of(rules)} and were kept as "
             "pseudo-labels."
         )
     if "student" in training or "student" in evaluation:
@@ -149,12 +141,6 @@ def summary(
         kinds = [kind for domain, kind in KINDS.items() if any(domain in scores for scores in evaluation.values())]
         parts.append(f"All were measured on images that none had seen, {' and '.join(kinds)}.")
     return " ".join(parts)
-
-
-def _checks_of(rules: Sequence[str]) -> str:
-    if not rules:
-        return "all checks (none was on)"
-    return "the one check that was on" if len(rules) == 1 else f"{len(rules)} checks of space and time"
 
 
 def cards(
@@ -190,103 +176,6 @@ def cards(
     return out
 
 
-def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) -> dict[str, Any]:
-    """Bars per verdict, and the sums that must hold; ``rules`` are the enabled ones."""
-    frames, videos = report["frames"], report["videos"]
-    most = max([frames["kept"], *frames["rejected"].values(), 1])
-    bars = [_bar("kept", "kept", frames["kept"], most, frames["predicted"])]
-    for rule, count in frames["rejected"].items():
-        if rule not in rules and count == 0:
-            continue
-        bars.append(_bar(f"{rule}: {REASONS.get(rule, rule)}", "rejected", count, most, frames["predicted"]))
-    return {"bars": bars, "checks": checks(videos, frames), "passed": _checks_of(rules)}
-
-
-def _bar(label: str, tone: str, count: int, most: int, total: int) -> dict[str, Any]:
-    text = f"{count:,} ({share(count, total)})"
-    return {"label": label, "tone": tone, "width": round(100 * count / most, 2), "text": text}
-
-
-def checks(videos: Mapping[str, int], frames: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """No video and no frame is dropped without a count: both sums as sentences, and whether they hold."""
-    rejected = sum(frames["rejected"].values())
-    return [
-        {
-            "sentence": f"{videos['listed']:,} videos listed = {videos['labelled']:,} labelled + {videos['empty']:,} "
-            f"without kept frames + {videos['quarantined']:,} quarantined",
-            "holds": videos["listed"] == videos["labelled"] + videos["empty"] + videos["quarantined"],
-        },
-        {
-            "sentence": f"{frames['predicted']:,} frames predicted = {frames['kept']:,} kept + {rejected:,} rejected",
-            "holds": frames["predicted"] == frames["kept"] + rejected,
-        },
-    ]
-
-
-def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
-    """Kept frames, rejected frames and those of each rule against the truth; ``worth`` of ``label_quality.summary``."""
-    when = worth["right_when"]
-    wrist = when.get("wrist_mm")  # reports of earlier versions have none
-    oriented = "" if wrist is None else f"its MPJPE at most {wrist:g} mm "
-    rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
-    labels = {"kept, refined": "kept", "filled between kept": "filled"} if "refined" in worth else {}
-    rows[1:1] = [_quality_row(label, worth["refined"][name], head=True) for label, name in labels.items()]
-    rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
-    everywhere, kept = (
-        " and ".join(
-            f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
-            for side in ("left", "right")
-            for group in [worth["sides"][f"{side}_{which}"]]
-        )
-        for which in ("all", "kept")
-    )
-    sides = f"The predicted side is the true one for {everywhere}; in kept frames for {kept}."
-    text = (
-        "These videos have true poses that neither the teacher nor the rules have seen. A label is right when its side "
-        f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on average "
-        f"within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a "
-        "larger share of right labels than they reject."
-        + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
-    )
-    return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"))}
-
-
-def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the frames' quality promised and what is right, by bins; ``kept`` of ``promise.kept_promise``."""
-    if kept is None:
-        return None
-    rows = [
-        {"name": f"{one['from']:.1f} to {one['to']:.1f}", "frames": f"{one['frames']:,}", "promised":
-         percent(one["promised"]), "right": percent(one["right"])}
-        for one in kept["reliability"]
-    ]  # fmt: skip
-    worth = kept["kept"]
-    rows.append(
-        {"name": "kept", "frames": f"{worth['kept']:,}", "promised": percent(worth["promised"]),
-         "right": percent(worth["precision"])}
-    )  # fmt: skip
-    text = (
-        "Each frame has a quality, its chance of being right as a model fitted on labelled recordings has it. It keeps "
-        "its promise where as many are right as promised."
-    )
-    fitted = (kept["fitted"] or {}).get("promised")
-    if fitted:
-        text += (
-            " On the recordings it was calibrated on, out of fold, the model promised "
-            f"{percent(fitted['precision'])} right labels among {percent(fitted['yield'])} of the frames."
-        )
-    return {"text": text, "rows": rows}
-
-
-def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:
-    def number(key: str, digits: int) -> str:
-        return "–" if group[key] is None else f"{group[key]:.{digits}f}"
-
-    cells = [f"{group['frames']:,}", percent(group["precision"])]
-    cells += [number(key, 1) for key in ("aligned_mm_median", "aligned_mm_mean", "wrist_mm_median")]
-    return {"label": label, "cells": [*cells, number("joints_2d_median", 3)], "head": head}
-
-
 def training_text(training: Mapping[str, Mapping[str, Any]]) -> str:
     """Steps, samples and starting weights of each network."""
     parts = []
@@ -310,25 +199,3 @@ def started_from(name: str, training: Mapping[str, Mapping[str, Any]]) -> str:
         return f"from the weights of the {known[0]}" if known else f"from the weights {str(sha256)[:12]}"
     pretrained = identity.get("model.pretrained")
     return "from scratch" if pretrained is None else f"from scratch, with a backbone from {pretrained}"
-
-
-def share(part: float, whole: float) -> str:
-    """A part of a whole in per cent; '–' where the whole is zero."""
-    return percent(part / whole) if whole else "–"
-
-
-def percent(value: float | None) -> str:
-    """0.123 -> '12 %', with one more digit below ten."""
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f} %" if abs(value) < 0.0995 else f"{100 * value:.0f} %"
-
-
-def seconds(value: float) -> str:
-    """12.3 -> '12.3 s', 200 -> '3 min 20 s'."""
-    if value < 100:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,100 @@
+"""Whether a cluster can hold a job: CPUs and GPUs are compared before any work.
+
+Ray itself waits without end for resources that never come. Not here: starting a session (``session``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import ray
+import torch
+
+from cluster import processors, session
+from hojoint.config import ClusterConfig
+from hojoint.errors import InputError
+
+
+@dataclass(frozen=True)
+class Need:
+    """This many processes at once, each with this many CPUs and GPUs."""
+
+    what: str  # in words, as in 'training workers'
+    processes: int
+    cpus: float
+    gpus: float = 0.0
+
+
+def capacity(config: ClusterConfig) -> dict[str, float]:
+    """CPUs and GPUs of the cluster that ``session.start(config)`` would use; nothing is started for a local one."""
+    if ray.is_initialized():
+        return _most_resources()
+    if config.address:
+        with session.start(config):
+            return _most_resources()
+    return {"CPU": float(config.cpus or processors.usable()), "GPU": float(torch.cuda.device_count())}
+
+
+def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
+    """What is needed and what the cluster has, in one line for ``--dry-run``.
+
+    Raises:
+        InputError: all of ``needs`` together do not fit into the cluster, or one process fits into none of its nodes.
+    """
+    with session.start(config) if config.address else contextlib.nullcontext():
+        total = capacity(config)
+        nodes = _nodes() if ray.is_initialized() else [total]
+    needed = {
+        "CPU": sum(need.processes * need.cpus for need in needs),
+        "GPU": sum(need.processes * need.gpus for need in needs),
+    }
+    words = " + ".join(
+        f"{need.processes} {need.what} x ({need.cpus:g} CPU, {need.gpus:g} GPU)" for need in needs
+    )  # fmt: skip
+    line = (
+        f"{words} = {needed['CPU']:g} CPU, {needed['GPU']:g} GPU; "
+        f"the cluster has {total.get('CPU', 0):g} CPU, {total.get('GPU', 0):g} GPU"
+    )
+    if any(amount > total.get(kind, 0) + 1e-6 for kind, amount in needed.items()):
+        raise InputError(
+            f"the cluster cannot hold this job: {line}. Lower the number of processes (cluster.workers, "
+            "cluster.teachers, evaluate.actors, refilter.actors) or what each takes "
+            "(cluster.worker_cpus, worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a larger cluster"
+        )
+    _each_fits_a_node(needs, nodes)
+    return line
+
+
+def _each_fits_a_node(needs: Sequence[Need], nodes: Sequence[Mapping[str, float]]) -> None:
+    """A process runs on one node: Ray would wait without end for one that is large enough."""
+    for need in needs:
+        needed = {"CPU": need.cpus, "GPU": need.gpus}
+        if not any(all(amount <= node.get(kind, 0) + 1e-6 for kind, amount in needed.items()) for node in nodes):
+            kinds = sorted({f"({node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU)" for node in nodes})
+            raise InputError(
+                f"the cluster cannot hold this job: each of the {need.what} needs ({need.cpus:g} CPU, {need.gpus:g} "
+                f"GPU) on one node, and its nodes have {', '.join(kinds)}. Lower what each takes (cluster.worker_cpus, "
+                "worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a cluster of larger nodes"
+            )
+
+
+def _most_resources() -> dict[str, float]:
+    """What the cluster has or, where an autoscaler runs, may grow to."""
+    now: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    most = {kind: float(now.get(kind, 0)) for kind in ("CPU", "GPU")}
+    limits = getattr(ray._private.state.state, "get_max_resources_from_cluster_config", lambda: None)()
+    for kind, limit in (limits or {}).items():
+        if kind in most:
+            most[kind] = max(most[kind], float(limit))
+    return most
+
+
+def _nodes() -> list[dict[str, float]]:
+    """CPUs and GPUs of each node that runs or, where an autoscaler does, may be started."""
+    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    config = getattr(ray._private.state.state, "get_cluster_config", lambda: None)()
+    groups = [] if config is None else config.node_group_configs
+    nodes += [dict(group.resources) for group in groups if group.max_count != 0]
+    return [{kind: float(node.get(kind, 0)) for kind in ("CPU", "GPU")} for node in nodes]

@@ -1,0 +1,128 @@
+"""A report's sentences and tables on labels: bars per verdict, counts that add up, quality against the truth.
+
+Nothing here knows HTML, pictures or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hojoint.report.formats import percent, share
+
+RULES = {
+    "box_iou": "mesh box misses the hand box",
+    "reprojection": "mesh and 2D joints disagree",
+    "bone_length": "a bone is too short",
+    "joint_angle": "a joint bends too far",
+    "joint_step": "2D joints jump between frames",
+    "pose_step": "the pose jumps between frames",
+    "shape_spread": "hand shape unlike the rest of its clip",
+    "view_spread": "the views disagree",
+    "side": "right or left hand is not sure",
+}
+REASONS = {**RULES, "quality": "too small a chance of being right"}
+
+
+def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) -> dict[str, Any]:
+    """Bars per verdict, and the sums that must hold; ``rules`` are the enabled ones."""
+    frames, videos = report["frames"], report["videos"]
+    most = max([frames["kept"], *frames["rejected"].values(), 1])
+    bars = [_bar("kept", "kept", frames["kept"], most, frames["predicted"])]
+    for rule, count in frames["rejected"].items():
+        if rule not in rules and count == 0:
+            continue
+        bars.append(_bar(f"{rule}: {REASONS.get(rule, rule)}", "rejected", count, most, frames["predicted"]))
+    return {"bars": bars, "checks": checks(videos, frames), "passed": checks_of(rules)}
+
+
+def _bar(label: str, tone: str, count: int, most: int, total: int) -> dict[str, Any]:
+    text = f"{count:,} ({share(count, total)})"
+    return {"label": label, "tone": tone, "width": round(100 * count / most, 2), "text": text}
+
+
+def checks(videos: Mapping[str, int], frames: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """No video and no frame is dropped without a count: both sums as sentences, and whether they hold."""
+    rejected = sum(frames["rejected"].values())
+    return [
+        {
+            "sentence": f"{videos['listed']:,} videos listed = {videos['labelled']:,} labelled + {videos['empty']:,} "
+            f"without kept frames + {videos['quarantined']:,} quarantined",
+            "holds": videos["listed"] == videos["labelled"] + videos["empty"] + videos["quarantined"],
+        },
+        {
+            "sentence": f"{frames['predicted']:,} frames predicted = {frames['kept']:,} kept + {rejected:,} rejected",
+            "holds": frames["predicted"] == frames["kept"] + rejected,
+        },
+    ]
+
+
+def checks_of(rules: Sequence[str]) -> str:
+    """How many rules were on, in words."""
+    if not rules:
+        return "all checks (none was on)"
+    return "the one check that was on" if len(rules) == 1 else f"{len(rules)} checks of space and time"
+
+
+def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
+    """Kept frames, rejected frames and those of each rule against the truth; ``worth`` of ``label_quality.summary``."""
+    when = worth["right_when"]
+    wrist = when.get("wrist_mm")  # reports of earlier versions have none
+    oriented = "" if wrist is None else f"its MPJPE at most {wrist:g} mm "
+    rows = [_quality_row(name, worth[name], head=True) for name in ("kept", "rejected", "all")]
+    labels = {"kept, refined": "kept", "filled between kept": "filled"} if "refined" in worth else {}
+    rows[1:1] = [_quality_row(label, worth["refined"][name], head=True) for label, name in labels.items()]
+    rows += [_quality_row(f"rejected by {rule}", group) for rule, group in worth["by_rule"].items() if group["frames"]]
+    everywhere, kept = (
+        " and ".join(
+            f"{group['told']:,} of {group['frames']:,} {side} hands ({percent(group['share'])})"
+            for side in ("left", "right")
+            for group in [worth["sides"][f"{side}_{which}"]]
+        )
+        for which in ("all", "kept")
+    )
+    sides = f"The predicted side is the true one for {everywhere}; in kept frames for {kept}."
+    text = (
+        "These videos have true poses that neither the teacher nor the rules have seen. A label is right when its side "
+        f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on average "
+        f"within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a "
+        "larger share of right labels than they reject."
+        + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
+    )
+    return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"))}
+
+
+def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the frames' quality promised and what is right, by bins; ``kept`` of ``promise.kept_promise``."""
+    if kept is None:
+        return None
+    rows = [
+        {"name": f"{one['from']:.1f} to {one['to']:.1f}", "frames": f"{one['frames']:,}", "promised":
+         percent(one["promised"]), "right": percent(one["right"])}
+        for one in kept["reliability"]
+    ]  # fmt: skip
+    worth = kept["kept"]
+    rows.append(
+        {"name": "kept", "frames": f"{worth['kept']:,}", "promised": percent(worth["promised"]),
+         "right": percent(worth["precision"])}
+    )  # fmt: skip
+    text = (
+        "Each frame has a quality, its chance of being right as a model fitted on labelled recordings has it. It keeps "
+        "its promise where as many are right as promised."
+    )
+    fitted = (kept["fitted"] or {}).get("promised")
+    if fitted:
+        text += (
+            " On the recordings it was calibrated on, out of fold, the model promised "
+            f"{percent(fitted['precision'])} right labels among {percent(fitted['yield'])} of the frames."
+        )
+    return {"text": text, "rows": rows}
+
+
+def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:
+    def number(key: str, digits: int) -> str:
+        return "–" if group[key] is None else f"{group[key]:.{digits}f}"
+
+    cells = [f"{group['frames']:,}", percent(group["precision"])]
+    cells += [number(key, 1) for key in ("aligned_mm_median", "aligned_mm_mean", "wrist_mm_median")]
+    return {"label": label, "cells": [*cells, number("joints_2d_median", 3)], "head": head}
