@@ -244,8 +244,10 @@ def _wait(made: Running, count: int, end: float) -> None:
         dead = [number for number, process in made.nodes.items() if process.poll() is not None]
         if dead or time.monotonic() > end:
             which = name_of(dead[0] if dead else max(made.nodes))
+            said = _last_words(made.folder / f"{which}.log")
             raise MachineError(
-                f"{which} did not start ({joined} of {count} nodes joined): {_last_words(made.folder / f'{which}.log')}"
+                f"{which} did not start ({joined} of {count} nodes joined): {said}. "
+                "If this machine was busy or short of memory, the same command may succeed later"
             )
         time.sleep(LOOK_S)
 
@@ -278,7 +280,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def _last_words(path: Path) -> str:
-    """The last lines of a log as one, without the codes of colours."""
+    """The last lines of a log as one, without the codes of colours; of a traceback the error alone."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", path.read_text(errors="replace"))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " / ".join(lines[-WORDS:]) or "it said nothing"
+    failed = any(line.startswith("Traceback") for line in lines)
+    return " / ".join(lines[-1:] if failed else lines[-WORDS:]).rstrip(".") or "it said nothing"

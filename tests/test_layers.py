@@ -45,14 +45,24 @@ ROOMS = (
 )
 """The rooms of hojoint from the ground up. A room imports from its own files and from the rooms of earlier rows."""
 FLOORS = (
-    ("ending", "patience", "processors", "owned_folders", "store", "session", "metrics", "progress", "memory"),
+    (
+        "ending",
+        "patience",
+        "processors",
+        "owned_folders",
+        "store",
+        "session",
+        "capacity",
+        "metrics",
+        "progress",
+        "memory",
+    ),
     ("sources",),
     ("labelling",),
     ("detection", "training"),
 )
 """The same for cluster; whatever is not named here stands on top."""
-LONGEST_FILE = 400
-"""Lines; the aim is 80-300."""
+LONGEST_FILE = 300
 CHILDREN = {"hojoint/labelling/video.py", "hojoint/synthetic/encode.py"}
 """Run as processes of their own, so they have a command line."""
 OWN_PICKLES = {"cluster/labelling/listing.py"}

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster import job_server
 from hojoint.config import ClusterUpConfig
 from hojoint.errors import InputError
 from jobs import cluster_up, doctor
@@ -24,6 +23,7 @@ from jobs import submit as submit_job
 
 pytest.importorskip("aiohttp", reason="Ray's job client is not installed (pip install -e '.[cluster]')")
 local_cluster = pytest.importorskip("cluster.local_cluster")
+job_server = pytest.importorskip("cluster.job_server")
 submission = pytest.importorskip("cluster.submission")
 following = pytest.importorskip("cluster.following")
 tails = pytest.importorskip("cluster.tails")
@@ -107,6 +107,22 @@ def test_the_environment_leads_to_no_other_cluster(folder, monkeypatch):
     assert environment["AWS_ENDPOINT_URL"] == "http://store:1"
     assert environment["RAY_AUTH_MODE"] == "token"
     assert environment["PATH"].split(":")[0] == str(Path(sys.executable).parent)
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("", "it said nothing"),
+        ("one\n\x1b[31mtwo\x1b[0m\n", "one / two"),
+        (
+            "Traceback (most recent call last):\n  call()\n  ^^^^\nException: too slow.\n",
+            "Exception: too slow",
+        ),
+    ],
+)
+def test_a_node_that_did_not_start_is_quoted_in_one_line(tmp_path, log, words):
+    (tmp_path / "node.log").write_text(log)
+    assert local_cluster._last_words(tmp_path / "node.log") == words
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ def test_a_job_that_does_not_fit_is_refused_with_both_numbers(need):
 
 def test_a_process_larger_than_every_node_is_refused():
     nodes = [{"CPU": 0.0, "GPU": 0.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 0.0}]
-    session._each_fits_a_node([Need("training workers", 8, 4, 1), Need("loaders", 1, 16)], nodes)
+    capacity._each_fits_a_node([Need("training workers", 8, 4, 1), Need("loaders", 1, 16)], nodes)
     with pytest.raises(InputError, match=r"each of the training workers needs \(8 CPU, 1 GPU\).*\(4 CPU, 1 GPU\)"):
-        session._each_fits_a_node([Need("training workers", 1, 8, 1)], nodes)
+        capacity._each_fits_a_node([Need("training workers", 1, 8, 1)], nodes)
 
 
 def test_environment_changes_end_with_the_block(monkeypatch):

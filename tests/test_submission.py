@@ -16,12 +16,13 @@ import pytest
 import requests
 import yaml
 
-from cluster import job_server, patience
+from cluster import patience
 from hojoint import config as settings
 from hojoint.errors import InputError, MachineError, Unavailable
 from jobs import submit as submit_job
 
 pytest.importorskip("aiohttp", reason="Ray's job client is not installed (pip install -e '.[cluster]')")
+job_server = pytest.importorskip("cluster.job_server")
 submission = pytest.importorskip("cluster.submission")
 following = pytest.importorskip("cluster.following")
 tails = pytest.importorskip("cluster.tails")

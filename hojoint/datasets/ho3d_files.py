@@ -141,6 +141,11 @@ def _remedy(kind: str, split: str, sequence: str) -> str:
 
 
 def read_list(root: Path, split: str) -> list[str]:
+    """The frames of ``train.txt`` or ``evaluation.txt``, as SEQUENCE/FRAME.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
     path = root / f"{split}.txt"
     if not path.is_file():
         inner = sorted(entry.name for entry in root.iterdir())[:8] if root.is_dir() else []

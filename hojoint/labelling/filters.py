@@ -41,9 +41,7 @@ from hojoint.labelling import spatial_rules, temporal_rules
 from hojoint.labelling.quality import QualityModel
 from hojoint.records import HandPrediction
 
-# Suffix of locals: T frames.
-
-RULES: tuple[Rule, ...] = get_args(Rule)  # in the order of the verdicts
+RULES: tuple[Rule, ...] = get_args(Rule)  # in the order of the verdicts; suffix of locals: T frames
 SPATIAL_RULES = RULES[:4]
 KEPT = "kept"
 QUALITY = "quality"
