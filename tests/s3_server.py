@@ -198,8 +198,10 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C or SIGTERM."""
     import boto3
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     if absent():
         raise SystemExit(f"needs Ceph's packages: no {', '.join(absent())} here")
