@@ -34,6 +34,7 @@ from hojoint.settings_jobs import (
 from hojoint.settings_method import (
     HIGHER_IS_BETTER,
     PAPER_RULES,
+    THRESHOLDS,
     CropConfig,
     FilterConfig,
     ManoConfig,
@@ -66,6 +67,7 @@ from hojoint.settings_training import AugmentConfig, LossConfig, StudentConfig, 
 __all__ = [
     "HIGHER_IS_BETTER",
     "PAPER_RULES",
+    "THRESHOLDS",
     "AugmentConfig",
     "BenchConfig",
     "CalibrateConfig",

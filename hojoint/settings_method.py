@@ -141,6 +141,18 @@ PAPER_RULES: tuple[Rule, ...] = (
 """The seven of Sec. 5.1; the rules after them are ours."""
 HIGHER_IS_BETTER: frozenset[str] = frozenset({"box_iou", "bone_length", "side"})
 """Rules with a least score; those of the others have a largest one."""
+THRESHOLDS: dict[str, str] = {
+    "box_iou": "min_box_iou",
+    "reprojection": "max_reprojection",
+    "bone_length": "min_bone_length",
+    "joint_angle": "angle_tolerance_deg",
+    "joint_step": "max_joint_step",
+    "pose_step": "max_pose_step",
+    "shape_spread": "shape_sigmas",
+    "view_spread": "max_view_spread",
+    "side": "min_side_confidence",
+}
+"""Rule to the setting of FilterConfig that its score is compared with."""
 
 
 class FilterConfig(Settings):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hojoint.config import PAPER_RULES, Config, FilterConfig, LossConfig, RefineConfig, changed, to_tree
+from hojoint.config import PAPER_RULES, THRESHOLDS, Config, FilterConfig, LossConfig, RefineConfig, changed, to_tree
 from hojoint.errors import InputError
 from hojoint.evaluation.oracle import Oracle
 from hojoint.labelling import filters
@@ -48,7 +48,7 @@ TERMS: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "by_quality": ("all, weighted by quality", {"quality_power": 1.0}),
 }
 """Point -> its title, and the weights of pseudo-labels that differ from the paper's."""
-THRESHOLDS = tuple(filters.THRESHOLDS[rule] for rule in PAPER_RULES)
+PRINTED = tuple(THRESHOLDS[rule] for rule in PAPER_RULES)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def placed(point: Point, config: Config, grid: Grid) -> Point:
 
 
 def _filters(config: Config) -> list[Point]:
-    printed = {name: FilterConfig.model_fields[name].default for name in THRESHOLDS}
+    printed = {name: FilterConfig.model_fields[name].default for name in PRINTED}
     printed |= {"mode": "thresholds", "enabled": PAPER_RULES}
 
     def without(rules: Sequence[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import yaml
 from labelled import draw_world
 from test_tables import labels as made_labels
 
-from hojoint.config import CalibrateConfig, Config, FilterConfig, ManoConfig, from_tree
+from hojoint.config import THRESHOLDS, CalibrateConfig, Config, FilterConfig, ManoConfig, from_tree
 from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
@@ -164,7 +164,7 @@ def test_the_report_is_json_and_its_held_out_half_unseen() -> None:
     assert 0 < held_out["frames"] < found["frames"]
     assert held_out["precision"] > 0.8
     assert found["proposed"] == {
-        filters.THRESHOLDS[rule]: found["rules"][rule]["proposed"] for rule in RULES
+        THRESHOLDS[rule]: found["rules"][rule]["proposed"] for rule in RULES
     }  # fmt: skip
     assert not found["rules"]["joint_step"]["enabled"]
     shares = [share for _, _, share in found["together"]["curve"]]

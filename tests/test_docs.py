@@ -18,7 +18,7 @@ import pytest
 import hojoint
 from hojoint import config as settings
 from hojoint import settings_file
-from hojoint.config import Config, FilterConfig
+from hojoint.config import THRESHOLDS, Config, FilterConfig
 from hojoint.labelling import filters
 from hojoint.settings_renamed import RENAMED
 from jobs import cluster_up, doctor
@@ -211,7 +211,7 @@ def test_the_rules_stand_in_the_docs_with_their_defaults():
     )
     assert [rule for rule, _, _ in rows] == list(filters.RULES)
     for rule, setting, default in rows:
-        assert setting == filters.THRESHOLDS[rule]
+        assert setting == THRESHOLDS[rule]
         assert float(default) == getattr(FilterConfig(), setting)
 
 

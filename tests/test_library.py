@@ -17,7 +17,7 @@ from test_labels import SIZE, World
 
 import hojoint
 from hojoint import config as settings
-from hojoint.config import PAPER_RULES, Config, CropConfig, FilterConfig, ManoConfig, ModelConfig, TtaConfig
+from hojoint.config import PAPER_RULES, THRESHOLDS, Config, CropConfig, FilterConfig, ManoConfig, ModelConfig, TtaConfig
 from hojoint.datasets import ycb
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
@@ -182,7 +182,7 @@ def labelled(layer: Any, left: bool) -> tuple[PseudoLabels, FilterConfig, World]
     for rule in ("box_iou", "reprojection", "joint_step", "shape_spread"):
         ordered = np.sort(first.scores[rule].numpy()[np.isfinite(first.scores[rule].numpy())])
         at = len(ordered) // 3 if rule == "box_iou" else len(ordered) * 2 // 3
-        middle[filters.THRESHOLDS[rule]] = float(ordered[at - 1 : at + 1].mean())
+        middle[THRESHOLDS[rule]] = float(ordered[at - 1 : at + 1].mean())
     config = FilterConfig(**middle)
     (label,) = world.label(config, side=side)
     assert len(set(label.verdicts)) > 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,3 +73,39 @@ def test_columns_that_hold_numbers_or_are_not_asked_pass(tmp_path: Path) -> None
     store = LocalStore(tmp_path)
     commit = committed(store, rotation_spread=0.1)
     quality_files.refuse_unknown(store, commit, FilterConfig(), MODEL.to_bytes())  # the rules of the paper need neither
+
+
+CLIP_RULE = {"shape_spread": Curve((0.0, 9.0), (2.0, 0.0), 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("parts", "given", "refused"),
+    [
+        (CLIP_RULE, {"max_reprojection": 0.3}, r"then reprojection 0\.65; now reprojection 0\.3"),
+        (CLIP_RULE, {"enabled": ("box_iou", "shape_spread")}, "now .*joint_angle off"),
+        (CLIP_RULE, {"min_quality": 0.9, "shape_sigmas": 1.0}, None),  # neither changes a score
+        (CLIP_RULE, {"max_reprojection": 0.3, "mode": "thresholds"}, None),  # there the quality is only told
+        (MODEL.parts, {"max_reprojection": 0.3}, None),
+        ({"pose_step": Curve((0.0, 9.0), (2.0, 0.0), 0.0)}, {"max_reprojection": 0.3}, None),
+    ],
+)
+def test_a_clips_betas_are_learnt_from_the_frames_of_the_fit(parts, given, refused) -> None:
+    config = FilterConfig(**{"mode": "quality", **given})
+    model = dataclasses.replace(MODEL, parts=parts)
+    read_back = quality.read(model.to_bytes(), "quality.json")
+    if refused is None:
+        read_back.check(config)
+    else:
+        with pytest.raises(InputError, match=refused):
+            read_back.check(config)
+    earlier = {name: value for name, value in MODEL.readings.items() if name != quality.CONFIDENT}
+    dataclasses.replace(model, readings=earlier).check(config)  # it does not tell
+
+
+def test_steps_between_valid_neighbours_depend_on_thresholds(tmp_path: Path) -> None:
+    valid = FilterConfig(mode="quality", neighbour="valid")
+    part = {"pose_step": Curve((0.0, 9.0), (2.0, 0.0), 0.0)}
+    model = dataclasses.replace(MODEL, parts=part, readings=quality.readings_of(valid))
+    model.check(valid)
+    with pytest.raises(InputError, match="fit another model"):
+        model.check(FilterConfig(mode="quality", neighbour="valid", min_box_iou=0.9))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, FilterConfig, Rule
+from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, THRESHOLDS, FilterConfig, Rule
 from hojoint.errors import InputError
 from hojoint.evaluation.precision import (
     LEVELS,
@@ -87,7 +87,7 @@ def _search(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
                 chosen[rule] = level
                 break
     limits = {rule: _limit(rule, ladders[rule], chosen[rule], config) for rule in rules}
-    return config.model_copy(update={filters.THRESHOLDS[rule]: limit for rule, limit in limits.items()})
+    return config.model_copy(update={THRESHOLDS[rule]: limit for rule, limit in limits.items()})
 
 
 def kept_by(judged: Judged, config: FilterConfig) -> np.ndarray:
@@ -152,16 +152,16 @@ def _clip_by_clip(judged: Judged) -> np.ndarray:
 def _of_rule(
     judged: Judged, rule: Rule, config: FilterConfig, proposed: FilterConfig | None, precision: float
 ) -> dict[str, Any]:  # fmt: skip
-    limit = getattr(config, filters.THRESHOLDS[rule])
+    limit = getattr(config, THRESHOLDS[rule])
     at_limit = judged.score(rule) >= (limit if rule in HIGHER_IS_BETTER else -limit)
     return {
-        "setting": f"filters.{filters.THRESHOLDS[rule]}",
+        "setting": f"filters.{THRESHOLDS[rule]}",
         "enabled": rule in config.enabled,
         "auc": auc(judged.score(rule), judged.right),
         "current": limit,
         "alone": worth(at_limit, judged.right),
         "alone_for_wanted": alone(judged, rule, precision),
-        "proposed": None if proposed is None else getattr(proposed, filters.THRESHOLDS[rule]),
+        "proposed": None if proposed is None else getattr(proposed, THRESHOLDS[rule]),
         "curve": _points(curve(judged, rule)),
     }
 
@@ -213,7 +213,7 @@ def _kept(passes: Mapping[Rule, np.ndarray], chosen: Mapping[Rule, int]) -> np.n
 def _limit(rule: Rule, ladder: np.ndarray, level: int, config: FilterConfig) -> float:
     """The threshold of a level; a rule that need not reject anything keeps its current threshold if that is looser."""
     limit = float(in_unit_of(rule, ladder[level]))
-    current = float(getattr(config, filters.THRESHOLDS[rule]))
+    current = float(getattr(config, THRESHOLDS[rule]))
     looser = min if rule in HIGHER_IS_BETTER else max
     return looser(limit, current) if level == 0 else limit
 
@@ -234,4 +234,4 @@ def _points(line: Curve) -> list[list[float]]:
 
 
 def _limits(config: FilterConfig, rules: Sequence[Rule]) -> dict[str, float]:
-    return {filters.THRESHOLDS[rule]: getattr(config, filters.THRESHOLDS[rule]) for rule in rules}
+    return {THRESHOLDS[rule]: getattr(config, THRESHOLDS[rule]) for rule in rules}

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.optimize
 import scipy.special
 
-from hojoint.config import HIGHER_IS_BETTER, FilterConfig
+from hojoint.config import HIGHER_IS_BETTER, THRESHOLDS, FilterConfig
 from hojoint.evaluation.precision import FEWEST, Judged, auc, worth
 from hojoint.evaluation.promise import reliability
 from hojoint.labelling import filters, quality, tables
@@ -116,7 +116,7 @@ def _judged_alike(judged: Judged, config: FilterConfig) -> np.ndarray:
     beside = filters.judging(config.model_copy(update={"mode": "quality"}))
     passing = np.ones(len(judged.right), bool)
     for rule in beside:
-        limit = getattr(config, filters.THRESHOLDS[rule])
+        limit = getattr(config, THRESHOLDS[rule])
         passing &= judged.score(rule) >= (limit if rule in HIGHER_IS_BETTER else -limit)
     return passing
 

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from hojoint import geometry
-from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, FilterConfig, Rule
+from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, THRESHOLDS, FilterConfig, Rule
 from hojoint.hand.layer import HandLayer
 from hojoint.labelling import camera as cameras
 from hojoint.labelling import quality as qualities
@@ -47,18 +47,6 @@ KEPT = "kept"
 QUALITY = "quality"
 REASONS: tuple[str, ...] = (*RULES, QUALITY)
 """All verdicts but ``KEPT``, in the order of reports."""
-THRESHOLDS: dict[str, str] = {
-    "box_iou": "min_box_iou",
-    "reprojection": "max_reprojection",
-    "bone_length": "min_bone_length",
-    "joint_angle": "angle_tolerance_deg",
-    "joint_step": "max_joint_step",
-    "pose_step": "max_pose_step",
-    "shape_spread": "shape_sigmas",
-    "view_spread": "max_view_spread",
-    "side": "min_side_confidence",
-}
-"""Rule to the setting of FilterConfig that its score is compared with."""
 SETTINGS: dict[str, str] = {**THRESHOLDS, QUALITY: "min_quality"}
 """Each of ``REASONS`` to the setting that decides."""
 COLUMNS: dict[str, str] = {**{rule: f"score_{rule}" for rule in RULES}, QUALITY: "quality"}

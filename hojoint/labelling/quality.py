@@ -18,7 +18,7 @@ from typing import Any, get_args
 import numpy as np
 from torch import Tensor
 
-from hojoint.config import HIGHER_IS_BETTER, FilterConfig, Rule, to_tree
+from hojoint.config import HIGHER_IS_BETTER, THRESHOLDS, FilterConfig, Rule, to_tree
 from hojoint.errors import InputError
 
 FORMAT, VERSION = "hojoint.quality", 1
@@ -27,6 +27,8 @@ READINGS = (
     *("neighbour", "shape_rule", "shape_min_frames"),
 )
 """Settings of FilterConfig that change what a score is."""
+CONFIDENT = "confident"
+"""Beside them: the rules and thresholds of the frames from which a clip's betas are learnt (``shape_spread``)."""
 SCORES: tuple[str, ...] = (*get_args(Rule), "rotation_spread")
 """What a model may look at: the scores of the rules, and the spread of the views' rotations, rad."""
 NETWORK_ONLY = frozenset({"view_spread", "rotation_spread", "side"})
@@ -81,13 +83,14 @@ class QualityModel:
             network: whether a network and its views gave the scores; ``filter_clip`` knows a prediction alone.
             side_head: whether that network tells the side, or every side is given.
         """
-        used = to_tree(config)
+        used = readings_of(config)
         for name, fitted in self.readings.items():
-            if used[name] != fitted:
+            if name != CONFIDENT and used[name] != fitted:
                 raise InputError(
                     f"filters.quality_model was fitted on scores with filters.{name}={fitted}, and these are made with "
                     f"{used[name]}; set filters.{name}={fitted}, or fit another model with jobs.calibrate"
                 )
+        self._check_confident(config, used[CONFIDENT])
         absent = NETWORK_ONLY if not network else frozenset() if side_head else frozenset({"side"})
         if needed := sorted(absent & self.parts.keys()):
             raise InputError(
@@ -95,6 +98,20 @@ class QualityModel:
                 "gives here; fit a model without with jobs.calibrate, or label with a network that gives "
                 f"{'it' if len(needed) == 1 else 'them'}"
             )
+
+    def _check_confident(self, config: FilterConfig, used: Mapping[str, float]) -> None:
+        """Where the quality decides, the scores that depend on thresholds must come from those of the fit."""
+        fitted = self.readings.get(CONFIDENT, used)  # models of earlier versions do not tell
+        asked = {"shape_spread"} | ({"joint_step", "pose_step"} if config.neighbour == "valid" else set())
+        if config.mode != "quality" or fitted == used or not asked & self.parts.keys():
+            return
+        names = sorted(name for name in {*fitted, *used} if fitted.get(name) != used.get(name))
+        was, now = (", ".join(f"{name} {side.get(name, 'off')}" for name in names) for side in (fitted, used))
+        raise InputError(
+            "filters.quality_model was fitted on clips whose betas were learnt from frames that pass other rules or "
+            f"thresholds than these: then {was}; now {now}. Set filters.enabled and those thresholds as they were, "
+            "or fit another model with jobs.calibrate"
+        )
 
 
 def read(data: bytes, name: str) -> QualityModel:
@@ -154,9 +171,10 @@ def without_model() -> InputError:
 
 
 def readings_of(config: FilterConfig) -> dict[str, Any]:
-    """The settings of ``READINGS``."""
+    """The settings of ``READINGS``, and under ``CONFIDENT`` the threshold of each rule that counts there."""
     tree = to_tree(config)
-    return {name: tree[name] for name in READINGS}
+    confident = {rule: tree[THRESHOLDS[rule]] for rule in config.enabled if rule != "shape_spread"}
+    return {**{name: tree[name] for name in READINGS}, CONFIDENT: confident}
 
 
 def inputs_of(scores: Mapping[str, Tensor], rotation_spread: Tensor) -> dict[str, np.ndarray]:
@@ -180,7 +198,7 @@ def _fault(model: QualityModel) -> str | None:
     chances_fit = all(0 <= chance <= 1 for chance in model.chances)
     if not _is_curve(model.logits, model.chances) or not chances_fit or not np.isfinite(model.bias):
         return "the curve of the chances is not monotone in [0, 1]"
-    if set(model.readings) != set(READINGS):
+    if set(model.readings) - {CONFIDENT} != set(READINGS):
         return "it does not name the readings of its scores"
     return None
 
