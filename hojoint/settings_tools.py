@@ -252,6 +252,8 @@ class StudyConfig(Settings):
     """Which table is made: rules (Tables 4, 8), contextual reasoning (Tables 2, 3), share of the labels used (Fig. 9),
     rounds, what perfect labels would be worth, ``train.pseudo_share``, parts of ``refine``, or the terms of the loss
     that pseudo-labels take part in; None means teacher, control and student alone."""
+    points: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Keys of the grid's rows to make, as in study.json; None means all. The control is always there to compare."""
     own_worlds: bool = False
     """Draw a world for each seed; otherwise all seeds share one, and only training and its order differ."""
 
@@ -261,6 +263,12 @@ class StudyConfig(Settings):
             raise ValueError(
                 f"study.seeds={settings_file.shown(self.seeds)}: a seed that is given twice is one run, not two"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _points_are_of_a_grid(self) -> StudyConfig:
+        if self.points is not None and self.grid is None:
+            raise ValueError("study.points names rows of a grid; give study.grid too, or leave study.points out")
         return self
 
 

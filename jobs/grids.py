@@ -84,15 +84,23 @@ def pipeline_of(config: Config, grid: Grid | None) -> Config:
 
 
 def points(config: Config, grid: Grid) -> list[Point]:
-    """The rows of a grid; ``config`` as ``pipeline_of`` returns it.
+    """The rows of a grid, those of ``study.points`` where it is given; ``config`` as ``pipeline_of`` returns it.
 
     Raises:
-        InputError: a part of the grid contradicts the settings.
+        InputError: a part of the grid contradicts the settings, or ``study.points`` names a row that it does not have.
     """
     made = {
         "filters": _filters, "reasoning": _reasoning, "fraction": _fraction, "rounds": _rounds, "labels": _labels,
         "share": _share, "refine": _refine, "terms": _terms,
     }[grid](config)  # fmt: skip
+    wanted = config.study.points if grid == config.study.grid else None
+    if wanted is not None:
+        keys = [point.key for point in made]
+        if unknown := [key for key in wanted if key not in keys]:
+            raise InputError(
+                f"study.points: the grid {grid} has no row {unknown[0]!r} with these settings; it has {', '.join(keys)}"
+            )
+        made = [point for point in made if point.key in wanted]
     return [placed(point, config, grid) for point in made]
 
 

@@ -9,6 +9,7 @@ study.grid adds points to each seed, which share the stages of its pipeline and 
   fraction   share of the pseudo-labels (Fig. 9)     rounds     the student labels, and a next one learns
   labels     what better labels would be worth       share      share of a batch that is pseudo-labelled
   refine     each part of the labels' refinement     terms      terms of the loss that they take part in
+study.points=[KEY,...] makes these rows of the grid alone; --dry-run names the rows.
 Under the output: world/ seed-N/ study.json study.md study_GRID.png; all grids of one output stand in the one study.md.
 The same command resumes a study that was stopped. Seeds may be run by several processes at once, each with its own
 study.seeds=[N] and the same output; the command with all seeds then finds them complete and summarises them.
@@ -26,7 +27,7 @@ from typing import Any, get_args
 from cluster import locks, session
 from cluster.store import Store, open_store
 from hojoint.config import Config, changed
-from hojoint.errors import InputError
+from hojoint.errors import InputError, MachineError
 from hojoint.report import study as study_report
 from hojoint.report.tables import DOMAINS, METRICS, NETWORKS
 from hojoint.synthetic import write
@@ -81,7 +82,9 @@ def _plan(run: Config, grid: Grid | None) -> None:
     pipeline.job(base, True)
     if grid is not None:
         store = open_store(str(run.output))
-        stages = points.stages(base, grids.points(base, grid))
+        made = grids.points(base, grid)
+        print(f"rows of the grid: {', '.join(f'{point.key} ({point.title})' for point in made)}")
+        stages = points.stages(base, made)
         rows = [(stage.name, "complete" if stage.complete(store) else "run", stage.planned()) for stage in stages]
         print(printing.table(("stage", "state", "on"), rows))
 
@@ -101,11 +104,17 @@ def _write(config: Config, store: Store) -> None:
         parts.append(f"## {grid['title']}\n\n{lines}![{grid['title']}](study_{name}.png)")
         parts.append(_sections("###", study_report.tables(grid)))
     store.put("study.md", ("\n\n".join(parts) + "\n").encode())
-    shown = tables(together) if config.study.grid is None else study_report.tables(found[config.study.grid])
+    grid_shown = None if config.study.grid is None else found.get(config.study.grid)
+    if config.study.grid is not None and grid_shown is None:
+        raise MachineError(
+            f"the grid {config.study.grid} is not complete any more: something has changed {store.root} while the "
+            "study ran. The same command completes it"
+        )
+    shown = tables(together) if grid_shown is None else study_report.tables(grid_shown)
     for title, (headers, rows) in shown.items():
         print(f"\n{title}\n{printing.table(headers, rows)}")
-    if config.study.grid is not None:
-        print("".join(f"\n{line}" for line in study_report.headline(found[config.study.grid])))
+    if grid_shown is not None:
+        print("".join(f"\n{line}" for line in study_report.headline(grid_shown)))
     print(f"\nwritten: {store.uri('study.md')}")
 
 

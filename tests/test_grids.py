@@ -172,3 +172,20 @@ def test_perfect_labels_need_videos_with_a_truth():
     given = ("data.ho3d.root=/d", "videos.root=/v", "videos.boxes=/b")
     with pytest.raises(InputError, match=r"leave videos\.root out"):
         made("labels", *given)
+
+
+def test_some_rows_of_a_grid_may_be_made_alone():
+    rows, names = made("terms", "study.grid=terms", "study.points=[2d,all]")
+    assert list(rows) == ["all", "2d"]  # in the grid's order
+    assert kinds(names, "terms-2d") == ["retrain", "evaluate"]
+    assert not kinds(names, "terms-3d")
+    everything, _ = made("labels", "study.grid=terms", "study.points=[2d]")  # of another grid
+    assert "true_all" in everything
+    with pytest.raises(InputError, match="terms has no row 'right' with these settings; it has control, all, 2d"):
+        made("terms", "study.grid=terms", "study.points=[right]")
+
+
+@pytest.mark.parametrize("given", ["study.points=[2d]", "study.points=[]"])
+def test_rows_of_no_grid_are_refused(given):
+    with pytest.raises(InputError, match=r"study\.points"):
+        config_of(given)
