@@ -175,6 +175,14 @@ class DeployConfig(Settings):
     disk_gb: Count = 50
     """Temporary files of a pod: videos in flight, copies of labelled sets."""
 
+    @model_validator(mode="after")
+    def _shared_memory_fits(self) -> DeployConfig:
+        if self.shm_gb >= self.node_memory_gb:
+            raise ValueError(
+                f"deploy.shm_gb={self.shm_gb} is part of deploy.node_memory_gb={self.node_memory_gb}; give less"
+            )
+        return self
+
 
 class CalibrateConfig(Settings):
     """What jobs.calibrate calls a right label, what it looks for, and how it cuts sequences into clips."""
@@ -185,7 +193,7 @@ class CalibrateConfig(Settings):
     """Parquet file with the true poses of ``predictions``."""
     precision: Share = 0.9
     """Share of right labels that the kept ones must reach."""
-    rules: tuple[Rule, ...] | None = None
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)] | None = None
     """Rules whose thresholds are searched together and proposed to be enabled; None means ``filters.enabled``."""
     max_aligned_mm: Positive = 15.0
     """A right label's largest PA-MPJPE, mm."""

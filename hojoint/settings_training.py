@@ -150,7 +150,7 @@ class StudentConfig(Settings):
     learning rate still decays as many times."""
     learning_rate: Positive | None = None
     """None means ``train.learning_rate``."""
-    rounds: Count = 1
+    rounds: Annotated[int, Field(ge=1, le=100)] = 1
     """Number of rounds (Sec. 5.2 has 1). Each student labels the videos for the next one, which starts as the first
     did."""
     augment: AugmentConfig | None = None

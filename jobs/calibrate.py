@@ -53,6 +53,12 @@ def job(config: Config, dry_run: bool) -> None:
     given = config.calibrate.predictions is not None
     if given:
         command.need(config.calibrate.truth, "calibrate.truth", "FILE.parquet")
+        ignored = [name for name in ("sequences", "limit") if getattr(config.calibrate, name) is not None]
+        if config.calibrate.split != "evaluation":
+            ignored.append("split")
+        if ignored:
+            names = ", ".join(f"calibrate.{name}" for name in ignored)
+            raise InputError(f"{names}: calibrate.predictions judges labels that are made, all of them; leave it out")
     else:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
         path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
@@ -113,6 +119,8 @@ def _write(store: Store, result: Mapping[str, Any], model: QualityModel) -> None
     files[QUALITY] = model.to_bytes()
     if model.about["min_quality"] is not None:
         files["quality.yaml"] = calibration_text.quality_proposal(result, store.uri(QUALITY)).encode()
+    for name in {"filters.yaml", "quality.yaml"} - files.keys():  # of an earlier call, with other findings
+        store.delete(name)
     for name, content in files.items():
         store.put(name, content)
     print(calibration_text.summary(result))

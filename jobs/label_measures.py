@@ -33,7 +33,7 @@ def measured(labels: Store, truth: Path | None, config: Config) -> dict[str, Any
 
     Kept frames and 'labels' are those of the clips that ``train.pseudo_fraction`` uses.
     """
-    report = results.read_json(labels, commits.REPORT)
+    report = results.read_json(labels, commits.REPORT, "videos", "frames")
     counted = report["frames"]
     # All yields of one labeller have one denominator, also where an oracle took some of the frames away.
     frames = {"frames": {"predicted": report.get(PREDICTED, counted["predicted"]), "kept": counted["kept"]}}

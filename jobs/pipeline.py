@@ -24,7 +24,7 @@ from cluster.store import Store, check_writable, open_store
 from hojoint.config import Config, to_tree
 from hojoint.report import formats, rounds
 from hojoint.report import tables as report_tables
-from jobs import command, plan, printing, results
+from jobs import command, contradictions, plan, printing, results
 from jobs.inputs import has_own_data, world_of
 from jobs.stage import Stage
 
@@ -37,7 +37,7 @@ def job(config: Config, dry_run: bool) -> None:
         check_writable(str(world_of(config)))
     if (note := plan.length_note(config)) is not None:
         print(f"note: {note}")
-    plan.refuse_replaced(config)
+    contradictions.refuse_replaced(config)
     stages = plan.stages(config)
     todo: list[str] = []
     for stage in stages:
@@ -97,7 +97,7 @@ def _print_results(stages: Sequence[Stage], store: Store, ran: Sequence[str]) ->
         rows.append((stage.name, spent, "now" if stage.name in ran else "before", marker["what"]))
     print("\n" + printing.table(("stage", "time", "ran", "result"), rows))
     if store.exists("labels/report.json"):
-        frames = results.read_json(store, "labels/report.json")["frames"]
+        frames = results.read_json(store, "labels/report.json", "frames")["frames"]
         rejected = ", ".join(f"{rule} {count}" for rule, count in frames["rejected"].items() if count)
         print(f"\nframes predicted {frames['predicted']} = kept {frames['kept']} + rejected ({rejected})")
     for comparison in report_tables.comparison(results.scores(store)):

@@ -10,10 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.labelling import quality_files
 from hojoint.config import Config, changed, to_tree
-from hojoint.errors import InputError
 from hojoint.synthetic import write
+from jobs import contradictions
 from jobs.inputs import Inputs, has_own_data, labelled_sets, world_of
 from jobs.results import of_round, student
 from jobs.stage import Stage
@@ -46,13 +45,13 @@ def shared(config: Config) -> Shared:
         InputError: some data are given and others are missing, or settings contradict each other.
     """
     assert config.output is not None
-    _refuse_uncalibrated(config)
+    contradictions.refuse(config)
     given = has_own_data(config)
     base = config if given else write.with_world(changed(config, world=str(world_of(config))))
     labelled = labelled_sets(config)
     teacher = changed(base, train={"datasets": labelled, "pseudo_share": None})
     inputs = Inputs(config, teacher)
-    _refuse_unjudgeable(config, inputs)
+    contradictions.refuse_unjudgeable(config, inputs)
     return Shared(base, labelled, () if given else ("synthesize",), inputs)
 
 
@@ -150,57 +149,6 @@ def _control(own: Shared, config: Config) -> Config:
     train = {**second, **own.alone, "steps": None}
     pseudo = {"pseudo": {"labels": f"{own.out}/labels"}}
     return changed(config, name="control", output=f"{own.out}/control", train=train, data=pseudo)
-
-
-def refuse_replaced(config: Config) -> None:
-    """InputError for a setting that a pipeline sets itself: a value from the user would have no effect."""
-    given = {
-        "teacher.checkpoint": config.teacher.checkpoint,
-        "evaluate.checkpoint": config.evaluate.checkpoint,
-        "data.pseudo.labels": config.data.pseudo.labels,
-    }
-    if config.calibrate.enabled:
-        given["filters.quality_model"] = config.filters.quality_model
-        given |= {f"calibrate.{name}": getattr(config.calibrate, name) for name in ("predictions", "truth")}
-        given["calibrate.split"] = "train" if config.calibrate.split == "train" else None  # 'evaluation' is the default
-    for name, value in given.items():
-        if value is not None:
-            raise InputError(
-                f"{name}={value}: a pipeline trains its teacher, labels and measures under its output, and would not "
-                f"use it. Leave {name} out, or run jobs.pseudo_label, jobs.retrain and jobs.evaluate one by one"
-            )
-
-
-def _refuse_uncalibrated(config: Config) -> None:
-    if config.calibrate.enabled and config.train.held_out == 0:
-        raise InputError(
-            "calibrate.enabled=true needs recordings that no network saw: give train.held_out=N, the number of "
-            "recordings of HO-3D that are kept out of training"
-        )
-    if config.filters.mode == "quality" and config.filters.quality_model is None and not config.calibrate.enabled:
-        raise InputError(
-            "filters.mode=quality needs a model of the quality: give calibrate.enabled=true with train.held_out=N, or "
-            "filters.quality_model=FILE of jobs.calibrate"
-        )
-
-
-def _refuse_unjudgeable(config: Config, inputs: Inputs) -> None:
-    """InputError for rules and a quality model that the labeller's frames could not be judged by once it is trained."""
-    asked = {"filters.enabled": config.filters.enabled}
-    if config.calibrate.enabled and config.calibrate.rules is not None:
-        asked["calibrate.rules"] = config.calibrate.rules
-    name = next((name for name, rules in asked.items() if "side" in rules), None)
-    if config.model.side_head or (name is None and config.filters.quality_model is None):
-        told = True
-    else:  # calibration labels recordings whose sides no annotation gives
-        told = config.labelling.side != "both" or not (config.calibrate.enabled or inputs.sideless)
-    if name is not None and not told:
-        raise InputError(
-            f"{name} names the rule 'side', and with model.side_head=false nothing could say how sure the side of a "
-            "hand is; set model.side_head=true, give the sides with the boxes or as labelling.side, or leave the rule "
-            "out"
-        )
-    quality_files.read(config.filters.model_copy(update={"mode": "thresholds"}), side_head=told)
 
 
 def length_note(config: Config) -> str | None:

@@ -76,7 +76,7 @@ class PointStudent(Matched):
 
     def run(self, store: Store) -> None:
         labels = open_store(str(self.config.data.pseudo.labels))
-        if results.read_json(labels, commits.REPORT)["frames"]["kept"] == 0:
+        if results.read_json(labels, commits.REPORT, "frames")["frames"]["kept"] == 0:
             store.put(f"{self.home}/{NOTHING_KEPT}", b'{"kept": 0}')
             return
         super().run(store)
@@ -123,7 +123,7 @@ class MeasureLabels(Stage):
         return self.labels
 
     def result(self, store: Store) -> str:
-        measured = results.read_json(store, f"{self.at}{MEASURED}")
+        measured = results.read_json(store, f"{self.at}{MEASURED}", "frames")
         right = measured.get("labels", {}).get("precision")
         return f"{measured['frames']['kept']} kept" + ("" if right is None else f", {right:.0%} right")
 

@@ -82,6 +82,7 @@ def job(config: Config, dry_run: bool) -> None:
     )
     galleries = [*([] if frames is None else frames.galleries), *example_galleries(config, outputs)]
     page = report.render(facts, galleries=galleries, pck=pck_pictures(outputs), curves=curve_pictures(outputs))
+    outputs.store.delete("stages/report.json")  # a pipeline that made one of other settings makes its own again
     outputs.store.put("report.json", json.dumps(asdict(facts), indent=1).encode())
     outputs.store.put("report.html", page.encode())
     print(f"report: {outputs.store.uri('report.html')}")
@@ -89,7 +90,7 @@ def job(config: Config, dry_run: bool) -> None:
 
 def labelling_facts(labels: Store, prices: settings.ReportConfig) -> dict[str, Any]:
     """The report of the labelling job; where prices are given, with what the run costs at those."""
-    facts: dict[str, Any] = results.read_json(labels, commits.REPORT)
+    facts: dict[str, Any] = results.read_json(labels, commits.REPORT, "videos", "frames")
     if "costs" in facts and prices != settings.ReportConfig():
         listed = facts["videos"]["listed"]
         facts["costs"] = costs.costs_of(commits.read_commits(labels), prices, listed)

@@ -11,13 +11,15 @@ from typing import Any
 
 from cluster.labelling import commits
 from cluster.store import Store, open_store
-from hojoint.config import Config, from_stored, renamed
+from hojoint.config import Config, ConfigError, from_stored, renamed
 from hojoint.errors import InputError
 from hojoint.report.tables import NETWORKS
 
 PIPELINE = "pipeline.json"  # the settings that a pipeline was called with
 ORDER = ("synthesize", "train", "calibrate", "pseudo_label", "retrain", "control", "evaluate", "report")
 """Of stages, in reports. Those of a later round, as 'retrain-2', stand behind the control."""
+TRAINED = ("sha256", "steps", "samples", "history")
+"""What is needed of a finished network's facts."""
 LABELS = "labels"  # where a pipeline has its labelling run
 
 
@@ -30,7 +32,12 @@ def labelling_run(store: Store) -> Store | None:
 
 def pipeline_settings(store: Store) -> Config | None:
     """What a pipeline was called with; None where no pipeline ran."""
-    return from_stored(read_json(store, PIPELINE)) if store.exists(PIPELINE) else None
+    if not store.exists(PIPELINE):
+        return None
+    try:
+        return from_stored(read_json(store, PIPELINE))
+    except ConfigError as error:
+        raise InputError(f"{store.uri(PIPELINE)} does not hold the settings of a pipeline: {error}") from None
 
 
 def marker(stage: str, store: Store) -> dict[str, Any] | None:
@@ -38,8 +45,8 @@ def marker(stage: str, store: Store) -> dict[str, Any] | None:
     key = f"stages/{stage}.json"
     if not store.exists(key):
         return None
-    content = read_json(store, key)
-    return content | {"settings": renamed(content.get("settings", {}))}
+    content = read_json(store, key, "settings", "inputs", "made", "what", "seconds")
+    return content | {"settings": renamed(content["settings"])}
 
 
 def markers(store: Store) -> dict[str, dict[str, Any]]:
@@ -61,13 +68,13 @@ def _place(stage: str) -> tuple[int, int, int, str]:
 def training(network: str, store: Store) -> dict[str, Any] | None:
     """Steps, samples, history, parents and checksum of a trained network; None while it is not finished."""
     key = f"{network}/training.json"
-    return read_json(store, key) if store.exists(key) else None
+    return read_json(store, key, *TRAINED) if store.exists(key) else None
 
 
 def evaluations(store: Store) -> dict[str, dict[str, Any]]:
     """Network -> what its evaluation wrote."""
     keys = {name: f"evaluation/{name}.json" for name in networks("evaluation/{}.json", store)}
-    return {name: read_json(store, key) for name, key in keys.items()}
+    return {name: read_json(store, key, "domains", "sha256") for name, key in keys.items()}
 
 
 def networks(key: str, store: Store) -> list[str]:
@@ -91,16 +98,21 @@ def scores(store: Store) -> dict[str, Any]:
     return {name: facts["domains"] for name, facts in evaluations(store).items()}
 
 
-def read_json(store: Store, key: str) -> dict[str, Any]:
-    """One JSON object.
+def read_json(store: Store, key: str, *needed: str) -> dict[str, Any]:
+    """One JSON object that holds the keys ``needed``.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         content = json.loads(store.get(key))
+    except KeyError:
+        raise InputError(f"{store.uri(key)} is missing; run the job that writes it again") from None
     except ValueError:
         content = None
-    if not isinstance(content, dict) or not content:
-        raise InputError(f"{store.uri(key)} is damaged: expected a JSON object. Remove it and run that job again")
+    if not isinstance(content, dict) or not content or any(name not in content for name in needed):
+        names = f" with {', '.join(needed)}" if needed else ""
+        raise InputError(
+            f"{store.uri(key)} is damaged: expected a JSON object{names}. Remove it and run that job again"
+        )
     return content

@@ -44,7 +44,7 @@ class Synthesize(Stage):
     def result(self, store: Store) -> str:
         if not store.exists("world/world.json"):  # the world may lie elsewhere
             return ""
-        world = results.read_json(store, "world/world.json")
+        world = results.read_json(store, "world/world.json", "labelled_frames", "videos", "test_images")
         return (
             f"{world['labelled_frames']} labelled frames, {world['videos']} videos, {world['test_images']} test images"
         )
@@ -176,7 +176,7 @@ class Labelling(Stage):
     def result(self, store: Store) -> str:
         if not store.exists(f"{self.home}/report.json"):
             return ""
-        labels = results.read_json(store, f"{self.home}/report.json")
+        labels = results.read_json(store, f"{self.home}/report.json", "videos", "frames")
         videos, frames = labels["videos"], labels["frames"]
         return (
             f"{videos['listed']} videos ({videos['quarantined']} quarantined), "
@@ -246,13 +246,14 @@ class Evaluate(Stage):
 class Report(Stage):
     """Writes the page."""
 
+    groups = ("calibrate", "report")  # what a right label is, and prices
     cheap = True
 
     def run(self, store: Store) -> None:
         report.job(self.config, False)
 
     def products(self) -> list[str]:
-        return ["report.html"]
+        return ["report.html", "report.json"]
 
     def planned(self) -> str:
         return ""

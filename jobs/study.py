@@ -42,6 +42,11 @@ def job(config: Config, dry_run: bool) -> None:
     output = command.output_of(config, "runs/study").rstrip("/")
     config = config.model_copy(update={"output": output})
     grid = config.study.grid
+    if config.study.own_worlds and (config.world is not None or config.synthetic.seed is not None):
+        name = "synthetic.seed" if config.world is None else "world"
+        raise InputError(
+            f"study.own_worlds=true draws a world for each seed, and {name} names one; leave one of them out"
+        )
     if dry_run:
         for seed in config.study.seeds:
             print(f"seed {seed}")
@@ -95,15 +100,13 @@ def _write(config: Config, store: Store) -> None:
     finished = {seed: result_of(str(run.output)) for seed, run in runs.items()}
     together = study_summary.summary(finished)
     found = {grid: made for grid in get_args(Grid) if (made := _grid(runs, grid)) is not None}
-    content = {"seeds": finished, "summary": together, "grids": found}
-    store.put("study.json", json.dumps(content, indent=1).encode())
-    parts = [f"# {len(finished)} seeds: {', '.join(map(str, finished))}", _sections("##", tables(together))]
-    for name, grid in found.items():
-        store.put(f"study_{name}.png", study_report.draw(grid))
-        lines = "".join(f"{line}\n\n" for line in study_report.headline(grid))
-        parts.append(f"## {grid['title']}\n\n{lines}![{grid['title']}](study_{name}.png)")
-        parts.append(_sections("###", study_report.tables(grid)))
-    store.put("study.md", ("\n\n".join(parts) + "\n").encode())
+    held = _held(store)
+    if more := [seed for seed in held if seed not in runs]:
+        print(f"note: {store.uri('study.md')} keeps what it tells of {len(held)} seeds; give all to write it again")
+    else:
+        content = {"seeds": finished, "summary": together, "grids": found}
+        store.put("study.json", json.dumps(content, indent=1).encode())
+        _write_page(store, together, found)
     grid_shown = None if config.study.grid is None else found.get(config.study.grid)
     if config.study.grid is not None and grid_shown is None:
         raise MachineError(
@@ -115,7 +118,29 @@ def _write(config: Config, store: Store) -> None:
         print(f"\n{title}\n{printing.table(headers, rows)}")
     if grid_shown is not None:
         print("".join(f"\n{line}" for line in study_report.headline(grid_shown)))
-    print(f"\nwritten: {store.uri('study.md')}")
+    if not more:
+        print(f"\nwritten: {store.uri('study.md')}")
+
+
+def _held(store: Store) -> list[int]:
+    """The seeds that ``study.json`` tells of and that are still there."""
+    if not store.exists("study.json"):
+        return []
+    seeds = results.read_json(store, "study.json", "seeds")["seeds"]
+    return [int(seed) for seed in seeds if store.exists(f"seed-{seed}/report.json")]
+
+
+def _write_page(store: Store, together: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> None:
+    """study.md and the figures."""
+    seeds = together["seeds"]
+    head = f"# {len(seeds)} seed{'s'[: len(seeds) > 1]}: {', '.join(map(str, seeds))}"
+    parts = [head, _sections("##", tables(together))]
+    for name, grid in found.items():
+        store.put(f"study_{name}.png", study_report.draw(grid))
+        lines = "".join(f"{line}\n\n" for line in study_report.headline(grid))
+        parts.append(f"## {grid['title']}\n\n{lines}![{grid['title']}](study_{name}.png)")
+        parts.append(_sections("###", study_report.tables(grid)))
+    store.put("study.md", ("\n\n".join(parts) + "\n").encode())
 
 
 def _sections(mark: str, made: Mapping[str, study_report.Table]) -> str:
@@ -145,35 +170,37 @@ def _row(store: Store, point: Point) -> dict[str, Any]:
     scores, labels = f"{point.at}evaluation/{point.network}.json", f"{points.labels_of(point)}{MEASURED}"
     learned = point.network not in ("teacher", "control") and store.exists(labels)
     return {
-        "domains": results.read_json(store, scores)["domains"] if store.exists(scores) else {},
-        "labels": results.read_json(store, labels) if learned else None,
+        "domains": results.read_json(store, scores, "domains")["domains"] if store.exists(scores) else {},
+        "labels": results.read_json(store, labels, "frames") if learned else None,
     }
 
 
 def result_of(output: str) -> dict[str, Any]:
     """Scores and label quality of one finished run."""
     store = open_store(output)
-    report = json.loads(store.get("report.json"))
     return {
         "evaluation": results.scores(store),
-        "quality": report.get("quality"),
-        "frames": json.loads(store.get("labels/report.json"))["frames"],
+        "quality": results.read_json(store, "report.json").get("quality"),
+        "frames": results.read_json(store, f"{results.LABELS}/report.json", "frames")["frames"],
     }
 
 
 def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[str]]]]:
     """Title -> headers and rows, for the terminal and for Markdown."""
-    out = {}
+    out, seeds = {}, len(together["seeds"])
     differences = [f"{after} - {before}" for after, before in study_summary.DIFFERENCES]
     digits = {metric.label: metric.digits for metric in METRICS}
     for domain, rows in together["domains"].items():
         columns = [name for name in (*NETWORKS, *differences) if any(name in row for row in rows.values())]
         body = [
-            [label, *(_cell(row.get(name), digits[label], name) for name in columns)] for label, row in rows.items()
+            [label, *(_cell(row.get(name), digits[label], name, seeds) for name in columns)]
+            for label, row in rows.items()
         ]
         out[DOMAINS[domain]] = (["", *columns], body)
     names = {"frames": 0, "precision": 3, "aligned_mm_median": 2, "joints_2d_median": 3}
-    body = [[group, *(_cell(row[key], names[key], "") for key in names)] for group, row in together["labels"].items()]
+    body = [
+        [group, *(_cell(row[key], names[key], "", seeds) for key in names)] for group, row in together["labels"].items()
+    ]
     out["Labels against the held-out truth"] = (
         ["", "frames", "share right", "PA-MPJPE, median (mm)", "2D error, median (box sides)"],
         body,
@@ -181,12 +208,9 @@ def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[
     return out
 
 
-def _cell(value: Mapping[str, Any] | None, digits: int, column: str) -> str:
-    if value is None:
-        return "-"
-    sign = "+" if " - " in column else ""
-    told = f"{value['mean']:{sign}.{digits}f} ± {value['std']:.{digits}f}"
-    if value.get("interval") is None:
+def _cell(value: Mapping[str, Any] | None, digits: int, column: str, seeds: int) -> str:
+    told = study_report.spread_text(value, digits, seeds, "+" if " - " in column else "")
+    if value is None or value.get("interval") is None:
         return told
     return f"{told} [{value['interval'][0]:+.{digits}f}, {value['interval'][1]:+.{digits}f}]"
 

@@ -29,7 +29,7 @@ Results = Mapping[int, Mapping[str, Mapping[str, Any]]]
 
 def summary(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and spread over the seeds of every metric, of paired differences, and of the labels' quality."""
-    out: dict[str, Any] = {"domains": {}, "labels": {}}
+    out: dict[str, Any] = {"seeds": list(runs), "domains": {}, "labels": {}}
     for domain in DOMAINS:
         rows: dict[str, Any] = {}
         for metric in METRICS:
@@ -39,8 +39,8 @@ def summary(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
                 continue
             row: dict[str, Any] = {name: spread(list(numbers.values())) for name, numbers in values.items() if numbers}
             for after, before in DIFFERENCES:
-                if values[after] and values[before]:
-                    row[f"{after} - {before}"] = paired(values[after], values[before])
+                if (difference := paired(values[after], values[before])) is not None:
+                    row[f"{after} - {before}"] = difference
             rows[metric.label] = row
         if rows:
             out["domains"][domain] = rows
@@ -83,8 +83,8 @@ def _domains(results: Results, key: str, control: str | None) -> dict[str, Any]:
                 continue
             row[metric.key] = {**(spread(list(values.values())) or {}), "values": values}
             before = {} if control is None else _values(scores, control, domain, metric)
-            if before:
-                row[metric.key][MINUS] = paired(values, before)
+            if (difference := paired(values, before)) is not None:
+                row[metric.key][MINUS] = difference
         if row:
             out[domain] = row
     return out
@@ -116,10 +116,12 @@ def _headroom(results: Results, metric: Metric) -> dict[str, Any] | None:
     control, student, best = (
         _values(scores, key, "freihand", metric) for key in ("control", "as_they_are", "true_kept")
     )
-    if not (control and student and best):
-        return None
+    seeds = [seed for seed in control if seed in student and seed in best]  # of a share, both sides need a seed
+    control, student, best = ({seed: values[seed] for seed in seeds} for values in (control, student, best))
     gained, possible = paired(control, student), paired(control, best)  # control minus the other: positive is better
-    by_seed = {seed: _ratio(control[seed] - student[seed], control[seed] - best[seed]) for seed in control}
+    if gained is None or possible is None:
+        return None
+    by_seed = {seed: _ratio(control[seed] - student[seed], control[seed] - best[seed]) for seed in seeds}
     return {
         "gained": gained,
         "possible": possible,
@@ -133,29 +135,31 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def _values(scores: Mapping[int, Mapping[str, Any]], name: str, domain: str, metric: Metric) -> dict[int, float]:
-    """Seed -> value of a network; empty unless every seed has one, because a pair needs both."""
+    """Seed -> value of a network; a seed whose network had nothing to train on has none."""
     parts = {seed: networks.get(name, {}).get(domain, {}).get(metric.part) for seed, networks in scores.items()}
-    values = {
+    return {
         seed: part[metric.key] * metric.scale
         for seed, part in parts.items()
         if part and part.get(metric.key) is not None
     }
-    return values if len(values) == len(scores) else {}
 
 
-def spread(values: Sequence[float]) -> dict[str, float] | None:
-    """Mean, sample standard deviation and range; None of no values."""
+def spread(values: Sequence[float]) -> dict[str, Any] | None:
+    """Mean, sample standard deviation (None of one value), range and number of values; None of no values."""
     if not values:
         return None
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "std": deviation, "low": min(values), "high": max(values)}
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    mean = statistics.fmean(values)
+    return {"mean": mean, "std": deviation, "low": min(values), "high": max(values), "seeds": len(values)}
 
 
-def paired(after: Mapping[int, float], before: Mapping[int, float]) -> dict[str, Any]:
-    """Spread of the differences seed by seed, and the interval of their mean (Student's t); None of one seed."""
-    differences = [after[seed] - before[seed] for seed in after]
+def paired(after: Mapping[int, float], before: Mapping[int, float]) -> dict[str, Any] | None:
+    """Spread of the differences of the seeds that have both, and the interval of their mean (Student's t), None of one
+    seed; None where no seed has both."""
+    differences = [after[seed] - before[seed] for seed in after if seed in before]
     found = spread(differences)
-    assert found is not None, "a difference has at least one seed"
+    if found is None:
+        return None
     interval = None
     if len(differences) > 1:
         reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1))

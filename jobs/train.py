@@ -58,6 +58,12 @@ def work(config: Config, dry_run: bool) -> None:
         raise command.RunFailed(f"{stopped}. Run the same command again to resume") from stopped
     if result.reused:
         print(f"{result.checkpoint} is finished ({result.steps} steps); nothing to do")
+        if result.workers not in (None, config.cluster.workers):
+            print(
+                f"note: it was trained with cluster.workers={list(result.workers or ())}, now "
+                f"{list(config.cluster.workers)} are asked for: each worker takes batch statistics from its own part "
+                "of a batch, so another number gives a slightly different network"
+            )
         return
     last = result.history[-1]["total"]
     print(

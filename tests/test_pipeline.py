@@ -10,6 +10,7 @@ from pipeline_jobs import hand, stand_in_jobs
 
 from cluster.labelling import commits
 from cluster.store import open_store
+from cluster.training.job import TERMS
 from hojoint import config as settings
 from hojoint.config import FilterConfig
 from hojoint.errors import InputError
@@ -345,6 +346,42 @@ def test_calibration_without_recordings_is_refused(jobs, tmp_path, capsys, given
     assert jobs.calls == []
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["teacher.sha256=abc"], "Leave teacher.sha256 out"),
+        ([*CALIBRATED, "filters.mode=quality", "filters.min_quality=0.8"], "Leave filters.min_quality out"),
+        ([*CALIBRATED, "filters.mode=quality", "calibrate.rules=[reprojection]"], "Leave calibrate.rules out"),
+        ([*CALIBRATED, "filters.enabled=[]"], "leaves no rule to search"),
+        ([*CALIBRATED, "calibrate.rules=[]"], "calibrate.rules"),
+        (["mano.fingertips=foo"], "unknown fingertip set 'foo'"),
+        (["synthetic.train_objects=[foo]"], "synthetic.train_objects holds foo"),
+        (["evaluate.attention_cells=[[100,100]]"], "evaluate.attention_cells: expected"),
+        (["loss.quality_power=1"], "weighs labels by their quality"),
+        (["loss.pseudo_2d=0", "loss.pseudo_3d=0"], "leave nothing to learn from pseudo-labels"),
+        (["train.pseudo_share=0"], "draws no pseudo-label"),
+        (["loss.pseudo_side=1"], "loss.pseudo_side is of the head"),
+        (["train.side_augment.blur_px=1"], "train.side_augment is of the head"),
+        ([f"loss.{name}=0" for name in TERMS], "nothing would be learned"),
+        (["labelling.retry=quarantined"], "a pipeline does not add to them"),
+        (["labelling.extend=true"], "a pipeline does not add to them"),
+        (["student.rounds=101"], "student.rounds"),
+    ],
+)
+def test_what_could_have_no_effect_is_refused_before_any_training(jobs, tmp_path, capsys, given, told):
+    assert run(tmp_path, *given) == 2
+    assert told in capsys.readouterr().err
+    assert jobs.calls == []
+
+
+def test_terms_that_are_off_may_be_those_of_others(jobs, tmp_path):
+    assert run(tmp_path / "2d", "loss.pseudo_3d=0") == 0
+    by_quality = quality_file(tmp_path / "q.json")
+    assert run(tmp_path / "weighted", "loss.quality_power=1", by_quality) == 0
+    sides = ["model.side_head=true", "loss.pseudo_side=1", "loss.pseudo_2d=0", "loss.pseudo_3d=0"]
+    assert run(tmp_path / "sides", *sides) == 0
+
+
 def quality_file(path, score="reprojection"):
     model = QualityModel(
         {score: Curve((0.0, 1.0), (0.0, 1.0) if score == "side" else (1.0, 0.0), 0.0)},
@@ -387,16 +424,16 @@ def test_a_marker_without_a_new_setting_holds(jobs, tmp_path):
 
 @pytest.mark.parametrize("group", ["train.side_augment", "train.pseudo_augment", "student.augment"])
 def test_an_optional_group_counts_given_and_left_out(jobs, tmp_path, capsys, group):
-    given = f"{group}.blur_px=3"
-    assert run(tmp_path / "with", given) == 0
-    assert run(tmp_path / "without") == 0
+    given, head = f"{group}.blur_px=3", "model.side_head=true"
+    assert run(tmp_path / "with", head, given) == 0
+    assert run(tmp_path / "without", head) == 0
     done = len(jobs.calls)
-    assert run(tmp_path / "with", given) == 0
+    assert run(tmp_path / "with", head, given) == 0
     assert len(jobs.calls) == done
     capsys.readouterr()
-    assert run(tmp_path / "with") == 2
+    assert run(tmp_path / "with", head) == 2
     assert f"{group}: was given, is now None" in capsys.readouterr().err
-    assert run(tmp_path / "without", given) == 2
+    assert run(tmp_path / "without", head, given) == 2
     assert "augment." in capsys.readouterr().err  # every setting of the group was None
     assert len(jobs.calls) == done
 
@@ -416,6 +453,7 @@ def test_a_study_shares_one_world_between_a_folder_per_seed(jobs, tmp_path, caps
         "std": 0.0,
         "low": -5.0,
         "high": -5.0,
+        "seeds": 2,
         "interval": [-5.0, -5.0],
     }
     assert "-5.00 ± 0.00 [-5.00, -5.00]" in capsys.readouterr().out
@@ -429,14 +467,24 @@ def test_a_study_may_draw_a_world_per_seed(jobs, tmp_path):
 
 
 def test_the_spread_is_the_sample_standard_deviation():
-    assert study_summary.spread([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "low": 1.0, "high": 3.0}
+    found = study_summary.spread([1.0, 3.0])
+    assert found == {"mean": 2.0, "std": pytest.approx(2**0.5), "low": 1.0, "high": 3.0, "seeds": 2}
+    assert study_summary.spread([1.0])["std"] is None  # nothing is known of it, and it is not 0
     assert study_summary.spread([]) is None
 
 
-def test_a_network_that_is_missing_in_one_seed_has_no_mean():
-    runs = {0: {"evaluation": {"teacher": {"ho3d": {"hand": hand(1.0), "images": 1}}}, "quality": None, "frames": {}}}
-    runs[1] = {"evaluation": {}, "quality": None, "frames": {}}
-    assert study_summary.summary(runs)["domains"] == {}
+def test_a_network_that_is_missing_in_one_seed_is_told_of_the_others():
+    def scores(**errors):
+        return {name: {"ho3d": {"hand": hand(error), "images": 1}} for name, error in errors.items()}
+
+    both, alone = scores(teacher=2.0, student=1.0), scores(teacher=4.0)
+    runs = {seed: {"evaluation": made, "quality": None, "frames": {}} for seed, made in enumerate((both, alone, both))}
+    found = study_summary.summary(runs)
+    (headers, rows), *_ = study.tables(found).values()
+    row = next(row for row in rows if row[0].startswith("PA-MPJPE"))
+    assert row[headers.index("teacher")] == "2.67 ± 1.15"
+    assert row[headers.index("student")] == "1.00 ± 0.00 (2 of 3 seeds)"
+    assert row[headers.index("student - teacher")] == "-1.00 ± 0.00 (2 of 3 seeds) [-1.00, -1.00]"
 
 
 def test_a_marker_of_another_world_is_refused(jobs, tmp_path):

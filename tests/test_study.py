@@ -159,3 +159,54 @@ def test_a_dry_run_lists_the_points_and_writes_nothing(jobs, tmp_path, capsys):
     assert run(tmp_path, "study.grid=labels", "--dry-run") == 0
     assert "points/labels-true_all/retrain" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", ["synthetic.seed=7", "world=somewhere"])
+def test_worlds_of_their_own_have_no_common_name(jobs, tmp_path, capsys, given):
+    assert run(tmp_path, "study.own_worlds=true", given) == 2
+    assert f"and {given.partition('=')[0]} names one" in capsys.readouterr().err
+    assert jobs.calls == []
+
+
+def test_fewer_seeds_do_not_replace_what_is_told_of_more(jobs, tmp_path, capsys):
+    assert run(tmp_path) == 0
+    before = (tmp_path / "study.md").read_text()
+    assert before.startswith("# 2 seeds: 3, 4")
+    capsys.readouterr()
+    assert run(tmp_path, "study.seeds=[4]") == 0
+    out = capsys.readouterr().out
+    assert "keeps what it tells of 2 seeds" in out
+    assert "written" not in out
+    assert "±" not in out  # of one seed nothing is known
+    assert (tmp_path / "study.md").read_text() == before
+
+
+def test_what_a_right_label_is_makes_another_report(jobs, tmp_path):
+    assert run(tmp_path) == 0
+    done = len(jobs.calls)
+    assert run(tmp_path, "calibrate.max_aligned_mm=5") == 0
+    assert [name for name, _ in jobs.calls[done:]] == ["report"] * 2
+
+
+@pytest.mark.parametrize(("content", "message"), [('{"eva', "is damaged"), ('{"a": 1}', "is damaged"), (None, None)])
+@pytest.mark.parametrize("key", ["labels/report.json", "evaluation/student.json"])
+def test_a_damaged_file_of_a_seed_is_one_sentence(jobs, tmp_path, capsys, key, content, message):
+    assert run(tmp_path) == 0
+    path = tmp_path / "seed-3" / key
+    if content is None:
+        path.unlink()
+        assert run(tmp_path) in (0, 2)  # cheap results are made again, the others are asked for
+        return
+    path.write_text(content)
+    capsys.readouterr()
+    assert run(tmp_path) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert key in told
+
+
+def test_a_lost_report_is_written_again(jobs, tmp_path):
+    assert run(tmp_path) == 0
+    (tmp_path / "seed-3" / "report.json").unlink()
+    assert run(tmp_path) == 0
+    assert (tmp_path / "seed-3" / "report.json").exists()

@@ -51,7 +51,9 @@ def test_differences_are_paired_by_seed():
     grid = study_summary.of_grid("labels", POINTS, results((20, 18, 10), (30, 28, 20)))
     rows = {row["key"]: row["domains"] for row in grid["rows"]}
     student = rows["as_they_are"]["freihand"]["joints_mm"]
-    assert student["minus control"] == {"mean": -2, "std": 0, "low": -2, "high": -2, "interval": [-2, -2]}
+    assert student["minus control"] == {
+        **{"mean": -2, "std": 0, "low": -2, "high": -2}, "seeds": 2, "interval": [-2, -2],
+    }  # fmt: skip
     assert student["mean"] == 23
     assert student["values"] == {0: 18, 1: 28}
     assert "minus control" not in rows["control"]["freihand"]["joints_mm"]

@@ -26,6 +26,8 @@ from hojoint.training.schedule import Schedule
 FACTS = "training.json"  # written last: where it exists, the run is complete
 RESULT_SETTINGS = ("seed", "model", "mano", "crop", "augment", "loss")
 EDITION_NAME = "data.edition"
+TERMS = ("joints_2d", "vertices", "joints_3d", "rotations", "betas", "control_points", "confidence")
+"""Weights in ``loss`` of what every network learns."""
 NOT_RESULT = {"loader_processes", "cache", "checkpoint_every_epochs"}  # of 'train': how, not what
 
 
@@ -41,6 +43,7 @@ class TrainResult:
     ended: str  # why training stopped there
     seconds: float  # of the call that finished it
     reused: bool  # the run was finished before this call
+    workers: tuple[int, int] | None = None  # least and most that it was trained with; None in earlier versions
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +62,10 @@ def plan_job(config: Config) -> TrainingJob:
     """Open the data and count, without a cluster.
 
     Raises:
-        InputError: the data or the initial weights are missing or wrong, or a batch is too small for its workers.
+        InputError: the data or the initial weights are missing or wrong, a batch is too small for its workers, or as
+            ``refuse_idle``.
     """
+    refuse_idle(config)
     data = open_data(config)
     schedule = data.schedule(config)
     if config.train.batch_size < config.cluster.workers[1]:
@@ -85,6 +90,30 @@ def plan_job(config: Config) -> TrainingJob:
         values = tree[group] if isinstance(tree[group], dict) else {"": tree[group]}
         identity |= {f"{group}.{key}".rstrip("."): value for key, value in values.items()}
     return TrainingJob(config, data, schedule, parents, identity, f"{config.name}-{settings.digest(identity)}")
+
+
+def refuse_idle(config: Config) -> None:
+    """InputError where nothing would be learned, or nothing from pseudo-labels, or where a setting has no effect."""
+    loss, train, side_head = config.loss, config.train, config.model.side_head
+    sides = side_head and loss.side > 0
+    if not sides and not any(getattr(loss, name) > 0 for name in TERMS):
+        raise InputError(
+            "all weights of loss are 0, so nothing would be learned; give loss.joints_2d and others above 0"
+        )
+    if "pseudo" in train.datasets:
+        if train.pseudo_share == 0:
+            raise InputError(
+                "train.pseudo_share=0 draws no pseudo-label; give a share above 0, or null to draw every sample alike"
+            )
+        if loss.pseudo_2d == 0 and loss.pseudo_3d == 0 and not (sides and loss.pseudo_side > 0):
+            raise InputError(
+                "loss.pseudo_2d=0 and loss.pseudo_3d=0 leave nothing to learn from pseudo-labels; give one above 0"
+            )
+    if not side_head and (loss.pseudo_side > 0 or train.side_augment is not None):
+        name = "loss.pseudo_side" if loss.pseudo_side > 0 else "train.side_augment"
+        raise InputError(
+            f"{name} is of the head that tells right from left: give model.side_head=true, or leave it out"
+        )
 
 
 def _order_of(data: TrainingData, config: Config) -> dict[str, Any]:
@@ -157,6 +186,7 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         ended=facts.get("ended", f"all {facts['steps']} steps"),
         seconds=facts["seconds"],
         reused=True,
+        workers=None if facts.get("workers") is None else tuple(facts["workers"]),
     )
 
 

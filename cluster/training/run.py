@@ -106,6 +106,7 @@ def _facts(job: TrainingJob, saved: Checkpoint, seconds: float) -> dict[str, Any
         "validation": saved.progress["validation"],
         "ended": saved.progress["ended"],
         "identity": job.identity,
+        "workers": job.config.cluster.workers,  # no part of the identity: a run may resume with others
     }
 
 

@@ -50,10 +50,11 @@ def tables(grid: Mapping[str, Any]) -> dict[str, Table]:
             out[f"{title}: minus the control of the same seed, mean [95 % interval]"] = _differences(
                 grid, domain, metrics
             )
+    seeds = len(grid["seeds"])
     shown = [(key, name, digits) for key, name, digits in LABELS if any(row["labels"].get(key) for row in grid["rows"])]
     if shown:
         body = [
-            [row["title"], *(spread_text(row["labels"].get(key), digits) for key, _, digits in shown)]
+            [row["title"], *(spread_text(row["labels"].get(key), digits, seeds) for key, _, digits in shown)]
             for row in grid["rows"]
         ]
         out["Labels that the network learned from, errors in the median"] = (
@@ -72,7 +73,7 @@ def _scores(grid: Mapping[str, Any], domain: str, metrics: Sequence[Metric]) -> 
     for row in grid["rows"]:
         ours = row["domains"].get(domain, {})
         paper = [published[row["key"]].get(metric.key) for metric in beside]
-        cells = [spread_text(ours.get(metric.key), metric.digits) for metric in metrics]
+        cells = [spread_text(ours.get(metric.key), metric.digits, len(grid["seeds"])) for metric in metrics]
         body.append([row["title"], *cells, *("-" if value is None else f"{value:g}" for value in paper)])
     return headers, body
 
@@ -81,24 +82,31 @@ def _differences(grid: Mapping[str, Any], domain: str, metrics: Sequence[Metric]
     body = []
     for row in grid["rows"]:
         ours = row["domains"].get(domain, {})
-        cells = [interval_text(ours.get(metric.key, {}).get(MINUS), metric.digits) for metric in metrics]
+        cells = [interval_text(ours.get(m.key, {}).get(MINUS), m.digits, len(grid["seeds"])) for m in metrics]
         body.append([row["title"], *cells])
     return ["", *(SHORT[metric.key] for metric in metrics)], body
 
 
-def spread_text(value: Mapping[str, Any] | None, digits: int) -> str:
-    """Mean and sample standard deviation over the seeds."""
-    return "-" if value is None else f"{value['mean']:.{digits}f} ± {value['std']:.{digits}f}"
+def spread_text(value: Mapping[str, Any] | None, digits: int, seeds: int, sign: str = "") -> str:
+    """Mean and, of several seeds, sample standard deviation; how many seeds, where it is not all ``seeds``."""
+    if value is None:
+        return "-"
+    deviation = "" if value["std"] is None else f" ± {value['std']:.{digits}f}"
+    return f"{value['mean']:{sign}.{digits}f}{deviation}{_of_seeds(value, seeds)}"
 
 
-def interval_text(value: Mapping[str, Any] | None, digits: int) -> str:
-    """Mean of a difference and its interval, which one seed alone does not have."""
+def _of_seeds(value: Mapping[str, Any], seeds: int) -> str:
+    return "" if value["seeds"] == seeds else f" ({value['seeds']} of {seeds} seeds)"
+
+
+def interval_text(value: Mapping[str, Any] | None, digits: int, seeds: int) -> str:
+    """Mean of a difference and its interval, which one seed alone does not have; as ``spread_text``."""
     if value is None:
         return "-"
     if value["interval"] is None:
-        return f"{value['mean']:+.{digits}f}"
+        return f"{value['mean']:+.{digits}f}{_of_seeds(value, seeds)}"
     low, high = value["interval"]
-    return f"{value['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"{value['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]{_of_seeds(value, seeds)}"
 
 
 def headline(grid: Mapping[str, Any]) -> list[str]:
@@ -142,7 +150,7 @@ def _panel(axes: Axes, grid: Mapping[str, Any], domain: str, key: str) -> None:
         if value is None:
             continue
         colour = SERIES.get(row["network"].partition("-")[0], SERIES["student"])
-        axes.errorbar(value["mean"], number, xerr=value["std"], fmt="o", color=colour, capsize=3, markersize=5)
+        axes.errorbar(value["mean"], number, xerr=value["std"] or 0.0, fmt="o", color=colour, capsize=3, markersize=5)
         seeds = list(value["values"].values())
         axes.plot(seeds, [number] * len(seeds), "|", color=colour, markersize=7, alpha=0.6)
     control = grid["control"].get(domain, {}).get(key)
