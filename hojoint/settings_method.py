@@ -7,9 +7,9 @@ Not here: settings of training (``settings_training``), of jobs and of the clust
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hojoint import settings_file
 
@@ -27,6 +27,16 @@ class Settings(BaseModel):
     """Base of every group of settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"{settings_file.shown(values)} names one twice; name each once")
+    return values
+
+
+Once = AfterValidator(_each_once)
+"""Of a tuple whose order and repetition mean nothing: a name that stands twice is a slip."""
 
 
 def refuse_descending(name: str, sizes: tuple[int, int]) -> None:
@@ -194,7 +204,7 @@ class FilterConfig(Settings):
     """RMS distance of the views' 2D joints from their mean, in hand boxes; ours."""
     min_side_confidence: Annotated[float, Field(ge=0.5, le=1)] = 0.9
     """Least confidence in the clip's side; ours. Needs a network with ``model.side_head``, or sides from elsewhere."""
-    enabled: tuple[Rule, ...] = PAPER_RULES
+    enabled: Annotated[tuple[Rule, ...], Once] = PAPER_RULES
     mode: Literal["thresholds", "quality"] = "thresholds"
     """What decides: the thresholds of the enabled rules one by one, or ``quality`` and, where enabled, the rules
     ``view_spread`` and ``side``."""

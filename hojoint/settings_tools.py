@@ -10,7 +10,18 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hojoint import settings_file
-from hojoint.settings_method import Count, Finite, NotNegative, Positive, Rule, Seed, Settings, Share, refuse_descending
+from hojoint.settings_method import (
+    Count,
+    Finite,
+    NotNegative,
+    Once,
+    Positive,
+    Rule,
+    Seed,
+    Settings,
+    Share,
+    refuse_descending,
+)
 
 
 class EvaluateConfig(Settings):
@@ -193,7 +204,7 @@ class CalibrateConfig(Settings):
     """Parquet file with the true poses of ``predictions``."""
     precision: Share = 0.9
     """Share of right labels that the kept ones must reach."""
-    rules: Annotated[tuple[Rule, ...], Field(min_length=1)] | None = None
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1), Once] | None = None
     """Rules whose thresholds are searched together and proposed to be enabled; None means ``filters.enabled``."""
     max_aligned_mm: Positive = 15.0
     """A right label's largest PA-MPJPE, mm."""

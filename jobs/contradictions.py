@@ -29,6 +29,12 @@ def refuse(config: Config) -> None:
             f"loss.quality_power={config.loss.quality_power:g} weighs labels by their quality, and nothing would tell "
             "it: give calibrate.enabled=true with train.held_out=N, or filters.quality_model=FILE of jobs.calibrate"
         )
+    turned = config.augment.rotation_deg if config.augment.enabled else 0.0
+    if config.tta.views > 1 and config.tta.rotation_deg > turned:
+        raise InputError(
+            f"tta.rotation_deg={config.tta.rotation_deg:g} turns views further than training turns images "
+            f"(augment.rotation_deg={turned:g}), and the teacher never sees such hands; give at most {turned:g}"
+        )
     if config.labelling.extend or config.labelling.retry is not None:
         name = "labelling.extend=true" if config.labelling.extend else f"labelling.retry={config.labelling.retry}"
         raise InputError(

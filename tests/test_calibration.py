@@ -434,6 +434,10 @@ def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) ->
     again = rescoring.rescored(table, judge, model)
     kept = np.array(again["verdict"].to_pylist()) == "kept"
     assert kept[:20].mean() > 0.8 > 0.2 > kept[20:].mean()
+    blind = ["calibrate.precision=1", "filters.enabled=[joint_angle]"]  # whose scores are alike in all frames
+    assert calibrate.main(["--config", _empty(tmp_path), *arguments[:3], *blind]) == 0
+    assert json.loads((out / "calibration.json").read_text())["proposed"] is None
+    assert not (out / "filters.yaml").exists()  # that of the call before
 
 
 @pytest.mark.parametrize(
@@ -442,6 +446,11 @@ def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) ->
         ([], "data.ho3d.root"),
         (["data.ho3d.root=/nowhere"], "teacher.checkpoint"),
         (["calibrate.predictions=/nowhere"], "truth"),
+        (
+            ["calibrate.predictions=x", "calibrate.truth=x", "calibrate.limit=3"],
+            "calibrate.limit: calibrate.predictions",
+        ),
+        (["calibrate.predictions=x", "calibrate.truth=x", "calibrate.split=train"], "calibrate.split: calibrate"),
         (["calibrate.predictions=/nowhere/labels", "calibrate.truth=x"], "no labels at"),
     ],
 )

@@ -366,6 +366,9 @@ def test_calibration_without_recordings_is_refused(jobs, tmp_path, capsys, given
         (["labelling.retry=quarantined"], "a pipeline does not add to them"),
         (["labelling.extend=true"], "a pipeline does not add to them"),
         (["student.rounds=101"], "student.rounds"),
+        (["tta.rotation_deg=180"], "turns views further than training"),
+        (["augment.enabled=false"], "give at most 0"),
+        (["filters.enabled=[box_iou,box_iou]"], "name each once"),
     ],
 )
 def test_what_could_have_no_effect_is_refused_before_any_training(jobs, tmp_path, capsys, given, told):

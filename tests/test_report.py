@@ -300,7 +300,8 @@ def test_refiltered_labels_name_their_run_and_their_filters(tmp_path):
 def test_only_a_pipelines_output_has_a_pipelines_command(tmp_path):
     labelled(tmp_path / "labels")
     assert "jobs.pseudo_label" in provenance(tmp_path)["command"]
-    open_store(str(tmp_path)).put("stages/pseudo_label.json", b'{"what": "", "seconds": 1}')
+    marker = {"what": "", "seconds": 1, "settings": {}, "inputs": {}, "made": "x"}
+    open_store(str(tmp_path)).put("stages/pseudo_label.json", json.dumps(marker).encode())
     assert provenance(tmp_path)["command"] == f"python -m jobs.pipeline output={tmp_path}"
     called = settings.changed(Config(), output=str(tmp_path), control=True, train={"steps": 7})
     open_store(str(tmp_path)).put("pipeline.json", json.dumps(settings.to_tree(called)).encode())

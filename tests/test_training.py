@@ -107,6 +107,25 @@ def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
         training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"loss": dict.fromkeys(training_job.TERMS, 0.0)}, "nothing would be learned"),
+        ({"loss": {"pseudo_side": 1.0}}, "loss.pseudo_side is of the head"),
+        ({"train": {"side_augment": {"blur_px": 1.0}}}, "train.side_augment is of the head"),
+    ],
+)
+def test_a_training_without_a_purpose_is_refused(world, changes, told):
+    with pytest.raises(InputError, match=told):
+        training_job.plan_job(changed(world, **changes))
+
+
+def test_the_measure_of_the_plateau_has_settings_of_its_own(world):
+    held = changed(world, train={"held_out": 1, "plateau_epochs": 2})
+    other = changed(held, evaluate={"pnp_proposals": 1})
+    assert training_job.plan_job(held).name == training_job.plan_job(other).name
+
+
 def test_held_out_recordings_are_digested_and_in_no_set(world):
     job = training_job.plan_job(changed(world, train={"held_out": 1}))
     apart = set(job.data.held_out.names)
@@ -137,6 +156,7 @@ def test_a_setting_new_to_an_output_counts_as_its_default(world, tmp_path):
     store.put(training_job.FACTS, json.dumps(facts).encode())
     store.put(train_worker.FILE, b"weights")
     assert training_job.finished(job, store).ended == "all 160 steps"
+    assert training_job.finished(job, store).workers is None  # an earlier version did not tell
     with pytest.raises(InputError, match=r"1 differences\):\s+train\.ema: 0\.0 before, 0\.9 now"):
         training_job.finished(training_job.plan_job(changed(world, train={"ema": 0.9})), store)
 
@@ -259,6 +279,7 @@ def test_the_same_job_does_nothing_and_another_is_refused(unbroken, world, capsy
     started = time.monotonic()
     again = training.fit(world, str(output), progress=False)
     assert again.reused
+    assert again.workers == (1, 1)
     assert again.sha256 == result.sha256
     assert time.monotonic() - started < 5
     with pytest.raises(InputError, match=r"different settings or data \(1 differences\):\s+loss\.betas"):

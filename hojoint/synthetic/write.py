@@ -106,15 +106,28 @@ def is_complete(config: Config) -> bool:
     if not path.exists():
         return False
     try:
-        digest = json.loads(path.read_text())["digest"]
+        content = json.loads(path.read_text())
+        digest = content["digest"]
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} does not describe a world; remove the folder or give another world=DIR") from None
     if digest != digest_of(config):
         raise InputError(
-            f"{path.parent} holds a world made with different settings (expected {digest_of(config)}, found {digest}): "
-            "remove it, give another world=DIR, or use the settings it was made with"
+            f"{path.parent} holds a world made with different settings ({_difference(config, content)}): remove it, "
+            "give another world=DIR, or use the settings it was made with"
         )
     return True
+
+
+def _difference(config: Config, made: dict[str, Any]) -> str:
+    """Which settings of a finished world differ, or that its program does."""
+    now = settings.to_tree(config.synthetic) | {"seed": seed_of(config)}
+    before = {**made.get("synthetic", {}), "seed": made.get("seed")}
+    lines = [
+        f"synthetic.{name}: was {before[name]!r}, is now {now[name]!r}"
+        for name in now
+        if name in before and before[name] != now[name]
+    ]
+    return ", ".join(lines) or "another version of this program drew it"
 
 
 def pieces(config: Config) -> list[Piece]:
