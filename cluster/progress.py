@@ -158,6 +158,10 @@ class Bar:
     ) -> None:
         self._bar.close()
 
+    def advance(self, count: int) -> None:
+        """Show that ``count`` more are done."""
+        self.move(self.done + count)
+
     def move(self, done: int, text: str = "") -> None:
         """Show that ``done`` of the total are done, with a text behind the numbers."""
         self.done = done

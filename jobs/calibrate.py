@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from cluster.labelling import commits, quality_files, units
 from cluster.labelling.oracles import Truth
+from cluster.progress import Bar
 from cluster.sources import mirror
 from cluster.store import Store, open_store, read_uri
 from hojoint.config import Config
@@ -201,8 +201,8 @@ def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     """Predictions of the teacher on HO-3D's sequences, their truth, and the teacher's own settings."""
     assert config.teacher.checkpoint is not None
     clips = _clips(config)
-    with tqdm(total=sum(len(clip.indices) for clip in clips), unit="frame", desc="labelling") as bar:
-        return sequence_labels.label_sequences(config, read_uri(config.teacher.checkpoint), bar.update)
+    with Bar("labelling", "frame", total=sum(len(clip.indices) for clip in clips)) as bar:
+        return sequence_labels.label_sequences(config, read_uri(config.teacher.checkpoint), bar.advance)
 
 
 def _clips(config: Config) -> list[sequences.SequenceClip]:

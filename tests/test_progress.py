@@ -77,6 +77,14 @@ def test_a_file_gets_a_line_now_and_then_and_no_bar(capsys, monkeypatch):
     ]
 
 
+def test_a_bar_advances_by_what_is_finished(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_EVERY_S", -1.0)
+    with progress.Bar("labelling", "frame", total=9) as bar:
+        bar.advance(4)
+        bar.advance(5)
+    assert capsys.readouterr().err.splitlines() == ["labelling: 4 of 9 frames", "labelling: 9 of 9 frames"]
+
+
 def test_a_terminal_gets_a_bar_that_ends_at_its_total(board, capsys, monkeypatch):
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
     text = training._position(2, (1, 1))

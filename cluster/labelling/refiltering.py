@@ -17,14 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from cluster import capacity, session
 from cluster.capacity import Need
 from cluster.labelling import commits, files, listing, manifest, pool, presence, quality_files, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.refilter_actor import Refilter, RefilterJob
+from cluster.progress import Bar
 from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
 from hojoint.config import Config
@@ -180,8 +179,9 @@ def _run(config: Config, store: Store, job: RefilterJob, pending: Sequence[str])
             actors=config.refilter.actors,
             cpus=config.cluster.teacher_cpus,
         )
-        for _ in tqdm(results, total=len(pending), unit="unit", desc="refiltering", dynamic_ncols=True):
-            pass
+        with Bar("refiltering", "unit", total=len(pending)) as bar:
+            for number, _ in enumerate(results, start=1):
+                bar.move(number)
 
 
 def _needs(config: Config) -> list[Need]:
