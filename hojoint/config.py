@@ -2,8 +2,8 @@
 
 Every number of the paper is in a file under ``configs/`` with its section beside it. The defaults are the paper's or
 the released code's; ``configs/ho3d.yaml`` is the paper as printed, ``configs/released.yaml`` the released code. The
-groups are declared in ``settings_method``, ``settings_training``, ``settings_jobs`` and ``settings_tools``, former
-names in ``settings_renamed``.
+groups are declared in ``settings_method``, ``settings_training``, ``settings_jobs``, ``settings_clusters`` and
+``settings_tools``, former names in ``settings_renamed``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hojoint import settings_file, settings_renamed
+from hojoint.settings_clusters import ClusterUpConfig, DeployConfig, SubmitConfig
 from hojoint.settings_file import ConfigError
 from hojoint.settings_jobs import (
     ClusterConfig,
@@ -48,9 +49,7 @@ from hojoint.settings_method import (
 from hojoint.settings_tools import (
     BenchConfig,
     CalibrateConfig,
-    ClusterUpConfig,
     DemoConfig,
-    DeployConfig,
     DetectConfig,
     DoctorConfig,
     EvaluateConfig,
@@ -60,7 +59,6 @@ from hojoint.settings_tools import (
     ReportConfig,
     ScoreConfig,
     StudyConfig,
-    SubmitConfig,
 )
 from hojoint.settings_training import AugmentConfig, LossConfig, StudentConfig, TrainConfig
 

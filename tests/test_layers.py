@@ -31,6 +31,7 @@ ROOMS = (
         "settings_method",
         "settings_training",
         "settings_jobs",
+        "settings_clusters",
         "settings_tools",
         "config",
         "crops",

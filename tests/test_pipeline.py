@@ -371,7 +371,7 @@ def test_calibration_without_recordings_is_refused(jobs, tmp_path, capsys, given
         (["filters.enabled=[box_iou,box_iou]"], "name each once"),
     ],
 )
-def test_what_could_have_no_effect_is_refused_before_any_training(jobs, tmp_path, capsys, given, told):
+def test_what_could_have_no_effect_is_refused_at_once(jobs, tmp_path, capsys, given, told):
     assert run(tmp_path, *given) == 2
     assert told in capsys.readouterr().err
     assert jobs.calls == []
@@ -476,7 +476,7 @@ def test_the_spread_is_the_sample_standard_deviation():
     assert study_summary.spread([]) is None
 
 
-def test_a_network_that_is_missing_in_one_seed_is_told_of_the_others():
+def test_a_network_missing_in_one_seed_is_told_of_the_others():
     def scores(**errors):
         return {name: {"ho3d": {"hand": hand(error), "images": 1}} for name, error in errors.items()}
 
