@@ -95,7 +95,7 @@ SCRIPT = """
 import os, sys
 sys.path.insert(0, {root!r})
 import ray
-from cluster import session
+from cluster import capacity, session
 from hojoint.config import ClusterConfig
 
 @ray.remote
