@@ -157,12 +157,12 @@ def test_jobs_train_does_not_call_other_data_finished(world, tmp_path, capsys, c
 
 
 def test_a_run_without_an_optional_group_is_another_one(world, tmp_path, capsys):
-    noisy = settings.changed(world, train={"side_augment": {"blur_px": 3}})
+    noisy = settings.changed(world, train={"pseudo_augment": {"blur_px": 3}})
     arguments = [f"output={tmp_path / 'out'}", "--config"]
     finish(noisy, tmp_path / "out")
     assert train.main([*arguments, config_file(noisy, tmp_path)]) == 0
     assert train.main([*arguments, config_file(world, tmp_path)]) == 2
-    assert "train.side_augment" in capsys.readouterr().err
+    assert "train.pseudo_augment" in capsys.readouterr().err
 
 
 def write_labels(folder: Path, config: Config) -> str:
