@@ -6,7 +6,6 @@ that does not is refused unless cluster.insecure allows it. Not here: what is se
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobSubmissionClient
 
 from cluster import patience
+from cluster.notice import is_this_machine
 from hojoint.errors import InputError, MachineError, Unavailable
 
 TOKEN_HELP = "set RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (or RAY_AUTH_TOKEN to the token itself)"
@@ -55,7 +55,7 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
                 "unset it or make them equal"
             )
     asks = _asks_for_token(address)
-    local = _is_loopback(host)
+    local = is_this_machine(host)
     if not asks and not local and not insecure:
         raise InputError(
             f"the cluster at {address} asks for no token: anybody who reaches it can run code there. Start it with "
@@ -139,12 +139,3 @@ def _token(address: str) -> str:
         return path.read_text().strip()
     except OSError:
         raise InputError(f"the cluster at {address} asks for a token and {path} does not exist; {TOKEN_HELP}") from None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -34,7 +34,7 @@ def address_of(setting: str) -> str:
         if not address:
             raise InputError(f"cluster.notify={setting}: the variable {name} is not set here")
     parts = urlsplit(address)
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and _is_here(parts.hostname))):
+    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_this_machine(parts.hostname))):
         return address
     found = f"one with {parts.scheme or 'no scheme'}"
     raise InputError(
@@ -60,7 +60,8 @@ def send(address: str, job: str, output: str | None, code: int, message: str, se
     return not reason
 
 
-def _is_here(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether a host's name or address is that of this machine's loopback."""
     if host == "localhost":
         return True
     try:

@@ -195,7 +195,7 @@ def test_an_address_where_nobody_answers_may_be_tried_again():
 
 
 def test_a_remote_cluster_without_a_token_is_refused(monkeypatch):
-    monkeypatch.setattr(job_server, "_is_loopback", lambda host: False)
+    monkeypatch.setattr(job_server, "is_this_machine", lambda host: False)
     with dashboard("disabled") as (address, _):
         with pytest.raises(InputError, match="anybody who reaches it can run code"):
             job_server.connect(address)
@@ -227,7 +227,7 @@ def test_a_variable_that_sends_the_job_elsewhere_is_refused(monkeypatch):
                         ("10.0.0.4", False), ("127.evil.example", False), ("localhost.example", False)]
 )  # fmt: skip
 def test_only_this_machine_is_local(host, local):
-    assert job_server._is_loopback(host) is local
+    assert job_server.is_this_machine(host) is local
 
 
 class Jobs:
