@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -12,12 +13,13 @@ import tarfile
 import tempfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scripted_s3 import ScriptedS3
 
 from cluster import owned_folders, patience
-from cluster.sources import Entry, FetchLimits, fetched, fetching, folders, list_videos, scratch
+from cluster.sources import Entry, FetchLimits, download, fetched, fetching, folders, list_videos, scratch
 from hojoint.errors import InputError, NoRoom, Unavailable
 from hojoint.labelling.video import VideoError
 
@@ -296,6 +298,14 @@ def test_a_store_that_is_away_quarantines_no_video(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with patience.granted(0.0), pytest.raises(Unavailable, match="store s3://bucket unreachable"):
         fetch("s3://bucket/v/1.webm", FetchLimits(deadline_s=0.5))
+
+
+def test_what_has_come_completely_is_not_late(s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = s3.put("v/1.webm", b"four")
+    size, etag = 4, hashlib.md5(b"four").hexdigest()
+    clock = itertools.count(step=100.0)
+    monkeypatch.setattr(download, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert fetch(uri, FetchLimits(deadline_s=1.0), size=size, etag=etag) == b"four"
 
 
 def test_an_outage_longer_than_the_deadline_is_ridden_out(s3: ScriptedS3) -> None:

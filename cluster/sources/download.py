@@ -81,7 +81,7 @@ class Download:
         try:
             while chunk := body.read(CHUNK):
                 file.write(chunk)
-                if time.monotonic() > self._until:
+                if file.tell() < size and time.monotonic() > self._until:  # what is complete is not late
                     found = f"{file.tell()} of {size} bytes came within {self._deadline}"
                     raise VideoError("unreachable", f"{self._uri}: {found}")
         finally:
