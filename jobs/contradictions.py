@@ -11,6 +11,7 @@ from hojoint.config import Config, FilterConfig, changed
 from hojoint.errors import InputError
 from hojoint.evaluation.examples import attention_cells
 from hojoint.hand.model import fingertip_ids
+from hojoint.model.opening import untrained_views
 from hojoint.synthetic import write_ho3d
 from jobs.inputs import Inputs, has_own_data, labelled_sets
 
@@ -29,12 +30,8 @@ def refuse(config: Config) -> None:
             f"loss.quality_power={config.loss.quality_power:g} weighs labels by their quality, and nothing would tell "
             "it: give calibrate.enabled=true with train.held_out=N, or filters.quality_model=FILE of jobs.calibrate"
         )
-    turned = config.augment.rotation_deg if config.augment.enabled else 0.0
-    if config.tta.views > 1 and config.tta.rotation_deg > turned:
-        raise InputError(
-            f"tta.rotation_deg={config.tta.rotation_deg:g} turns views further than training turns images "
-            f"(augment.rotation_deg={turned:g}), and the teacher never sees such hands; give at most {turned:g}"
-        )
+    if (fault := untrained_views(config)) is not None:
+        raise InputError(fault)
     if config.labelling.extend or config.labelling.retry is not None:
         name = "labelling.extend=true" if config.labelling.extend else f"labelling.retry={config.labelling.retry}"
         raise InputError(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hojoint.config import Config, CropConfig, ManoConfig, ModelConfig, TeacherConfig
+from hojoint.config import AugmentConfig, Config, CropConfig, ManoConfig, ModelConfig, TeacherConfig, TtaConfig
 from hojoint.errors import InputError
 from hojoint.model import checkpoint, opening
 from hojoint.model.network import HOJoint
@@ -233,6 +233,21 @@ def test_a_teacher_of_ours_brings_its_model_hand_and_crop() -> None:
     assert opening.open_teacher(data, Config())[1].mano.path == "/trained/MANO.pkl"
     stand_in = opening.open_teacher(_saved()[1], base)[1]
     assert stand_in.mano.path is None  # trained on the stand-in hand, so it speaks of that hand
+
+
+def test_views_that_training_never_turned_so_far_are_told() -> None:
+    trained = CONFIG.model_copy(update={"augment": AugmentConfig(rotation_deg=60)})
+    _, data = _saved(trained)
+
+    def note(**views: float) -> str | None:
+        return opening.untrained_views(opening.open_teacher(data, Config(tta=TtaConfig(**views)))[1])
+
+    assert note(rotation_deg=60) is None
+    told = note(rotation_deg=61)
+    assert told is not None
+    assert "tta.rotation_deg=61 turns views further than training turns images (augment.rotation_deg=60)" in told
+    still = trained.model_copy(update={"augment": AugmentConfig(enabled=False)})
+    assert "give at most 0" in (opening.untrained_views(opening.open_teacher(_saved(still)[1], Config())[1]) or "")
 
 
 def _released() -> bytes:

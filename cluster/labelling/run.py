@@ -152,12 +152,13 @@ def make_plan(config: Config, store: Store) -> Plan:
     fingerprint = functools.partial(units.fingerprint, teacher_config, sha256, hand, quality=quality)
     arranged = growth.arrange(store, listed.manifest, config, fingerprint(listed.manifest.digests))
     done = commits.committed_units(store)
+    of_teacher = filter(None, [opening.overridden(config, teacher_config), opening.untrained_views(teacher_config)])
     plan = Plan(
         manifest=arranged.manifest,
         pending=[],
         fingerprint=fingerprint(arranged.manifest.digests),
         teacher_sha256=sha256,
-        notes=(*listed.notes, *arranged.notes, *filter(None, [opening.overridden(config, teacher_config)])),
+        notes=(*listed.notes, *arranged.notes, *of_teacher),
         aside=listed.aside,
         quality=quality,
         growth=arranged.growth,

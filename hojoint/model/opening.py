@@ -60,9 +60,9 @@ def _opened(data: bytes | str | Path) -> tuple[HOJoint, Config | None]:
 def open_teacher(data: bytes | str | Path, base: Config, name: str | None = None) -> tuple[HOJoint, Config, str]:
     """A teacher from our own checkpoint or the authors' released file: network, its settings, checksum of the weights.
 
-    What the weights were trained with (model, hand model, crop) comes from the checkpoint, everything else from
-    ``base``; a released file holds no settings, so it gets the released network and ``base``'s hand model and crop.
-    Only the path of a MANO file is taken from ``base`` if given there, for it may lie elsewhere on this machine.
+    What the weights were trained with (model, hand model, crop, augmentation) comes from the checkpoint, everything
+    else from ``base``; a released file holds no settings, so it gets the released network and ``base``'s hand model and
+    crop. Only the path of a MANO file is taken from ``base`` if given there, for it may lie elsewhere on this machine.
     ``name``: how an error calls the checkpoint; None means ``base.teacher.checkpoint`` where ``data`` is bytes.
 
     Raises:
@@ -81,7 +81,8 @@ def open_teacher(data: bytes | str | Path, base: Config, name: str | None = None
     mano = trained.mano
     if mano.path is not None and base.mano.path is not None:
         mano = mano.model_copy(update={"path": base.mano.path, "layer": base.mano.layer})
-    config = base.model_copy(update={"model": trained.model, "mano": mano, "crop": trained.crop})
+    own = {"model": trained.model, "mano": mano, "crop": trained.crop, "augment": trained.augment}
+    config = base.model_copy(update=own)
     return checkpoint.network_of(saved), config, saved.sha256
 
 
@@ -104,6 +105,17 @@ def overridden(
         f"settings of {owner} replace those of the command line and the config file: {', '.join(replaced)}"
         if replaced
         else None
+    )
+
+
+def untrained_views(config: Config) -> str | None:
+    """A sentence where test-time views turn further than training turned images; None where they do not."""
+    turned = config.augment.rotation_deg if config.augment.enabled else 0.0
+    if config.tta.rotation_deg <= turned:
+        return None
+    return (
+        f"tta.rotation_deg={config.tta.rotation_deg:g} turns views further than training turns images "
+        f"(augment.rotation_deg={turned:g}), and the network has not seen such hands; give at most {turned:g}"
     )
 
 
