@@ -26,6 +26,7 @@ from typing import Any
 
 import requests
 
+from cluster import processors
 from cluster.session import QUIET, SOCKET_PATH_LIMIT
 from hojoint.config import ClusterUpConfig
 from hojoint.errors import InputError, MachineError
@@ -37,6 +38,7 @@ PORTS = range(20_000, 32_000)  # beyond Ray's own for workers, below those of ou
 START_S = 240.0  # for all nodes: a loaded machine takes a minute for each
 END_S = 6.0  # for processes to end by themselves: a command that is told to end has 20 s in all
 TRIES = 2
+START_CPUS = 2  # that a starting node keeps busy for some seconds; Ray gives it 30 s, so not all start at once
 LOOK_S = 0.5
 WORDS = 5  # lines of a log in a message
 UNSET = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR")
@@ -185,7 +187,10 @@ def _started(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.
 
 
 def _start(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Popen[bytes]]) -> Running:
-    """Start the head and then the other nodes, each noted in ``nodes`` at once; return when all have joined."""
+    """Start the head and then the others, as many at once as there are CPUs for; return when all have joined.
+
+    Each is noted in ``nodes`` at once.
+    """
     gcs, agent, client = free_ports(3)
     dashboard = f"http://{HOST}:{config.port}"
     head = ["--head", f"--port={gcs}", f"--dashboard-host={HOST}", f"--dashboard-port={config.port}"]
@@ -194,9 +199,11 @@ def _start(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Po
     made = Running(folder, dashboard, f"{HOST}:{gcs}", nodes)
     end = time.monotonic() + START_S
     _wait(made, 1, end)
-    for _ in range(2, config.nodes + 1):
-        add_node(config, made)
-    _wait(made, config.nodes, end)
+    at_once = max(1, processors.usable() // START_CPUS)
+    for joined in range(1, config.nodes, at_once):
+        for _ in range(min(at_once, config.nodes - joined)):
+            add_node(config, made)
+        _wait(made, len(nodes), end)
     return made
 
 

@@ -46,12 +46,13 @@ def scale_speeds(config: Config) -> Measured:
         durations = _measured(config, folder)
         root = Path(folder)
         config = changed(config, cluster={"teacher_cpus": 1.0, "teacher_gpus": 0.0})
+        with simulated.nodes(config.bench.nodes, cpus=-(-large // config.bench.nodes)) as cluster:
+            rates = _rates(cluster.attached(config), root, durations)
+        print(f"videos per second by Teachers: {rates}", file=sys.stderr, flush=True)
         runs = {}
         for videos in sorted(config.bench.videos_many):
             runs[videos] = _many(config, root, videos, durations)
             print(f"{videos} videos: {runs[videos]}", file=sys.stderr, flush=True)
-        with simulated.nodes(config.bench.nodes, cpus=-(-large // config.bench.nodes)) as cluster:
-            rates = _rates(cluster.attached(config), root, durations)
     efficiency = rates[large] / rates[small] * small / large
     rows = [_row(videos, facts) for videos, facts in runs.items()]
     facts = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.labelling.teacher import Silence
+from cluster.session import ROOT
 from cluster.store.local import LocalStore
 from cluster.timed import Durations, TimedTeacher
 from hojoint.config import changed
@@ -98,3 +101,10 @@ def test_scale_tells_cost_memory_resume_and_efficiency(tmp_path: Path, capsys) -
     assert all(0 < one["base_mb"] <= one["peak_mb"] for one in line["videos"].values())
     assert 0 < line["efficiency"] < 1.5
     assert set(line["videos_per_s"]) == {"1", "2"}
+
+
+def test_a_driver_loads_nothing_that_only_networks_need() -> None:
+    """torch._dynamo comes with torchvision: 2 s and 160 MB."""
+    program = "import sys, cluster.scale_driver; print(sorted({'torchvision', 'torch._dynamo'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -10,35 +10,41 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import models
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from hojoint.config import ModelConfig
 from hojoint.errors import InputError
 
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
 # B images, S input side, C channels, K RoIs, R RoI cells a side; sizes of maps are (rows, columns).
 
 STRIDE = 4
-BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 IMAGENET = {
-    ("basic", (2, 2, 2, 2)): models.ResNet18_Weights.IMAGENET1K_V1,
-    ("basic", (3, 4, 6, 3)): models.ResNet34_Weights.IMAGENET1K_V1,
-    ("bottleneck", (3, 4, 6, 3)): models.ResNet50_Weights.IMAGENET1K_V1,
-    ("bottleneck", (3, 4, 23, 3)): models.ResNet101_Weights.IMAGENET1K_V1,
+    ("basic", (2, 2, 2, 2)): "ResNet18_Weights.IMAGENET1K_V1",
+    ("basic", (3, 4, 6, 3)): "ResNet34_Weights.IMAGENET1K_V1",
+    ("bottleneck", (3, 4, 6, 3)): "ResNet50_Weights.IMAGENET1K_V1",
+    ("bottleneck", (3, 4, 23, 3)): "ResNet101_Weights.IMAGENET1K_V1",
 }
+"""Size of a ResNet -> torchvision's name of its weights."""
 
 
 class ResNet(nn.Module):
     """torchvision's residual blocks in any width, with LeakyReLU; names of parameters are torchvision's."""
 
     def __init__(self, config: ModelConfig) -> None:
+        # Here: torchvision loads torch._dynamo, 2 s and 160 MB that a driver, which builds no network, does not pay.
+        from torchvision.models import resnet
+
         super().__init__()
-        block = BLOCKS[config.block]
+        block = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}[config.block]
         width = config.width
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -53,7 +59,7 @@ class ResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
         for module in layers:
             for inner in module.modules():
-                if isinstance(inner, BasicBlock | Bottleneck):
+                if isinstance(inner, block):
                     inner.relu = nn.LeakyReLU(config.leaky_relu_slope, inplace=True)
         for inner in self.modules():
             if isinstance(inner, nn.Conv2d):
@@ -70,7 +76,7 @@ class ResNet(nn.Module):
 
 
 def _layer(
-    block: type[BasicBlock] | type[Bottleneck], channels: int, width: int, *, count: int, stride: int
+    block: type[BasicBlock | Bottleneck], channels: int, width: int, *, count: int, stride: int
 ) -> nn.Sequential:
     out = width * block.expansion
     downsample = None
@@ -214,19 +220,21 @@ def check_pretrained(config: ModelConfig) -> None:
         load_pretrained(ResNet(config), config)
 
 
-def _imagenet(config: ModelConfig) -> models.WeightsEnum:
-    known = IMAGENET.get((config.block, config.blocks))
-    if known is None or config.width != 64:
+def _imagenet(config: ModelConfig) -> str:
+    name = IMAGENET.get((config.block, config.blocks))
+    if name is None or config.width != 64:
         sizes = "; ".join(f"block={block} blocks={list(blocks)}" for block, blocks in IMAGENET)
         raise InputError(
             f"model.pretrained=imagenet needs width=64 and one of: {sizes}; found block={config.block} "
             f"blocks={list(config.blocks)} width={config.width}. Set model.pretrained=null to start from random weights"
         )
-    return known
+    return name
 
 
 def _fetch(config: ModelConfig) -> Mapping[str, Tensor]:
-    known = _imagenet(config)
+    from torchvision.models import get_weight
+
+    known: WeightsEnum = get_weight(_imagenet(config))
     fetch: Callable[..., Mapping[str, Tensor]] = known.get_state_dict
     try:
         return fetch(progress=False, check_hash=True)
