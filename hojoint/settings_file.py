@@ -140,10 +140,11 @@ def explained(error: ValidationError, settings: type[BaseModel]) -> str:
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
     name, kind, value = ".".join(where), first["type"], first["input"]
-    if kind == "value_error":  # from config's validators, which name the setting
-        return str(first["ctx"]["error"])
     field = field_of(name, settings)
     group = None if field is None else group_of(field)
+    if kind == "value_error":  # from config's validators; those of a group name the setting themselves
+        said = str(first["ctx"]["error"])
+        return f"setting '{name}': {said}" if field is not None and group is None else said
     if group is not None:
         example = f"{name}.{next(iter(group.model_fields))}=..."
         return f"'{name}' is a group of settings, as in {example}; found {shown(value)}"

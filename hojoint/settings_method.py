@@ -31,7 +31,7 @@ class Settings(BaseModel):
 
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
-        raise ValueError(f"{settings_file.shown(values)} names one twice; name each once")
+        raise ValueError(f"should name each once; found {settings_file.shown(values)}")
     return values
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hojoint.settings_method import BelowOne, Count, NotNegative, Positive, Settings, Share
+from hojoint.settings_method import BelowOne, Count, NotNegative, Once, Positive, Settings, Share
 
 
 class AugmentConfig(Settings):
@@ -77,7 +77,7 @@ class LossConfig(Settings):
 class TrainConfig(Settings):
     """Schedule of both phases (Sec. 6.1) and the mixture of the second (Sec. 5.2)."""
 
-    datasets: Annotated[tuple[Literal["ho3d", "freihand", "pseudo"], ...], Field(min_length=1)] = ("ho3d",)
+    datasets: Annotated[tuple[Literal["ho3d", "freihand", "pseudo"], ...], Field(min_length=1), Once] = ("ho3d",)
     epochs: Count = 60
     steps: Count | None = None
     """Total optimiser steps; replaces ``epochs`` (a compute-matched control is trained so)."""

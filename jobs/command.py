@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,15 @@ PLACES = (
     *("data.ho3d.shards", "data.freihand.shards"),
 )
 """Settings that may name a file or a folder."""
+OUTPUT = {"output": "DIR_OR_S3_URI"}
+NEEDED: Mapping[str, Mapping[str, str]] = {
+    "pseudo_label": {"videos.root": "DIR", "videos.boxes": "FILE_OR_DIR", "teacher.checkpoint": "FILE"} | OUTPUT,
+    "detect": {"videos.root": "DIR_OR_S3_URI", "output": "FILE.parquet"},
+    "refilter": {"data.pseudo.labels": "DIR_OR_S3_URI"} | OUTPUT,
+    "retrain": {"data.pseudo.labels": "DIR_OR_S3_URI"} | OUTPUT,
+    **dict.fromkeys(("train", "ingest", "calibrate", "pipeline", "study"), OUTPUT),
+}
+"""Job -> settings without which it does nothing, with an example of each. Jobs that are sent are checked before."""
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"
 
 
@@ -200,6 +209,12 @@ def _with(group: Any, names: Sequence[str], value: str) -> Any:
     """A copy with one setting changed; which settings were given stays known, as ``settings.changed`` would not."""
     first, *others = names
     return group.model_copy(update={first: _with(getattr(group, first), others, value) if others else value})
+
+
+def refuse_missing(config: Config, job: str) -> None:
+    """InputError if a setting that ``job`` needs (``NEEDED``) is missing."""
+    for name, example in NEEDED.get(job, {}).items():
+        need(operator.attrgetter(name)(config), name, example)
 
 
 def output_of(config: Config, example: str) -> str:

@@ -32,6 +32,7 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     name = command.need(config.deploy.job, "deploy.job", "pseudo_label")
     if name not in (known := submit.sendable_jobs()):
         raise InputError(f"deploy.job={name} is not a job that runs on a cluster; expected one of {', '.join(known)}")
+    command.refuse_missing(config, name)
     submit.refuse_relative_paths(config)
     words = ["python", "-m", f"jobs.{name}", *submit.arguments(config.model_copy(update={"deploy": DeployConfig()}))]
     if dry_run:

@@ -24,7 +24,7 @@ from jobs import command, quarantined
 
 def job(config: Config, dry_run: bool) -> None:
     """Check what is needed, detect, and print the report."""
-    command.need(config.videos.root, "videos.root", "DIR_OR_S3_URI")
+    command.refuse_missing(config, "detect")
     output = command.need(config.output, "output", "FILE.parquet")
     check_writable(boxes_file.run_of(output))
     if dry_run:

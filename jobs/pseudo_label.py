@@ -23,9 +23,7 @@ from jobs import command, nothing_kept, quarantined
 
 def job(config: Config, dry_run: bool) -> None:
     """Check what is needed, label, and print the report."""
-    command.need(config.videos.root, "videos.root", "DIR")
-    command.need(config.videos.boxes, "videos.boxes", "FILE_OR_DIR")
-    command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
+    command.refuse_missing(config, "pseudo_label")
     command.output_of(config, "DIR_OR_S3_URI")
     if dry_run:
         labelling.dry_run(config)

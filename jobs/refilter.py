@@ -23,7 +23,7 @@ from jobs import command, nothing_kept, pseudo_label, quarantined
 
 def job(config: Config, dry_run: bool) -> None:
     """Judge again, and print the new report."""
-    command.need(config.data.pseudo.labels, "data.pseudo.labels", "DIR_OR_S3_URI")
+    command.refuse_missing(config, "refilter")
     output = command.output_of(config, "DIR_OR_S3_URI")
     source = refiltering.open_source(config)
     if (note := opening.overridden(config, source.config, groups=("crop",), owner="the labelling run")) is not None:

@@ -17,7 +17,7 @@ from jobs import command, train
 
 def job(config: Config, dry_run: bool) -> None:
     """Train on ``train.datasets`` and pseudo-labels."""
-    command.need(config.data.pseudo.labels, "data.pseudo.labels", "runs/labels")
+    command.refuse_missing(config, "retrain")
     datasets = tuple(dict.fromkeys((*config.train.datasets, "pseudo")))
     config = config.model_copy(update={"train": config.train.model_copy(update={"datasets": datasets})})
     train.job(config, dry_run)

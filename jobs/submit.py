@@ -50,6 +50,7 @@ def send(config: Config, name: str, dry_run: bool) -> None:
         Unavailable: the cluster has not answered for too long, or the job itself ended with 'try again'.
     """
     server = JobServer(config)
+    command.refuse_missing(config, name)
     refuse_relative_paths(config)
     what = server.submission.Submission(
         f"jobs.{name}", arguments(config), ROOT, config.name, config.output, name not in READERS

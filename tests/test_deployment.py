@@ -216,6 +216,9 @@ def test_the_printed_command_reads_back_as_the_settings(capsys):
         (["deploy.job=bench"], "is not a job that runs on a cluster"),
         (["output=runs/here"], "is a relative path"),
         (["deploy.job=null"], "'deploy.job' is needed"),
+        (["videos.boxes=null"], "'videos.boxes' is needed"),
+        (["output=null"], "'output' is needed"),
+        (["deploy.job=retrain"], "'data.pseudo.labels' is needed"),
     ],
 )
 def test_what_cannot_run_there_is_refused(capsys, arguments, message):

@@ -70,6 +70,11 @@ def dry(job, place, *arguments):
         ),
         (bench, ["training", "data.ho3d.root=/nowhere"], "/nowhere"),
         (submit, ["submit.job=status", "cluster.address=banana"], "found 'banana'"),
+        (
+            submit,
+            ["submit.job=retrain", "cluster.address=http://127.0.0.1:8265", "output=s3://bucket/student"],
+            "'data.pseudo.labels' is needed",
+        ),
     ],
 )
 def test_a_dry_run_refuses_what_is_missing(job, given, said, place, capsys):

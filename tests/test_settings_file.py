@@ -76,6 +76,7 @@ def test_a_date_in_a_file_is_the_text_it_looks_like(tmp_path):
         ),
         ("model.attention_heads=3", "model.channels=256 must be divisible by model.attention_heads=3"),
         ("study.seeds=[1,1]", "study.seeds=[1,1]: a seed that is given twice is one run, not two"),
+        ("train.datasets=[ho3d,ho3d]", "setting 'train.datasets': should name each once; found [ho3d,ho3d]"),
         ("train.epochs=0", "setting 'train.epochs': should be greater than or equal to 1; found 0"),
         ("score.layout=coco", "setting 'score.layout': should be 'ho3d' or 'freihand'; found coco"),
     ],
