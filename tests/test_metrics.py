@@ -264,6 +264,28 @@ def test_object_scores_count_per_object_and_average_over_objects():
     assert object_metrics.object_scores(models, names, pred, true, cameras)["mean"]["add_0.1d"] == pytest.approx(1 / 3)
 
 
+def test_an_error_is_told_by_depth_side_and_turn():
+    """An object on a slanted ray, moved along it, moved across it, and turned about its own middle."""
+    model = cube()
+    there = np.array([0.3, 0.0, 0.4])  # half a metre away
+    along, across = there / 0.5, np.array([0.8, 0, -0.6])
+    true = np.stack([pose(shift=there)] * 3)
+    pred = np.stack(
+        [
+            pose(shift=there + 0.05 * along),
+            pose(shift=there - 0.02 * along + 0.01 * across),
+            pose((0, np.pi / 6, 0), there),
+        ]
+    )
+    found = object_metrics.pose_errors(model.points, pred, true)
+    np.testing.assert_allclose(found["depth"], [0.05, -0.02, 0], atol=1e-12)
+    np.testing.assert_allclose(found["lateral"], [0, 0.01, 0], atol=1e-12)
+    np.testing.assert_allclose(found["rotation"], [0, 0, 30], atol=1e-5)
+    scores = object_metrics.object_scores({"cube": model}, ["cube"] * 3, pred, true, np.stack([CAMERA] * 3))
+    assert scores["mean"]["depth_median_mm"] == pytest.approx(20)
+    assert scores["mean"]["depth_bias_mm"] == pytest.approx(0, abs=1e-9)
+
+
 def test_the_true_diameter_is_the_stricter_limit():
     # A ball: its box's diagonal is sqrt(3) times its diameter.
     ball = object_model(np.random.default_rng(0).normal(size=(500, 3)))

@@ -51,6 +51,9 @@ METRICS = (
     Metric("object", "adds_0.1d_true_diameter", "object ADD-S-0.1D, true diameter (%)", 100, 1, False),
     Metric("object", "rep_5", "object REP-5 (%)", 100, 1, False),
     Metric("object", "add_median_mm", "object ADD, median (mm)", 1, 1, True),
+    Metric("object", "depth_median_mm", "object depth error, median (mm)", 1, 1, True),
+    Metric("object", "lateral_median_mm", "object error across the view, median (mm)", 1, 1, True),
+    Metric("object", "rotation_median_deg", "object rotation error, median (degrees)", 1, 1, True),
     Metric("object", "add_0.1d_refined", "object ADD-0.1D after refinement (%)", 100, 1, False),
     Metric("object", "add_median_mm_refined", "object ADD after refinement, median (mm)", 1, 1, True),
 )
