@@ -37,7 +37,7 @@ HOST = "127.0.0.1"
 PORTS = range(20_000, 32_000)  # beyond Ray's own for workers, below those of outgoing connections
 START_S = 240.0  # for all nodes: a loaded machine takes a minute for each
 END_S = 6.0  # for processes to end by themselves: a command that is told to end has 20 s in all
-TRIES = 2
+TRIES = 3
 START_CPUS = 2  # that a starting node keeps busy for some seconds; Ray gives it 30 s, so not all start at once
 LOOK_S = 0.5
 WORDS = 5  # lines of a log in a message
@@ -173,7 +173,7 @@ def _refuse_taken(port: int) -> None:
 
 
 def _started(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Popen[bytes]]) -> Running:
-    """As ``_start``, a second time where the first fails: Ray gives a node 30 s, and a machine may be busy."""
+    """As ``_start``, again where it fails: Ray gives a node 30 s, and a machine may be busy."""
     for attempt in range(1, TRIES):
         try:
             return _start(config, folder, nodes)
