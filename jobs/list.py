@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hojoint.config import Config
-from jobs import command
+from jobs import command, remote
 from jobs.printing import table
 from jobs.remote import JobServer, age
 
@@ -23,7 +23,8 @@ def job(config: Config, dry_run: bool) -> None:
     if dry_run:
         print(f"would ask {server.address} for its jobs")
         return
-    infos = chosen(server, config)
+    with remote.soon(config):
+        infos = chosen(server, config)
     if not infos:
         print(f"no jobs of this project are known at {server.address}")
         return

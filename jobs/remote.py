@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
+from cluster import patience
 from hojoint.config import Config
 from hojoint.errors import InputError
 from jobs import command
 
 EXAMPLE = "http://127.0.0.1:8265"
+ANSWER_S = 15.0  # that jobs.list and jobs.stop wait for a cluster that does not answer: somebody sits in front of them
 
 T = TypeVar("T")
 
@@ -45,6 +48,11 @@ class JobServer:
     def command_line(self, job: str, *words: str) -> str:
         """A command to give next."""
         return " ".join(["python -m", f"jobs.{job}", *words, f"cluster.address={self.address}"])
+
+
+def soon(config: Config) -> AbstractContextManager[None]:
+    """The patience of a command for which a person waits, for the time of the block."""
+    return patience.granted(min(config.cluster.patience_s, ANSWER_S))
 
 
 def with_first_word(argv: Sequence[str], setting: str) -> list[str]:

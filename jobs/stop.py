@@ -20,11 +20,14 @@ from jobs.remote import JobServer
 def job(config: Config, dry_run: bool) -> None:
     """Stop the chosen jobs, one after the other."""
     server = JobServer(config)
-    for name in _names(server, config):
+    with remote.soon(config):
+        names = _names(server, config)
+    for name in names:
         if dry_run:
             print(f"would stop {name}")
             continue
-        state = server.ask(functools.partial(server.submission.stop, submission_id=name))
+        with remote.soon(config):
+            state = server.ask(functools.partial(server.submission.stop, submission_id=name))
         print(f"{name} is {state.lower()}; what it has committed stays, and the same jobs.submit command resumes it")
 
 
