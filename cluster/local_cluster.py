@@ -29,7 +29,7 @@ import requests
 from cluster import processors
 from cluster.session import QUIET, SOCKET_PATH_LIMIT
 from hojoint.config import ClusterUpConfig
-from hojoint.errors import InputError, MachineError
+from hojoint.errors import InputError, MachineError, Unavailable
 
 MARK, NODE = "HOJOINT_CLUSTER", "HOJOINT_CLUSTER_NODE"
 """Environment variables of every process of the cluster: its folder, and the number of its node; the head is 1."""
@@ -77,8 +77,9 @@ def running(config: ClusterUpConfig, folder: Path) -> Iterator[Running]:
 
     Raises:
         InputError: a cluster of this folder runs already, or the dashboard's port is taken.
-        MachineError: a node did not start.
+        Unavailable: a node did not start.
     """
+    _refuse_running(folder)
     _refuse_taken(config.port)
     _make_folder(folder)
     nodes: dict[int, subprocess.Popen[bytes]] = {}
@@ -155,14 +156,17 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def _make_folder(folder: Path) -> None:
-    """Make it for this user alone; what a killed command has left in it is removed first."""
+def _refuse_running(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and folder.stat().st_uid != os.getuid()):
         raise InputError(f"{folder} belongs to somebody else; set TMPDIR to a folder of yours")
-    if folder.exists():
-        if processes(folder):
-            raise InputError(f"a cluster runs already in {folder}; stop it with: python -m jobs.cluster_up stop")
-        shutil.rmtree(folder)
+    if folder.exists() and processes(folder):
+        raise InputError(f"a cluster runs already in {folder}; stop it with: python -m jobs.cluster_up stop")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it for this user alone; what a killed command has left in it is removed first."""
+    _refuse_running(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
 
 
@@ -177,7 +181,7 @@ def _started(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.
     for attempt in range(1, TRIES):
         try:
             return _start(config, folder, nodes)
-        except MachineError as error:
+        except Unavailable as error:
             print(f"note: {error}; try {attempt + 1} of {TRIES}", flush=True)
             _end(processes(folder), signal.SIGKILL)
             for process in nodes.values():
@@ -245,14 +249,14 @@ def _wait(made: Running, count: int, end: float) -> None:
     """Return when ``count`` nodes have joined.
 
     Raises:
-        MachineError: one has ended, or they have not by ``end``.
+        Unavailable: one has ended, or they have not by ``end``.
     """
     while (joined := _joined(made)) < count:
         dead = [number for number, process in made.nodes.items() if process.poll() is not None]
         if dead or time.monotonic() > end:
             which = name_of(dead[0] if dead else max(made.nodes))
             said = _last_words(made.folder / f"{which}.log")
-            raise MachineError(
+            raise Unavailable(
                 f"{which} did not start ({joined} of {count} nodes joined): {said}. "
                 "If this machine was busy or short of memory, the same command may succeed later"
             )

@@ -46,7 +46,7 @@ def nodes(count: int, cpus: int) -> Iterator[Simulated]:
     """A cluster of so many nodes for the time of the block; drivers that this process starts can attach to it.
 
     Raises:
-        MachineError: a node did not start.
+        Unavailable: a node did not start.
     """
     folder = _short_folder()
     config = ClusterUpConfig(

@@ -9,6 +9,7 @@ credentials for object storage first. Short keys stand for those of the group cl
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from jobs import command
 
 WORDS = ("start", "stop", "kill")
 LOOK_S = 1.0
+DASHBOARD = ("aiohttp", "grpc", "opencensus")  # of Ray's extra 'default', which our extra 'cluster' brings
 
 
 def job(config: Config, dry_run: bool, word: str) -> None:
@@ -46,6 +48,10 @@ def _hold(config: ClusterUpConfig, dry_run: bool) -> None:
     if dry_run:
         print(f"would start {size}, dashboard on 127.0.0.1:{config.port}, in {local_cluster.usual_folder()}")
         return
+    if absent := [name for name in DASHBOARD if importlib.util.find_spec(name) is None]:
+        raise InputError(
+            f"a cluster needs Ray's dashboard, and {', '.join(absent)} is not installed: pip install -e '.[cluster]'"
+        )
     print(f"starting {size} on this machine; a minute or so", flush=True)
     folder = local_cluster.usual_folder()
     usual_end = contextlib.suppress(KeyboardInterrupt, ending.Ended)

@@ -88,6 +88,22 @@ def test_a_second_cluster_is_refused_and_remains_are_removed(folder, marked):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_a_cluster_that_runs_is_named_before_its_port(folder, marked):
+    """Another port would be no help."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = ClusterUpConfig(port=taken.getsockname()[1])
+        with pytest.raises(InputError, match="runs already"), local_cluster.running(config, folder):
+            pass
+
+
+def test_a_cluster_without_rays_dashboard_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(cluster_up, "DASHBOARD", ("no_such_package",))
+    assert cluster_up.main([]) == 2
+    assert "no_such_package is not installed: pip install -e '.[cluster]'" in capsys.readouterr().err
+
+
 def test_a_taken_port_is_refused_before_anything_is_made(folder):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
