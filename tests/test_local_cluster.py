@@ -88,14 +88,19 @@ def test_a_second_cluster_is_refused_and_remains_are_removed(folder, marked):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_cluster_that_runs_is_named_before_its_port(folder, marked):
-    """Another port would be no help."""
+@pytest.fixture
+def taken_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        config = ClusterUpConfig(port=taken.getsockname()[1])
-        with pytest.raises(InputError, match="runs already"), local_cluster.running(config, folder):
-            pass
+        yield taken.getsockname()[1]
+
+
+def test_a_cluster_that_runs_is_named_before_its_port(folder, marked, taken_port):
+    """Another port would be no help."""
+    config = ClusterUpConfig(port=taken_port)
+    with pytest.raises(InputError, match="runs already"), local_cluster.running(config, folder):
+        pass
 
 
 def test_a_cluster_without_rays_dashboard_is_refused(monkeypatch, capsys):
@@ -104,13 +109,10 @@ def test_a_cluster_without_rays_dashboard_is_refused(monkeypatch, capsys):
     assert "no_such_package is not installed: pip install -e '.[cluster]'" in capsys.readouterr().err
 
 
-def test_a_taken_port_is_refused_before_anything_is_made(folder):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        config = ClusterUpConfig(port=taken.getsockname()[1])
-        with pytest.raises(InputError, match="port=8266"), local_cluster.running(config, folder):
-            pass
+def test_a_taken_port_is_refused_before_anything_is_made(folder, taken_port):
+    config = ClusterUpConfig(port=taken_port)
+    with pytest.raises(InputError, match="port=8266"), local_cluster.running(config, folder):
+        pass
     assert not folder.exists()
 
 
