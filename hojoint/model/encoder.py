@@ -40,7 +40,7 @@ class ResNet(nn.Module):
     """torchvision's residual blocks in any width, with LeakyReLU; names of parameters are torchvision's."""
 
     def __init__(self, config: ModelConfig) -> None:
-        # Here: torchvision loads torch._dynamo, 2 s and 160 MB that a driver, which builds no network, does not pay.
+        # Here: torchvision loads torch._dynamo, 2 s and 160 MB that a process without a network does not pay.
         from torchvision.models import resnet
 
         super().__init__()
