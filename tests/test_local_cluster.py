@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,9 @@ def marked(folder):
         return subprocess.Popen(["sleep", "60"], env=env, start_new_session=True)
 
     made = [sleeper(folder, 1), sleeper(folder, 2), sleeper(f"{folder}0", 1)]
+    end = time.monotonic() + 10
+    while len(local_cluster.processes(folder)) < 2 and time.monotonic() < end:
+        time.sleep(0.01)  # a process shows its environment a moment after it has started
     yield made
     for process in made:
         process.kill()
