@@ -215,7 +215,7 @@ def test_data_that_changed_stop_a_worker_with_what_differs(world, tmp_path, monk
 def test_sets_are_numbered_as_configured(world, monkeypatch, order):
     monkeypatch.setattr(training_data, "_open", lambda name, *_, **__: [name])
     monkeypatch.setattr(training_data._Labels, "open", lambda _: SimpleNamespace(rows=1))
-    config = changed(world, train={"datasets": ["pseudo", *order, order[0]]})
+    config = changed(world, train={"datasets": ["pseudo", *order]})
     assert open_data(config).names == (*order, "pseudo")
 
 

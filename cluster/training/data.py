@@ -103,7 +103,7 @@ def open_data(config: Config) -> TrainingData:
         InputError: a set is missing, empty or wrong; its first sample is read as a check.
     """
     # In the configured order, which numbers the samples; pseudo-labels last, as schedule.Schedule expects them.
-    names = tuple(sorted(dict.fromkeys(config.train.datasets), key=lambda name: name == "pseudo"))
+    names = tuple(sorted(config.train.datasets, key=lambda name: name == "pseudo"))
     # What is read from shards is not copied as files too.
     files = [name for name in names if name != "pseudo" and _shards_of(name, config) is None]
     config = mirror.localised(config, "mano", *(f"data.{name}" for name in files))
