@@ -20,20 +20,20 @@ from typing import Any
 import torch
 
 from cluster import decoder_speeds, matrix_speed, session, teacher_speed
-from cluster.labelling import clip_pixels, quality_files, teacher
+from cluster.labelling import checkpoint_facts, clip_pixels, quality_files, teacher
 from cluster.labelling import run as labelling
 from cluster.labelling.decoding import Failure, GuardedDecoder
-from cluster.labelling.teacher import LabellingJob, Teacher
+from cluster.labelling.job import LabellingJob
 from cluster.labelling.units import Video
 from cluster.memory import PeakMemory
 from cluster.sources import FetchLimits, fetched, mirror
-from cluster.store import open_store, read_uri
+from cluster.store import open_store
 from cluster.training import job as training_job
 from cluster.training import run as training
 from hojoint.config import Config, changed
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling.video import Decoded, VideoError, decode
-from hojoint.model import checkpoint, opening
+from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.training.batches import ConcatSamples, loader
 from hojoint.training.engine import Training
@@ -214,10 +214,10 @@ class _Alone:
     """The parts of labelling without Ray, on the frames of all videos."""
 
     def __init__(self, config: Config, folder: str, listed: list[Video]) -> None:
-        network, _, sha256 = opening.open_teacher(read_uri(str(config.teacher.checkpoint)), config)
-        quality = quality_files.read(config.filters, side_head=network.config.side_head)
-        job = LabellingJob(config, str(Path(folder) / "alone"), sha256, driver=uuid.uuid4().hex, quality=quality)
-        self._teacher = Teacher(job)
+        facts = checkpoint_facts.read(config)
+        quality = quality_files.read(config.filters, side_head=facts.config.model.side_head)
+        sha256, driver = facts.weights_sha256, uuid.uuid4().hex
+        self._teacher = teacher.Teacher(LabellingJob(config, f"{folder}/alone", sha256, driver, quality=quality))
         self._limits, self._name = FetchLimits.of(config.labelling), config.labelling.decoder
         self._decoder = GuardedDecoder.of(
             config.labelling,

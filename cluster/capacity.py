@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
-import torch
 
 from cluster import processors, session
 from hojoint.config import ClusterConfig
@@ -34,7 +33,7 @@ def capacity(config: ClusterConfig) -> dict[str, float]:
     if config.address:
         with session.start(config):
             return _most_resources()
-    return {"CPU": float(config.cpus or processors.usable()), "GPU": float(torch.cuda.device_count())}
+    return {"CPU": float(config.cpus or processors.usable()), "GPU": float(processors.gpus())}
 
 
 def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:

@@ -26,14 +26,15 @@ from cluster.labelling.commits import Commit
 from cluster.progress import Bar
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, open_store
-from cluster.training.shards import SAMPLES, Counts
+from cluster.training.shard_counts import Counts
+from cluster.training.shards import SAMPLES
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.datasets import shards
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
-from hojoint.hand.factory import hand_model
+from hojoint.hand.chosen import hand_model
 
 SEED = 0  # of the permutation
 

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: those that it may run on, and no more than its container's quota.
+"""How many CPUs this process may use: those that it may run on, and no more than its container's quota; how many GPUs.
 
 A quota is a share of time: a container with a quota of 1 sees all CPUs of its host, and Ray's resources and ours would
 not agree. Read from cgroup v2 (``cpu.max``) and v1 (``cpu.cfs_quota_us``), of this process's group and of those around
@@ -14,6 +14,8 @@ from pathlib import Path
 
 GROUPS = Path("proc/self/cgroup")
 MOUNT = Path("sys/fs/cgroup")
+GPU_DRIVERS = ("dev/nvidiactl", "dev/dxg", "dev/kfd")
+"""Of NVIDIA, of NVIDIA under WSL, of AMD."""
 
 
 def usable(root: Path = Path("/")) -> int:
@@ -21,6 +23,15 @@ def usable(root: Path = Path("/")) -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = quota(root)
     return allowed if share is None else max(1, min(allowed, math.floor(share + 1e-6)))
+
+
+def gpus(root: Path = Path("/")) -> int:
+    """GPUs that torch finds; where no driver of one is, torch, which takes half a gigabyte, is not loaded."""
+    if not any((root / path).exists() for path in GPU_DRIVERS):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def quota(root: Path = Path("/")) -> float | None:

@@ -38,7 +38,7 @@ from cluster.training.worker import batches
 from hojoint import config as settings
 from hojoint.config import Config, changed
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, tables
+from hojoint.labelling import reasons, tables
 from hojoint.model.network import HOJoint
 from hojoint.training.engine import Training
 
@@ -115,7 +115,7 @@ def table_of(rows: int, seed: int) -> pa.Table:
     middle = IMAGE_PX / 2
     box = [middle / 2, middle / 2, 3 * middle / 2, 3 * middle / 2]
     plain = dict.fromkeys(tables.PSEUDO_LABELS_SCHEMA.names) | {
-        "video_id": f"v{seed}", "flipped": False, "verdict": filters.KEPT, "teacher": "generated", "camera": [1, 0, 0],
+        "video_id": f"v{seed}", "flipped": False, "verdict": reasons.KEPT, "teacher": "generated", "camera": [1, 0, 0],
         "hand_box": box, "image_box": [0, 0, IMAGE_PX, IMAGE_PX], "filled": False,
     }  # fmt: skip
     made = []

@@ -19,7 +19,7 @@ from cluster.labelling import commits, manifest
 from cluster.labelling.attempts import Ledger
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
-from cluster.labelling.teacher import LabellingJob, Progress
+from cluster.labelling.job import LabellingJob, Progress
 from cluster.labelling.units import Unit
 from cluster.store import open_store
 from hojoint.labelling import tables

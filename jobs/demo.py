@@ -23,7 +23,7 @@ from cluster.store import check_writable, open_store, read_uri
 from hojoint.config import Config, DemoConfig
 from hojoint.errors import InputError
 from hojoint.evaluation import demo
-from hojoint.labelling import filters
+from hojoint.labelling import reasons
 from hojoint.labelling.tta import HandPredictor
 from hojoint.report import draw
 from hojoint.synthetic.encode import encode
@@ -61,7 +61,7 @@ def _image(config: Config, path: str, dry_run: bool) -> None:
         print(f"would write {name} to {folder}")
         return
     labelled = demo.label_image(predictor, rgb, hand, held, side, config)
-    scores = [f"{rule} {float(labelled.scores[rule][0]):.2f}" for rule in filters.SPATIAL_RULES]
+    scores = [f"{rule} {float(labelled.scores[rule][0]):.2f}" for rule in reasons.SPATIAL_RULES]
     print(f"scores   {', '.join(scores)}")
     if not (labelled.camera.isfinite().all() and labelled.camera[0, 0] > 0):
         print("note: no hand is drawn: the prediction is not finite, or no camera fits it")
@@ -85,7 +85,7 @@ def _video(config: Config, path: str, dry_run: bool) -> None:
     labelled = demo.label_video(predictor, clips, decoded, config.demo.side, config)
     for hand in labelled:
         side = "left" if hand.prediction.flipped else "right"
-        print(f"hand     {hand.clip.clip_id}, {side}, kept {hand.verdicts.count(filters.KEPT)} of {len(hand.verdicts)}")
+        print(f"hand     {hand.clip.clip_id}, {side}, kept {hand.verdicts.count(reasons.KEPT)} of {len(hand.verdicts)}")
     pictures = demo.draw_video(decoded, labelled, predictor.mano_layer.faces)
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "demo.webm"

@@ -30,7 +30,7 @@ from hojoint.errors import InputError
 from hojoint.evaluation import scores as evaluation
 from hojoint.evaluation import submission_files
 from hojoint.evaluation.examples import pack_examples
-from hojoint.hand.factory import hand_model
+from hojoint.hand.chosen import hand_model
 from hojoint.model import opening
 from hojoint.report import album, draw
 from hojoint.report import tables as report_tables

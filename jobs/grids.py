@@ -13,7 +13,7 @@ from typing import Any, Literal
 from hojoint.config import PAPER_RULES, THRESHOLDS, Config, FilterConfig, LossConfig, RefineConfig, changed, to_tree
 from hojoint.errors import InputError
 from hojoint.evaluation.oracle import Oracle
-from hojoint.labelling import filters
+from hojoint.labelling import reasons
 from jobs.results import student
 
 Grid = Literal["filters", "reasoning", "fraction", "rounds", "labels", "share", "refine", "terms"]
@@ -119,8 +119,8 @@ def _filters(config: Config) -> list[Point]:
     def without(rules: Sequence[str]) -> dict[str, Any]:
         return {"filters": printed | {"enabled": tuple(rule for rule in PAPER_RULES if rule not in rules)}}
 
-    spatial = [rule for rule in PAPER_RULES if rule in filters.SPATIAL_RULES]
-    temporal = [rule for rule in PAPER_RULES if rule not in filters.SPATIAL_RULES]
+    spatial = [rule for rule in PAPER_RULES if rule in reasons.SPATIAL_RULES]
+    temporal = [rule for rule in PAPER_RULES if rule not in reasons.SPATIAL_RULES]
     out = [
         unfiltered(),
         Point("no_spatial", "no spatial rule", changes=without(spatial), calibrated=False),

@@ -24,7 +24,7 @@ from hojoint.datasets import pseudo
 from hojoint.evaluation import label_quality
 from hojoint.evaluation.label_quality import LabelErrors
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, tables
+from hojoint.labelling import reasons, tables
 from jobs import findings, results
 
 
@@ -38,7 +38,7 @@ def measured(labels: Store, truth: Path | None, config: Config) -> dict[str, Any
     # All yields of one labeller have one denominator, also where an oracle took some of the frames away.
     frames = {"frames": {"predicted": report.get(PREDICTED, counted["predicted"]), "kept": counted["kept"]}}
     if config.train.pseudo_fraction < 1 and counted["kept"]:
-        frames["frames"]["kept"] = _learned_from(labels, config)["verdict"].to_pylist().count(filters.KEPT)
+        frames["frames"]["kept"] = _learned_from(labels, config)["verdict"].to_pylist().count(reasons.KEPT)
     return (
         frames
         if truth is None or not counted["kept"]

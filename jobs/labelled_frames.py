@@ -27,7 +27,7 @@ from hojoint.config import Config, LabellingConfig
 from hojoint.evaluation import label_quality, promise
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.layer import HandLayer
-from hojoint.labelling import filters, tables
+from hojoint.labelling import reasons, tables
 from hojoint.labelling.video import Decoded
 from hojoint.report import album
 from hojoint.report.album import KEPT
@@ -64,7 +64,7 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
             keys = [f"{root}/{commit.files['pseudo_labels']}" for commit in done]
             refined = tables.read(keys, filesystem, schema=tables.LABELS_SCHEMA, columns=tables.LABELS_SCHEMA.names)
         errors, quality = _measured(predictions, refined, pyarrow.parquet.read_table(truth), layer, config, labels)
-    rows = album.chosen_rows(predictions, filters.REASONS, KEPT_SHOWN, REJECTED_SHOWN)
+    rows = album.chosen_rows(predictions, reasons.REASONS, KEPT_SHOWN, REJECTED_SHOWN)
     shown = set(predictions["video_id"].take(pa.array(rows)).to_pylist())
     files = VideoFiles(labels, run.get(commits.MANIFEST), _other_root(config, run)).of(some, shown)
     pixels = _pixels(_places(predictions, rows), files, config.labelling)
@@ -103,7 +103,7 @@ def _quality(
     model = quality_files.kept(labels)
     chances = tables.array_of(predictions, "quality").astype(np.float64)
     promised = promise.kept_promise(chances, errors.right(when), verdicts, None if model is None else model.about)
-    return {**label_quality.summary(errors, verdicts, filters.REASONS, when), "promise": promised}
+    return {**label_quality.summary(errors, verdicts, reasons.REASONS, when), "promise": promised}
 
 
 def _galleries(kept: Sequence[Picture], rejected: Sequence[Picture], note: str) -> list[Gallery]:

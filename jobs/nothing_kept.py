@@ -10,7 +10,7 @@ import numpy as np
 from cluster.labelling import commits
 from cluster.store import Store
 from hojoint.config import Config
-from hojoint.labelling import filters, tables
+from hojoint.labelling import reasons, tables
 
 MOST_UNITS = 4  # read for the median
 
@@ -44,7 +44,7 @@ def note(report: Mapping[str, Any], store: Store, config: Config) -> str | None:
             f"{taken}: they have no score, so no limit keeps them. joint_step and pose_step need the hand in a "
             "neighbouring frame, every rule a finite prediction. Look at the frames with jobs.report"
         )
-    limit = f"filters.{filters.SETTINGS[rule]}={getattr(config.filters, filters.SETTINGS[rule]):g}"
+    limit = f"filters.{reasons.SETTINGS[rule]}={getattr(config.filters, reasons.SETTINGS[rule]):g}"
     cause = "; boxes that are not of these pictures look so, and a network that has not learnt" * (rule == "box_iou")
     score = f"its median score is {median:.3g}, " if median is not None else ""
     return (
@@ -60,6 +60,6 @@ def _median_score(store: Store, rule: str) -> float | None:
     paths = [f"{root}/{commit.files['predictions']}" for commit in commits.read_commits(store, units)]
     table = tables.read(paths, filesystem)
     rejected = np.array(table["verdict"].to_pylist(), dtype=str) == rule
-    scores = tables.array_of(table, filters.COLUMNS[rule])[rejected]
+    scores = tables.array_of(table, reasons.COLUMNS[rule])[rejected]
     known = scores[~np.isnan(scores)]
     return float(np.median(known)) if len(known) else float("nan") if len(scores) else None

@@ -22,8 +22,8 @@ from hojoint import config as settings
 from hojoint.config import PAPER_RULES, Config
 from hojoint.errors import InputError
 from hojoint.evaluation.examples import unpack_examples
-from hojoint.hand.factory import hand_model
-from hojoint.labelling import filters
+from hojoint.hand.chosen import hand_model
+from hojoint.labelling import reasons
 from hojoint.report import draw, figures
 from hojoint.report import page as report
 from hojoint.report.album import error_picture, example_picture
@@ -99,10 +99,10 @@ def labelling_facts(labels: Store, prices: settings.ReportConfig) -> dict[str, A
 
 def _reasons(made_with: Mapping[str, Any]) -> tuple[str, ...]:
     """What could reject a frame, by the fingerprint of a labelling run."""
-    enabled = tuple(made_with.get("filters.enabled", filters.RULES))
+    enabled = tuple(made_with.get("filters.enabled", reasons.RULES))
     if made_with.get("filters.mode") != "quality":
         return enabled
-    return (*(rule for rule in enabled if rule not in PAPER_RULES), filters.QUALITY)
+    return (*(rule for rule in enabled if rule not in PAPER_RULES), reasons.QUALITY)
 
 
 def gather(store: Store) -> Outputs:

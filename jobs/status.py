@@ -17,12 +17,12 @@ from cluster.labelling import commits, costs, presence, stalls, totals
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.store import Store, open_store
-from cluster.training import shards
+from cluster.training import shard_counts
 from hojoint.config import Config
-from hojoint.labelling import filters
+from hojoint.labelling import reasons
 from jobs import command, detect, pseudo_label, quarantined, remote, results
 
-KINDS = {"labels": Counts.of, "boxes": findings.Counts.of, "shards": shards.Counts.of}
+KINDS = {"labels": Counts.of, "boxes": findings.Counts.of, "shards": shard_counts.Counts.of}
 """What a run makes -> how its counts are read."""
 
 
@@ -76,7 +76,7 @@ def _summary(kind: str, store: Store, committed: Sequence[Commit], config: Confi
     first = quarantined.firsts(store, committed)
     if kind == "boxes":
         return detect.summary(findings.report_of(committed), first)
-    report = totals.report_of(committed, filters.REASONS)
+    report = totals.report_of(committed, reasons.REASONS)
     report["costs"] = costs.costs_of(committed, config.report, report["videos"]["listed"])
     return pseudo_label.summary(report, first)
 

@@ -21,7 +21,7 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality, precision
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, quality, rescoring, tables
+from hojoint.labelling import quality, reasons, rescoring, tables
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.report import calibration as calibration_figure
@@ -158,7 +158,7 @@ def calibrated() -> dict[str, Any]:
 @pytest.mark.slow
 def test_the_report_is_json_and_its_held_out_half_unseen() -> None:
     found = json.loads(json.dumps(calibrated()))
-    assert list(found["rules"]) == list(filters.RULES)
+    assert list(found["rules"]) == list(reasons.RULES)
     assert found["together"]["proposed"]["precision"] >= 0.9
     held_out = found["together"]["held_out"]
     assert 0 < held_out["frames"] < found["frames"]

@@ -12,7 +12,8 @@ from cluster.labelling import commits, costs
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
-from cluster.labelling.teacher import LabellingJob, Teacher
+from cluster.labelling.job import LabellingJob
+from cluster.labelling.teacher import Teacher
 from cluster.store.local import LocalStore
 from hojoint.config import ReportConfig
 from hojoint.report import costs as page

@@ -19,7 +19,7 @@ import hojoint
 from hojoint import config as settings
 from hojoint import settings_file
 from hojoint.config import THRESHOLDS, Config, FilterConfig
-from hojoint.labelling import filters
+from hojoint.labelling import reasons
 from hojoint.settings_renamed import RENAMED
 from jobs import cluster_up, doctor
 
@@ -209,7 +209,7 @@ def test_the_rules_stand_in_the_docs_with_their_defaults():
     rows = re.findall(
         r"^\| `(\w+)` \|.*\| `filters\.(\w+)` (\S+) \|", (ROOT / "docs/method.md").read_text(), re.MULTILINE
     )
-    assert [rule for rule, _, _ in rows] == list(filters.RULES)
+    assert [rule for rule, _, _ in rows] == list(reasons.RULES)
     for rule, setting, default in rows:
         assert setting == THRESHOLDS[rule]
         assert float(default) == getattr(FilterConfig(), setting)

@@ -18,7 +18,8 @@ from hojoint import config as settings
 from hojoint.errors import InputError
 from hojoint.evaluation import examples, metrics, submission_files
 from hojoint.evaluation import scores as evaluation
-from hojoint.hand.factory import hand_layer, hand_model
+from hojoint.hand.chosen import hand_model
+from hojoint.hand.factory import hand_layer
 from hojoint.hand.model import SIMPLE_TO_MANO
 from hojoint.model import checkpoint, opening
 from hojoint.model.network import HOJoint

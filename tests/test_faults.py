@@ -23,7 +23,8 @@ import yaml
 from cluster import session
 from cluster.labelling import commits
 from cluster.labelling import run as labelling
-from cluster.labelling.teacher import LabellingJob, Teacher
+from cluster.labelling.job import LabellingJob
+from cluster.labelling.teacher import Teacher
 from cluster.store.local import LocalStore
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError

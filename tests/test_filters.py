@@ -14,7 +14,7 @@ from torch import Tensor
 from hojoint.config import PAPER_RULES, ConfigError, FilterConfig, ManoConfig, from_tree
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import camera, filters
+from hojoint.labelling import camera, filters, reasons
 from hojoint.records import HandPrediction
 
 
@@ -30,7 +30,7 @@ def axes(layer: Any) -> Tensor:
 
 def test_a_perfect_flat_hand_scores_perfectly_in_every_rule(layer: Any, axes: Tensor) -> None:
     scores = scored(*hand(layer, torch.zeros(8, 48)), axes)
-    assert list(scores) == list(filters.RULES)
+    assert list(scores) == list(reasons.RULES)
     torch.testing.assert_close(scores["box_iou"], torch.ones(8))
     for rule in ("reprojection", "joint_step", "pose_step", "shape_spread"):
         torch.testing.assert_close(scores[rule], torch.zeros(8), atol=1e-5, rtol=0)
@@ -43,29 +43,29 @@ def at_thresholds() -> dict[str, Tensor]:
         c.min_box_iou, c.max_reprojection, c.min_bone_length, c.angle_tolerance_deg, c.max_joint_step, c.max_pose_step,
         c.shape_sigmas, c.max_view_spread, c.min_side_confidence,
     )  # fmt: skip
-    return {rule: torch.tensor([value], dtype=torch.float64) for rule, value in zip(filters.RULES, values, strict=True)}
+    return {rule: torch.tensor([value], dtype=torch.float64) for rule, value in zip(reasons.RULES, values, strict=True)}
 
 
-ALL = FilterConfig(enabled=filters.RULES)
+ALL = FilterConfig(enabled=reasons.RULES)
 
 
 def test_a_score_on_every_threshold_is_kept() -> None:
     assert filters.verdicts(at_thresholds(), ALL) == ("kept",)
 
 
-@pytest.mark.parametrize("rule", filters.RULES)
+@pytest.mark.parametrize("rule", reasons.RULES)
 @pytest.mark.parametrize("fault", ["beyond", "nan"])
 def test_a_score_beyond_its_threshold_or_nan_breaks_the_rule(rule: str, fault: str) -> None:
     scores = at_thresholds()
     sign = -1 if rule in ("box_iou", "bone_length", "side") else 1
     scores[rule] = scores[rule] * (1 + sign * 1e-9) if fault == "beyond" else scores[rule] * torch.nan
     assert filters.verdicts(scores, ALL) == (rule,)
-    others = FilterConfig(enabled=tuple(r for r in filters.RULES if r != rule))
+    others = FilterConfig(enabled=tuple(r for r in reasons.RULES if r != rule))
     assert filters.verdicts(scores, others) == ("kept",)
 
 
 def test_the_verdict_is_the_first_broken_rule_in_order() -> None:
-    broken = {rule: torch.full((1,), torch.nan) for rule in reversed(filters.RULES)}
+    broken = {rule: torch.full((1,), torch.nan) for rule in reversed(reasons.RULES)}
     assert filters.verdicts(broken, CONFIG) == ("box_iou",)
     assert filters.verdicts(broken, FilterConfig(enabled=("shape_spread", "joint_angle"))) == ("joint_angle",)
     assert filters.verdicts(broken, FilterConfig(enabled=())) == ("kept",)
@@ -81,7 +81,7 @@ def test_scores_do_not_depend_on_which_other_rules_judge(layer: Any, axes: Tenso
     prediction, boxes = hand(layer, 0.3 * torch.randn(10, 48), 0.1 * torch.randn(10, 10))
     boxes = boxes + 10 * torch.randn(10, 4)
     base = scored(prediction, boxes, axes)
-    free = [rule for rule in filters.RULES if rule != "shape_spread"]  # that one learns from what others keep
+    free = [rule for rule in reasons.RULES if rule != "shape_spread"]  # that one learns from what others keep
     for rule in free:
         scores = scored(prediction, boxes, axes, FilterConfig(enabled=(rule,)))
         for other in free:
@@ -138,7 +138,7 @@ def test_the_quality_decides_alone_with_our_two_rules() -> None:
     scores["box_iou"][0] = 0.0  # the paper's rules do not judge
     scores["side"][3] = 0.5
     chances = torch.tensor([0.9, 0.8999, torch.nan, 1.0])
-    config = FilterConfig(mode="quality", min_quality=0.9, enabled=filters.RULES)
+    config = FilterConfig(mode="quality", min_quality=0.9, enabled=reasons.RULES)
     assert filters.verdicts(scores, config, quality=chances) == ("kept", "quality", "quality", "side")
     assert filters.verdicts(scores, FilterConfig(mode="quality"), quality=chances)[3] == "kept"
     sound = torch.tensor([False, True, True, True])
@@ -157,5 +157,5 @@ def test_quality_does_not_keep_what_the_camera_did_not_fit(layer: Any) -> None:
 
 
 def test_each_reason_has_a_setting_and_a_column() -> None:
-    assert list(filters.SETTINGS) == list(filters.COLUMNS) == list(filters.REASONS)
-    assert all(name in FilterConfig.model_fields for name in filters.SETTINGS.values())
+    assert list(reasons.SETTINGS) == list(reasons.COLUMNS) == list(reasons.REASONS)
+    assert all(name in FilterConfig.model_fields for name in reasons.SETTINGS.values())

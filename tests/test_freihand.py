@@ -17,7 +17,8 @@ from hojoint.config import FreiHANDConfig
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.errors import InputError
 from hojoint.evaluation import scores as evaluation
-from hojoint.hand.factory import hand_layer, hand_model
+from hojoint.hand.chosen import hand_model
+from hojoint.hand.factory import hand_layer
 from jobs import evaluate
 
 

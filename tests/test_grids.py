@@ -7,7 +7,7 @@ import pytest
 from hojoint import config as settings
 from hojoint.config import PAPER_RULES
 from hojoint.errors import InputError
-from hojoint.labelling import filters
+from hojoint.labelling import reasons
 from jobs import command, grids, plan, points
 from jobs.point_stages import OracleLabels, PointStudent
 
@@ -49,7 +49,7 @@ def test_without_a_difference_a_point_is_the_pipelines_own():
     rows, names = made("filters")
     assert [key for key, row in rows.items() if not row.at] == ["printed"]
     assert rows["no_spatial"].changes["filters"]["enabled"] == ("joint_step", "pose_step", "shape_spread")
-    assert set(rows["no_temporal"].changes["filters"]["enabled"]) == set(filters.SPATIAL_RULES)
+    assert set(rows["no_temporal"].changes["filters"]["enabled"]) == set(reasons.SPATIAL_RULES)
     assert kinds(names, "filters-no_spatial") == ["refilter", "measure", "retrain", "evaluate"]
     assert not any(name.endswith(("train", "pseudo_label")) and "retrain" not in name for name in names)
 

@@ -28,7 +28,7 @@ from cluster.labelling.teacher import Teacher
 from cluster.labelling.units import Video
 from cluster.store.local import LocalStore
 from hojoint.errors import InputError, MachineError, Unavailable
-from hojoint.labelling import filters, tables
+from hojoint.labelling import reasons, tables
 from jobs import pseudo_label, status
 
 pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
@@ -48,7 +48,7 @@ def report_adds_up(report: dict) -> None:
     videos, frames = report["videos"], report["frames"]
     assert videos["listed"] == videos["labelled"] + videos["empty"] + videos["quarantined"]
     assert frames["predicted"] == frames["kept"] + sum(frames["rejected"].values())
-    assert list(frames["rejected"]) == list(filters.REASONS)
+    assert list(frames["rejected"]) == list(reasons.REASONS)
 
 
 def unmirrored(predictions: pa.Table) -> list[bool]:

@@ -14,7 +14,7 @@ from hojoint import geometry
 from hojoint.config import FilterConfig, LabellingConfig, ManoConfig
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import camera, filters, labels
+from hojoint.labelling import camera, labels, reasons
 from hojoint.records import Clip, Frames, PseudoLabels
 
 SIZE = (240, 180)
@@ -77,7 +77,7 @@ def test_the_side_is_found_and_a_clear_clip_is_kept(layer: Any) -> None:
     labelled = world.label()
     assert [label.prediction.flipped for label in labelled] == [False, True, True]
     for label, (truth, pose, _) in zip(labelled, world.truths, strict=True):
-        assert label.verdicts == (filters.KEPT,) * 20
+        assert label.verdicts == (reasons.KEPT,) * 20
         torch.testing.assert_close(label.prediction.joints_px, truth[0], atol=1e-2, rtol=0)
         torch.testing.assert_close(label.prediction.pose, pose, atol=1e-4, rtol=0)
         torch.testing.assert_close(label.camera, CAMERA.expand(20, 3), atol=0.2, rtol=1e-3)
@@ -123,7 +123,7 @@ def test_a_clip_no_longer_than_the_probe_is_complete_after_it(layer: Any) -> Non
 def test_a_configured_side_is_not_doubted(layer: Any, left: bool) -> None:
     (label,) = World(layer, lefts={"a": not left}).label(side="left" if left else "right")
     assert label.prediction.flipped is left
-    assert filters.KEPT not in label.verdicts  # the oracle knows nothing of this side
+    assert reasons.KEPT not in label.verdicts  # the oracle knows nothing of this side
 
 
 def test_a_hand_outside_the_frame_is_rejected_as_box_iou(layer: Any) -> None:
@@ -133,7 +133,7 @@ def test_a_hand_outside_the_frame_is_rejected_as_box_iou(layer: Any) -> None:
     clip.hand_boxes[5] = (100, 100, 100, 130)  # no width
     world.network.learn(world.predictor, labels._work(clip, pixels).frames, clip.frames, world.truths[0][0])
     (label,) = world.label()
-    assert label.verdicts[:4] == (filters.KEPT,) * 4
+    assert label.verdicts[:4] == (reasons.KEPT,) * 4
     assert label.verdicts[4:6] == ("box_iou", "box_iou")
     assert label.scores["box_iou"].isnan().tolist() == [t in (4, 5) for t in range(10)]
     assert (label.clip.hand_boxes >= 0).all()
@@ -201,7 +201,7 @@ def test_a_side_head_decides_and_its_confidence_is_the_score(layer: Any) -> None
 def test_the_rule_rejects_all_frames_of_an_unsure_clip(layer: Any) -> None:
     world = World(layer, lefts={"a": False, "b": True}, sides={"a": 0.8, "b": -4.0})
     rule = FilterConfig(enabled=("box_iou", "side"), min_side_confidence=0.9)
-    assert [label.verdicts for label in world.label(rule)] == [("side",) * 20, (filters.KEPT,) * 20]
+    assert [label.verdicts for label in world.label(rule)] == [("side",) * 20, (reasons.KEPT,) * 20]
 
 
 def test_a_vote_has_no_confidence_and_the_rule_refuses_it(layer: Any) -> None:
@@ -210,4 +210,4 @@ def test_a_vote_has_no_confidence_and_the_rule_refuses_it(layer: Any) -> None:
     rule = FilterConfig(enabled=("side",))
     with pytest.raises(InputError, match=r"no side head"):
         world.label(rule)
-    assert world.label(rule, side="left")[0].verdicts == (filters.KEPT,) * 20
+    assert world.label(rule, side="left")[0].verdicts == (reasons.KEPT,) * 20

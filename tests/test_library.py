@@ -22,7 +22,7 @@ from hojoint.datasets import ycb
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.stand_in.model import save_model, stand_in_model
-from hojoint.labelling import filters, labels, quality
+from hojoint.labelling import labels, quality, reasons
 from hojoint.labelling.quality import Curve, QualityModel
 from hojoint.model import checkpoint, released
 from hojoint.records import PseudoLabels
@@ -207,8 +207,8 @@ def test_a_clip_is_judged_exactly_as_labelling_judges_it(layer: Any, left: bool)
     given = arguments(label, world)
     exact = hojoint.filter_clip(pose=label.prediction.rotations, config=config, **given)
     assert exact.verdicts == label.verdicts
-    assert list(exact.scores) == list(filters.RULES)
-    for rule in filters.RULES:  # no network and no views: theirs are unknown
+    assert list(exact.scores) == list(reasons.RULES)
+    for rule in reasons.RULES:  # no network and no views: theirs are unknown
         known = label.scores[rule].numpy() if rule in PAPER_RULES else np.full(len(exact.kept), np.nan, np.float32)
         np.testing.assert_array_equal(exact.scores[rule], known, rule)
     np.testing.assert_array_equal(exact.camera, label.camera.numpy())

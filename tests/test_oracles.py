@@ -12,8 +12,9 @@ import wild
 
 from cluster.labelling import commits, oracles, totals
 from cluster.labelling import run as labelling
+from cluster.labelling.job import LabellingJob
 from cluster.labelling.oracles import Truth
-from cluster.labelling.teacher import LabellingJob, Teacher
+from cluster.labelling.teacher import Teacher
 from cluster.store.local import LocalStore
 from cluster.training import data as training_data
 from hojoint import config as settings

@@ -13,10 +13,10 @@ import torch
 
 from hojoint.config import HIGHER_IS_BETTER, FilterConfig
 from hojoint.errors import InputError
-from hojoint.labelling import filters, quality
+from hojoint.labelling import quality, reasons
 from hojoint.labelling.quality import Curve, QualityModel
 
-SCORES = (*filters.RULES, "rotation_spread")
+SCORES = (*reasons.RULES, "rotation_spread")
 
 
 def model(**changes: Any) -> QualityModel:

@@ -12,7 +12,7 @@ from test_tables import labels as made_labels
 
 from hojoint.config import HIGHER_IS_BETTER, FilterConfig
 from hojoint.evaluation import precision, quality_fit
-from hojoint.labelling import filters, quality, tables
+from hojoint.labelling import quality, reasons, tables
 
 
 def judged(chance: np.ndarray, seed: int = 0, **scores: np.ndarray) -> precision.Judged:
@@ -21,7 +21,7 @@ def judged(chance: np.ndarray, seed: int = 0, **scores: np.ndarray) -> precision
     count = len(chance)
     one = tables.predictions_table([made_labels("v-h0-0000-0004")])
     table = one.take(np.arange(count) % 5)
-    for rule in filters.RULES:
+    for rule in reasons.RULES:
         values = np.asarray(scores.get(rule, np.full(count, np.nan)), np.float32)
         place = table.schema.get_field_index(f"score_{rule}")
         table = table.set_column(place, table.schema.field(place), pa.array(values))

@@ -14,14 +14,15 @@ import wild
 
 from cluster.labelling import commits, files, refilter_actor, refiltering, totals
 from cluster.labelling import run as labelling
+from cluster.labelling.job import LabellingJob
 from cluster.labelling.refilter_actor import Refilter
 from cluster.labelling.refiltering import refilter
-from cluster.labelling.teacher import LabellingJob, Teacher
+from cluster.labelling.teacher import Teacher
 from cluster.sources import Entry
 from cluster.store.local import LocalStore
 from hojoint.config import FilterConfig
 from hojoint.errors import InputError
-from hojoint.labelling import filters, quality, tables
+from hojoint.labelling import quality, reasons, tables
 from hojoint.labelling.quality import Curve, QualityModel
 from hojoint.labelling.video import VideoError
 from jobs import refilter as command_of_refilter
@@ -88,7 +89,7 @@ def test_refiltering_equals_labelling_with_those_thresholds(
     for table in commits.TABLES:
         wild.assert_same_rows(wild.rows_of(tmp_path / "out", table), wild.rows_of(made / target, table))
     assert report["frames"]["without_image"] == 0
-    expected = totals.report_of(commits.read_commits(LocalStore(made / target)), filters.REASONS)
+    expected = totals.report_of(commits.read_commits(LocalStore(made / target)), reasons.REASONS)
     assert report["videos"] == expected["videos"]
     assert report["frames"] == expected["frames"]
 
@@ -139,7 +140,7 @@ def test_the_manifest_names_the_videos_of_newly_kept_frames(made: Path, tmp_path
     )
     assert report["frames"]["without_image"] == 0
     again = refilter(config_to(tmp_path, tmp_path / "again", "out", STRICT, videos=False))  # has the manifest too
-    expected = totals.report_of(commits.read_commits(LocalStore(made / "strict")), filters.REASONS)
+    expected = totals.report_of(commits.read_commits(LocalStore(made / "strict")), reasons.REASONS)
     assert again["frames"] == expected["frames"]
 
 

@@ -16,7 +16,7 @@ from cluster.labelling import commits, presence
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.store.local import LocalStore
-from cluster.training import shards
+from cluster.training import shard_counts
 from hojoint import config as settings
 from hojoint.errors import Unavailable
 from jobs import status
@@ -122,7 +122,7 @@ def test_the_boxes_of_a_detection_run_are_counted(tmp_path: Path, capsys) -> Non
 @pytest.mark.parametrize(("facts", "part"), [({"images": 10}, ", 4 of 10 images (40%)\n"), ({}, "\n")])
 def test_the_images_of_an_ingest_run_are_counted(facts, part, tmp_path: Path, capsys) -> None:
     """Also of a run whose run.json does not say how many images there are, as those of earlier versions."""
-    counts = shards.Counts(samples=4, held_out=1, image_bytes=3_000_000)
+    counts = shard_counts.Counts(samples=4, held_out=1, image_bytes=3_000_000)
     out = printed(other_run(tmp_path, {"samples_version": 1}, counts, **facts), capsys)
     assert f"units    1 of 2 committed{part}" in out
     assert "images   4 (1 held out, 3 MB)" in out

@@ -19,7 +19,7 @@ import torch
 from hojoint import geometry
 from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError
-from hojoint.labelling import filters, quality, rescoring, tables
+from hojoint.labelling import filters, quality, reasons, rescoring, tables
 from hojoint.labelling.quality import Curve, QualityModel
 from hojoint.records import Clip, Footage, Frames, HandPrediction, PseudoLabels
 
@@ -55,7 +55,7 @@ def labels(
         annotated_frames=numbers[-1] + 1,
     )
     spatial = dict(
-        zip(filters.SPATIAL_RULES, torch.tensor([[0.9], [0.1], [0.3], [-5.0]]).expand(4, count), strict=True)
+        zip(reasons.SPATIAL_RULES, torch.tensor([[0.9], [0.1], [0.3], [-5.0]]).expand(4, count), strict=True)
     )
     spatial["box_iou"] = spatial["box_iou"].clone()
     spatial["box_iou"][0] = torch.nan
@@ -261,7 +261,7 @@ def test_scoring_again_with_the_same_settings_changes_nothing() -> None:
     table = tables.predictions_table([labels("a-h0-0000-0004"), labels("b-h0-0000-0009", numbers=tuple(range(10)))])
     again = rescoring.rescored(table, FilterConfig())
     assert again.schema.equals(table.schema)
-    for rule in filters.RULES:
+    for rule in reasons.RULES:
         np.testing.assert_allclose(
             tables.array_of(again, f"score_{rule}"), tables.array_of(table, f"score_{rule}"), atol=1e-6, err_msg=rule
         )
@@ -272,7 +272,7 @@ def test_other_thresholds_make_the_verdicts_of_labelling() -> None:
     label = labels("b-h0-0000-0011", numbers=tuple(range(12)))
     strict = FilterConfig(max_joint_step=0.04, neighbour="valid", shape_sigmas=1.0, pose_step="literal")
     direct = filters.with_temporal(
-        {rule: label.scores[rule] for rule in filters.SPATIAL_RULES},
+        {rule: label.scores[rule] for rule in reasons.SPATIAL_RULES},
         joints_px=label.prediction.joints_px,
         rotations=label.prediction.rotations,
         pose=label.prediction.pose,

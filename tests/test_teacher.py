@@ -16,8 +16,9 @@ from video_files import HEIGHT, WIDTH, write_video
 
 from cluster.labelling import attempts, commits, teacher, units
 from cluster.labelling import run as labelling
+from cluster.labelling.job import LabellingJob
 from cluster.labelling.run import label
-from cluster.labelling.teacher import LabellingJob, Teacher
+from cluster.labelling.teacher import Teacher
 from cluster.store.local import LocalStore
 from hojoint.errors import InputError
 from hojoint.labelling import labels

@@ -34,7 +34,7 @@ from hojoint.evaluation import label_quality, oracle
 from hojoint.evaluation.label_quality import RightWhen
 from hojoint.evaluation.oracle import Oracle, Rewritten
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, tables
+from hojoint.labelling import reasons, tables
 
 PREDICTED = "predicted_by_labeller"
 """In the report: frames predicted in the source. Those that lost their label are not among ``frames.predicted``."""
@@ -130,8 +130,8 @@ def _counts(before: Counts, made: Rewritten) -> Counts:
     """
     predictions = made.predictions
     verdicts = Counter(predictions["verdict"].to_pylist())
-    kept = verdicts.pop(filters.KEPT, 0)
-    videos = set(predictions.filter(pc.equal(predictions["verdict"], filters.KEPT))["video_id"].to_pylist())
+    kept = verdicts.pop(reasons.KEPT, 0)
+    videos = set(predictions.filter(pc.equal(predictions["verdict"], reasons.KEPT))["video_id"].to_pylist())
     return replace(
         before,
         labelled=len(videos),

@@ -12,7 +12,7 @@ from cluster.labelling.commits import Commit
 from cluster.store import Store, read_uri
 from hojoint.config import FilterConfig
 from hojoint.errors import InputError
-from hojoint.labelling import filters, quality, tables
+from hojoint.labelling import quality, reasons, tables
 from hojoint.labelling.quality import QualityModel
 
 FILE = "quality.json"  # in a labelling output
@@ -49,7 +49,7 @@ def refuse_unknown(store: Store, commit: Commit, config: FilterConfig, data: byt
         data: content of the quality model, None without one.
     """
     model = model_of(data)
-    asked: set[str] = {*filters.judging(config), *(model.parts if model is not None else ())}
+    asked: set[str] = {*reasons.judging(config), *(model.parts if model is not None else ())}
     filesystem, root = store.filesystem()
     table = tables.read([f"{root}/{commit.files['predictions']}"], filesystem)
     for name in sorted(asked & SOURCES.keys()):

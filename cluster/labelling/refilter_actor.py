@@ -10,7 +10,7 @@ import contextlib
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,26 +22,13 @@ from cluster.labelling import commits, manifest, quality_files, sharing
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
+from cluster.labelling.job import RefilterJob
 from cluster.sources import Entry, FetchLimits, fetched, mirror
 from cluster.store import open_store
-from hojoint.config import Config
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import filters, refined_tables, rescoring, tables
+from hojoint.labelling import reasons, refined_tables, rescoring, tables
 
 PICTURE = "picture"  # stage of a video that was labelled and brings no pictures for newly kept frames
-
-
-@dataclass(frozen=True)
-class RefilterJob:
-    """What every Refilter of a run receives."""
-
-    config: Config
-    source: str
-    output: str
-    images: Config  # how the source cut its pictures
-    manifest: str | None  # its key in the source; None in runs of earlier versions
-    listing: str | None  # key in the output: the videos of ``videos.root``; None where that is not given
-    quality: bytes | None  # content of ``filters.quality_model``
 
 
 class Refilter:
@@ -72,7 +59,7 @@ class Refilter:
         old = {table: self._read(before, table) for table in commits.TABLES}
         predictions = rescoring.rescored(old["predictions"], self._job.config.filters, self._model)
         verdicts = Counter(predictions["verdict"].to_pylist())
-        verdicts.pop(filters.KEPT, None)
+        verdicts.pop(reasons.KEPT, None)
         labels = refined_tables.labels_of(predictions, self._job.config.refine, self._layer)
         failures: list[Failure] = []
         pseudo_labels = self._with_images(unit_id, labels, old["pseudo_labels"], failures)

@@ -22,7 +22,7 @@ from cluster.capacity import Need
 from cluster.labelling import commits, files, listing, manifest, pool, presence, quality_files, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
-from cluster.labelling.refilter_actor import Refilter, RefilterJob
+from cluster.labelling.job import RefilterJob
 from cluster.progress import Bar
 from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
@@ -173,7 +173,7 @@ def _pending(source: Source, store: Store) -> list[str]:
 def _run(config: Config, store: Store, job: RefilterJob, pending: Sequence[str]) -> None:
     with presence.announced(store, "filters labels"), session.start(config.cluster):
         results = pool.commit_all(
-            functools.partial(Refilter, job),
+            functools.partial(_refilter, job),
             [{"unit": unit} for unit in pending],
             store=store,
             actors=config.refilter.actors,
@@ -182,6 +182,12 @@ def _run(config: Config, store: Store, job: RefilterJob, pending: Sequence[str])
         with Bar("refiltering", "unit", total=len(pending)) as bar:
             for number, _ in enumerate(results, start=1):
                 bar.move(number)
+
+
+def _refilter(job: RefilterJob) -> pool.Worker:
+    from cluster.labelling.refilter_actor import Refilter  # in the actor: it loads torch
+
+    return Refilter(job)
 
 
 def _needs(config: Config) -> list[Need]:

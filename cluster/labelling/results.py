@@ -18,7 +18,7 @@ from cluster.labelling.counts import Counts
 from cluster.labelling.decoding import Failure
 from cluster.labelling.units import Unit, Video
 from hojoint.config import Config
-from hojoint.labelling import filters, tables
+from hojoint.labelling import reasons, tables
 from hojoint.records import Clip, Frames, PseudoLabels
 
 
@@ -64,8 +64,8 @@ class UnitResult:
         self._tables["predictions"].append(predictions)
         self._tables["pseudo_labels"].append(pseudo_labels)
         verdicts = Counter(verdict for label in clip_labels for verdict in label.verdicts)
-        kept = verdicts.pop(filters.KEPT, 0)
-        labelled = {label.clip.video_id for label in clip_labels if filters.KEPT in label.verdicts}
+        kept = verdicts.pop(reasons.KEPT, 0)
+        labelled = {label.clip.video_id for label in clip_labels if reasons.KEPT in label.verdicts}
         counts = self.counts
         counts.listed += len(videos)
         counts.labelled += len(labelled)

@@ -9,7 +9,6 @@ stopped. Not here: which videos are listed (``listing``), what happens to a unit
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from cluster import progress as board
 from cluster.capacity import Need
 from cluster.labelling import (
     budget,
+    checkpoint_facts,
     commits,
     costs,
     growth,
@@ -37,15 +37,13 @@ from cluster.labelling import (
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.labelling.growth import Growth
+from cluster.labelling.job import LabellingJob
 from cluster.labelling.manifest import Manifest
-from cluster.labelling.teacher import LabellingJob, Teacher
 from cluster.labelling.units import unit_id
 from cluster.metrics import CommittedGauges
-from cluster.store import Store, check_conditional, open_store, read_uri
+from cluster.store import Store, check_conditional, open_store
 from hojoint.config import Config, ReportConfig, to_tree
-from hojoint.errors import InputError
-from hojoint.labelling import filters, sides
-from hojoint.model import opening
+from hojoint.labelling import reasons, sides
 
 TeacherOf = Callable[[LabellingJob, Any], pool.Worker]
 """Builds a worker inside Ray; the second argument is the board that it reports to."""
@@ -134,31 +132,24 @@ def open_output(config: Config) -> Store:
 def make_plan(config: Config, store: Store) -> Plan:
     """List videos, cut units, and see what is committed; writes temporary files only."""
     assert config.teacher.checkpoint is not None
-    data = read_uri(config.teacher.checkpoint)
-    network, teacher_config, sha256 = opening.open_teacher(data, config)
-    pinned = config.teacher.sha256
-    if pinned is not None and pinned not in (sha256, hashlib.sha256(data).hexdigest()):
-        raise InputError(
-            f"teacher.sha256={pinned[:12]}... is neither the checksum of {config.teacher.checkpoint} "
-            f"({hashlib.sha256(data).hexdigest()[:12]}...) nor that of its weights ({sha256[:12]}...); set the one of "
-            "the teacher you mean, or leave teacher.sha256 out"
-        )
+    teacher = checkpoint_facts.facts_of(config)
+    model = teacher.config.model
     listed, memo = recall.listed(config, store)
     if listed.sideless:
-        sides.refuse_unknown(network.config, config.filters)
-    side_head = network.config.side_head or not listed.sideless
+        sides.refuse_unknown(model, config.filters)
+    side_head = model.side_head or not listed.sideless
     quality = quality_files.read(config.filters, side_head=side_head)
-    hand = units.hand_digest(teacher_config)
-    fingerprint = functools.partial(units.fingerprint, teacher_config, sha256, hand, quality=quality)
+    fingerprint = functools.partial(
+        units.fingerprint, teacher.config, teacher.weights_sha256, teacher.hand_sha256, quality=quality
+    )
     arranged = growth.arrange(store, listed.manifest, config, fingerprint(listed.manifest.digests))
     done = commits.committed_units(store)
-    of_teacher = filter(None, [opening.overridden(config, teacher_config), opening.untrained_views(teacher_config)])
     plan = Plan(
         manifest=arranged.manifest,
         pending=[],
         fingerprint=fingerprint(arranged.manifest.digests),
-        teacher_sha256=sha256,
-        notes=(*listed.notes, *arranged.notes, *of_teacher),
+        teacher_sha256=teacher.weights_sha256,
+        notes=(*listed.notes, *arranged.notes, *teacher.notes),
         aside=listed.aside,
         quality=quality,
         growth=arranged.growth,
@@ -208,7 +199,7 @@ def finish(
     done = commits.read_commits(store)
     committed = {commit.unit for commit in done}
     sharing.check_commits(store, [unit for unit in unit_ids if unit not in committed])
-    report = totals.report_of(done, filters.REASONS) | aside
+    report = totals.report_of(done, reasons.REASONS) | aside
     if prices is not None:
         report["costs"] = costs.costs_of(done, prices, report["videos"]["listed"])
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())
@@ -272,8 +263,10 @@ def _route(
     )
 
 
-def reporting_teacher(job: LabellingJob, watched: Any) -> Teacher:
+def reporting_teacher(job: LabellingJob, watched: Any) -> pool.Worker:
     """A Teacher inside Ray, which reports to a board."""
+    from cluster.labelling.teacher import Teacher  # in the actor: it loads torch, which would weigh on the driver
+
     return Teacher(job, board.Reporter(watched, "labelling", job.output))
 
 

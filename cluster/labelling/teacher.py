@@ -13,9 +13,8 @@ import copy
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,11 +24,11 @@ from cluster.labelling.clip_pixels import fits, request_of, with_pixels
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
+from cluster.labelling.job import LabellingJob, Progress, Silence
 from cluster.labelling.results import Pixels, UnitResult
 from cluster.labelling.units import Unit, Video
 from cluster.sources import FetchLimits, fetched, mirror
 from cluster.store import open_store, read_uri
-from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import labels, tta
@@ -42,36 +41,6 @@ MAX_GROUP = 16  # videos decoded and held at once, about 14 MB each
 BROKEN_DEVICE = ("CUDA error", "device-side assert")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class LabellingJob:
-    """What every Teacher of a run receives."""
-
-    config: Config  # as the user set it; the checkpoint's settings replace model, mano and crop
-    output: str
-    teacher_sha256: str  # of the weights; a file that changes during a run is refused
-    driver: str  # names this driver in the attempt ledger
-    manifest: str = ""  # key of the run's manifest; '' where units are given directly
-    quality: bytes | None = None  # content of ``filters.quality_model``
-
-
-class Progress(Protocol):
-    """Who is told how far a Teacher is."""
-
-    def __call__(self, videos: dict[str, int], frames: dict[str, int]) -> None:
-        """With every finished group: videos by outcome, frames by verdict."""
-
-    def spent(self, seconds: Mapping[str, float]) -> None:
-        """With every finished unit: seconds by phase."""
-
-
-class Silence:
-    """Tells nobody."""
-
-    def __call__(self, videos: dict[str, int], frames: dict[str, int]) -> None: ...
-
-    def spent(self, seconds: Mapping[str, float]) -> None: ...
 
 
 class Teacher:

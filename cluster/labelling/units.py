@@ -20,7 +20,7 @@ import numpy as np
 from cluster.sources import Entry, mirror
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
-from hojoint.hand.factory import hand_model
+from hojoint.hand.chosen import hand_model
 from hojoint.labelling.tables import SCHEMA_VERSION
 from hojoint.records import Clip
 

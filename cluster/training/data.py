@@ -25,7 +25,7 @@ from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.pseudo import PseudoLabelled
 from hojoint.errors import InputError
-from hojoint.hand.factory import hand_model
+from hojoint.hand.chosen import hand_model
 from hojoint.labelling import tables
 from hojoint.training.batches import Cached, ConcatSamples, Samples
 from hojoint.training.schedule import Schedule

@@ -25,8 +25,8 @@ import pyarrow.parquet
 
 from cluster.labelling import commits, units
 from cluster.labelling.commits import Commit
-from cluster.labelling.counts import Tally
 from cluster.store import Store, open_store
+from cluster.training.shard_counts import Counts
 from hojoint import crops
 from hojoint.config import Config, digest
 from hojoint.datasets import pseudo, shards
@@ -41,15 +41,6 @@ SAMPLES = "samples"
 """The table of an ingested set."""
 LABELS = "pseudo_labels"
 READERS = 16  # shards read at once into memory
-
-
-@dataclass
-class Counts(Tally):
-    """What one shard of an ingested set holds."""
-
-    samples: int = 0
-    held_out: int = 0  # of these, how many are of held-out recordings: all or none
-    image_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hojoint.datasets.freihand import VERSIONS, FreiHAND
 from hojoint.datasets.ho3d_checks import outside_faults, project
 from hojoint.datasets.listing import Progress
 from hojoint.errors import InputError
-from hojoint.hand.factory import hand_model
+from hojoint.hand.chosen import hand_model
 
 NOTED_PX, REFUSED_PX = 2.0, 10.0  # between the root in px that the mano file holds and the projected joint 9, median
 NOTED_MM, REFUSED_MM = 3.0, 10.0  # between joints and those regressed from the vertices, median

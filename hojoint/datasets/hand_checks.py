@@ -16,7 +16,7 @@ import torch
 
 from hojoint.config import ManoConfig
 from hojoint.datasets.findings import Fault
-from hojoint.hand.factory import hand_model
+from hojoint.hand.chosen import hand_model
 from hojoint.hand.layer import ManoLayer
 from hojoint.hand.model import HandModel
 

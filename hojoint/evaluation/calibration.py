@@ -29,7 +29,7 @@ from hojoint.evaluation.precision import (
     reaches,
     worth,
 )
-from hojoint.labelling import filters, rescoring, tables
+from hojoint.labelling import reasons, rescoring, tables
 from hojoint.rows import evenly
 
 # N frames, L levels of strictness of a rule.
@@ -65,7 +65,7 @@ def _search(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
     It starts at the loosest thresholds and takes the tightening that removes most wrong labels per right one, until the
     precision is reached. Then it loosens each rule again as far as the precision allows.
     """
-    rules = [rule for rule in filters.RULES if rule in config.enabled]
+    rules = [rule for rule in reasons.RULES if rule in config.enabled]
     ladders = {rule: _ladder(judged, rule) for rule in rules}
     if any(len(ladder) == 0 for ladder in ladders.values()):
         return None
@@ -108,7 +108,7 @@ def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[st
     config = config.model_copy(update={"mode": "thresholds"})
     if not judged.right.any():
         raise InputError(f"none of the {len(judged.right)} predicted frames is right; train the teacher longer")
-    rules = [rule for rule in filters.RULES if rule in config.enabled]
+    rules = [rule for rule in reasons.RULES if rule in config.enabled]
     for rule in rules:
         if rule not in PAPER_RULES and not np.isfinite(judged.score(rule)).any():
             raise InputError(
@@ -124,7 +124,7 @@ def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[st
         "base_precision": float(judged.right.mean()),
         "wanted_precision": precision,
         "reached": kept is not None and reaches(kept, judged.right, precision),
-        "rules": {rule: _of_rule(judged, rule, config, proposed, precision) for rule in filters.RULES},
+        "rules": {rule: _of_rule(judged, rule, config, proposed, precision) for rule in reasons.RULES},
         "together": {
             "current": worth(kept_by(judged, config), judged.right),
             "proposed": None if kept is None else worth(kept, judged.right),
@@ -140,7 +140,7 @@ def _anew(judged: Judged, config: FilterConfig) -> tuple[Judged, np.ndarray]:
     order = _clip_by_clip(judged)
     recordings = None if judged.recordings is None else judged.recordings[order]
     table = rescoring.rescored(judged.table, config)
-    kept = np.array([verdict == filters.KEPT for verdict in table["verdict"].to_pylist()], dtype=bool)
+    kept = np.array([verdict == reasons.KEPT for verdict in table["verdict"].to_pylist()], dtype=bool)
     return Judged(table, judged.right[order], recordings), kept
 
 

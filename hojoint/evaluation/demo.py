@@ -23,7 +23,7 @@ from hojoint.datasets.boxes import VideoBoxes, iterate_boxes
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import camera as cameras
-from hojoint.labelling import filters, labels, quality, video
+from hojoint.labelling import labels, quality, reasons, video
 from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.labelling.tta import HandPredictor
 from hojoint.labelling.video import Decoded
@@ -172,7 +172,7 @@ def draw_video(decoded: Decoded, labelled: Sequence[PseudoLabels], faces: np.nda
                 picture = draw_hand(picture, hand.prediction, faces, at[number])
                 picture = draw.box(picture, hand.clip.hand_boxes[at[number]], draw.HAND)
                 words.append(hand.verdicts[at[number]])
-        good = draw.KEPT if words and all(word == filters.KEPT for word in words) else draw.REJECTED
+        good = draw.KEPT if words and all(word == reasons.KEPT for word in words) else draw.REJECTED
         strip = [f"{number}  {' | '.join(words) or 'no box'}"]
         picture = draw.captioned(picture, strip, good if words else draw.NEUTRAL)
         out.append(_even(picture))

@@ -17,7 +17,7 @@ from hojoint import geometry
 from hojoint.evaluation import label_quality
 from hojoint.evaluation.label_quality import Joints, RightWhen
 from hojoint.hand.model import mirror_points
-from hojoint.labelling import filters, tables
+from hojoint.labelling import reasons, tables
 
 Oracle = Literal["right", "side", "truth"]
 """'right': the right labels alone. 'side': a label of the wrong side gets the true one, the others stay as they are.
@@ -105,7 +105,7 @@ def _with(table: pa.Table, columns: dict[str, np.ndarray], replaced: np.ndarray)
 def _predictions_matching(predictions: pa.Table, labels: pa.Table) -> pa.Table:
     """The predictions whose kept frames are those of ``labels`` that no rule rejected, with the labels' numbers."""
     row_of = {key: row for row, key in enumerate(tables.keys_of(labels))}
-    kept = np.array(predictions["verdict"].to_pylist(), dtype=object) == filters.KEPT
+    kept = np.array(predictions["verdict"].to_pylist(), dtype=object) == reasons.KEPT
     rows = np.array([row_of.get(key, -1) for key in tables.keys_of(predictions)], int).reshape(-1)
     stays = ~kept | (rows >= 0)
     predictions, kept, rows = predictions.filter(pa.array(stays)), kept[stays], rows[stays]

@@ -21,7 +21,7 @@ import scipy.special
 from hojoint.config import HIGHER_IS_BETTER, THRESHOLDS, FilterConfig
 from hojoint.evaluation.precision import FEWEST, Judged, auc, worth
 from hojoint.evaluation.promise import reliability
-from hojoint.labelling import filters, quality, tables
+from hojoint.labelling import quality, reasons, tables
 from hojoint.labelling.quality import Curve, QualityModel
 
 # N frames, F scores, K ramps of all scores.
@@ -38,7 +38,7 @@ FEWEST_KEPT_FROM = 3  # recordings
 
 def inputs_of(judged: Judged) -> dict[str, np.ndarray]:
     """What a model takes, (N,) each, from a table of predictions."""
-    columns = {name: filters.COLUMNS.get(name, name) for name in quality.SCORES}
+    columns = {name: reasons.COLUMNS.get(name, name) for name in quality.SCORES}
     return {name: tables.array_of(judged.table, column).astype(np.float64) for name, column in columns.items()}
 
 
@@ -112,8 +112,8 @@ def least_quality(
 
 
 def _judged_alike(judged: Judged, config: FilterConfig) -> np.ndarray:
-    """(N,) bool: frames that pass the rules which judge beside the quality (``filters.judging``)."""
-    beside = filters.judging(config.model_copy(update={"mode": "quality"}))
+    """(N,) bool: frames that pass the rules which judge beside the quality (``reasons.judging``)."""
+    beside = reasons.judging(config.model_copy(update={"mode": "quality"}))
     passing = np.ones(len(judged.right), bool)
     for rule in beside:
         limit = getattr(config, THRESHOLDS[rule])

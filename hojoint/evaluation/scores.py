@@ -23,7 +23,7 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.ycb import ObjectModel
 from hojoint.evaluation import metrics, object_metrics
 from hojoint.evaluation.metrics import HandErrors
-from hojoint.hand.factory import hand_model
+from hojoint.hand.chosen import hand_model
 from hojoint.hand.layer import ManoLayer
 from hojoint.training.prediction import Predictions
 

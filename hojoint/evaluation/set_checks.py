@@ -20,7 +20,7 @@ from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import contact_sheets
-from hojoint.hand.factory import hand_model
+from hojoint.hand.chosen import hand_model
 from hojoint.hand.layer import ManoLayer
 from hojoint.model import checkpoint, opening
 from hojoint.report import health

@@ -1,18 +1,10 @@
-"""Which hand the settings name: MANO from its file or the stand-in, the built-in layer or manopth's."""
+"""Which layer poses the hand that the settings name: the built-in one or manopth's."""
 
 from __future__ import annotations
 
 from hojoint.config import ManoConfig
+from hojoint.hand.chosen import hand_model
 from hojoint.hand.layer import HandLayer, ManoLayer
-from hojoint.hand.model import HandModel, load_mano
-from hojoint.hand.stand_in.model import stand_in_model
-
-
-def hand_model(config: ManoConfig) -> HandModel:
-    """The model that the settings name: MANO from its file, or the stand-in hand."""
-    if config.path is not None:
-        return load_mano(config.path)
-    return stand_in_model()
 
 
 def hand_layer(config: ManoConfig) -> HandLayer:

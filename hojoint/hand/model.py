@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
-from torch import Tensor
 
 from hojoint.errors import InputError
 from hojoint.hand import handedness, mano_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERTICES, JOINTS, FINGER_JOINTS = 778, 16, 15
 

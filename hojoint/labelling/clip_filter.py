@@ -21,7 +21,7 @@ from hojoint.errors import InputError
 from hojoint.hand.layer import HandLayer, ManoLayer
 from hojoint.hand.model import HandModel, load_mano
 from hojoint.hand.stand_in.model import stand_in_model
-from hojoint.labelling import filters, quality
+from hojoint.labelling import filters, quality, reasons
 from hojoint.labelling.quality import QualityModel
 from hojoint.records import HandPrediction
 
@@ -96,7 +96,7 @@ def filter_clip(
     return FilteredClip(
         scores={rule: score.numpy() for rule, score in judgement.scores.items()},
         verdicts=judgement.verdicts,
-        kept=np.array([verdict == filters.KEPT for verdict in judgement.verdicts], dtype=bool),
+        kept=np.array([verdict == reasons.KEPT for verdict in judgement.verdicts], dtype=bool),
         camera=judgement.camera.numpy(),
         quality=None if judgement.quality is None else judgement.quality.numpy(),
     )

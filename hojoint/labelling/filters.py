@@ -27,30 +27,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor
 
 from hojoint import geometry
-from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, THRESHOLDS, FilterConfig, Rule
+from hojoint.config import HIGHER_IS_BETTER, THRESHOLDS, FilterConfig
 from hojoint.hand.layer import HandLayer
 from hojoint.labelling import camera as cameras
 from hojoint.labelling import quality as qualities
 from hojoint.labelling import spatial_rules, temporal_rules
 from hojoint.labelling.quality import QualityModel
+from hojoint.labelling.reasons import KEPT, QUALITY, RULES, SPATIAL_RULES, judging
 from hojoint.records import HandPrediction
-
-RULES: tuple[Rule, ...] = get_args(Rule)  # in the order of the verdicts; suffix of locals: T frames
-SPATIAL_RULES = RULES[:4]
-KEPT = "kept"
-QUALITY = "quality"
-REASONS: tuple[str, ...] = (*RULES, QUALITY)
-"""All verdicts but ``KEPT``, in the order of reports."""
-SETTINGS: dict[str, str] = {**THRESHOLDS, QUALITY: "min_quality"}
-"""Each of ``REASONS`` to the setting that decides."""
-COLUMNS: dict[str, str] = {**{rule: f"score_{rule}" for rule in RULES}, QUALITY: "quality"}
-"""Each of ``REASONS`` to its column in the tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,12 +191,6 @@ def sound(
     if "reprojection" in judging(config):
         return finite_T
     return finite_T & _finite(camera) & (camera[:, 0] > 0)
-
-
-def judging(config: FilterConfig) -> tuple[Rule, ...]:
-    """The rules whose thresholds can reject a frame, in the order of ``RULES``."""
-    ours_only = config.mode == "quality"
-    return tuple(rule for rule in RULES if rule in config.enabled and not (ours_only and rule in PAPER_RULES))
 
 
 def verdicts(

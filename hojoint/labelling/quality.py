@@ -13,13 +13,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-from torch import Tensor
 
 from hojoint.config import HIGHER_IS_BETTER, THRESHOLDS, FilterConfig, Rule, to_tree
 from hojoint.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT, VERSION = "hojoint.quality", 1
 READINGS = (

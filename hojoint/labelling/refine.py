@@ -20,7 +20,7 @@ from hojoint.config import RefineConfig
 from hojoint.hand.layer import HandLayer
 from hojoint.labelling import camera as cameras
 from hojoint.labelling import fitting, smoothing
-from hojoint.labelling.filters import KEPT
+from hojoint.labelling.reasons import KEPT
 from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.records import PseudoLabels, Refined
 

@@ -14,7 +14,7 @@ import torch
 from hojoint.config import RefineConfig
 from hojoint.hand.layer import HandLayer
 from hojoint.labelling import refine, tables
-from hojoint.labelling.filters import KEPT
+from hojoint.labelling.reasons import KEPT
 
 _REFINED_FROM = ("joints_px", "mano_pose", "mano_shape", "hand_box", "frame", "quality")
 

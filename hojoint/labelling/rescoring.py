@@ -10,7 +10,7 @@ import torch
 
 from hojoint import geometry
 from hojoint.config import FilterConfig
-from hojoint.labelling import filters, tables
+from hojoint.labelling import filters, reasons, tables
 from hojoint.labelling.quality import QualityModel
 
 _COLUMNS = (
@@ -34,7 +34,7 @@ def rescored(table: pa.Table, config: FilterConfig, model: QualityModel | None =
 def _clip(clip: pa.Table, config: FilterConfig, model: QualityModel | None) -> pa.Table:
     tensors = {name: torch.from_numpy(tables.array_of(clip, name).copy()) for name in _COLUMNS}
     scores = filters.with_temporal(
-        {rule: torch.from_numpy(tables.array_of(clip, f"score_{rule}").copy()) for rule in filters.SPATIAL_RULES},
+        {rule: torch.from_numpy(tables.array_of(clip, f"score_{rule}").copy()) for rule in reasons.SPATIAL_RULES},
         joints_px=tensors["joints_px"].reshape(-1, 21, 2),
         rotations=geometry.axis_angle_to_matrix(tensors["mano_pose"].reshape(-1, 16, 3)),
         pose=tensors["mano_pose"],

@@ -9,12 +9,13 @@ Not here: the views (``tta``), the vote of a network without a side head (``labe
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from hojoint.config import FilterConfig, ModelConfig
 from hojoint.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SURE = 1.0
 """Belief in a side that the annotation or ``labelling.side`` gives."""

@@ -26,19 +26,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
-from torch import Tensor
 
 from hojoint.config import Config
 from hojoint.errors import InputError
-from hojoint.labelling import filters
+from hojoint.labelling import reasons
 from hojoint.records import Footage, Frames, PseudoLabels, Refined
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA_VERSION = 3
 READERS = 16  # files read at once
@@ -63,7 +65,7 @@ _FIELDS = [
     pa.field("mano_pose", _numbers(48)),
     pa.field("mano_shape", _numbers(10)),
     pa.field("camera", _numbers(3)),
-    *(pa.field(f"score_{rule}", pa.float32()) for rule in filters.RULES),
+    *(pa.field(f"score_{rule}", pa.float32()) for rule in reasons.RULES),
     pa.field("verdict", pa.string(), nullable=False),
     pa.field("teacher", pa.string(), nullable=False),
     pa.field("joints_spread_px", pa.float32()),
@@ -99,7 +101,7 @@ def pseudo_labels_table(labels: Sequence[PseudoLabels], frames: Sequence[Frames]
         assert label.clip.clip_id == pixels.clip_id, (label.clip.clip_id, pixels.clip_id)
         rows = _clip_table(label)
         if label.refined is None:
-            kept = np.flatnonzero([verdict == filters.KEPT for verdict in label.verdicts])
+            kept = np.flatnonzero([verdict == reasons.KEPT for verdict in label.verdicts])
             tables.append(with_images(rows.take(kept), [pixels.rgb[t] for t in kept], config))
         else:
             made = with_refined(rows, label.refined)
@@ -262,7 +264,7 @@ def _clip_table(label: PseudoLabels) -> pa.Table:
         "mano_pose": _lists(prediction.pose, 48),
         "mano_shape": _lists(prediction.betas, 10),
         "camera": _lists(label.camera, 3),
-        **{f"score_{rule}": floats(label.scores[rule]) for rule in filters.RULES},
+        **{f"score_{rule}": floats(label.scores[rule]) for rule in reasons.RULES},
         "verdict": pa.array(label.verdicts),
         "teacher": pa.array([label.teacher] * count),
         "joints_spread_px": floats(prediction.joints_spread_px),
@@ -281,7 +283,7 @@ def floats(values: Tensor) -> pa.Array:
 
 
 def _lists(values: Tensor | np.ndarray, length: int, *, null_if_nan: bool = False) -> pa.Array:
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    array = values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()
     rows = np.ascontiguousarray(array, dtype=np.float32).reshape(-1, length)
     mask = pa.array(np.isnan(rows).any(axis=1)) if null_if_nan else None
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), length, mask=mask)
