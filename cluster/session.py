@@ -19,7 +19,7 @@ from typing import Any
 
 import ray
 
-from cluster import ending, owned_folders, patience, processors
+from cluster import ending, nodes, owned_folders, patience, processors
 from cluster.patience import first_line
 from cluster.store.base import CHECKSUMS
 from hojoint.config import ClusterConfig
@@ -30,6 +30,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no statistics to Ray's authors
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; unset, it warns on every start
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # the jobs print their own
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ prints errors that are none, at every pool of actors
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same to a training worker as to the driver
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # Ray's minute is short for a loaded machine that imports torch
     **CHECKSUMS,  # Ray Train's own uploads run in workers: they must inherit what our store sets
@@ -148,7 +149,8 @@ def _attached(config: ClusterConfig) -> Iterator[None]:
     head = address if address.startswith("ray://") else str(ray.get_runtime_context().gcs_address)
     threading.Thread(target=_watch, args=(head, what, over), daemon=True).start()
     try:
-        yield
+        with nodes.told():
+            yield
     except (OSError, ray.exceptions.RayError) as error:
         if _answers(head):
             raise

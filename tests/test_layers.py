@@ -52,6 +52,7 @@ FLOORS = (
         "processors",
         "owned_folders",
         "store",
+        "nodes",
         "session",
         "capacity",
         "metrics",
