@@ -287,8 +287,8 @@ def _videos(config: Config, folder: str) -> list[Video]:
 
 
 def _complete_job(config: Config, folder: str) -> float:
-    """Frames per second from the first unit's start to the last commit, on a new output."""
-    report = labelling.label(changed(config, output=str(Path(folder) / uuid.uuid4().hex)))
+    """Frames per second from the first unit's start to the last commit, on a new output under the given one."""
+    report = labelling.label(changed(config, output=f"{config.output or folder}/{uuid.uuid4().hex}"))
     return float(report["frames_per_second"])
 
 

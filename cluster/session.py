@@ -30,7 +30,6 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no statistics to Ray's authors
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; unset, it warns on every start
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # the jobs print their own
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ prints errors that are none, at every pool of actors
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same to a training worker as to the driver
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # Ray's minute is short for a loaded machine that imports torch
     **CHECKSUMS,  # Ray Train's own uploads run in workers: they must inherit what our store sets

@@ -4,7 +4,8 @@ labelling  decoding alone, the teacher alone (frames in memory, no Ray), the com
            ratio of the job to its slowest part. Beside the teacher: its network alone on full batches, how fast that
            would be at the device's rate of matrix products, and the plain way (float32, one view at a time, crops by
            OpenCV on bench.plain_frames frames), all for as many views per frame as the teacher asks for;
-           on a GPU also the share of the time in which it is idle. docs/cluster.md has the command for a GPU
+           on a GPU also the share of the time in which it is idle. docs/cluster.md has the command for a GPU. The
+           complete job's labels lie under output where it is given (a folder or s3://bucket/prefix)
 training   the step alone (one batch in memory), the complete Ray Train loop, and how fast the step would be at
            this device's speed of large matrix products; matrix_utilisation is the step alone as a share of that
 stream     training steps on samples in memory, on a table of pseudo-labels in memory, and on tables of bench.rows

@@ -98,8 +98,8 @@ def world(tmp_path_factory):
         pytest.param("training", {"at matrix speed", "step alone", "complete loop"}, marks=pytest.mark.slow),
     ],
 )
-def test_the_last_line_is_json_with_a_speed_for_each_part(word, parts, world, capsys):
-    assert bench.main([word, *TINY, f"world={world}"]) == 0
+def test_the_last_line_is_json_with_a_speed_for_each_part(word, parts, world, capsys, tmp_path):
+    assert bench.main([word, *TINY, f"world={world}", f"output={tmp_path}"]) == 0
     speeds = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert speeds["bench"] == word
     assert {name for name in speeds["per_second"] if "torchcodec" not in name} == parts
@@ -110,3 +110,4 @@ def test_the_last_line_is_json_with_a_speed_for_each_part(word, parts, world, ca
         assert speeds["views_asked_per_frame"] == 16  # six frames are fewer than are tried both ways
         shares = ("teacher_to_network", "teacher_to_plain_way", "matrix_utilisation", "gflop_per_view")
         assert all(speeds[name] > 0 for name in shares)
+        assert [(path / "report.json").exists() for path in tmp_path.iterdir()] == [True]  # the complete job's

@@ -93,7 +93,7 @@ def test_jobs_that_run_no_network_load_no_torch() -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_driver_labels_quietly_and_never_loads_torch(config: Config, tmp_path: Path) -> None:
+def test_a_driver_labels_and_never_loads_torch(config: Config, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(to_tree(changed(config, output=str(tmp_path / "out"), crop=to_tree(Config().crop)))))
     program = (
@@ -113,5 +113,4 @@ def test_a_driver_labels_quietly_and_never_loads_torch(config: Config, tmp_path:
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "code 0 torch False", done.stdout + done.stderr
-    assert "core_worker" not in done.stderr  # no line of Ray's own
     assert len(wild.rows_of(tmp_path / "out", "predictions")) == 12
