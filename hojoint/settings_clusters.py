@@ -50,6 +50,10 @@ class DeployConfig(Settings):
     """Secret of Kubernetes with the key auth_token; None lets KubeRay make one."""
     env_secret: str | None = None
     """Secret of Kubernetes whose keys become environment variables, as for AWS_ENDPOINT_URL; never named keys here."""
+    claims: dict[str, str] = Field(default_factory=dict)
+    """Volumes that all pods of Kubernetes mount: folder -> PersistentVolumeClaim, as in {"/data": "videos"}."""
+    image_folders: tuple[str, ...] = ()
+    """Folders that the image holds, as for MANO's file; other local paths are refused where no claim mounts them."""
     gpu_node_labels: dict[str, str] = Field(default_factory=dict)
     """Labels of the nodes that GPU pods go to, as in {"cloud.google.com/gke-spot": "true"}."""
     partition: str | None = None
@@ -63,6 +67,17 @@ class DeployConfig(Settings):
     """Shared memory of a pod, for Ray's object store; part of its memory."""
     disk_gb: Count = 50
     """Temporary files of a pod: videos in flight, copies of labelled sets."""
+
+    @model_validator(mode="after")
+    def _folders_are_absolute(self) -> DeployConfig:
+        for name, folders in (("claims", tuple(self.claims)), ("image_folders", self.image_folders)):
+            for folder in folders:
+                if not folder.startswith("/") or folder.rstrip("/") in ("", "/tmp", "/dev/shm"):
+                    raise ValueError(
+                        f"deploy.{name} names {folder!r}; expected an absolute folder other than / and the pods' own "
+                        "/tmp and /dev/shm"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _shared_memory_fits(self) -> DeployConfig:

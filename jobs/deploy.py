@@ -7,8 +7,8 @@ slurm    a batch script: python -m jobs.deploy slurm ... > label.sbatch; sbatch 
 
 Nodes follow from cluster.teachers, teacher_cpus and teacher_gpus, for training from cluster.workers, worker_cpus and
 worker_gpus. deploy.* names what the cluster calls its things. Paths must be absolute and seen by all nodes, or s3://
-URIs. Credentials are not among the settings: they come from a role (deploy.service_account) or a secret of the cluster
-(deploy.env_secret).
+URIs; pods see the folders that deploy.claims mounts. Credentials are not among the settings: they come from a role
+(deploy.service_account) or a secret of the cluster (deploy.env_secret).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 import yaml
 
@@ -34,6 +35,8 @@ def job(config: Config, dry_run: bool, word: str) -> None:
         raise InputError(f"deploy.job={name} is not a job that runs on a cluster; expected one of {', '.join(known)}")
     command.refuse_missing(config, name)
     submit.refuse_relative_paths(config)
+    if word == "kuberay":
+        refuse_unmounted(config)
     words = ["python", "-m", f"jobs.{name}", *submit.arguments(config.model_copy(update={"deploy": DeployConfig()}))]
     if dry_run:
         asked = nodes.nodes_of(config, name)
@@ -45,6 +48,20 @@ def job(config: Config, dry_run: bool, word: str) -> None:
         print(yaml.safe_dump(manifest, sort_keys=False, width=1000), end="")
     else:
         print(slurm.script(config, name, words), end="")
+
+
+def refuse_unmounted(config: Config) -> None:
+    """InputError for a local path that no pod would find."""
+    deploy = config.deploy
+    seen = [Path(folder) for folder in (*deploy.claims, *deploy.image_folders)]
+    for name in command.PLACES:
+        value = command.place_of(config, name)
+        if value is not None and not any(Path(value).is_relative_to(folder) for folder in seen):
+            raise InputError(
+                f"{name}={value} lies in no folder that the pods see. Give an s3:// URI, mount a volume with "
+                f"deploy.claims={{FOLDER: NAME_OF_A_PERSISTENTVOLUMECLAIM}}, or name a folder of the image in "
+                "deploy.image_folders"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

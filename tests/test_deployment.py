@@ -226,6 +226,38 @@ def test_what_cannot_run_there_is_refused(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_claim_is_mounted_in_every_pod():
+    job = manifest('deploy.claims={"/data":"videos","/models":"mano"}')
+    check_kind(job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"], "V1PodTemplateSpec")
+    groups = [job["spec"]["rayClusterSpec"]["headGroupSpec"], *job["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+    assert len(groups) == 2
+    for spec in (group["template"]["spec"] for group in groups):
+        claims = {
+            volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+            for volume in spec["volumes"]
+            if "persistentVolumeClaim" in volume
+        }
+        [container] = spec["containers"]
+        mounted = {mount["mountPath"]: claims.get(mount["name"]) for mount in container["volumeMounts"]}
+        assert mounted == {"/dev/shm": None, "/tmp": None, "/data": "videos", "/models": "mano"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["videos.root=/data/videos"], 2, "videos.root=/data/videos lies in no folder that the pods see"),
+        (["videos.root=/data/videos", 'deploy.claims={"/dat":"videos"}'], 2, "lies in no folder"),
+        (["videos.root=/data/videos", 'deploy.claims={"/data":"videos"}'], 0, ""),
+        (["mano.path=/opt/mano/MANO_RIGHT.pkl", 'deploy.image_folders=["/opt/mano"]'], 0, ""),
+        (['deploy.claims={"data":"videos"}'], 2, "expected an absolute folder"),
+        (['deploy.claims={"/tmp/":"videos"}'], 2, "expected an absolute folder"),
+    ],
+)
+def test_local_paths_need_a_volume_in_pods(capsys, arguments, code, message):
+    assert deploy.main(["kuberay", *ARGUMENTS, *arguments]) == code
+    assert message in capsys.readouterr().err
+
+
 def test_the_examples_are_what_the_command_prints(capsys):
     """Kept in step: python -m jobs.deploy kuberay|slurm with the line at the top of each file."""
     for name, word in (("rayjob.yaml", "kuberay"), ("label.sbatch", "slurm")):

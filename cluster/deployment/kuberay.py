@@ -114,7 +114,11 @@ def _container(config: Config, name: str, resources: dict[str, str]) -> dict[str
         "resources": {"limits": dict(resources), "requests": dict(resources)},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         # Ray's object store lives in shared memory; a pod has 64 MB of it otherwise.
-        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}],
+        "volumeMounts": [
+            {"name": "shm", "mountPath": "/dev/shm"},
+            {"name": "tmp", "mountPath": "/tmp"},
+            *({"name": _volume(at), "mountPath": folder} for at, folder in enumerate(config.deploy.claims)),
+        ],
     }
     if config.deploy.env_secret is not None:
         container["envFrom"] = [{"secretRef": {"name": config.deploy.env_secret}}]
@@ -129,6 +133,10 @@ def _pod(config: Config, container: dict[str, Any], *, gpus: int) -> dict[str, A
         "volumes": [
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{config.deploy.shm_gb}Gi"}},
             {"name": "tmp", "emptyDir": {"sizeLimit": f"{config.deploy.disk_gb}Gi"}},
+            *(
+                {"name": _volume(at), "persistentVolumeClaim": {"claimName": claim}}
+                for at, claim in enumerate(config.deploy.claims.values())
+            ),
         ],
     }
     if config.deploy.service_account is not None:
@@ -139,3 +147,7 @@ def _pod(config: Config, container: dict[str, Any], *, gpus: int) -> dict[str, A
         spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)}
     return {"metadata": {"annotations": annotations}, "spec": spec}
+
+
+def _volume(number: int) -> str:
+    return f"claim-{number}"
