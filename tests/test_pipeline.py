@@ -179,7 +179,7 @@ def test_steps_in_the_place_of_epochs_are_noted(jobs, tmp_path, capsys, dry):
     assert run(tmp_path, *dry) == 0
     note = capsys.readouterr().out.splitlines()[0]
     assert note.startswith("note: train.steps=7 sets the length of training")
-    assert "student.epochs=18 has no effect" in note
+    assert "student.epochs=11 has no effect" in note
     assert pipeline.main([f"output={tmp_path / 'epochs'}", *dry]) == 0
     assert "note: train.steps" not in capsys.readouterr().out
 
