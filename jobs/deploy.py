@@ -26,6 +26,8 @@ from hojoint.errors import InputError
 from jobs import command, submit
 
 WORDS = ("kuberay", "slurm")
+OF_EACH_NODE = "cluster.cache"
+"""The one place that a node needs for itself alone, so it may lie in a pod's own /tmp."""
 
 
 def job(config: Config, dry_run: bool, word: str) -> None:
@@ -56,7 +58,8 @@ def refuse_unmounted(config: Config) -> None:
     seen = [Path(folder) for folder in (*deploy.claims, *deploy.image_folders)]
     for name in command.PLACES:
         value = command.place_of(config, name)
-        if value is not None and not any(Path(value).is_relative_to(folder) for folder in seen):
+        there = [*seen, Path("/tmp")] if name == OF_EACH_NODE else seen
+        if value is not None and not any(Path(value).is_relative_to(folder) for folder in there):
             raise InputError(
                 f"{name}={value} lies in no folder that the pods see. Give an s3:// URI, mount a volume with "
                 f"deploy.claims={{FOLDER: NAME_OF_A_PERSISTENTVOLUMECLAIM}}, or name a folder of the image in "

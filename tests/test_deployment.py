@@ -249,6 +249,8 @@ def test_a_claim_is_mounted_in_every_pod():
         (["videos.root=/data/videos", 'deploy.claims={"/dat":"videos"}'], 2, "lies in no folder"),
         (["videos.root=/data/videos", 'deploy.claims={"/data":"videos"}'], 0, ""),
         (["mano.path=/opt/mano/MANO_RIGHT.pkl", 'deploy.image_folders=["/opt/mano"]'], 0, ""),
+        (["cluster.cache=/tmp/cache"], 0, ""),
+        (["output=/tmp/labels"], 2, "output=/tmp/labels lies in no folder"),
         (['deploy.claims={"data":"videos"}'], 2, "expected an absolute folder"),
         (['deploy.claims={"/tmp/":"videos"}'], 2, "expected an absolute folder"),
     ],
