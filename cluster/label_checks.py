@@ -32,7 +32,7 @@ def _check(config: Config, progress: Callable[[str, int, int], None]) -> Checked
     place = str(config.data.pseudo.labels)
     try:
         store = open_store(place)
-        run, done = commits.read_run(store), commits.read_commits(store)
+        run, done = commits.read_label_run(store), commits.read_commits(store)
         total = totals.total_of(done)
     except InputError as error:
         return health.failed("pseudo", place, error)

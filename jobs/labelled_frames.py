@@ -49,7 +49,7 @@ class LabelledFrames:
 
 def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     """Read, measure and draw; ``truth`` is a parquet file of true poses, if they are known."""
-    run = commits.read_run(labels)
+    run = commits.read_label_run(labels)
     check_hand(run, config, labels.root)
     units = sorted(commits.committed_units(labels))
     some = [units[row] for row in evenly(len(units), MOST_UNITS)]

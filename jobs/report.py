@@ -64,7 +64,7 @@ def job(config: Config, dry_run: bool) -> None:
             "jobs.refilter; give output=DIR_OR_S3_URI"
         )
     frames = labelled_frames.read(config, outputs.labels, _truth_path(config)) if outputs.labels is not None else None
-    made_with = {} if outputs.labels is None else commits.read_run(outputs.labels)["fingerprint"]
+    made_with = {} if outputs.labels is None else commits.read_label_run(outputs.labels)["fingerprint"]
     facts = Facts(
         title="Hand and object poses, taught by unlabelled video",
         stages=[
@@ -128,7 +128,7 @@ def _by_round(config: Config, outputs: Outputs) -> list[dict[str, Any]]:
 
 def with_inputs(config: Config, outputs: Outputs) -> Config:
     """The settings; where no videos are given, with the videos and the world that were labelled."""
-    run = {} if outputs.labels is None else commits.read_run(outputs.labels)
+    run = {} if outputs.labels is None else commits.read_label_run(outputs.labels)
     if config.videos.root is not None or "config" not in run:
         return config
     labelled = settings.from_stored(run["config"])
@@ -143,7 +143,7 @@ def _parts(outputs: Outputs) -> list[str]:
 
 def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
     """The command, settings and checksums behind the outputs; for labels without a pipeline, those of their run."""
-    run = None if outputs.labels is None else commits.read_run(outputs.labels)
+    run = None if outputs.labels is None else commits.read_label_run(outputs.labels)
     made, out = results.pipeline_settings(outputs.store) or config, {}
     if outputs.markers:
         noted = made is not config  # older runs did not note their settings

@@ -45,6 +45,7 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 READERS = 16  # threads that fetch commits
+OTHER_JOBS = {"samples_version": "jobs.ingest", "boxes_version": "jobs.detect"}  # in the fingerprint -> who made it
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,29 @@ def read_run(store: Store) -> dict[str, Any]:
     return run
 
 
+def read_label_run(store: Store) -> dict[str, Any]:
+    """``read_run`` of labels; other jobs commit units in the same way.
+
+    Raises:
+        InputError: as ``read_run``, or another job made this output.
+    """
+    run = read_run(store)
+    for name, job in OTHER_JOBS.items():
+        if name in run["fingerprint"]:
+            raise InputError(
+                f"{store.root} is the output of {job} and holds no labels; give the output of jobs.pseudo_label or "
+                "jobs.refilter"
+            )
+    return run
+
+
 def read_complete(store: Store) -> tuple[dict[str, Any], list[Commit]]:
     """``run.json`` and all commits of a complete labelling run.
 
     Raises:
-        InputError: no run exists, or units are missing: the first units are no fair sample of the labels.
+        InputError: as ``read_label_run``, or units are missing: the first units are no fair sample of the labels.
     """
-    run, commits = read_run(store), read_commits(store)
+    run, commits = read_label_run(store), read_commits(store)
     if len(commits) != run["units"]:
         job = "jobs.refilter" if "refiltered" in run else "jobs.pseudo_label"
         raise InputError(
