@@ -164,7 +164,7 @@ class CalibrateConfig(Settings):
     """Take every n-th frame of a labelled sequence: HO-3D has 30 a second, Something-Something 12."""
     clip_frames: Count = 48
     limit: Count | None = None
-    """At most this many frames, from evenly spaced clips; None means all."""
+    """At most this many frames, though one of each copy of a clip, from evenly spaced clips; None means all."""
 
 
 class DemoConfig(Settings):
@@ -174,10 +174,10 @@ class DemoConfig(Settings):
     box: tuple[Finite, Finite, Finite, Finite] | None = None
     """Hand box of ``image``: x0, y0, x1, y1 in px."""
     object_box: tuple[Finite, Finite, Finite, Finite] | None = None
-    """Box of the object in the hand; None means no object."""
+    """Box of the object in the hand, which widens the crop; None means no object."""
     video: str | None = None
     boxes: str | None = None
-    """Boxes of ``video``: Something-Else JSON, or a JSON list with [x0, y0, x1, y1] or null for each frame."""
+    """Boxes of ``video``: any format of docs/boxes.md, or a JSON list with [x0, y0, x1, y1] or null for each frame."""
     side: Literal["right", "left"] | None = None
     """None means right in an image, and in a video the side that labelling finds."""
     limit: Count = 150

@@ -180,7 +180,7 @@ def _run_and_truth(config: Config) -> tuple[Store, pa.Table]:
     assert config.calibrate.predictions is not None
     assert config.calibrate.truth is not None
     store = open_store(config.calibrate.predictions)
-    run = commits.read_run(store)
+    run = commits.read_label_run(store)
     units.check_hand(run, config, store.root)
     units.check_readings(run, config, store.root)
     return store, Truth.at(config.calibrate.truth, f"calibrate.truth={config.calibrate.truth}").table

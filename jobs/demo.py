@@ -96,8 +96,8 @@ def _video(config: Config, path: str, dry_run: bool) -> None:
 
 def _predictor(config: Config) -> HandPredictor:
     path = command.need(config.evaluate.checkpoint, "evaluate.checkpoint", "runs/tiny/student/checkpoint.pt")
-    predictor, sha256, note = demo.open_predictor(read_uri(path), config, path)
-    if note is not None:
+    predictor, sha256, notes = demo.open_predictor(read_uri(path), config, path)
+    for note in notes:
         print(f"note: {note}")
     print(f"network  {path}, weights {sha256[:12]}, on {predictor.device}", flush=True)
     return predictor

@@ -274,6 +274,14 @@ def test_sequences_are_thinned_and_cut_where_frames_are_missing() -> None:
     assert [clip.clip_id for clip in few] == ["A-0000", "B-0000"]
 
 
+@pytest.mark.parametrize(("limit", "frames"), [(10, 10), (50, 50), (150, 96), (192, 128)])
+def test_no_more_frames_than_the_limit_are_taken(limit: int, frames: int) -> None:
+    listed = List(*(f"A/{n:04d}" for n in range(400)))
+    config = CalibrateConfig(stride=1, clip_frames=48, limit=limit)
+    found = sequences.sequence_clips(listed, config, (False, True))  # type: ignore[arg-type]
+    assert sum(len(clip.indices) for clip in found) == frames
+
+
 def test_named_sequences_are_taken_in_order_of_time() -> None:
     listed = List("B/0002", "A/0001", "A/0000", "C/0000", "B/0001")
     config = CalibrateConfig(stride=1, sequences=("A", "B"))

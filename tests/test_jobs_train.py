@@ -91,6 +91,18 @@ def test_incomplete_labels_are_refused(world, labels, tmp_path, capsys, facts, j
     assert f"1 of 3 units are committed. Finish {job} on that output first" in capsys.readouterr().err
 
 
+def test_weights_by_a_quality_that_no_label_has_are_refused(world, labels, tmp_path, capsys):
+    path = config_file(tmp_path, world, output=str(tmp_path / "student"))
+    words = ["--config", path, f"data.pseudo.labels={labels}", "loss.quality_power=1", "--dry-run"]
+    assert retrain.main(words) == 2
+    assert f"weighs labels by their quality, and those at {labels} have none" in capsys.readouterr().err
+    store = open_store(labels)
+    run = commits.read_run(store)
+    run["fingerprint"]["quality_model"] = "of a model"
+    store.put(commits.RUN, json.dumps(run).encode())
+    assert retrain.main(words) == 0
+
+
 def test_labels_of_another_hand_model_are_refused(world, labels, tmp_path, capsys):
     path = config_file(tmp_path, world, output=str(tmp_path / "student"))
     model = stand_in_model()

@@ -17,7 +17,17 @@ from test_labels import SIZE, World
 
 import hojoint
 from hojoint import config as settings
-from hojoint.config import PAPER_RULES, THRESHOLDS, Config, CropConfig, FilterConfig, ManoConfig, ModelConfig, TtaConfig
+from hojoint.config import (
+    PAPER_RULES,
+    THRESHOLDS,
+    Config,
+    CropConfig,
+    FilterConfig,
+    LabellingConfig,
+    ManoConfig,
+    ModelConfig,
+    TtaConfig,
+)  # fmt: skip
 from hojoint.datasets import ycb
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
@@ -25,7 +35,7 @@ from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import labels, quality, reasons
 from hojoint.labelling.quality import Curve, QualityModel
 from hojoint.model import checkpoint, released
-from hojoint.records import PseudoLabels
+from hojoint.records import Clip, Frames, PseudoLabels
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = {
@@ -139,6 +149,46 @@ def test_one_image_is_predicted_from_plain_arrays(ours: bytes) -> None:
     assert held.flipped
     assert not torch.equal(held.joints_px, one.joints_px)
     one.joints_px.add_(1)  # an ordinary tensor, which may be changed in place
+
+
+def _labelled(predictor: hojoint.HandPredictor, image: np.ndarray, box: list[float]) -> torch.Tensor:
+    """The joints that labelling finds in the same image."""
+    boxes, nowhere = np.float32([box]), np.full((1, 4), np.nan, np.float32)
+    clip = Clip("image", "image", "", np.zeros(1, np.int32), boxes, nowhere, 1)
+    pixels = Frames("image", image[None], boxes, nowhere)
+    rules, labelling = FilterConfig(enabled=()), LabellingConfig(side="right")
+    found = labels.label_clips(predictor, [clip], [pixels], filter_config=rules, labelling=labelling, teacher="")
+    return found[0].prediction.joints_px
+
+
+def test_a_box_beyond_the_image_is_cut_as_labelling_cuts_it(ours: bytes) -> None:
+    predictor = hojoint.HandPredictor.from_checkpoint(ours)
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    for box in ([-20.0, 10, 40, 70], [0, 0, 1e9, 1e9], [20, 10, 60, 50]):
+        assert torch.equal(predictor.predict_image(image, box).joints_px, _labelled(predictor, image, box))
+
+
+def test_an_object_box_widens_the_crop_as_in_training(ours: bytes) -> None:
+    """A network that looks at hand and object only through its crop tells the two crops apart."""
+    predictor = hojoint.HandPredictor.from_checkpoint(ours)
+    assert predictor.crop.unlabelled_region == "hand"
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    hand = [20, 10, 50, 40]
+    inside = predictor.predict_image(image, hand, [24, 14, 46, 36])
+    wide = predictor.predict_image(image, hand, [30, 20, 78, 58])
+    assert not torch.equal(wide.joints_px, inside.joints_px)
+    again = predictor.around_objects().predict_image(image, hand, [30, 20, 78, 58])
+    assert torch.equal(again.joints_px, wide.joints_px)
+    assert predictor.crop.unlabelled_region == "hand"
+    with pytest.raises(InputError, match=r"the object box .* lies outside the image of 80 x 60 px"):
+        predictor.predict_image(image, hand, [5000, 5000, 5100, 5100])
+
+
+def test_a_predictor_whose_views_turn_too_far_warns() -> None:
+    config = settings.from_tree({"model": SMALL, "augment": {"rotation_deg": 30}})
+    turned = checkpoint.save(hojoint.HOJoint(MODEL), config, progress={}, parents={})
+    with pytest.warns(UserWarning, match=r"tta\.rotation_deg=180 turns views further"):
+        hojoint.HandPredictor.from_checkpoint(turned)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from hojoint.labelling.quality import Curve, QualityModel
 from hojoint.records import Clip, Footage, Frames, HandPrediction, PseudoLabels
 
 WIDTH, HEIGHT = 96, 64
+DOUBLED = {"image_context": 2.0}  # regions of twice the box
 
 
 def labels(
@@ -216,7 +217,7 @@ def test_foreign_old_and_broken_files_are_refused_by_name(tmp_path: Path) -> Non
 
 def test_kept_frames_carry_the_pixels_of_their_image_box() -> None:
     label = labels()
-    table = tables.pseudo_labels_table([label], [frames_of(label)], Config())
+    table = tables.pseudo_labels_table([label], [frames_of(label)], config(labelling=DOUBLED))
     kept = [t for t, verdict in enumerate(label.verdicts) if verdict == "kept"]
     assert table["frame"].to_pylist() == kept
     assert 0 not in kept
@@ -232,8 +233,8 @@ def test_kept_frames_carry_the_pixels_of_their_image_box() -> None:
 
 def test_the_image_holds_the_object_where_the_union_is_cut() -> None:
     label = labels()
-    hand = image_boxes(label, Config())
-    union = image_boxes(label, config(crop={"unlabelled_region": "union"}))
+    hand = image_boxes(label, config(labelling=DOUBLED))
+    union = image_boxes(label, config(labelling=DOUBLED, crop={"unlabelled_region": "union"}))
     assert hand[1].tolist() == [0, 0, 65, 64]
     assert union[1].tolist() == [0, 0, 85, 64]  # 10..60, centre 35, side 50, doubled
     assert union[0].tolist() == hand[0].tolist()  # no object in frame 0

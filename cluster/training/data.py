@@ -144,7 +144,7 @@ def _shards_of(name: str, config: Config) -> str | None:
 def labels_of(config: Config) -> dict[str, str]:
     """The teacher's checksum, and a digest of everything that decided the labels, as stored in their run."""
     assert config.data.pseudo.labels is not None
-    run = commits.read_run(open_store(config.data.pseudo.labels))
+    run = commits.read_label_run(open_store(config.data.pseudo.labels))
     return {"teacher": run["fingerprint"].get("teacher", "unknown"), "labels": run["fingerprint_digest"]}
 
 
@@ -201,6 +201,11 @@ class _Labels:
         store = open_store(uri)
         run, committed = commits.read_complete(store)
         units.check_hand(run, config, store.root)  # the poses fit one hand model only
+        if config.loss.quality_power > 0 and run["fingerprint"].get("quality_model") is None:
+            raise InputError(
+                f"loss.quality_power={config.loss.quality_power:g} weighs labels by their quality, and those at "
+                f"{store.root} have none; judge them with jobs.refilter and filters.quality_model=FILE, or leave it out"
+            )
         return cls(store, committed)
 
     @property

@@ -10,7 +10,7 @@ hands of HO-3D are right ones; mirrored, a clip shows a left one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -68,9 +68,9 @@ def sequence_clips(
                 part = tuple(int(index) for index in run[start : start + config.clip_frames])
                 clips.append(SequenceClip(f"{sequence}-{names[part[0]][1]}", part))
     if config.limit is not None:
-        most = max(1, config.limit // (config.clip_frames * len(copies)))
-        keep = evenly(len(clips), most)
-        clips = [clips[index] for index in keep]
+        longest = min(config.clip_frames, max(1, config.limit // len(copies)))
+        keep = evenly(len(clips), max(1, config.limit // (longest * len(copies))))
+        clips = [replace(clips[index], indices=clips[index].indices[:longest]) for index in keep]
     return [_copy(clip, mirrored) for clip in clips for mirrored in copies]
 
 

@@ -36,13 +36,14 @@ Side = Literal["right", "left"]
 LARGEST_PX = 1e6  # no picture reaches so far
 
 
-def open_predictor(data: bytes, config: Config, name: str) -> tuple[HandPredictor, str, str | None]:
-    """The predictor of a checkpoint, on the GPU where there is one; the weights' checksum; ``overridden``'s note."""
+def open_predictor(data: bytes, config: Config, name: str) -> tuple[HandPredictor, str, tuple[str, ...]]:
+    """The predictor of a checkpoint, on the GPU where there is one; the weights' checksum; notes to print."""
     network, trained, sha256 = opening.open_teacher(data, config, name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     layer = hand_layer(trained.mano)
     predictor = HandPredictor(network, layer, trained.crop, trained.tta, device, config.labelling.batch_views)
-    return predictor, sha256, opening.overridden(config, trained)
+    notes = (opening.overridden(config, trained), opening.untrained_views(trained))
+    return predictor, sha256, tuple(note for note in notes if note)
 
 
 def check_box(box: Sequence[float], rgb: np.ndarray, setting: str) -> np.ndarray:
@@ -65,8 +66,12 @@ def label_image(
     side: Side,
     config: Config,
 ) -> PseudoLabels:  # fmt: skip
-    """One image (H, W, 3), hand box (4,) px, as a clip of one frame: prediction, camera and scores."""
+    """One image (H, W, 3), hand box (4,) px, as a clip of one frame: prediction, camera and scores.
+
+    An object box widens the crop, as it does for labelled images in training.
+    """
     hand = hand_box[None]
+    predictor = predictor if object_box is None else predictor.around_objects()
     held = np.full_like(hand, np.nan) if object_box is None else object_box[None]
     clip = Clip("image", "image", "", np.zeros(1, np.int32), hand, held, 1)
     return _label(predictor, [clip], [Frames("image", rgb[None], hand, held)], side, config)[0]

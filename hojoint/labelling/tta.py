@@ -11,6 +11,8 @@ nothing waits for the device: what it needs travels ahead, and no value is read 
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,6 +115,8 @@ class HandPredictor:
             InputError: the checkpoint or the hand model cannot be read.
         """
         network, config = opening.open_network(data, mano)
+        if (note := opening.untrained_views(config)) is not None:
+            warnings.warn(note, stacklevel=2)
         return cls(network, hand_layer(config.mano), config.crop, config.tta, device, batch_views)
 
     def predict_image(
@@ -128,19 +132,27 @@ class HandPredictor:
         Args:
             image: (H, W, 3) uint8 RGB.
             hand_box: (4,) xyxy px.
-            object_box: (4,) xyxy px of the object that the hand holds; None where there is none.
+            object_box: (4,) xyxy px of the object that the hand holds, which widens the crop as it does for labelled
+                images in training; None where there is none.
             flipped: the image shows a left hand.
 
         Raises:
             InputError: the image is not of this kind, or a box has no area or lies outside the image.
         """
         frames = one_image.frames_of(image, hand_box, object_box)
-        prediction = self.predict([frames], [flipped])[0]
+        predictor = self if object_box is None else self.around_objects()
+        prediction = predictor.predict([frames], [flipped])[0]
         # Copies made out here are ordinary tensors, which a notebook may change in place.
         tensors: dict[str, Any] = {
             name: value.clone() for name, value in vars(prediction).items() if isinstance(value, Tensor)
         }
         return replace(prediction, **tensors)
+
+    def around_objects(self) -> HandPredictor:
+        """The same network, cropped around hand and object where an object is known (reading A21)."""
+        other = copy.copy(self)
+        other.crop = self.crop.model_copy(update={"unlabelled_region": "union"})
+        return other
 
     @torch.inference_mode()
     def warm_up(self) -> None:
