@@ -43,7 +43,7 @@ def summary(result: Mapping[str, Any]) -> str:
     precision = f"{result['wanted_precision']:.0%}"
     frames, right, base = result["frames"], result["right"], result["base_precision"]
     text = [
-        f"{frames} predicted frames, {right} right ({base:.0%} without any rule)",
+        f"{frames} predicted frames, {right} correct ({base:.0%} without any rule)",
         "",
         _rules_table(result, precision),
         "",
@@ -89,7 +89,7 @@ def _together_table(result: Mapping[str, Any]) -> str:
         for which, name in names.items()
         if (worth := result["together"][which]) is not None
     ]
-    return printing.table(["all rules together", "precision", "yield", "right labels kept"], rows)
+    return printing.table(["all rules together", "precision", "yield", "correct labels kept"], rows)
 
 
 def _quality_table(about: Mapping[str, Any]) -> str:
@@ -99,18 +99,18 @@ def _quality_table(about: Mapping[str, Any]) -> str:
     name = f"filters.min_quality={_number(about['min_quality'])}"
     row = [name, _number(about["auc"]), *(_share(worth[key]) for key in ("precision", "yield", "recall"))]
     measured = "quality, out of fold" if about["out_of_fold"] else "quality, in sample"
-    return printing.table([measured, "AUC", "precision", "yield", "right labels kept"], [row])
+    return printing.table([measured, "AUC", "precision", "yield", "correct labels kept"], [row])
 
 
 def _promise_table(promise: Mapping[str, Any]) -> str:
-    """The quality that the labels had, by bins: promised against right; last the kept ones."""
+    """The quality that the labels had, by bins: promised against correct; last the kept ones."""
     rows = [
         [f"{one['from']:.1f} to {one['to']:.1f}", str(one["frames"]), _share(one["promised"]), _share(one["right"])]
         for one in promise["reliability"]
     ]
     kept = promise["kept"]
     rows.append(["kept", str(kept["kept"]), _share(kept["promised"]), _share(kept["precision"])])
-    return printing.table(["quality of these labels", "frames", "promised", "right"], rows)
+    return printing.table(["quality of these labels", "frames", "promised", "correct"], rows)
 
 
 def _quality_warnings(result: Mapping[str, Any]) -> list[str]:
@@ -126,7 +126,7 @@ def _quality_warnings(result: Mapping[str, Any]) -> list[str]:
     if not about["reached"]:
         worth = about["promised"]
         found = (
-            "too few frames have one" if worth is None else f"the best keeps {_share(worth['precision'])} right ones"
+            "too few frames have one" if worth is None else f"the best keeps {_share(worth['precision'])} correct ones"
         )
         warnings.append(f"CAUTION: no least quality reaches {about['wanted_precision']:.1%}: {found}")
     return warnings
@@ -139,7 +139,7 @@ def _warnings(result: Mapping[str, Any]) -> list[str]:
     if worth is not None and not result["reached"]:
         warnings.append(
             f"CAUTION: the proposed thresholds do not reach {result['wanted_precision']:.1%} with at least "
-            f"{precision.FEWEST} frames: they keep {worth['kept']}, of which {_share(worth['precision'])} are right"
+            f"{precision.FEWEST} frames: they keep {worth['kept']}, of which {_share(worth['precision'])} are correct"
         )
     return warnings
 

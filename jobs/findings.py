@@ -57,4 +57,4 @@ def text(store: Store, home: str, config: Config) -> str:
         return "nothing reaches the wanted precision"
     wanted = found["wanted_precision"]
     short = "" if promised["precision"] >= wanted else f", {wanted:.0%} were wanted"
-    return f"promises {promised['precision']:.0%} right labels among {promised['yield']:.0%} of the frames{short}"
+    return f"promises {promised['precision']:.0%} correct labels among {promised['yield']:.0%} of the frames{short}"

@@ -173,7 +173,7 @@ def _labels(config: Config) -> list[Point]:
         Point("teacher", "(teacher, before)", "teacher"),
         Point("control", "labelled images alone (control)", "control"),
         Point("as_they_are", "pseudo-labels as they are"),
-        Point("right", "the right labels alone", oracle="right"),
+        Point("right", "the correct labels alone", oracle="right"),
         Point("side", "true labels where the side is wrong", oracle="side"),
         Point("true_kept", "true labels on the kept frames", oracle="truth"),
         Point("true_all", "true labels on all predicted frames", oracle="truth", unfiltered=True),

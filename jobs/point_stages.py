@@ -125,7 +125,7 @@ class MeasureLabels(Stage):
     def result(self, store: Store) -> str:
         measured = results.read_json(store, f"{self.at}{MEASURED}", "frames")
         right = measured.get("labels", {}).get("precision")
-        return f"{measured['frames']['kept']} kept" + ("" if right is None else f", {right:.0%} right")
+        return f"{measured['frames']['kept']} kept" + ("" if right is None else f", {right:.0%} correct")
 
 
 def _truth_path(config: Config) -> Path:

@@ -202,7 +202,7 @@ def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[
         [group, *(_cell(row[key], names[key], "", seeds) for key in names)] for group, row in together["labels"].items()
     ]
     out["Labels against the held-out truth"] = (
-        ["", "frames", "share right", "PA-MPJPE, median (mm)", "2D error, median (box sides)"],
+        ["", "frames", "share correct", "PA-MPJPE, median (mm)", "2D error, median (box sides)"],
         body,
     )
     return out

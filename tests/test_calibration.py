@@ -233,7 +233,7 @@ def test_thresholds_that_fall_short_come_with_a_warning(monkeypatch: pytest.Monk
     found = {**calibration.calibrate(judged(np.arange(100) % 2 == 0), SPATIAL, 0.9), **UNMEASURED}
     assert not found["reached"]
     assert found["proposed"]["min_box_iou"] == 0.5
-    words = "do not reach 90.0% with at least 20 frames: they keep 100, of which 50.0% are right"
+    words = "do not reach 90.0% with at least 20 frames: they keep 100, of which 50.0% are correct"
     assert words in calibration_text.summary({**found, "caution": None})
     assert words in calibration_text.proposal({**found, "caution": None}).splitlines()[0]
 

@@ -22,7 +22,7 @@ LARGEST = 64 * 2**20  # bytes of one file; the real ones have 2 to 6 million
 MAGIC = b"TFL3"  # at byte 4 of every tflite file
 REMEDY = (
     "mediapipe 0.10.14 and 0.10.21 hold them, later versions do not. Run\n"
-    "  pip download --no-deps mediapipe==0.10.21\n"
+    "  pip download --no-deps --only-binary=:all: --python-version 3.12 mediapipe==0.10.21\n"
     "and give the wheel as detect.models=FILE.whl; it need not be installed"
 )
 

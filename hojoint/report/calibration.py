@@ -31,9 +31,9 @@ def draw(result: Mapping[str, Any]) -> bytes:
     )
     _legend(panels[-1])
     figure.supxlabel("yield: share of the predicted frames that is kept", fontsize=10)
-    figure.supylabel("precision: share of right labels among the kept", fontsize=10)
+    figure.supylabel("precision: share of correct labels among the kept", fontsize=10)
     figure.suptitle(
-        f"{result['frames']:,} predicted frames, {result['base_precision']:.0%} of them right (dotted); dashed: "
+        f"{result['frames']:,} predicted frames, {result['base_precision']:.0%} of them correct (dotted); dashed: "
         f"calibrate.precision={result['wanted_precision']:g}",
         fontsize=11,
     )

@@ -21,7 +21,7 @@ RULES = {
     "view_spread": "the views disagree",
     "side": "right or left hand is not sure",
 }
-REASONS = {**RULES, "quality": "too small a chance of being right"}
+REASONS = {**RULES, "quality": "too small a chance of being correct"}
 
 
 def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) -> dict[str, Any]:
@@ -83,10 +83,10 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     )
     sides = f"The predicted side is the true one for {everywhere}; in kept frames for {kept}."
     text = (
-        "These videos have true poses that neither the teacher nor the rules have seen. A label is right when its side "
-        f"is right, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on average "
+        "These videos have true poses that neither the teacher nor the rules have seen. A label is correct when its side "
+        f"is correct, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on average "
         f"within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a "
-        "larger share of right labels than they reject."
+        "larger share of correct labels than they reject."
         + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
     )
     return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"))}
@@ -98,23 +98,23 @@ def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     rows = [
         {"name": f"{one['from']:.1f} to {one['to']:.1f}", "frames": f"{one['frames']:,}", "promised":
-         percent(one["promised"]), "right": percent(one["right"])}
+         percent(one["promised"]), "correct": percent(one["right"])}
         for one in kept["reliability"]
     ]  # fmt: skip
     worth = kept["kept"]
     rows.append(
         {"name": "kept", "frames": f"{worth['kept']:,}", "promised": percent(worth["promised"]),
-         "right": percent(worth["precision"])}
+         "correct": percent(worth["precision"])}
     )  # fmt: skip
     text = (
-        "Each frame has a quality, its chance of being right as a model fitted on labelled recordings has it. It keeps "
-        "its promise where as many are right as promised."
+        "Each frame has a quality, its chance of being correct as a model fitted on labelled recordings has it. It keeps "
+        "its promise where as many are correct as promised."
     )
     fitted = (kept["fitted"] or {}).get("promised")
     if fitted:
         text += (
             " On the recordings it was calibrated on, out of fold, the model promised "
-            f"{percent(fitted['precision'])} right labels among {percent(fitted['yield'])} of the frames."
+            f"{percent(fitted['precision'])} correct labels among {percent(fitted['yield'])} of the frames."
         )
     return {"text": text, "rows": rows}
 

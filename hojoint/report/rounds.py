@@ -42,7 +42,7 @@ def by_round(evaluation: Scores, entries: Sequence[Mapping[str, Any]]) -> dict[s
             cells.append("–" if value is None else f"{value * metric.scale:.{metric.digits}f}")
         rows.append([str(entry["round"]), *cells])
     headings = [heading for _, _, heading in ROUND_METRICS]
-    return {"columns": ["round", "network", "frames kept for it", "of them right", *headings], "rows": rows}
+    return {"columns": ["round", "network", "frames kept for it", "of them correct", *headings], "rows": rows}
 
 
 def promises(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -57,5 +57,5 @@ def promises(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
             ])  # fmt: skip
     if not rows:
         return None
-    columns = ["round", "promised: right", "promised: kept", "measured: right", "measured: kept"]
+    columns = ["round", "promised: correct", "promised: kept", "measured: correct", "measured: kept"]
     return {"columns": columns, "rows": rows}
