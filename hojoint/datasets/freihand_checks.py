@@ -49,8 +49,8 @@ def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progre
     faults += _root_faults(dataset, labels, px, where)
     if mano is not None and dataset.mano is not None:
         pose, betas = dataset.mano[labels, :48].copy(), dataset.mano[labels, 48:58]
-        pose[:, 3:] += hand_model(mano).hands_mean
-        labelled = hand_checks.Labelled(names, dataset.joints[labels], pose, betas)
+        pose[:, 3:] += hand_model(mano).hands_mean  # as the reader does
+        labelled = hand_checks.Labelled(names, dataset.joints[labels], pose, betas, mean_added=True, by_setting=False)
         fault = hand_checks.fault(labelled, mano, where, hand_checks.regressed)
         faults += [] if fault is None else [fault]
     if mano is not None and dataset.split == "evaluation":
