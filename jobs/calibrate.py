@@ -64,7 +64,7 @@ def job(config: Config, dry_run: bool) -> None:
         path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
         content = read_uri(path)
         _, merged, _ = opening.open_teacher(content, config)
-        _refuse_seen(config, opening.open_network(content)[1])
+        _refuse_seen(config, opening.open_network(content, config.mano.path)[1])
         if (note := opening.overridden(config, merged)) is not None:
             print(f"note: {note}")
     config = mirror.localised(config, "mano", "data.ho3d")
@@ -85,12 +85,16 @@ def job(config: Config, dry_run: bool) -> None:
 
 
 def _refuse_seen(config: Config, trained: Config) -> None:
-    """Raise InputError where the teacher has seen recordings that ``calibrate.split=held_out`` takes for unseen."""
+    """Raise InputError where the teacher has seen recordings that ``calibrate.split=held_out`` takes for unseen.
+
+    The authors' released network held out none: it was trained on the complete training split.
+    """
     wanted, held_out = config.train.held_out, trained.train.held_out
     if config.calibrate.split == "held_out" and held_out < wanted:
+        other = f"set train.held_out={held_out}" if held_out else "give calibrate.split=evaluation"
         raise InputError(
             f"calibrate.split=held_out takes train.held_out={wanted} recordings that no training has seen, and the "
-            f"teacher was trained with train.held_out={held_out}; set the same number, or train the teacher with it"
+            f"teacher was trained with train.held_out={held_out}; {other}, or train the teacher with the number here"
         )
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import yaml
 from labelled import draw_world
 from test_tables import labels as made_labels
@@ -21,9 +22,11 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality, precision
 from hojoint.hand.factory import hand_layer
+from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import quality, reasons, rescoring, tables
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
+from hojoint.model.released import layout
 from hojoint.report import calibration as calibration_figure
 
 RULES = ("box_iou", "reprojection", "bone_length", "joint_angle")
@@ -335,6 +338,28 @@ def test_a_teacher_that_saw_the_held_out_recordings_is_refused() -> None:
     with pytest.raises(InputError, match=r"held_out=2 recordings .* trained with train\.held_out=1"):
         calibrate._refuse_seen(wanted, from_tree({"train": {"held_out": 1}}))
     assert calibrate._caution(wanted) is None
+
+
+@pytest.mark.slow
+def test_the_released_teacher_is_calibrated_and_held_out_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs import calibrate
+
+    world = draw_world(tmp_path / "world", frames=2)
+    teacher, hand = tmp_path / "theirs.pth.tar", tmp_path / "MANO_RIGHT.pkl"
+    torch.save({"epoch": 1, "state_dict": {name: torch.zeros(shape) for name, shape in layout().items()}}, teacher)
+    save_model(stand_in_model(), hand)
+    preset = Path(__file__).resolve().parents[1] / "configs" / "released.yaml"
+    arguments = [
+        "--config", str(preset), f"data.ho3d.root={world.data.ho3d.root}", f"mano.path={hand}",
+        f"teacher.checkpoint={teacher}", f"output={tmp_path / 'out'}", "--dry-run",
+    ]  # fmt: skip
+    assert calibrate.main(arguments) == 0
+    assert "of HO-3D's evaluation split" in capsys.readouterr().out
+    assert calibrate.main([*arguments, "calibrate.split=held_out", "train.held_out=1"]) == 2
+    said = "trained with train.held_out=0; give calibrate.split=evaluation, or train"
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_rule_of_ours_without_a_score_cannot_be_calibrated() -> None:
