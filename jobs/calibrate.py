@@ -38,7 +38,7 @@ from hojoint.datasets import sequences
 from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality, precision, promise, quality_fit, sequence_labels
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import tables
+from hojoint.labelling import rescoring, tables
 from hojoint.labelling.quality import QualityModel
 from hojoint.model import opening
 from hojoint.report import calibration as calibration_figure
@@ -198,7 +198,8 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     known = pc.is_in(predictions["video_id"], value_set=truth["video_id"].combine_chunks())
     if predictions.num_rows == 0 or not pc.any(known).as_py():
         raise InputError(f"{config.calibrate.truth} holds no video of the {predictions.num_rows} predicted frames")
-    return predictions.filter(known), truth, config
+    # The run may have read its temporal scores in another way: those that are judged are of the readings given here.
+    return rescoring.with_scores(predictions.filter(known), config.filters), truth, config
 
 
 def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:

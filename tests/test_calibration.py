@@ -465,6 +465,47 @@ def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) ->
     assert not (out / "filters.yaml").exists()  # that of the call before
 
 
+def test_a_model_is_fitted_on_the_readings_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever readings the run was made with: its temporal scores are computed again."""
+    from cluster.labelling import commits
+    from cluster.labelling.counts import Counts
+    from cluster.store import open_store
+    from hojoint.evaluation import quality_fit
+    from jobs import calibrate
+
+    table = tables.predictions_table([made_labels(f"{name}-h0-0000-0019", numbers=tuple(range(20))) for name in "ab"])
+    literal = FilterConfig(pose_step="literal", shape_rule="mad", shape_min_frames=2)
+    made, asked = (rescoring.rescored(table, rules) for rules in (literal, FilterConfig()))
+    store = open_store(str(tmp_path / "labels"))
+    store.put(commits.RUN, json.dumps({"fingerprint": {"filters.pose_step": "literal"}}).encode())
+    commits.commit(
+        store, "u0", "a0", {name: made if name == "predictions" else made.slice(0, 0) for name in commits.TABLES},
+        counts=Counts(), started=0.0, seconds={},
+    )  # fmt: skip
+    import pyarrow.parquet as pq
+
+    truth = {name: made[name] for name in ("video_id", "frame", "joints_px")}
+    joints = label_quality.hand_joints(
+        hand_layer(ManoConfig()), tables.array_of(made, "mano_pose"), tables.array_of(made, "mano_shape")
+    )
+    joints[::2] = np.random.default_rng(0).normal(size=(20, 21, 3))
+    side = ["left" if flipped else "right" for flipped in made["flipped"].to_pylist()]
+    pq.write_table(pa.table({**truth, "side": side, "joints": list(joints.reshape(40, 63))}), tmp_path / "t.parquet")
+    fitted, fit = [], quality_fit.fit
+    monkeypatch.setattr(quality_fit, "fit", lambda *given: fitted.append(given) or fit(*given))
+    arguments = [
+        f"calibrate.predictions={tmp_path / 'labels'}", f"calibrate.truth={tmp_path / 't.parquet'}",
+        f"output={tmp_path / 'out'}",
+    ]  # fmt: skip
+    assert calibrate.main(["--config", _empty(tmp_path), *arguments]) == 0
+    judged_table = fitted[0][0].table
+    for rule in ("pose_step", "shape_spread"):
+        found, wanted, run = (tables.array_of(one, f"score_{rule}") for one in (judged_table, asked, made))
+        np.testing.assert_array_equal(found, wanted)
+        assert not np.allclose(found, run, equal_nan=True)
+    assert quality.load(tmp_path / "out" / "quality.json").readings["pose_step"] == "mean_square"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
