@@ -500,6 +500,19 @@ def test_freihand_labels_that_disagree_are_found(world, key, change, kind):
     assert found[kind].fatal
 
 
+def test_a_hand_behind_the_camera_hides_no_other_fault(world):
+    """Its joints have no px, which is no distance."""
+    root = Path(world.data.freihand.root)
+    joints, mano = (json.loads((root / f"evaluation_{key}.json").read_text()) for key in ("xyz", "mano"))
+    joints[0] = [[x, y, -z] for x, y, z in joints[0]]
+    (root / "evaluation_xyz.json").write_text(json.dumps(joints))
+    moved = [[[*row[0][:58], row[0][58] + 40, *row[0][59:]]] for row in mano]
+    (root / "evaluation_mano.json").write_text(json.dumps(moved))
+    found = {fault.kind: fault for fault in audit(FreiHAND(world.data.freihand, "evaluation"), world.mano).faults}
+    assert found["hand_behind"].count == 1
+    assert found["labels_differ"].count == 2
+
+
 @pytest.mark.parametrize("labelled", [True, False])
 def test_truth_of_mano_in_freihand_is_a_note_without_mano(world, tmp_path, monkeypatch, labelled):
     """The stand-in's wrist is another than MANO's, whose joints and vertices agree all the same."""

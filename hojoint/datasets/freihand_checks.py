@@ -95,8 +95,8 @@ def _root_faults(dataset: FreiHAND, labels: np.ndarray, px: list[np.ndarray], wh
     if dataset.mano is None:
         return []
     apart = np.linalg.norm(dataset.mano[labels, 58:60] - np.stack(px)[:, ROOT], axis=1)
-    middle = float(np.median(apart))
-    if not middle > NOTED_PX:
+    apart = apart[np.isfinite(apart)]  # joints behind the camera have no px: ``outside_faults`` names them
+    if not len(apart) or not (middle := float(np.median(apart))) > NOTED_PX:
         return []
     sentence = (
         f"{where}: the root joint in px of the mano file and joint {ROOT} of the xyz file, projected by K, are "
