@@ -27,14 +27,14 @@ from cluster.progress import Bar
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, open_store
 from cluster.training.shard_counts import Counts
-from cluster.training.shards import SAMPLES
+from cluster.training.shards import FLAT, SAMPLES
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.datasets import shards
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
-from hojoint.hand.chosen import hand_model
+from hojoint.hand.chosen import added_mean, hand_model
 
 SEED = 0  # of the permutation
 
@@ -92,9 +92,9 @@ class LabelledSet:
         if name == "freihand":
             self.train = FreiHAND(config.data.freihand, "train", mean_pose=hand_model(config.mano).hands_mean)
         else:
-            count = config.train.held_out
-            self.train = HO3D(config.data.ho3d, "train", held_out=count)
-            self.held_out = HO3D(config.data.ho3d, "held_out", held_out=count) if count else None
+            count, mean = config.train.held_out, added_mean(config.mano)
+            self.train = HO3D(config.data.ho3d, "train", held_out=count, mean_pose=mean)
+            self.held_out = HO3D(config.data.ho3d, "held_out", held_out=count, mean_pose=mean) if count else None
 
     def part(self, held_out: bool) -> HO3D | FreiHAND:
         """One of its two readers."""
@@ -127,6 +127,8 @@ def make_plan(config: Config, labelled: LabelledSet, store: Store) -> Plan:
         "hand_model": units.hand_digest(config),
         **labelled.digests(),
     }
+    if isinstance(labelled.train, HO3D) and not config.mano.flat_hand_mean:
+        fingerprint[FLAT] = False
     commits.check_fingerprint(store, fingerprint)
     done = commits.committed_units(store)
     return Plan(layout, fingerprint, [name for name in layout.unit_ids if name not in done])

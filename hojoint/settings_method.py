@@ -102,7 +102,7 @@ class ManoConfig(Settings):
     """MANO_RIGHT.pkl or .npz, or its folder; None means the project's stand-in hand, which has the same shapes."""
     layer: Literal["builtin", "manopth"] = "builtin"
     flat_hand_mean: bool = True
-    """A pose of zeros is the flat hand; otherwise MANO's mean pose is added to every pose (C)."""
+    """HO-3D's poses of zeros are the flat hand; otherwise its reader adds MANO's mean pose to every pose (C)."""
     fingertips: str = "ho3d_v2"
     """Vertices that stand for the fingertips: a name in ``hand.model.FINGERTIPS``."""
 

@@ -38,7 +38,7 @@ from hojoint.datasets import sequences
 from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality, precision, promise, quality_fit, sequence_labels
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import tables
+from hojoint.labelling import rescoring, tables
 from hojoint.labelling.quality import QualityModel
 from hojoint.model import opening
 from hojoint.report import calibration as calibration_figure
@@ -64,7 +64,7 @@ def job(config: Config, dry_run: bool) -> None:
         path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
         content = read_uri(path)
         _, merged, _ = opening.open_teacher(content, config)
-        _refuse_seen(config, opening.open_network(content)[1])
+        _refuse_seen(config, opening.open_network(content, config.mano.path)[1])
         if (note := opening.overridden(config, merged)) is not None:
             print(f"note: {note}")
     config = mirror.localised(config, "mano", "data.ho3d")
@@ -85,12 +85,16 @@ def job(config: Config, dry_run: bool) -> None:
 
 
 def _refuse_seen(config: Config, trained: Config) -> None:
-    """Raise InputError where the teacher has seen recordings that ``calibrate.split=held_out`` takes for unseen."""
+    """Raise InputError where the teacher has seen recordings that ``calibrate.split=held_out`` takes for unseen.
+
+    The authors' released network held out none: it was trained on the complete training split.
+    """
     wanted, held_out = config.train.held_out, trained.train.held_out
     if config.calibrate.split == "held_out" and held_out < wanted:
+        other = f"set train.held_out={held_out}" if held_out else "give calibrate.split=evaluation"
         raise InputError(
             f"calibrate.split=held_out takes train.held_out={wanted} recordings that no training has seen, and the "
-            f"teacher was trained with train.held_out={held_out}; set the same number, or train the teacher with it"
+            f"teacher was trained with train.held_out={held_out}; {other}, or train the teacher with the number here"
         )
 
 
@@ -194,7 +198,8 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     known = pc.is_in(predictions["video_id"], value_set=truth["video_id"].combine_chunks())
     if predictions.num_rows == 0 or not pc.any(known).as_py():
         raise InputError(f"{config.calibrate.truth} holds no video of the {predictions.num_rows} predicted frames")
-    return predictions.filter(known), truth, config
+    # The run may have read its temporal scores in another way: those that are judged are of the readings given here.
+    return rescoring.with_scores(predictions.filter(known), config.filters), truth, config
 
 
 def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cluster.capacity import Need
-from cluster.labelling.units import LABELLING
+from cluster.labelling.units import LABELLING, NAMED_UNLESS
 from cluster.store import Store
 from cluster.training.data import EDITION
 from cluster.training.job import NOT_RESULT
@@ -27,7 +27,7 @@ from jobs.inputs import Inputs
 HOW = {
     "train": NOT_RESULT,
     "student": {"rounds"},
-    "labelling": set(LabellingConfig.model_fields) - {*LABELLING, "limit"},
+    "labelling": set(LabellingConfig.model_fields) - {*LABELLING, *NAMED_UNLESS, "limit"},
     "evaluate": {"checkpoint", "actors"},
 }
 """Group -> its settings that say how a stage works and do not change its result."""

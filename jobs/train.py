@@ -20,6 +20,7 @@ from hojoint.config import Config
 from hojoint.datasets import fingertips
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
+from hojoint.hand.chosen import added_mean
 from jobs import command, sets
 
 
@@ -39,10 +40,11 @@ def work(config: Config, dry_run: bool) -> None:
     output, train = command.output_of(config, "runs/teacher"), config.train
     if "ho3d" in train.datasets and config.data.ho3d.shards is None:  # jobs.ingest has checked what it stored
         near = mirror.localised(config, "mano", "data.ho3d")
-        reader = HO3D(near.data.ho3d, "train", config.crop, held_out=train.held_out)
+        mean = added_mean(near.mano)
+        reader = HO3D(near.data.ho3d, "train", config.crop, held_out=train.held_out, mean_pose=mean)
         sets.check(reader, config, complete=dry_run)
         if train.held_out:
-            apart = HO3D(near.data.ho3d, "held_out", config.crop, held_out=train.held_out)
+            apart = HO3D(near.data.ho3d, "held_out", config.crop, held_out=train.held_out, mean_pose=mean)
             sets.check(apart, config, complete=dry_run)
         if (note := fingertips.advice(reader, near.mano)) is not None:
             print(f"note: {note}")

@@ -19,6 +19,7 @@ from hojoint.datasets.camera_checks import camera_faults
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
+from hojoint.hand.chosen import added_mean
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from jobs import sets
 
@@ -51,7 +52,8 @@ def root_of(world) -> Path:
 
 def faults(world, split="train", **options):
     """Kind -> fault."""
-    found = audit(HO3D(world.data.ho3d, split, world.crop), world.mano, **options)
+    reader = HO3D(world.data.ho3d, split, world.crop, mean_pose=added_mean(world.mano))
+    found = audit(reader, world.mano, **options)
     return {fault.kind: fault for fault in found.faults}
 
 
@@ -398,6 +400,32 @@ def test_poses_read_from_the_wrong_mean_are_found(world):
     assert fault.remedy == "set mano.flat_hand_mean=true"
 
 
+def relative_to_the_mean(meta):
+    mean = stand_in_model().hands_mean
+    return {**meta, "handPose": meta["handPose"].astype(np.float64) - np.concatenate([np.zeros(3), mean])}
+
+
+def test_labels_relative_to_the_mean_fit_under_their_setting(world):
+    """FreiHAND's poses are always relative to the mean, so both sets fit one setting."""
+    edit_all(root_of(world), relative_to_the_mean)
+    fault = only_kind(world, "hand_mean")
+    assert fault.remedy == "set mano.flat_hand_mean=false"
+    relative = world.model_copy(update={"mano": ManoConfig(flat_hand_mean=False)})
+    assert faults(relative) == {}
+    for mano in (world.mano, relative.mano):
+        assert audit(FreiHAND(world.data.freihand, "evaluation"), mano).faults == ()
+
+
+def test_poses_of_freihand_without_a_mean_are_found(world):
+    path, mean = Path(world.data.freihand.root) / "evaluation_mano.json", stand_in_model().hands_mean
+    values = np.array(json.loads(path.read_text()))
+    values[:, 0, 3:48] += mean
+    path.write_text(json.dumps(values.tolist()))
+    found = {fault.kind: fault for fault in audit(FreiHAND(world.data.freihand, "evaluation"), world.mano).faults}
+    assert "relative to the flat hand they fit to" in found["hand_mean"].sentence
+    assert found["hand_mean"].fatal
+
+
 def test_truth_of_another_version_is_found(world):
     path = root_of(world) / "evaluation_xyz.json"
     path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
@@ -470,6 +498,19 @@ def test_freihand_labels_that_disagree_are_found(world, key, change, kind):
     path.write_text(json.dumps([change(value) for value in json.loads(path.read_text())]))
     found = {fault.kind: fault for fault in audit(FreiHAND(world.data.freihand, "evaluation"), world.mano).faults}
     assert found[kind].fatal
+
+
+def test_a_hand_behind_the_camera_hides_no_other_fault(world):
+    """Its joints have no px, which is no distance."""
+    root = Path(world.data.freihand.root)
+    joints, mano = (json.loads((root / f"evaluation_{key}.json").read_text()) for key in ("xyz", "mano"))
+    joints[0] = [[x, y, -z] for x, y, z in joints[0]]
+    (root / "evaluation_xyz.json").write_text(json.dumps(joints))
+    moved = [[[*row[0][:58], row[0][58] + 40, *row[0][59:]]] for row in mano]
+    (root / "evaluation_mano.json").write_text(json.dumps(moved))
+    found = {fault.kind: fault for fault in audit(FreiHAND(world.data.freihand, "evaluation"), world.mano).faults}
+    assert found["hand_behind"].count == 1
+    assert found["labels_differ"].count == 2
 
 
 @pytest.mark.parametrize("labelled", [True, False])

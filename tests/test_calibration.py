@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import yaml
 from labelled import draw_world
 from test_tables import labels as made_labels
@@ -21,9 +22,11 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality, precision
 from hojoint.hand.factory import hand_layer
+from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import quality, reasons, rescoring, tables
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
+from hojoint.model.released import layout
 from hojoint.report import calibration as calibration_figure
 
 RULES = ("box_iou", "reprojection", "bone_length", "joint_angle")
@@ -345,6 +348,28 @@ def test_a_teacher_that_saw_the_held_out_recordings_is_refused() -> None:
     assert calibrate._caution(wanted) is None
 
 
+@pytest.mark.slow
+def test_the_released_teacher_is_calibrated_and_held_out_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs import calibrate
+
+    world = draw_world(tmp_path / "world", frames=2)
+    teacher, hand = tmp_path / "theirs.pth.tar", tmp_path / "MANO_RIGHT.pkl"
+    torch.save({"epoch": 1, "state_dict": {name: torch.zeros(shape) for name, shape in layout().items()}}, teacher)
+    save_model(stand_in_model(), hand)
+    preset = Path(__file__).resolve().parents[1] / "configs" / "released.yaml"
+    arguments = [
+        "--config", str(preset), f"data.ho3d.root={world.data.ho3d.root}", f"mano.path={hand}",
+        f"teacher.checkpoint={teacher}", f"output={tmp_path / 'out'}", "--dry-run",
+    ]  # fmt: skip
+    assert calibrate.main(arguments) == 0
+    assert "of HO-3D's evaluation split" in capsys.readouterr().out
+    assert calibrate.main([*arguments, "calibrate.split=held_out", "train.held_out=1"]) == 2
+    said = "trained with train.held_out=0; give calibrate.split=evaluation, or train"
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_rule_of_ours_without_a_score_cannot_be_calibrated() -> None:
     frames = judged(np.arange(40) % 2 == 0)
     place = frames.table.schema.get_field_index("score_side")
@@ -446,6 +471,47 @@ def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) ->
     assert calibrate.main(["--config", _empty(tmp_path), *arguments[:3], *blind]) == 0
     assert json.loads((out / "calibration.json").read_text())["proposed"] is None
     assert not (out / "filters.yaml").exists()  # that of the call before
+
+
+def test_a_model_is_fitted_on_the_readings_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever readings the run was made with: its temporal scores are computed again."""
+    from cluster.labelling import commits
+    from cluster.labelling.counts import Counts
+    from cluster.store import open_store
+    from hojoint.evaluation import quality_fit
+    from jobs import calibrate
+
+    table = tables.predictions_table([made_labels(f"{name}-h0-0000-0019", numbers=tuple(range(20))) for name in "ab"])
+    literal = FilterConfig(pose_step="literal", shape_rule="mad", shape_min_frames=2)
+    made, asked = (rescoring.rescored(table, rules) for rules in (literal, FilterConfig()))
+    store = open_store(str(tmp_path / "labels"))
+    store.put(commits.RUN, json.dumps({"fingerprint": {"filters.pose_step": "literal"}}).encode())
+    commits.commit(
+        store, "u0", "a0", {name: made if name == "predictions" else made.slice(0, 0) for name in commits.TABLES},
+        counts=Counts(), started=0.0, seconds={},
+    )  # fmt: skip
+    import pyarrow.parquet as pq
+
+    truth = {name: made[name] for name in ("video_id", "frame", "joints_px")}
+    joints = label_quality.hand_joints(
+        hand_layer(ManoConfig()), tables.array_of(made, "mano_pose"), tables.array_of(made, "mano_shape")
+    )
+    joints[::2] = np.random.default_rng(0).normal(size=(20, 21, 3))
+    side = ["left" if flipped else "right" for flipped in made["flipped"].to_pylist()]
+    pq.write_table(pa.table({**truth, "side": side, "joints": list(joints.reshape(40, 63))}), tmp_path / "t.parquet")
+    fitted, fit = [], quality_fit.fit
+    monkeypatch.setattr(quality_fit, "fit", lambda *given: fitted.append(given) or fit(*given))
+    arguments = [
+        f"calibrate.predictions={tmp_path / 'labels'}", f"calibrate.truth={tmp_path / 't.parquet'}",
+        f"output={tmp_path / 'out'}",
+    ]  # fmt: skip
+    assert calibrate.main(["--config", _empty(tmp_path), *arguments]) == 0
+    judged_table = fitted[0][0].table
+    for rule in ("pose_step", "shape_spread"):
+        found, wanted, run = (tables.array_of(one, f"score_{rule}") for one in (judged_table, asked, made))
+        np.testing.assert_array_equal(found, wanted)
+        assert not np.allclose(found, run, equal_nan=True)
+    assert quality.load(tmp_path / "out" / "quality.json").readings["pose_step"] == "mean_square"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from hojoint import config as settings
 from hojoint.config import AugmentConfig, Config, CropConfig, ManoConfig, ModelConfig, TeacherConfig, TtaConfig
 from hojoint.errors import InputError
 from hojoint.model import checkpoint, opening
@@ -22,6 +23,7 @@ TINY = ModelConfig(
     input_px=64, block="basic", blocks=(1, 1, 1, 1), width=8, channels=16, roi_cells=8, hourglass_depth=2,
     encoder_stages=2, mano_hidden=(32, 24), attention_hidden=32,
 )  # fmt: skip
+PRESETS = Path(__file__).resolve().parents[1] / "configs"
 CONFIG = Config(name="first", seed=3, model=TINY)
 
 
@@ -258,8 +260,11 @@ def _released() -> bytes:
 
 
 @pytest.mark.slow
-def test_a_released_teacher_gets_our_hand_and_crop() -> None:
-    base = Config(model=TINY, crop=CropConfig(resample="nearest"), mano=ManoConfig(path="/here/MANO.pkl"))
+@pytest.mark.parametrize("region", ["hand", "union"])  # a choice of ours (A21)
+def test_a_released_teacher_gets_our_hand_and_its_crop(region: str) -> None:
+    preset = settings.load(PRESETS / "released.yaml")
+    changes = {"mano": {"path": "/here/MANO.pkl"}, "crop": {"unlabelled_region": region}}
+    base = settings.changed(preset, **changes).model_copy(update={"model": TINY})
     network, config, sha256 = opening.open_teacher(_released(), base)
     assert config.model == network.config == ModelConfig()
     assert (config.crop, config.mano) == (base.crop, base.mano)
@@ -276,6 +281,10 @@ def test_a_released_teacher_with_another_hand_or_crop_is_refused() -> None:
         opening.open_teacher(_released(), Config(teacher=teacher))
     with pytest.raises(InputError, match=r"crop\.context is 1\.2 instead of 1\.5.*configs/released\.yaml"):
         opening.open_teacher(_released(), Config(teacher=teacher, mano=hand, crop=CropConfig(context=1.2)))
+    printed = settings.load(PRESETS / "ho3d.yaml")
+    words = r"crop\.hand_context is 2\.0 .*; crop\.resample is bilinear instead of nearest; crop\.clip is false"
+    with pytest.raises(InputError, match=words):
+        opening.open_teacher(_released(), printed.model_copy(update={"mano": hand}))
 
 
 def test_a_damaged_checkpoint_is_named_without_torchs_words() -> None:

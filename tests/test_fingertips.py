@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+import numpy as np
 import pytest
+from damage import edit_all
 from labelled import draw_world, write_teacher
 
 from hojoint import config as settings
@@ -12,6 +15,7 @@ from hojoint.config import ManoConfig
 from hojoint.datasets import fingertips
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
+from hojoint.hand.stand_in.model import stand_in_model
 from jobs import evaluate, train
 
 
@@ -30,9 +34,19 @@ def test_the_fingertips_that_made_the_labels_are_found(world, split):
     assert "the configured ho3d_v3" in message
 
 
+def test_labels_relative_to_the_mean_show_their_fingertips(world, tmp_path):
+    shutil.copytree(world.data.ho3d.root, tmp_path / "HO3D_v2")
+    mean = stand_in_model().hands_mean
+    less = np.concatenate([np.zeros(3), mean])
+    edit_all(tmp_path / "HO3D_v2", lambda meta: {**meta, "handPose": meta["handPose"].astype(np.float64) - less})
+    folders = world.data.ho3d.model_copy(update={"root": str(tmp_path / "HO3D_v2")})
+    message = fingertips.advice(HO3D(folders, "train", world.crop, mean_pose=mean), ManoConfig(fingertips="ho3d_v3"))
+    assert "mano.fingertips=ho3d_v2 (0.0 mm off)" in message
+
+
 def test_labels_of_another_hand_model_are_refused(world, monkeypatch):
     reader = HO3D(world.data.ho3d, "train", world.crop)
-    monkeypatch.setattr(fingertips.ho3d_meta, "hand_pose", lambda meta, name: 1.5 + 0 * meta["handPose"].astype(float))
+    monkeypatch.setattr(fingertips.ho3d_meta, "hand_pose", lambda meta, *_: 1.5 + 0 * meta["handPose"].astype(float))
     with pytest.raises(InputError, match=r"another hand model than .*MANO_RIGHT"):
         fingertips.advice(reader, ManoConfig(path=f"{world.world}/mano/MANO_RIGHT.pkl"))
     assert fingertips.advice(reader, ManoConfig()) is None  # the stand-in says nothing of MANO's labels

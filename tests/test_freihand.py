@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -145,6 +146,29 @@ def test_the_fingerprint_tells_every_label_that_training_reads(tmp_path, key):
     path = tmp_path / f"training_{key}.json"
     path.write_text(path.read_text().replace("0.", "0.0"))
     assert FreiHAND(config, "train").fingerprint() != before
+
+
+@pytest.mark.parametrize("key", ["K", "xyz", "mano"])
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_labels_that_are_no_number_are_refused_with_their_row(tmp_path, key, value):
+    config = write_training_set(tmp_path)
+    path = tmp_path / f"training_{key}.json"
+    labels = json.loads(path.read_text())
+    labels[1][0][0] = value
+    path.write_text(json.dumps(labels))
+    words = rf"training_{key}\.json must hold finite .* in 1 of 2 rows, the first is row 1 \(from 0\); fetch FreiHAND"
+    with pytest.raises(InputError, match=words):
+        FreiHAND(config, "train")
+
+
+def test_a_true_vertex_that_is_no_number_is_refused(tmp_path, world):
+    shutil.copytree(world.data.freihand.root, tmp_path / "set")
+    path = tmp_path / "set" / "evaluation_verts.json"
+    vertices = json.loads(path.read_text())
+    vertices[2][5][0] = None
+    path.write_text(json.dumps(vertices))
+    with pytest.raises(InputError, match=r"evaluation_verts\.json must hold finite .* row 2 "):
+        FreiHAND(FreiHANDConfig(root=str(tmp_path / "set")), "evaluation").truth()
 
 
 def test_the_evaluation_set_lies_beside_the_training_set(world, tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from damage import edit_all
 from labelled import draw_world
 
 from cluster import ingesting
@@ -19,7 +21,9 @@ from cluster.training import job as training_job
 from cluster.training import run as training
 from cluster.training import worker as train_worker
 from hojoint import config as settings
+from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
+from hojoint.hand.stand_in.model import stand_in_model
 from hojoint.labelling import tables
 from hojoint.training.batches import loader
 from jobs import ingest as ingest_job
@@ -158,6 +162,27 @@ def test_what_does_not_fit_is_refused(world, shards, tmp_path):
         written(settings.changed(world, ingest={"shard_samples": 4}), tmp_path / "half")
     written(world, tmp_path / "half")  # resumes
     assert len(training_data.open_data(from_shards(world, half))) == 8
+
+
+def test_poses_relative_to_the_mean_train_the_complete_hand(world, tmp_path):
+    """Files, shards and held-out recordings give the targets of the same labels relative to the flat hand."""
+    root, less = tmp_path / "HO3D_v2", np.concatenate([np.zeros(3), stand_in_model().hands_mean])
+    shutil.copytree(world.data.ho3d.root, root)
+    edit_all(root, lambda meta: {**meta, "handPose": meta["handPose"].astype(np.float64) - less})
+    folders = {"ho3d": {"root": str(root), "object_models": f"{world.world}/object_models"}}
+    relative = settings.changed(world, data=folders, mano={"flat_hand_mean": False}, train={"held_out": 1})
+    uri = written(relative, tmp_path / "shards")
+    wanted = training_data.open_data(settings.changed(world, train={"held_out": 1}))
+    expected = of_name(wanted.sets[0])
+    files, stored = (training_data.open_data(one) for one in (relative, from_shards(relative, uri)))
+    for found, samples in ((files, files.sets[0]), (stored, stored.sets[0].whole())):
+        assert of_name(samples).keys() == expected.keys()
+        for name, sample in of_name(samples).items():
+            np.testing.assert_allclose(sample.pose, expected[name].pose, atol=1e-6)
+        np.testing.assert_allclose(found.held_out[0].pose, wanted.held_out[0].pose, atol=1e-6)
+    assert files.sets[0].fingerprint() != HO3D(relative.data.ho3d, held_out=1).fingerprint()
+    with pytest.raises(InputError, match=r"made with mano\.flat_hand_mean=false, and this training has another one"):
+        training_data.open_data(from_shards(settings.changed(world, train={"held_out": 1}), uri))
 
 
 def test_a_replaced_or_lost_shard_stops_the_training(world, tmp_path):

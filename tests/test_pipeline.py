@@ -8,14 +8,14 @@ import pytest
 from labelled import draw_world
 from pipeline_jobs import hand, stand_in_jobs
 
-from cluster.labelling import commits
+from cluster.labelling import commits, units
 from cluster.store import open_store
 from cluster.training.job import TERMS
 from hojoint import config as settings
-from hojoint.config import FilterConfig
+from hojoint.config import Config, FilterConfig, LabellingConfig
 from hojoint.errors import InputError
 from hojoint.labelling.quality import Curve, QualityModel, readings_of
-from jobs import command, inputs, pipeline, plan, results, stages, status, study, study_summary
+from jobs import command, inputs, pipeline, plan, results, stage, stages, status, study, study_summary
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
 
@@ -423,6 +423,29 @@ def test_a_marker_without_a_new_setting_holds(jobs, tmp_path):
     assert run(tmp_path, "train.ema=0.0") == 0
     assert len(jobs.calls) == before
     assert run(tmp_path, "train.ema=0.9") == 2
+
+
+def test_labels_of_another_precision_are_no_result(jobs, tmp_path, capsys):
+    """Also where the marker is of a version that did not note it: then it counts as float32."""
+    assert run(tmp_path) == 0
+    path = tmp_path / "stages" / "pseudo_label.json"
+    marker = json.loads(path.read_text())
+    assert marker["settings"].pop("labelling.precision") == "float32"
+    path.write_text(json.dumps(marker))
+    done = len(jobs.calls)
+    assert run(tmp_path) == 0
+    assert len(jobs.calls) == done
+    assert run(tmp_path, "labelling.precision=bfloat16") == 2
+    assert "labelling.precision: was None, is now 'bfloat16'" in capsys.readouterr().err
+
+
+def test_stages_and_labels_are_told_apart_by_the_same_settings():
+    """All of ``labelling`` but its limit, whose effect, the list of videos, is in a fingerprint as a digest."""
+    other = {"precision": "bfloat16"}  # named where it is not as it always was
+    config = settings.changed(Config(), labelling=other)
+    named = units.fingerprint(config, "teacher", "hand", units.KnownDigests("", ""))
+    group = {name.removeprefix("labelling.") for name in named if name.startswith("labelling.")}
+    assert set(LabellingConfig.model_fields) - stage.HOW["labelling"] == group | {"limit"}
 
 
 @pytest.mark.parametrize("group", ["train.side_augment", "train.pseudo_augment", "student.augment"])

@@ -269,6 +269,21 @@ def test_scoring_again_with_the_same_settings_changes_nothing() -> None:
     assert again["verdict"].to_pylist() == table["verdict"].to_pylist()
 
 
+def test_scores_of_other_readings_leave_rows_and_verdicts() -> None:
+    table = tables.predictions_table([labels("b-h0-0000-0009", numbers=tuple(range(10))), labels("a-h0-0000-0004")])
+    other = FilterConfig(pose_step="literal", shape_rule="mad", shape_min_frames=2, mode="quality")
+    found = rescoring.with_scores(table, other)
+    assert found.schema.equals(table.schema)
+    wanted = rescoring.rescored(table, other.model_copy(update={"mode": "thresholds"}))
+    order = np.concatenate(tables.clips_of(table))
+    for name in ("score_pose_step", "score_shape_spread", "clip_id"):
+        assert found.take(order)[name].to_pylist() == wanted[name].to_pylist()
+    assert found["score_pose_step"].to_pylist() != table["score_pose_step"].to_pylist()
+    assert found["clip_id"].to_pylist() == table["clip_id"].to_pylist()
+    assert found["verdict"].to_pylist() == table["verdict"].to_pylist()
+    assert len(rescoring.with_scores(table.slice(0, 0), other)) == 0
+
+
 def test_other_thresholds_make_the_verdicts_of_labelling() -> None:
     label = labels("b-h0-0000-0011", numbers=tuple(range(12)))
     strict = FilterConfig(max_joint_step=0.04, neighbour="valid", shape_sigmas=1.0, pose_step="literal")

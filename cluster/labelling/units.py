@@ -30,7 +30,8 @@ LABELLING = (
     *("unit_videos", "min_clip_frames", "side", "side_probe_frames", "decoder"),
     *("max_frame_px", "max_frames", "max_file_mb", "decode_memory_mb", "jpeg_quality", "image_context"),
 )
-
+NAMED_UNLESS = {"precision": "float32"}
+"""Settings of ``labelling`` that change results too, and their values in all earlier labels, which are not named."""
 OF_VIDEOS = ("clips", "video_files")
 """Names in a fingerprint of what the listed videos are."""
 BY_CONTENT = ("path", "quality_model")
@@ -170,8 +171,7 @@ def fingerprint(
     settings |= refinement(config)
     labelling = to_tree(config.labelling)
     settings |= {f"labelling.{name}": labelling[name] for name in LABELLING}
-    if config.labelling.precision != "float32":  # what all labels of earlier versions have
-        settings["labelling.precision"] = config.labelling.precision
+    settings |= {f"labelling.{name}": labelling[name] for name in NAMED_UNLESS if labelling[name] != NAMED_UNLESS[name]}
     return {
         "schema_version": SCHEMA_VERSION,
         "teacher": teacher_sha256,

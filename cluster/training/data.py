@@ -25,7 +25,7 @@ from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.pseudo import PseudoLabelled
 from hojoint.errors import InputError
-from hojoint.hand.chosen import hand_model
+from hojoint.hand.chosen import added_mean, hand_model
 from hojoint.labelling import tables
 from hojoint.training.batches import Cached, ConcatSamples, Samples
 from hojoint.training.schedule import Schedule
@@ -180,7 +180,8 @@ def _held_out(names: tuple[str, ...], config: Config, ingested: shards.Ingested 
     if ingested is not None:
         return shards.HeldOutShards(ingested.held_out)
     region_px = crops.region_side(config.model.input_px)
-    return HO3D(config.data.ho3d, "held_out", config.crop, region_px, held_out=count)
+    mean_pose = added_mean(config.mano)
+    return HO3D(config.data.ho3d, "held_out", config.crop, region_px, held_out=count, mean_pose=mean_pose)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +223,8 @@ class _Labels:
 def _open(name: str, config: Config, labels: _Labels | None, *, streams: bool) -> Any:
     region_px = crops.region_side(config.model.input_px)
     if name == "ho3d":
-        return HO3D(config.data.ho3d, "train", config.crop, region_px, held_out=config.train.held_out)
+        held_out, mean_pose = config.train.held_out, added_mean(config.mano)
+        return HO3D(config.data.ho3d, "train", config.crop, region_px, held_out=held_out, mean_pose=mean_pose)
     if name == "freihand":
         mean_pose = hand_model(config.mano).hands_mean
         return FreiHAND(config.data.freihand, "train", config.crop, region_px, mean_pose)

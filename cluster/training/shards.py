@@ -40,6 +40,8 @@ from hojoint.training.held_out import MOST
 SAMPLES = "samples"
 """The table of an ingested set."""
 LABELS = "pseudo_labels"
+FLAT = "mano.flat_hand_mean"
+"""In the fingerprint of HO-3D's shards where it is false; FreiHAND's poses do not depend on it."""
 READERS = 16  # shards read at once into memory
 
 
@@ -163,12 +165,18 @@ def open_ingested(name: str, uri: str, config: Config) -> Ingested:
         config: crop, hand model and held-out recordings of the training.
 
     Raises:
-        InputError: it is no such output, is not complete, or holds another set, another hand's poses or other held-out
-            recordings.
+        InputError: it is no such output, is not complete, or holds another set, another hand's poses, poses read in
+            another way or other held-out recordings.
     """
     store = open_store(uri)
     run = _run_of(store, name)
     units.check_hand(run, config, store.root)
+    flat = run["fingerprint"].get(FLAT, True)
+    if name == "ho3d" and flat != config.mano.flat_hand_mean:
+        raise InputError(
+            f"the shards at {store.root} were made with {FLAT}={str(flat).lower()}, and this training has another one; "
+            "set it as it was, or run jobs.ingest again on another output"
+        )
     made = run["fingerprint"]["held_out"]
     if name == "ho3d" and config.train.held_out not in (0, made):
         raise InputError(

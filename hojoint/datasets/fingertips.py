@@ -58,7 +58,7 @@ def _labelled(dataset: HO3D, config: ManoConfig) -> tuple[np.ndarray, np.ndarray
     rows = range(0, len(dataset), max(1, len(dataset) // SAMPLES))[:SAMPLES]
     metas = [(dataset.meta(row), dataset.names[row]) for row in rows]
     joints = np.stack([ho3d_meta.joints_cv(meta, name) for meta, name in metas])
-    pose = np.stack([ho3d_meta.hand_pose(meta, name) for meta, name in metas])
+    pose = np.stack([ho3d_meta.hand_pose(meta, name, dataset.mean_pose) for meta, name in metas])
     betas = np.stack([ho3d_meta.hand_betas(meta, name) for meta, name in metas])
     posed = hand_layer(config)(torch.from_numpy(pose).float(), torch.from_numpy(betas).float())
     return joints - joints[:, :1], posed.vertices.numpy().astype(np.float64)

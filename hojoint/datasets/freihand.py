@@ -220,8 +220,15 @@ class FreiHAND:
             raise InputError(f"no {path}: expected FreiHAND v2 with its label files. {WHERE}")
         values: Any = listing.read_json(path)
         try:
-            return np.array(values, dtype=np.float64).reshape(len(values), *shape)
+            numbers = np.array(values, dtype=np.float64).reshape(len(values), *shape)
         except (ValueError, TypeError):
             raise InputError(
                 f"{path} must hold {shape} numbers per image, found others; fetch FreiHAND v2 again"
             ) from None
+        wrong = np.flatnonzero(~np.isfinite(numbers).all(axis=tuple(range(1, numbers.ndim))))
+        if len(wrong):  # NumPy reads null as NaN
+            raise InputError(
+                f"{path} must hold finite numbers, found null, NaN or infinity in {len(wrong)} of {len(numbers)} rows, "
+                f"the first is row {wrong[0]} (from 0); fetch FreiHAND v2 again"
+            )
+        return numbers

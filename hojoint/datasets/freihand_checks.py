@@ -49,8 +49,8 @@ def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progre
     faults += _root_faults(dataset, labels, px, where)
     if mano is not None and dataset.mano is not None:
         pose, betas = dataset.mano[labels, :48].copy(), dataset.mano[labels, 48:58]
-        pose[:, 3:] += hand_model(mano).hands_mean
-        labelled = hand_checks.Labelled(names, dataset.joints[labels], pose, betas)
+        pose[:, 3:] += hand_model(mano).hands_mean  # as the reader does
+        labelled = hand_checks.Labelled(names, dataset.joints[labels], pose, betas, mean_added=True, by_setting=False)
         fault = hand_checks.fault(labelled, mano, where, hand_checks.regressed)
         faults += [] if fault is None else [fault]
     if mano is not None and dataset.split == "evaluation":
@@ -95,8 +95,8 @@ def _root_faults(dataset: FreiHAND, labels: np.ndarray, px: list[np.ndarray], wh
     if dataset.mano is None:
         return []
     apart = np.linalg.norm(dataset.mano[labels, 58:60] - np.stack(px)[:, ROOT], axis=1)
-    middle = float(np.median(apart))
-    if not middle > NOTED_PX:
+    apart = apart[np.isfinite(apart)]  # joints behind the camera have no px: ``outside_faults`` names them
+    if not len(apart) or not (middle := float(np.median(apart))) > NOTED_PX:
         return []
     sentence = (
         f"{where}: the root joint in px of the mano file and joint {ROOT} of the xyz file, projected by K, are "

@@ -1,9 +1,10 @@
 """Whether labelled joints are those of the hand model posed by the labels beside them, and if not, why.
 
-The answer is found by trying: the model as it is given, its mirror image (a left hand's file), and its poses read
-from a flat or from the mean hand. Only the joints of the skeleton count; for the tips see ``fingertips``. Without
-mano.path the model is the stand-in, which made the synthetic world alone: labels of which no frame fits it in any
-reading are those of another hand, which is worth a note and no cause to refuse.
+The answer is found by trying: the model as it is given, its mirror image (a left hand's file), and poses with the
+model's mean pose added or taken away. Poses are complete here, as training poses them, so the layer is flat. Only the
+joints of the skeleton count; for the tips see ``fingertips``. Without mano.path the model is the stand-in, which made
+the synthetic world alone: labels of which no frame fits it in any reading are those of another hand, which is worth a
+note and no cause to refuse.
 """
 
 from __future__ import annotations
@@ -44,21 +45,23 @@ class Labelled:
     joints: np.ndarray  # (N, 21, 3)
     pose: np.ndarray  # (N, 48)
     betas: np.ndarray  # (N, 10)
+    mean_added: bool  # whether their reader added the hand model's mean pose
+    by_setting: bool = True  # whether mano.flat_hand_mean decides that
 
 
-Pose = Callable[[HandModel, bool, np.ndarray, np.ndarray], np.ndarray]
-"""(model, flat hand, pose (N, 48), betas (N, 10)) -> joints (N, 21, 3) m."""
+Pose = Callable[[HandModel, np.ndarray, np.ndarray], np.ndarray]
+"""(model, complete pose (N, 48), betas (N, 10)) -> joints (N, 21, 3) m."""
 
 
-def kinematic(model: HandModel, flat: bool, pose: np.ndarray, betas: np.ndarray) -> np.ndarray:
+def kinematic(model: HandModel, pose: np.ndarray, betas: np.ndarray) -> np.ndarray:
     """Joints of the skeleton, as HO-3D labels them; the tips are those of any set."""
-    layer = ManoLayer(model, flat_hand_mean=flat)
+    layer = ManoLayer(model)
     return layer(torch.from_numpy(pose).float(), torch.from_numpy(betas).float()).joints.numpy().astype(np.float64)
 
 
-def regressed(model: HandModel, flat: bool, pose: np.ndarray, betas: np.ndarray) -> np.ndarray:
-    """Joints regressed from posed vertices, as FreiHAND labels them; its poses are relative to the mean hand."""
-    layer = ManoLayer(model, flat_hand_mean=flat, fingertips="freihand")
+def regressed(model: HandModel, pose: np.ndarray, betas: np.ndarray) -> np.ndarray:
+    """Joints regressed from posed vertices, as FreiHAND labels them."""
+    layer = ManoLayer(model, fingertips="freihand")
     vertices = layer(torch.from_numpy(pose).float(), torch.from_numpy(betas).float()).vertices
     return layer.regressed_joints(vertices).numpy().astype(np.float64)
 
@@ -74,8 +77,8 @@ def fault(labelled: Labelled, config: ManoConfig, where: str, pose: Pose) -> Fau
     """
     if not labelled.names:
         return None
-    model, flat = hand_model(config), config.flat_hand_mean
-    errors = _errors_mm(labelled, model, flat, pose)
+    model = hand_model(config)
+    errors = _errors_mm(labelled, model, pose)
     bad, mean, middle = int((errors > NOTED_MM).sum()), float(errors.mean()), float(np.median(errors))
     if not bad:
         return None
@@ -85,7 +88,7 @@ def fault(labelled: Labelled, config: ManoConfig, where: str, pose: Pose) -> Fau
     foreign = config.path is None and bad == len(errors)
     if foreign or middle > REFUSED_MM:
         limit = min(EXPLAINS * middle, NOTED_MM) if foreign else EXPLAINS * middle
-        kind, cause, remedy = _cause(labelled, model, flat, pose, limit)
+        kind, cause, remedy = _cause(labelled, model, pose, limit)
         if foreign and kind == "hand_other":
             return Fault("hand_unknown", where, bad, f"{found}; {UNKNOWN}", ASKED, fatal=False)
         if middle > REFUSED_MM:
@@ -95,13 +98,15 @@ def fault(labelled: Labelled, config: ManoConfig, where: str, pose: Pose) -> Fau
     return Fault("hand_differs", where, bad, found, remedy, fatal=False)
 
 
-def _cause(labelled: Labelled, model: HandModel, flat: bool, pose: Pose, limit: float) -> tuple[str, str, str]:
+def _cause(labelled: Labelled, model: HandModel, pose: Pose, limit: float) -> tuple[str, str, str]:
     """The reading of hand and labels that explains them best, to ``limit`` mm (median), as kind, words and remedy."""
     flipped = replace(labelled, joints=labelled.joints * FLIP)
+    mean = np.concatenate([np.zeros(3), model.hands_mean])
+    other = replace(labelled, pose=labelled.pose + (-mean if labelled.mean_added else mean))
     errors = {
-        "hand_mirrored": _middle_mm(labelled, _mirrored(model), flat, pose),
-        "hand_mean": _middle_mm(labelled, model, not flat, pose),
-        "hand_flipped": _middle_mm(flipped, model, flat, pose),
+        "hand_mirrored": _middle_mm(labelled, _mirrored(model), pose),
+        "hand_mean": _middle_mm(other, model, pose),
+        "hand_flipped": _middle_mm(flipped, model, pose),
     }
     best = min(errors, key=errors.__getitem__)
     if errors[best] > limit:
@@ -112,22 +117,25 @@ def _cause(labelled: Labelled, model: HandModel, flat: bool, pose: Pose, limit: 
         cause = f"its mirror image fits {fits}, so these are left hands"
         return best, cause, "leave them out; only right hands are trained on"
     if best == "hand_mean":
-        setting = f"mano.flat_hand_mean={str(not flat).lower()}"
+        if not labelled.by_setting:
+            cause = f"relative to the flat hand they fit {fits}, and this set's poses are relative to the mean hand"
+            return best, cause, "fetch the labels again"
+        setting = f"mano.flat_hand_mean={str(labelled.mean_added).lower()}"
         return best, f"with {setting} they fit {fits}", f"set {setting}"
     return best, f"mirrored joints fit {fits}, so joints and poses are of different sides", "fetch the labels again"
 
 
-def _middle_mm(labelled: Labelled, model: HandModel, flat: bool, pose: Pose) -> float:
+def _middle_mm(labelled: Labelled, model: HandModel, pose: Pose) -> float:
     """The median over frames: one label that is metres off decides nothing."""
-    return float(np.median(_errors_mm(labelled, model, flat, pose)))
+    return float(np.median(_errors_mm(labelled, model, pose)))
 
 
-def _errors_mm(labelled: Labelled, model: HandModel, flat: bool, pose: Pose) -> np.ndarray:
+def _errors_mm(labelled: Labelled, model: HandModel, pose: Pose) -> np.ndarray:
     """Mean distance of the skeleton's joints, wrist on wrist, (N,) mm."""
     out = []
     for start in range(0, len(labelled.names), BATCH):
         part = slice(start, start + BATCH)
-        posed = pose(model, flat, labelled.pose[part], labelled.betas[part])[:, SKELETON]
+        posed = pose(model, labelled.pose[part], labelled.betas[part])[:, SKELETON]
         known = labelled.joints[part][:, SKELETON]
         difference = (posed - posed[:, :1]) - (known - known[:, :1])
         out.append(1000 * np.linalg.norm(difference, axis=-1).mean(1))

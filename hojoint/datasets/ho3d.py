@@ -42,6 +42,7 @@ class HO3D:
         region_px: int | None = None,
         *,
         held_out: int = 0,
+        mean_pose: np.ndarray | None = None,
     ) -> None:
         """Read the list of one split; images and metas are read on demand.
 
@@ -53,6 +54,7 @@ class HO3D:
             region_px: largest side of a sample's image, px; None means the native size.
             held_out: so many recordings of the training split are not in 'train' but in 'held_out'
                 (``train.held_out``).
+            mean_pose: (45,) rad, added to labelled poses (``hand.chosen.added_mean``); None means complete poses.
 
         Raises:
             InputError: the folder is not set or has no list, segmentations are configured but missing,
@@ -65,7 +67,7 @@ class HO3D:
                 f"{ho3d_files.WHERE}"
             )
         self.root = Path(config.root)
-        self.crop, self.region_px = crop or CropConfig(), region_px
+        self.crop, self.region_px, self.mean_pose = crop or CropConfig(), region_px, mean_pose
         self.listed, self.held_out = recordings.part_of(ho3d_files.read_list(self.root, self.split), split, held_out)
         self.missing = config.missing
         self.left_out = self._left_out()
@@ -108,7 +110,7 @@ class HO3D:
             joints_px = regions.project(joints_cv(meta, name), camera)
             mask = self._mask(name, image.shape[:2], model, pose, camera)
             hand = {"hand_box": regions.box_of(joints_px), "joints_px": joints_px, "object_mask": mask}
-            hand |= {"pose": hand_pose(meta, name), "betas": hand_betas(meta, name)}
+            hand |= {"pose": hand_pose(meta, name, self.mean_pose), "betas": hand_betas(meta, name)}
         else:
             hand = {"hand_box": array(meta, "handBoundingBox", (4,), name)}
         labels = {
@@ -213,13 +215,14 @@ class HO3D:
         """Twelve hex digits that tell this data from other data.
 
         They cover all names, those left out, the content of all metas, names and sizes of all images, the content of
-        about sixteen images, and where masks come from.
+        about sixteen images, where masks come from, and whether poses are completed.
 
         Raises:
             InputError: a listed frame lacks a file or its annotation and is not left out.
         """
         self.refuse_missing()
         masks = [f"masks {'given' if self.has_segmentations else 'drawn'}"] if self.split == "train" else []
+        masks += [] if self.mean_pose is None else ["mean pose added"]
         left_out = [f"left out {name}" for name in self.left_out]
         images = [f"{path.name} {size}" for path, size in map(self.files.image, self.names)]
         metas, unannotated = self.files.contents(self.names)

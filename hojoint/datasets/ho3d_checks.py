@@ -90,7 +90,7 @@ def _read(dataset: HO3D, rows: list[int], progress: Progress | None) -> tuple[_R
                 wrong[kind].append((name, f"{path} {found}", ho3d_meta.remedy_of(kind, meta, dataset.split)))
                 continue
             assert isinstance(meta, dict)
-            _add(read, meta, name, row, dataset.split, sizes.of(name))
+            _add(read, meta, row, dataset, sizes.of(name))
         except InputError as error:
             said = str(error).removesuffix(".")
             remedy = "" if "ownload" in said else "fetch this file again"  # most messages of this reader have one
@@ -105,8 +105,9 @@ def _read(dataset: HO3D, rows: list[int], progress: Progress | None) -> tuple[_R
     return read, faults
 
 
-def _add(read: _Read, meta: dict[str, Any], name: str, row: int, split: str, size: tuple[int, int]) -> None:
+def _add(read: _Read, meta: dict[str, Any], row: int, dataset: HO3D, size: tuple[int, int]) -> None:
     """Take over one annotation; nothing is added where a field is wrong."""
+    name = dataset.names[row]
     camera, pose = ho3d_meta.array(meta, "camMat", (3, 3), name), ho3d_meta.object_pose(meta, name)
     corners = {
         key: ho3d_meta.array(meta, key, (8, 3), name) if meta.get(key) is not None else None
@@ -114,9 +115,9 @@ def _add(read: _Read, meta: dict[str, Any], name: str, row: int, split: str, siz
     }
     placed = corners["objCorners3D"] if corners["objCorners3D"] is None else corners["objCorners3D"] @ GL_TO_CV
     posed = Posed(name, str(meta["objName"]), pose, camera, size, corners["objCorners3DRest"], placed)
-    if split == "train":
-        joints = ho3d_meta.joints_cv(meta, name)
-        hand, betas = ho3d_meta.hand_pose(meta, name), ho3d_meta.hand_betas(meta, name)
+    if dataset.split == "train":
+        joints, betas = ho3d_meta.joints_cv(meta, name), ho3d_meta.hand_betas(meta, name)
+        hand = ho3d_meta.hand_pose(meta, name, dataset.mean_pose)  # as training reads it
         read.poses.append(hand)
         read.betas.append(betas)
     else:
@@ -156,7 +157,8 @@ def _hand_faults(dataset: HO3D, read: _Read, mano: ManoConfig | None) -> list[Fa
     px = [project(points, camera) for points, camera in zip(read.joints, read.cameras, strict=True)]
     faults += outside_faults("hand", read.names, px, read.sizes, where)
     if mano is not None:
-        labelled = hand_checks.Labelled(read.names, np.stack(read.joints), np.stack(read.poses), np.stack(read.betas))
+        joints, poses, betas = (np.stack(values) for values in (read.joints, read.poses, read.betas))
+        labelled = hand_checks.Labelled(read.names, joints, poses, betas, dataset.mean_pose is not None)
         fault = hand_checks.fault(labelled, mano, where, hand_checks.kinematic)
         faults += [] if fault is None else [fault]
     return faults

@@ -70,8 +70,10 @@ def joints_cv(meta: dict[str, Any], name: str) -> np.ndarray:
     return (array(meta, "handJoints3D", (21, 3), name) @ GL_TO_CV)[MANO_TO_SIMPLE]
 
 
-def hand_pose(meta: dict[str, Any], name: str) -> np.ndarray:
+def hand_pose(meta: dict[str, Any], name: str, mean: np.ndarray | None = None) -> np.ndarray:
     """Pose (48,) rad, global orientation in the CV frame; InputError where the meta lacks it.
+
+    ``mean`` (45,) is added to the fingers; None where labels are relative to the flat hand.
 
     Turning the camera's axes turns the global orientation alone. MANO turns about its wrist, not its origin, so a
     handTrans would change too; it is not needed here, for all targets are wrist-centred.
@@ -79,6 +81,8 @@ def hand_pose(meta: dict[str, Any], name: str) -> np.ndarray:
     pose = array(meta, "handPose", (48,), name).copy()
     root, _ = cv2.Rodrigues(pose[:3])
     pose[:3] = cv2.Rodrigues(GL_TO_CV @ root)[0][:, 0]
+    if mean is not None:
+        pose[3:] += mean
     return pose
 
 

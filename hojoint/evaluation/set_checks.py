@@ -20,7 +20,7 @@ from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import contact_sheets
-from hojoint.hand.chosen import hand_model
+from hojoint.hand.chosen import added_mean, hand_model
 from hojoint.hand.layer import ManoLayer
 from hojoint.model import checkpoint, opening
 from hojoint.report import health
@@ -59,8 +59,8 @@ def _ho3d(config: Config, split: Split, progress: Progress) -> Checked:
     if not (Path(place) / f"{split}.txt").is_file() and Path(place).is_dir():
         return _absent(name, place, f"no {split}.txt in {place}", split)
     try:
-        dataset = HO3D(config.data.ho3d, split)
         mano, unread = _hand(config)
+        dataset = HO3D(config.data.ho3d, split, mean_pose=None if mano is None else added_mean(mano))
         found = audit(dataset, mano, progress=lambda done, total: progress(f"{name}: annotations", done, total))
     except InputError as error:
         return health.failed(name, place, error)

@@ -5,6 +5,7 @@ No network, no hand model and no pixels take part. Not here: which files are rea
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -29,6 +30,17 @@ def rescored(table: pa.Table, config: FilterConfig, model: QualityModel | None =
     table = table.combine_chunks()  # or every take below would search all chunks
     clips = (_clip(table.take(rows), config, model) for rows in tables.clips_of(table))
     return pa.concat_tables([tables.PREDICTIONS_SCHEMA.empty_table(), *clips])
+
+
+def with_scores(table: pa.Table, config: FilterConfig) -> pa.Table:
+    """The predictions, row by row, with the scores that ``config`` reads; qualities and verdicts stay the run's own."""
+    order = np.concatenate([np.zeros(0, int), *tables.clips_of(table)])
+    rules = config.model_copy(update={"mode": "thresholds"})  # scores do not depend on it
+    again = rescored(table, rules).take(np.argsort(order))
+    for name in (column for column in table.column_names if column.startswith("score_")):
+        position = table.schema.get_field_index(name)
+        table = table.set_column(position, table.schema.field(position), again[name])
+    return table
 
 
 def _clip(clip: pa.Table, config: FilterConfig, model: QualityModel | None) -> pa.Table:

@@ -12,6 +12,9 @@ from hojoint.model import checkpoint, released
 from hojoint.model.network import HOJoint
 from hojoint.settings_file import shown
 
+OURS = ("unlabelled_region",)
+"""Settings of the crop that the authors' code knows nothing of: their images all have a labelled object."""
+
 
 def load_network(data: bytes | str | Path) -> HOJoint:
     """A network in evaluation mode, on the CPU, from our own checkpoint or the authors' released ``.pth.tar``.
@@ -62,7 +65,8 @@ def open_teacher(data: bytes | str | Path, base: Config, name: str | None = None
 
     What the weights were trained with (model, hand model, crop, augmentation) comes from the checkpoint, everything
     else from ``base``; a released file holds no settings, so it gets the released network and ``base``'s hand model and
-    crop. Only the path of a MANO file is taken from ``base`` if given there, for it may lie elsewhere on this machine.
+    crop, which must be the released one. Only the path of a MANO file is taken from ``base`` if given there, for it may
+    lie elsewhere on this machine.
     ``name``: how an error calls the checkpoint; None means ``base.teacher.checkpoint`` where ``data`` is bytes.
 
     Raises:
@@ -124,10 +128,10 @@ def _refuse_other_inputs(base: Config, name: str) -> None:
     faults = []
     if base.mano.path is None:
         faults.append("mano.path is not given, and the stand-in hand is another one")
-    for setting in ("context", "hand_roi_scale", "object_roi_scale"):
-        expected, value = getattr(CropConfig(), setting), getattr(base.crop, setting)  # the defaults are the release's
-        if value != expected:
-            faults.append(f"crop.{setting} is {value:g} instead of {expected:g}")
+    for setting in CropConfig.model_fields:
+        expected, value = getattr(released.CROP, setting), getattr(base.crop, setting)
+        if value != expected and setting not in OURS:
+            faults.append(f"crop.{setting} is {shown(value)} instead of {shown(expected)}")
     if faults:
         raise InputError(
             f"{name} is the authors' released network, made for MANO's hand and the released crop, and "
