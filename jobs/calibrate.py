@@ -65,7 +65,7 @@ def job(config: Config, dry_run: bool) -> None:
         content = read_uri(path)
         _, merged, _ = opening.open_teacher(content, config)
         _refuse_seen(config, opening.open_network(content, config.mano.path)[1])
-        if (note := opening.overridden(config, merged)) is not None:
+        for note in filter(None, [opening.overridden(config, merged), opening.untrained_views(merged)]):
             print(f"note: {note}")
     config = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:
