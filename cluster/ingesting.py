@@ -20,10 +20,11 @@ import numpy as np
 import pyarrow.compute
 
 from cluster import capacity, session
+from cluster import progress as board
 from cluster.capacity import Need
-from cluster.labelling import commits, pool, sharing, totals, units
+from cluster.labelling import commits, pool, sharing, stalls, totals, units
 from cluster.labelling.commits import Commit
-from cluster.progress import Bar
+from cluster.labelling.job import Progress, Silence
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, open_store
 from cluster.training.shard_counts import Counts
@@ -37,6 +38,7 @@ from hojoint.errors import InputError
 from hojoint.hand.chosen import hand_model
 
 SEED = 0  # of the permutation
+TOLD_IMAGES = 32  # between two reports of an actor: a shard from a slow mount is no silence
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,10 @@ def needs(config: Config) -> list[Need]:
 class Ingestor:
     """Callable on rows ``{"unit": id}``, plain Python like the Teacher; commits the shard of that name."""
 
-    def __init__(self, config: Config, layout: Layout, root: str) -> None:
+    def __init__(self, config: Config, layout: Layout, root: str, progress: Progress | None = None) -> None:
         self._store = open_store(root, conditional=config.labelling.require_conditional_writes)
         sharing.check_output(self._store, commits.RUN)
-        self._layout, self._set = layout, LabelledSet(config)
+        self._layout, self._set, self._progress = layout, LabelledSet(config), progress or Silence()
         for part, count in ((self._set.train, layout.samples), (self._set.held_out, layout.held_out)):
             if part is not None and len(part) != count:
                 raise InputError(
@@ -185,7 +187,8 @@ class Ingestor:
     def work(self, unit_id: str) -> Commit | None:
         """Read and commit one shard; None if another attempt was first."""
         started, held_out = time.time(), self._layout.is_held_out(unit_id)
-        table = shards.table_of(self._set.part(held_out), self._layout.rows(unit_id))
+        numbers = self._told(self._layout.rows(unit_id), "held_out" if held_out else "train")
+        table = shards.table_of(self._set.part(held_out), numbers)
         size = int(pyarrow.compute.sum(pyarrow.compute.binary_length(table["image"])).as_py())
         counts = Counts(samples=len(table), held_out=len(table) * held_out, image_bytes=size)
         seconds = {"read": time.time() - started}
@@ -194,26 +197,41 @@ class Ingestor:
             self._store, unit_id, attempt, {SAMPLES: table}, counts=counts, started=started, seconds=seconds
         )
 
+    def _told(self, numbers: np.ndarray, part: str) -> Iterator[int]:
+        """The numbers of images, as they are asked for; every ``TOLD_IMAGES`` are reported when they are read."""
+        for start in range(0, len(numbers), TOLD_IMAGES):
+            some = numbers[start : start + TOLD_IMAGES]
+            yield from some
+            self._progress({}, {part: len(some)})
+
 
 def _run(config: Config, store: Store, plan: Plan) -> None:
     total = plan.layout.samples + plan.layout.held_out
     left = sum(len(plan.layout.rows(name)) for name in plan.pending)
-    with session.start(config.cluster), Bar("ingesting", "image", total=total, shown=True) as bar:
+    unit_s = stalls.longest_unit_s(commits.read_commits(store, counts_of=Counts.of))
+    wanted = pool.size(config.ingest.actors, len(plan.pending))[1]
+    with session.start(config.cluster), board.Bar("ingesting", "image", total=total, shown=True) as bar:
+        watched = board.new_board("ingesting", wanted, store.root)
         bar.move(total - left)
-        for commit in _route(config, store, plan):
+        for commit in _route(config, store, plan, watched, unit_s):
             bar.move(bar.done + (0 if commit is None else commit.counts.samples))
 
 
-def _route(config: Config, store: Store, plan: Plan) -> Iterator[Commit | None]:
-    """The commits of the pending shards, from a pool of actors."""
+def _route(config: Config, store: Store, plan: Plan, watched: Any, unit_s: float) -> Iterator[Commit | None]:
+    """The commits of the pending shards, from a pool of actors; ``unit_s`` is the longest time of a shard so far."""
     return pool.commit_all(
-        functools.partial(Ingestor, config, plan.layout, store.root),
+        functools.partial(_ingestor, config, plan.layout, store.root, watched),
         [{"unit": name} for name in plan.pending],
         store=store,
         actors=config.ingest.actors,
         cpus=config.cluster.teacher_cpus,
         counts_of=Counts.of,
+        watch=stalls.Watch(board.signs_of(watched), unit_s),
     )
+
+
+def _ingestor(config: Config, layout: Layout, root: str, watched: Any) -> pool.Worker:
+    return Ingestor(config, layout, root, board.Reporter(watched, "ingesting", root))
 
 
 def _finish(store: Store, plan: Plan) -> dict[str, Any]:

@@ -8,9 +8,11 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import wild
 from labelled import draw_world
 
 from cluster import ingesting
+from cluster import progress as board
 from cluster.labelling import commits
 from cluster.labelling.counts import Counts
 from cluster.store import open_store
@@ -221,6 +223,18 @@ def test_a_dry_run_counts_shards_and_training_prints_the_stream(world, shards, t
     assert not (tmp_path / "new").exists()
     train_job.job(settings.changed(from_shards(world, shards), output=str(tmp_path / "teacher")), True)
     assert "streamed from 3 shards, in windows of 4 samples" in capsys.readouterr().out
+
+
+def test_reading_images_is_a_sign_of_progress(world, tmp_path, monkeypatch):
+    told = []
+    wild.without_ray(monkeypatch)
+    monkeypatch.setattr(board, "signs_of", lambda watched: lambda: len(told))
+    monkeypatch.setattr(board, "Reporter", lambda *args: lambda videos, frames: told.append(frames))
+    monkeypatch.setattr(ingesting, "TOLD_IMAGES", 2)
+    seen = wild.watches(monkeypatch)
+    ingesting.ingest(settings.changed(world, output=str(tmp_path)))
+    assert told == [{"train": 2}, {"train": 1}, {"train": 2}, {"train": 1}, {"train": 2}]
+    assert [signs() for signs, _ in seen] == [5]
 
 
 @pytest.mark.ray

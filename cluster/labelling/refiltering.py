@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster import capacity, session
+from cluster import progress as board
 from cluster.capacity import Need
-from cluster.labelling import commits, files, listing, manifest, pool, presence, quality_files, units
+from cluster.labelling import commits, files, listing, manifest, pool, presence, quality_files, stalls, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.job import RefilterJob
-from cluster.progress import Bar
 from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
 from hojoint.config import Config
@@ -171,23 +171,27 @@ def _pending(source: Source, store: Store) -> list[str]:
 
 
 def _run(config: Config, store: Store, job: RefilterJob, pending: Sequence[str]) -> None:
+    unit_s = stalls.longest_unit_s(commits.read_commits(store))
+    wanted = pool.size(config.refilter.actors, len(pending))[1]
     with presence.announced(store, "filters labels"), session.start(config.cluster):
+        watched = board.new_board("refiltering", wanted, store.root)
         results = pool.commit_all(
-            functools.partial(_refilter, job),
+            functools.partial(_refilter, job, watched),
             [{"unit": unit} for unit in pending],
             store=store,
             actors=config.refilter.actors,
             cpus=config.cluster.teacher_cpus,
+            watch=stalls.Watch(board.signs_of(watched), unit_s),
         )
-        with Bar("refiltering", "unit", total=len(pending)) as bar:
+        with board.Bar("refiltering", "unit", total=len(pending)) as bar:
             for number, _ in enumerate(results, start=1):
                 bar.move(number)
 
 
-def _refilter(job: RefilterJob) -> pool.Worker:
+def _refilter(job: RefilterJob, watched: Any) -> pool.Worker:
     from cluster.labelling.refilter_actor import Refilter  # in the actor: it loads torch
 
-    return Refilter(job)
+    return Refilter(job, board.Reporter(watched, "refiltering", job.output))
 
 
 def _needs(config: Config) -> list[Need]:
