@@ -22,13 +22,12 @@ import pyarrow.compute
 from cluster import capacity, session
 from cluster import progress as board
 from cluster.capacity import Need
-from cluster.labelling import commits, pool, sharing, stalls, totals, units
+from cluster.labelling import commits, pool, presence, sharing, stalls, totals, units
 from cluster.labelling.commits import Commit
 from cluster.labelling.job import Progress, Silence
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, open_store
-from cluster.training.shard_counts import Counts
-from cluster.training.shards import SAMPLES
+from cluster.training.shard_counts import SAMPLES, Counts
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.datasets import shards
@@ -210,11 +209,11 @@ def _run(config: Config, store: Store, plan: Plan) -> None:
     left = sum(len(plan.layout.rows(name)) for name in plan.pending)
     unit_s = stalls.longest_unit_s(commits.read_commits(store, counts_of=Counts.of))
     wanted = pool.size(config.ingest.actors, len(plan.pending))[1]
-    with session.start(config.cluster), board.Bar("ingesting", "image", total=total, shown=True) as bar:
+    with presence.announced(store, "ingests images"), session.start(config.cluster):
         watched = board.new_board("ingesting", wanted, store.root)
-        bar.move(total - left)
-        for commit in _route(config, store, plan, watched, unit_s):
-            bar.move(bar.done + (0 if commit is None else commit.counts.samples))
+        with board.Bar("ingesting", "image", total=total, done=total - left) as bar:
+            for commit in _route(config, store, plan, watched, unit_s):
+                bar.advance(0 if commit is None else commit.counts.samples)
 
 
 def _route(config: Config, store: Store, plan: Plan, watched: Any, unit_s: float) -> Iterator[Commit | None]:

@@ -11,7 +11,7 @@ import pytest
 import wild
 from labelled import draw_world
 
-from cluster import ingesting
+from cluster import garbage, ingesting
 from cluster import progress as board
 from cluster.labelling import commits
 from cluster.labelling.counts import Counts
@@ -25,6 +25,7 @@ from hojoint.errors import InputError
 from hojoint.labelling import tables
 from hojoint.training.batches import loader
 from jobs import ingest as ingest_job
+from jobs import status
 from jobs import train as train_job
 
 
@@ -235,6 +236,29 @@ def test_reading_images_is_a_sign_of_progress(world, tmp_path, monkeypatch):
     ingesting.ingest(settings.changed(world, output=str(tmp_path)))
     assert told == [{"train": 2}, {"train": 1}, {"train": 2}, {"train": 1}, {"train": 2}]
     assert [signs() for signs, _ in seen] == [5]
+
+
+def test_an_ingest_at_work_is_seen_and_its_garbage_is_too(world, tmp_path, monkeypatch, capsys):
+    wild.without_ray(monkeypatch)
+    real, out = ingesting.Ingestor.work, []
+
+    def work(self, unit_id):
+        (tmp_path / "samples").mkdir(exist_ok=True)
+        (tmp_path / "samples" / "u000002-killed.parquet").write_bytes(b"half")
+        assert status.main([f"output={tmp_path}"]) == 0
+        out.append(capsys.readouterr().out)
+        with pytest.raises(InputError, match="ingests images"):
+            garbage.find(open_store(str(tmp_path)), 0.0)
+        if len(out) == 2:
+            raise InputError("ended here")
+        return real(self, unit_id)
+
+    monkeypatch.setattr(ingesting.Ingestor, "work", work)
+    with pytest.raises(InputError, match="ended here"):
+        ingesting.ingest(settings.changed(world, output=str(tmp_path)))
+    assert all("ingests images, heard of 0 s ago" in text for text in out)
+    [piece] = garbage.find(open_store(str(tmp_path)), 0.0)
+    assert piece.name == "samples/u000002-killed.parquet"
 
 
 @pytest.mark.ray
