@@ -144,7 +144,10 @@ def test_the_number_of_nodes_follows_the_settings():
     training = ["cluster.workers=[2,4]", "cluster.worker_gpus=1", "cluster.worker_cpus=8"]
     assert asked("retrain", *training) == nodes.Nodes(least=2, most=4, cpus=9, gpus=1)
     assert asked("pipeline", *training) == nodes.Nodes(least=2, most=8, cpus=9, gpus=1)
-    assert asked("refilter", "refilter.actors=[3,5]").gpus == 0
+    for job in ("detect", "ingest", "refilter"):  # their actors take no GPU, whatever a Teacher takes
+        assert asked(job, f"{job}.actors=[8,32]", *training) == nodes.Nodes(least=8, most=32, cpus=5, gpus=0)
+    assert asked("synthesize", *training) == nodes.Nodes(least=1, most=8, cpus=5, gpus=0)
+    assert asked("calibrate", *training) == nodes.Nodes(least=1, most=1, cpus=5, gpus=1)
     assert asked("evaluate", "evaluate.actors=[3,5]") == nodes.Nodes(least=3, most=5, cpus=5, gpus=1)
 
 
@@ -224,6 +227,26 @@ def test_the_printed_command_reads_back_as_the_settings(capsys):
 def test_what_cannot_run_there_is_refused(capsys, arguments, message):
     assert deploy.main(["slurm", *ARGUMENTS, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "job", "message"),
+    [
+        ("slurm", "status", "gives a cluster no work; run python -m jobs.status where you are"),
+        ("kuberay", "report", "gives a cluster no work"),
+        ("kuberay", "gc", "gives a cluster no work"),
+        ("slurm", "list", "is not a job that runs on a cluster"),
+        ("kuberay", "calibrate", "would run on the head"),
+    ],
+)
+def test_jobs_that_would_leave_their_nodes_idle_are_refused(capsys, word, job, message):
+    assert deploy.main([word, *ARGUMENTS, f"deploy.job={job}"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_calibration_asks_slurm_for_one_node(capsys):
+    assert deploy.main(["slurm", *ARGUMENTS, "deploy.job=calibrate", "--dry-run"]) == 0
+    assert "would ask for 1 to 1 nodes of 5 CPUs and 1 GPUs" in capsys.readouterr().out
 
 
 def test_a_claim_is_mounted_in_every_pod():
