@@ -1,5 +1,6 @@
 """What jobs.deploy prints: valid for Kubernetes' own models, for a shell, and as large as the job asks."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import yaml
 from cluster.deployment import kuberay, nodes, slurm
 from hojoint import config as settings
 from hojoint.errors import InputError
-from jobs import command, deploy
+from jobs import command, deploy, submit
 
 ROOT = Path(__file__).resolve().parent.parent
 ARGUMENTS = [
@@ -31,6 +32,7 @@ FIELDS = {  # of ray.io/v1 as published with KubeRay 1.6, of what we use and its
         "rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec",
         "workerGroupSpecs", "headServiceAnnotations", "suspend", "gcsFaultToleranceOptions", "managedBy",
     },
+    "SubmitterConfig": {"backoffLimit"},
     "AuthOptions": {"mode", "secretName", "enableK8sTokenAuth"},
     "AutoscalerOptions": {
         "resources", "image", "imagePullPolicy", "env", "envFrom", "volumeMounts", "securityContext",
@@ -77,6 +79,7 @@ def test_a_rayjob_has_only_known_fields():
     spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
     assert spec.keys() <= FIELDS["RayJobSpec"]
     assert cluster.keys() <= FIELDS["RayClusterSpec"]
+    assert spec["submitterConfig"].keys() <= FIELDS["SubmitterConfig"]
     assert cluster["authOptions"].keys() <= FIELDS["AuthOptions"]
     assert cluster["autoscalerOptions"].keys() <= FIELDS["AutoscalerOptions"]
     head, (workers,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
@@ -85,6 +88,28 @@ def test_a_rayjob_has_only_known_fields():
     for group in (head, workers):
         check_kind(group["template"], "V1PodTemplateSpec")
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+
+
+def test_each_output_has_a_rayjob_of_its_own():
+    def name_of(job, output):
+        words = ["python", "-m", f"jobs.{job}", f"output={output}"]
+        return kuberay.rayjob(config_of(), job, words, "2.60.0")["metadata"]["name"]
+
+    first = name_of("pseudo_label", "s3://bucket/one")
+    assert first == name_of("pseudo_label", "s3://bucket/one")  # the same command finds its job
+    assert first != name_of("pseudo_label", "s3://bucket/two")
+    assert manifest()["metadata"]["name"] != manifest("cluster.teachers=[2,8]")["metadata"]["name"]
+    for job in submit.sendable_jobs():
+        assert re.fullmatch(r"hojoint-[a-z-]+-[0-9a-f]{8}", name_of(job, "s3://bucket/one"))
+        assert len(name_of(job, "s3://bucket/one")) <= 47  # KubeRay derives further names from it
+
+
+def test_wrong_input_costs_no_further_cluster():
+    """KubeRay would start one after any exit code but 0; a lost head is the affair of the pod that sends the job."""
+    spec = manifest()["spec"]
+    assert spec["backoffLimit"] == 0
+    assert spec["submitterConfig"] == {"backoffLimit": kuberay.SUBMISSIONS}
+    assert kuberay.SUBMISSIONS > 0
 
 
 def test_an_unknown_field_would_be_found():
