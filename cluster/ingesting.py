@@ -12,7 +12,7 @@ import functools
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from cluster.capacity import Need
 from cluster.labelling import commits, pool, presence, sharing, stalls, totals, units
 from cluster.labelling.commits import Commit
 from cluster.labelling.job import Progress, Silence
+from cluster.metrics import CommittedGauges
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, open_store
 from cluster.training.shard_counts import SAMPLES, Counts
@@ -206,14 +207,23 @@ class Ingestor:
 
 def _run(config: Config, store: Store, plan: Plan) -> None:
     total = plan.layout.samples + plan.layout.held_out
-    left = sum(len(plan.layout.rows(name)) for name in plan.pending)
-    unit_s = stalls.longest_unit_s(commits.read_commits(store, counts_of=Counts.of))
+    done = commits.read_commits(store, counts_of=Counts.of)
+    counts, unit_s = total_of(done), stalls.longest_unit_s(done)
     wanted = pool.size(config.ingest.actors, len(plan.pending))[1]
     with presence.announced(store, "ingests images"), session.start(config.cluster):
         watched = board.new_board("ingesting", wanted, store.root)
-        with board.Bar("ingesting", "image", total=total, done=total - left) as bar:
+        gauges = CommittedGauges("ingesting", store.root, videos=0, done=0)  # its images are shown as frames
+        gauges.show({}, _images(counts), {}, committed=False)
+        with gauges, board.Bar("ingesting", "image", total=total, done=counts.samples) as bar:
             for commit in _route(config, store, plan, watched, unit_s):
-                bar.advance(0 if commit is None else commit.counts.samples)
+                if commit is not None:
+                    counts.add(commit.counts)
+                    gauges.show({}, _images(counts), {}, committed=True)
+                    bar.move(counts.samples)
+
+
+def _images(counts: Counts) -> dict[str, int]:
+    return {"train": counts.samples - counts.held_out, "held_out": counts.held_out}
 
 
 def _route(config: Config, store: Store, plan: Plan, watched: Any, unit_s: float) -> Iterator[Commit | None]:
@@ -233,14 +243,20 @@ def _ingestor(config: Config, layout: Layout, root: str, watched: Any) -> pool.W
     return Ingestor(config, layout, root, board.Reporter(watched, "ingesting", root))
 
 
+def total_of(done: Iterable[Commit]) -> Counts:
+    """The counts of all shards together."""
+    total = Counts()
+    for commit in done:
+        total.add(commit.counts)
+    return total
+
+
 def _finish(store: Store, plan: Plan) -> dict[str, Any]:
     """Write the report and remove what killed attempts left."""
     done = commits.read_commits(store, counts_of=Counts.of)
     committed = {commit.unit for commit in done}
     sharing.check_commits(store, [name for name in plan.layout.unit_ids if name not in committed])
-    total = Counts()
-    for commit in done:
-        total.add(commit.counts)
+    total = total_of(done)
     assert total.samples == plan.layout.samples + plan.layout.held_out, (total, plan.layout)
     report = {**vars(total), "shards": len(done), "seconds": round(totals.busy_seconds(done), 3)}
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())

@@ -349,6 +349,17 @@ def test_every_window_is_a_sign_that_the_run_goes_on(made, tmp_path):
     assert told == [({}, {"looked": 4}), ({}, {"looked": 4}), ({}, {"looked": 2}), ({"with_hands": 1}, {})]
 
 
+def test_prometheus_sees_what_a_detection_has_committed(made, tmp_path, in_process, monkeypatch):
+    shown = wild.gauges(monkeypatch)
+    detection.detect(config_of(made, tmp_path), scripted)
+    for outcome, videos in (("with_hands", 4), ("without_hands", 1), ("quarantined", 1)):
+        assert shown["committed_videos", "detection", outcome] == videos
+    assert shown["listed_videos", "detection"] == 6
+    assert shown["committed_frames", "detection", "looked"] == 40
+    assert ("last_commit_timestamp_seconds", "detection") in shown
+    assert ("eta_seconds", "detection") in shown
+
+
 def test_the_watch_sees_what_the_finders_report(made, tmp_path, in_process, monkeypatch):
     """Not commits alone: a unit of long videos takes longer than the first silence that is allowed."""
     monkeypatch.setattr(board, "signs_of", lambda watched: lambda: "of the board")

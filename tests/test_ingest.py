@@ -232,10 +232,12 @@ def test_reading_images_is_a_sign_of_progress(world, tmp_path, monkeypatch):
     monkeypatch.setattr(board, "signs_of", lambda watched: lambda: len(told))
     monkeypatch.setattr(board, "Reporter", lambda *args: lambda videos, frames: told.append(frames))
     monkeypatch.setattr(ingesting, "TOLD_IMAGES", 2)
-    seen = wild.watches(monkeypatch)
+    seen, shown = wild.watches(monkeypatch), wild.gauges(monkeypatch)
     ingesting.ingest(settings.changed(world, output=str(tmp_path)))
     assert told == [{"train": 2}, {"train": 1}, {"train": 2}, {"train": 1}, {"train": 2}]
     assert [signs() for signs, _ in seen] == [5]
+    assert shown["committed_frames", "ingesting", "train"] == 8
+    assert ("last_commit_timestamp_seconds", "ingesting") in shown  # for the alert
 
 
 def test_an_ingest_at_work_is_seen_and_its_garbage_is_too(world, tmp_path, monkeypatch, capsys):

@@ -89,6 +89,15 @@ def test_decoding_pictures_again_is_a_sign_of_progress(made: Path, tmp_path: Pat
     assert [signs() for signs, _ in seen] == [len(told)]
 
 
+def test_prometheus_sees_what_a_refiltering_has_committed(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
+    shown = wild.gauges(monkeypatch)
+    report = refilter(config_to(made, tmp_path / "out", "loose", STRICT))
+    assert shown["listed_videos", "refiltering"] == report["videos"]["listed"]
+    assert shown["committed_videos", "refiltering", "labelled"] == report["videos"]["labelled"] > 0
+    assert shown["committed_frames", "refiltering", "kept"] == report["frames"]["kept"] > 0
+    assert ("last_commit_timestamp_seconds", "refiltering") in shown
+
+
 def test_the_two_sets_of_thresholds_differ(made: Path) -> None:
     assert 0 < len(kept(made / "strict")) < len(kept(made / "loose"))
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from video_files import HEIGHT, WIDTH, write_broken, write_video
 
+from cluster import metrics, session
 from cluster import progress as board
-from cluster import session
 from cluster.labelling import pool, stalls
 from cluster.labelling.commits import committed_files
 from cluster.store import open_store
@@ -126,6 +126,20 @@ def watches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
     for module in (stalls, pool):
         monkeypatch.setattr(module, "Watch", Seen)
     return seen
+
+
+def gauges(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, ...], float]:
+    """The last value of each gauge that a driver sets: its name, its stage, and its own labels' values, to a value."""
+    shown: dict[tuple[str, ...], float] = {}
+
+    def of_run(name: str, run: str, **labels: str) -> Any:
+        def set_to(value: float, own: Mapping[str, str]) -> None:
+            shown[name.removeprefix("hojoint_"), labels["stage"], *own.values()] = value
+
+        return SimpleNamespace(set=set_to, info={"name": name})
+
+    monkeypatch.setattr(metrics, "of_run", of_run)
+    return shown
 
 
 FORMER = {

@@ -26,6 +26,7 @@ from cluster.labelling import budget, commits, manifest, pool, presence, sharing
 from cluster.labelling.commits import Commit
 from cluster.labelling.manifest import Manifest, Reader
 from cluster.labelling.units import Video, unit_id
+from cluster.metrics import CommittedGauges
 from cluster.sources import list_videos
 from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint import config as settings
@@ -182,16 +183,20 @@ def _run(config: Config, store: Store, plan: Plan, make: Make) -> None:
     wanted = pool.size(config.detect.actors, len(plan.pending))[1]
     with presence.announced(store, "finds hands"), session.start(config.cluster):
         watched = board.new_board("detection", wanted, store.root)
+        gauges = CommittedGauges("detection", store.root, videos=plan.manifest.videos, done=total.listed)
+        gauges.show(*findings.outcomes_of(total), committed=False)
         job = DetectionJob(config, store.root, plan.identity, uuid.uuid4().hex, plan.manifest.key)
         watch = stalls.Watch(board.signs_of(watched), unit_s)  # a unit of long videos takes hours
         results = _route(config, store, plan.pending, functools.partial(UnitFinder, job, make, watched), watch)
         rate = board.FrameRate("detectors", wanted)
-        with board.Progress(
-            watched, "detecting", "video", total=plan.manifest.videos, done=total.listed, text=rate
-        ):  # fmt: skip
+        with (
+            gauges,
+            board.Progress(watched, "detecting", "video", total=plan.manifest.videos, done=total.listed, text=rate),
+        ):
             for commit in results:
                 if commit is not None:
                     total.add(commit.counts)
+                    gauges.show(*findings.outcomes_of(total), committed=True)
                     _check_budget(config, total)
 
 
