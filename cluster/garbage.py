@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from cluster.detection import findings
 from cluster.labelling import attempts, chain, commits, presence
 from cluster.store import PROBE, Store
+from cluster.training.shard_counts import SAMPLES
 from hojoint.errors import InputError
 
-FOLDERS = tuple(dict.fromkeys((*commits.TABLES, *findings.TABLES)))
+FOLDERS = tuple(dict.fromkeys((*commits.TABLES, *findings.TABLES, SAMPLES)))
 MANIFESTS = re.compile(r"manifest-[0-9a-f]{16}\.parquet")
 
 

@@ -12,7 +12,7 @@ import functools
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,16 @@ import numpy as np
 import pyarrow.compute
 
 from cluster import capacity, session
+from cluster import progress as board
 from cluster.capacity import Need
-from cluster.labelling import commits, pool, sharing, totals, units
+from cluster.labelling import commits, pool, presence, sharing, stalls, totals, units
 from cluster.labelling.commits import Commit
-from cluster.progress import Bar
+from cluster.labelling.job import Progress, Silence
+from cluster.metrics import CommittedGauges
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, open_store
-from cluster.training.shard_counts import Counts
-from cluster.training.shards import FLAT, SAMPLES
+from cluster.training.shard_counts import SAMPLES, Counts
+from cluster.training.shards import FLAT
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.datasets import shards
@@ -37,6 +39,7 @@ from hojoint.errors import InputError
 from hojoint.hand.chosen import added_mean, hand_model
 
 SEED = 0  # of the permutation
+TOLD_IMAGES = 32  # between two reports of an actor: a shard from a slow mount is no silence
 
 
 @dataclass(frozen=True)
@@ -169,10 +172,10 @@ def needs(config: Config) -> list[Need]:
 class Ingestor:
     """Callable on rows ``{"unit": id}``, plain Python like the Teacher; commits the shard of that name."""
 
-    def __init__(self, config: Config, layout: Layout, root: str) -> None:
+    def __init__(self, config: Config, layout: Layout, root: str, progress: Progress | None = None) -> None:
         self._store = open_store(root, conditional=config.labelling.require_conditional_writes)
         sharing.check_output(self._store, commits.RUN)
-        self._layout, self._set = layout, LabelledSet(config)
+        self._layout, self._set, self._progress = layout, LabelledSet(config), progress or Silence()
         for part, count in ((self._set.train, layout.samples), (self._set.held_out, layout.held_out)):
             if part is not None and len(part) != count:
                 raise InputError(
@@ -187,7 +190,8 @@ class Ingestor:
     def work(self, unit_id: str) -> Commit | None:
         """Read and commit one shard; None if another attempt was first."""
         started, held_out = time.time(), self._layout.is_held_out(unit_id)
-        table = shards.table_of(self._set.part(held_out), self._layout.rows(unit_id))
+        numbers = self._told(self._layout.rows(unit_id), "held_out" if held_out else "train")
+        table = shards.table_of(self._set.part(held_out), numbers)
         size = int(pyarrow.compute.sum(pyarrow.compute.binary_length(table["image"])).as_py())
         counts = Counts(samples=len(table), held_out=len(table) * held_out, image_bytes=size)
         seconds = {"read": time.time() - started}
@@ -196,26 +200,58 @@ class Ingestor:
             self._store, unit_id, attempt, {SAMPLES: table}, counts=counts, started=started, seconds=seconds
         )
 
+    def _told(self, numbers: np.ndarray, part: str) -> Iterator[int]:
+        """The numbers of images, as they are asked for; every ``TOLD_IMAGES`` are reported when they are read."""
+        for start in range(0, len(numbers), TOLD_IMAGES):
+            some = numbers[start : start + TOLD_IMAGES]
+            yield from some
+            self._progress({}, {part: len(some)})
+
 
 def _run(config: Config, store: Store, plan: Plan) -> None:
     total = plan.layout.samples + plan.layout.held_out
-    left = sum(len(plan.layout.rows(name)) for name in plan.pending)
-    with session.start(config.cluster), Bar("ingesting", "image", total=total, shown=True) as bar:
-        bar.move(total - left)
-        for commit in _route(config, store, plan):
-            bar.move(bar.done + (0 if commit is None else commit.counts.samples))
+    done = commits.read_commits(store, counts_of=Counts.of)
+    counts, unit_s = total_of(done), stalls.longest_unit_s(done)
+    wanted = pool.size(config.ingest.actors, len(plan.pending))[1]
+    with presence.announced(store, "ingests images"), session.start(config.cluster):
+        watched = board.new_board("ingesting", wanted, store.root)
+        gauges = CommittedGauges("ingesting", store.root, videos=0, done=0)  # its images are shown as frames
+        gauges.show({}, _images(counts), {}, committed=False)
+        with gauges, board.Bar("ingesting", "image", total=total, done=counts.samples) as bar:
+            for commit in _route(config, store, plan, watched, unit_s):
+                if commit is not None:
+                    counts.add(commit.counts)
+                    gauges.show({}, _images(counts), {}, committed=True)
+                    bar.move(counts.samples)
 
 
-def _route(config: Config, store: Store, plan: Plan) -> Iterator[Commit | None]:
-    """The commits of the pending shards, from a pool of actors."""
+def _images(counts: Counts) -> dict[str, int]:
+    return {"train": counts.samples - counts.held_out, "held_out": counts.held_out}
+
+
+def _route(config: Config, store: Store, plan: Plan, watched: Any, unit_s: float) -> Iterator[Commit | None]:
+    """The commits of the pending shards, from a pool of actors; ``unit_s`` is the longest time of a shard so far."""
     return pool.commit_all(
-        functools.partial(Ingestor, config, plan.layout, store.root),
+        functools.partial(_ingestor, config, plan.layout, store.root, watched),
         [{"unit": name} for name in plan.pending],
         store=store,
         actors=config.ingest.actors,
         cpus=config.cluster.teacher_cpus,
         counts_of=Counts.of,
+        watch=stalls.Watch(board.signs_of(watched), unit_s),
     )
+
+
+def _ingestor(config: Config, layout: Layout, root: str, watched: Any) -> pool.Worker:
+    return Ingestor(config, layout, root, board.Reporter(watched, "ingesting", root))
+
+
+def total_of(done: Iterable[Commit]) -> Counts:
+    """The counts of all shards together."""
+    total = Counts()
+    for commit in done:
+        total.add(commit.counts)
+    return total
 
 
 def _finish(store: Store, plan: Plan) -> dict[str, Any]:
@@ -223,9 +259,7 @@ def _finish(store: Store, plan: Plan) -> dict[str, Any]:
     done = commits.read_commits(store, counts_of=Counts.of)
     committed = {commit.unit for commit in done}
     sharing.check_commits(store, [name for name in plan.layout.unit_ids if name not in committed])
-    total = Counts()
-    for commit in done:
-        total.add(commit.counts)
+    total = total_of(done)
     assert total.samples == plan.layout.samples + plan.layout.held_out, (total, plan.layout)
     report = {**vars(total), "shards": len(done), "seconds": round(totals.busy_seconds(done), 3)}
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())

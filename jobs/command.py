@@ -46,6 +46,8 @@ NEEDED: Mapping[str, Mapping[str, str]] = {
     **dict.fromkeys(("train", "ingest", "calibrate", "pipeline", "study"), OUTPUT),
 }
 """Job -> settings without which it does nothing, with an example of each. Jobs that are sent are checked before."""
+TELLING = {*NEEDED, "evaluate", "synthesize", "bench"}
+"""Jobs whose end ``cluster.notify`` is told: those that work for long. The others answer whoever has asked."""
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"
 
 
@@ -117,11 +119,14 @@ def name_of(doc: str | None) -> str:
 
 @contextlib.contextmanager
 def _noticed(config: Config, name: str, dry_run: bool) -> Iterator[None]:
-    """Tell ``cluster.notify`` how the job has ended; a job that is sent elsewhere tells it from there."""
-    if config.cluster.notify is None or dry_run or config.submit.job is not None:
+    """Tell ``cluster.notify`` how the job has ended; one that is sent or deployed tells it from there."""
+    if config.cluster.notify is None or name not in TELLING:
         yield
         return
     address, began = notice.address_of(config.cluster.notify), time.monotonic()
+    if dry_run:
+        yield
+        return
     try:
         yield
     except BaseException as error:

@@ -6,9 +6,10 @@ kuberay  a RayJob for KubeRay 1.6 or newer: python -m jobs.deploy kuberay ... de
 slurm    a batch script: python -m jobs.deploy slurm ... > label.sbatch; sbatch label.sbatch
 
 Nodes follow from cluster.teachers, teacher_cpus and teacher_gpus, for training from cluster.workers, worker_cpus and
-worker_gpus. deploy.* names what the cluster calls its things. Paths must be absolute and seen by all nodes, or s3://
-URIs; pods see the folders that deploy.claims mounts. Credentials are not among the settings: they come from a role
-(deploy.service_account) or a secret of the cluster (deploy.env_secret).
+worker_gpus, for jobs with actors of their own from detect.actors and the like. deploy.* names what the cluster calls
+its things. Paths must be absolute and seen by all nodes, or s3:// URIs; pods see the folders that deploy.claims mounts.
+Credentials are not among the settings: they come from a role (deploy.service_account) or a secret of the cluster
+(deploy.env_secret).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from hojoint.errors import InputError
 from jobs import command, submit
 
 WORDS = ("kuberay", "slurm")
+WITHOUT_WORK = {"status", "report", "gc"}
+"""Jobs that a running cluster takes, and that give one of its own nothing to do: a few files are read or removed."""
 OF_EACH_NODE = "cluster.cache"
 """The one place that a node needs for itself alone, so it may lie in a pod's own /tmp."""
 
@@ -35,6 +38,7 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     name = command.need(config.deploy.job, "deploy.job", "pseudo_label")
     if name not in (known := submit.sendable_jobs()):
         raise InputError(f"deploy.job={name} is not a job that runs on a cluster; expected one of {', '.join(known)}")
+    refuse_idle(name, word)
     command.refuse_missing(config, name)
     submit.refuse_relative_paths(config)
     if word == "kuberay":
@@ -50,6 +54,20 @@ def job(config: Config, dry_run: bool, word: str) -> None:
         print(yaml.safe_dump(manifest, sort_keys=False, width=1000), end="")
     else:
         print(slurm.script(config, name, words), end="")
+
+
+def refuse_idle(name: str, word: str) -> None:
+    """InputError for a job that would leave the nodes idle which it asks for."""
+    if name in WITHOUT_WORK:
+        raise InputError(
+            f"deploy.job={name} gives a cluster no work; run python -m jobs.{name} where you are, or send it to a "
+            "cluster that runs with jobs.submit"
+        )
+    if name == "calibrate" and word == "kuberay":
+        raise InputError(
+            "deploy.job=calibrate is one process, which would run on the head of the RayJob's cluster, without a GPU; "
+            "run python -m jobs.calibrate on a machine that has one, or take jobs.deploy slurm"
+        )
 
 
 def refuse_unmounted(config: Config) -> None:

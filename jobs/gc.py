@@ -1,9 +1,9 @@
 """python -m jobs.gc output=DIR_OR_S3_URI [--dry-run]
 
-Removes what lost attempts and abandoned uploads have left in the output of jobs.pseudo_label, jobs.refilter or
-jobs.detect (there: BOXES.parquet.run), also inside a pipeline's. --dry-run prints what would be removed. Nothing that a
-commit or run.json names is ever removed, and a run in progress is refused. Files of units without a commit, and
-uploads, are left for gc.min_age_h hours.
+Removes what lost attempts and abandoned uploads have left in the output of jobs.pseudo_label, jobs.refilter,
+jobs.ingest or jobs.detect (there: BOXES.parquet.run), also inside a pipeline's. --dry-run prints what would be removed.
+Nothing that a commit or run.json names is ever removed, and a run in progress is refused. Files of units without a
+commit, and uploads, are left for gc.min_age_h hours.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """What jobs.deploy prints: valid for Kubernetes' own models, for a shell, and as large as the job asks."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import yaml
 from cluster.deployment import kuberay, nodes, slurm
 from hojoint import config as settings
 from hojoint.errors import InputError
-from jobs import command, deploy
+from jobs import command, deploy, submit
 
 ROOT = Path(__file__).resolve().parent.parent
 ARGUMENTS = [
@@ -31,6 +32,7 @@ FIELDS = {  # of ray.io/v1 as published with KubeRay 1.6, of what we use and its
         "rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec",
         "workerGroupSpecs", "headServiceAnnotations", "suspend", "gcsFaultToleranceOptions", "managedBy",
     },
+    "SubmitterConfig": {"backoffLimit"},
     "AuthOptions": {"mode", "secretName", "enableK8sTokenAuth"},
     "AutoscalerOptions": {
         "resources", "image", "imagePullPolicy", "env", "envFrom", "volumeMounts", "securityContext",
@@ -77,6 +79,7 @@ def test_a_rayjob_has_only_known_fields():
     spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
     assert spec.keys() <= FIELDS["RayJobSpec"]
     assert cluster.keys() <= FIELDS["RayClusterSpec"]
+    assert spec["submitterConfig"].keys() <= FIELDS["SubmitterConfig"]
     assert cluster["authOptions"].keys() <= FIELDS["AuthOptions"]
     assert cluster["autoscalerOptions"].keys() <= FIELDS["AutoscalerOptions"]
     head, (workers,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
@@ -85,6 +88,28 @@ def test_a_rayjob_has_only_known_fields():
     for group in (head, workers):
         check_kind(group["template"], "V1PodTemplateSpec")
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+
+
+def test_each_output_has_a_rayjob_of_its_own():
+    def name_of(job, output):
+        words = ["python", "-m", f"jobs.{job}", f"output={output}"]
+        return kuberay.rayjob(config_of(), job, words, "2.60.0")["metadata"]["name"]
+
+    first = name_of("pseudo_label", "s3://bucket/one")
+    assert first == name_of("pseudo_label", "s3://bucket/one")  # the same command finds its job
+    assert first != name_of("pseudo_label", "s3://bucket/two")
+    assert manifest()["metadata"]["name"] != manifest("cluster.teachers=[2,8]")["metadata"]["name"]
+    for job in submit.sendable_jobs():
+        assert re.fullmatch(r"hojoint-[a-z-]+-[0-9a-f]{8}", name_of(job, "s3://bucket/one"))
+        assert len(name_of(job, "s3://bucket/one")) <= 47  # KubeRay derives further names from it
+
+
+def test_wrong_input_costs_no_further_cluster():
+    """KubeRay would start one after any exit code but 0; a lost head is the affair of the pod that sends the job."""
+    spec = manifest()["spec"]
+    assert spec["backoffLimit"] == 0
+    assert spec["submitterConfig"] == {"backoffLimit": kuberay.SUBMISSIONS}
+    assert kuberay.SUBMISSIONS > 0
 
 
 def test_an_unknown_field_would_be_found():
@@ -144,7 +169,10 @@ def test_the_number_of_nodes_follows_the_settings():
     training = ["cluster.workers=[2,4]", "cluster.worker_gpus=1", "cluster.worker_cpus=8"]
     assert asked("retrain", *training) == nodes.Nodes(least=2, most=4, cpus=9, gpus=1)
     assert asked("pipeline", *training) == nodes.Nodes(least=2, most=8, cpus=9, gpus=1)
-    assert asked("refilter", "refilter.actors=[3,5]").gpus == 0
+    for job in ("detect", "ingest", "refilter"):  # their actors take no GPU, whatever a Teacher takes
+        assert asked(job, f"{job}.actors=[8,32]", *training) == nodes.Nodes(least=8, most=32, cpus=5, gpus=0)
+    assert asked("synthesize", *training) == nodes.Nodes(least=1, most=8, cpus=5, gpus=0)
+    assert asked("calibrate", *training) == nodes.Nodes(least=1, most=1, cpus=5, gpus=1)
     assert asked("evaluate", "evaluate.actors=[3,5]") == nodes.Nodes(least=3, most=5, cpus=5, gpus=1)
 
 
@@ -224,6 +252,26 @@ def test_the_printed_command_reads_back_as_the_settings(capsys):
 def test_what_cannot_run_there_is_refused(capsys, arguments, message):
     assert deploy.main(["slurm", *ARGUMENTS, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "job", "message"),
+    [
+        ("slurm", "status", "gives a cluster no work; run python -m jobs.status where you are"),
+        ("kuberay", "report", "gives a cluster no work"),
+        ("kuberay", "gc", "gives a cluster no work"),
+        ("slurm", "list", "is not a job that runs on a cluster"),
+        ("kuberay", "calibrate", "would run on the head"),
+    ],
+)
+def test_jobs_that_would_leave_their_nodes_idle_are_refused(capsys, word, job, message):
+    assert deploy.main([word, *ARGUMENTS, f"deploy.job={job}"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_calibration_asks_slurm_for_one_node(capsys):
+    assert deploy.main(["slurm", *ARGUMENTS, "deploy.job=calibrate", "--dry-run"]) == 0
+    assert "would ask for 1 to 1 nodes of 5 CPUs and 1 GPUs" in capsys.readouterr().out
 
 
 def test_a_claim_is_mounted_in_every_pod():

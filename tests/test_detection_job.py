@@ -23,6 +23,7 @@ import wild
 from ray import cloudpickle
 from scripted import LEFT, SIDE, Scripted, picture
 
+from cluster import progress as board
 from cluster import session
 from cluster.detection import boxes_file, findings
 from cluster.detection import finder as finding
@@ -331,6 +332,49 @@ def test_of_two_attempts_one_is_committed_and_one_is_garbage(finder):
     assert one.work(unit) is None
     assert len(list(store.list("detections"))) == 1
     assert list(store.list(ATTEMPTS)) == []
+
+
+def test_every_window_is_a_sign_that_the_run_goes_on(made, tmp_path):
+    """A video of hours would be a silence otherwise, and the watch would end the run."""
+    config = config_of(made, tmp_path, labelling={"max_frames": 4})
+    told = []
+    one = Finder(
+        DetectionJob(config, detection.open_run(config).root, Scripted().identity, "driver"),
+        scripted,
+        lambda videos, pictures: told.append((videos, pictures)),
+    )
+    [entry] = [entry for entry in list_videos(made) if entry.video_id == "b.gap"]
+    one.work(Unit("u000000", (Video(entry.video_id, entry.uri, (), entry.size),)))
+    one.close()
+    assert told == [({}, {"looked": 4}), ({}, {"looked": 4}), ({}, {"looked": 2}), ({"with_hands": 1}, {})]
+
+
+def test_prometheus_sees_what_a_detection_has_committed(made, tmp_path, in_process, monkeypatch):
+    shown = wild.gauges(monkeypatch)
+    detection.detect(config_of(made, tmp_path), scripted)
+    for outcome, videos in (("with_hands", 4), ("without_hands", 1), ("quarantined", 1)):
+        assert shown["committed_videos", "detection", outcome] == videos
+    assert shown["listed_videos", "detection"] == 6
+    assert shown["committed_frames", "detection", "looked"] == 40
+    assert ("last_commit_timestamp_seconds", "detection") in shown
+    assert ("eta_seconds", "detection") in shown
+
+
+def test_the_watch_sees_what_the_finders_report(made, tmp_path, in_process, monkeypatch):
+    """Not commits alone: a unit of long videos takes longer than the first silence that is allowed."""
+    monkeypatch.setattr(board, "signs_of", lambda watched: lambda: "of the board")
+    seen = wild.watches(monkeypatch)
+    config = config_of(made, tmp_path)
+    detection.detect(config, scripted)
+    path = Path(f"{config.output}.run/commits/u000001.json")
+    commit = json.loads(path.read_text())
+    path.unlink()
+    other = path.with_name("u000000.json")
+    other.write_text(json.dumps(json.loads(other.read_text()) | {"started": commit["finished"] - 5000.0}))
+    detection.detect(config, scripted)
+    assert [signs() for signs, _ in seen] == ["of the board"] * 2
+    assert seen[0][1] == 0.0
+    assert seen[1][1] > 4000.0  # a run that resumes knows how long its units take
 
 
 def test_a_video_that_killed_its_process_is_left_out(finder):

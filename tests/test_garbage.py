@@ -38,6 +38,7 @@ def written(store: Store) -> set[str]:
 GARBAGE = (
     "predictions/u000000-lost.parquet",  # of a committed unit
     "detections/u000000-lost.parquet",
+    "samples/u000000-lost.parquet",
     "predictions/u000001-ended.parquet",  # of one without a commit
     f"manifest-{'2' * 16}.parquet",
     ".probe-123-raced",
@@ -70,7 +71,7 @@ def test_garbage_goes_and_nothing_else(store: Store) -> None:
 
 def test_what_may_still_be_committed_is_left_while_it_is_young(store: Store) -> None:
     written(store)
-    assert {piece.name for piece in garbage.find(store, 3600.0)} == set(GARBAGE[:2])
+    assert {piece.name for piece in garbage.find(store, 3600.0)} == set(GARBAGE[:3])
 
 
 @pytest.mark.s3
@@ -156,10 +157,10 @@ def test_the_job_prints_what_it_would_remove_and_removes_it(tmp_path: Path, caps
     keep = written(store)
     place = [f"output={tmp_path}", "gc.min_age_h=0"]
     assert gc.main([*place, "--dry-run"]) == 0
-    assert "would remove 5 objects" in capsys.readouterr().out
+    assert "would remove 6 objects" in capsys.readouterr().out
     assert everything(store) == keep | set(GARBAGE)
     assert gc.main(place) == 0
-    assert "removed 5 objects" in capsys.readouterr().out
+    assert "removed 6 objects" in capsys.readouterr().out
     assert everything(store) == keep
     assert gc.main([f"output={tmp_path}/nothing"]) == 2
 

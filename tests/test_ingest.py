@@ -9,10 +9,12 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import wild
 from damage import edit_all
 from labelled import draw_world
 
-from cluster import ingesting
+from cluster import garbage, ingesting
+from cluster import progress as board
 from cluster.labelling import commits
 from cluster.labelling.counts import Counts
 from cluster.store import open_store
@@ -27,6 +29,7 @@ from hojoint.hand.stand_in.model import stand_in_model
 from hojoint.labelling import tables
 from hojoint.training.batches import loader
 from jobs import ingest as ingest_job
+from jobs import status
 from jobs import train as train_job
 
 
@@ -246,6 +249,43 @@ def test_a_dry_run_counts_shards_and_training_prints_the_stream(world, shards, t
     assert not (tmp_path / "new").exists()
     train_job.job(settings.changed(from_shards(world, shards), output=str(tmp_path / "teacher")), True)
     assert "streamed from 3 shards, in windows of 4 samples" in capsys.readouterr().out
+
+
+def test_reading_images_is_a_sign_of_progress(world, tmp_path, monkeypatch):
+    told = []
+    wild.without_ray(monkeypatch)
+    monkeypatch.setattr(board, "signs_of", lambda watched: lambda: len(told))
+    monkeypatch.setattr(board, "Reporter", lambda *args: lambda videos, frames: told.append(frames))
+    monkeypatch.setattr(ingesting, "TOLD_IMAGES", 2)
+    seen, shown = wild.watches(monkeypatch), wild.gauges(monkeypatch)
+    ingesting.ingest(settings.changed(world, output=str(tmp_path)))
+    assert told == [{"train": 2}, {"train": 1}, {"train": 2}, {"train": 1}, {"train": 2}]
+    assert [signs() for signs, _ in seen] == [5]
+    assert shown["committed_frames", "ingesting", "train"] == 8
+    assert ("last_commit_timestamp_seconds", "ingesting") in shown  # for the alert
+
+
+def test_an_ingest_at_work_is_seen_and_its_garbage_is_too(world, tmp_path, monkeypatch, capsys):
+    wild.without_ray(monkeypatch)
+    real, out = ingesting.Ingestor.work, []
+
+    def work(self, unit_id):
+        (tmp_path / "samples").mkdir(exist_ok=True)
+        (tmp_path / "samples" / "u000002-killed.parquet").write_bytes(b"half")
+        assert status.main([f"output={tmp_path}"]) == 0
+        out.append(capsys.readouterr().out)
+        with pytest.raises(InputError, match="ingests images"):
+            garbage.find(open_store(str(tmp_path)), 0.0)
+        if len(out) == 2:
+            raise InputError("ended here")
+        return real(self, unit_id)
+
+    monkeypatch.setattr(ingesting.Ingestor, "work", work)
+    with pytest.raises(InputError, match="ended here"):
+        ingesting.ingest(settings.changed(world, output=str(tmp_path)))
+    assert all("ingests images, heard of 0 s ago" in text for text in out)
+    [piece] = garbage.find(open_store(str(tmp_path)), 0.0)
+    assert piece.name == "samples/u000002-killed.parquet"
 
 
 @pytest.mark.ray

@@ -11,7 +11,7 @@ import pytest
 
 from cluster import notice
 from hojoint.errors import InputError, Unavailable
-from jobs import command
+from jobs import cli, command
 
 
 @pytest.fixture
@@ -36,14 +36,14 @@ def hook() -> Iterator[tuple[str, list, list]]:
     server.server_close()
 
 
-def ended(address: str, error: BaseException | None, *words: str) -> int:
+def ended(address: str, error: BaseException | None, *words: str, job_name: str = "pseudo_label") -> int:
     """The exit code of a job that ends with ``error``."""
 
     def job(config: object, dry_run: bool) -> None:
         if error is not None:
             raise error
 
-    return command.run(job, "python -m jobs.pseudo_label ...", [f"cluster.notify={address}", "output=s3://b/x", *words])
+    return command.run(job, f"python -m jobs.{job_name} ...", [f"cluster.notify={address}", "output=s3://b/x", *words])
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,24 @@ def test_the_end_of_a_job_is_told(hook, capsys, error, code, words) -> None:
     assert message["message"] == ("" if error is None else str(error).splitlines()[0])
 
 
-def test_a_dry_run_and_a_job_that_is_sent_tell_nothing(hook) -> None:
+def test_a_dry_run_tells_nothing_and_checks_the_address(hook) -> None:
     address, told, _ = hook
     assert ended(address, None, "--dry-run") == 0
-    assert ended(address, None, "submit.job=pseudo_label") == 0
     assert told == []
+    assert ended("http://example.org/x", None, "--dry-run") == 2
+
+
+@pytest.mark.parametrize("name", ["submit", "deploy", "status", "list", "stop", "doctor", "gc"])
+def test_a_job_that_answers_at_once_tells_nothing(hook, name) -> None:
+    """The variable belongs to where a job that is sent or deployed runs."""
+    address, told, _ = hook
+    assert ended(address, None, job_name=name) == 0
+    assert ended("env:NOT_SET_HERE", None, job_name=name) == 0
+    assert told == []
+
+
+def test_every_job_that_tells_its_end_exists() -> None:
+    assert not command.TELLING - cli.JOBS.keys()
 
 
 def test_a_message_that_is_not_delivered_changes_no_exit_code(hook, capsys) -> None:

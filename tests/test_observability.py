@@ -95,6 +95,10 @@ tests:
       - {{series: 'ray_hojoint_actors_wanted{{run="b",stage="labelling"}}', values: '8x90 _x60'}}
       - {{series: 'ray_hojoint_committed_videos{{run="a",stage="labelling",outcome="quarantined"}}', values: '10x90'}}
       - {{series: 'ray_hojoint_committed_videos{{run="a",stage="labelling",outcome="kept"}}', values: '90x90'}}
+      - {{series: 'ray_hojoint_last_commit_timestamp_seconds{{run="e",stage="detection"}}', values: '0x90 _x60'}}
+      - {{series: 'ray_hojoint_listed_videos{{run="f",stage="detection"}}', values: '500x90 _x60'}}
+      - {{series: 'ray_hojoint_frames_total{{run="e",stage="detection",verdict="ok"}}', values: '0+9x20 180x70 _x60'}}
+      - {{series: 'ray_hojoint_frames_total{{run="f",stage="detection",verdict="ok"}}', values: '0+9x90 _x60'}}
       - {{series: 'ray_hojoint_training_steps{{run="c",stage="teacher"}}', values: '0+10x30 300x60 _x60'}}
       - {{series: 'ray_hojoint_training_steps{{run="d",stage="teacher"}}', values: '0+10x90 _x60'}}
     alert_rule_test:
@@ -107,8 +111,9 @@ def rule_tests():
     wanted = [
         ("HojointNoCommit", 30, []),
         ("HojointNoCommit", 40, ["a"]),
+        ("HojointNoCommit", 70, ["a", "e"]),  # e looked at pictures for 20 minutes, and has stopped since
         ("HojointNoCommit", 100, []),  # the run has ended
-        ("HojointNothingCommitted", 50, ["b"]),  # and not of a run that has committed
+        ("HojointNothingCommitted", 50, ["b"]),  # not of a run that has committed, or looks at pictures
         ("HojointNothingCommitted", 100, []),
         ("HojointNoTeachers", 5, []),
         ("HojointNoTeachers", 20, ["b"]),
@@ -119,7 +124,7 @@ def rule_tests():
         ("HojointTrainingStalled", 60, ["c"]),
         ("HojointTrainingStalled", 100, []),
     ]
-    runs = {"a": "labelling", "b": "labelling", "c": "teacher"}
+    runs = {"a": "labelling", "b": "labelling", "c": "teacher", "e": "detection"}
     for name, minute, firing in wanted:
         alerts = ", ".join(alert(name, run, runs) for run in firing)
         yield f"      - {{eval_time: {minute}m, alertname: {name}, exp_alerts: [{alerts}]}}"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import wild
 
+from cluster import progress as board
 from cluster.labelling import commits, files, refilter_actor, refiltering, totals
 from cluster.labelling import run as labelling
 from cluster.labelling.job import LabellingJob
@@ -75,6 +76,26 @@ def test_other_thresholds_need_no_hand_model(made: Path, tmp_path: Path, no_ray:
     nowhere = {"path": str(made / "no" / "MANO_RIGHT.pkl")}
     refilter(config_to(made, tmp_path / "out", "loose", STRICT, mano=nowhere))
     assert kept(tmp_path / "out") == kept(made / "strict")
+
+
+def test_decoding_pictures_again_is_a_sign_of_progress(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
+    told: list[dict] = []
+    monkeypatch.setattr(board, "signs_of", lambda watched: lambda: len(told))
+    monkeypatch.setattr(board, "Reporter", lambda *args: lambda videos, frames: told.append(videos))
+    seen = wild.watches(monkeypatch)
+    refilter(config_to(made, tmp_path / "out", "strict", LOOSE))
+    assert told == [{"with_pictures": 1}] * len(told)
+    assert len(told) > 1
+    assert [signs() for signs, _ in seen] == [len(told)]
+
+
+def test_prometheus_sees_what_a_refiltering_has_committed(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
+    shown = wild.gauges(monkeypatch)
+    report = refilter(config_to(made, tmp_path / "out", "loose", STRICT))
+    assert shown["listed_videos", "refiltering"] == report["videos"]["listed"]
+    assert shown["committed_videos", "refiltering", "labelled"] == report["videos"]["labelled"] > 0
+    assert shown["committed_frames", "refiltering", "kept"] == report["frames"]["kept"] > 0
+    assert ("last_commit_timestamp_seconds", "refiltering") in shown
 
 
 def test_the_two_sets_of_thresholds_differ(made: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from video_files import HEIGHT, WIDTH, write_broken, write_video
 
+from cluster import metrics, session
 from cluster import progress as board
-from cluster import session
-from cluster.labelling import pool
+from cluster.labelling import pool, stalls
 from cluster.labelling.commits import committed_files
 from cluster.store import open_store
 from hojoint import config
@@ -99,7 +99,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
                 try:
                     yield from map(actor, rows)
                 finally:
-                    if actor.worker is not None:
+                    if hasattr(actor.worker, "close"):
                         actor.worker.close()
 
             return SimpleNamespace(iter_rows=iter_rows, context=SimpleNamespace())
@@ -112,6 +112,34 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board, "Progress", lambda *args, **kwargs: contextlib.nullcontext())
     monkeypatch.setattr(board, "signs_of", lambda watched: lambda: None)
     monkeypatch.setattr(board, "Reporter", lambda watched, job, run: None)
+
+
+def watches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
+    """After ``without_ray``: for each watch of a run, its signs and the longest time of a unit that it knows."""
+    seen: list[tuple[Any, float]] = []
+
+    class Seen(stalls.Watch):
+        def __init__(self, signs: Any = None, unit_s: float = 0.0) -> None:
+            super().__init__(signs, unit_s)
+            seen.append((signs, unit_s))
+
+    for module in (stalls, pool):
+        monkeypatch.setattr(module, "Watch", Seen)
+    return seen
+
+
+def gauges(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, ...], float]:
+    """The last value of each gauge that a driver sets: its name, its stage, and its own labels' values, to a value."""
+    shown: dict[tuple[str, ...], float] = {}
+
+    def of_run(name: str, run: str, **labels: str) -> Any:
+        def set_to(value: float, own: Mapping[str, str]) -> None:
+            shown[name.removeprefix("hojoint_"), labels["stage"], *own.values()] = value
+
+        return SimpleNamespace(set=set_to, info={"name": name})
+
+    monkeypatch.setattr(metrics, "of_run", of_run)
+    return shown
 
 
 FORMER = {

@@ -1,23 +1,26 @@
 """A job as a RayJob for KubeRay: a cluster of its own that grows with the job, asks for a token, and goes when it ends.
 
 A head without work, and one group of workers, with GPUs where the job uses them. Labels and checkpoints lie in object
-storage, so a preempted pod costs time alone, and a new cluster (``backoffLimit``) resumes. Not here: what the job does.
+storage, so a preempted pod costs time alone, and the same job resumes. Not here: what the job does.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.deployment.nodes import SPARE_CPUS, Nodes, nodes_of
-from hojoint.config import Config
+from hojoint.config import Config, digest
 from hojoint.errors import InputError
 
 AGAIN = 75
 """Exit code of a job that should be tried again on the same cluster (a store that cannot be reached)."""
 AGAIN_AFTER_S = 60
-RETRIES = 3  # new clusters after a failure
+NEW_CLUSTERS = 0
+"""KubeRay counts every failed job alike. After 1 and 2 the same command fails again, on any cluster; 75 stays here."""
+SUBMISSIONS = 5
+"""Tries of the pod that sends the job: when the head is lost, it looks for the job on the new head and sends it."""
 KEEP_S = 600  # a finished cluster stays so long, for a look at its dashboard
 TERMINATION_S = 60  # a preempted pod's processes have so long to end
 HEAD_CPUS, HEAD_MEMORY_GB = 2, 8
@@ -40,32 +43,33 @@ def rayjob(config: Config, job: str, command: Sequence[str], ray_version: str) -
     deploy = config.deploy
     if deploy.image is None:
         raise InputError("deploy.image is needed: the image that examples/Dockerfile builds, as your registry names it")
-    name = f"hojoint-{job.replace('_', '-')}"
     auth: dict[str, Any] = {"mode": "token"}
     if deploy.token_secret is not None:
         auth["secretName"] = deploy.token_secret
-    metadata: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/name": "hojoint"}}
-    if deploy.namespace is not None:
-        metadata["namespace"] = deploy.namespace
-    return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayJob",
-        "metadata": metadata,
-        "spec": {
-            "entrypoint": entrypoint(command),
-            "backoffLimit": RETRIES,
-            "shutdownAfterJobFinishes": True,
-            "ttlSecondsAfterFinished": KEEP_S,
-            "rayClusterSpec": {
-                "rayVersion": ray_version,
-                "authOptions": auth,
-                "enableInTreeAutoscaling": True,
-                "autoscalerOptions": {"idleTimeoutSeconds": 120, "upscalingMode": "Default"},
-                "headGroupSpec": _head(config),
-                "workerGroupSpecs": [_workers(config, nodes_of(config, job))],
-            },
+    spec = {
+        "entrypoint": entrypoint(command),
+        "backoffLimit": NEW_CLUSTERS,
+        "submitterConfig": {"backoffLimit": SUBMISSIONS},
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": KEEP_S,
+        "rayClusterSpec": {
+            "rayVersion": ray_version,
+            "authOptions": auth,
+            "enableInTreeAutoscaling": True,
+            "autoscalerOptions": {"idleTimeoutSeconds": 120, "upscalingMode": "Default"},
+            "headGroupSpec": _head(config),
+            "workerGroupSpecs": [_workers(config, nodes_of(config, job))],
         },
     }
+    metadata: dict[str, Any] = {"name": name_of(job, spec), "labels": {"app.kubernetes.io/name": "hojoint"}}
+    if deploy.namespace is not None:
+        metadata["namespace"] = deploy.namespace
+    return {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}
+
+
+def name_of(job: str, spec: Mapping[str, Any]) -> str:
+    """A name that no other settings have: with a name in common, the second manifest would change the first job."""
+    return f"hojoint-{job.replace('_', '-')}-{digest(spec)[:8]}"
 
 
 def entrypoint(command: Sequence[str]) -> str:

@@ -34,8 +34,12 @@ def nodes_of(config: Config, job: str) -> Nodes:
         (least, most), cpus, gpus = size.workers, size.worker_cpus, size.worker_gpus
     elif job == "evaluate":
         least, most = config.evaluate.actors
-    elif job == "refilter":
-        (least, most), gpus = config.refilter.actors, 0.0
+    elif job in ("refilter", "detect", "ingest"):
+        (least, most), gpus = getattr(config, job).actors, 0.0
+    elif job == "synthesize":  # tasks of one CPU, as many as there is room for
+        (least, most), gpus = size.teachers, 0.0
+    elif job == "calibrate":  # one process, on the node where the job begins
+        pass
     elif job == "pseudo_label":
         least, most = size.teachers
     else:  # a job of several stages: the larger of its two pools, each process as large as the larger one

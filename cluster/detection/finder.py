@@ -32,7 +32,7 @@ from hojoint.labelling.video import Decoded
 Make = Callable[[Config], Detector]
 Answers = Iterator[tuple[Request, Decoded | Failure]]
 Progress = Callable[[dict[str, int], dict[str, int]], None]
-"""Called after every video: videos by outcome, pictures by what was seen in them."""
+"""Called after every window, with its pictures, and after every video, with its outcome: videos, pictures."""
 
 
 @dataclass(frozen=True)
@@ -154,19 +154,19 @@ class Finder:
 
         answers = self._decoder.decode(requests())
         for video in videos:
-            outcome, pictures = self._one(video, answers, findings)
+            outcome = self._one(video, answers, findings)
             self._copies.done(video.uri)
             in_progress.discard(video.video_id)
-            self._progress({outcome: 1}, pictures)
+            self._progress({outcome: 1}, {})
 
-    def _one(self, video: Video, answers: Answers, findings: Findings) -> tuple[str, dict[str, int]]:
-        """Look at one video; its outcome, and how many of its pictures were looked at."""
+    def _one(self, video: Video, answers: Answers, findings: Findings) -> str:
+        """Look at one video; its outcome."""
         tracker = Tracker(self._detector, self._rules)
         try:
             windows = self._windows(video, answers, tracker, findings)
         except _Failed as error:
             findings.fail(error.failure)
-            return "quarantined", {"looked": tracker.pictures}
+            return "quarantined"
         tracks, known = tracker.tracks(), [window.times_s for window in windows if window.times_s is not None]
         findings.take(
             video.video_id,
@@ -175,7 +175,7 @@ class Finder:
             pictures=tracker.pictures,
             short=tracker.dropped,
         )
-        return "with_hands" if tracks else "without_hands", {"looked": tracker.pictures}
+        return "with_hands" if tracks else "without_hands"
 
     def _windows(self, video: Video, answers: Answers, tracker: Tracker, findings: Findings) -> list[Window]:
         """Look at all pictures of a video, the first answer's and the following ones; raises _Failed."""
@@ -198,6 +198,7 @@ class Finder:
             sharing.check_video(video.uri, answer)
             raise _Failed(answer)
         self._track(video, answer, tracker, findings)
+        self._progress({}, {"looked": len(answer.numbers)})  # one long video is no silence
         picture_bytes = int(np.prod(answer.rgb.shape[1:]))
         return Window(len(answer.numbers), picture_bytes, answer.times_s, answer.footage.pictures)
 

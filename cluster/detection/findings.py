@@ -126,6 +126,12 @@ def total_of(done: Iterable[Commit]) -> Counts:
     return total
 
 
+def outcomes_of(total: Counts) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Videos by outcome, pictures as frames, quarantined videos by class: what ``CommittedGauges`` shows."""
+    videos = {name: getattr(total, name) for name in ("with_hands", "without_hands", "quarantined")}
+    return videos, {"looked": total.pictures}, dict(total.quarantine)
+
+
 def report_of(done: Sequence[Commit]) -> dict[str, Any]:
     """``report.json``, from commits alone: a resumed run's report covers all of it."""
     total, seconds = total_of(done), totals.busy_seconds(done)

@@ -22,10 +22,11 @@ from cluster.capacity import Need
 from cluster.detection import boxes_file, findings
 from cluster.detection.finder import DetectionJob, Finder, Make
 from cluster.detection.findings import Counts
-from cluster.labelling import budget, commits, manifest, pool, presence, sharing
+from cluster.labelling import budget, commits, manifest, pool, presence, sharing, stalls
 from cluster.labelling.commits import Commit
 from cluster.labelling.manifest import Manifest, Reader
 from cluster.labelling.units import Video, unit_id
+from cluster.metrics import CommittedGauges
 from cluster.sources import list_videos
 from cluster.store import Store, check_conditional, open_store, read_uri
 from hojoint import config as settings
@@ -175,24 +176,33 @@ class UnitFinder:
 
 def _run(config: Config, store: Store, plan: Plan, make: Make) -> None:
     """Send the pending units through Ray Data and watch the error budget."""
-    total = findings.total_of(commits.read_commits(store, counts_of=Counts.of))
+    done = commits.read_commits(store, counts_of=Counts.of)
+    total, unit_s = findings.total_of(done), stalls.longest_unit_s(done)
+    del done  # of a large run they would lie in memory until its end
     _check_budget(config, total)
     wanted = pool.size(config.detect.actors, len(plan.pending))[1]
     with presence.announced(store, "finds hands"), session.start(config.cluster):
         watched = board.new_board("detection", wanted, store.root)
+        gauges = CommittedGauges("detection", store.root, videos=plan.manifest.videos, done=total.listed)
+        gauges.show(*findings.outcomes_of(total), committed=False)
         job = DetectionJob(config, store.root, plan.identity, uuid.uuid4().hex, plan.manifest.key)
-        results = _route(config, store, plan.pending, functools.partial(UnitFinder, job, make, watched))
+        watch = stalls.Watch(board.signs_of(watched), unit_s)  # a unit of long videos takes hours
+        results = _route(config, store, plan.pending, functools.partial(UnitFinder, job, make, watched), watch)
         rate = board.FrameRate("detectors", wanted)
-        with board.Progress(
-            watched, "detecting", "video", total=plan.manifest.videos, done=total.listed, text=rate
-        ):  # fmt: skip
+        with (
+            gauges,
+            board.Progress(watched, "detecting", "video", total=plan.manifest.videos, done=total.listed, text=rate),
+        ):
             for commit in results:
                 if commit is not None:
                     total.add(commit.counts)
+                    gauges.show(*findings.outcomes_of(total), committed=True)
                     _check_budget(config, total)
 
 
-def _route(config: Config, store: Store, pending: Sequence[str], make: Any) -> Iterator[Commit | None]:
+def _route(
+    config: Config, store: Store, pending: Sequence[str], make: Any, watch: stalls.Watch
+) -> Iterator[Commit | None]:
     """The commits of the pending units, from a pool of Finders."""
     return pool.commit_all(
         make,
@@ -201,6 +211,7 @@ def _route(config: Config, store: Store, pending: Sequence[str], make: Any) -> I
         actors=config.detect.actors,
         cpus=config.cluster.teacher_cpus,
         counts_of=Counts.of,
+        watch=watch,
     )
 
 

@@ -22,7 +22,7 @@ from cluster.labelling import commits, manifest, quality_files, sharing
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
-from cluster.labelling.job import RefilterJob
+from cluster.labelling.job import Progress, RefilterJob, Silence
 from cluster.sources import Entry, FetchLimits, fetched, mirror
 from cluster.store import open_store
 from hojoint.hand.factory import hand_layer
@@ -34,8 +34,8 @@ PICTURE = "picture"  # stage of a video that was labelled and brings no pictures
 class Refilter:
     """Callable on rows ``{"unit": id}``, plain Python like the Teacher; commits the unit under the new output."""
 
-    def __init__(self, job: RefilterJob) -> None:
-        self._job = job
+    def __init__(self, job: RefilterJob, progress: Progress | None = None) -> None:
+        self._job, self._progress = job, progress or Silence()
         self._source = open_store(job.source)
         self._model = quality_files.model_of(job.quality)
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
@@ -127,6 +127,7 @@ class Refilter:
         )
         parts = []
         for request, answer in self._decoder.decode(requests):
+            self._progress({"without_pictures" if isinstance(answer, Failure) else "with_pictures": 1}, {})
             if isinstance(answer, Failure):
                 if self._job.config.videos.missing != "leave_out":
                     sharing.check_picture(request.path, answer)

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster import capacity, session
+from cluster import progress as board
 from cluster.capacity import Need
-from cluster.labelling import commits, files, listing, manifest, pool, presence, quality_files, units
+from cluster.labelling import commits, files, listing, manifest, pool, presence, quality_files, stalls, totals, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.job import RefilterJob
-from cluster.progress import Bar
+from cluster.metrics import CommittedGauges
 from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
 from hojoint.config import Config
@@ -86,6 +87,7 @@ def refilter(config: Config) -> dict[str, Any]:
             store,
             RefilterJob(asked, source.store.root, store.root, source.config, *keys, source.quality),
             pending,
+            source.run["videos"],
         )
     else:
         print(f"all {len(source.commits)} units of {store.root} are committed already; nothing to do")
@@ -170,24 +172,35 @@ def _pending(source: Source, store: Store) -> list[str]:
     return [commit.unit for commit in source.commits if commit.unit not in done]
 
 
-def _run(config: Config, store: Store, job: RefilterJob, pending: Sequence[str]) -> None:
+def _run(config: Config, store: Store, job: RefilterJob, pending: Sequence[str], videos: int) -> None:
+    """Send the pending units through Ray Data; ``videos`` are those of the complete run."""
+    done = commits.read_commits(store)
+    total, unit_s = totals.total_of(done), stalls.longest_unit_s(done)
+    wanted = pool.size(config.refilter.actors, len(pending))[1]
     with presence.announced(store, "filters labels"), session.start(config.cluster):
+        watched = board.new_board("refiltering", wanted, store.root)
+        gauges = CommittedGauges("refiltering", store.root, videos=videos, done=total.listed)
+        gauges.show(*totals.outcomes_of(total), committed=False)
         results = pool.commit_all(
-            functools.partial(_refilter, job),
+            functools.partial(_refilter, job, watched),
             [{"unit": unit} for unit in pending],
             store=store,
             actors=config.refilter.actors,
             cpus=config.cluster.teacher_cpus,
+            watch=stalls.Watch(board.signs_of(watched), unit_s),
         )
-        with Bar("refiltering", "unit", total=len(pending)) as bar:
-            for number, _ in enumerate(results, start=1):
+        with gauges, board.Bar("refiltering", "unit", total=len(pending)) as bar:
+            for number, commit in enumerate(results, start=1):
                 bar.move(number)
+                if commit is not None:
+                    total.add(commit.counts)
+                    gauges.show(*totals.outcomes_of(total), committed=True)
 
 
-def _refilter(job: RefilterJob) -> pool.Worker:
+def _refilter(job: RefilterJob, watched: Any) -> pool.Worker:
     from cluster.labelling.refilter_actor import Refilter  # in the actor: it loads torch
 
-    return Refilter(job)
+    return Refilter(job, board.Reporter(watched, "refiltering", job.output))
 
 
 def _needs(config: Config) -> list[Need]:

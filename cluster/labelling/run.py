@@ -217,14 +217,14 @@ def _run(config: Config, store: Store, plan: Plan, note: presence.Note, make: Te
     with session.start(config.cluster):
         watched = board.new_board("labelling", wanted, store.root)
         gauges = CommittedGauges("labelling", store.root, videos=plan.manifest.videos, done=total.listed)
-        gauges.show(*_totals(total), committed=False)
+        gauges.show(*totals.outcomes_of(total), committed=False)
         job = LabellingJob(config, store.root, plan.teacher_sha256, uuid.uuid4().hex, plan.manifest.key, plan.quality)
         results = _route(config, store, plan.pending, job, watched, make=make, unit_s=unit_s)
         with gauges, _progress(watched, note, plan, total.listed, wanted):
             for commit in results:
                 if commit is not None:
                     total.add(commit.counts)
-                    gauges.show(*_totals(total), committed=True)
+                    gauges.show(*totals.outcomes_of(total), committed=True)
                     _watch_budget(config, total)
 
 
@@ -268,11 +268,6 @@ def reporting_teacher(job: LabellingJob, watched: Any) -> pool.Worker:
     from cluster.labelling.teacher import Teacher  # in the actor: it loads torch, which would weigh on the driver
 
     return Teacher(job, board.Reporter(watched, "labelling", job.output))
-
-
-def _totals(total: Counts) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
-    """Videos by outcome, frames by verdict, quarantined videos by class."""
-    return (*total.since(Counts()), dict(total.quarantine))
 
 
 def _watch_budget(config: Config, total: Counts) -> None:

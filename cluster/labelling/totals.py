@@ -42,6 +42,11 @@ def total_of(commits: Iterable[Commit]) -> Counts:
     return total
 
 
+def outcomes_of(total: Counts) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Videos by outcome, frames by verdict, quarantined videos by class: what ``CommittedGauges`` shows."""
+    return (*total.since(Counts()), dict(total.quarantine))
+
+
 def busy_seconds(commits: Sequence[Commit]) -> float:
     """Time during which some unit was in progress: the breaks between a run and its resumption do not count."""
     total, until = 0.0, float("-inf")

@@ -1,10 +1,12 @@
-"""What one shard of an ingested set holds; loads no torch, for ``jobs.status`` reads it. Not here: samples."""
+"""What one shard of an ingested set holds, and where; loads no torch, for status and gc read it. Not here: samples."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from cluster.labelling.counts import Tally
+
+SAMPLES = "samples"  # the folder of the shards, and the name of their table
 
 
 @dataclass

@@ -26,7 +26,7 @@ import pyarrow.parquet
 from cluster.labelling import commits, units
 from cluster.labelling.commits import Commit
 from cluster.store import Store, open_store
-from cluster.training.shard_counts import Counts
+from cluster.training.shard_counts import SAMPLES, Counts
 from hojoint import crops
 from hojoint.config import Config, digest
 from hojoint.datasets import pseudo, shards
@@ -37,7 +37,6 @@ from hojoint.rows import evenly
 from hojoint.training.batches import Samples
 from hojoint.training.held_out import MOST
 
-SAMPLES = "samples"
 """The table of an ingested set."""
 LABELS = "pseudo_labels"
 FLAT = "mano.flat_hand_mean"

@@ -172,7 +172,9 @@ def cards(
     if worth:
         kept_right, lost_right = worth["kept"]["precision"], worth["rejected"]["precision"]
         note = f"{percent(lost_right)} of the rejected ones are correct"
-        out.append({"label": "kept labels that are correct", "value": percent(kept_right), "note": note, "tone": "soft"})
+        out.append(
+            {"label": "kept labels that are correct", "value": percent(kept_right), "note": note, "tone": "soft"}
+        )
     spent = [stage["seconds"] for stage in stages if stage["seconds"] is not None]
     if spent and len(out) < 4:
         out.append({"label": "time", "value": seconds(sum(spent)), "note": "all stages", "tone": "soft"})
