@@ -102,6 +102,8 @@ def _run(
     with ending.guarded(), contextlib.ExitStack() as stack:
         try:
             config = settings.load(arguments.config, [expand_home(override) for override in arguments.overrides])
+            if arguments.config == str(DEFAULT_CONFIG):
+                _tell_miniature(config)
             stack.enter_context(patience.granted(config.cluster.patience_s))
             with _noticed(config, name_of(doc), arguments.dry_run):
                 job(seen_by_workers(config), arguments.dry_run, word)
@@ -109,6 +111,20 @@ def _run(
         except BaseException as error:
             return exit_code(error)
     return Exit.DONE
+
+
+def _tell_miniature(config: Config) -> None:
+    """A note where MANO's hand meets the settings of the synthetic world, which nobody wants who has data of MANO's.
+
+    A job that was sent has its settings as overrides, so the settings tell, and not whether a file was named.
+    """
+    default = settings.load(DEFAULT_CONFIG)
+    if config.mano.path is not None and config.model == default.model and config.tta == default.tta:
+        print(
+            "note: without --config all other settings are those of configs/tiny.yaml, the miniature; configs/ho3d.yaml "
+            "has the paper's, configs/released.yaml those of the authors' checkpoint",
+            file=sys.stderr,
+        )
 
 
 def name_of(doc: str | None) -> str:

@@ -31,6 +31,20 @@ def test_overrides_may_stand_before_and_after_options():
     assert seen == [(3, True)]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["mano.path=MANO_RIGHT.pkl"], True),
+        (["mano.path=MANO_RIGHT.pkl", "model.input_px=256"], False),  # as a job that was sent gets its settings
+        (["mano.path=MANO_RIGHT.pkl", "--config", str(command.DEFAULT_CONFIG.parent / "ho3d.yaml")], False),
+        ([], False),
+    ],
+)
+def test_the_hand_of_real_data_in_the_miniature_is_noted(words, told, capsys):
+    assert command.run(nothing, "doc", words) == 0
+    assert ("those of configs/tiny.yaml, the miniature" in capsys.readouterr().err) == told
+
+
 def test_a_word_comes_before_the_settings():
     seen: list[str] = []
 

@@ -83,8 +83,8 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     )
     sides = f"The predicted side is the true one for {everywhere}; in kept frames for {kept}."
     text = (
-        "These videos have true poses that neither the teacher nor the rules have seen. A label is correct when its side "
-        f"is correct, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on average "
+        "These videos have true poses that neither the teacher nor the rules have seen. A label is correct when its "
+        f"side is correct, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on average "
         f"within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules keep a "
         "larger share of correct labels than they reject."
         + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
@@ -107,8 +107,8 @@ def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
          "correct": percent(worth["precision"])}
     )  # fmt: skip
     text = (
-        "Each frame has a quality, its chance of being correct as a model fitted on labelled recordings has it. It keeps "
-        "its promise where as many are correct as promised."
+        "Each frame has a quality, its chance of being correct as a model fitted on labelled recordings has it. It "
+        "keeps its promise where as many are correct as promised."
     )
     fitted = (kept["fitted"] or {}).get("promised")
     if fitted:
