@@ -147,10 +147,14 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
 
     mode = "disabled"
     token: str | None = None  # of those who get an answer; None: of all
+    busy: list[int]  # status codes of the first answers
     seen: list[str | None]
 
     def do_GET(self):
         self.seen.append(self.headers.get("Authorization"))
+        if self.busy:
+            self.send_error(self.busy.pop(0))
+            return
         if (
             self.token is not None
             and "authentication_mode" not in self.path
@@ -170,8 +174,8 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def dashboard(mode, token=None):
-    handler = type("Handler", (Dashboard,), {"mode": mode, "token": token, "seen": []})
+def dashboard(mode, token=None, busy=()):
+    handler = type("Handler", (Dashboard,), {"mode": mode, "token": token, "seen": [], "busy": list(busy)})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -363,6 +367,19 @@ def test_a_dropped_connection_is_tried_again_and_a_413_not(monkeypatch):
     with patience.granted(0.02), pytest.raises(Unavailable, match=r"unreachable .* Is the tunnel"):
         job_server.asked(call, "http://h:1")
     assert len(answers) > 9_900
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503])
+def test_a_busy_proxy_is_asked_again_before_anything_is_sent(status, monkeypatch):
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
+    with dashboard("disabled", busy=[status, status]) as (address, seen):
+        assert job_server.asked(lambda: job_server.connect(address), address).get_address() == address
+        assert len(seen) > 2
+    with dashboard("disabled", busy=[status] * 1000) as (address, _):  # noqa: SIM117
+        with patience.granted(0.01), pytest.raises(Unavailable, match=rf"answers with status code {status}"):
+            job_server.asked(lambda: job_server.connect(address), address)
+    with dashboard("disabled", busy=[404]) as (address, _), pytest.raises(InputError, match="answered 404"):
+        job_server.asked(lambda: job_server.connect(address), address)
 
 
 def test_our_jobs_are_listed_last_first():
