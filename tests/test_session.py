@@ -91,6 +91,29 @@ def test_a_dead_address_is_unavailable_and_names_the_token():
     assert not ray.is_initialized()
 
 
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://127.0.0.1:8265", r"is the dashboard's address.* jobs\.submit submit\.job=NAME, or .*=auto"),
+        ("https://head", "is the dashboard's address"),
+        ("head", "expected auto, HOST:PORT"),
+        ("head:", "expected auto, HOST:PORT"),
+        ("head:70000", "expected auto, HOST:PORT"),
+        ("ray://head", "expected auto, HOST:PORT"),
+        ("grpc://head:6379", "expected auto, HOST:PORT"),
+    ],
+)
+def test_an_address_to_which_nobody_attaches_is_refused_at_once(address, message, monkeypatch):
+    monkeypatch.setattr(session, "_check_reachable", lambda address: pytest.fail("nothing is to be waited for"))
+    with pytest.raises(InputError, match=message), session.start(ClusterConfig(address=address)):
+        pass
+
+
+def test_addresses_to_which_a_driver_attaches_are_taken():
+    for address in ("auto", "10.0.0.4:6379", "ray://head:10001", "[::1]:6379"):
+        session.refuse_other_addresses(address)
+
+
 SCRIPT = """
 import os, sys
 sys.path.insert(0, {root!r})
