@@ -25,7 +25,9 @@ from jobs.remote import JobServer
 ROOT = Path(__file__).resolve().parent.parent
 STAY_HERE = {"submit", "stop", "list", "cluster_up", "deploy", "bench", "demo", "doctor"}
 """Jobs that are not sent: those that ask a cluster from outside or make one, one that measures the machine it runs
-on, two that draw for a person in front. The doctor of a cluster is sent by jobs.doctor."""
+on, two that draw for a person in front."""
+SENT_BY_ITSELF = ("doctor",)
+"""Of those the one that its own command sends: the doctor of a cluster."""
 READERS = {"status", "report", "doctor"}
 """Jobs of which several may look at one output."""
 DETACH = "--detach"

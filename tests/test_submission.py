@@ -19,6 +19,9 @@ import yaml
 from cluster import patience
 from hojoint import config as settings
 from hojoint.errors import InputError, MachineError, Unavailable
+from jobs import list as list_job
+from jobs import remote
+from jobs import stop as stop_job
 from jobs import submit as submit_job
 
 pytest.importorskip("aiohttp", reason="Ray's job client is not installed (pip install -e '.[cluster]')")
@@ -389,6 +392,52 @@ def test_our_jobs_are_listed_last_first():
     jobs = Jobs(**{"hojoint-a": sent("x", 1), "hojoint-b": sent("y", 2), "raysubmit_1": sent("x", 3)})
     assert [info.submission_id for info in submission.ours(jobs)] == ["hojoint-b", "hojoint-a"]
     assert [info.submission_id for info in submission.ours(jobs, "x")] == ["hojoint-a"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("s3://b/x/", "s3://b/x"), ("s3://b/x", "s3://b/x"), ("/data//t/./", "/data/t"), ("/", "/"), ("s3://b", "s3://b")],
+)
+def test_an_output_has_one_spelling(typed, meant):
+    assert submission.one_spelling(typed) == meant
+
+
+def test_a_slash_at_its_end_makes_no_other_output():
+    jobs = Jobs()
+    for output in ("s3://b/x", "/data/t/"):
+        submission.submit(jobs, submission.Submission("jobs.train", ["seed=1", output], ROOT, output=output))
+    jobs.known["hojoint-old"] = SimpleNamespace(status=JobStatus.FAILED, metadata={"output": "/data/t/"})  # as typed
+    for info in jobs.known.values():
+        info.start_time = 1
+    for output, count in (("s3://b/x/", 1), ("s3://b/x", 1), ("/data/t", 2), ("/data/t/", 2)):
+        assert len(submission.ours(jobs, output)) == count
+        with pytest.raises(InputError, match=f"is working on {output.rstrip('/')} with other settings"):
+            submission.submit(jobs, submission.Submission("jobs.train", ["seed=2"], ROOT, output=output))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The jobs that a server knows, for jobs.list and jobs.stop."""
+    jobs = Jobs()
+    monkeypatch.setattr(remote.JobServer, "client", jobs)
+    return jobs
+
+
+def test_a_list_without_jobs_names_its_filter(asked, capsys):
+    given = ["cluster.address=http://127.0.0.1:1"]
+    assert list_job.main([*given, "output=s3://b/x", "submit.job=train"]) == 0
+    said = "no jobs of this project with output=s3://b/x and submit.job=train are known at http://127.0.0.1:1\n"
+    assert capsys.readouterr().out == said
+    assert list_job.main(given) == 0
+    assert capsys.readouterr().out == "no jobs of this project are known at http://127.0.0.1:1\n"
+
+
+@pytest.mark.parametrize("job", [list_job, stop_job])
+def test_a_list_of_a_job_that_does_not_exist_is_refused(asked, job, capsys):
+    given = ["cluster.address=http://127.0.0.1:1"]
+    assert job.main([*given, "submit.job=trian"]) == 2
+    assert "submit.job=trian is not a job that can be sent; expected one of " in capsys.readouterr().err
+    assert list_job.main([*given, "submit.job=doctor"]) == 0
 
 
 def test_the_cluster_file_is_valid_for_rays_launcher():
