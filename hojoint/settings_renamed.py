@@ -72,7 +72,7 @@ def current_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
             for group in groups:
                 holder = holder.setdefault(group, {})
             holder.setdefault(last, value)
-    if isinstance(name := out.get("name"), str) and not FILE_NAME.fullmatch(name):
+    if isinstance(label := out.get("name"), str) and not FILE_NAME.fullmatch(label):
         # Earlier versions took any name; of a stored one nothing but words on a screen depends.
-        out["name"] = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:100] or "run"
+        out["name"] = re.sub(r"[^A-Za-z0-9_-]", "-", label)[:100] or "run"
     return out
