@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ray
 
-from cluster import locks, session
+from cluster import locks, session, waiting
+from cluster.labelling.stalls import Watch
 from cluster.progress import Bar
 from hojoint.config import Config
 from hojoint.synthetic import write
@@ -21,6 +22,9 @@ def synthesize(config: Config, *, progress: bool = True) -> int:
     """Write the world that ``config`` describes, or its missing pieces; returns the number of pieces drawn.
 
     Of several processes one draws and the others wait.
+
+    Raises:
+        Unavailable: a disk is full, or nothing is drawn any more.
     """
     if write.is_complete(config):
         return 0
@@ -38,11 +42,13 @@ def synthesize(config: Config, *, progress: bool = True) -> int:
 def _draw(config: Config, todo: list[Piece], progress: bool) -> None:
     pending = {_piece.remote(piece, config): piece for piece in todo}
     total = sum(write.frames_of(piece, config) for piece in todo)
+    watch = Watch(resumes="The same command draws what is missing")
     with Bar("drawing the world", "frame", total=total, shown=progress) as bar:
         while pending:
-            done, _ = ray.wait(list(pending), num_returns=1)
-            ray.get(done[0])  # raises what the piece raised
-            bar.move(bar.done + write.frames_of(pending.pop(done[0]), config))
+            for done in waiting.first_done(pending, watch.look):
+                waiting.result(done)
+                watch.finished(None)
+                bar.advance(write.frames_of(pending.pop(done), config))
 
 
 @ray.remote(num_cpus=1, max_retries=ATTEMPTS)
@@ -52,4 +58,5 @@ def _piece(piece: Piece, config: Config) -> None:
 
     cv2.setNumThreads(1)  # the task asks for one CPU
     torch.set_num_threads(1)
-    write.write_piece(piece, config)
+    with waiting.full_disk_named():
+        write.write_piece(piece, config)
