@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,17 @@ def test_a_process_larger_than_every_node_is_refused():
     capacity._each_fits_a_node([Need("training workers", 8, 4, 1), Need("loaders", 1, 16)], nodes)
     with pytest.raises(InputError, match=r"each of the training workers needs \(8 CPU, 1 GPU\).*\(4 CPU, 1 GPU\)"):
         capacity._each_fits_a_node([Need("training workers", 1, 8, 1)], nodes)
+
+
+def test_machines_are_told_apart_by_their_names(monkeypatch):
+    here = {"Alive": True, "NodeManagerHostname": socket.gethostname(), "Resources": {}}
+    monkeypatch.setattr(ray, "nodes", lambda: [here, here, {**here, "Alive": False, "NodeManagerHostname": "gone"}])
+    monkeypatch.setattr(capacity, "_groups", list)
+    assert capacity.other_machines() == []  # as of jobs.cluster_up, whose nodes are all here
+    monkeypatch.setattr(ray, "nodes", lambda: [here, {**here, "NodeManagerHostname": "worker-3"}])
+    assert capacity.other_machines() == ["the node worker-3"]
+    monkeypatch.setattr(capacity, "_groups", lambda: ["group"])
+    assert capacity.other_machines() == ["the node worker-3", "nodes that the autoscaler starts"]
 
 
 def test_environment_changes_end_with_the_block(monkeypatch):

@@ -79,6 +79,7 @@ def test_an_evaluation_that_stands_still_may_be_tried_again(silent):
 
 
 def test_a_world_that_stands_still_may_be_tried_again(silent, monkeypatch):
+    monkeypatch.setattr(synthesis, "_marked", lambda config: "mark")
     monkeypatch.setattr(synthesis, "_piece", SimpleNamespace(remote=lambda *given: "reference"))
     monkeypatch.setattr(write, "frames_of", lambda piece, config: 1)
     with pytest.raises(Unavailable, match=r"nothing was finished .* The same command draws what is missing"):
