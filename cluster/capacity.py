@@ -6,8 +6,10 @@ Ray itself waits without end for resources that never come. Not here: starting a
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -90,10 +92,22 @@ def _most_resources() -> dict[str, float]:
     return most
 
 
+def other_machines() -> list[str]:
+    """Nodes that are not on this machine, by name, and those that an autoscaler may start; the cluster is attached."""
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    names = {node.get("NodeManagerHostname") or node.get("NodeManagerAddress") for node in alive}
+    others = [f"the node {name}" for name in sorted(map(str, names - {socket.gethostname()}))]
+    return [*others, "nodes that the autoscaler starts"] if _groups() else others
+
+
+def _groups() -> list[Any]:
+    """What an autoscaler may start, if there is one."""
+    config = getattr(ray._private.state.state, "get_cluster_config", lambda: None)()
+    return [] if config is None else [group for group in config.node_group_configs if group.max_count != 0]
+
+
 def _nodes() -> list[dict[str, float]]:
     """CPUs and GPUs of each node that runs or, where an autoscaler does, may be started."""
     nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    config = getattr(ray._private.state.state, "get_cluster_config", lambda: None)()
-    groups = [] if config is None else config.node_group_configs
-    nodes += [dict(group.resources) for group in groups if group.max_count != 0]
+    nodes += [dict(group.resources) for group in _groups()]
     return [{kind: float(node.get(kind, 0)) for kind in ("CPU", "GPU")} for node in nodes]

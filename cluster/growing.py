@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import ray
+from cluster import waiting
+from cluster.labelling.stalls import Watch
 
 T = TypeVar("T")
 
@@ -27,9 +28,10 @@ class GrowingPool:
         A consumer that stops early leaves actors busy; the pool is then of no further use.
 
         Raises:
-            ray.exceptions.RayError: an actor did not start, or a task failed; the cause's own exception where it has
-                one.
+            InputError, MachineError, Unavailable: a task raised it, a disk is full, or nothing comes back any more.
+            ray.exceptions.RayError: an actor did not start or was lost, or a task failed for another reason.
         """
+        watch = Watch(resumes="The same command measures again")
         working: dict[Any, tuple[Any, int]] = {}  # reference -> actor and number of its task
         answers: dict[int, Any] = {}
         sent = handed_on = 0
@@ -38,9 +40,9 @@ class GrowingPool:
                 actor = self._idle.pop()
                 working[send(actor, tasks[sent])] = (actor, sent)
                 sent += 1
-            done, _ = ray.wait([*working, *self._starting], num_returns=1)
-            for reference in done:
-                answer = ray.get(reference)
+            for reference in waiting.first_done([*working, *self._starting], watch.look):
+                answer = waiting.result(reference)
+                watch.finished(None)
                 if reference in working:
                     actor, number = working.pop(reference)
                     answers[number] = answer

@@ -25,7 +25,7 @@ TOKEN_HELP = "set RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (
 OVERRIDING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Ray prefers these to the given address; then the job would go to an unexpected cluster."""
 FAULTS = (OSError, RuntimeError, ValueError, RayError)  # of requests, of Ray's client, of a proxy that answers for it
-PASSING = re.compile(r"status code (5\d\d|429)")  # in the message of Ray's client: another try may succeed
+PASSING = re.compile(r"status code (5\d\d|408|429)")  # in the message of Ray's client: another try may succeed
 ANSWER_S = 20.0  # for the first answers
 
 T = TypeVar("T")
@@ -118,6 +118,11 @@ def _asks_for_token(address: str) -> bool:
         ) from None
     if answer.status_code in (401, 403):
         return True
+    if PASSING.fullmatch(f"status code {answer.status_code}"):
+        raise Unavailable(
+            f"something at cluster.address={address} answers with status code {answer.status_code}: the cluster's "
+            "head, or a proxy before it, is not ready or busy"
+        )
     if answer.status_code != 200:
         raise InputError(
             f"expected a Ray dashboard at {address}; its /api/authentication_mode answered {answer.status_code}"

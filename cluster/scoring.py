@@ -14,7 +14,7 @@ import numpy as np
 import ray
 import torch
 
-from cluster import capacity, session
+from cluster import capacity, session, waiting
 from cluster.capacity import Need
 from cluster.growing import GrowingPool
 from cluster.progress import Bar
@@ -128,7 +128,13 @@ class Examiner:
 
         ``config`` holds the model, hand and crop of the checkpoint.
         """
-        self._open(config)
+        with waiting.full_disk_named():
+            self._open(config)
+            return self._examined(config, domain, rows, roots, joints, vertices)
+
+    def _examined(
+        self, config: Config, domain: Domain, rows: range, roots: np.ndarray, joints: np.ndarray, vertices: np.ndarray
+    ) -> tuple[Predictions, HandErrors]:
         config = mirror.localised(config, "mano", f"data.{domain}")
         if domain not in self._datasets:
             self._datasets[domain] = open_domain(domain, config)

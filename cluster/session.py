@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -44,6 +45,7 @@ TRIES = 2  # to start a local session
 FOLDER = "hojoint-ray-"  # begins the name of a local session's folder
 WATCH_EVERY_S = 5.0  # between two looks whether the cluster answers
 SOCKET_PATH_LIMIT = 107  # bytes in a Unix socket address; Ray adds about 60 to the name of its folder
+ADDRESS = re.compile(r"auto|local|(ray://)?[^\s/]+:(\d{1,5})")
 ATTACHING = (
     "Is it running and reachable from here? If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
 )
@@ -127,6 +129,7 @@ def _start_local(config: ClusterConfig, folder: str) -> None:
 
 @contextlib.contextmanager
 def _attached(config: ClusterConfig) -> Iterator[None]:
+    refuse_other_addresses(str(config.address))
     what = f"Ray cluster at cluster.address={config.address}"
     try:
         patience.ridden_out(lambda: _check_reachable(str(config.address)), _is_network, what)
@@ -157,6 +160,22 @@ def _attached(config: ClusterConfig) -> Iterator[None]:
     finally:
         over.set()
         ray.shutdown()
+
+
+def refuse_other_addresses(address: str) -> None:
+    """InputError for an address to which no driver can attach: waiting for an answer would be in vain."""
+    if address.startswith(("http://", "https://")):
+        raise InputError(
+            f"cluster.address={address} is the dashboard's address, which takes jobs that are sent: send this one with "
+            "jobs.submit submit.job=NAME, or give cluster.address=auto on a node of the cluster, or HOST:PORT of its "
+            "head"
+        )
+    found = ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found[2] or 1) < 2**16:
+        raise InputError(
+            f"cluster.address={address} is no address of a Ray cluster; expected auto, HOST:PORT as in 10.0.0.4:6379, "
+            "or ray://HOST:PORT"
+        )
 
 
 def _watch(head: str, what: str, over: threading.Event) -> None:

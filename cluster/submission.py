@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ray.job_submission import JobSubmissionClient
@@ -52,7 +52,7 @@ class Submission:
     def metadata(self) -> dict[str, str]:
         """What the dashboard and jobs.list show; who reaches the job server can read it, so it holds no secret."""
         shown = {"job_name": f"{self.job} {self.name}", "job": self.job, "code": code_version(self.root)}
-        return shown if self.output is None else shown | {"output": self.output}
+        return shown if self.output is None else shown | {"output": one_spelling(self.output)}
 
     @property
     def entrypoint(self) -> str:
@@ -65,6 +65,18 @@ class Submission:
         name = self.job.replace("_", "-")
         text = f"{self.entrypoint}\n{code_version(self.root)}"
         return f"{OURS}{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def one_spelling(output: str) -> str:
+    """An output as all write it who mean it: 's3://b/x/' is 's3://b/x', and '/data//x/' is '/data/x'."""
+    scheme, colon, rest = output.partition("://")
+    return f"{scheme}{colon}{rest.rstrip('/')}" if colon else str(PurePosixPath(output))
+
+
+def output_of(info: Any) -> str | None:
+    """The output that a sent job works on; an earlier version noted it as it was typed."""
+    output = (info.metadata or {}).get("output")
+    return None if output is None else one_spelling(output)
 
 
 def shipped(root: Path) -> list[Path]:
@@ -135,7 +147,7 @@ def ours(client: JobSubmissionClient, output: str | None = None) -> list[Any]:
     """What the cluster remembers of this project's jobs, the last one first; of all, or of those with an output."""
     infos = [info for info in client.list_jobs() if (info.submission_id or "").startswith(OURS)]
     if output is not None:
-        infos = [info for info in infos if (info.metadata or {}).get("output") == output]
+        infos = [info for info in infos if output_of(info) == one_spelling(output)]
     return sorted(infos, key=lambda info: info.start_time or 0, reverse=True)
 
 
@@ -177,10 +189,12 @@ def _send(client: JobSubmissionClient, job: Submission, name: str) -> None:
 
 def _refuse_rivals(job: Submission, running: dict[str, Any]) -> None:
     """InputError if another command of the same job works on the output: it would be done twice, or refuse."""
+    if not job.alone or job.output is None:
+        return
+    output = one_spelling(job.output)
     for name, info in running.items():
-        facts = info.metadata or {}
-        if job.alone and job.output is not None and (facts.get("job"), facts.get("output")) == (job.job, job.output):
+        if ((info.metadata or {}).get("job"), output_of(info)) == (job.job, output):
             raise InputError(
-                f"{name} is working on {job.output} with other settings or other code. Wait for it, or stop it with: "
+                f"{name} is working on {output} with other settings or other code. Wait for it, or stop it with: "
                 f"python -m jobs.stop {name} cluster.address=URL. The same output then resumes with what you give"
             )

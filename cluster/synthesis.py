@@ -6,11 +6,17 @@ attempts that takes. What a piece is and how it is written: ``hojoint.synthetic.
 
 from __future__ import annotations
 
+import socket
+import uuid
+from pathlib import Path
+
 import ray
 
-from cluster import locks, session
+from cluster import locks, session, waiting
+from cluster.labelling.stalls import Watch
 from cluster.progress import Bar
 from hojoint.config import Config
+from hojoint.errors import InputError
 from hojoint.synthetic import write
 from hojoint.synthetic.write import Piece
 
@@ -21,6 +27,10 @@ def synthesize(config: Config, *, progress: bool = True) -> int:
     """Write the world that ``config`` describes, or its missing pieces; returns the number of pieces drawn.
 
     Of several processes one draws and the others wait.
+
+    Raises:
+        InputError: a node does not see the world's folder.
+        Unavailable: a disk is full, or nothing is drawn any more.
     """
     if write.is_complete(config):
         return 0
@@ -36,20 +46,39 @@ def synthesize(config: Config, *, progress: bool = True) -> int:
 
 
 def _draw(config: Config, todo: list[Piece], progress: bool) -> None:
-    pending = {_piece.remote(piece, config): piece for piece in todo}
+    mark = _marked(config)
+    pending = {_piece.remote(piece, config, mark): piece for piece in todo}
     total = sum(write.frames_of(piece, config) for piece in todo)
+    watch = Watch(resumes="The same command draws what is missing")
     with Bar("drawing the world", "frame", total=total, shown=progress) as bar:
         while pending:
-            done, _ = ray.wait(list(pending), num_returns=1)
-            ray.get(done[0])  # raises what the piece raised
-            bar.move(bar.done + write.frames_of(pending.pop(done[0]), config))
+            for done in waiting.first_done(pending, watch.look):
+                waiting.result(done)
+                watch.finished(None)
+                bar.advance(write.frames_of(pending.pop(done), config))
+
+
+def _marked(config: Config) -> Path:
+    """A file in the world's folder that a node sees only where it shares the folder; it goes with the notes."""
+    folder = write.notes_of(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / f"driver-{uuid.uuid4().hex}"
+    mark.touch()
+    return mark
 
 
 @ray.remote(num_cpus=1, max_retries=ATTEMPTS)
-def _piece(piece: Piece, config: Config) -> None:
+def _piece(piece: Piece, config: Config, mark: Path) -> None:
     import cv2
     import torch
 
+    if not mark.exists():
+        raise InputError(
+            f"{write.world_of(config)} is not the driver's folder on the node {socket.gethostname()}: the nodes do not "
+            "share it. Set world to a folder that all nodes see under one path; the same command then draws the world "
+            "there"
+        )
     cv2.setNumThreads(1)  # the task asks for one CPU
     torch.set_num_threads(1)
-    write.write_piece(piece, config)
+    with waiting.full_disk_named():
+        write.write_piece(piece, config)

@@ -37,6 +37,7 @@ from hojoint.settings_method import (
     PAPER_RULES,
     THRESHOLDS,
     CropConfig,
+    FileName,
     FilterConfig,
     ManoConfig,
     ModelConfig,
@@ -118,7 +119,8 @@ __all__ = [
 class Config(Settings):
     """All settings of a run."""
 
-    name: str = "run"
+    name: FileName = "run"
+    """Names the run, and begins the names of its files."""
     seed: Seed = 0
     output: str | None = None
     """A folder or an s3:// URI."""

@@ -7,6 +7,7 @@ Not here: settings of training (``settings_training``), of jobs and of the clust
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -37,6 +38,21 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 Once = AfterValidator(_each_once)
 """Of a tuple whose order and repetition mean nothing: a name that stands twice is a slip."""
+
+FILE_NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,100}")
+
+
+def _of_files(value: str) -> str:
+    if not FILE_NAME.fullmatch(value):
+        raise ValueError(
+            "files and folders are named after it: should be 1 to 100 letters (a-z), digits, '_', '-' and '.', without "
+            f"'.' at its start; found {value!r:.80}"
+        )
+    return value
+
+
+FileName = Annotated[str, AfterValidator(_of_files)]
+"""Becomes a part of names of files and folders, so it cannot leave its folder."""
 
 
 def refuse_descending(name: str, sizes: tuple[int, int]) -> None:

@@ -7,8 +7,11 @@ knows is refused like a user's: it may change results. Not here: which settings 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from hojoint.settings_method import FILE_NAME
 
 RENAMED = {
     "model.slope": "model.leaky_relu_slope",
@@ -69,4 +72,7 @@ def current_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
             for group in groups:
                 holder = holder.setdefault(group, {})
             holder.setdefault(last, value)
+    if isinstance(label := out.get("name"), str) and not FILE_NAME.fullmatch(label):
+        # Earlier versions took any name; of a stored one nothing but words on a screen depends.
+        out["name"] = re.sub(r"[^A-Za-z0-9_-]", "-", label)[:100] or "run"
     return out

@@ -121,8 +121,8 @@ def _tell_miniature(config: Config) -> None:
     default = settings.load(DEFAULT_CONFIG)
     if config.mano.path is not None and config.model == default.model and config.tta == default.tta:
         print(
-            "note: without --config all other settings are those of configs/tiny.yaml, the miniature; configs/ho3d.yaml "
-            "has the paper's, configs/released.yaml those of the authors' checkpoint",
+            "note: without --config all other settings are those of configs/tiny.yaml, the miniature; configs/ho3d.yaml"
+            " has the paper's, configs/released.yaml those of the authors' checkpoint",
             file=sys.stderr,
         )
 

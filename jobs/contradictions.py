@@ -13,7 +13,8 @@ from hojoint.evaluation.examples import attention_cells
 from hojoint.hand.model import fingertip_ids
 from hojoint.model.opening import untrained_views
 from hojoint.synthetic import write_ho3d
-from jobs.inputs import Inputs, has_own_data, labelled_sets
+from jobs.inputs import Inputs
+from jobs.own_data import has_own_data, labelled_sets
 
 
 def refuse(config: Config) -> None:

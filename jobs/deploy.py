@@ -24,7 +24,7 @@ import yaml
 from cluster.deployment import kuberay, nodes, slurm
 from hojoint.config import Config, DeployConfig
 from hojoint.errors import InputError
-from jobs import command, submit
+from jobs import command, own_data, submit
 
 WORDS = ("kuberay", "slurm")
 WITHOUT_WORK = {"status", "report", "gc"}
@@ -43,6 +43,8 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     submit.refuse_relative_paths(config)
     if word == "kuberay":
         refuse_unmounted(config)
+    if word == "kuberay" or nodes.nodes_of(config, name).most > 1:
+        own_data.refuse_hidden_world(config, name)
     words = ["python", "-m", f"jobs.{name}", *submit.arguments(config.model_copy(update={"deploy": DeployConfig()}))]
     if dry_run:
         asked = nodes.nodes_of(config, name)

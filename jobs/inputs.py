@@ -28,10 +28,10 @@ from hojoint.config import Config
 from hojoint.datasets import freihand, regions
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
-from hojoint.errors import InputError
 from hojoint.evaluation import scores as evaluation
 from hojoint.synthetic import write
 from jobs import sets
+from jobs.own_data import has_own_data, labelled_sets
 
 DIGITS = 12
 TRUTH = ("evaluation_xyz.json", "evaluation_verts.json")
@@ -49,30 +49,6 @@ def world_of(config: Config) -> Path:
     if "://" not in config.output:
         return Path(config.output) / "world"
     return Path(tempfile.gettempdir()) / f"hojoint-world-{write.digest_of(config)}"
-
-
-def labelled_sets(config: Config) -> tuple[str, ...]:
-    """The labelled sets of ``train.datasets``; HO-3D where it names pseudo-labels alone."""
-    return tuple(name for name in config.train.datasets if name != "pseudo") or ("ho3d",)
-
-
-def has_own_data(config: Config) -> bool:
-    """Whether labelled images and videos are given, so that no world is drawn.
-
-    Raises:
-        InputError: some are given and some are not: synthetic data beside real data would teach about neither.
-    """
-    needed = {f"data.{name}.root": getattr(config.data, name).root for name in labelled_sets(config)}
-    needed |= {"videos.root": config.videos.root, "videos.boxes": config.videos.boxes}
-    missing = [name for name, value in needed.items() if value is None]
-    given = [name for name in needed if name not in missing]
-    if given and missing:
-        raise InputError(
-            f"{' and '.join(given)} given without {' and '.join(missing)}: a pipeline takes your labelled images and "
-            f"your videos together. Give {' '.join(f'{name}=...' for name in missing)} too, or none of them for the "
-            "synthetic world"
-        )
-    return not missing
 
 
 class Inputs:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hojoint.config import Config
-from jobs import command, remote
+from hojoint.errors import InputError
+from jobs import command, remote, submit
 from jobs.printing import table
 from jobs.remote import JobServer, age
 
@@ -20,13 +21,15 @@ from jobs.remote import JobServer, age
 def job(config: Config, dry_run: bool) -> None:
     """Print the table."""
     server = JobServer(config)
+    refuse_unknown_job(config)
     if dry_run:
         print(f"would ask {server.address} for its jobs")
         return
     with remote.soon(config):
         infos = chosen(server, config)
     if not infos:
-        print(f"no jobs of this project are known at {server.address}")
+        wanted = filters(config)
+        print(f"no jobs of this project{wanted and f' with {wanted}'} are known at {server.address}")
         return
     now = time.time()
     print(table(["job", "state", "began", "took", "output", "id"], [row(info, now) for info in infos]))
@@ -36,6 +39,21 @@ def chosen(server: JobServer, config: Config) -> list[Any]:
     """The jobs that the settings choose, the last one first."""
     infos = server.ask(lambda client: server.submission.ours(client, config.output))
     return [info for info in infos if config.submit.job in (None, (info.metadata or {}).get("job"))]
+
+
+def refuse_unknown_job(config: Config) -> None:
+    """InputError where ``submit.job`` is none that can be sent: no job would ever fit."""
+    known = sorted({*submit.sendable_jobs(), *submit.SENT_BY_ITSELF})
+    if config.submit.job not in (None, *known):
+        raise InputError(
+            f"submit.job={config.submit.job} is not a job that can be sent; expected one of {', '.join(known)}"
+        )
+
+
+def filters(config: Config) -> str:
+    """The settings that choose among jobs, as the command line writes them; '' without any."""
+    chosen_by = {"output": config.output, "submit.job": config.submit.job}
+    return " and ".join(f"{name}={value}" for name, value in chosen_by.items() if value is not None)
 
 
 def row(info: Any, now: float) -> list[str]:

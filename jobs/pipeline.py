@@ -8,7 +8,8 @@ With calibrate.enabled=true train.held_out=N, the rules' limits are chosen on N 
 on. With student.rounds=N, each student labels the videos for the next, which takes as many steps as the first.
 Under the output: pipeline.json stages/ world/ teacher/ calibration/ labels/ student/ control/ evaluation/ and
 report.{html,json}; of later rounds calibration-2/ labels-2/ student-2/ and so on.
-With an s3:// output the world lies in a local folder (world=), because decoders read files.
+With an s3:// output the world lies in a local folder, because decoders read files; on a cluster of several machines it
+must be named (world=), in a folder that all nodes see.
 Actors: training takes cluster.workers, labelling cluster.teachers, evaluation evaluate.actors.
 """
 
@@ -25,7 +26,8 @@ from hojoint.config import Config, to_tree
 from hojoint.report import formats, rounds
 from hojoint.report import tables as report_tables
 from jobs import command, contradictions, plan, printing, results
-from jobs.inputs import has_own_data, world_of
+from jobs.inputs import world_of
+from jobs.own_data import has_own_data, refuse_hidden_world_here
 from jobs.stage import Stage
 
 
@@ -48,6 +50,7 @@ def job(config: Config, dry_run: bool) -> None:
             f"note: {', '.join(unknown)} ran under an earlier version, which did not note all data; these stay as made"
         )
     if todo:
+        refuse_hidden_world_here(config, "pipeline")
         stages[0].inputs.check(complete=dry_run)  # before hours of work, not when a stage reads them
     if dry_run:
         _print_plan(config, stages, todo)

@@ -13,7 +13,8 @@ from typing import Any
 from hojoint.config import Config, changed, to_tree
 from hojoint.synthetic import write
 from jobs import contradictions
-from jobs.inputs import Inputs, has_own_data, labelled_sets, world_of
+from jobs.inputs import Inputs, world_of
+from jobs.own_data import has_own_data, labelled_sets
 from jobs.results import of_round, student
 from jobs.stage import Stage
 from jobs.stages import Calibrate, Evaluate, Matched, PseudoLabel, Report, SecondPhase, Synthesize, Training

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from hojoint.config import Config
 from hojoint.errors import InputError
 from jobs import command, remote
-from jobs.list import chosen
+from jobs.list import chosen, filters, refuse_unknown_job
 from jobs.remote import JobServer
 
 
@@ -40,11 +40,10 @@ def _names(server: JobServer, config: Config) -> list[str]:
             f"give the id of a job, or output=URI: {server.command_line('stop', 'ID')}; the ids: "
             f"{server.command_line('list')}"
         )
+    refuse_unknown_job(config)
     names = [info.submission_id for info in chosen(server, config) if not info.status.is_terminal()]
     if not names:
-        wanted = [f"output={config.output}"] if config.output is not None else []
-        wanted += [f"submit.job={config.submit.job}"] if config.submit.job is not None else []
-        raise InputError(f"no job with {' and '.join(wanted)} waits or runs at {server.address}")
+        raise InputError(f"no job with {filters(config)} waits or runs at {server.address}")
     return names
 
 

@@ -34,6 +34,7 @@ from hojoint.synthetic import write
 from jobs import command, grids, pipeline, plan, points, printing, results, study_summary
 from jobs.grids import Grid, Point
 from jobs.inputs import world_of
+from jobs.own_data import refuse_hidden_world_here
 from jobs.point_stages import MEASURED
 
 
@@ -47,6 +48,7 @@ def job(config: Config, dry_run: bool) -> None:
         raise InputError(
             f"study.own_worlds=true draws a world for each seed, and {name} names one; leave one of them out"
         )
+    refuse_hidden_world_here(config, "study")  # of a seed's run the world is named
     if dry_run:
         for seed in config.study.seeds:
             print(f"seed {seed}")

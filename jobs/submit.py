@@ -18,14 +18,16 @@ from pathlib import Path
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError, Unavailable
-from jobs import command, retyped
+from jobs import command, own_data, retyped
 from jobs.cli import JOBS
 from jobs.remote import JobServer
 
 ROOT = Path(__file__).resolve().parent.parent
 STAY_HERE = {"submit", "stop", "list", "cluster_up", "deploy", "bench", "demo", "doctor"}
 """Jobs that are not sent: those that ask a cluster from outside or make one, one that measures the machine it runs
-on, two that draw for a person in front. The doctor of a cluster is sent by jobs.doctor."""
+on, two that draw for a person in front."""
+SENT_BY_ITSELF = ("doctor",)
+"""Of those the one that its own command sends: the doctor of a cluster."""
 READERS = {"status", "report", "doctor"}
 """Jobs of which several may look at one output."""
 DETACH = "--detach"
@@ -52,6 +54,7 @@ def send(config: Config, name: str, dry_run: bool) -> None:
     server = JobServer(config)
     command.refuse_missing(config, name)
     refuse_relative_paths(config)
+    own_data.refuse_hidden_world_at(server.address, config, name)
     what = server.submission.Submission(
         f"jobs.{name}", arguments(config), ROOT, config.name, config.output, name not in READERS
     )

@@ -52,6 +52,23 @@ def test_an_unknown_setting_names_its_neighbour_with_its_group():
         settings.from_tree({"filters": {"min_iou": 0.5}})
 
 
+@pytest.mark.parametrize("name", ["my net", "../../x", "a/b", "..", ".", ".hidden", "", "n\n", "ä", "n" * 101])
+def test_a_name_that_is_no_file_name_is_refused(name):
+    with pytest.raises(ConfigError, match=r"setting 'name': files and folders are named after it: should be 1 to 100"):
+        settings.from_tree({"name": name})
+
+
+def test_a_name_of_letters_digits_and_marks_is_taken():
+    for name in ("run", "student-2", "calibration-3", "v1.2_ho3d", "7"):
+        assert settings.load(CONFIGS[0], [f"name={name}"]).name == name
+
+
+def test_a_stored_name_of_an_earlier_version_is_still_read():
+    assert settings.from_stored({"name": "my net"}).name == "my-net"
+    assert settings.from_stored({"name": "../x"}).name == "---x"
+    assert settings.from_stored({"name": "v1.2"}).name == "v1.2"
+
+
 def test_settings_cannot_be_changed_after_they_were_read():
     with pytest.raises(ValidationError):
         Config().seed = 3  # type: ignore[misc]

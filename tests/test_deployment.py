@@ -308,6 +308,30 @@ def test_local_paths_need_a_volume_in_pods(capsys, arguments, code, message):
     assert message in capsys.readouterr().err
 
 
+ONE_NODE = ["cluster.teachers=[1,1]", "cluster.workers=[1,1]"]
+OWN = ["data.ho3d.root=s3://bucket/ho3d", "videos.root=s3://bucket/v", "videos.boxes=s3://bucket/b"]
+
+
+@pytest.mark.parametrize(
+    ("word", "arguments", "code"),
+    [
+        ("kuberay", [], 2),
+        ("kuberay", ONE_NODE, 2),  # the head and the worker are two pods
+        ("slurm", [], 2),
+        ("slurm", ONE_NODE, 0),
+        ("kuberay", OWN, 0),
+        ("kuberay", ["world=/data/world", 'deploy.claims={"/data":"worlds"}'], 0),
+        ("slurm", ["world=/data/world"], 0),
+    ],
+)
+@pytest.mark.parametrize("job", ["pipeline", "study"])
+def test_a_world_that_one_node_alone_sees_is_refused(capsys, job, word, arguments, code):
+    given = [f"deploy.job={job}", "deploy.image=i", "output=s3://b/o", "cluster.teachers=[1,4]", "--dry-run"]
+    assert deploy.main([word, *given, *arguments]) == code
+    error = capsys.readouterr().err
+    assert ("with output=s3://b/o it lies in the folder for temporary files of one node" in error) == (code == 2)
+
+
 def test_the_examples_are_what_the_command_prints(capsys):
     """Kept in step: python -m jobs.deploy kuberay|slurm with the line at the top of each file."""
     for name, word in (("rayjob.yaml", "kuberay"), ("label.sbatch", "slurm")):

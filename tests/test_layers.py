@@ -57,6 +57,7 @@ FLOORS = (
         "capacity",
         "metrics",
         "progress",
+        "waiting",
         "memory",
     ),
     ("sources",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -15,7 +16,7 @@ from hojoint import config as settings
 from hojoint.config import Config, FilterConfig, LabellingConfig
 from hojoint.errors import InputError
 from hojoint.labelling.quality import Curve, QualityModel, readings_of
-from jobs import command, inputs, pipeline, plan, results, stage, stages, status, study, study_summary
+from jobs import command, inputs, own_data, pipeline, plan, results, stage, stages, status, study, study_summary
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
 
@@ -198,6 +199,25 @@ def test_the_world_of_an_s3_output_is_a_local_folder():
     assert one != two
     assert one.is_absolute()
     assert inputs.world_of(config_of("output=s3://other/run", "seed=1")) == one
+
+
+@pytest.mark.parametrize(
+    ("others", "given", "refused"),
+    [
+        (["the node worker-3"], ["output=s3://b/o", "cluster.address=auto"], True),
+        ([], ["output=s3://b/o", "cluster.address=auto"], False),  # nodes of this machine alone
+        (["the node worker-3"], ["output=s3://b/o", "cluster.address=auto", "world=/shared"], False),
+        (["the node worker-3"], ["output=/shared/o", "cluster.address=auto"], False),
+        (["the node worker-3"], ["output=s3://b/o"], False),
+    ],
+)
+@pytest.mark.parametrize("job", ["pipeline", "study"])
+def test_a_world_that_other_machines_do_not_see_is_refused(job, others, given, refused, monkeypatch):
+    monkeypatch.setattr(own_data.session, "start", lambda config: contextlib.nullcontext())
+    monkeypatch.setattr(own_data.capacity, "other_machines", lambda: others)
+    expected = pytest.raises(InputError, match=r"not seen by the node worker-3\. Give world=DIR") if refused else None
+    with expected or contextlib.nullcontext():
+        own_data.refuse_hidden_world_here(config_of(*given), job)
 
 
 def test_with_given_data_no_world_is_drawn():

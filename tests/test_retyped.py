@@ -9,6 +9,7 @@ import pytest
 
 from hojoint import config as settings
 from hojoint.config import Config
+from hojoint.settings_method import FILE_NAME
 from jobs import command, retyped
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +38,8 @@ def test_a_group_that_only_one_of_two_settings_has_is_one_word():
     assert typed(retyped.command_line("pipeline", config)) == config
 
 
-@pytest.mark.parametrize("name", ["010", "null", "~", "~/x", "a: b", "'", '"', "", "2024-01-01", "x\\y", "é #1"])
-def test_odd_names_and_paths_read_back_as_they_are(name):
-    config = settings.changed(Config(), name=name, output=name, train={"steps": None, "datasets": ["ho3d", "freihand"]})
+@pytest.mark.parametrize("path", ["010", "null", "~", "~/x", "a: b", "'", '"', "", "2024-01-01", "x\\y", "é #1"])
+def test_odd_names_and_paths_read_back_as_they_are(path):
+    name = path if FILE_NAME.fullmatch(path) else "run"
+    config = settings.changed(Config(), name=name, output=path, train={"steps": None, "datasets": ["ho3d", "freihand"]})
     assert typed(retyped.command_line("pipeline", config)) == config

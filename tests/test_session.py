@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,17 @@ def test_a_process_larger_than_every_node_is_refused():
     capacity._each_fits_a_node([Need("training workers", 8, 4, 1), Need("loaders", 1, 16)], nodes)
     with pytest.raises(InputError, match=r"each of the training workers needs \(8 CPU, 1 GPU\).*\(4 CPU, 1 GPU\)"):
         capacity._each_fits_a_node([Need("training workers", 1, 8, 1)], nodes)
+
+
+def test_machines_are_told_apart_by_their_names(monkeypatch):
+    here = {"Alive": True, "NodeManagerHostname": socket.gethostname(), "Resources": {}}
+    monkeypatch.setattr(ray, "nodes", lambda: [here, here, {**here, "Alive": False, "NodeManagerHostname": "gone"}])
+    monkeypatch.setattr(capacity, "_groups", list)
+    assert capacity.other_machines() == []  # as of jobs.cluster_up, whose nodes are all here
+    monkeypatch.setattr(ray, "nodes", lambda: [here, {**here, "NodeManagerHostname": "worker-3"}])
+    assert capacity.other_machines() == ["the node worker-3"]
+    monkeypatch.setattr(capacity, "_groups", lambda: ["group"])
+    assert capacity.other_machines() == ["the node worker-3", "nodes that the autoscaler starts"]
 
 
 def test_environment_changes_end_with_the_block(monkeypatch):
@@ -89,6 +101,29 @@ def test_a_dead_address_is_unavailable_and_names_the_token():
         with session.start(ClusterConfig(address="127.0.0.1:1", patience_s=0.5)):
             pass
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://127.0.0.1:8265", r"is the dashboard's address.* jobs\.submit submit\.job=NAME, or .*=auto"),
+        ("https://head", "is the dashboard's address"),
+        ("head", "expected auto, HOST:PORT"),
+        ("head:", "expected auto, HOST:PORT"),
+        ("head:70000", "expected auto, HOST:PORT"),
+        ("ray://head", "expected auto, HOST:PORT"),
+        ("grpc://head:6379", "expected auto, HOST:PORT"),
+    ],
+)
+def test_an_address_to_which_nobody_attaches_is_refused_at_once(address, message, monkeypatch):
+    monkeypatch.setattr(session, "_check_reachable", lambda address: pytest.fail("nothing is to be waited for"))
+    with pytest.raises(InputError, match=message), session.start(ClusterConfig(address=address)):
+        pass
+
+
+def test_addresses_to_which_a_driver_attaches_are_taken():
+    for address in ("auto", "10.0.0.4:6379", "ray://head:10001", "[::1]:6379"):
+        session.refuse_other_addresses(address)
 
 
 SCRIPT = """

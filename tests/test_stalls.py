@@ -47,5 +47,11 @@ def test_a_finished_unit_sets_the_limit():
     now[0] += 1501.0
     with pytest.raises(Unavailable, match="a unit took up to 500 s before"):
         watch.look()
+    silent = stalls.Watch(clock=lambda: now[0], resumes="Again")
+    now[0] += 60.0
+    silent.finished(None)
+    now[0] += 1801.0
+    with pytest.raises(Unavailable, match=r"1801 s, and it took up to 60 s before: .* Again$"):
+        silent.look()
     watch.finished(None)  # one that another driver committed is a sign too
     watch.look()

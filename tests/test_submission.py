@@ -19,6 +19,9 @@ import yaml
 from cluster import patience
 from hojoint import config as settings
 from hojoint.errors import InputError, MachineError, Unavailable
+from jobs import list as list_job
+from jobs import remote
+from jobs import stop as stop_job
 from jobs import submit as submit_job
 
 pytest.importorskip("aiohttp", reason="Ray's job client is not installed (pip install -e '.[cluster]')")
@@ -142,15 +145,33 @@ def test_relative_paths_are_refused_before_sending(place, capsys):
     assert f"error: {place} is a relative path" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("address", "more", "code"),
+    [
+        ("http://10.0.0.4:8265", [], 2),
+        ("http://10.0.0.4:8265", ["world=/shared/world"], 0),
+        ("http://127.0.0.1:1", [], 0),  # of jobs.cluster_up, or a tunnel: the job itself looks at the nodes
+    ],
+)
+def test_a_pipeline_whose_world_no_node_shares_is_not_sent(address, more, code, capsys):
+    sent = ["submit.job=pipeline", f"cluster.address={address}", "output=s3://b/o", "--dry-run"]
+    assert submit_job.main([*sent, *more]) == code
+    assert ("Give world=DIR or output=DIR, a folder that all nodes see" in capsys.readouterr().err) == (code == 2)
+
+
 class Dashboard(http.server.BaseHTTPRequestHandler):
     """Answers like a Ray dashboard that asks for a token, or does not."""
 
     mode = "disabled"
     token: str | None = None  # of those who get an answer; None: of all
+    busy: list[int]  # status codes of the first answers
     seen: list[str | None]
 
     def do_GET(self):
         self.seen.append(self.headers.get("Authorization"))
+        if self.busy:
+            self.send_error(self.busy.pop(0))
+            return
         if (
             self.token is not None
             and "authentication_mode" not in self.path
@@ -170,8 +191,8 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def dashboard(mode, token=None):
-    handler = type("Handler", (Dashboard,), {"mode": mode, "token": token, "seen": []})
+def dashboard(mode, token=None, busy=()):
+    handler = type("Handler", (Dashboard,), {"mode": mode, "token": token, "seen": [], "busy": list(busy)})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -365,6 +386,19 @@ def test_a_dropped_connection_is_tried_again_and_a_413_not(monkeypatch):
     assert len(answers) > 9_900
 
 
+@pytest.mark.parametrize("status", [408, 429, 502, 503])
+def test_a_busy_proxy_is_asked_again_before_anything_is_sent(status, monkeypatch):
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
+    with dashboard("disabled", busy=[status, status]) as (address, seen):
+        assert job_server.asked(lambda: job_server.connect(address), address).get_address() == address
+        assert len(seen) > 2
+    with dashboard("disabled", busy=[status] * 1000) as (address, _):  # noqa: SIM117
+        with patience.granted(0.01), pytest.raises(Unavailable, match=rf"answers with status code {status}"):
+            job_server.asked(lambda: job_server.connect(address), address)
+    with dashboard("disabled", busy=[404]) as (address, _), pytest.raises(InputError, match="answered 404"):
+        job_server.asked(lambda: job_server.connect(address), address)
+
+
 def test_our_jobs_are_listed_last_first():
     def sent(output, start_time):
         return SimpleNamespace(status=RUNNING, metadata={"output": output}, start_time=start_time)
@@ -372,6 +406,52 @@ def test_our_jobs_are_listed_last_first():
     jobs = Jobs(**{"hojoint-a": sent("x", 1), "hojoint-b": sent("y", 2), "raysubmit_1": sent("x", 3)})
     assert [info.submission_id for info in submission.ours(jobs)] == ["hojoint-b", "hojoint-a"]
     assert [info.submission_id for info in submission.ours(jobs, "x")] == ["hojoint-a"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("s3://b/x/", "s3://b/x"), ("s3://b/x", "s3://b/x"), ("/data//t/./", "/data/t"), ("/", "/"), ("s3://b", "s3://b")],
+)
+def test_an_output_has_one_spelling(typed, meant):
+    assert submission.one_spelling(typed) == meant
+
+
+def test_a_slash_at_its_end_makes_no_other_output():
+    jobs = Jobs()
+    for output in ("s3://b/x", "/data/t/"):
+        submission.submit(jobs, submission.Submission("jobs.train", ["seed=1", output], ROOT, output=output))
+    jobs.known["hojoint-old"] = SimpleNamespace(status=JobStatus.FAILED, metadata={"output": "/data/t/"})  # as typed
+    for info in jobs.known.values():
+        info.start_time = 1
+    for output, count in (("s3://b/x/", 1), ("s3://b/x", 1), ("/data/t", 2), ("/data/t/", 2)):
+        assert len(submission.ours(jobs, output)) == count
+        with pytest.raises(InputError, match=f"is working on {output.rstrip('/')} with other settings"):
+            submission.submit(jobs, submission.Submission("jobs.train", ["seed=2"], ROOT, output=output))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The jobs that a server knows, for jobs.list and jobs.stop."""
+    jobs = Jobs()
+    monkeypatch.setattr(remote.JobServer, "client", jobs)
+    return jobs
+
+
+def test_a_list_without_jobs_names_its_filter(asked, capsys):
+    given = ["cluster.address=http://127.0.0.1:1"]
+    assert list_job.main([*given, "output=s3://b/x", "submit.job=train"]) == 0
+    said = "no jobs of this project with output=s3://b/x and submit.job=train are known at http://127.0.0.1:1\n"
+    assert capsys.readouterr().out == said
+    assert list_job.main(given) == 0
+    assert capsys.readouterr().out == "no jobs of this project are known at http://127.0.0.1:1\n"
+
+
+@pytest.mark.parametrize("job", [list_job, stop_job])
+def test_a_list_of_a_job_that_does_not_exist_is_refused(asked, job, capsys):
+    given = ["cluster.address=http://127.0.0.1:1"]
+    assert job.main([*given, "submit.job=trian"]) == 2
+    assert "submit.job=trian is not a job that can be sent; expected one of " in capsys.readouterr().err
+    assert list_job.main([*given, "submit.job=doctor"]) == 0
 
 
 def test_the_cluster_file_is_valid_for_rays_launcher():

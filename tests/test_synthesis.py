@@ -11,6 +11,7 @@ import pytest
 from cluster import locks, synthesis
 from hojoint import config as settings
 from hojoint.config import Config
+from hojoint.errors import InputError
 from hojoint.synthetic import write
 from jobs import synthesize
 
@@ -45,6 +46,20 @@ def test_ray_writes_missing_pieces_as_one_process_does(tmp_path: Path) -> None:
     assert drawn == len(write.pieces(together)) - 1
     assert _digests(tmp_path / "b") == _digests(tmp_path / "a")
     assert synthesis.synthesize(together, progress=False) == 0
+
+
+@pytest.mark.ray
+def test_a_node_without_the_worlds_folder_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthesis, "_marked", lambda config: tmp_path / "of another node")
+    with pytest.raises(InputError, match=r"w is not the driver's folder on the node .*Set world to a folder") as found:
+        synthesis.synthesize(_config(tmp_path / "w"), progress=False)
+    assert "Traceback" not in str(found.value)
+
+
+def test_pieces_that_other_nodes_have_are_named(tmp_path: Path) -> None:
+    config = _config(tmp_path / "w")
+    with pytest.raises(InputError, match=r"6 pieces of the synthetic world .* do not share that folder"):
+        write.finish(config)
 
 
 def test_a_dry_run_prints_the_work_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ UNIT_FACTOR = 3.0  # silence of so many units' time is a stall, where nothing bu
 REPORTED_FACTOR = 0.5  # as above, where actors report within a unit
 WARNED_AT = 0.5  # of the limit
 GAP_FACTOR = 10.0  # silence of so many times the longest one before it
+RESUMES = "The same command resumes, and takes the videos that were in progress one by one"
 
 
 def limit_s(unit_s: float, gap_s: float = 0.0, *, reported: bool = False) -> float:
@@ -43,11 +44,18 @@ class Watch:
     """Follows a run's signs of progress in the driver."""
 
     def __init__(
-        self, signs: Callable[[], Any] | None = None, unit_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+        self,
+        signs: Callable[[], Any] | None = None,
+        unit_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        resumes: str = RESUMES,
     ) -> None:
-        """``signs`` changes whenever an actor reports; ``unit_s`` is the longest time of a unit that is known."""
+        """``signs`` changes whenever an actor reports; ``unit_s`` is the longest time of a unit that is known.
+
+        ``resumes``: what the same command does after a stall, for the message.
+        """
         self._signs, self._unit_s, self._clock = signs, unit_s, clock
-        self._gap_s, self._warned = 0.0, False
+        self._gap_s, self._warned, self._finished, self._resumes = 0.0, False, False, resumes
         self._last, self._seen = clock(), signs() if signs else None
 
     @property
@@ -56,7 +64,8 @@ class Watch:
         return limit_s(self._unit_s, self._gap_s, reported=self._signs is not None)
 
     def finished(self, commit: Commit | None) -> None:
-        """A unit has come; None for one that another attempt committed."""
+        """A unit has come; None for one of unknown time, as of one that another attempt committed."""
+        self._finished = True
         if commit is not None:
             self._unit_s = max(self._unit_s, commit.finished - commit.started)
         self._beat()
@@ -79,11 +88,13 @@ class Watch:
                 flush=True,
             )
         if silent_s > self.limit_s:
-            known = f"a unit took up to {self._unit_s:.0f} s before" if self._unit_s else "no unit is done yet"
+            known = "no unit is done yet"
+            if self._finished:
+                longest_s = self._unit_s or self._gap_s
+                known = f"{'a unit took' if self._unit_s else 'it took'} up to {longest_s:.0f} s before"
             raise Unavailable(
                 f"nothing was finished for {silent_s:.0f} s, and {known}: actors hang, or wait for CPUs or GPUs that "
-                "others hold (ray status shows them). The same command resumes, and takes the videos that were in "
-                "progress one by one"
+                f"others hold (ray status shows them). {self._resumes}"
             )
 
     def _beat(self) -> None:

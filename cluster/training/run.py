@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import ray.train
 from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from cluster import capacity, ending, session
+from cluster import capacity, ending, session, waiting
 from cluster.capacity import Need
 from cluster.progress import Progress, State, new_board
 from cluster.store import Store, open_store
@@ -187,7 +187,7 @@ def _plain(error: BaseException, config: Config) -> Exception:
     Unavailable for workers that did not start or were lost with their nodes; else TrainingStopped.
     """
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
-    causes = [cause for failure in failures for cause in _causes(failure)]
+    causes = [cause for failure in failures for cause in waiting.causes(failure)]
     for kind in (InputError, NoRoom, Unavailable):
         for cause in causes:
             if isinstance(cause, kind):
@@ -204,17 +204,6 @@ def _plain(error: BaseException, config: Config) -> Exception:
     if all(isinstance(failure, lost) for failure in failures):
         return Unavailable(f"training failed, its workers were lost more than cluster.max_failures times: {last}")
     return TrainingStopped(f"training failed: {last}")
-
-
-def _causes(failure: BaseException) -> Iterator[BaseException]:
-    """An exception and what caused it, through Ray's wrappers."""
-    cause: BaseException | None = failure
-    seen: set[int] = set()
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        inner = getattr(cause, "_base_exc", None) or getattr(cause, "controller_failure", None)
-        cause = inner or getattr(cause, "cause", None) or cause.__cause__
 
 
 def _last_checkpoint(result: Result) -> Checkpoint:

@@ -150,7 +150,7 @@ def pieces(config: Config) -> list[Piece]:
 
 def missing_pieces(config: Config) -> list[Piece]:
     """Those that no earlier call has finished."""
-    folder = _notes(config)
+    folder = notes_of(config)
     return [piece for piece in pieces(config) if not (folder / piece.note).exists()]
 
 
@@ -167,7 +167,7 @@ def frames_of(piece: Piece, config: Config) -> int:
 
 def write_piece(piece: Piece, config: Config) -> None:
     """Draw and write one piece, then its note."""
-    folder = _notes(config)
+    folder = notes_of(config)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{piece.note}.part"
     temporary.write_text(json.dumps(_written(piece, config)))
@@ -204,8 +204,18 @@ def _written(piece: Piece, config: Config) -> Any:
 
 
 def finish(config: Config) -> None:
-    """Gather the notes of all pieces, write what lies beside the folders, and world.json last."""
-    world, folder = world_of(config), _notes(config)
+    """Gather the notes of all pieces, write what lies beside the folders, and world.json last.
+
+    Raises:
+        InputError: pieces are not there.
+    """
+    world, folder = world_of(config), notes_of(config)
+    if missing := missing_pieces(config):
+        raise InputError(
+            f"{len(missing)} pieces of the synthetic world (the first: {missing[0].kind} {missing[0].name}) were drawn "
+            f"and are not in {world}: the nodes that drew them do not share that folder with this one. Set world to a "
+            "folder that all nodes see under one path; the same command then draws what is missing"
+        )
     notes = [(piece, json.loads((folder / piece.note).read_text())) for piece in pieces(config)]
     labelled = [write_ho3d.SequenceResult(**note) for piece, note in notes if piece.kind in ("train", "evaluation")]
     write_ho3d.write_lists(world / f"HO3D_{config.synthetic.ho3d_version}", labelled)
@@ -233,5 +243,6 @@ def finish(config: Config) -> None:
     shutil.rmtree(folder)
 
 
-def _notes(config: Config) -> Path:
+def notes_of(config: Config) -> Path:
+    """The folder of the pieces' notes; ``finish`` removes it."""
     return world_of(config) / f".pieces_{digest_of(config)}"
