@@ -85,8 +85,8 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     text = (
         "These videos have true poses that neither the teacher nor the rules have seen. A label is correct when its "
         f"side is correct, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on "
-        f"average within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good rules "
-        "keep a larger share of correct labels than they reject."
+        f"average within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good "
+        "rules keep a larger share of correct labels than they reject."
         + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
     )
     return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"))}
