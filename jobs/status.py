@@ -34,13 +34,14 @@ def job(config: Config, dry_run: bool) -> None:
     committed = commits.read_commits(store, counts_of=KINDS[kind])
     print(f"output   {store.root}, begun {remote.age(time.time() - run['begun'])} ago")
     print(f"units    {len(committed)} of {run['units']} committed{_part(run, kind, committed)}")
+    drivers = presence.drivers(store) if len(committed) < run["units"] else []
     if len(committed) < run["units"]:
-        print(f"driver   {_driver(presence.drivers(store))}")
+        print(f"driver   {_driver(drivers)}")
     if committed:
         last = time.time() - max(commit.finished for commit in committed)
         print(f"last     commit {remote.age(last)} ago")
         print(_summary(kind, store, committed, config))
-    print(_state(run, committed), end="")
+    print(_state(run, committed, at_work=not all(map(presence.is_silent, drivers))), end="")
 
 
 def _store_of(output: str) -> Store:
@@ -81,16 +82,21 @@ def _summary(kind: str, store: Store, committed: Sequence[Commit], config: Confi
     return pseudo_label.summary(report, first)
 
 
-def _state(run: Mapping[str, Any], committed: Sequence[Commit]) -> str:
-    """Complete, stalled, or the time that is left; nothing is known before the first commit."""
+def _state(run: Mapping[str, Any], committed: Sequence[Commit], *, at_work: bool) -> str:
+    """Complete, stalled, or the time that is left; nothing is known before the first commit.
+
+    ``at_work``: a driver is alive. It hears of every video and ends a run that has stalled, so that run is only slow.
+    """
     done, units = len(committed), run["units"]
     if done == units:
         return "state    complete\n"
     silent = time.time() - max((commit.finished for commit in committed), default=run["begun"])
     limit = stalls.limit_s(stalls.longest_unit_s(committed))
     if silent > limit:
-        usual = f"long for these units (more than {remote.age(limit)})"
-        return f"state    stalled or stopped: no commit for {remote.age(silent)}, {usual}\n"
+        usual = f"no commit for {remote.age(silent)}, long for these units (more than {remote.age(limit)})"
+        if at_work:
+            return f"state    slow: {usual}; the driver hears its actors, and ends the run if they fall silent\n"
+        return f"state    stalled or stopped: {usual}\n"
     if not done:
         return ""
     return f"left     about {remote.age(totals.busy_seconds(committed) * (units - done) / done)} at the rate so far\n"

@@ -56,6 +56,16 @@ def test_a_run_at_work_says_how_many_teachers_live(half: LocalStore, capsys, mon
     assert "cost 0.1, 25 per 1,000 videos" in out  # 40 s of a GPU for four videos
 
 
+def test_a_long_unit_of_a_living_driver_is_slow_and_not_stalled(tmp_path: Path, capsys) -> None:
+    store = LocalStore(tmp_path)
+    commits.open_run(store, {}, {"units": 2, "videos": 8, "config": settings.to_tree(settings.Config())})
+    run = json.loads(store.get(commits.RUN))
+    store.put(commits.RUN, json.dumps(run | {"begun": time.time() - 7200}).encode())
+    assert "state    stalled or stopped: no commit for 2.0 h" in printed(store, capsys)
+    with presence.announced(store, "labels videos"):
+        assert "state    slow: no commit for 2.0 h" in printed(store, capsys)
+
+
 def note_of(half: LocalStore, **facts: object) -> None:
     """A driver's note that nobody renews."""
     note = {"host": "elsewhere/x", "pid": 7, "started": 1, "driver": "", "doing": "labels videos", "at": time.time()}
