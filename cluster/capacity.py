@@ -61,7 +61,7 @@ def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
     if any(amount > total.get(kind, 0) + 1e-6 for kind, amount in needed.items()):
         raise InputError(
             f"the cluster cannot hold this job: {line}. Lower the number of processes (cluster.workers, "
-            "cluster.teachers, evaluate.actors, refilter.actors) or what each takes "
+            "cluster.teachers, the actors of evaluate, refilter, detect or ingest) or what each takes "
             "(cluster.worker_cpus, worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a larger cluster"
         )
     _each_fits_a_node(needs, nodes)

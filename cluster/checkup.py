@@ -6,6 +6,7 @@ answer within ``doctor.node_s`` is a finding. Not here: what is looked at on a n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid
@@ -72,9 +73,15 @@ def check(config: Config, places: Mapping[str, str]) -> list[Row]:
         try:
             _examine(alive, asked, found, config.doctor.node_s)
         finally:
-            if asked.output is not None:
-                open_store(asked.output).delete(asked.probe)
+            if config.output is not None:
+                _remove_probe(config.output, asked.probe)
     return rows(found)
+
+
+def _remove_probe(output: str, probe: str) -> None:
+    """A store that has gone away meanwhile costs the probe, and not the table."""
+    with contextlib.suppress(*node_checks.FAULTS), patience.granted(node_checks.OUTAGE_S):
+        open_store(output).delete(probe)
 
 
 def rows(found: Mapping[str, Sequence[Finding]]) -> list[Row]:

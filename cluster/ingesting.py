@@ -238,7 +238,7 @@ def _route(config: Config, store: Store, plan: Plan, watched: Any, unit_s: float
         actors=config.ingest.actors,
         cpus=config.cluster.teacher_cpus,
         counts_of=Counts.of,
-        watch=stalls.Watch(board.signs_of(watched), unit_s),
+        watch=stalls.Watch(board.signs_of(watched), unit_s, resumes=stalls.SAME_COMMAND),
     )
 
 

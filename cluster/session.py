@@ -212,7 +212,7 @@ def _check_reachable(address: str) -> None:
     """Raise OSError where nothing listens; Ray itself would try for many minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()  # [::1] is an address of IPv6
 
 
 def _worker_environment() -> dict[str, Any]:

@@ -1,16 +1,13 @@
 """Whether a pipeline has the user's data or draws a synthetic world, and whether the nodes would see that world.
 
 With an output in object storage and no ``world``, the world lies in the folder for temporary files, which nodes on
-other machines do not share. Such a run is refused before any work: where it is sent to a cluster by its address, on
-the cluster by its nodes. Not here: what the data are (``inputs``), a folder that turns out not to be shared
-(``cluster.synthesis``).
+other machines do not share. Such a run is refused before any work, by the nodes of its cluster. Not here: what the data
+are (``inputs``), a folder that turns out not to be shared (``cluster.synthesis``).
 """
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
-from cluster import capacity, notice, session
+from cluster import capacity, session
 from hojoint.config import Config
 from hojoint.errors import InputError
 
@@ -46,15 +43,6 @@ def refuse_hidden_world(config: Config, job: str) -> None:
     """InputError where ``job`` would draw a world that only one node of a cluster of several machines sees."""
     if _hides_world(config, job):
         raise InputError(_message(config, "other nodes do not see it"))
-
-
-def refuse_hidden_world_at(address: str, config: Config, job: str) -> None:
-    """The same for a job sent to the dashboard at ``address``; behind one of this machine the job itself looks.
-
-    It may be that of a cluster on this machine, all of whose nodes share its folders, or the end of a tunnel.
-    """
-    if not notice.is_this_machine(urlsplit(address).hostname or ""):
-        refuse_hidden_world(config, job)
 
 
 def refuse_hidden_world_here(config: Config, job: str) -> None:

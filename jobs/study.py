@@ -36,6 +36,7 @@ from jobs.grids import Grid, Point
 from jobs.inputs import world_of
 from jobs.own_data import refuse_hidden_world_here
 from jobs.point_stages import MEASURED
+from jobs.stage import Stage
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -97,7 +98,7 @@ def _plan(run: Config, grid: Grid | None) -> None:
 
 
 def _write(config: Config, store: Store) -> None:
-    """study.json, study.md and the figures, from every grid that all seeds have complete."""
+    """study.json, study.md and the figures, from every row of every grid that all seeds have complete."""
     runs = {seed: run_of(config, seed) for seed in config.study.seeds}
     finished = {seed: result_of(str(run.output)) for seed, run in runs.items()}
     together = study_summary.summary(finished)
@@ -110,7 +111,7 @@ def _write(config: Config, store: Store) -> None:
         store.put("study.json", json.dumps(content, indent=1).encode())
         _write_page(store, together, found)
     grid_shown = None if config.study.grid is None else found.get(config.study.grid)
-    if config.study.grid is not None and grid_shown is None:
+    if config.study.grid is not None and not _holds(grid_shown, next(iter(runs.values())), config.study.grid):
         raise MachineError(
             f"the grid {config.study.grid} is not complete any more: something has changed {store.root} while the "
             "study ran. The same command completes it"
@@ -122,6 +123,12 @@ def _write(config: Config, store: Store) -> None:
         print("".join(f"\n{line}" for line in study_report.headline(grid_shown)))
     if not more:
         print(f"\nwritten: {store.uri('study.md')}")
+
+
+def _holds(shown: Mapping[str, Any] | None, run: Config, grid: Grid) -> bool:
+    """Whether the summary of the grid has all rows that this command was asked for."""
+    asked = {point.key for point in grids.points(grids.pipeline_of(run, grid), grid)}
+    return shown is not None and asked <= {row["key"] for row in shown["rows"]}
 
 
 def _held(store: Store) -> list[int]:
@@ -150,21 +157,33 @@ def _sections(mark: str, made: Mapping[str, study_report.Table]) -> str:
 
 
 def _grid(runs: Mapping[int, Config], grid: Grid) -> dict[str, Any] | None:
-    """The summary of a grid that every seed has complete; None of another."""
-    rows, found = [], {}
+    """The summary of a grid by the rows that every seed has complete; None where it was not begun.
+
+    Not only the rows of ``study.points``: another command may have made the others.
+    """
+    every, shown, found = [], None, {}
     for seed, run in runs.items():
         store = open_store(str(run.output))
         try:
-            base = grids.pipeline_of(run, grid)
-            rows = grids.points(base, grid)
-            stages = [stage for stage in plan.stages(base) if stage.name != "report"] + points.stages(base, rows)
-            if not all(results.marker(stage.name, store) and stage.complete(store) for stage in stages):
+            base = grids.pipeline_of(changed(run, study={"points": None}), grid)
+            every = grids.points(base, grid)
+            if not _complete([stage for stage in plan.stages(base) if stage.name != "report"], store):
                 return None
+            done = {point.key for point in every if _complete(points.stages(base, [point]), store)}
         except InputError:  # made with other settings, or not possible with these
             return None
-        found[seed] = {point.key: _row(store, point) for point in rows}
+        shown = done if shown is None else shown & done
+        found[seed] = {point.key: _row(store, point) for point in every if point.key in done}
         found[seed]["control"] = _row(store, Point("control", "", "control"))
-    return study_summary.of_grid(grid, rows, found)
+    rows = [point for point in every if point.key in (shown or ())]
+    if len(rows) < len(every) and not any(point.at for point in rows):  # the pipeline alone is no row of this grid
+        return None
+    left_out = [point.title for point in every if point not in rows]
+    return study_summary.of_grid(grid, rows, found) | {"left_out": left_out}
+
+
+def _complete(stages: Sequence[Stage], store: Store) -> bool:
+    return all(results.marker(stage.name, store) and stage.complete(store) for stage in stages)
 
 
 def _row(store: Store, point: Point) -> dict[str, Any]:

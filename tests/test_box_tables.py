@@ -163,6 +163,17 @@ def test_categories_and_objects_become_objects(tmp_path: Path) -> None:
     assert (len(video.hand_boxes), video.object_names) == (2, ("object",))
 
 
+def test_numbers_beside_gaps_tell_objects_as_pandas_writes_them(tmp_path: Path) -> None:
+    rows = ["7,0,0,0,60,80,0.0", "7,0,10,10,40,40,1.0", "7,1,0,0,60,80,", "7,1,10,10,41,41,1.0"]
+    video = one(csv(tmp_path, "\n".join([HEADER + ",is_object", *rows])))
+    assert (len(video.hand_boxes), video.object_names) == (2, ("object",))
+
+
+@pytest.mark.parametrize("name", ["boxes.txt", "boxes", "boxes.csv"])
+def test_a_table_is_told_by_its_content(tmp_path: Path, name: str) -> None:
+    assert one(csv(tmp_path, f"{HEADER}\n7,0,1,1,9,9\n", name)).hand_frames.tolist() == [0]
+
+
 def test_times_become_the_times_of_the_clip(tmp_path: Path) -> None:
     lines = ["video,time,x1,y1,x2,y2,category"]
     for k in (3, 0, 1, 2):  # in no order

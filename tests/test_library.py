@@ -180,7 +180,7 @@ def test_an_object_box_widens_the_crop_as_in_training(ours: bytes) -> None:
     again = predictor.around_objects().predict_image(image, hand, [30, 20, 78, 58])
     assert torch.equal(again.joints_px, wide.joints_px)
     assert predictor.crop.unlabelled_region == "hand"
-    with pytest.raises(InputError, match=r"the object box .* lies outside the image of 80 x 60 px"):
+    with pytest.raises(InputError, match=r"the object box .* has no area inside the image of 80 x 60 px"):
         predictor.predict_image(image, hand, [5000, 5000, 5100, 5100])
 
 
@@ -425,5 +425,5 @@ def test_a_clip_of_another_kind_is_refused(given: dict, message: str) -> None:
 
 def test_a_box_outside_the_image_is_refused(ours: bytes) -> None:
     predictor = hojoint.HandPredictor.from_checkpoint(ours)
-    with pytest.raises(InputError, match="lies outside the image of 80 x 60 px"):
+    with pytest.raises(InputError, match="has no area inside the image of 80 x 60 px"):
         predictor.predict_image(np.zeros((60, 80, 3), np.uint8), [500, 500, 600, 600])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +80,16 @@ def test_other_thresholds_need_no_hand_model(made: Path, tmp_path: Path, no_ray:
 
 
 def test_decoding_pictures_again_is_a_sign_of_progress(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
-    told: list[dict] = []
+    told: list[tuple] = []
     monkeypatch.setattr(board, "signs_of", lambda watched: lambda: len(told))
-    monkeypatch.setattr(board, "Reporter", lambda *args: lambda videos, frames: told.append(videos))
+    monkeypatch.setattr(board, "Reporter", lambda *args: lambda *sign: told.append(sign))
     seen = wild.watches(monkeypatch)
     refilter(config_to(made, tmp_path / "out", "strict", LOOSE))
-    assert told == [{"with_pictures": 1}] * len(told)
-    assert len(told) > 1
+    pictures = [videos for videos, _ in told if videos]
+    assert pictures == [{"with_pictures": 1}] * len(pictures)
+    assert len(pictures) > 1
+    judged = sum((Counter(frames) for _, frames in told), Counter())
+    assert judged.total() == wild.rows_of(made / "strict", "predictions").num_rows
     assert [signs() for signs, _ in seen] == [len(told)]
 
 

@@ -126,6 +126,17 @@ def test_addresses_to_which_a_driver_attaches_are_taken():
         session.refuse_other_addresses(address)
 
 
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("[::1]", socket.AF_INET6)])
+def test_an_address_of_either_kind_is_reached(host, family):
+    with socket.socket(family) as listening:
+        try:
+            listening.bind((host.strip("[]"), 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        listening.listen()
+        session._check_reachable(f"{host}:{listening.getsockname()[1]}")
+
+
 SCRIPT = """
 import os, sys
 sys.path.insert(0, {root!r})

@@ -55,3 +55,14 @@ def test_a_finished_unit_sets_the_limit():
         silent.look()
     watch.finished(None)  # one that another driver committed is a sign too
     watch.look()
+
+
+@pytest.mark.parametrize(("often", "limit"), [(True, stalls.LEAST_S), (False, 2700.0)])
+def test_actors_have_time_to_start_before_their_first_sign(often, limit):
+    """Also in a run that resumes, whose units' time is known: nodes start, and copy data sets."""
+    signs = [0]
+    watch = stalls.Watch(lambda: signs[0], 900.0, clock=lambda: 0.0, often=often)
+    assert watch.limit_s == max(stalls.FIRST_S, limit)
+    signs[0] = 1
+    watch.look()
+    assert watch.limit_s == limit

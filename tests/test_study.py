@@ -91,6 +91,25 @@ def test_grids_of_one_output_share_its_pipelines(jobs, tmp_path):
     assert "study_labels.png" not in (tmp_path / "study.md").read_text()
 
 
+def test_rows_that_are_complete_stay_whatever_is_asked_next(jobs, tmp_path, capsys):
+    assert run(tmp_path, "study.grid=labels", "study.points=[right]") == 0
+    assert run(tmp_path, "study.grid=filters", "study.points=[none,printed]") == 0
+    assert run(tmp_path, "study.grid=labels", "study.points=[true_kept]") == 0
+    found = json.loads((tmp_path / "study.json").read_text())["grids"]
+    own = {name: {row["key"] for row in grid["rows"]} for name, grid in found.items()}
+    assert {"right", "true_kept"} <= own["labels"]
+    assert {"side", "true_all"}.isdisjoint(own["labels"])
+    assert own["filters"] == {"none", "printed"}
+    assert set(found) == {"labels", "filters"}  # the pipeline's own rows are no grid
+    text = (tmp_path / "study.md").read_text()
+    assert "Rows that not every seed has: true labels where the side is wrong, true labels on all predicted" in text
+    done = len(jobs.calls)
+    assert run(tmp_path, "study.grid=labels") == 0
+    assert {name for name, _ in jobs.calls[done:]} == {"oracle", "train", "evaluate"}
+    assert "left_out" in json.loads((tmp_path / "study.json").read_text())["grids"]["filters"]
+    assert json.loads((tmp_path / "study.json").read_text())["grids"]["labels"]["left_out"] == []
+
+
 def test_a_point_that_keeps_nothing_is_a_row_without_numbers(jobs, tmp_path):
     jobs.kept = {"filters-no_spatial": 0}
     assert run(tmp_path, "study.grid=filters") == 0

@@ -145,20 +145,6 @@ def test_relative_paths_are_refused_before_sending(place, capsys):
     assert f"error: {place} is a relative path" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("address", "more", "code"),
-    [
-        ("http://10.0.0.4:8265", [], 2),
-        ("http://10.0.0.4:8265", ["world=/shared/world"], 0),
-        ("http://127.0.0.1:1", [], 0),  # of jobs.cluster_up, or a tunnel: the job itself looks at the nodes
-    ],
-)
-def test_a_pipeline_whose_world_no_node_shares_is_not_sent(address, more, code, capsys):
-    sent = ["submit.job=pipeline", f"cluster.address={address}", "output=s3://b/o", "--dry-run"]
-    assert submit_job.main([*sent, *more]) == code
-    assert ("Give world=DIR or output=DIR, a folder that all nodes see" in capsys.readouterr().err) == (code == 2)
-
-
 class Dashboard(http.server.BaseHTTPRequestHandler):
     """Answers like a Ray dashboard that asks for a token, or does not."""
 

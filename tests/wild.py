@@ -119,8 +119,8 @@ def watches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
     seen: list[tuple[Any, float]] = []
 
     class Seen(stalls.Watch):
-        def __init__(self, signs: Any = None, unit_s: float = 0.0) -> None:
-            super().__init__(signs, unit_s)
+        def __init__(self, signs: Any = None, unit_s: float = 0.0, **rest: Any) -> None:
+            super().__init__(signs, unit_s, **rest)
             seen.append((signs, unit_s))
 
     for module in (stalls, pool):

@@ -59,6 +59,7 @@ class Refilter:
         old = {table: self._read(before, table) for table in commits.TABLES}
         predictions = rescoring.rescored(old["predictions"], self._job.config.filters, self._model)
         verdicts = Counter(predictions["verdict"].to_pylist())
+        self._progress({}, dict(verdicts))
         verdicts.pop(reasons.KEPT, None)
         labels = refined_tables.labels_of(predictions, self._job.config.refine, self._layer)
         failures: list[Failure] = []

@@ -187,7 +187,7 @@ def _run(config: Config, store: Store, job: RefilterJob, pending: Sequence[str],
             store=store,
             actors=config.refilter.actors,
             cpus=config.cluster.teacher_cpus,
-            watch=stalls.Watch(board.signs_of(watched), unit_s),
+            watch=stalls.Watch(board.signs_of(watched), unit_s, resumes=stalls.SAME_COMMAND, often=False),
         )
         with gauges, board.Bar("refiltering", "unit", total=len(pending)) as bar:
             for number, commit in enumerate(results, start=1):

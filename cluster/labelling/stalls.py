@@ -21,6 +21,7 @@ REPORTED_FACTOR = 0.5  # as above, where actors report within a unit
 WARNED_AT = 0.5  # of the limit
 GAP_FACTOR = 10.0  # silence of so many times the longest one before it
 RESUMES = "The same command resumes, and takes the videos that were in progress one by one"
+SAME_COMMAND = "The same command resumes"  # of jobs without an attempt ledger
 
 
 def limit_s(unit_s: float, gap_s: float = 0.0, *, reported: bool = False) -> float:
@@ -49,19 +50,24 @@ class Watch:
         unit_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         resumes: str = RESUMES,
+        *,
+        often: bool = True,
     ) -> None:
         """``signs`` changes whenever an actor reports; ``unit_s`` is the longest time of a unit that is known.
 
-        ``resumes``: what the same command does after a stall, for the message.
+        ``resumes``: what the same command does after a stall, for the message. ``often``: actors report many times
+        within a unit.
         """
         self._signs, self._unit_s, self._clock = signs, unit_s, clock
         self._gap_s, self._warned, self._finished, self._resumes = 0.0, False, False, resumes
+        self._often, self._heard = often, False
         self._last, self._seen = clock(), signs() if signs else None
 
     @property
     def limit_s(self) -> float:
-        """The longest silence that is no stall now, s."""
-        return limit_s(self._unit_s, self._gap_s, reported=self._signs is not None)
+        """The longest silence that is no stall now, s; actors start, and copy data sets, before their first sign."""
+        limit = limit_s(self._unit_s, self._gap_s, reported=self._signs is not None and self._often)
+        return limit if self._heard else max(limit, FIRST_S)
 
     def finished(self, commit: Commit | None) -> None:
         """A unit has come; None for one of unknown time, as of one that another attempt committed."""
@@ -98,5 +104,5 @@ class Watch:
             )
 
     def _beat(self) -> None:
-        now = self._clock()
+        now, self._heard = self._clock(), True
         self._gap_s, self._last, self._warned = max(self._gap_s, now - self._last), now, False

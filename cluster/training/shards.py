@@ -37,7 +37,6 @@ from hojoint.rows import evenly
 from hojoint.training.batches import Samples
 from hojoint.training.held_out import MOST
 
-"""The table of an ingested set."""
 LABELS = "pseudo_labels"
 FLAT = "mano.flat_hand_mean"
 """In the fingerprint of HO-3D's shards where it is false; FreiHAND's poses do not depend on it."""

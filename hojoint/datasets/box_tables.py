@@ -222,9 +222,9 @@ def _kinds(columns: dict[str, Column], spool: Spool, empty: np.ndarray) -> tuple
         names, sides = _taken(codes, index, np.int32), _taken([side or UNKNOWN for side in read], index, np.int8)
     if "object" in columns:
         index, words = columns["object"].distinct()
-        no = (None, "false", "0", "no")
+        no = (None, "false", "0", "0.0", "no")  # pandas writes whole numbers beside gaps as 0.0 and 1.0
         objects = [word is not None and word.lower() not in no for word in words]
-        plain = [word if word and word.lower() not in ("true", "1", "yes") else "object" for word in words]
+        plain = [word if word and word.lower() not in ("true", "1", "1.0", "yes") else "object" for word in words]
         codes = [spool.name(word) if yes else HAND for word, yes in zip(plain, objects, strict=True)]
         named = _taken(codes, index, np.int32)
         names = np.where((names == HAND), named, names)

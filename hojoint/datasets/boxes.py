@@ -103,6 +103,16 @@ def parts(path: str | Path) -> list[Path]:
     return found
 
 
+def _has_header(start: bytes) -> bool:
+    """Whether a file begins as a table of text does, whatever its name: words between separators, no JSON, no bytes."""
+    line = start.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]
+    try:
+        words = line.decode()
+    except UnicodeDecodeError:
+        return False
+    return words[:1].isalpha() and words.rstrip("\r").isprintable() and any(mark in words for mark in ",;|")
+
+
 def _kind(path: Path) -> str:
     """The suffix without what makes no difference."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
@@ -118,7 +128,8 @@ def _videos(path: Path, moved: Callable[[int], None]) -> Iterator[VideoBoxes]:
     what = next((what for magic, what in STRANGERS if start.startswith(magic)), None)
     if what is not None:
         raise InputError(f"{path} is {what}. Expected {WANTED}")
-    if path.name.lower().endswith((".csv", ".tsv", ".csv.gz")) or start.startswith(b"PAR1"):
+    named = path.name.lower().endswith((".csv", ".tsv", ".csv.gz"))
+    if named or start.startswith(b"PAR1") or _has_header(start):
         yield from box_tables.iterate(path, moved)
     elif path.suffix.lower() == ".parquet":
         raise InputError(f"{path} is no Parquet file: it begins with {start[:12]!r}. Expected {WANTED}")

@@ -17,7 +17,7 @@ PALM_SCALE, PALM_SHIFT = 2.6, 0.5  # side of the region in sides of the palm's b
 HAND_SCALE, HAND_SHIFT = 2.0, 0.1  # the same for the box of a hand's stable landmarks
 STABLE = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)
 """Landmarks that move little when fingers bend: wrist, thumb without its tip, both lower joints of the fingers."""
-WRIST, INDEX, MIDDLE, RING = 0, 6, 10, 14
+WRIST, INDEX, MIDDLE, RING = 0, 5, 9, 13  # the knuckles (MCP)
 PALM_WRIST, PALM_MIDDLE = 0, 2  # among the palm network's seven points
 
 

@@ -38,7 +38,7 @@ def _inside(name: str, box: Sequence[float] | np.ndarray, rgb: np.ndarray) -> np
     inside = np.clip(values, 0, [width, height, width, height])
     if (inside[2:] - inside[:2] < SMALLEST_BOX_PX).any():
         raise InputError(
-            f"the {name} box {list(box)} lies outside the image of {width} x {height} px; expected [x0, y0, x1, y1] in "
-            "px, x to the right and y down"
+            f"the {name} box {list(box)} has no area inside the image of {width} x {height} px; expected "
+            f"[x0, y0, x1, y1] in px, x to the right and y down, at least {SMALLEST_BOX_PX:g} px wide and high"
         )
     return inside[None].astype(np.float32)

@@ -137,7 +137,7 @@ class HandPredictor:
             flipped: the image shows a left hand.
 
         Raises:
-            InputError: the image is not of this kind, or a box has no area or lies outside the image.
+            InputError: the image is not of this kind, or a box has no area inside the image.
         """
         frames = one_image.frames_of(image, hand_box, object_box)
         predictor = self if object_box is None else self.around_objects()

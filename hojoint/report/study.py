@@ -111,8 +111,10 @@ def interval_text(value: Mapping[str, Any] | None, digits: int, seeds: int) -> s
 
 
 def headline(grid: Mapping[str, Any]) -> list[str]:
-    """What share of the headroom the student recovers, one line per metric; none where the grid does not tell."""
+    """What share of the headroom the student recovers, one line per metric, and which rows not every seed has."""
     lines = []
+    if left_out := grid.get("left_out"):
+        lines.append(f"Rows that not every seed has: {', '.join(left_out)}.")
     for key, found in grid.get("headroom", {}).items():
         share, gained, possible = found["share"], -found["gained"]["mean"], -found["possible"]["mean"]
         lines.append(
