@@ -27,9 +27,9 @@ LIMITS = FetchLimits(size=2**20, deadline_s=5.0)
 NAMES = ("1.webm", "a b #1.MP4", "ü+%20.mov", "x.y.mkv", "2.m4v", "3.AVI")
 
 
-def packed(files: dict[str, bytes]) -> bytes:
+def packed(files: dict[str, bytes], kind: int = tarfile.DEFAULT_FORMAT) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
+    with tarfile.open(fileobj=buffer, mode="w", format=kind) as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -162,6 +162,40 @@ def test_what_cannot_be_listed_is_an_input_error(remote: bool, tmp_path: Path, s
             list(list_videos(root))
         s3.objects.pop(f"bucket/some/root/{name}", None)
         (tmp_path / "root" / name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_a_tar_file_damaged_or_cut_anywhere_ends_the_listing(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    whole = packed({"1.webm": b"x" * 700, "2.webm": b"y" * 700, "3.webm": b""})
+    second = 512 + 1024  # where its header begins
+    flipped = bytearray(whole)
+    flipped[second + 5] ^= 1
+    for content, message in (
+        (bytes(flipped), f"the header at byte {second} is damaged"),
+        (whole[:second], f"it ends at byte {second} without"),
+        (whole[: second + 100], f"it ends at byte {second + 100} without"),
+        (whole[: 2 * second + 512], f"it ends at byte {2 * second + 512} without"),  # behind an empty member
+    ):
+        root = put(tmp_path, s3 if remote else None, {"a.tar": content})
+        with pytest.raises(InputError, match=f"a.tar is not a complete tar file: {message}"):
+            list(list_videos(root))
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_a_complete_tar_file_of_any_format_is_listed(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    names = ["1.webm", f"{'long ' * 30}.webm", "ü.webm"]
+    kinds = {tarfile.USTAR_FORMAT: names[::2], tarfile.GNU_FORMAT: names, tarfile.PAX_FORMAT: names}
+    files = {f"{kind}.tar": packed({f"{kind} {name}": b"x" * 5000 for name in kinds[kind]}, kind) for kind in kinds}
+    (tmp_path / "program 1.webm").write_bytes(b"x" * 512)
+    for kind in ("gnu", "pax", "ustar"):
+        command = ["tar", f"--format={kind}", "-cf", f"{kind}.tar", "program 1.webm"]
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+        files[f"program {kind}.tar"] = (tmp_path / f"{kind}.tar").read_bytes()
+    assert len(files["program gnu.tar"]) == 10240
+    files["one block.tar"] = packed({"last.webm": b""})[:1024]  # tar itself is content with one
+    found = [entry.video_id for entry in list_videos(put(tmp_path, s3 if remote else None, files))]
+    packed_names = [f"{kind} {name.removesuffix('.webm')}" for kind, some in kinds.items() for name in some]
+    assert found == sorted([*packed_names, "program 1", "last"])
 
 
 @pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
