@@ -350,6 +350,23 @@ def test_an_outage_longer_than_the_deadline_is_ridden_out(s3: ScriptedS3) -> Non
     assert fetch(uri, FetchLimits(deadline_s=2.0), size=size, etag=etag) == b"four"
 
 
+def test_a_broken_object_of_a_slow_store_has_a_deadline(s3: ScriptedS3) -> None:
+    uri = s3.put("v/1.webm", b"four")
+    s3.broken, s3.slow_s = "bucket/v/1.webm", 1.2
+    with patience.granted(1.0), pytest.raises(VideoError, match=r"not fetched within labelling.fetch_deadline_s=0.6"):
+        fetch(uri, FetchLimits(deadline_s=0.6), size=4, etag="0" * 32)
+    assert len(s3.requests) < 6
+
+
+def test_a_broken_object_is_given_few_outages(s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MOST_OUTAGES", 2)
+    uri = s3.put("v/1.webm", b"four")
+    s3.broken, s3.hiccups = "bucket/v/1.webm", True
+    with pytest.raises(VideoError, match=r"not fetched within labelling.fetch_deadline_s=0.3"):
+        fetch(uri, FetchLimits(deadline_s=0.3), size=4, etag="0" * 32)
+    assert len([method for method, _ in s3.requests if method == "HEAD"]) == 2 * 2  # none once there were two
+
+
 def test_refused_credentials_are_an_input_error(s3: ScriptedS3) -> None:
     uri = s3.put("v/1.webm", b"four")
     s3.refusals, s3.refusal = 1, (403, "InvalidAccessKeyId")

@@ -23,7 +23,7 @@ from hojoint.labelling.video import VideoError
 
 CHUNK = 2**13  # bytes at a time: small, so that a slow sender cannot outlast the deadline
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
-OUTAGE_S = 1.0  # a store that answers later than this was away
+MOST_OUTAGES = 5  # that one object is given: a store is not away for ever, and only for this object
 CREDENTIALS = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Download:
         name, self._key = split(uri)
         self._bucket = Bucket(f"s3://{name}", setting="videos.root", patience=ONE_TRY)
         self._uri, self._until, self._deadline = uri, until, deadline
-        self._allowed_s = until - time.monotonic()
+        self._allowed_s, self._outages = until - time.monotonic(), 0
 
     def head(self) -> tuple[int, str]:
         """Size and etag."""
@@ -98,25 +98,34 @@ class Download:
                 if not passing(error):
                     raise self._final(error) from None
                 reason = str(error)
-            wait = min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * random.uniform(0.5, 1)
+            wait = min(FIRST_WAIT_S * 2 ** min(number, 16), LONGEST_WAIT_S) * random.uniform(0.5, 1)
             if time.monotonic() + wait > self._until and not self._after_outage():
                 raise VideoError("unreachable", f"{self._uri}: not fetched within {self._deadline}: {reason}")
             ending.sleep(wait)
         raise AssertionError("the loop returns or raises")
 
     def _after_outage(self) -> bool:
-        """Whether the store itself did not answer; then this waits for it, and the deadline begins again.
+        """Whether the store itself does not answer; then this waits for it, and the deadline begins again.
+
+        A slow answer is one, and so is a refusal.
 
         Raises:
+            MachineError: the clock of this node is wrong.
             Unavailable: it has not answered for the patience of this process.
         """
-        began = time.monotonic()
+        if self._outages == MOST_OUTAGES:
+            return False
+        try:
+            self._bucket.client.head_bucket(Bucket=self._bucket.name)
+            return False
+        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+            if not passing(error):
+                return False
         with contextlib.suppress(Refused, InputError):  # answers too
             self._bucket.call("head_bucket")
-        away = time.monotonic() - began > OUTAGE_S
-        if away:
-            self._until = time.monotonic() + self._allowed_s
-        return away
+        self._outages += 1
+        self._until = time.monotonic() + self._allowed_s
+        return True
 
     def _final(self, error: exceptions.BotoCoreError | exceptions.ClientError) -> Exception:
         """The fault that no retry can mend."""
