@@ -27,6 +27,7 @@ class ScriptedS3(ThreadingHTTPServer):
         self.cuts = 0
         self.trickle = 0
         self.page = 1000  # keys
+        self.denied: set[str] = set()  # "bucket/key", or "bucket" for its listing, that give 403
         self.broken = ""  # "bucket/key" of an object that always gives 500
         self.slow_s = 0.0  # before the answer to a HEAD of a bucket
         self.hiccups = False  # every other HEAD of a bucket gives 503
@@ -49,6 +50,8 @@ class Answer(BaseHTTPRequestHandler):
         if self.server.refusals:
             self.server.refusals -= 1
             return self.refuse(*self.server.refusal)
+        if f"{bucket}/{key}".rstrip("/") in self.server.denied:
+            return self.refuse(403, "AccessDenied")
         if f"{bucket}/{key}" == self.server.broken:
             return self.refuse(500, "InternalError")
         if not key and self.command == "HEAD":

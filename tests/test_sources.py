@@ -20,7 +20,7 @@ from scripted_s3 import ScriptedS3
 
 from cluster import owned_folders, patience
 from cluster.sources import Entry, FetchLimits, download, fetched, fetching, folders, list_videos, scratch
-from hojoint.errors import InputError, NoRoom, Unavailable
+from hojoint.errors import InputError, MachineError, NoRoom, Unavailable
 from hojoint.labelling.video import VideoError
 
 LIMITS = FetchLimits(size=2**20, deadline_s=5.0)
@@ -372,6 +372,51 @@ def test_refused_credentials_are_an_input_error(s3: ScriptedS3) -> None:
     s3.refusals, s3.refusal = 1, (403, "InvalidAccessKeyId")
     with pytest.raises(InputError, match="renew or correct the credentials"):
         fetch(uri, size=4, etag="0" * 32)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "message"),
+    [
+        (
+            403,
+            "RequestTimeTooSkewed",
+            MachineError,
+            "the clock of the node .* off that of s3://bucket",
+        ),
+        (403, "RequestExpired", MachineError, "set it right"),
+        (403, "AllAccessDisabled", InputError, r"s3://bucket refuses GetObject \(AllAccessDisabled\) from the node"),
+        (400, "ExpiredToken", InputError, "renew or correct the credentials"),
+        (301, "PermanentRedirect", InputError, "lies in another region"),
+        (400, "AuthorizationHeaderMalformed", InputError, "lies in another region"),
+        (404, "NoSuchBucket", InputError, "no bucket 'bucket' exists; create it, or set videos.root"),
+        (404, "NoSuchKey", VideoError, "no such object"),
+        (412, "PreconditionFailed", VideoError, "replaced after it was listed"),
+        (416, "InvalidRange", VideoError, "replaced after it was listed"),
+    ],
+)
+def test_a_fault_of_node_or_bucket_is_no_fault_of_a_video(
+    s3: ScriptedS3, status: int, code: str, error: type[Exception], message: str
+) -> None:
+    uri = s3.put("v/1.webm", b"four")
+    s3.put("v/2.webm", b"another")
+    s3.refusals, s3.refusal = 10 if status == 301 else 1, (status, code)  # the client itself follows a redirect
+    with pytest.raises(error, match=message):
+        fetch(uri, size=4, etag="0" * 32)
+
+
+def test_a_denial_is_of_one_video_where_others_are_read(s3: ScriptedS3) -> None:
+    uri, other = s3.put("v/1.webm", b"four"), s3.put("v/2.webm", b"another")
+    s3.put("v/0.webm", b"")  # tells nothing
+    s3.denied = {"bucket/v/1.webm"}
+    for listed in ({}, {"size": 4, "etag": "0" * 32}):  # HEAD and GET
+        with pytest.raises(VideoError, match="refuses it") as caught:
+            fetch(uri, **listed)
+        assert caught.value.kind == "unreachable"
+    assert fetch(other) == b"another"
+    for also in ("bucket/v/2.webm", "bucket"):  # no object may be read; nothing may be listed
+        s3.denied = {"bucket/v/1.webm", also}
+        with pytest.raises(InputError, match=r"s3://bucket refuses GetObject \(AccessDenied\) from the node"):
+            fetch(uri, size=4, etag="0" * 32)
 
 
 def test_local_files_are_bounded_and_checked_too(tmp_path: Path) -> None:
