@@ -4,8 +4,9 @@ Applies other thresholds without the network (Sec. 5.1.1, 5.1.2). It reads the p
 jobs.pseudo_label, judges every frame again by the given filters, and writes labels of the same layout to the output.
 Frames that were kept before bring their pictures. Frames that are kept only now are decoded again from where the
 labelling run read them, or from videos.root (a folder or s3://bucket/prefix) if given. A frame whose video is not under
-videos.root or does not decode is in predictions/ but not in pseudo_labels/, and is counted as without_image. A video
-that cannot be reached ends the run, and the same command resumes; with videos.missing=leave_out it is counted as well.
+videos.root, is another file there (by its size) or does not decode is in predictions/ but not in pseudo_labels/, and is
+counted as without_image. A video that cannot be reached ends the run, and the same command resumes; with
+videos.missing=leave_out it is counted as well.
 The number of actors is refilter.actors.
 """
 

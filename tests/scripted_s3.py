@@ -27,6 +27,10 @@ class ScriptedS3(ThreadingHTTPServer):
         self.cuts = 0
         self.trickle = 0
         self.page = 1000  # keys
+        self.denied: set[str] = set()  # "bucket/key", or "bucket" for its listing, that give 403
+        self.broken = ""  # "bucket/key" of an object that always gives 500
+        self.slow_s = 0.0  # before the answer to a HEAD of a bucket
+        self.hiccups = False  # every other HEAD of a bucket gives 503
         self.requests: list[tuple[str, str]] = []  # method and path
 
     def put(self, key: str, content: bytes) -> str:
@@ -46,6 +50,15 @@ class Answer(BaseHTTPRequestHandler):
         if self.server.refusals:
             self.server.refusals -= 1
             return self.refuse(*self.server.refusal)
+        if f"{bucket}/{key}".rstrip("/") in self.server.denied:
+            return self.refuse(403, "AccessDenied")
+        if f"{bucket}/{key}" == self.server.broken:
+            return self.refuse(500, "InternalError")
+        if not key and self.command == "HEAD":
+            time.sleep(self.server.slow_s)
+            heads = sum(method == "HEAD" for method, _ in self.server.requests)
+            if self.server.hiccups and heads % 2:
+                return self.refuse(503, "SlowDown")
         if not key:
             return self.listing(bucket, {name: values[0] for name, values in parse_qs(parts.query).items()})
         content = self.server.objects.get(f"{bucket}/{key}")

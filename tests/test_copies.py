@@ -88,9 +88,39 @@ def test_a_copy_continues_after_a_fault_and_follows_the_source(
     assert (Path(first) / "0").read_bytes() == bytes(1000)
 
 
+@pytest.mark.parametrize("name", ["complete", "partial"])
+def test_a_prefix_may_have_a_name_of_the_cache(
+    name: str, tmp_path: Path, s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        s3.put(f"{name}/{n}", bytes([n]))
+    real, calls = copies.Download.into, []
+
+    def into(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise VideoError("unreachable", "the network is down")
+        real(self, *arguments)
+
+    monkeypatch.setattr(copies, "THREADS", 1)
+    monkeypatch.setattr(copies.Download, "into", into)
+    with pytest.raises(InputError, match="the network is down"):
+        copies.copy_of(f"s3://bucket/{name}", "data.ho3d.root", str(tmp_path))
+    copy = Path(copies.copy_of(f"s3://bucket/{name}", "data.ho3d.root", str(tmp_path)))
+    assert copy.name == name
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == {str(n): bytes([n]) for n in range(4)}
+    s3.requests.clear()
+    copies._copies.clear()  # another process
+    assert copies.copy_of(f"s3://bucket/{name}", "data.ho3d.root", str(tmp_path)) == str(copy)
+    assert [path for _, path in s3.requests if path.endswith("/0")] == []
+
+
 def test_a_copy_of_nothing_or_outside_its_folder_is_refused(tmp_path: Path, s3: ScriptedS3) -> None:
     with pytest.raises(InputError, match=r"no object at s3://bucket/none and none below it; set mano.path"):
         copies.copy_of("s3://bucket/none", "mano.path", str(tmp_path))
+    s3.put("set/../x", b"")
+    with pytest.raises(InputError, match=r"rename it in the bucket, or set mano\.path"):
+        copies.copy_of("s3://bucket/set/..", "mano.path", str(tmp_path))
     s3.put("set/../../x", b"")
     with pytest.raises(InputError, match="cannot be a file"):
         copies.copy_of("s3://bucket/set", "data.ho3d.root", str(tmp_path))

@@ -12,15 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import wild
+from video_files import FPS, HEIGHT, WIDTH, write_video
 
 from cluster import progress as board
-from cluster.labelling import commits, files, refilter_actor, refiltering, totals
+from cluster.labelling import commits, files, refilter_actor, refiltering, sameness, totals
 from cluster.labelling import run as labelling
 from cluster.labelling.job import LabellingJob
 from cluster.labelling.refilter_actor import Refilter
 from cluster.labelling.refiltering import refilter
 from cluster.labelling.teacher import Teacher
-from cluster.sources import Entry
+from cluster.sources import Entry, list_videos
 from cluster.store.local import LocalStore
 from hojoint.config import FilterConfig
 from hojoint.errors import InputError
@@ -217,7 +218,8 @@ def test_videos_that_bring_no_pictures_are_named(made: Path, tmp_path: Path, no_
     names = sorted({row["video_id"] for row in rows if (row["clip_id"], row["frame"]) in target - source})
     assert len(names) > 1
     shutil.copytree(made / "videos", tmp_path / "videos")
-    (tmp_path / "videos" / f"{names[0]}.webm").write_bytes(b"no video any more")
+    damaged = tmp_path / "videos" / f"{names[0]}.webm"
+    damaged.write_bytes(b"no video any more".ljust(damaged.stat().st_size))
     (tmp_path / "videos" / f"{names[1]}.webm").unlink()
     config = config_to(made, tmp_path / "out", "strict", LOOSE)
     config = refiltering.settings.changed(config, videos={"root": str(tmp_path / "videos")})
@@ -230,6 +232,60 @@ def test_videos_that_bring_no_pictures_are_named(made: Path, tmp_path: Path, no_
     assert refilter(again)["videos_without_pictures"] == {}
     for table in commits.TABLES:
         wild.assert_same_rows(wild.rows_of(tmp_path / "again", table), wild.rows_of(made / "loose", table))
+
+
+def pictures_of(made: Path, output: Path, source: Path, root: Path) -> dict[str, tuple[str, str]]:
+    """Class and message of the videos under another root that bring no pictures; all others bring theirs."""
+    config = config_to(made, output, str(source), LOOSE)
+    refilter(refiltering.settings.changed(config, videos={"root": str(root)}))
+    failed = [row for row in wild.rows_of(output, "quarantine").to_pylist() if row["stage"] == "picture"]
+    videos = {row["video_id"] for row in failed}
+    added = set(kept(made / "loose")) - set(kept(made / "strict"))
+    lacking = lambda row: row["video_id"] in videos and (row["clip_id"], row["frame"]) in added  # noqa: E731
+    expected = [row for row in wild.rows_of(made / "loose", "pseudo_labels").to_pylist() if not lacking(row)]
+    found = wild.rows_of(output, "pseudo_labels")
+    wild.assert_same_rows(found, pa.Table.from_pylist(expected, found.schema))
+    return {row["video_id"]: (row["class"], row["message"]) for row in failed}
+
+
+def added_videos(made: Path) -> list[str]:
+    """Videos with frames that only the loose thresholds keep."""
+    clips = {clip for clip, _ in set(kept(made / "loose")) - set(kept(made / "strict"))}
+    rows = wild.rows_of(made / "loose", "predictions").to_pylist()
+    return sorted({row["video_id"] for row in rows if row["clip_id"] in clips})
+
+
+def test_another_file_of_the_same_name_gives_no_pictures(made: Path, tmp_path: Path, no_ray) -> None:
+    root = tmp_path / "videos"
+    shutil.copytree(made / "videos", root)
+    assert pictures_of(made, tmp_path / "same", made / "strict", root) == {}
+    one, other, *_ = added_videos(made)
+    write_video(root / f"{one}.webm", 8, width=WIDTH // 2, height=HEIGHT // 2)
+    write_video(root / f"{other}.webm", 16, fps=2 * FPS)
+    failed = pictures_of(made, tmp_path / "out", made / "strict", root)
+    assert {name: kind for name, (kind, _) in failed.items()} == {one: "changed", other: "changed"}
+    now, before = ((place / f"{one}.webm").stat().st_size for place in (root, made / "videos"))
+    assert f"{one}.webm has {now} bytes, and the labelled video " in failed[one][1]
+    assert failed[one][1].endswith(f"{one}.webm had {before}")
+
+
+def test_where_no_size_is_known_the_pictures_tell(made: Path, tmp_path: Path, no_ray) -> None:
+    source, root = tmp_path / "strict", tmp_path / "videos"
+    shutil.copytree(made / "strict", source)
+    run = json.loads((source / "run.json").read_text())
+    del run["manifest"]  # a run of an earlier version
+    (source / "run.json").write_text(json.dumps(run))
+    shutil.copytree(made / "videos", root)
+    assert pictures_of(made, tmp_path / "same", source, root) == {}
+    small, longer, faster, *_ = added_videos(made)
+    write_video(root / f"{small}.webm", 8, width=WIDTH // 2, height=HEIGHT // 2)
+    write_video(root / f"{longer}.webm", 16)
+    write_video(root / f"{faster}.webm", 8, fps=2 * FPS)
+    failed = pictures_of(made, tmp_path / "out", source, root)
+    assert {name: kind for name, (kind, _) in failed.items()} == dict.fromkeys((small, longer, faster), "changed")
+    assert f"{small}.webm: {WIDTH // 2} x {HEIGHT // 2} px, and boxes of the labelled video reach" in failed[small][1]
+    assert failed[longer][1].endswith("16 pictures, and the labelled video had 8")
+    assert " s, and that of the labelled video at " in failed[faster][1]
 
 
 def test_another_root_is_listed_once(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
@@ -374,3 +430,17 @@ def test_refinement_is_part_of_what_an_output_is(made: Path, tmp_path: Path, no_
     refilter(config_to(made, tmp_path / "out", "loose", STRICT))
     with pytest.raises(InputError, match=r"refine\.fill_frames"):
         refilter(config_to(made, tmp_path / "out", "loose", STRICT, refine=REFINE))
+
+
+def test_the_size_of_a_folder_is_that_of_its_pictures(tmp_path: Path) -> None:
+    for place, suffix in (("one", "jpg"), ("two", "jpg"), ("three", "png")):
+        for number in (1, 2):
+            path = tmp_path / place / "v" / f"{number}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(suffix.encode() * (1000 if suffix == "jpg" else 1500))
+        (tmp_path / place / "v" / "note.txt").write_text(place)
+    one, two, three = (next(list_videos(tmp_path / place)) for place in ("one", "two", "three"))
+    assert sameness.other_size(one, two) == ""
+    assert sameness.other_size(one, three) == f"{three.uri} has 9000 bytes, and the labelled video {one.uri} had 6000"
+    assert sameness.other_size(None, two) is None
+    assert sameness.other_size(Entry("v", one.uri, None), two) is None

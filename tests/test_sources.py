@@ -20,16 +20,16 @@ from scripted_s3 import ScriptedS3
 
 from cluster import owned_folders, patience
 from cluster.sources import Entry, FetchLimits, download, fetched, fetching, folders, list_videos, scratch
-from hojoint.errors import InputError, NoRoom, Unavailable
+from hojoint.errors import InputError, MachineError, NoRoom, Unavailable
 from hojoint.labelling.video import VideoError
 
 LIMITS = FetchLimits(size=2**20, deadline_s=5.0)
 NAMES = ("1.webm", "a b #1.MP4", "ü+%20.mov", "x.y.mkv", "2.m4v", "3.AVI")
 
 
-def packed(files: dict[str, bytes]) -> bytes:
+def packed(files: dict[str, bytes], kind: int = tarfile.DEFAULT_FORMAT) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
+    with tarfile.open(fileobj=buffer, mode="w", format=kind) as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -162,6 +162,40 @@ def test_what_cannot_be_listed_is_an_input_error(remote: bool, tmp_path: Path, s
             list(list_videos(root))
         s3.objects.pop(f"bucket/some/root/{name}", None)
         (tmp_path / "root" / name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_a_tar_file_damaged_or_cut_anywhere_ends_the_listing(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    whole = packed({"1.webm": b"x" * 700, "2.webm": b"y" * 700, "3.webm": b""})
+    second = 512 + 1024  # where its header begins
+    flipped = bytearray(whole)
+    flipped[second + 5] ^= 1
+    for content, message in (
+        (bytes(flipped), f"the header at byte {second} is damaged"),
+        (whole[:second], f"it ends at byte {second} without"),
+        (whole[: second + 100], f"it ends at byte {second + 100} without"),
+        (whole[: 2 * second + 512], f"it ends at byte {2 * second + 512} without"),  # behind an empty member
+    ):
+        root = put(tmp_path, s3 if remote else None, {"a.tar": content})
+        with pytest.raises(InputError, match=f"a.tar is not a complete tar file: {message}"):
+            list(list_videos(root))
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_a_complete_tar_file_of_any_format_is_listed(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    names = ["1.webm", f"{'long ' * 30}.webm", "ü.webm"]
+    kinds = {tarfile.USTAR_FORMAT: names[::2], tarfile.GNU_FORMAT: names, tarfile.PAX_FORMAT: names}
+    files = {f"{kind}.tar": packed({f"{kind} {name}": b"x" * 5000 for name in kinds[kind]}, kind) for kind in kinds}
+    (tmp_path / "program 1.webm").write_bytes(b"x" * 512)
+    for kind in ("gnu", "pax", "ustar"):
+        command = ["tar", f"--format={kind}", "-cf", f"{kind}.tar", "program 1.webm"]
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+        files[f"program {kind}.tar"] = (tmp_path / f"{kind}.tar").read_bytes()
+    assert len(files["program gnu.tar"]) == 10240
+    files["one block.tar"] = packed({"last.webm": b""})[:1024]  # tar itself is content with one
+    found = [entry.video_id for entry in list_videos(put(tmp_path, s3 if remote else None, files))]
+    packed_names = [f"{kind} {name.removesuffix('.webm')}" for kind, some in kinds.items() for name in some]
+    assert found == sorted([*packed_names, "program 1", "last"])
 
 
 @pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
@@ -316,11 +350,73 @@ def test_an_outage_longer_than_the_deadline_is_ridden_out(s3: ScriptedS3) -> Non
     assert fetch(uri, FetchLimits(deadline_s=2.0), size=size, etag=etag) == b"four"
 
 
+def test_a_broken_object_of_a_slow_store_has_a_deadline(s3: ScriptedS3) -> None:
+    uri = s3.put("v/1.webm", b"four")
+    s3.broken, s3.slow_s = "bucket/v/1.webm", 1.2
+    with patience.granted(1.0), pytest.raises(VideoError, match=r"not fetched within labelling.fetch_deadline_s=0.6"):
+        fetch(uri, FetchLimits(deadline_s=0.6), size=4, etag="0" * 32)
+    assert len(s3.requests) < 6
+
+
+def test_a_broken_object_is_given_few_outages(s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MOST_OUTAGES", 2)
+    uri = s3.put("v/1.webm", b"four")
+    s3.broken, s3.hiccups = "bucket/v/1.webm", True
+    with pytest.raises(VideoError, match=r"not fetched within labelling.fetch_deadline_s=0.3"):
+        fetch(uri, FetchLimits(deadline_s=0.3), size=4, etag="0" * 32)
+    assert len([method for method, _ in s3.requests if method == "HEAD"]) == 2 * 2  # none once there were two
+
+
 def test_refused_credentials_are_an_input_error(s3: ScriptedS3) -> None:
     uri = s3.put("v/1.webm", b"four")
     s3.refusals, s3.refusal = 1, (403, "InvalidAccessKeyId")
     with pytest.raises(InputError, match="renew or correct the credentials"):
         fetch(uri, size=4, etag="0" * 32)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "message"),
+    [
+        (
+            403,
+            "RequestTimeTooSkewed",
+            MachineError,
+            "the clock of the node .* off that of s3://bucket",
+        ),
+        (403, "RequestExpired", MachineError, "set it right"),
+        (403, "AllAccessDisabled", InputError, r"s3://bucket refuses GetObject \(AllAccessDisabled\) from the node"),
+        (400, "ExpiredToken", InputError, "renew or correct the credentials"),
+        (301, "PermanentRedirect", InputError, "lies in another region"),
+        (400, "AuthorizationHeaderMalformed", InputError, "lies in another region"),
+        (404, "NoSuchBucket", InputError, "no bucket 'bucket' exists; create it, or set videos.root"),
+        (404, "NoSuchKey", VideoError, "no such object"),
+        (412, "PreconditionFailed", VideoError, "replaced after it was listed"),
+        (416, "InvalidRange", VideoError, "replaced after it was listed"),
+    ],
+)
+def test_a_fault_of_node_or_bucket_is_no_fault_of_a_video(
+    s3: ScriptedS3, status: int, code: str, error: type[Exception], message: str
+) -> None:
+    uri = s3.put("v/1.webm", b"four")
+    s3.put("v/2.webm", b"another")
+    s3.refusals, s3.refusal = 10 if status == 301 else 1, (status, code)  # the client itself follows a redirect
+    with pytest.raises(error, match=message):
+        fetch(uri, size=4, etag="0" * 32)
+
+
+def test_a_denial_is_of_one_video_where_others_are_read(s3: ScriptedS3) -> None:
+    uri, other = s3.put("v/1.webm", b"four"), s3.put("v/2.webm", b"another")
+    s3.put("v/0.webm", b"")  # tells nothing
+    s3.denied = {"bucket/v/1.webm"}
+    for listed in ({}, {"size": 4, "etag": "0" * 32}):  # HEAD and GET
+        with pytest.raises(VideoError, match="refuses it") as caught:
+            fetch(uri, **listed)
+        assert caught.value.kind == "unreachable"
+    assert fetch(other) == b"another"
+    for also in ("bucket/v/2.webm", "bucket"):  # no object may be read; nothing may be listed
+        s3.denied = {"bucket/v/1.webm", also}
+        with pytest.raises(InputError, match=r"s3://bucket refuses GetObject \(AccessDenied\) from the node"):
+            fetch(uri, size=4, etag="0" * 32)
 
 
 def test_local_files_are_bounded_and_checked_too(tmp_path: Path) -> None:

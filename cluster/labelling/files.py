@@ -1,6 +1,7 @@
 """Where the videos of a finished labelling run lie: as its manifest says, or under another root that is given.
 
-Not here: what is read from them (``refiltering``, jobs.labelled_frames).
+Not here: what is read from them (``refiltering``, jobs.labelled_frames), whether they are the labelled ones
+(``sameness``).
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ class VideoFiles:
         """
         if self._listing is not None:
             return {video_id: entry for video_id in video_ids if (entry := self._under_root(video_id)) is not None}
+        return self.labelled(unit_ids, video_ids)
+
+    def labelled(self, unit_ids: Iterable[str], video_ids: Collection[str]) -> dict[str, Entry]:
+        """The files that the run read, as its manifest says; without a manifest none. Raises what ``of`` raises."""
         if self._key is None or not video_ids:
             return {}
         videos = (video for name in unit_ids for video in self._manifest.unit(name).videos)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
 
-from cluster.labelling import commits, manifest, quality_files, sharing
+from cluster.labelling import commits, manifest, quality_files, sameness, sharing
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
@@ -113,14 +113,29 @@ class Refilter:
         new = self._decoded(unit_id, labels.take(np.flatnonzero(rows < 0)), failures)
         return pa.concat_tables([old.cast(tables.PSEUDO_LABELS_SCHEMA), *new])
 
+    def _same_files(
+        self, unit_id: str, video_ids: set[str], failures: list[Failure]
+    ) -> tuple[dict[str, Entry], set[str]]:
+        """The files of some videos, and which of them their pictures must tell to be the labelled ones.
+
+        ``failures`` takes the videos that are not under another root, or are other files there.
+        """
+        found = self._files.of([unit_id], video_ids)
+        if self._job.listing is None:
+            return found, set()
+        absent = sorted(video_ids - found.keys())
+        failures += [Failure(name, PICTURE, "missing", "not under videos.root", attempts=0) for name in absent]
+        labelled = self._files.labelled([unit_id], video_ids)
+        sizes = {name: sameness.other_size(labelled.get(name), entry) for name, entry in sorted(found.items())}
+        failures += [_changed(name, what) for name, what in sizes.items() if what]
+        same = {name: entry for name, entry in found.items() if not sizes[name]}
+        return same, {name for name in same if sizes[name] is None}
+
     def _decoded(self, unit_id: str, rows: pa.Table, failures: list[Failure]) -> list[pa.Table]:
         """The rows of the videos that can be decoded, with their pictures; ``failures`` takes the other videos."""
         ids = np.array(rows["video_id"].to_pylist(), dtype=object)
-        found = self._files.of([unit_id], set(ids))
+        found, unchecked = self._same_files(unit_id, set(ids), failures)
         self._found = {entry.uri: entry for entry in found.values()}
-        if self._job.listing is not None:
-            absent = sorted(set(ids) - found.keys())
-            failures += [Failure(name, PICTURE, "missing", "not under videos.root", attempts=0) for name in absent]
         rows_of = {video_id: rows.take(np.flatnonzero(ids == video_id)) for video_id in sorted(found)}
         requests = (
             Request(video_id, found[video_id].uri, np.unique(tables.array_of(video_rows, "frame")), 0)
@@ -128,19 +143,26 @@ class Refilter:
         )
         parts = []
         for request, answer in self._decoder.decode(requests):
+            video_rows = rows_of[request.video_id]
+            if request.video_id in unchecked and not isinstance(answer, Failure):
+                what = sameness.other_pictures(video_rows, answer)
+                answer = answer if what is None else _changed(request.video_id, f"{request.path}: {what}")
             self._progress({"without_pictures" if isinstance(answer, Failure) else "with_pictures": 1}, {})
             if isinstance(answer, Failure):
                 if self._job.config.videos.missing != "leave_out":
                     sharing.check_picture(request.path, answer)
                 failures.append(replace(answer, stage=PICTURE))
             else:
-                video_rows = rows_of[request.video_id]
                 index_of = {int(number): index for index, number in enumerate(answer.numbers)}
                 indices = [index_of.get(int(number), -1) for number in tables.array_of(video_rows, "frame")]
                 present = np.flatnonzero(np.array(indices) >= 0)
                 pixels = [answer.rgb[indices[row]] for row in present]
                 parts.append(tables.with_images(video_rows.take(present), pixels, self._job.images))
         return parts
+
+
+def _changed(video_id: str, message: str) -> Failure:
+    return Failure(video_id, PICTURE, "changed", message, attempts=0)
 
 
 def _filled(labels: pa.Table) -> int:

@@ -26,7 +26,7 @@ from hojoint.errors import InputError
 from hojoint.labelling.video import VideoError
 
 THREADS = 16
-COMPLETE = "complete"  # marks a finished copy
+COMPLETE, PARTIAL = "complete", "partial"  # beside the data: marks a finished copy; holds files in progress
 LEAST_S, LEAST_RATE = 600.0, 2**18  # seconds for a file, and bytes a second beyond
 
 _copies: dict[tuple[str, str | None, str | None], Path] = {}
@@ -44,19 +44,23 @@ def copy_of(uri: str, setting: str, cache: str | None = None) -> str:
         InputError: nothing is there, it cannot be read, or the cache cannot hold it.
     """
     known = (uri, os.environ.get("AWS_ENDPOINT_URL"), cache)
-    if known in _copies and (_copies[known].parent / COMPLETE).exists():
+    if known in _copies and _beside(_copies[known], COMPLETE).exists():
         return str(_copies[known])
     members = _members(Bucket(uri, setting=setting), uri.rstrip("/"))
     if not members:
         raise InputError(f"no object at {uri} and none below it; set {setting}")
     state = hashlib.sha256(repr((os.environ.get("AWS_ENDPOINT_URL"), uri, members)).encode()).hexdigest()[:24]
     folder = _cache(cache) / state
-    target = folder / (uri.rstrip("/").rpartition("/")[2] or "bucket")
-    if not (folder / COMPLETE).exists():
+    name = uri.rstrip("/").rpartition("/")[2]
+    if name in (".", ".."):
+        raise InputError(f"{uri} cannot be a file or a folder: rename it in the bucket, or set {setting}")
+    target = folder / name
+    complete = _beside(target, COMPLETE)
+    if not complete.exists():
         with _locked(folder):
-            if not (folder / COMPLETE).exists():
+            if not complete.exists():
                 _copy(uri.rstrip("/"), members, target, setting)
-                (folder / COMPLETE).touch()
+                complete.touch()
     _copies[known] = target
     return str(target)
 
@@ -95,7 +99,7 @@ def _below(bucket: Bucket, uri: str, key: str) -> Iterator[Member]:
 
 def _copy(uri: str, members: Sequence[Member], target: Path, setting: str) -> None:
     """Copy what is not there yet; a file has its final name only when it is complete."""
-    partial = target.parent / "partial"
+    partial = _beside(target, PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)  # of a killed process
     partial.mkdir(parents=True)
     left = [member for member in members if _size(target / member[0] if member[0] else target) != member[1]]
@@ -126,6 +130,11 @@ def _copy(uri: str, members: Sequence[Member], target: Path, setting: str) -> No
     except OSError as error:
         raise InputError(f"cannot copy {uri} to {target}: {error.strerror}; set cluster.cache") from None
     shutil.rmtree(partial)
+
+
+def _beside(target: Path, name: str) -> Path:
+    """A path in the folder of ``target`` that never is ``target``, although a prefix may have any name."""
+    return target.with_name(f"{name} of copy" if target.name == name else name)
 
 
 def _size(path: Path) -> int | None:

@@ -18,13 +18,15 @@ from botocore import exceptions
 
 from cluster import ending
 from cluster.store.bucket import ONE_TRY, Bucket, Refused, passing, split
-from hojoint.errors import InputError
+from hojoint.errors import InputError, MachineError
 from hojoint.labelling.video import VideoError
 
 CHUNK = 2**13  # bytes at a time: small, so that a slow sender cannot outlast the deadline
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
-OUTAGE_S = 1.0  # a store that answers later than this was away
-CREDENTIALS = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+MOST_OUTAGES = 5  # for one object: a store that is away this often is no reason to wait for it again
+DENIED = ("AccessDenied", "403", "400")  # of one object or of all; a HEAD's answer names no reason
+ARCHIVED = "InvalidObjectState"  # a 403 that is no matter of rights
+NEIGHBOURS = 4  # objects that tell whether a denial is of one object or of all
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ class Download:
         name, self._key = split(uri)
         self._bucket = Bucket(f"s3://{name}", setting="videos.root", patience=ONE_TRY)
         self._uri, self._until, self._deadline = uri, until, deadline
-        self._allowed_s = until - time.monotonic()
+        self._allowed_s, self._outages = until - time.monotonic(), 0
 
     def head(self) -> tuple[int, str]:
         """Size and etag."""
@@ -57,7 +59,8 @@ class Download:
 
         Raises:
             VideoError: 'missing', 'changed' or 'unreachable'.
-            InputError: the credentials are refused.
+            InputError: the credentials or the rights are refused, there is no such bucket, or it lies elsewhere.
+            MachineError: the clock of this node is wrong.
             Unavailable: the store has not answered for the patience of this process.
         """
         with open(path, "wb") as file:
@@ -98,42 +101,64 @@ class Download:
                 if not passing(error):
                     raise self._final(error) from None
                 reason = str(error)
-            wait = min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * random.uniform(0.5, 1)
+            wait = min(FIRST_WAIT_S * 2 ** min(number, 16), LONGEST_WAIT_S) * random.uniform(0.5, 1)
             if time.monotonic() + wait > self._until and not self._after_outage():
                 raise VideoError("unreachable", f"{self._uri}: not fetched within {self._deadline}: {reason}")
             ending.sleep(wait)
         raise AssertionError("the loop returns or raises")
 
     def _after_outage(self) -> bool:
-        """Whether the store itself did not answer; then this waits for it, and the deadline begins again.
+        """Whether the store itself does not answer; then this waits for it, and the deadline begins again.
+
+        A slow answer is one, and so is a refusal.
 
         Raises:
+            MachineError: the clock of this node is wrong.
             Unavailable: it has not answered for the patience of this process.
         """
-        began = time.monotonic()
+        if self._outages == MOST_OUTAGES:
+            return False
+        try:
+            self._bucket.client.head_bucket(Bucket=self._bucket.name)
+            return False
+        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+            if not passing(error):
+                return False
         with contextlib.suppress(Refused, InputError):  # answers too
             self._bucket.call("head_bucket")
-        away = time.monotonic() - began > OUTAGE_S
-        if away:
-            self._until = time.monotonic() + self._allowed_s
-        return away
+        self._outages += 1
+        self._until = time.monotonic() + self._allowed_s
+        return True
 
     def _final(self, error: exceptions.BotoCoreError | exceptions.ClientError) -> Exception:
-        """The fault that no retry can mend."""
+        """The fault that no retry can mend; one of the node, its rights or the bucket goes before one of the object."""
         if not isinstance(error, exceptions.ClientError):
             return self._bucket.unusable(error)
         code = error.response["Error"]["Code"]
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if code in CREDENTIALS:
-            return InputError(
-                f"{self._uri} cannot be fetched ({code}); renew or correct the credentials in the environment. The "
-                "same command then resumes"
-            )
+        if code != ARCHIVED and not (code in DENIED and self._neighbour_is_read()):
+            fault = self._bucket.explained(error.operation_name, {}, error)
+            if isinstance(fault, (InputError, MachineError)):
+                return fault
         if status == 404:
             return VideoError("missing", f"{self._uri}: no such object; it was listed before")
         if status in (412, 416):
             return self._changed()
         return VideoError("unreachable", f"{self._uri}: the object store refuses it ({code})")
+
+    def _neighbour_is_read(self) -> bool:
+        """Whether this node may read another object of the same folder."""
+        above, slash, _ = self._key.rpartition("/")
+        try:
+            page = self._bucket.call("list_objects_v2", Prefix=above + slash, MaxKeys=NEIGHBOURS)
+        except (Refused, InputError):
+            return False
+        for content in page.get("Contents", ()):
+            if content["Key"] != self._key and content["Size"]:
+                with contextlib.suppress(Refused, InputError):
+                    self._bucket.call("get_object", Key=content["Key"], Range="bytes=0-0")["Body"].close()
+                    return True
+        return False
 
     def _changed(self) -> VideoError:
         return VideoError("changed", f"{self._uri} was replaced after it was listed")

@@ -1,8 +1,9 @@
 """A local file of a listed video for the time of a block: a path as it is, anything else as a bounded temporary copy.
 
 Every fault is a ``VideoError``, so it costs one video: too large, missing, replaced since it was listed, unreachable
-until the deadline. What credentials refuse is an InputError, a full disk ``NoRoom`` and an outage ``Unavailable``,
-because they are not the video's fault. Not here: listing (``listing``), object storage (``remote``).
+until the deadline. What credentials refuse is an InputError, a wrong clock a MachineError, a full disk ``NoRoom`` and
+an outage ``Unavailable``, because they are not the video's fault. Not here: listing (``listing``), object storage
+(``remote``).
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def fetched(uri: str, limits: FetchLimits, *, size: int | None = None, etag: str
 
     Raises:
         VideoError: 'too_large', 'missing', 'changed' or 'unreachable'.
-        InputError: the credentials are refused.
+        InputError: the credentials or the rights are refused, or the bucket is not there.
+        MachineError: the clock of this node is wrong.
         NoRoom: this node has no room for the copy.
         Unavailable: the store has not answered for the patience of this process.
     """

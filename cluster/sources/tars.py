@@ -48,12 +48,26 @@ def members(
                     member = Member(tar, info.offset_data, info.size, info.name.lstrip("/"))
                     tie = f"{tar}#{LAST - info.offset_data:020d}"
                     yield Found(Entry(named[0], member.uri, info.size, etag), MEMBER_RANK + named[1], tie)
+                _refuse_cut(file, archive.offset)
                 if linked:
                     links.append((tar, linked))
     except tarfile.TarError as error:
         raise InputError(f"{tar} is not a complete tar file: {error}; pack or copy it again") from None
     except OSError as error:
         raise InputError(f"cannot read {tar}: {error.strerror}; correct its rights, or move it elsewhere") from None
+
+
+def _refuse_cut(file: io.FileIO | io.BufferedReader, end: int) -> None:
+    """Raise ReadError unless a block of zeros, the mark of the end, lies where the headers end.
+
+    The library stops at a damaged or missing header as it does at this mark, and says nothing.
+    """
+    file.seek(end)
+    block = file.read(tarfile.BLOCKSIZE) or b""
+    if len(block) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"it ends at byte {end + len(block)} without the blocks of zeros that end a tar file")
+    if any(block):
+        raise tarfile.ReadError(f"the header at byte {end} is damaged")
 
 
 def _refuse_packed(tar: str, start: bytes) -> None:
