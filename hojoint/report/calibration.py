@@ -20,7 +20,7 @@ COLUMNS = 4
 
 
 def draw(result: Mapping[str, Any]) -> bytes:
-    """The PNG of a result of ``evaluation.calibration.calibrate``, with or without ``quality`` of ``quality_fit.fit``."""
+    """The PNG of a result of ``evaluation.calibration.calibrate``, with or without ``quality`` (``quality_fit``)."""
     out = io.BytesIO()
     figure_of(result).savefig(out, format="png", dpi=120, metadata={"Software": None})
     return out.getvalue()
