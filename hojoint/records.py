@@ -42,7 +42,7 @@ class Footage:
 
     pictures: int | None  # that a person sees; None where reading stopped before the end
     fps: float | None  # mean rate
-    rotation_deg: int | None  # clockwise turn that the display matrix asks for: 0, 90, 180 or 270
+    rotation_deg: int | None  # clockwise turn that was applied: 0, 90, 180 or 270; None where pictures differ
     codec: str | None
 
 

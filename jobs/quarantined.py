@@ -6,6 +6,7 @@ At most one quarantine file per class is read, however many units a run has.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pyarrow.parquet as pq
 
@@ -35,13 +36,22 @@ def firsts(store: Store, done: Sequence[Commit]) -> dict[str, tuple[str, str]]:
     return out
 
 
-def lines(quarantine: Mapping[str, int], first: Mapping[str, tuple[str, str]]) -> list[str]:
-    """What a summary prints per class: its first video with the message, and the remedy."""
+def lines(
+    quarantine: Mapping[str, int],
+    first: Mapping[str, tuple[str, str]],
+    remedies: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """What a summary prints per class: its first video with the message, and the remedy.
+
+    ``remedies`` are a job's own, where labelling's do not work for it.
+    """
     out = []
     for kind, count in quarantine.items():
         if kind in first:
             video, message = first[kind]
             out.append(f"  {kind}: {'first ' * (count > 1)}{video}: {message.rstrip('.')}.")
         if kind in CLASSES:
-            out.append(f"  {' ' * len(kind) if kind in first else kind + ':'} {CLASSES[kind].remedy}")
+            out.append(
+                f"  {' ' * len(kind) if kind in first else kind + ':'} {remedies.get(kind, CLASSES[kind].remedy)}"
+            )
     return out

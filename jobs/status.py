@@ -76,7 +76,7 @@ def _summary(kind: str, store: Store, committed: Sequence[Commit], config: Confi
         return f"images   {samples} ({held_out} held out, {size / 1e6:.0f} MB)"
     first = quarantined.firsts(store, committed)
     if kind == "boxes":
-        return detect.summary(findings.report_of(committed), first)
+        return detect.summary(findings.report_of(committed), first, detect.remedies(store, committed))
     report = totals.report_of(committed, reasons.REASONS)
     report["costs"] = costs.costs_of(committed, config.report, report["videos"]["listed"])
     return pseudo_label.summary(report, first)

@@ -199,6 +199,28 @@ def test_one_name_in_two_folders_is_refused(tmp_path: Path) -> None:
     assert list(read_boxes(write_json(tmp_path, {name: images[name] for name in list(images)[:2]}))) == ["cam1"]
 
 
+@pytest.mark.parametrize(
+    ("image", "video"),
+    [
+        ("my_img/000001.jpg", "my_img"), ("timeframe/000001.jpg", "timeframe"), ("a_/frame_000001.jpg", "a_"),
+        ("kitchen_frame/image-000001.png", "kitchen_frame"), ("train/kitchen-/000001.jpg", "kitchen-"),
+        ("timeframe_000001.jpg", "timeframe"), ("food_v_x-_00000001.png", "food_v_x-"), ("P01_01/000001.jpg", "P01_01"),
+        ("food_v_x-_frame000001.jpg", "food_v_x-"), ("abc_00000001.png", "abc"), ("abc000001.JPG", "abc"),
+        ("train/food_v_x_frame000001.jpg", "food_v_x"), ("abc_img_000001.jpg", "abc"), ("frame_000001.jpg", "frame"),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_video_keeps_its_end(image: str, video: str, tmp_path: Path) -> None:
+    [read] = read_boxes(write_json(tmp_path, {image: [hand()]})).values()
+    assert (read.video_id, read.hand_frames.tolist()) == (video, [0])
+
+
+def test_two_folders_of_similar_names_are_two_videos(tmp_path: Path) -> None:
+    images = {f"{folder}/000001.jpg": [hand()] for folder in ("kitchen", "kitchen_frame", "kitchen_")}
+    assert list(read_boxes(write_json(tmp_path, images))) == ["kitchen", "kitchen_frame", "kitchen_"]
+    with pytest.raises(InputError, match=r"'a_' and 'a_frame_' would both be the video 'a'"):
+        read_boxes(write_json(tmp_path, {"a_000001.jpg": [hand()], "a_frame_000001.jpg": [hand()]}))
+
+
 def test_json_in_utf_16_is_read_and_coco_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(json.dumps({"é": []}, ensure_ascii=False).encode("utf-16"))

@@ -20,7 +20,7 @@ from hojoint.config import THRESHOLDS, CalibrateConfig, Config, FilterConfig, Ma
 from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
-from hojoint.evaluation import calibration, label_quality, precision
+from hojoint.evaluation import calibration, label_quality, precision, promise
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import quality, reasons, rescoring, tables
@@ -244,6 +244,25 @@ def test_thresholds_that_fall_short_come_with_a_warning(monkeypatch: pytest.Monk
 def test_a_teacher_that_is_never_right_cannot_be_calibrated() -> None:
     with pytest.raises(InputError, match="none of the 10 predicted frames is right"):
         calibration.calibrate(judged(np.zeros(10, bool)), FilterConfig(), 0.9)
+
+
+@pytest.mark.parametrize("with_quality", [False, True])
+def test_every_rule_has_a_panel_of_its_own(with_quality: bool) -> None:
+    point = {"precision": 0.8, "yield": 0.5}
+    rule = {"enabled": True, "curve": [[0.1, 0.6, 1.0], [0.2, 0.9, 0.5]], "alone": point, "current": 0.1}
+    together = {"curve": rule["curve"], "current": point, "proposed": point, "held_out": None}
+    result = {"rules": dict.fromkeys(reasons.RULES, rule), "together": together, "frames": 50}
+    result |= {"base_precision": 0.6, "wanted_precision": 0.9}
+    chances, right = np.repeat([0.25, 0.75], [30, 20]), np.r_[np.arange(30) < 12, np.arange(20) < 18]
+    quality = {"reliability": promise.reliability(chances, right), "promised": None, "min_quality": None}
+    figure = calibration_figure.figure_of({**result, **({"quality": quality} if with_quality else {})})
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    titles = [axes.get_title(loc="left") for axes in shown]
+    assert titles == [*reasons.RULES, *(["quality"] if with_quality else []), "all together"]
+    assert all(len(axes.lines) == len(shown[0].lines) for axes in shown[1 : len(reasons.RULES)])
+    if with_quality:  # kept at 0.7 and at 0.2
+        curve = shown[-2].lines[0]
+        np.testing.assert_allclose([curve.get_xdata(), curve.get_ydata()], [[0.4, 1.0], [18 / 20, 30 / 50]])
 
 
 @pytest.mark.slow

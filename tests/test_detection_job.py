@@ -11,7 +11,9 @@ import tarfile
 import tempfile
 import weakref
 import zipfile
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -40,7 +42,9 @@ from hojoint import config as settings
 from hojoint.datasets.box_tables import BOXES_SCHEMA
 from hojoint.detection import models
 from hojoint.errors import InputError
+from hojoint.labelling.faults import CLASSES, VideoError
 from jobs import detect as job
+from jobs import status
 
 FPS = 12
 
@@ -455,6 +459,58 @@ def test_with_ray_as_without(made, tmp_path, request):
     for one in (report, again):
         assert {**one, "seconds": 0, "pictures_per_second": 0} == {**expected, "seconds": 0, "pictures_per_second": 0}
     assert rows_of(config).equals(rows_of(alone))
+
+
+def test_the_remedy_of_an_unreachable_video_works(made, tmp_path, in_process, capsys, monkeypatch):
+    monkeypatch.setattr(detection.detect, "__defaults__", (scripted,))
+    words = [f"videos.root={made}", "cluster.teacher_cpus=0.5", "labelling.unit_videos=2", "detect.look_back=0"]
+    words, output = [*words, f"output={tmp_path}/boxes.parquet"], tmp_path / "boxes.parquet"
+    real = finding.fetched
+
+    def fetched(uri, *limits, **listed):
+        if "c_two" in str(uri):
+            raise VideoError("unreachable", "the mount was away.")
+        return real(uri, *limits, **listed)
+
+    monkeypatch.setattr(finding, "fetched", fetched)
+    assert job.main(words) == 0
+    remedy = f"remove commits/u000001.json in {output}.run and give the same command again; or set another output."
+    for command in (lambda: None, lambda: status.main([f"output={output}"])):
+        command()
+        out = capsys.readouterr().out
+        assert "unreachable: c_two: the mount was away." in out
+        assert remedy in out
+        assert "labelling.retry" not in out
+    monkeypatch.setattr(finding, "fetched", real)
+    (tmp_path / "boxes.parquet.run/commits/u000001.json").unlink()
+    assert job.main(words) == 0
+    assert "1 quarantined" in capsys.readouterr().out
+    expected = config_of(made, tmp_path / "other")
+    detection.detect(expected)
+    assert pyarrow.parquet.read_table(output).equals(rows_of(expected))
+    assert len(list((tmp_path / "boxes.parquet.run/detections").iterdir())) == 3
+
+
+def test_a_remedy_names_few_units_of_many():
+    store = SimpleNamespace(root="runs/boxes.parquet.run")
+    done = [SimpleNamespace(unit=f"u{number:06d}", failed=Counter(timeout=number % 2)) for number in range(12)]
+    found = job.remedies(store, done)
+    places = "commits/u000001.json, commits/u000003.json, commits/u000005.json and those of 3 more units"
+    assert list(found) == ["timeout"]
+    assert f"remove {places} in runs/boxes.parquet.run and give the same" in found["timeout"]
+
+
+def test_every_retry_of_labelling_has_a_remedy_here():
+    """jobs.detect would print a setting that it refuses."""
+    assert set(job.TRY_AGAIN) == {kind for kind, fault in CLASSES.items() if "labelling.retry" in fault.remedy}
+
+
+@pytest.mark.parametrize("setting", ["labelling.extend=true", "labelling.retry=quarantined"])
+def test_settings_that_add_to_labels_are_refused(setting, tmp_path, capsys):
+    assert job.main(["videos.root=.", f"output={tmp_path}/x.parquet", setting]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {setting}: jobs.detect ")
+    assert "set another output" in error
 
 
 @pytest.mark.s3

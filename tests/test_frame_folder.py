@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from marked_videos import marked, number_in
 
-from hojoint.labelling.video import VideoError, decode
+from hojoint.labelling.video import Limits, VideoError, decode
 
 
 def write_frames(folder: Path, names: list[str]) -> Path:
@@ -63,17 +63,69 @@ def test_times_cannot_be_asked_of_a_folder(tmp_path: Path) -> None:
     assert fault_of(folder, times_s=[0.1])[0] == "boxes_rate"
 
 
-def test_a_picture_is_turned_by_its_exif_orientation(tmp_path: Path) -> None:
-    """Orientation 6: the coded picture is shown turned clockwise by a quarter."""
-    folder = write_frames(tmp_path / "7", ["1.jpg"])
-    data = (folder / "1.jpg").read_bytes()
-    tiff = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x0112, 3, 1, 6) + bytes(4)
-    exif = b"Exif\0\0" + tiff
-    stream = io.BytesIO()
-    stream.write(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
-    (folder / "1.jpg").write_bytes(stream.getvalue())
-    [image] = decode(str(folder)).rgb
-    assert np.abs(np.rot90(image).astype(int) - marked(0)).mean() < 6
+def orient(path: Path, value: int, order: str = "<") -> None:
+    """Give a picture an EXIF orientation, 1 to 8."""
+    data = path.read_bytes()
+    tiff = struct.pack(f"{order}2sHIHHHIHHI", b"II" if order == "<" else b"MM", 42, 8, 1, 0x0112, 3, 1, value, 0, 0)
+    if path.suffix == ".png":
+        chunk = b"eXIf" + tiff
+        chunk = struct.pack(">I", len(tiff)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        path.write_bytes(data[:33] + chunk + data[33:])  # behind the header
+    else:
+        exif = b"Exif\0\0" + tiff
+        path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize(("value", "degrees", "mirrored"), [
+    (1, 0, False), (2, 0, True), (3, 180, False), (4, 180, True), (5, 90, True), (6, 90, False), (7, 270, True),
+    (8, 270, False),
+])  # fmt: skip
+def test_a_picture_is_turned_by_its_exif_orientation(
+    value: int, degrees: int, mirrored: bool, suffix: str, order: str, tmp_path: Path
+) -> None:
+    folder = write_frames(tmp_path / "7", [f"1.{suffix}"])
+    orient(folder / f"1.{suffix}", value, order)
+    decoded = decode(str(folder))
+    expected = np.rot90(marked(0), -degrees // 90)
+    expected = expected[:, ::-1] if mirrored else expected
+    assert np.abs(decoded.rgb[0].astype(int) - expected).mean() < 6
+    assert decoded.footage.rotation_deg == degrees
+
+
+def test_the_turn_is_null_where_pictures_differ(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "7", ["1.jpg", "2.jpg", "3.jpg", "4.jpg"])
+    orient(folder / "2.jpg", 3)
+    data = (folder / "3.jpg").read_bytes()
+    (folder / "3.jpg").write_bytes(data[:2] + b"\xff\xe1\0\x10Exif\0\0II*\0\xff\xff\xff\xff" + data[2:])
+    for numbers, degrees in (([0], 0), ([1], 180), ([0, 3], 0), ([0, 1], None), ([2], None), (None, None)):
+        assert decode(str(folder), numbers).footage.rotation_deg == degrees
+
+
+def test_pictures_of_several_sizes_are_refused(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "7", ["1.jpg", "2.jpg", "3.png"])
+    height, width = marked(0).shape[:2]
+    assert cv2.imwrite(str(folder / "2.jpg"), np.zeros((height * 4, width * 2, 3), np.uint8))
+    limits = Limits(frame_px=height * width)
+    message = (
+        f"the picture 2.jpg has {width * 2} x {height * 4} px, and the first one, 1.jpg, {width} x {height} px; "
+        "scale them, and their boxes, to one size"
+    )
+    assert fault_of(folder, numbers=[1], limits=limits) == ("not_video", message)
+    assert decode(str(folder), [0, 2], limits=limits).numbers.tolist() == [0, 2]
+    orient(folder / "3.png", 6)  # shown, it is as high as the first is wide
+    assert fault_of(folder, numbers=[2])[0] == "not_video"
+
+
+def test_pictures_of_one_size_once_turned_are_accepted(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "7", ["1.jpg", "2.jpg"])
+    on_its_side = np.ascontiguousarray(np.rot90(cv2.cvtColor(marked(1), cv2.COLOR_RGB2BGR)))
+    assert cv2.imwrite(str(folder / "2.jpg"), on_its_side)
+    orient(folder / "2.jpg", 6)
+    decoded = decode(str(folder))
+    assert [number_in(image) for image in decoded.rgb] == [0, 1]
+    assert decoded.footage.rotation_deg is None
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])

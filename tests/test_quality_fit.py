@@ -116,6 +116,16 @@ def test_isotonic_means_are_those_of_pooling_by_hand() -> None:
     np.testing.assert_allclose(across, [logits[group].mean() for group in groups])
 
 
+def test_frames_of_equal_logits_have_their_mean_chance() -> None:
+    random = np.random.default_rng(7)
+    right = np.r_[random.random(100) < 0.1, np.arange(200) >= 140, np.ones(45, bool)]
+    logits = np.r_[random.normal(-3, 0.5, 100), np.full(200, 0.1), np.full(45, 2.0)]
+    rows = random.permutation(len(logits))
+    across, up = quality_fit.isotonic(logits[rows], right[rows])
+    np.testing.assert_allclose(np.interp([0.1, 2.0], across, up), [60.5 / 201, 45.5 / 46], atol=1e-6)
+    assert quality_fit.isotonic(np.ones(90), np.arange(90) >= 60) == ([1.0], [pytest.approx(30.5 / 91)])
+
+
 def test_scores_that_are_missing_have_a_worth_of_their_own() -> None:
     random = np.random.default_rng(5)
     error = random.random(2000)

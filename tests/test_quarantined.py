@@ -37,3 +37,5 @@ def test_each_class_shows_its_first_message_and_its_remedy(tmp_path: Path) -> No
         f"          {CLASSES['missing'].remedy}",
         f"  timeout: {CLASSES['timeout'].remedy}",
     ]
+    own = quarantined.lines({"missing": 1, "timeout": 1}, first, {"timeout": "Ask again."})
+    assert own[1:] == [f"          {CLASSES['missing'].remedy}", "  timeout: Ask again."]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -326,6 +327,28 @@ def test_decord_agrees_or_refuses_by_name(tmp_path: Path) -> None:
     hidden = write_hidden(tmp_path / "h.webm", "libvpx")
     kind, message = fault_of(hidden, decoder="decord")
     assert (kind, "the file shows 40" in message) == ("decoder_differs", True)
+
+
+@pytest.mark.parametrize(
+    ("version", "degrees", "kind"),
+    [
+        ("0.10.0+cpu", "180", "unsupported_rotation"), ("0.9", "90", "unsupported_rotation"),
+        ("0.11.0", "180", "decoder_differs"), ("1.0", "90", "decoder_differs"), ("0.10.0", "0", "decoder_differs"),
+    ],
+)  # fmt: skip
+def test_a_torchcodec_that_does_not_turn_is_refused(version, degrees, kind, tmp_path: Path, monkeypatch) -> None:
+    def unopened(*_, **__):
+        raise ValueError("the check of the version was passed")
+
+    path = write_marked(tmp_path / "a.mp4", "libx264", 3)
+    ffmpeg("-display_rotation", degrees, "-i", path, "-c", "copy", tmp_path / "turned.mp4")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: {"torchcodec": version}[name])
+    for name in ("torchcodec", "torchcodec.decoders"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(VideoDecoder=unopened))
+    found, message = fault_of(tmp_path / "turned.mp4", decoder="torchcodec")
+    assert found == kind
+    assert (f"torchcodec {version} does not turn" in message) == (kind == "unsupported_rotation")
+    assert "labelling.decoder=pyav" in message
 
 
 def test_a_decoder_that_is_not_installed_is_an_input_error(monkeypatch) -> None:

@@ -6,8 +6,9 @@
   x1 y1 x2 y2 (px), score, contact state, three of an offset, side (0 left, 1 right); null where nothing was found.
 
 An image is a frame of a video: ``<video>_frame000088.jpg``, ``<video>_00000088.png``, ``<video>/frame_0000000088.jpg``
-and ``<video>/000088.jpg`` are the frame 88, counted from 1. The object of a frame is read where one of its hands holds
-something (contact states 3 and 4). Not here: the detector's pickles, which could run code.
+and ``<video>/000088.jpg`` are the frame 88, counted from 1. A folder's name is taken as it is. The object of a frame is
+read where one of its hands holds something (contact states 3 and 4). Not here: the detector's pickles, which could run
+code.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from hojoint.datasets.video_boxes import (
 )
 from hojoint.errors import InputError
 
-IMAGE = re.compile(
-    r"(?P<video>.+?)(?:[/_-]?(?:frame|img|image))?[/_-]*(?<!\d)(?P<number>\d{1,10})\.(?:jpe?g|png)", re.IGNORECASE
-)
+_NUMBER = r"(?<!\d)(?P<number>\d{1,10})\.(?:jpe?g|png)"
+NUMBERED = re.compile(rf"[_-]?(?:frame|img|image)?[_-]*{_NUMBER}", re.IGNORECASE)
+NAMED = re.compile(rf"(?P<video>.+?)(?:[_-](?:frame|img|image)[_-]*|[_-])?{_NUMBER}", re.IGNORECASE)
 HOLDING = (3, 4)  # contact states: a portable object, a stationary one
 COLUMNS = 10  # of a detection
 TARGET = "targetobject"  # the detector's own name
@@ -74,9 +75,7 @@ def iterate(path: Path, progress: Callable[[int], None]) -> Iterator[VideoBoxes]
 
 def _image(where: str, image: str, value: Any, spool: Spool) -> list[tuple[Any, ...]]:
     """The rows of one image; one without a box where it shows no hand."""
-    match = IMAGE.fullmatch(image)
-    if match is None or not 1 <= int(match["number"]) <= LATEST_FRAME:
-        raise InputError(f"{where}: expected a frame of a video, as in 'food_v_Abc_frame000088.jpg', counted from 1")
+    video_id, written, frame = _frame_of(where, image)
     if isinstance(value, dict) and value.keys() & {"hand_dets", "obj_dets"}:
         hands, objects = _detections(where, value)
     elif isinstance(value, list):
@@ -85,10 +84,27 @@ def _image(where: str, image: str, value: Any, spool: Spool) -> list[tuple[Any, 
         raise InputError(
             f"{where}: expected a list of hands, or an object with 'hand_dets' and 'obj_dets', found {show(value)}"
         )
-    video, frame = spool.video(match["video"].rpartition("/")[2], match["video"]), int(match["number"]) - 1
+    video = spool.video(video_id, written)
     found = [(video, frame, math.nan, box, HAND, side, NO_TRACK) for box, side in hands]
     held = [(video, frame, math.nan, box, spool.name(TARGET), UNKNOWN, NO_TRACK) for box in objects]
     return found + held or [(video, frame, math.nan, (0,) * 4, NOTHING, UNKNOWN, NO_TRACK)]
+
+
+def _frame_of(where: str, image: str) -> tuple[str, str, int]:
+    """The video's id, how the file writes it, and the 0-based frame.
+
+    What stands before the number is how it is written: so ``a_frame1.jpg`` beside ``a_1.jpg`` is seen as two videos.
+    """
+    folder, _, last = image.rpartition("/")
+    folder = folder.rstrip("/")
+    match = NUMBERED.fullmatch(last) if folder else None
+    video = folder.rpartition("/")[2]
+    if match is None and (match := NAMED.fullmatch(last)) is not None:
+        video = match["video"]
+    if match is None or not 1 <= int(match["number"]) <= LATEST_FRAME:
+        raise InputError(f"{where}: expected a frame of a video, as in 'food_v_Abc_frame000088.jpg', counted from 1")
+    written = "/".join(filter(None, (folder, last[: match.start("number")])))
+    return video, written, int(match["number"]) - 1
 
 
 _Found = tuple[list[tuple[tuple[float, ...], int]], list[tuple[float, ...]]]

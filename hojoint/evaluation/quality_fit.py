@@ -141,13 +141,26 @@ def isotonic(logits: np.ndarray, right: np.ndarray) -> tuple[list[float], list[f
     Each mean counts half a right and half a wrong frame more, so that no few frames promise certainty.
     """
     order = np.argsort(logits, kind="stable")
-    groups = np.array_split(order, max(len(order) // BIN, min(FEW_BINS, len(order) // SMALL_BIN), 1))
+    groups = _groups(order, logits[order])
     sizes = np.array([len(group) for group in groups], float)
     middles = np.array([logits[group].mean() for group in groups])
     shares = np.array([(right[group].sum() + 0.5) / (len(group) + 1) for group in groups])
     fitted = scipy.optimize.isotonic_regression(shares, weights=sizes).x
-    middles, first = np.unique(middles, return_index=True)  # equal logits have one chance
+    middles, first = np.unique(middles, return_index=True)  # means of other groups may round to one
     return middles.tolist(), np.clip(np.maximum.accumulate(fitted[first]), 0, 1).tolist()
+
+
+def _groups(order: np.ndarray, ascending: np.ndarray) -> list[np.ndarray]:
+    """``order`` cut into groups of about ``BIN``, moved where a cut would part equal logits.
+
+    Parted, they would be sorted by chance: an isotonic regression over several groups of one logit makes them rise.
+    """
+    parts = np.array_split(order, max(len(order) // BIN, min(FEW_BINS, len(order) // SMALL_BIN), 1))
+    cuts = np.cumsum([len(part) for part in parts])[:-1]
+    first = np.searchsorted(ascending, ascending[cuts], "left")  # of the logits that equal the one behind the cut
+    behind = np.searchsorted(ascending, ascending[cuts], "right")
+    nearest = np.where((cuts - first <= behind - cuts), first, behind)
+    return np.split(order, [cut for cut in np.unique(nearest) if 0 < cut < len(order)])
 
 
 def _out_of_fold(

@@ -7,6 +7,8 @@ is refused by name. Neither is ever silently wrong; both refuse files that PyAV 
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +19,7 @@ from hojoint.labelling import pyav_reader
 from hojoint.labelling.faults import VideoError
 from hojoint.labelling.pictures import Picture
 
+TURNING = (0, 11)  # the first torchcodec that applies the display matrix
 SAME_S = 0.002  # two time stamps that are one: containers round to milliseconds
 
 
@@ -93,6 +96,7 @@ class TorchcodecReader(_CheckedReader):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
+        self._check_turn()
         from torchcodec.decoders import VideoDecoder
 
         try:
@@ -100,6 +104,19 @@ class TorchcodecReader(_CheckedReader):
         except (RuntimeError, ValueError):
             raise self._differs("torchcodec does not open the file") from None
         self._check_count(len(self._video))
+
+    def _check_turn(self) -> None:
+        """The pictures do not show that a half turn, or a quarter turn of a square, was left out."""
+        if not self._shown.orientation.rotation_deg:
+            return
+        version = importlib.metadata.version("torchcodec")
+        found = re.match(r"(\d+)\.(\d+)", version)
+        if found is None or (int(found[1]), int(found[2])) < TURNING:
+            first = ".".join(map(str, TURNING))
+            raise VideoError(
+                "unsupported_rotation",
+                f"torchcodec {version} does not turn pictures; torchcodec {first} and labelling.decoder=pyav do",
+            )
 
     def pictures(self) -> Iterator[Picture]:
         """In display order; raises VideoError where a picture has another time stamp than the file gives it."""

@@ -69,7 +69,7 @@ class Collector:
         self.out = Collected(shown_at=[ABSENT] * len(times))
         self.seen = 0
         self._clock = _Clock()
-        self._rotation_deg: int | None = None
+        self._turns_deg: set[int | None] = set()  # of the first picture, or of those kept where each has its own
         self._previous: tuple[Picture, float | None] | None = None
         asked = max(wanted.annotated_frames, self._last + 1, len(times), 1)
         self._most = COUNT_FACTOR * asked + COUNT_MORE
@@ -94,7 +94,7 @@ class Collector:
         self.out.footage = Footage(
             pictures=pictures,
             fps=self._clock.mean_rate(self.seen),
-            rotation_deg=self._rotation_deg,
+            rotation_deg=next(iter(self._turns_deg)) if len(self._turns_deg) == 1 else None,
             codec=reader.codec,
         )
         if self._clock.broken:
@@ -116,8 +116,8 @@ class Collector:
                 raise
             if picture is None:
                 return True
-            if self._rotation_deg is None:
-                self._rotation_deg = picture.orientation.rotation_deg
+            if not self.seen and picture.turns_deg is None:
+                self._turns_deg.add(picture.orientation.rotation_deg)
             self._take_next(picture)
 
     def _take_next(self, picture: Picture) -> None:
@@ -154,6 +154,7 @@ class Collector:
             return
         self._check_size(picture)
         rgb = picture.rgb()
+        self._turns_deg.update(picture.turns_deg or ())
         if out.rows and rgb.shape != out.rows[0].shape:  # the size changes inside the stream
             height, width = out.rows[0].shape[:2]
             rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)

@@ -2,7 +2,8 @@
 
 The number at the end of a name counts, with or without leading zeros, from 0 or from 1; frame n is the n-th picture. A
 gap is refused: whether boxes count files or numbers cannot be known. A picture is turned as its EXIF orientation says,
-as viewers show it. Such a video has no rate and no times.
+as viewers show it. Pictures of another size than the first one's are refused: boxes may count the pixels of either.
+Such a video has no rate and no times.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import av.error
 import cv2
 import numpy as np
 
+from hojoint.labelling import exif
 from hojoint.labelling.faults import VideoError
+from hojoint.labelling.orientation import Orientation
 from hojoint.labelling.pictures import Picture
 
 NAME = re.compile(r"(.*?)(\d+)\.(jpe?g|png)", re.IGNORECASE | re.ASCII)
@@ -35,12 +38,32 @@ class FolderReader:
         self.count: int | None = len(self._paths)
         self.codec: str | None = "png" if self._paths[0].lower().endswith("png") else "mjpeg"
         self.rate: float | None = None
-        self.width, self.height = _size(self._paths[0], _bytes(self._paths[0]))
+        first = _bytes(self._paths[0])
+        self.width, self.height = _size(self._paths[0], first)
+        self._shown = _shown(self.width, self.height, exif.orientation_of(first))
 
     def pictures(self) -> Iterator[Picture]:
         """In order; a file is read when its pixels are asked for."""
         for path in self._paths:
-            yield Picture(partial(_rgb, path), self.width, self.height)
+            turns: list[int | None] = []
+            yield Picture(partial(self._rgb, path, turns), self.width, self.height, turns_deg=turns)
+
+    def _rgb(self, path: str, turns: list[int | None]) -> np.ndarray:
+        """The upright pixels; appends the clockwise turn, None where it is not known."""
+        data = _bytes(path)
+        orientation = exif.orientation_of(data)
+        shown = _shown(*_size(path, data), orientation)
+        if shown != self._shown:
+            names = [os.path.basename(one) for one in (path, self._paths[0])]
+            raise VideoError(
+                "not_video",
+                f"the picture {names[0]} has {shown[0]} x {shown[1]} px, and the first one, {names[1]}, "
+                f"{self._shown[0]} x {self._shown[1]} px; scale them, and their boxes, to one size",
+            )
+        rgb = _decoded(path, data)
+        applied = orientation if rgb.shape[1::-1] == shown else None  # OpenCV may know EXIF data that we do not
+        turns.append(None if applied is None else applied.rotation_deg)
+        return rgb
 
     def close(self) -> None:
         """Nothing is open between two pictures."""
@@ -106,9 +129,13 @@ def _size(path: str, data: bytes) -> tuple[int, int]:
     raise VideoError("damaged", f"{name} is not a JPEG or PNG picture")
 
 
-def _rgb(path: str) -> np.ndarray:
-    data = _bytes(path)
-    _size(path, data)
+def _shown(width: int, height: int, orientation: Orientation | None) -> tuple[int, int]:
+    """(width, height) after the turn."""
+    quarter = orientation is not None and orientation.rotation_deg % 180 == 90
+    return (height, width) if quarter else (width, height)
+
+
+def _decoded(path: str, data: bytes) -> np.ndarray:
     if data[:2] == b"\xff\xd8":
         _check_jpeg(path, data)
     try:

@@ -6,7 +6,7 @@ mirrored as the display matrix says. Not here: the readers (``readers``), which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,7 @@ class Picture:
     time_s: float | None = None  # time stamp, s; the first picture's may have any value
     lasts_s: float | None = None  # duration, s
     orientation: Orientation = UPRIGHT  # what ``rgb`` applies
+    turns_deg: Sequence[int | None] | None = None  # where only ``rgb`` finds the clockwise turn: it puts it here
 
 
 class Reader(Protocol):
