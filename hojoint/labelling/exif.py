@@ -1,6 +1,7 @@
 """The orientation that EXIF data inside a JPEG or PNG picture ask for, as OpenCV applies it while it decodes.
 
-Of all that cameras write, only the tag 0x0112 of the first directory counts. Not here: the turn itself.
+Of all that cameras write, only the tag 0x0112 of the first directory counts. Pillow would decode a PNG without EXIF
+data completely to tell. Not here: the turn itself.
 """
 
 from __future__ import annotations
