@@ -60,6 +60,8 @@ class Board:
         """The values, and ``alive`` where actors beat at all; a driver that reads keeps the gauges up to date."""
         now = time.monotonic()
         alive = sum(now - beat < SILENT_S for beat in self._beats.values())
+        if self._wanted:  # one that died is heard of no more after a while, and its successor beats at once
+            alive = min(alive, self._wanted)
         for gauge, value in zip(self._gauges, (alive, self._wanted), strict=False):
             gauge.set(value)
         return self._state | {"alive": alive} if self._beats else dict(self._state)

@@ -43,6 +43,14 @@ def test_actors_count_as_alive_until_they_are_silent(board, monkeypatch):
     assert text(board.read.remote()) == "1.0 frames/s, Teachers 1 of 8"
 
 
+def test_no_more_actors_live_than_were_asked_for():
+    """An actor that takes a dead one's place beats before the dead one counts as silent."""
+    board = progress.Board(wanted=2)
+    for actor in ("first", "second", "in the place of the first"):
+        board.beat(actor)
+    assert board.read()["alive"] == 2
+
+
 def test_an_elastic_run_says_how_many_workers_it_has():
     state = {"stage": "training", "done": 4, "loss": 1.0, "workers": 3}
     assert training._position(2, (2, 8))(state) == "epoch 2.0, loss 1.00, workers 3 of 8"
