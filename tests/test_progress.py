@@ -45,7 +45,7 @@ def test_actors_count_as_alive_until_they_are_silent(board, monkeypatch):
 
 def test_no_more_actors_live_than_were_asked_for():
     """An actor that takes a dead one's place beats before the dead one counts as silent."""
-    board = progress.Board(wanted=2)
+    board = progress.Board.__ray_metadata__.modified_class(wanted=2)
     for actor in ("first", "second", "in the place of the first"):
         board.beat(actor)
     assert board.read()["alive"] == 2
