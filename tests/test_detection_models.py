@@ -64,7 +64,7 @@ def refusal(place, variant="full"):
         models.find(place, variant)
     message = str(error.value)
     assert "detect.models=FILE.whl" in message
-    assert "pip download --no-deps mediapipe==0.10.21" in message
+    assert "--python-version 3.12 mediapipe==0.10.21" in message
     assert "0.10.14 and 0.10.21" in message
     return message
 
