@@ -140,7 +140,8 @@ def draw(grid: Mapping[str, Any]) -> bytes:
         else:
             place.set_axis_off()
     seeds = ", ".join(str(seed) for seed in grid["seeds"])
-    figure.suptitle(f"{grid['title']}: mean, spread and each of the seeds {seeds}; dashed: the control", fontsize=10)
+    what = f"seed {seeds}" if len(grid["seeds"]) == 1 else f"mean, spread and each of the seeds {seeds}"
+    figure.suptitle(f"{grid['title']}: {what}; dashed: the control", fontsize=10)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=120, metadata={"Software": None})
     return out.getvalue()
