@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -82,8 +83,7 @@ def test_no_rows_are_posed_as_no_hands(output: Path) -> None:
 
 def test_another_hand_and_a_wrong_name_are_refused(output: Path, tmp_path: Path) -> None:
     model = stand_in_model()
-    model.shapedirs[:] *= 1.1
-    save_model(model, tmp_path / "MANO_RIGHT.pkl")
+    save_model(dataclasses.replace(model, shapedirs=1.1 * model.shapedirs), tmp_path / "MANO_RIGHT.pkl")
     labels = LabelSet(output, mano=tmp_path / "MANO_RIGHT.pkl")
     rows = labels.table(columns=NAMES)
     with pytest.raises(InputError, match="another hand model"):
