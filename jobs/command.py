@@ -118,8 +118,10 @@ def _tell_miniature(config: Config) -> None:
 
     A job that was sent has its settings as overrides, so the settings tell, and not whether a file was named.
     """
+    if config.mano.path is None:
+        return
     default = settings.load(DEFAULT_CONFIG)
-    if config.mano.path is not None and config.model == default.model and config.tta == default.tta:
+    if config.model == default.model and config.tta == default.tta:
         print(
             "note: without --config all other settings are those of configs/tiny.yaml, the miniature; configs/ho3d.yaml"
             " has the paper's, configs/released.yaml those of the authors' checkpoint",

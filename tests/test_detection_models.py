@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from hojoint.detection import models
+from hojoint.detection import mediapipe, models, regions
 from hojoint.errors import InputError
 
 PALM, HAND = b"\0\0\0\0TFL3 palm", b"\0\0\0\0TFL3 hand"
@@ -113,3 +113,14 @@ def test_a_damaged_member_is_refused(tmp_path):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     unpack(tmp_path, NAMES | {"mediapipe/modules/hand_landmark/hand_landmark_full.tflite": b"version https://git-lfs"})
     assert "hand network" in refusal(str(tmp_path))
+
+
+def test_the_identity_covers_how_the_networks_look(monkeypatch):
+    files = models.ModelFiles(PALM, HAND, "here")
+    before = mediapipe.identity_of(files)
+    assert before.items() > files.identity.items()
+    monkeypatch.setattr(regions, "NUMBERS", (*regions.NUMBERS[:-1], 3))
+    turned = mediapipe.identity_of(files)
+    assert {name for name in before if before[name] != turned[name]} == {"regions"}
+    monkeypatch.setattr(mediapipe, "FIT", 1.4)
+    assert mediapipe.identity_of(files)["regions"] not in (before["regions"], turned["regions"])

@@ -30,7 +30,7 @@ class Detector(Protocol):
 
     @property
     def identity(self) -> dict[str, str]:
-        """What decides its finds besides the settings, by name: checksums of its files."""
+        """What decides its finds besides the settings, by name: checksums of its files and numbers."""
 
     def find(self, picture: np.ndarray, known: Sequence[Hand], at_most: int) -> list[Hand]:
         """Up to ``at_most`` hands in a picture besides the known ones, the surest first."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hojoint.config import digest
 from hojoint.detection import palms, regions
 from hojoint.detection.detector import Hand, iou
 from hojoint.detection.models import ModelFiles
@@ -31,6 +32,11 @@ SHAPES: dict[str, set[tuple[int, ...]]] = {
 """Network -> shapes of the answers that are read."""
 
 
+def identity_of(files: ModelFiles) -> dict[str, str]:
+    """Both networks by content, and the numbers of ours by which they look and boxes are made of what they say."""
+    return files.identity | {"regions": digest(regions.NUMBERS, CROP_PX, FIT, SAME_REGION)}
+
+
 class MediaPipeDetector:
     """A ``Detector``; not for several threads at once."""
 
@@ -43,7 +49,7 @@ class MediaPipeDetector:
         threads: int = 1,
     ) -> None:
         """Load both networks; InputError where the library is missing or the files are other networks."""
-        self.identity = files.identity
+        self.identity = identity_of(files)
         self._min_palm_score, self._min_hand_score = min_palm_score, min_hand_score
         self._palm = _Network(files.palm, "palm", files.where, threads)
         self._hand = _Network(files.hand, "hand", files.where, threads)

@@ -19,6 +19,11 @@ STABLE = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)
 """Landmarks that move little when fingers bend: wrist, thumb without its tip, both lower joints of the fingers."""
 WRIST, INDEX, MIDDLE, RING = 0, 5, 9, 13  # the knuckles (MCP)
 PALM_WRIST, PALM_MIDDLE = 0, 2  # among the palm network's seven points
+NUMBERS = (
+    *(PALM_SCALE, PALM_SHIFT, HAND_SCALE, HAND_SHIFT, STABLE),
+    *(WRIST, INDEX, MIDDLE, RING, PALM_WRIST, PALM_MIDDLE),
+)
+"""All that decides where the networks look: part of a detector's identity."""
 
 
 @dataclass(frozen=True)
