@@ -41,6 +41,12 @@ LOCAL = {
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
 }
+LOST = (
+    ray.exceptions.ActorDiedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.WorkerCrashedError,
+)
 TRIES = 2  # to start a local session
 FOLDER = "hojoint-ray-"  # begins the name of a local session's folder
 WATCH_EVERY_S = 5.0  # between two looks whether the cluster answers
@@ -57,7 +63,8 @@ def start(config: ClusterConfig) -> Iterator[None]:
 
     Raises:
         InputError: the cluster at ``cluster.address`` refuses.
-        Unavailable: it has not answered for ``cluster.patience_s``, or a local session did not start.
+        Unavailable: it has not answered for ``cluster.patience_s``, a local session did not start, or the block has
+            lost more workers than Ray starts again.
     """
     if ray.is_initialized():
         yield
@@ -65,9 +72,25 @@ def start(config: ClusterConfig) -> Iterator[None]:
     with (
         _environment(QUIET),
         patience.granted(config.patience_s),
+        _losses_named(),
         _attached(config) if config.address else _local(config),
     ):
         yield
+
+
+@contextlib.contextmanager
+def _losses_named() -> Iterator[None]:
+    """Unavailable for a lost worker, in a sentence; what a worker raised is none."""
+    try:
+        yield
+    except LOST as error:
+        if "creation task" in str(error):  # its own code failed at the start: a fault, and a new try fails alike
+            raise
+        why = " Ray's memory monitor ended it: the node's memory is full." if "memory" in str(error).lower() else ""
+        raise Unavailable(
+            f"a worker was lost, and those that were started in its place too ({first_line(error)}).{why} Look for a "
+            "node that is away, or give each worker more memory. The same command resumes"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -169,6 +169,8 @@ def test_the_number_of_nodes_follows_the_settings():
     training = ["cluster.workers=[2,4]", "cluster.worker_gpus=1", "cluster.worker_cpus=8"]
     assert asked("retrain", *training) == nodes.Nodes(least=2, most=4, cpus=9, gpus=1)
     assert asked("pipeline", *training) == nodes.Nodes(least=2, most=8, cpus=9, gpus=1)
+    examined = asked("pipeline", *training, "evaluate.actors=[3,12]")  # fewer nodes would wait for evaluation's
+    assert examined == nodes.Nodes(least=3, most=8, cpus=9, gpus=1)
     for job in ("detect", "ingest", "refilter"):  # their actors take no GPU, whatever a Teacher takes
         assert asked(job, f"{job}.actors=[8,32]", *training) == nodes.Nodes(least=8, most=32, cpus=5, gpus=0)
     assert asked("synthesize", *training) == nodes.Nodes(least=1, most=8, cpus=5, gpus=0)

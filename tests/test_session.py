@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster import capacity, session
+from cluster import capacity, session, waiting
 from cluster.capacity import Need
 from hojoint.config import ClusterConfig
 from hojoint.errors import InputError, Unavailable
@@ -141,7 +141,7 @@ SCRIPT = """
 import os, sys
 sys.path.insert(0, {root!r})
 import ray
-from cluster import capacity, session
+from cluster import capacity, session, waiting
 from hojoint.config import ClusterConfig
 
 @ray.remote
@@ -173,3 +173,40 @@ def test_workers_import_our_packages_and_inherit_credentials(tmp_path):
     first, cpus = done.stdout.splitlines()
     assert first == f"{root / 'hojoint' / '__init__.py'} here-1"
     assert cpus == "1.0"
+
+
+@pytest.mark.ray
+def test_a_worker_that_is_lost_again_and_again_is_a_sentence():
+    @ray.remote(max_retries=0)
+    def crash():
+        os._exit(1)
+
+    @ray.remote
+    class Actor:
+        def crash(self):
+            os._exit(1)
+
+    for lose in (lambda: crash.remote(), lambda: Actor.remote().crash.remote()):
+        with pytest.raises(Unavailable, match=r"a worker was lost.*died unexpectedly.*resumes"), session.start(TWO):
+            waiting.result(lose())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ray.exceptions.OutOfMemoryError("the node was low on memory"), "the node's memory is full"),
+        (ray.exceptions.NodeDiedError("gone"), r"lost.*gone\). Look for"),
+    ],
+)
+def test_what_ray_says_of_a_lost_worker_is_kept(error, said):
+    with pytest.raises(Unavailable, match=said), session._losses_named():
+        raise error
+
+
+def test_an_actor_that_cannot_be_made_stays_a_fault():
+    class Failed(ray.exceptions.ActorDiedError):
+        def __str__(self):
+            return "The actor died because of an error raised in its creation task, ray::Actor.__init__()"
+
+    with pytest.raises(Failed), session._losses_named():
+        raise Failed

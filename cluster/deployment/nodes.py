@@ -42,8 +42,9 @@ def nodes_of(config: Config, job: str) -> Nodes:
         pass
     elif job == "pseudo_label":
         least, most = size.teachers
-    else:  # a job of several stages: the larger of its two pools, each process as large as the larger one
-        least, most = max(size.teachers[0], size.workers[0]), max(size.teachers[1], size.workers[1])
+    else:  # a job of several stages: the largest of its pools, each process as large as the largest one
+        least = max(size.teachers[0], size.workers[0], config.evaluate.actors[0])
+        most = max(size.teachers[1], size.workers[1], least)  # evaluation, a short stage, asks for no more than it must
         cpus, gpus = max(cpus, size.worker_cpus), max(gpus, size.worker_gpus)
     of_node = config.deploy.node_gpus if gpus > 0 else 0
     if gpus > of_node:
