@@ -101,7 +101,7 @@ def _run(
         parser.error(f"expected one of: {', '.join(words)}")
     with ending.guarded(), contextlib.ExitStack() as stack:
         try:
-            config = settings.load(arguments.config, [expand_home(override) for override in arguments.overrides])
+            config = at_home(settings.load(arguments.config, [expand_home(word) for word in arguments.overrides]))
             if arguments.config == str(DEFAULT_CONFIG):
                 _tell_miniature(config)
             stack.enter_context(patience.granted(config.cluster.patience_s))
@@ -206,6 +206,15 @@ def expand_home(override: str) -> str:
     """``key=~/x`` with the path of the home folder: a shell expands ``~/`` only at the start of a word."""
     key, equals, value = override.partition("=")
     return f"{key}{equals}{os.path.expanduser(value)}" if value.startswith("~/") else override
+
+
+def at_home(config: Config) -> Config:
+    """The settings with the home folder's path for ``~/`` in every place: in a config file no shell expands it."""
+    for name in PLACES:
+        value = operator.attrgetter(name)(config)
+        if isinstance(value, str) and value.startswith("~/"):
+            config = _with(config, name.split("."), os.path.expanduser(value))
+    return config
 
 
 def place_of(config: Config, name: str) -> str | None:

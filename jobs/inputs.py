@@ -42,9 +42,12 @@ def world_of(config: Config) -> Path:
 
     It lies beside a local run; with a remote output, in the folder for temporary files under a name made of its
     settings.
+
+    Raises:
+        InputError: ``world`` is no local folder.
     """
     if config.world is not None:
-        return Path(config.world)
+        return write.world_of(config)
     assert config.output is not None
     if "://" not in config.output:
         return Path(config.output) / "world"

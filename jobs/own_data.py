@@ -10,6 +10,7 @@ from __future__ import annotations
 from cluster import capacity, session
 from hojoint.config import Config
 from hojoint.errors import InputError
+from hojoint.synthetic import write
 
 DRAWING = ("pipeline", "study")
 """Jobs that draw a world where no data are given."""
@@ -56,8 +57,12 @@ def refuse_hidden_world_here(config: Config, job: str) -> None:
 
 
 def _hides_world(config: Config, job: str) -> bool:
-    drawn = job in DRAWING and config.world is None and not has_own_data(config)
-    return drawn and "://" in (config.output or "")
+    if job not in DRAWING or has_own_data(config):
+        return False
+    if config.world is not None:
+        write.world_of(config)  # refuses a URI: a world is drawn into a local folder
+        return False
+    return "://" in (config.output or "")
 
 
 def _message(config: Config, why: str) -> str:

@@ -6,14 +6,18 @@ It is made from the settings themselves, so it does not matter which file and wh
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 from hojoint import config as settings
 from hojoint import settings_file
 from hojoint.config import Config
+from hojoint.settings_method import Settings
 from jobs import command
+
+PAIR = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}")
+"""A letter beyond U+FFFF as JSON escapes it; YAML, which reads it back, would see two letters that do not exist."""
 
 
 def command_line(job: str, config: Config) -> str:
@@ -27,7 +31,7 @@ def command_line(job: str, config: Config) -> str:
 
 def differences(target: Config, base: Config) -> list[tuple[str, Any]]:
     """Dotted keys and values that turn ``base`` into ``target``."""
-    return _differences(settings.to_tree(target), settings.to_tree(base), "")
+    return _differences(target, base, "")
 
 
 def word(key: str, value: Any) -> str:
@@ -35,14 +39,20 @@ def word(key: str, value: Any) -> str:
     plain = value if isinstance(value, str) else ""
     if plain and not plain.startswith("~/") and settings_file.value_of(plain, is_text=False) == plain:
         return f"{key}={plain}"
-    return f"{key}={json.dumps(value, separators=(',', ':'))}"
+    return f"{key}={letters(json.dumps(value, separators=(',', ':')))}"
 
 
-def _differences(target: Mapping[str, Any], base: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+def letters(text: str) -> str:
+    """JSON in which no letter is written as two halves: YAML reads it as the same value."""
+    return PAIR.sub(lambda found: json.loads(f'"{found[0]}"'), text)
+
+
+def _differences(target: Settings, base: Settings, prefix: str) -> list[tuple[str, Any]]:
     out: list[tuple[str, Any]] = []
-    for key, value in target.items():
-        if isinstance(value, Mapping) and base[key] is not None:  # a group that is given or left out is one value
-            out += _differences(value, base[key], f"{prefix}{key}.")
-        elif value != base[key]:
+    for key, value in settings.to_tree(target).items():
+        mine, other = getattr(target, key), getattr(base, key)
+        if isinstance(mine, Settings) and isinstance(other, Settings):  # a group that is given or left out is one value
+            out += _differences(mine, other, f"{prefix}{key}.")
+        elif mine != other:
             out.append((f"{prefix}{key}", value))
     return out

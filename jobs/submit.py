@@ -128,11 +128,12 @@ def arguments(config: Config) -> list[str]:
     remote = config.model_copy(
         update={
             "submit": settings.SubmitConfig(),
+            "deploy": settings.DeployConfig(),
             "cluster": config.cluster.model_copy(update={"address": "auto", "insecure": False}),
         }
     )
     shipped = settings.load(command.DEFAULT_CONFIG)
-    return [f"{key}={json.dumps(value)}" for key, value in retyped.differences(remote, shipped)]
+    return [f"{key}={retyped.letters(json.dumps(value))}" for key, value in retyped.differences(remote, shipped)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import pytest
+import yaml
 
 from cluster import ending
 from hojoint import config as settings
@@ -194,6 +195,17 @@ def test_a_value_may_begin_with_the_home_folder(monkeypatch):
         "output=a~/b",
         "~/x",
     ]
+
+
+def test_a_config_file_may_name_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    file = tmp_path / "site.yaml"
+    places = {"output": "~/runs/x", "cluster": {"cache": "~/cache"}, "model": {"pretrained": "imagenet"}}
+    file.write_text(yaml.safe_dump(places))
+    seen = []
+    assert command.run(lambda config, dry: seen.append(config), "jobs.x", ["--config", str(file)]) == 0
+    assert (seen[0].output, seen[0].cluster.cache) == ("/home/me/runs/x", "/home/me/cache")
+    assert seen[0].model.pretrained == "imagenet"
 
 
 def test_an_output_is_checked_before_any_work(tmp_path):

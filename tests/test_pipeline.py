@@ -201,6 +201,14 @@ def test_the_world_of_an_s3_output_is_a_local_folder():
     assert inputs.world_of(config_of("output=s3://other/run", "seed=1")) == one
 
 
+@pytest.mark.parametrize("job", ["pipeline", "study"])
+def test_a_world_in_object_storage_is_refused(job, tmp_path):
+    config = config_of(f"output={tmp_path}", "world=s3://bucket/world")
+    for check in (inputs.world_of, lambda given: own_data.refuse_hidden_world(given, job)):
+        with pytest.raises(InputError, match=r"needs a local folder, found s3://bucket/world; set world=DIR"):
+            check(config)
+
+
 @pytest.mark.parametrize(
     ("others", "given", "refused"),
     [

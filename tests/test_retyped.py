@@ -10,7 +10,7 @@ import pytest
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.settings_method import FILE_NAME
-from jobs import command, retyped
+from jobs import command, retyped, submit
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,8 +38,18 @@ def test_a_group_that_only_one_of_two_settings_has_is_one_word():
     assert typed(retyped.command_line("pipeline", config)) == config
 
 
-@pytest.mark.parametrize("path", ["010", "null", "~", "~/x", "a: b", "'", '"', "", "2024-01-01", "x\\y", "é #1"])
+ODD = ["010", "null", "~", "~/x", "a: b", "'", '"', "", "2024-01-01", "x\\y", "é #1", "𠮷😀\u2028\x85"]
+
+
+@pytest.mark.parametrize("path", ODD)
 def test_odd_names_and_paths_read_back_as_they_are(path):
     name = path if FILE_NAME.fullmatch(path) else "run"
     config = settings.changed(Config(), name=name, output=path, train={"steps": None, "datasets": ["ho3d", "freihand"]})
     assert typed(retyped.command_line("pipeline", config)) == config
+
+
+def test_settings_of_free_names_are_one_word():
+    claims, labels = {"/data": "videos", "/o'x": "b"}, {"cloud.example/gpu": "h200"}
+    config = settings.changed(Config(), deploy={"claims": claims, "gpu_node_labels": labels})
+    assert typed(retyped.command_line("pipeline", config)) == config
+    assert not [word for word in submit.arguments(config) if word.startswith("deploy")]  # of no use to a job

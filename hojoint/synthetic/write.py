@@ -62,7 +62,7 @@ def world_of(config: Config) -> Path:
         raise InputError("the synthetic world needs a folder: give output=DIR (then it is DIR/world) or world=DIR")
     folder = config.world or f"{config.output}/world"
     if "://" in folder:
-        raise InputError(f"the synthetic world needs a local folder, found {folder}; add world=DIR")
+        raise InputError(f"the synthetic world needs a local folder, found {folder}; set world=DIR")
     return Path(folder)
 
 
