@@ -69,7 +69,7 @@ def test_a_long_unit_of_a_living_driver_is_slow_and_not_stalled(tmp_path: Path, 
 def note_of(half: LocalStore, **facts: object) -> None:
     """A driver's note that nobody renews."""
     note = {"host": "elsewhere/x", "pid": 7, "started": 1, "driver": "", "doing": "labels videos", "at": time.time()}
-    half.put(f"{presence.FOLDER}/a.json", json.dumps(note | facts).encode())
+    half.put(f"{presence.FOLDER}/0123456789ab.json", json.dumps(note | facts).encode())
 
 
 def test_a_driver_elsewhere_is_at_work_while_its_note_is_young(half: LocalStore, capsys) -> None:
