@@ -168,6 +168,25 @@ def test_the_job_prints_what_it_would_remove_and_removes_it(tmp_path: Path, caps
     assert gc.main([f"output={tmp_path}/nothing"]) == 2
 
 
+def test_the_job_clears_all_rounds_of_a_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rounds = [LocalStore(tmp_path / folder) for folder in ("labels", "labels-2")]
+    keep = [written(store) for store in rounds]
+    place = [f"output={tmp_path}", "gc.min_age_h=0"]
+    with presence.announced(rounds[1], "labels videos"):
+        assert gc.main(place) == 2  # and nothing of the first round is removed
+    assert everything(rounds[0]) == keep[0] | set(GARBAGE)
+    assert gc.main(place) == 0
+    assert capsys.readouterr().out.count("removed 6 objects") == 2
+    assert [everything(store) for store in rounds] == keep
+
+
+def test_the_job_takes_the_name_of_a_boxes_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    written(LocalStore(tmp_path / "boxes.parquet.run"))
+    for name in ("boxes.parquet", "boxes.parquet.run"):
+        assert gc.main([f"output={tmp_path / name}", "gc.min_age_h=0", "--dry-run"]) == 0
+        assert "would remove 6 objects" in capsys.readouterr().out
+
+
 def test_the_sweep_leaves_units_that_are_not_committed(tmp_path: Path) -> None:
     """Another driver may have let the run grow and be at work on them."""
     store = LocalStore(tmp_path)
