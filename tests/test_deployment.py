@@ -318,6 +318,15 @@ def test_a_calibration_asks_slurm_for_one_node(capsys):
     assert "would ask for 1 to 1 nodes of 5 CPUs and 1 GPUs" in capsys.readouterr().out
 
 
+def test_the_command_of_a_dry_run_can_be_pasted(capsys):
+    given = ["--config", str(ROOT / "configs" / "ho3d.yaml"), *ARGUMENTS]
+    assert deploy.main(["slurm", *given, "--dry-run"]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[:3] == ["python", "-m", "jobs.pseudo_label"]
+    model = settings.load(ROOT / "configs" / "ho3d.yaml", ARGUMENTS).model
+    assert settings.load(command.DEFAULT_CONFIG, words[3:]).model == model
+
+
 def test_a_claim_is_mounted_in_every_pod():
     job = manifest('deploy.claims={"/data":"videos","/models":"mano"}')
     check_kind(job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"], "V1PodTemplateSpec")
