@@ -80,7 +80,7 @@ def check(config: Config, places: Mapping[str, str]) -> list[Row]:
 
 def _remove_probe(output: str, probe: str) -> None:
     """A store that has gone away meanwhile costs the probe, and not the table."""
-    with contextlib.suppress(*node_checks.FAULTS), patience.granted(node_checks.OUTAGE_S):
+    with contextlib.suppress(*node_checks.FAULTS), patience.granted(node_checks.OUTAGE_S, "the doctor"):
         open_store(output).delete(probe)
 
 
@@ -122,7 +122,7 @@ def _asked(config: Config, places: Mapping[str, str]) -> tuple[Asked, list[Findi
     probe, output, findings = PROBE + uuid.uuid4().hex, config.output, list[Finding]()
     if output is not None:
         try:
-            with patience.granted(node_checks.OUTAGE_S):
+            with patience.granted(node_checks.OUTAGE_S, "the doctor"):
                 store = open_store(output)
                 store.put(probe, b"probe")
                 check_conditional(store)

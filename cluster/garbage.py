@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from cluster.detection import findings
 from cluster.labelling import attempts, chain, commits, presence
 from cluster.store import PROBE, Store
+from cluster.store.base import OF_UPLOAD
 from cluster.training.shard_counts import SAMPLES
 from hojoint.errors import InputError
 
 FOLDERS = tuple(dict.fromkeys((*commits.TABLES, *findings.TABLES, SAMPLES)))
 MANIFESTS = re.compile(r"manifest-[0-9a-f]{16}\.parquet")
+PROBES = re.compile(re.escape(PROBE) + "[0-9a-f]{32}(-sequential|-raced|-[0-9]+)?")
+BOXES = re.compile(r"boxes-[0-9a-f]{12}\.partial")  # what jobs.detect writes before it moves it
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,16 @@ def _beside(store: Store, min_age_s: float) -> Iterator[Piece]:
     """Manifests that no record names, and what a proof of conditional writes left."""
     run = commits.read_run(store)
     named = {run.get(commits.MANIFEST), *(entry[chain.BEFORE] for entry in run.get(chain.HISTORY, ()))}
-    for kind, beginning in (("manifests that nothing names", "manifest-"), ("probes", PROBE)):
+    for kind, beginning, ours in (("manifests that nothing names", "manifest-", MANIFESTS), ("probes", PROBE, PROBES)):
         for entry in store.entries(beginning):
-            ours = MANIFESTS.fullmatch(entry.key) if beginning == "manifest-" else "/" not in entry.key
-            if ours and entry.key not in named and entry.age_s >= min_age_s:
+            if ours.fullmatch(entry.key) and entry.key not in named and entry.age_s >= min_age_s:
                 yield Piece(kind, entry.key, entry.size)
 
 
 def _unfinished(store: Store, min_age_s: float) -> Iterator[Piece]:
+    """Of files that this project writes in parts: others may upload into the same prefix."""
     for entry in store.unfinished():
-        if entry.age_s >= min_age_s:
+        key, upload, _ = entry.key.rpartition(OF_UPLOAD)  # no upload: a local file, under a name of the store's own
+        ours = any(names.fullmatch(key) for names in (MANIFESTS, BOXES)) or commits.unit_of(key) is not None
+        if (ours or not upload) and entry.age_s >= min_age_s:
             yield Piece("unfinished writes and uploads", entry.key, entry.size, unfinished=True)

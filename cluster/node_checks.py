@@ -81,7 +81,7 @@ def examine(asked: Asked, resources: Mapping[str, float]) -> list[Finding]:
         _shared_memory(resources.get("object_store_memory", 0.0)),
         _gpus(resources.get("GPU", 0.0)),
     )
-    with patience.granted(OUTAGE_S):  # a store that does not answer is a finding, nothing to wait for
+    with patience.granted(OUTAGE_S, "the doctor"):  # a store that does not answer is a finding, nothing to wait for
         return list(itertools.chain(*checks))
 
 

@@ -24,6 +24,7 @@ from hojoint.errors import Unavailable
 
 VARIABLE = "HOJOINT_PATIENCE_S"
 DEFAULT_S = 300.0  # where no job has set another one; that of the setting
+SETTING = "cluster.patience_s"
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
 SAY_AFTER_S = 1.0  # a short hiccup is not worth a line
 SAY_EVERY_S = 20.0
@@ -40,6 +41,7 @@ class _Mouth:
         self._lock = threading.Lock()
         self._said: dict[str, float] = {}
         self.listener: Listener | None = None
+        self.whose = SETTING  # the patience
 
     def say(self, what: str, silent_s: float, reason: str, patience_s: float) -> None:
         with self._lock:
@@ -47,7 +49,12 @@ class _Mouth:
                 return
             self._said[what] = time.monotonic()
         line = f"{what} unreachable for {silent_s:.0f} s"
-        self._tell(line, f"{line} ({reason}); trying again, for {patience_s:.0f} s in all (cluster.patience_s)")
+        self._tell(line, f"{line} ({reason}); trying again, for {patience_s:.0f} s in all ({self.whose})")
+
+    def limit(self, patience_s: float) -> str:
+        if self.whose == SETTING:
+            return f"{SETTING}={patience_s:g}"
+        return f"the {patience_s:g} s that {self.whose} waits"
 
     def good(self, what: str, silent_s: float) -> None:
         with self._lock:
@@ -75,13 +82,18 @@ def environment(patience_s: float) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def granted(patience_s: float) -> Iterator[None]:
-    """The patience of this process, and of those that it starts, for the time of the block."""
-    before = os.environ.get(VARIABLE)
+def granted(patience_s: float, of: str = SETTING) -> Iterator[None]:
+    """The patience of this process, and of those that it starts, for the time of the block.
+
+    ``of``: the setting, or who has a patience that no setting gives; messages of this process tell it.
+    """
+    before, whose = os.environ.get(VARIABLE), _mouth.whose
     os.environ.update(environment(patience_s))
+    _mouth.whose = of
     try:
         yield
     finally:
+        _mouth.whose = whose
         if before is None:
             del os.environ[VARIABLE]
         else:
@@ -121,7 +133,7 @@ def ridden_out(attempt: Callable[[], T], passes: Callable[[Exception], bool], wh
         if silent_s + wait > patience_s:
             raise Unavailable(
                 f"{what} unreachable from the node {socket.gethostname()} for {silent_s:.0f} s ({reason}), longer than "
-                f"cluster.patience_s={patience_s:g}. When it answers again, the same command resumes"
+                f"{_mouth.limit(patience_s)}. When it answers again, the same command resumes"
             ) from None
         _mouth.say(what, silent_s, reason, patience_s)
         metrics.count_retry(what.removeprefix("store "), kind)

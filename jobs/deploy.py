@@ -14,6 +14,7 @@ Credentials are not among the settings: they come from a role (deploy.service_ac
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -49,7 +50,7 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     if dry_run:
         asked = nodes.nodes_of(config, name)
         print(f"would ask for {asked.least} to {asked.most} nodes of {asked.cpus} CPUs and {asked.gpus} GPUs")
-        print(" ".join(words))
+        print(shlex.join(words))
         return
     if word == "kuberay":
         manifest = kuberay.rayjob(config, name, words, ray_version=metadata.version("ray"))

@@ -1,7 +1,7 @@
 """python -m jobs.gc output=DIR_OR_S3_URI [--dry-run]
 
 Removes what lost attempts and abandoned uploads have left in the output of jobs.pseudo_label, jobs.refilter,
-jobs.ingest or jobs.detect (there: BOXES.parquet.run), also inside a pipeline's. --dry-run prints what would be removed.
+jobs.ingest or jobs.detect (output=BOXES.parquet), and of all rounds of a pipeline. --dry-run prints what would go.
 Nothing that a commit or run.json names is ever removed, and a run in progress is refused. Files of units without a
 commit, and uploads, are left for gc.min_age_h hours.
 """
@@ -13,16 +13,25 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cluster import garbage
-from cluster.store import open_store
+from cluster.store import Store
 from hojoint.config import Config
 from jobs import command, results
 
 
 def job(config: Config, dry_run: bool) -> None:
     """Find, print, and remove."""
-    store = open_store(command.need(config.output, "output", "DIR_OR_S3_URI"))
-    store = results.labelling_run(store) or store
-    pieces = garbage.find(store, config.gc.min_age_h * 3600)
+    given = results.store_of(command.need(config.output, "output", "DIR_OR_S3_URI"))
+    runs = results.labelling_runs(given)
+    if not runs and (text := results.before_labels(given)) is not None:
+        print(f"output   {given.root}, a pipeline without labels yet\n{text}\ngarbage  none")
+        return
+    # Of all rounds before anything is removed: one that is at work is refused.
+    found = [(store, garbage.find(store, config.gc.min_age_h * 3600)) for store in runs or [given]]
+    for store, pieces in found:
+        _clear(store, pieces, dry_run)
+
+
+def _clear(store: Store, pieces: Sequence[garbage.Piece], dry_run: bool) -> None:
     counts, sizes = Counter[str](), Counter[str]()
     for piece in pieces:
         counts[piece.kind] += 1

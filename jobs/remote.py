@@ -52,7 +52,9 @@ class JobServer:
 
 def soon(config: Config) -> AbstractContextManager[None]:
     """The patience of a command for which a person waits, for the time of the block."""
-    return patience.granted(min(config.cluster.patience_s, ANSWER_S))
+    if config.cluster.patience_s <= ANSWER_S:
+        return patience.granted(config.cluster.patience_s)
+    return patience.granted(ANSWER_S, "this command")
 
 
 def with_first_word(argv: Sequence[str], setting: str) -> list[str]:

@@ -9,6 +9,7 @@ import itertools
 import json
 from typing import Any
 
+from cluster.detection import boxes_file
 from cluster.labelling import commits
 from cluster.store import Store, open_store
 from hojoint.config import Config, ConfigError, from_stored, renamed
@@ -23,11 +24,35 @@ TRAINED = ("sha256", "steps", "samples", "history")
 LABELS = "labels"  # where a pipeline has its labelling run
 
 
+def store_of(output: str) -> Store:
+    """The store of an output; jobs.detect keeps its run beside the file that it is given."""
+    return open_store(boxes_file.run_of(output) if output.endswith(boxes_file.SUFFIX) else output)
+
+
+def labelling_runs(store: Store) -> list[Store]:
+    """Where the labelling runs of an output lie; a pipeline keeps that of each round in a folder of its output."""
+    folders = (f"{LABELS}{of_round(turn)}" for turn in itertools.count(1))
+    begun = itertools.takewhile(lambda folder: store.exists(f"{folder}/{commits.RUN}"), folders)
+    return [open_store(store.uri(folder)) for folder in begun] or [store] * store.exists(commits.RUN)
+
+
 def labelling_run(store: Store) -> Store | None:
-    """Where the labelling run of an output lies; a pipeline keeps it in a folder of its output."""
-    if store.exists(f"{LABELS}/{commits.RUN}"):
-        return open_store(store.uri(LABELS))
-    return store if store.exists(commits.RUN) else None
+    """The first of them, of which reports tell."""
+    return next(iter(labelling_runs(store)), None)
+
+
+def before_labels(store: Store) -> str | None:
+    """How far a pipeline is that has no labels yet, in two lines; None for any other output."""
+    done, settings = markers(store), pipeline_settings(store)
+    if not done and settings is None:
+        return None
+    lines = [f"stages   complete: {', '.join(done) or 'none'}"]
+    if settings is not None:
+        drawn = ["synthesize"] if settings.videos.root is None else []
+        first = [*drawn, "train", *(["calibrate"] if settings.calibrate.enabled else []), "pseudo_label"]
+        stage = next((stage for stage in first if stage not in done), first[-1])
+        lines.append(f"next     {stage}: at work, or to be begun by the command of the pipeline")
+    return "\n".join(lines)
 
 
 def pipeline_settings(store: Store) -> Config | None:

@@ -12,11 +12,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.detection import boxes_file, findings
+from cluster.detection import findings
 from cluster.labelling import commits, costs, presence, stalls, totals
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
-from cluster.store import Store, open_store
+from cluster.store import Store
 from cluster.training import shard_counts
 from hojoint.config import Config
 from hojoint.labelling import reasons
@@ -28,7 +28,12 @@ KINDS = {"labels": Counts.of, "boxes": findings.Counts.of, "shards": shard_count
 
 def job(config: Config, dry_run: bool) -> None:
     """Read the commits and print; a dry run does the same, because nothing is written."""
-    store = _store_of(command.need(config.output, "output", "DIR_OR_S3_URI"))
+    given = results.store_of(command.need(config.output, "output", "DIR_OR_S3_URI"))
+    runs = results.labelling_runs(given)
+    if not runs and (text := results.before_labels(given)) is not None:
+        print(f"output   {given.root}, a pipeline without labels yet\n{text}")
+        return
+    store = runs[-1] if runs else given  # the last round's: it begins when those before are complete
     run = commits.read_run(store)
     kind = _kind_of(run["fingerprint"])
     committed = commits.read_commits(store, counts_of=KINDS[kind])
@@ -42,14 +47,6 @@ def job(config: Config, dry_run: bool) -> None:
         print(f"last     commit {remote.age(last)} ago")
         print(_summary(kind, store, committed, config))
     print(_state(run, committed, at_work=not all(map(presence.is_silent, drivers))), end="")
-
-
-def _store_of(output: str) -> Store:
-    """Where the run of an output lies: a pipeline and jobs.detect keep theirs beside or below what they are given."""
-    if output.endswith(boxes_file.SUFFIX):
-        return open_store(boxes_file.run_of(output))
-    store = open_store(output)
-    return results.labelling_run(store) or store
 
 
 def _kind_of(fingerprint: Mapping[str, Any]) -> str:

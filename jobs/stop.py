@@ -1,7 +1,7 @@
 """python -m jobs.stop ID cluster.address=http://HOST:8265 [--dry-run], or output=URI [submit.job=NAME] in place of ID
 
-Stops a job that jobs.submit has sent: the one with this id (submit.id), or those that work on this output. What it has
-committed stays; the same jobs.submit command resumes it. jobs.list shows the ids.
+Stops a job that jobs.submit has sent: the one with this id (submit.id), or those that work on this output, of all jobs
+or of submit.job alone. What it has committed stays; the same jobs.submit command resumes it. jobs.list shows the ids.
 """
 
 from __future__ import annotations
@@ -32,15 +32,20 @@ def job(config: Config, dry_run: bool) -> None:
 
 
 def _names(server: JobServer, config: Config) -> list[str]:
-    """The ids to stop. Raises InputError where none is given or none fits."""
+    """The ids to stop. Raises InputError where none is given, too much is given, or none fits."""
     if config.submit.id is not None:
+        if given := filters(config):
+            raise InputError(
+                f"give the id of a job or what chooses among them, not both; found {config.submit.id} and {given}"
+            )
         return [config.submit.id]
-    if config.output is None and config.submit.job is None:
+    refuse_unknown_job(config)
+    if config.output is None:  # all trainings of everybody, say, are never meant
+        alone = f"; submit.job={config.submit.job} alone chooses jobs of everybody" if config.submit.job else ""
         raise InputError(
             f"give the id of a job, or output=URI: {server.command_line('stop', 'ID')}; the ids: "
-            f"{server.command_line('list')}"
+            f"{server.command_line('list')}{alone}"
         )
-    refuse_unknown_job(config)
     names = [info.submission_id for info in chosen(server, config) if not info.status.is_terminal()]
     if not names:
         raise InputError(f"no job with {filters(config)} waits or runs at {server.address}")

@@ -202,28 +202,70 @@ def test_the_slurm_script_is_sound_bash(tmp_path):
     assert "--gpus-per-node" not in script("cluster.teacher_gpus=0")
 
 
-@pytest.mark.parametrize(("code", "requeued"), [(0, False), (2, False), (75, True)])
-def test_the_slurm_script_goes_back_into_the_queue_for_75_alone(tmp_path, code, requeued):
-    """The real script; Slurm's two commands are small scripts that write down what they were told."""
-    (tmp_path / "srun").write_text(
-        f'#!/bin/bash\n[ "$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" = 600 ] || exit 99\nexit {code}\n'
-    )
-    (tmp_path / "scontrol").write_text(
-        f'#!/bin/bash\necho "$*" >> {tmp_path}/told\n[ "$1" = show ] && echo node-1\nexit 0\n'
-    )
-    for name in ("srun", "scontrol"):
-        (tmp_path / name).chmod(0o755)
-    path = tmp_path / "job.sbatch"
-    path.write_text(script())
+SRUN = """#!/bin/bash
+[ "$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" = 600 ] || exit 99
+shift  # --kill-on-bad-exit=1: the first task that fails ends the others by a signal, and that is what srun tells
+"$@" || { code=$?; [ "$SLURM_JOB_NUM_NODES" = 1 ] && exit "$code"; exit 143; }
+"""
+RAY = """#!/bin/bash
+[ "$RAY_STARTS" = yes ] || { echo "Failed to start Ray"; exit 0; }
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
+"""
+SCONTROL = """#!/bin/bash
+echo "$*" >> "$SLURM_SUBMIT_DIR/told"
+case "$1 $2" in "show hostnames") echo node-1;; "show job") echo "JobState=$JOB_STATE Reason=None";; esac
+"""
+
+
+def slurm_run(folder, command, **variables):
+    """The real script in a real shell; srun, ray and scontrol are small scripts that behave like them."""
+    for name, text in (("srun", SRUN), ("ray", RAY), ("scontrol", SCONTROL)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (folder / "python").symlink_to(shutil.which("python3"))
+    path = folder / "job.sbatch"
+    path.write_text(slurm.script(config_of(), "pseudo_label", command))
     environment = {
-        "PATH": f"{tmp_path}:{Path(shutil.which('python3')).parent}:/usr/bin:/bin", "SLURM_JOB_ID": "7",
-        "SLURM_JOB_NODELIST": "node-1", "SLURM_JOB_NUM_NODES": "1", "SLURM_SUBMIT_DIR": str(tmp_path),
+        "PATH": f"{folder}:{Path(shutil.which('python3')).parent}:/usr/bin:/bin", "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "node-[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_SUBMIT_DIR": str(folder),
+        "RAY_STARTS": "yes", "JOB_STATE": "RUNNING",
     }  # fmt: skip
-    (tmp_path / "python").symlink_to(shutil.which("python3"))
-    ended = subprocess.run(["bash", str(path)], env=environment, check=False, capture_output=True, text=True)
-    assert ended.returncode == (0 if requeued else code), ended.stderr
-    assert ("requeue 7" in (tmp_path / "told").read_text()) == requeued
-    assert not list(tmp_path.glob(".ray-token-*"))
+    ended = subprocess.run(
+        ["bash", str(path)], env=environment | variables, check=False, capture_output=True, text=True
+    )
+    assert not list(folder.glob(".ray-token-*"))
+    assert not list(folder.glob(".exit-code-*"))
+    return ended, "requeue 7" in (folder / "told").read_text()
+
+
+@pytest.mark.parametrize("nodes", ["1", "2"])
+@pytest.mark.parametrize(("code", "requeued"), [(0, False), (2, False), (137, False), (75, True)])
+def test_the_slurm_script_goes_back_into_the_queue_for_75_alone(tmp_path, code, requeued, nodes):
+    """srun tells 143 where one of several nodes ends with 75; what an earlier try noted does not count."""
+    (tmp_path / ".exit-code-7").write_text("3")
+    command = ["bash", "-c", f'echo "$1" > {tmp_path}/word; exit {code}', "job", "it's $HOME"]
+    ended, again = slurm_run(tmp_path, command, SLURM_JOB_NUM_NODES=nodes, SLURM_RESTART_COUNT="9")
+    assert (ended.returncode, again) == (0 if requeued else code, requeued), ended.stderr
+    assert (tmp_path / "word").read_text() == "it's $HOME\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "requeued"),
+    [
+        ({}, True),
+        ({"SLURM_RESTART_COUNT": "4"}, True),
+        ({"SLURM_RESTART_COUNT": "5"}, False),
+        ({"JOB_STATE": "COMPLETING"}, False),  # scancel
+    ],
+)
+def test_slurm_tries_again_a_few_times_where_ray_does_not_start(tmp_path, variables, requeued):
+    """``ray symmetric-run`` ends with 0 then, without a run of the command."""
+    ended, again = slurm_run(tmp_path, ["touch", str(tmp_path / "ran")], RAY_STARTS="no", **variables)
+    assert (ended.returncode, again) == (0 if requeued else 1, requeued)
+    assert ("left no exit code: Ray did not start" in ended.stdout) == ("JOB_STATE" not in variables)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_printed_command_reads_back_as_the_settings(capsys):
@@ -274,6 +316,15 @@ def test_jobs_that_would_leave_their_nodes_idle_are_refused(capsys, word, job, m
 def test_a_calibration_asks_slurm_for_one_node(capsys):
     assert deploy.main(["slurm", *ARGUMENTS, "deploy.job=calibrate", "--dry-run"]) == 0
     assert "would ask for 1 to 1 nodes of 5 CPUs and 1 GPUs" in capsys.readouterr().out
+
+
+def test_the_command_of_a_dry_run_can_be_pasted(capsys):
+    given = ["--config", str(ROOT / "configs" / "ho3d.yaml"), *ARGUMENTS]
+    assert deploy.main(["slurm", *given, "--dry-run"]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[:3] == ["python", "-m", "jobs.pseudo_label"]
+    model = settings.load(ROOT / "configs" / "ho3d.yaml", ARGUMENTS).model
+    assert settings.load(command.DEFAULT_CONFIG, words[3:]).model == model
 
 
 def test_a_claim_is_mounted_in_every_pod():

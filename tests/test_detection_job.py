@@ -385,7 +385,7 @@ def test_a_video_that_killed_its_process_is_left_out(finder):
     one, store, unit = finder
     for attempt in range(2):  # labelling.attempts
         note = {"driver": "driver", "host": "here", "pid": 1, "started": "0", "in_hand": ["b.gap"], "at": 0}
-        store.put(f"{ATTEMPTS}/u000000/{attempt}.json", json.dumps(note).encode())
+        store.put(f"{ATTEMPTS}/u000000/{attempt:012x}.json", json.dumps(note).encode())
     counts = one.work(unit).counts
     assert counts.quarantine == {"killed_worker": 1}
     assert counts.with_hands == 2

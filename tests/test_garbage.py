@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
@@ -28,20 +29,22 @@ def written(store: Store) -> set[str]:
     assert chain.append(store, commits.read_run(store), 1, facts, {"videos": 1})
     put_commit(store, "u000000", "first", listed=1)
     store.put("mine/notes-u000000-x.txt", b"a person's")
-    store.put("predictions/mine.parquet", b"a person's")
+    for key in ("predictions/mine.parquet", f"predictions/u000000-{ATTEMPT}-copy.parquet", ".probe-mine"):
+        store.put(key, b"a person's")
     keep = everything(store)
     for key in GARBAGE:
         store.put(key, b"four")
     return keep
 
 
+ATTEMPT = "0123456789ab"
 GARBAGE = (
-    "predictions/u000000-lost.parquet",  # of a committed unit
-    "detections/u000000-lost.parquet",
-    "samples/u000000-lost.parquet",
-    "predictions/u000001-ended.parquet",  # of one without a commit
+    f"predictions/u000000-{ATTEMPT}.parquet",  # of a committed unit
+    f"detections/u000000-{ATTEMPT}.parquet",
+    f"samples/u000000-{ATTEMPT}.parquet",
+    f"predictions/u000001-{ATTEMPT}.parquet",  # of one without a commit
     f"manifest-{'2' * 16}.parquet",
-    ".probe-123-raced",
+    f".probe-{'0' * 32}-raced",
 )
 
 
@@ -81,13 +84,13 @@ def test_abandoned_uploads_of_the_output_go(bucket: str) -> None:
     commits.open_run(store, {}, {})
     client, name = boto3.client("s3"), bucket.removeprefix("s3://")
     for one, folder in ((store, "out"), (beside, "other")):
-        begun = {"Bucket": name, "Key": f"{folder}/big file.bin"}
+        begun = {"Bucket": name, "Key": f"{folder}/manifest-{'0' * 16}.parquet"}
         upload = client.create_multipart_upload(**begun)["UploadId"]
         client.upload_part(**begun, UploadId=upload, PartNumber=1, Body=bytes(5 * 2**20))
         assert len(list(one.unfinished())) == 1
     assert garbage.find(store, 3600.0) == []
     [piece] = garbage.find(store, 0.0)
-    assert piece.name.startswith("big file.bin?uploadId=")
+    assert piece.name.startswith(f"manifest-{'0' * 16}.parquet?uploadId=")
     garbage.remove(store, [piece])
     assert list(store.unfinished()) == []
     assert len(list(beside.unfinished())) == 1
@@ -96,7 +99,7 @@ def test_abandoned_uploads_of_the_output_go(bucket: str) -> None:
 def test_a_half_written_file_goes_once_it_is_old(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     commits.open_run(store, {}, {})
-    half = tmp_path / base.PARTIAL / "killed"
+    half = tmp_path / base.PARTIAL / ("0" * 32)
     half.write_bytes(b"half a file")
     assert garbage.find(store, 60.0) == []
     os.utime(half, (0, 0))
@@ -165,13 +168,65 @@ def test_the_job_prints_what_it_would_remove_and_removes_it(tmp_path: Path, caps
     assert gc.main([f"output={tmp_path}/nothing"]) == 2
 
 
+def test_the_job_clears_all_rounds_of_a_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rounds = [LocalStore(tmp_path / folder) for folder in ("labels", "labels-2")]
+    keep = [written(store) for store in rounds]
+    place = [f"output={tmp_path}", "gc.min_age_h=0"]
+    with presence.announced(rounds[1], "labels videos"):
+        assert gc.main(place) == 2  # and nothing of the first round is removed
+    assert everything(rounds[0]) == keep[0] | set(GARBAGE)
+    assert gc.main(place) == 0
+    assert capsys.readouterr().out.count("removed 6 objects") == 2
+    assert [everything(store) for store in rounds] == keep
+
+
+def test_the_job_takes_the_name_of_a_boxes_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    written(LocalStore(tmp_path / "boxes.parquet.run"))
+    for name in ("boxes.parquet", "boxes.parquet.run"):
+        assert gc.main([f"output={tmp_path / name}", "gc.min_age_h=0", "--dry-run"]) == 0
+        assert "would remove 6 objects" in capsys.readouterr().out
+
+
 def test_the_sweep_leaves_units_that_are_not_committed(tmp_path: Path) -> None:
     """Another driver may have let the run grow and be at work on them."""
     store = LocalStore(tmp_path)
     put_commit(store, "u000000", "first")
-    store.put("predictions/u000001-running.parquet", b"")
-    store.put("attempts/u000001/running.json", b"{}")
-    store.put("predictions/u000000-lost.parquet", b"")
+    store.put(f"predictions/u000001-{ATTEMPT}.parquet", b"")
+    store.put(f"attempts/u000001/{ATTEMPT}.json", b"{}")
+    store.put(f"predictions/u000000-{ATTEMPT}.parquet", b"")
     assert commits.sweep(store) == 1
-    assert store.exists("predictions/u000001-running.parquet")
-    assert store.exists("attempts/u000001/running.json")
+    assert store.exists(f"predictions/u000001-{ATTEMPT}.parquet")
+    assert store.exists(f"attempts/u000001/{ATTEMPT}.json")
+
+
+def test_copies_that_a_person_made_stay(tmp_path: Path) -> None:
+    """File managers and sync programs make them, and most of their names are no keys of a store."""
+    store = LocalStore(tmp_path)
+    commits.open_run(store, {}, {})
+    put_commit(store, "u000000", "first")
+    with presence.announced(store, "labels videos"):
+        copies = [f"{table}/u000000-{ATTEMPT}{end}.parquet" for table in commits.TABLES for end in (" (copy)", "-copy")]
+        copies += [f"{attempts.ATTEMPTS}/{of}/{ATTEMPT} (1).json" for of in ("u000000", "drivers")]
+        copies += [f"{base.PARTIAL}/a (copy)", ".probe-a (copy)", f"manifest-{'0' * 16} (copy).parquet"]
+        for name in copies:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(b"{}")
+        assert commits.sweep(store) == 0
+        assert attempts.Ledger(store, "u000000", "driver").suspicion(1) == attempts.Suspicion(frozenset(), {})
+    assert garbage.find(store, 0.0) == []
+    assert all((tmp_path / name).exists() for name in copies)
+
+
+class Uploads(LocalStore):
+    """A folder whose unfinished objects are those that a bucket would name."""
+
+    def unfinished(self) -> Iterator[base.Entry]:
+        keys = (f"manifest-{'0' * 16}.parquet", f"boxes-{ATTEMPT}.partial", "backup.tar", "mine/manifest.parquet")
+        return (base.Entry(f"{key}{base.OF_UPLOAD}1", 0, 9.0) for key in keys)
+
+
+def test_uploads_of_others_into_the_prefix_go_on(tmp_path: Path) -> None:
+    store = Uploads(tmp_path)
+    commits.open_run(store, {}, {})
+    names = [piece.name for piece in garbage.find(store, 0.0)]
+    assert names == [f"manifest-{'0' * 16}.parquet?uploadId=1", f"boxes-{ATTEMPT}.partial?uploadId=1"]

@@ -271,7 +271,7 @@ def test_an_ingest_at_work_is_seen_and_its_garbage_is_too(world, tmp_path, monke
 
     def work(self, unit_id):
         (tmp_path / "samples").mkdir(exist_ok=True)
-        (tmp_path / "samples" / "u000002-killed.parquet").write_bytes(b"half")
+        (tmp_path / "samples" / "u000002-0123456789ab.parquet").write_bytes(b"half")
         assert status.main([f"output={tmp_path}"]) == 0
         out.append(capsys.readouterr().out)
         with pytest.raises(InputError, match="ingests images"):
@@ -285,7 +285,7 @@ def test_an_ingest_at_work_is_seen_and_its_garbage_is_too(world, tmp_path, monke
         ingesting.ingest(settings.changed(world, output=str(tmp_path)))
     assert all("ingests images, heard of 0 s ago" in text for text in out)
     [piece] = garbage.find(open_store(str(tmp_path)), 0.0)
-    assert piece.name == "samples/u000002-killed.parquet"
+    assert piece.name == "samples/u000002-0123456789ab.parquet"
 
 
 @pytest.mark.ray

@@ -10,8 +10,9 @@ import time
 import pytest
 
 from cluster import ending, patience
-from hojoint.config import ClusterConfig
+from hojoint.config import ClusterConfig, Config
 from hojoint.errors import Unavailable
+from jobs import remote
 
 
 def is_network(error: Exception) -> bool:
@@ -66,6 +67,25 @@ def test_a_longer_patience_makes_more_tries():
         counts.append(len(tries))
     assert counts[0] == 1
     assert counts[0] < counts[1] < counts[2]
+
+
+def test_a_patience_that_no_setting_gives_is_told_as_such(monkeypatch, capsys):
+    def request():
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(patience, "SAY_AFTER_S", 0.0)
+    monkeypatch.setattr(remote, "ANSWER_S", 0.3)
+    with (
+        remote.soon(Config()),
+        pytest.raises(Unavailable, match=r"longer than the 0\.3 s that this command waits\. When"),
+    ):
+        patience.ridden_out(request, is_network, "cluster")
+    assert "trying again, for 0 s in all (this command)" in capsys.readouterr().err
+    with (
+        remote.soon(Config(cluster={"patience_s": 0.1})),
+        pytest.raises(Unavailable, match=r"cluster\.patience_s=0\.1"),
+    ):
+        patience.ridden_out(request, is_network, "another cluster")
 
 
 def test_a_fault_that_does_not_pass_is_raised_at_once():

@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -206,6 +207,45 @@ def test_names_near_tar_do_not_end_a_listing(remote: bool, tmp_path: Path, s3: S
     assert [entry.video_id for entry in list_videos(root, notes=notes)] == ["1"]
     [note] = notes
     assert note.startswith("2 compressed tar files (the first: a.tar.zst) are left out: no video in a compressed")
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_a_hidden_folder_of_pictures_is_left_out(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    root = put(tmp_path, s3 if remote else None, {"1.webm": b"", ".thumbs/0001.jpg": b"", "f/1.jpg": b""})
+    assert [entry.video_id for entry in list_videos(root)] == ["1", "f"]
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_pictures_behind_a_thousand_other_names_are_found(remote: bool, tmp_path: Path, s3: ScriptedS3) -> None:
+    files = {f"f/anno_{number:04}.json": b"" for number in range(1001)} | {"f/img_1.jpg": b"one"}
+    [entry] = list_videos(put(tmp_path, s3 if remote else None, files))
+    assert (entry.video_id, entry.size) == ("f", 3)
+    with fetched(entry.uri, LIMITS, size=entry.size, etag=entry.etag) as path:
+        assert "img_1.jpg" in content_of(path)
+
+
+def test_a_folder_that_is_not_read_to_its_end_is_named(s3: ScriptedS3) -> None:
+    files = {f"f/anno_{number:05}.json": b"" for number in range(10_000)} | {"f/img_1.jpg": b"one"}
+    root, notes = put(Path(), s3, files), list[str]()
+    sentence = "1 folders (the first: s3://bucket/some/root/f/) hold no picture among their first 10,000 names"
+    with pytest.raises(InputError, match=re.escape(f"found none in {root}; it holds f/. {sentence}")):
+        list(list_videos(root))
+    s3.put("some/root/1.webm", b"")
+    assert [entry.video_id for entry in list_videos(root, notes=notes)] == ["1"]
+    assert notes[0].startswith(f"{sentence} and are left out")
+    s3.objects.pop("bucket/some/root/f/anno_00000.json")
+    assert [entry.video_id for entry in list_videos(root)] == ["1", "f"]
+
+
+def test_a_root_that_is_one_file_is_told_as_such(tmp_path: Path, s3: ScriptedS3) -> None:
+    for server in (None, s3):
+        root = put(tmp_path, server, {"x.tar.gz": b"", "y.webm": b""})
+        with pytest.raises(InputError, match=r"x\.tar\.gz is a compressed tar file: no video in"):
+            list(list_videos(f"{root}/x.tar.gz"))
+        with pytest.raises(InputError, match=r"cannot list the videos in .*y\.webm: .*; set videos\.root"):
+            list(list_videos(f"{root}/y.webm"))
+    with pytest.raises(InputError, match="found none in s3://bucket/some/roo; it is empty"):
+        list(list_videos("s3://bucket/some/roo"))
 
 
 def test_local_videos_have_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

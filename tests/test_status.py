@@ -19,7 +19,7 @@ from cluster.store.local import LocalStore
 from cluster.training import shard_counts
 from hojoint import config as settings
 from hojoint.errors import Unavailable
-from jobs import status
+from jobs import command, gc, results, status
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_long_unit_of_a_living_driver_is_slow_and_not_stalled(tmp_path: Path, 
 def note_of(half: LocalStore, **facts: object) -> None:
     """A driver's note that nobody renews."""
     note = {"host": "elsewhere/x", "pid": 7, "started": 1, "driver": "", "doing": "labels videos", "at": time.time()}
-    half.put(f"{presence.FOLDER}/a.json", json.dumps(note | facts).encode())
+    half.put(f"{presence.FOLDER}/0123456789ab.json", json.dumps(note | facts).encode())
 
 
 def test_a_driver_elsewhere_is_at_work_while_its_note_is_young(half: LocalStore, capsys) -> None:
@@ -136,3 +136,51 @@ def test_the_images_of_an_ingest_run_are_counted(facts, part, tmp_path: Path, ca
     out = printed(other_run(tmp_path, {"samples_version": 1}, counts, **facts), capsys)
     assert f"units    1 of 2 committed{part}" in out
     assert "images   4 (1 held out, 3 MB)" in out
+
+
+def committed(root: Path, units: int) -> LocalStore:
+    """A labelling run of two units, of which the first ones are committed."""
+    store = LocalStore(root)
+    commits.open_run(store, {}, {"units": 2, "videos": 8, "config": settings.to_tree(settings.Config())})
+    for number in range(units):
+        counts = Counts(listed=4, labelled=4, predicted=9, kept=9, rejected=Counter())
+        done = Commit(f"u{number:06d}", "a", {}, {}, counts, time.time() - 40, time.time(), {})
+        store.put(commits.commit_key(done.unit), done.to_bytes())
+    return store
+
+
+def test_of_a_pipeline_the_last_round_is_shown(tmp_path: Path, capsys) -> None:
+    for folder, units in (("labels", 2), ("labels-2", 1)):
+        committed(tmp_path / folder, units)
+    out = printed(LocalStore(tmp_path), capsys)
+    assert f"output   {tmp_path}/labels-2, begun" in out
+    assert "units    1 of 2 committed" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "done", "following"),
+    [
+        ((), (), "synthesize"),
+        ((), ("synthesize",), "train"),
+        ((), ("train", "synthesize"), "pseudo_label"),
+        (("calibrate.enabled=true", "train.held_out=2"), ("synthesize", "train"), "calibrate"),
+        (("videos.root=v",), (), "train"),
+    ],
+)
+def test_a_pipeline_before_its_labels_tells_its_stage(words, done, following, tmp_path: Path, capsys) -> None:
+    """And does not advise to run jobs.pseudo_label into the pipeline's own folder."""
+    store = LocalStore(tmp_path)
+    made = settings.load(command.DEFAULT_CONFIG, [*words, f"output={tmp_path}"])
+    store.put(results.PIPELINE, json.dumps(settings.to_tree(made)).encode())
+    for stage in done:
+        marker = {"settings": {}, "inputs": {}, "made": "", "what": "", "seconds": 1.0}
+        store.put(f"stages/{stage}.json", json.dumps(marker).encode())
+    shown = ", ".join(sorted(done)) or "none"
+    out = printed(store, capsys)
+    assert out.splitlines() == [
+        f"output   {tmp_path}, a pipeline without labels yet",
+        f"stages   complete: {shown}",
+        f"next     {following}: at work, or to be begun by the command of the pipeline",
+    ]
+    assert gc.main([f"output={tmp_path}"]) == 0
+    assert capsys.readouterr().out == out + "garbage  none\n"

@@ -440,6 +440,28 @@ def test_a_list_of_a_job_that_does_not_exist_is_refused(asked, job, capsys):
     assert list_job.main([*given, "submit.job=doctor"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["submit.job=train"], "submit.job=train alone chooses jobs of everybody"),
+        (["hojoint-train-1", "output=s3://b/x"], "found hojoint-train-1 and output=s3://b/x"),
+        (["hojoint-train-1", "submit.job=train"], "found hojoint-train-1 and submit.job=train"),
+        ([], "give the id of a job, or output=URI: python -m jobs.stop ID"),
+        (["output=s3://b/x", "submit.job=train"], ""),
+        (["output=s3://b/x"], ""),
+        (["hojoint-train-2"], ""),
+    ],
+)
+def test_a_stop_names_one_job_or_an_output(asked, words, message, capsys):
+    for number, output in ((1, "s3://b/x"), (2, "s3://b/y")):
+        facts = {"job": "train", "output": output}
+        asked.known[f"hojoint-train-{number}"] = SimpleNamespace(status=RUNNING, metadata=facts, start_time=number)
+    code = stop_job.main([*words, "cluster.address=http://127.0.0.1:1", "--dry-run"])
+    out, err = capsys.readouterr()
+    assert (code, message in err) == (2 if message else 0, True)
+    assert out.count("would stop") == (0 if message else 1)
+
+
 def test_the_cluster_file_is_valid_for_rays_launcher():
     import jsonschema
     import ray

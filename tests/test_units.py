@@ -171,8 +171,8 @@ def test_the_first_commit_wins_and_the_loser_removes_its_files(tmp_path: Path) -
 def test_the_sweep_removes_what_no_commit_names_and_nothing_else(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     put_commit(store, "u0", "first")
-    store.put("predictions/u0-killed.parquet", b"half a file")
-    store.put("attempts/u0/killed.json", b"{}")
+    store.put("predictions/u0-0123456789ab.parquet", b"half a file")
+    store.put("attempts/u0/0123456789ab.json", b"{}")
     store.put("mine/notes.txt", b"")
     half = tmp_path / base.PARTIAL / "killed"
     half.write_bytes(b"half a file")

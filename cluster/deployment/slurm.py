@@ -1,7 +1,10 @@
 """A job as a Slurm script: one Ray cluster over the nodes of an allocation, the job on its first node.
 
-``ray symmetric-run`` starts Ray on every node, runs the job and stops Ray. A preempted or timed-out job, and one that
-ends with ``AGAIN``, goes back into the queue: it resumes from what is committed.
+``ray symmetric-run`` starts Ray on every node, runs the job and stops Ray. A preempted or timed-out job, one that ends
+with ``AGAIN``, and a few times one without an exit code, goes back into the queue: it resumes from what is committed.
+
+The job notes its exit code in a file, because nothing else tells it. On several nodes the first task that fails makes
+srun end the others by a signal, and srun then tells 143. ``symmetric-run`` ends with 0 where Ray does not start.
 """
 
 from __future__ import annotations
@@ -15,6 +18,11 @@ from hojoint.config import Config
 
 PORT = 6379
 WARNING_S = 120  # before the time limit ends the job
+NODES_S = 600  # for all nodes to start Ray; Ray's own 30 s are short for a node that reads it from a shared folder
+RESTARTS = 5
+"""A job that leaves no exit code is queued again while Slurm has restarted it less often: the fault may stay."""
+NOTED = '"$@"; code=$?; echo "$code" > "$HOJOINT_EXIT_CODE"; exit "$code"'
+"""Runs the job, on the first node alone, and notes its exit code."""
 
 
 def script(config: Config, job: str, command: Sequence[str]) -> str:
@@ -62,15 +70,32 @@ def _body(nodes: Nodes, command: Sequence[str]) -> list[str]:
         "# One token for the nodes of this job, readable by its user alone, in a folder that all nodes see.",
         'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$SLURM_SUBMIT_DIR/.ray-token-$SLURM_JOB_ID"',
         'python -c "import secrets; print(secrets.token_hex(32))" | (umask 077; cat > "$RAY_AUTH_TOKEN_PATH")',
-        "trap 'rm -f \"$RAY_AUTH_TOKEN_PATH\"' EXIT",
-        "export RAY_USAGE_STATS_ENABLED=0",
+        "# The job's own exit code: srun's is another one where several nodes end, or where Ray does not start.",
+        'export HOJOINT_EXIT_CODE="$SLURM_SUBMIT_DIR/.exit-code-$SLURM_JOB_ID"',
+        'rm -f "$HOJOINT_EXIT_CODE"',
+        'trap \'rm -f "$RAY_AUTH_TOKEN_PATH" "$HOJOINT_EXIT_CODE"\' EXIT',
+        f"export RAY_USAGE_STATS_ENABLED=0 RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT={NODES_S}",
         'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
         f'srun --kill-on-bad-exit=1 ray symmetric-run --address "$head:{PORT}" \\',
         f'    --min-nodes "$SLURM_JOB_NUM_NODES" '
         f"--num-cpus={nodes.cpus - SPARE_CPUS} {f'--num-gpus={nodes.gpus} ' if nodes.gpus else ''}-- \\",
-        f"    {shlex.join(command)} &",
+        f"    {shlex.join(['bash', '-c', NOTED, 'job', *command])} &",
         "wait $!  # in the background: only then does bash see a signal while it waits",
-        "code=$?",
-        f'[ "$code" -ne {AGAIN} ] || again "the job asks for another try (exit code {AGAIN})"',
-        'exit "$code"',
+        "told=$?",
+        *_ending(),
+    ]
+
+
+def _ending() -> list[str]:
+    """The script's end, by the exit code that the job has noted."""
+    return [
+        'code=$(cat "$HOJOINT_EXIT_CODE" 2> /dev/null)',
+        f'[ "$code" != {AGAIN} ] || again "the job asks for another try (exit code {AGAIN})"',
+        '[ -z "$code" ] || exit "$code"',
+        'none="the job left no exit code: Ray did not start, or a node was lost (srun ended with $told)"',
+        "# A job that Slurm itself ends, as after scancel, is not to come back.",
+        'if scontrol show job "$SLURM_JOB_ID" | grep -Eq "JobState=(COMPLETING|CANCELLED)"; then exit 1; fi',
+        f'if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ]; then again "$none"; fi',
+        'echo "$none. Slurm has restarted it $SLURM_RESTART_COUNT times; look at the lines above, then sbatch again"',
+        "exit 1",
     ]

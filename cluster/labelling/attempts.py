@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 import uuid
@@ -23,6 +24,7 @@ from typing import Any
 from cluster.store import Store
 
 ATTEMPTS = "attempts"
+NOTE = re.compile(rf"{ATTEMPTS}/[a-z0-9]+/[0-9a-f]{{12}}\.json")  # of an attempt or a driver; people add other names
 STALE_S = 3600.0  # after this time, a note from another machine and another driver belongs to a dead attempt
 
 
@@ -76,7 +78,9 @@ class Ledger:
 
 
 def read(store: Store, key: str) -> dict[str, Any] | None:
-    """A note; None where its attempt has closed meanwhile."""
+    """A note; None where its attempt has closed meanwhile, or the file is none of ours."""
+    if NOTE.fullmatch(key) is None:
+        return None
     try:
         note: dict[str, Any] = json.loads(store.get(key))
     except KeyError:

@@ -33,7 +33,8 @@ from hojoint.errors import InputError
 RUN, REPORT, COMMITS = "run.json", "report.json", "commits"
 MANIFEST = "manifest"  # in run.json: the key of the manifest; runs of earlier versions have none
 COMMIT_KEY = re.compile(rf"{COMMITS}/(u\d+)\.json")  # editors, file systems and people add other names
-OF_UNIT = re.compile(r"[a-z_]+/(u\d+)[-/].+")  # a file of an attempt, or its notes
+# A file of an attempt, or its notes, exactly as attempts name them: a copy that a person made is no garbage.
+OF_UNIT = re.compile(rf"[a-z_]+/(u\d+)-[0-9a-f]{{12}}\.parquet|{ATTEMPTS}/(u\d+)/[0-9a-f]{{12}}\.json")
 TABLES = ("predictions", "pseudo_labels", "quarantine")
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -252,7 +253,7 @@ def superseded(done: Iterable[Commit]) -> dict[str, str]:
 def unit_of(key: str) -> str | None:
     """The unit that a file of an attempt, or its notes, belongs to."""
     match = OF_UNIT.fullmatch(key)
-    return None if match is None else match[1]
+    return None if match is None else match[1] or match[2]
 
 
 def lost(store: Store, done: Iterable[Commit], folders: Sequence[str]) -> list[str]:

@@ -31,6 +31,7 @@ from hojoint.errors import InputError
 THREADS = 16
 SHOWN = 3  # names in a message
 AT_ONCE = 2048  # names per turn of the threads
+FIRST_NAMES = 10_000  # of a folder in a bucket, among which a picture must be: each thousand costs a request
 TOGETHER = 64  # names that one thread takes: handing over a name costs more than a near file system's answer
 
 
@@ -41,6 +42,7 @@ class Seen:
     names: list[str] = field(default_factory=list)  # the first ones, one more than are shown
     packed: list[str] = field(default_factory=list)  # compressed tar files
     unreadable: list[str] = field(default_factory=list)  # folders, each with its fault
+    long: list[str] = field(default_factory=list)  # folders of which only the first names were looked at
     links: list[tuple[str, int]] = field(default_factory=list)  # tar files, each with the number of links in it
 
     def add(self, name: str) -> None:
@@ -53,7 +55,7 @@ class Seen:
         others = " and others" if len(self.names) > SHOWN else ""
         holds = f"; it holds {', '.join(self.names[:SHOWN])}{others}" if self.names else "; it is empty"
         unreadable = f". Not readable: {', '.join(self.unreadable[:3])}" if self.unreadable else ""
-        links = "".join(f". {note[0].upper()}{note[1:]}" for note in self._link_notes())
+        links = "".join(f". {note[0].upper()}{note[1:]}" for note in (*self._long_notes(), *self._link_notes()))
         return holds + (f". {UNPACK[0].upper()}{UNPACK[1:]}" if self.packed else "") + unreadable + links
 
     def notes(self) -> Iterator[str]:
@@ -62,7 +64,15 @@ class Seen:
             yield f"{len(self.packed)} compressed tar files (the first: {min(self.packed)}) are left out: {UNPACK}"
         if self.unreadable:
             yield f"{len(self.unreadable)} folders cannot be read and are left out, the first: {min(self.unreadable)}"
+        yield from self._long_notes()
         yield from self._link_notes()
+
+    def _long_notes(self) -> Iterator[str]:
+        if self.long:
+            yield (
+                f"{len(self.long)} folders (the first: {min(self.long)}) hold no picture among their first "
+                f"{FIRST_NAMES:,} names and are left out: give the pictures of a video a folder of their own"
+            )
 
     def _link_notes(self) -> Iterator[str]:
         if self.links:

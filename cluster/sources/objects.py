@@ -13,8 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cluster.sources import tars
-from cluster.sources.folders import Seen
-from cluster.sources.naming import FOLDER_RANK, PICTURE, SUFFIXES, Entry, Found, etag_of, is_tar, video_of
+from cluster.sources.folders import FIRST_NAMES, Seen
+from cluster.sources.naming import (
+    FOLDER_RANK,
+    PICTURE,
+    SUFFIXES,
+    UNPACK,
+    Entry,
+    Found,
+    etag_of,
+    is_packed,
+    is_tar,
+    video_of,
+)
 from cluster.store.bucket import Bucket, Refused, split
 from hojoint.errors import InputError
 
@@ -39,9 +50,10 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
         yield from tars.members(root, functools.partial(open_object, bucket, prefix, size, etag), seen.links, etag)
         return
     prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
-    shards = []
+    shards, empty = [], True
     with ThreadPoolExecutor(THREADS) as pool:
         for page in pages(list_objects, prefix):
+            empty = empty and not (page.get("Contents") or page.get("CommonPrefixes"))
             for content in page.get("Contents", ()):
                 key, size, etag = content["Key"], content["Size"], content["ETag"].strip('"')
                 name = key.removeprefix(prefix)
@@ -52,13 +64,10 @@ def scan(root: str, seen: Seen) -> Iterator[Found]:
                     shards.append((key, size, etag))
                 elif name:
                     seen.add(name)
-            inner = [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
-            for key, folder in zip(inner, pool.map(lambda key: picture_folder(list_objects, key), inner), strict=True):
-                if folder is None:
-                    seen.add(key.removeprefix(prefix))
-                else:
-                    yield Found(_folder_entry(bucket, key, prefix, root, folder), FOLDER_RANK)
+            yield from _folders(bucket, page, prefix, pool, seen)
         yield from _members(bucket, shards, pool, seen)
+    if empty:
+        _refuse_object(root, list_objects, prefix.rstrip("/"))
 
 
 def pages(list_objects: ListObjects, prefix: str) -> Iterator[dict[str, Any]]:
@@ -73,8 +82,11 @@ def pages(list_objects: ListObjects, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def picture_folder(list_objects: ListObjects, prefix: str) -> list[tuple[str, int, str]] | None:
-    """(key, bytes, etag) of the numbered pictures under a prefix; None where there are none, or a video beside them."""
-    members = []
+    """(key, bytes, etag) of the numbered pictures under a prefix; None where there are none, or a video beside them.
+
+    An empty list: none is among the first ``FIRST_NAMES`` names, and the others were not looked at.
+    """
+    members, looked_at = [], 0
     for page in pages(list_objects, prefix):
         for content in page.get("Contents", ()):
             name = content["Key"].removeprefix(prefix)
@@ -82,9 +94,10 @@ def picture_folder(list_objects: ListObjects, prefix: str) -> list[tuple[str, in
                 return None
             if PICTURE.fullmatch(name):
                 members.append((content["Key"], content["Size"], content["ETag"].strip('"')))
-        if not members:
-            return None  # the first page of a folder of something else is enough
-    return members
+        looked_at += len(page.get("Contents", ())) + len(page.get("CommonPrefixes", ()))
+        if not members and looked_at >= FIRST_NAMES and page.get("IsTruncated"):
+            return []
+    return members or None
 
 
 def folder_facts(members: list[tuple[str, int, str]], prefix: str) -> tuple[int, str]:
@@ -158,13 +171,42 @@ class _Object(io.RawIOBase):
         return len(data)
 
 
-def _folder_entry(bucket: Bucket, key: str, prefix: str, root: str, members: list[tuple[str, int, str]]) -> Entry:
-    named = video_of(f"{key.removeprefix(prefix).rstrip('/')}{SUFFIXES[0]}", root)
+def _folders(
+    bucket: Bucket, page: dict[str, Any], prefix: str, pool: ThreadPoolExecutor, seen: Seen
+) -> Iterator[Found]:
+    """The folders of pictures on one page of a listing."""
+    keys = []
+    for key in (entry["Prefix"] for entry in page.get("CommonPrefixes", ())):
+        name = key.removeprefix(prefix)
+        if name.startswith("."):  # as in a local folder, and not worth a request
+            seen.add(name)
+        else:
+            keys.append(key)
+    list_objects = functools.partial(bucket.call, "list_objects_v2")
+    for key, members in zip(keys, pool.map(lambda key: picture_folder(list_objects, key), keys), strict=True):
+        if members:
+            yield Found(_folder_entry(bucket, key, prefix, members), FOLDER_RANK)
+            continue
+        seen.add(key.removeprefix(prefix))
+        if members is not None:
+            seen.long.append(f"s3://{bucket.name}/{key}")
+
+
+def _folder_entry(bucket: Bucket, key: str, prefix: str, members: list[tuple[str, int, str]]) -> Entry:
+    named = video_of(f"{key.removeprefix(prefix).rstrip('/')}{SUFFIXES[0]}", bucket.root)
     if named is None:
-        raise InputError(
-            f"{root}: the folder {key.removeprefix(prefix)!r} of pictures needs a name without a dot first"
-        )
+        raise InputError(f"s3://{bucket.name}/{key} holds pictures, and this folder has no name; give it one")
     return Entry(named[0], f"s3://{bucket.name}/{key}", *folder_facts(members, key))
+
+
+def _refuse_object(root: str, list_objects: ListObjects, key: str) -> None:
+    """InputError where a root under which nothing lies is one object: 'it is empty' would not tell the cause."""
+    first = list_objects(Prefix=key, MaxKeys=1).get("Contents", ()) if key else ()
+    if [content["Key"] for content in first] != [key]:
+        return
+    if is_packed(os.path.basename(key)):
+        raise InputError(f"{root} is a compressed tar file: {UNPACK}")
+    raise InputError(f"cannot list the videos in {root}: it is one object; set videos.root to their folder")
 
 
 def _members(

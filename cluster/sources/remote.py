@@ -37,7 +37,7 @@ def fetch_folder(uri: str, path: Path, limits: FetchLimits, etag: str) -> None:
     """Write the numbered pictures of a folder into the folder ``path``."""
     until = time.monotonic() + limits.deadline_s
     members = _download(uri, limits, until).listed(objects.picture_folder)
-    if members is None:
+    if not members:
         raise VideoError("missing", f"{uri}: no numbered pictures; they were listed before")
     _, prefix = split(uri)
     size, found = objects.folder_facts(members, prefix)

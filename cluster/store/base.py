@@ -12,6 +12,7 @@ import pyarrow.fs
 
 KEY = re.compile(r"[A-Za-z0-9_.=-]+(/[A-Za-z0-9_.=-]+)*")
 PARTIAL = ".partial"  # folder of local files that are being written
+OF_UPLOAD = "?uploadId="  # in a bucket, between the key and the id of an unfinished upload
 WITHOUT_CONDITION = (
     "Without it, retries and two drivers at once can label a unit twice. Use a store that has it (AWS S3, Ceph, MinIO, "
     "a local disk), or set labelling.require_conditional_writes=false and never run two drivers on one output"

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import shutil
 import socket
 import time
@@ -20,6 +21,7 @@ from cluster import patience
 from cluster.store.base import PARTIAL, Entry, checked
 from hojoint.errors import InputError, NoRoom
 
+OURS = re.compile("[0-9a-f]{32}")  # names of files that are being written
 COPIED_AT_ONCE = 2**20  # bytes
 ABANDONED_S = 3600.0  # a partial file of this age has lost its writer
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # answers of file systems without hard links
@@ -91,6 +93,8 @@ class LocalStore:
 
     def unfinished(self) -> Iterator[Entry]:
         for path in (self._folder / PARTIAL).glob("*"):
+            if OURS.fullmatch(path.name) is None:
+                continue
             with contextlib.suppress(FileNotFoundError):  # finished meanwhile
                 yield _entry(path, path.name)
 

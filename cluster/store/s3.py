@@ -19,13 +19,12 @@ import pyarrow.fs
 from boto3.exceptions import S3UploadFailedError
 from botocore import exceptions
 
-from cluster.store.base import KEY, WITHOUT_CONDITION, Entry, checked
+from cluster.store.base import KEY, OF_UPLOAD, WITHOUT_CONDITION, Entry, checked
 from cluster.store.bucket import Bucket, Refused, split
 from cluster.store.connection import BucketFileSystem
 from hojoint.errors import InputError
 
 CONFLICT_TRIES = 8
-OF_UPLOAD = "?uploadId="  # between the key and the id of an unfinished upload
 
 
 class S3Store:
