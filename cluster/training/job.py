@@ -15,7 +15,9 @@ from typing import Any
 from cluster.labelling.units import differences
 from cluster.sources import mirror
 from cluster.store import Store, read_uri
-from cluster.training.data import EDITION, TrainingData, labels_of, open_data
+from cluster.training import seen
+from cluster.training.data import EDITION, HELD_OUT, TrainingData, labels_of, open_data
+from cluster.training.seen import Seen, Wanted
 from cluster.training.worker import FILE, start_from
 from hojoint import config as settings
 from hojoint.config import Config
@@ -53,7 +55,7 @@ class TrainingJob:
     config: Config
     data: TrainingData
     schedule: Schedule
-    parents: dict[str, Any]  # for its checkpoints: data, and if it has any, teacher, labels, init_checkpoint
+    parents: dict[str, Any]  # for its checkpoints: data, seen, and if it has any, teacher, labels, init_checkpoint
     identity: dict[str, Any]  # flat; two runs of one identity have one result
     name: str
 
@@ -62,8 +64,8 @@ def plan_job(config: Config) -> TrainingJob:
     """Open the data and count, without a cluster.
 
     Raises:
-        InputError: the data or the initial weights are missing or wrong, a batch is too small for its workers, or as
-            ``refuse_idle``.
+        InputError: the data or the initial weights are missing or wrong, the weights have seen what is held out, a
+            batch is too small for its workers, or as ``refuse_idle``.
     """
     refuse_idle(config)
     data = open_data(config)
@@ -81,7 +83,10 @@ def plan_job(config: Config) -> TrainingJob:
     del tree["mano"]["path"]  # the hand model counts by its content
     tree["train"] = {key: value for key, value in tree["train"].items() if key not in NOT_RESULT}
     tree["train"] |= _order_of(data, config)
-    tree["train"]["init_checkpoint"] = _init_checksum(config)
+    tree["train"]["init_checkpoint"], begun = _initial(config)
+    _refuse_seen(config, data, parents["data"], begun)
+    if (known := seen.after(data, begun)) is not None:
+        parents[seen.SEEN] = known
     tree["model"]["pretrained"] = _pretrained(config)
     for group, name, plain in (("train", "init_checkpoint", None), ("model", "pretrained", "imagenet")):
         if tree[group][name] not in (None, plain):
@@ -126,14 +131,31 @@ def _order_of(data: TrainingData, config: Config) -> dict[str, Any]:
     return {"stream": None, "window_samples": type(config.train).model_fields["window_samples"].default}
 
 
-def _init_checksum(config: Config) -> str | None:
-    """Checksum of ``train.init_checkpoint``. Without one, pretrained weights are checked and not fetched."""
+def _initial(config: Config) -> tuple[str | None, Seen | None]:
+    """Checksum of ``train.init_checkpoint`` and what its network has seen.
+
+    Without one, pretrained weights are checked and not fetched.
+    """
     if config.train.init_checkpoint is None:
         encoder.check_pretrained(mirror.localised(config, "model.pretrained").model)
-        return None
+        return None, None
     network = checkpoint.empty(config.model)
-    start_from(network, config.train.init_checkpoint)
-    return checkpoint.weights_sha256(network.state_dict())
+    saved = start_from(network, config.train.init_checkpoint)
+    return checkpoint.weights_sha256(network.state_dict()), seen.of_checkpoint(saved)
+
+
+def _refuse_seen(config: Config, data: TrainingData, digests: Mapping[str, str], begun: Seen | None) -> None:
+    """InputError where the initial weights have seen what this training holds out and measures as unseen."""
+    if begun is None or data.held_out is None:
+        return
+    count, files = config.train.held_out, config.data.ho3d.shards is None
+    wanted = Wanted(count, seen.recordings_of(data.held_out.names), digests[HELD_OUT] if files else None)
+    if (fault := seen.fault(begun, wanted)) is not None:
+        raise InputError(
+            f"train.held_out={count} holds out recordings that no training has seen, and the network of "
+            f"train.init_checkpoint={config.train.init_checkpoint} was trained {fault}; start from one that was "
+            "trained with the number here and the same list, or from scratch"
+        )
 
 
 def _pretrained(config: Config) -> str | None:

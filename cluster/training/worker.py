@@ -27,6 +27,7 @@ from hojoint.datasets.collate import Batch
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.model import checkpoint
+from hojoint.model.checkpoint import Checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.training import stream
 from hojoint.training.batches import Cached, ConcatSamples, Samples, loader
@@ -137,8 +138,8 @@ def _training(config: Config, schedule: Schedule, held_out: Samples | None = Non
     return training
 
 
-def start_from(network: HOJoint, uri: str) -> None:
-    """Load the weights of a checkpoint of the same network.
+def start_from(network: HOJoint, uri: str) -> Checkpoint:
+    """Load the weights of a checkpoint of the same network, and return it.
 
     Raises:
         InputError: the checkpoint cannot be read or holds another network.
@@ -156,6 +157,7 @@ def start_from(network: HOJoint, uri: str) -> None:
             "the run the 'model' settings that are stored in the checkpoint, or give another checkpoint"
         )
     network.load_state_dict(saved.weights)
+    return saved
 
 
 def _report(training: Training, parents: dict[str, Any], rank: int) -> None:
