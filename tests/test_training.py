@@ -33,8 +33,11 @@ from hojoint import config as settings
 from hojoint.config import ClusterConfig, Config
 from hojoint.errors import InputError, NoRoom, Unavailable
 from hojoint.model import checkpoint, opening
+from hojoint.model.network import HOJoint
 from hojoint.training.batches import loader
 from jobs import train as train_job
+
+HEAD = {"side_head": True}
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +116,27 @@ def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
         ({"loss": dict.fromkeys(training_job.TERMS, 0.0)}, "nothing would be learned"),
         ({"loss": {"pseudo_side": 1.0}}, "loss.pseudo_side is of the head"),
         ({"train": {"side_augment": {"blur_px": 1.0}}}, "train.side_augment is of the head"),
+        ({"model": HEAD, "loss": {"side": 0.0}}, r"with loss\.side=0 none does"),
+        ({"model": HEAD, "train": {"mirrored_share": 0.0}}, r"with train\.mirrored_share=0 none does"),
+        ({"model": HEAD, "train": {"datasets": ["pseudo"]}}, r"loss\.pseudo_side=0 with pseudo-labels alone"),
+        ({"model": HEAD, "train": {"datasets": ["ho3d", "pseudo"], "pseudo_share": 1.0}}, "pseudo-labels alone"),
     ],
 )
 def test_a_training_without_a_purpose_is_refused(world, changes, told):
     with pytest.raises(InputError, match=told):
         training_job.plan_job(changed(world, **changes))
+
+
+def test_a_side_head_that_is_trained_may_stay_as_it_is(world, tmp_path):
+    path = tmp_path / "before.pt"
+    begun = changed(world, model=HEAD, loss={"side": 0.0}, train={"init_checkpoint": str(path)})
+    for side in (1.0, 0.0):
+        before = changed(world, model=HEAD, loss={"side": side})
+        path.write_bytes(checkpoint.save(HOJoint(before.model), before, progress={}, parents={}))
+        if side:
+            training_job.plan_job(begun)
+    with pytest.raises(InputError, match=r"before\.pt is not trained either"):
+        training_job.plan_job(begun)
 
 
 def test_the_measure_of_the_plateau_has_settings_of_its_own(world):

@@ -119,6 +119,28 @@ def refuse_idle(config: Config) -> None:
         raise InputError(
             f"{name} is of the head that tells right from left: give model.side_head=true, or leave it out"
         )
+    if side_head and train.init_checkpoint is None and (cause := untaught_head(config)) is not None:
+        raise InputError(_untaught(cause))
+
+
+def untaught_head(config: Config) -> str | None:
+    """The settings by which no image teaches ``model.side_head``; None where one does."""
+    loss, train = config.loss, config.train
+    if loss.side == 0:
+        return "loss.side=0"
+    if train.mirrored_share == 0:
+        return "train.mirrored_share=0"
+    if loss.pseudo_side > 0 or (set(train.datasets) != {"pseudo"} and train.pseudo_share != 1):
+        return None
+    return "loss.pseudo_side=0 with pseudo-labels alone"
+
+
+def _untaught(cause: str) -> str:
+    return (
+        f"model.side_head=true needs images that teach the head right from left, and with {cause} none does: it would "
+        "decide by chance. Change that, start from a network whose head is trained (train.init_checkpoint), or give "
+        "model.side_head=false"
+    )
 
 
 def _order_of(data: TrainingData, config: Config) -> dict[str, Any]:
@@ -141,6 +163,9 @@ def _initial(config: Config) -> tuple[str | None, Seen | None]:
         return None, None
     network = checkpoint.empty(config.model)
     saved = start_from(network, config.train.init_checkpoint)
+    cause, before = untaught_head(config), saved.config
+    if config.model.side_head and cause and untaught_head(before) and before.train.init_checkpoint is None:
+        raise InputError(f"{_untaught(cause)}. That of {config.train.init_checkpoint} is not trained either")
     return checkpoint.weights_sha256(network.state_dict()), seen.of_checkpoint(saved)
 
 
