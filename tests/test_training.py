@@ -30,7 +30,7 @@ from cluster.training import run as training
 from cluster.training import worker as train_worker
 from cluster.training.data import open_data
 from hojoint import config as settings
-from hojoint.config import ClusterConfig, Config
+from hojoint.config import ClusterConfig, Config, TrainConfig
 from hojoint.errors import InputError, NoRoom, Unavailable
 from hojoint.model import checkpoint, opening
 from hojoint.model.network import HOJoint
@@ -89,7 +89,8 @@ def kill_worker_after_first_checkpoint(output: Path, killed: list[int]) -> None:
 def test_a_run_is_named_by_what_makes_its_result(world):
     job = training_job.plan_job(world)
     assert (job.schedule.steps, job.schedule.steps_per_epoch, len(job.data)) == (160, 2, 8)
-    same = changed(world, train={"loader_processes": 3, "cache": False}, cluster={"cpus": 4}, output="/elsewhere")
+    how = {"loader_processes": 3, "cache": False, "checkpoint_steps": 5}
+    same = changed(world, train=how, cluster={"cpus": 4}, output="/elsewhere")
     assert training_job.plan_job(same).name == job.name
     for other in (changed(world, seed=9), changed(world, loss={"betas": 1.0}), changed(world, train={"epochs": 81})):
         assert training_job.plan_job(other).name != job.name
@@ -319,6 +320,32 @@ def test_a_killed_worker_changes_no_bit_of_the_weights(unbroken, world, tmp_path
     assert killed, "the worker was gone before it could be killed"
     assert result.sha256 == unbroken[0].sha256
     assert len(result.history) == 80
+
+
+@pytest.mark.ray
+def test_a_run_killed_within_an_epoch_resumes_there(unbroken, world, tmp_path):
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_worker_after_first_checkpoint, args=(tmp_path, killed))
+    killer.start()
+    # 160 steps of 2 an epoch; without checkpoint_steps the first checkpoint would be the last.
+    often = changed(world, train={"checkpoint_every_epochs": 80, "checkpoint_steps": 31})
+    result = training.fit(often, str(tmp_path), progress=False)
+    killer.join()
+    assert killed, "the worker was gone before it could be killed"
+    assert (result.sha256, len(result.history)) == (unbroken[0].sha256, 80)
+    assert training.fit(world, str(tmp_path), progress=False).reused
+
+
+@pytest.mark.parametrize(("every", "steps", "due"), [(1, 2000, [10, 20, 30]), (2, 8, [8, 16, 20, 28, 36, 40])])
+def test_checkpoints_come_within_long_epochs_too(every, steps, due):
+    schedule = SimpleNamespace(steps_per_epoch=10)
+    config = Config().model_copy(update={"train": TrainConfig(checkpoint_every_epochs=every, checkpoint_steps=steps)})
+    found = [
+        step
+        for step in range(1, due[-1] + 1)
+        if train_worker._due(SimpleNamespace(config=config, schedule=schedule, steps=step))
+    ]
+    assert found == due
 
 
 @pytest.mark.ray

@@ -30,7 +30,7 @@ RESULT_SETTINGS = ("seed", "model", "mano", "crop", "augment", "loss")
 EDITION_NAME = "data.edition"
 TERMS = ("joints_2d", "vertices", "joints_3d", "rotations", "betas", "control_points", "confidence")
 """Weights in ``loss`` of what every network learns."""
-NOT_RESULT = {"loader_processes", "cache", "checkpoint_every_epochs"}  # of 'train': how, not what
+NOT_RESULT = {"loader_processes", "cache", "checkpoint_every_epochs", "checkpoint_steps"}  # of 'train': how, not what
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,6 @@ def _train(
     board: Any,
 ) -> None:
     """Step over the batches that are left, to the end of the schedule or to a plateau; reports on the way."""
-    every = training.config.train.checkpoint_every_epochs * training.schedule.steps_per_epoch
     reported_at = 0.0
     for batch in drawn:
         training.step(batch)
@@ -85,10 +84,17 @@ def _train(
             measured = training.validation[-1] if training.validation else {}
             board.put.remote(stage="training", done=training.steps, loss=loss, held_out=measured.get("mpjpe_mm"))
             shown.show(training.steps, loss, measured.get("mpjpe_mm"), workers)
-        if training.steps % every == 0 or training.ended is not None:
+        if _due(training) or training.ended is not None:
             _report(training, job["parents"], rank)
         if training.ended is not None:
             break
+
+
+def _due(training: Training) -> bool:
+    """Whether this step ends with a checkpoint: a function of its number, for all workers report the same steps."""
+    train = training.config.train
+    every = train.checkpoint_every_epochs * training.schedule.steps_per_epoch
+    return training.steps % every % train.checkpoint_steps == 0
 
 
 def batches(
