@@ -96,6 +96,24 @@ def test_a_run_is_named_by_what_makes_its_result(world):
         assert training_job.plan_job(other).name != job.name
 
 
+def test_bfloat16_and_float32_are_two_runs(world, tmp_path):
+    def planned(mixed, gpus):
+        return training_job.plan_job(changed(world, train={"mixed_precision": mixed}, cluster={"worker_gpus": gpus}))
+
+    half, full, store = planned(True, 1.0), planned(True, 0.0), open_store(str(tmp_path))
+    assert half.name != full.name
+    assert planned(False, 1.0).name == planned(False, 0.0).name  # float32 wherever
+    saved = SimpleNamespace(sha256="x", progress={"steps": 1, "history": [], "validation": [], "ended": "all 1 steps"})
+    store.put(train_worker.FILE, b"weights")
+    store.put(training_job.FACTS, json.dumps(training._facts(full, saved, 1.0)).encode())
+    assert training_job.finished(full, store).reused
+    with pytest.raises(InputError, match=r"1 differences\):\s+precision: None before, bfloat16 now"):
+        training_job.finished(half, store)
+    earlier = {name: value for name, value in training._facts(full, saved, 1.0).items() if name != "precision"}
+    store.put(training_job.FACTS, json.dumps(earlier).encode())
+    assert training_job.finished(half, store).reused  # it did not tell, and is not made again
+
+
 def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
     with pytest.raises(InputError, match=r"no run\.json"):
         open_data(changed(world, train={"datasets": ["ho3d", "pseudo"]}, data={"pseudo": {"labels": str(tmp_path)}}))

@@ -28,6 +28,8 @@ from hojoint.training.schedule import Schedule
 FACTS = "training.json"  # written last: where it exists, the run is complete
 RESULT_SETTINGS = ("seed", "model", "mano", "crop", "augment", "loss")
 EDITION_NAME = "data.edition"
+PRECISION, PLAIN = "precision", "float32"
+"""Name of the precision in an identity, and the one that is not named: that of CPUs, and of all earlier identities."""
 TERMS = ("joints_2d", "vertices", "joints_3d", "rotations", "betas", "control_points", "confidence")
 """Weights in ``loss`` of what every network learns."""
 NOT_RESULT = {"loader_processes", "cache", "checkpoint_every_epochs", "checkpoint_steps"}  # of 'train': how, not what
@@ -94,7 +96,14 @@ def plan_job(config: Config) -> TrainingJob:
     for group in (*RESULT_SETTINGS, "train"):
         values = tree[group] if isinstance(tree[group], dict) else {"": tree[group]}
         identity |= {f"{group}.{key}".rstrip("."): value for key, value in values.items()}
+    if (precision := precision_of(config)) != PLAIN:
+        identity[PRECISION] = precision
     return TrainingJob(config, data, schedule, parents, identity, f"{config.name}-{settings.digest(identity)}")
+
+
+def precision_of(config: Config) -> str:
+    """Type of the numbers that the workers' networks compute with (``prediction.autocast``)."""
+    return "bfloat16" if config.train.mixed_precision and config.cluster.worker_gpus > 0 else PLAIN
 
 
 def refuse_idle(config: Config) -> None:
@@ -207,6 +216,8 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
     noted = (*RESULT_SETTINGS[1:], "train")
     missing = {name: value for name, value in settings.defaults().items() if name.partition(".")[0] in noted}
     stored = {name: value for name, value in missing.items() if name in identity} | stored
+    if PRECISION not in facts:  # of an earlier version, which did not tell
+        identity.pop(PRECISION, None)
     earlier = stored.get(EDITION_NAME) != EDITION
     if earlier:
         stored, identity = _without_data(stored), _without_data(identity)
