@@ -129,6 +129,23 @@ def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
         training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path))
 
 
+def test_a_single_image_needs_more_than_a_single_cell(world):
+    deep = changed(world, model={"hourglass_depth": 3}, train={"batch_size": 3}, cluster={"workers": [1, 2]})
+    with pytest.raises(InputError, match=r"halves model\.roi_cells=8 to a single cell: .* or a depth of 2"):
+        training_job.plan_job(deep)
+    training_job.plan_job(changed(deep, model={"hourglass_depth": 2}))
+    training_job.plan_job(changed(deep, train={"batch_size": 4}))
+
+
+def test_unfinished_runs_of_any_name_are_noted(world, tmp_path, capsys):
+    job, store = training_job.plan_job(world), open_store(str(tmp_path))
+    for name in (job.name, "other-0123", "run-4567"):
+        store.put(f"runs/{name}/checkpoint_1/checkpoint.pt", b"")
+    training._note_other_runs(job, store)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(" is ")[0].rpartition("/")[2] for line in said] == ["other-0123", "run-4567"]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -77,10 +77,6 @@ class TrainingData:
             out[HELD_OUT] = digest_of(self.held_out)
         return out
 
-    def notes(self) -> list[str]:
-        """What the user should know about the sets: what is left out, drawn or absent."""
-        return [note for samples in self.sets if hasattr(samples, "advice") for note in samples.advice()]
-
     def schedule(self, config: Config) -> Schedule:
         """Which samples each step takes."""
         sizes = self.shards().sizes if self.streams else None

@@ -72,11 +72,7 @@ def plan_job(config: Config) -> TrainingJob:
     refuse_idle(config)
     data = open_data(config)
     schedule = data.schedule(config)
-    if config.train.batch_size < config.cluster.workers[1]:
-        raise InputError(
-            f"train.batch_size={config.train.batch_size} is too small to be shared by "
-            f"cluster.workers={config.cluster.workers[1]}; every worker needs a sample"
-        )
+    _refuse_small_batch(config)
     parents: dict[str, Any] = labels_of(config) if data.pseudo else {}
     identity: dict[str, Any] = {f"parents.{name}": value for name, value in parents.items()}
     parents["data"] = data.fingerprints()
@@ -99,6 +95,23 @@ def plan_job(config: Config) -> TrainingJob:
     if (precision := precision_of(config)) != PLAIN:
         identity[PRECISION] = precision
     return TrainingJob(config, data, schedule, parents, identity, f"{config.name}-{settings.digest(identity)}")
+
+
+def _refuse_small_batch(config: Config) -> None:
+    """InputError where a worker has no sample, or a single one of which no batch statistics can be taken."""
+    size, workers, model = config.train.batch_size, config.cluster.workers[1], config.model
+    if size < workers:
+        raise InputError(
+            f"train.batch_size={size} is too small to be shared by cluster.workers={workers}; every worker needs a "
+            "sample"
+        )
+    if size < 2 * workers and model.roi_cells == 2**model.hourglass_depth:
+        raise InputError(
+            f"train.batch_size={size} on cluster.workers={workers} gives a worker a single image, and "
+            f"model.hourglass_depth={model.hourglass_depth} halves model.roi_cells={model.roi_cells} to a single cell: "
+            "batch statistics need two values. Give each worker two images, or a depth of "
+            f"{model.hourglass_depth - 1}"
+        )
 
 
 def precision_of(config: Config) -> str:

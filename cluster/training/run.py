@@ -48,12 +48,12 @@ class TrainingStopped(RuntimeError):
 
 
 def _note_other_runs(job: TrainingJob, store: Store) -> None:
-    """Print which unfinished runs of the same network lie in the output and are not resumed."""
-    names = {key.split("/")[1] for key in store.list(RUNS) if key.startswith(f"{RUNS}/{job.config.name}-")}
+    """Print which unfinished runs lie in the output and are not resumed."""
+    names = {key.split("/")[1] for key in store.list(RUNS) if key.count("/") > 1}
     for name in sorted(names - {job.name}):
         print(
-            f"note: {store.uri(RUNS)}/{name} is an unfinished run with other settings or data, or of an earlier "
-            "version; it is not resumed and can be removed"
+            f"note: {store.uri(RUNS)}/{name} is an unfinished run with another name, other settings or data, or of an "
+            "earlier version; it is not resumed and can be removed"
         )
 
 
