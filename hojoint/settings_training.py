@@ -105,6 +105,8 @@ class TrainConfig(Settings):
     window_samples: Count = 8192
     """Samples that are shuffled together where data are streamed; a worker holds about two windows per kind of data."""
     checkpoint_every_epochs: Count = 1
+    checkpoint_steps: Count = 2000
+    """Steps after which there is a checkpoint within these epochs too: a worker that dies loses at most so many."""
     mirrored_share: Share = 0.25
     """Share of each batch that the encoder and ``model.side_head`` also see mirrored, as left hands; ours. Without that
     head it has no effect."""

@@ -33,10 +33,15 @@ from cluster.labelling.oracles import Truth
 from cluster.progress import Bar
 from cluster.sources import mirror
 from cluster.store import Store, open_store, read_uri
+from cluster.training import seen
+from cluster.training.data import digest_of
+from cluster.training.seen import Seen, Wanted
 from hojoint.config import Config
 from hojoint.datasets import sequences
+from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality, precision, promise, quality_fit, sequence_labels
+from hojoint.hand.chosen import added_mean
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import rescoring, tables
 from hojoint.labelling.quality import QualityModel
@@ -61,12 +66,7 @@ def job(config: Config, dry_run: bool) -> None:
             raise InputError(f"{names}: calibrate.predictions judges labels that are made, all of them; leave it out")
     else:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
-        path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
-        content = read_uri(path)
-        _, merged, _ = opening.open_teacher(content, config)
-        _refuse_seen(config, opening.open_network(content, config.mano.path)[1])
-        for note in filter(None, [opening.overridden(config, merged), opening.untrained_views(merged)]):
-            print(f"note: {note}")
+        _check_teacher(config)
     config = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:
         print(_plan(config))
@@ -84,18 +84,31 @@ def job(config: Config, dry_run: bool) -> None:
     _write(open_store(output), result, model)
 
 
-def _refuse_seen(config: Config, trained: Config) -> None:
-    """Raise InputError where the teacher has seen recordings that ``calibrate.split=held_out`` takes for unseen.
+def _check_teacher(config: Config) -> None:
+    """Print notes on the teacher. Raises InputError where it cannot be read or has seen what is taken for unseen."""
+    content = read_uri(command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE"))
+    _, merged, _ = opening.open_teacher(content, config)
+    network, count = seen.of_file(content), config.train.held_out
+    _refuse_seen(config, network, Wanted(count))  # before the data are copied
+    if config.calibrate.split == "held_out":
+        near = mirror.localised(merged, "mano", "data.ho3d")
+        apart = HO3D(near.data.ho3d, "held_out", near.crop, held_out=count, mean_pose=added_mean(near.mano))
+        digest = digest_of(apart) if network.recordings is None and network.digest is not None else None
+        _refuse_seen(config, network, Wanted(count, seen.recordings_of(apart.names), digest))
+    for note in filter(None, [opening.overridden(config, merged), opening.untrained_views(merged)]):
+        print(f"note: {note}")
 
-    The authors' released network held out none: it was trained on the complete training split.
-    """
-    wanted, held_out = config.train.held_out, trained.train.held_out
-    if config.calibrate.split == "held_out" and held_out < wanted:
-        other = f"set train.held_out={held_out}" if held_out else "give calibrate.split=evaluation"
-        raise InputError(
-            f"calibrate.split=held_out takes train.held_out={wanted} recordings that no training has seen, and the "
-            f"teacher was trained with train.held_out={held_out}; {other}, or train the teacher with the number here"
-        )
+
+def _refuse_seen(config: Config, network: Seen, wanted: Wanted) -> None:
+    """Raise InputError where the teacher has seen recordings that ``calibrate.split=held_out`` takes for unseen."""
+    if config.calibrate.split != "held_out" or (fault := seen.fault(network, wanted)) is None:
+        return
+    few = network.held_out is not None and 0 < network.held_out < wanted.count
+    other = f"set train.held_out={network.held_out}" if few else "give calibrate.split=evaluation"
+    raise InputError(
+        f"calibrate.split=held_out takes train.held_out={wanted.count} recordings that no training has seen, and the "
+        f"teacher was trained {fault}; {other}, or train the teacher with the number here"
+    )
 
 
 def _judged(predictions: pa.Table, truth: pa.Table, config: Config) -> precision.Judged:

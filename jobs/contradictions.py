@@ -25,7 +25,11 @@ def refuse(config: Config) -> None:
     if not has_own_data(config):
         size = config.synthetic
         write_ho3d.sequence_names("train", size.train_sequences, size.train_objects)
-    refuse_idle(changed(config, train={"datasets": (*labelled_sets(config), "pseudo")}))
+    refuse_idle(changed(config, train={"datasets": labelled_sets(config), "pseudo_share": None}))
+    student: dict[str, object] = {"datasets": (*labelled_sets(config), "pseudo")}
+    if config.student.from_teacher:
+        student["init_checkpoint"] = "the teacher's"  # which brings what it has learned
+    refuse_idle(changed(config, train=student))
     if config.loss.quality_power > 0 and not config.calibrate.enabled and config.filters.quality_model is None:
         raise InputError(
             f"loss.quality_power={config.loss.quality_power:g} weighs labels by their quality, and nothing would tell "

@@ -358,12 +358,18 @@ def test_a_side_that_is_given_is_not_asked_for() -> None:
 
 
 def test_a_teacher_that_saw_the_held_out_recordings_is_refused() -> None:
+    from cluster.training.seen import Seen, Wanted
     from jobs import calibrate
 
     wanted = from_tree({"calibrate": {"split": "held_out"}, "train": {"held_out": 2}})
-    calibrate._refuse_seen(wanted, wanted)
-    with pytest.raises(InputError, match=r"held_out=2 recordings .* trained with train\.held_out=1"):
-        calibrate._refuse_seen(wanted, from_tree({"train": {"held_out": 1}}))
+    apart = Wanted(2, frozenset({"MC2", "SS1"}))
+    calibrate._refuse_seen(wanted, Seen(frozenset({"BB2"}), 2), apart)
+    with pytest.raises(
+        InputError, match=r"held_out=2 recordings .* trained with train\.held_out=1; set train\.held_out=1"
+    ):
+        calibrate._refuse_seen(wanted, Seen(None, 1), apart)
+    with pytest.raises(InputError, match=r"trained on MC2 of them; give calibrate\.split=evaluation"):
+        calibrate._refuse_seen(wanted, Seen(frozenset({"BB2", "MC2"}), 2), apart)
     assert calibrate._caution(wanted) is None
 
 

@@ -186,13 +186,15 @@ def one_worker(rank, workers, batches, folder):
 
 
 @pytest.mark.slow
-def test_the_mean_loss_of_two_workers_is_that_of_the_batch(world, data, tmp_path):
-    keys, expected, shares = [(0, row) for row in range(4)], [], [[], []]
+@pytest.mark.parametrize("workers", [2, 3])  # shares of 2 and 2 images, and of 2, 1 and 1
+def test_the_mean_loss_of_all_workers_is_that_of_the_batch(world, data, tmp_path, workers):
+    keys, expected, shares = [(0, row) for row in range(4)], [], [[] for _ in range(workers)]
     one = headed(world, mirrored_share=1.0)
     weighted = settings.changed(
         one, loss={"pseudo_2d": 2.0, "pseudo_3d": 0.3, "pseudo_root": 0.4, "quality_power": 1.0}
     )
     for config, has_object in (
+        (world, [True, True, False, True]),
         (one, [True, True, True, False]),
         (one, [False] * 4),
         (weighted, [True, False, True, False]),
@@ -200,15 +202,17 @@ def test_the_mean_loss_of_two_workers_is_that_of_the_batch(world, data, tmp_path
         labels = [{"has_object": has, "pseudo": not has, "quality": 0.3 * row} for row, has in enumerate(has_object)]
         samples = [replace(data[row], **label) for row, label in enumerate(labels)]
         expected.append(loss_of(config, collate(samples, keys)))
-        for rank in range(2):
-            shares[rank].append((config, collate(samples[rank::2], keys[rank::2])))
+        for rank in range(workers):
+            shares[rank].append((config, collate(samples[rank::workers], keys[rank::workers])))
     context = torch.multiprocessing.get_context("spawn")
-    workers = [context.Process(target=one_worker, args=(rank, 2, shares[rank], tmp_path)) for rank in range(2)]
-    for worker in workers:
+    running = [
+        context.Process(target=one_worker, args=(rank, workers, shares[rank], tmp_path)) for rank in range(workers)
+    ]
+    for worker in running:
         worker.start()
-    for worker in workers:
+    for worker in running:
         worker.join()
-    losses = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    losses = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(workers)]
     for terms, *parts in zip(expected, *losses, strict=True):
         for name, value in terms.items():
             assert np.mean([part[name] for part in parts]) == pytest.approx(value, rel=1e-4), name

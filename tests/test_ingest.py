@@ -141,7 +141,8 @@ def test_held_out_recordings_have_shards_of_their_own(world, tmp_path):
     uri = written(config, tmp_path)
     data = training_data.open_data(from_shards(config, uri))
     assert (len(data.sets[0]), len(data.held_out)) == (len(near.sets[0]), len(near.held_out))
-    assert [data.held_out[k].name for k in range(4)] == list(near.held_out.names)
+    assert [data.held_out[k].name for k in range(4)] == list(near.held_out.names) == data.held_out.names
+    assert sorted(data.sets[0].names) == sorted(near.sets[0].names)  # what the network notes as seen
     for name, sample in of_name(data.held_out).items():
         assert_same(sample, of_name(near.held_out)[name])
     assert "held out" in data.fingerprints()

@@ -68,7 +68,8 @@ def test_retraining_adds_the_committed_labels_to_its_parents(world, labels, tmp_
 def test_all_that_a_run_is_made_of_is_among_its_parents(world, labels, tmp_path):
     network = HOJoint(world.model)
     initial = tmp_path / "initial.pt"
-    initial.write_bytes(checkpoint.save(network, world, progress={}, parents={}))
+    seen = training_job.plan_job(world).parents["seen"]
+    initial.write_bytes(checkpoint.save(network, world, progress={}, parents={"seen": seen}))
     data = {"data": {"pseudo": {"labels": labels}}}
     both = settings.changed(world, train={"datasets": ["ho3d", "pseudo"], "init_checkpoint": str(initial)}, **data)
     job = training_job.plan_job(both)
@@ -76,10 +77,11 @@ def test_all_that_a_run_is_made_of_is_among_its_parents(world, labels, tmp_path)
         "teacher": "abc",
         "labels": settings.digest(commits.read_run(open_store(labels))["fingerprint"]),
         "data": job.data.fingerprints(),
+        "seen": seen,
         "init_checkpoint": checkpoint.weights_sha256(network.state_dict()),
     }
     assert set(job.parents["data"]) == {"hand model", "ho3d", "ho3d objects", "pseudo"}
-    assert list(training_job.plan_job(world).parents) == ["data"]
+    assert list(training_job.plan_job(world).parents) == ["data", "seen"]
 
 
 @pytest.mark.parametrize(("facts", "job"), [({}, "jobs.pseudo_label"), ({"refiltered": "labels"}, "jobs.refilter")])

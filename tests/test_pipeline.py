@@ -390,6 +390,8 @@ def test_calibration_without_recordings_is_refused(jobs, tmp_path, capsys, given
         (["train.pseudo_share=0"], "draws no pseudo-label"),
         (["loss.pseudo_side=1"], "loss.pseudo_side is of the head"),
         (["train.side_augment.blur_px=1"], "train.side_augment is of the head"),
+        (["model.side_head=true", "loss.side=0"], "decide by chance"),
+        (["model.side_head=true", "train.pseudo_share=1", "student.from_teacher=false"], "pseudo-labels alone"),
         ([f"loss.{name}=0" for name in TERMS], "nothing would be learned"),
         (["labelling.retry=quarantined"], "a pipeline does not add to them"),
         (["labelling.extend=true"], "a pipeline does not add to them"),
@@ -411,6 +413,8 @@ def test_terms_that_are_off_may_be_those_of_others(jobs, tmp_path):
     assert run(tmp_path / "weighted", "loss.quality_power=1", by_quality) == 0
     sides = ["model.side_head=true", "loss.pseudo_side=1", "loss.pseudo_2d=0", "loss.pseudo_3d=0"]
     assert run(tmp_path / "sides", *sides) == 0
+    of_teacher = ["model.side_head=true", "train.pseudo_share=1", "student.from_teacher=true"]
+    assert run(tmp_path / "teacher", *of_teacher) == 0
 
 
 def quality_file(path, score="reprojection"):

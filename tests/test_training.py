@@ -30,11 +30,14 @@ from cluster.training import run as training
 from cluster.training import worker as train_worker
 from cluster.training.data import open_data
 from hojoint import config as settings
-from hojoint.config import ClusterConfig, Config
+from hojoint.config import ClusterConfig, Config, TrainConfig
 from hojoint.errors import InputError, NoRoom, Unavailable
 from hojoint.model import checkpoint, opening
+from hojoint.model.network import HOJoint
 from hojoint.training.batches import loader
 from jobs import train as train_job
+
+HEAD = {"side_head": True}
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +89,29 @@ def kill_worker_after_first_checkpoint(output: Path, killed: list[int]) -> None:
 def test_a_run_is_named_by_what_makes_its_result(world):
     job = training_job.plan_job(world)
     assert (job.schedule.steps, job.schedule.steps_per_epoch, len(job.data)) == (160, 2, 8)
-    same = changed(world, train={"loader_processes": 3, "cache": False}, cluster={"cpus": 4}, output="/elsewhere")
+    how = {"loader_processes": 3, "cache": False, "checkpoint_steps": 5}
+    same = changed(world, train=how, cluster={"cpus": 4}, output="/elsewhere")
     assert training_job.plan_job(same).name == job.name
     for other in (changed(world, seed=9), changed(world, loss={"betas": 1.0}), changed(world, train={"epochs": 81})):
         assert training_job.plan_job(other).name != job.name
+
+
+def test_bfloat16_and_float32_are_two_runs(world, tmp_path):
+    def planned(mixed, gpus):
+        return training_job.plan_job(changed(world, train={"mixed_precision": mixed}, cluster={"worker_gpus": gpus}))
+
+    half, full, store = planned(True, 1.0), planned(True, 0.0), open_store(str(tmp_path))
+    assert half.name != full.name
+    assert planned(False, 1.0).name == planned(False, 0.0).name  # float32 wherever
+    saved = SimpleNamespace(sha256="x", progress={"steps": 1, "history": [], "validation": [], "ended": "all 1 steps"})
+    store.put(train_worker.FILE, b"weights")
+    store.put(training_job.FACTS, json.dumps(training._facts(full, saved, 1.0)).encode())
+    assert training_job.finished(full, store).reused
+    with pytest.raises(InputError, match=r"1 differences\):\s+precision: None before, bfloat16 now"):
+        training_job.finished(half, store)
+    earlier = {name: value for name, value in training._facts(full, saved, 1.0).items() if name != "precision"}
+    store.put(training_job.FACTS, json.dumps(earlier).encode())
+    assert training_job.finished(half, store).reused  # it did not tell, and is not made again
 
 
 def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
@@ -107,17 +129,50 @@ def test_wrong_inputs_are_refused_before_anything_starts(world, tmp_path):
         training.fit(changed(world, cluster={"workers": [3, 3]}), str(tmp_path))
 
 
+def test_a_single_image_needs_more_than_a_single_cell(world):
+    deep = changed(world, model={"hourglass_depth": 3}, train={"batch_size": 3}, cluster={"workers": [1, 2]})
+    with pytest.raises(InputError, match=r"halves model\.roi_cells=8 to a single cell: .* or a depth of 2"):
+        training_job.plan_job(deep)
+    training_job.plan_job(changed(deep, model={"hourglass_depth": 2}))
+    training_job.plan_job(changed(deep, train={"batch_size": 4}))
+
+
+def test_unfinished_runs_of_any_name_are_noted(world, tmp_path, capsys):
+    job, store = training_job.plan_job(world), open_store(str(tmp_path))
+    for name in (job.name, "other-0123", "run-4567"):
+        store.put(f"runs/{name}/checkpoint_1/checkpoint.pt", b"")
+    training._note_other_runs(job, store)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(" is ")[0].rpartition("/")[2] for line in said] == ["other-0123", "run-4567"]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"loss": dict.fromkeys(training_job.TERMS, 0.0)}, "nothing would be learned"),
         ({"loss": {"pseudo_side": 1.0}}, "loss.pseudo_side is of the head"),
         ({"train": {"side_augment": {"blur_px": 1.0}}}, "train.side_augment is of the head"),
+        ({"model": HEAD, "loss": {"side": 0.0}}, r"with loss\.side=0 none does"),
+        ({"model": HEAD, "train": {"mirrored_share": 0.0}}, r"with train\.mirrored_share=0 none does"),
+        ({"model": HEAD, "train": {"datasets": ["pseudo"]}}, r"loss\.pseudo_side=0 with pseudo-labels alone"),
+        ({"model": HEAD, "train": {"datasets": ["ho3d", "pseudo"], "pseudo_share": 1.0}}, "pseudo-labels alone"),
     ],
 )
 def test_a_training_without_a_purpose_is_refused(world, changes, told):
     with pytest.raises(InputError, match=told):
         training_job.plan_job(changed(world, **changes))
+
+
+def test_a_side_head_that_is_trained_may_stay_as_it_is(world, tmp_path):
+    path = tmp_path / "before.pt"
+    begun = changed(world, model=HEAD, loss={"side": 0.0}, train={"init_checkpoint": str(path)})
+    for side in (1.0, 0.0):
+        before = changed(world, model=HEAD, loss={"side": side})
+        path.write_bytes(checkpoint.save(HOJoint(before.model), before, progress={}, parents={}))
+        if side:
+            training_job.plan_job(begun)
+    with pytest.raises(InputError, match=r"before\.pt is not trained either"):
+        training_job.plan_job(begun)
 
 
 def test_the_measure_of_the_plateau_has_settings_of_its_own(world):
@@ -300,6 +355,32 @@ def test_a_killed_worker_changes_no_bit_of_the_weights(unbroken, world, tmp_path
     assert killed, "the worker was gone before it could be killed"
     assert result.sha256 == unbroken[0].sha256
     assert len(result.history) == 80
+
+
+@pytest.mark.ray
+def test_a_run_killed_within_an_epoch_resumes_there(unbroken, world, tmp_path):
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_worker_after_first_checkpoint, args=(tmp_path, killed))
+    killer.start()
+    # 160 steps of 2 an epoch; without checkpoint_steps the first checkpoint would be the last.
+    often = changed(world, train={"checkpoint_every_epochs": 80, "checkpoint_steps": 31})
+    result = training.fit(often, str(tmp_path), progress=False)
+    killer.join()
+    assert killed, "the worker was gone before it could be killed"
+    assert (result.sha256, len(result.history)) == (unbroken[0].sha256, 80)
+    assert training.fit(world, str(tmp_path), progress=False).reused
+
+
+@pytest.mark.parametrize(("every", "steps", "due"), [(1, 2000, [10, 20, 30]), (2, 8, [8, 16, 20, 28, 36, 40])])
+def test_checkpoints_come_within_long_epochs_too(every, steps, due):
+    schedule = SimpleNamespace(steps_per_epoch=10)
+    config = Config().model_copy(update={"train": TrainConfig(checkpoint_every_epochs=every, checkpoint_steps=steps)})
+    found = [
+        step
+        for step in range(1, due[-1] + 1)
+        if train_worker._due(SimpleNamespace(config=config, schedule=schedule, steps=step))
+    ]
+    assert found == due
 
 
 @pytest.mark.ray

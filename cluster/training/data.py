@@ -70,16 +70,12 @@ class TrainingData:
         """The size and digest of each set, by name, of HO-3D's objects and of the hand: other data have others."""
         out = {HAND: self.hand}
         for name, samples in zip(self.names, self.sets, strict=True):
-            out[name] = f"{len(samples)} samples {samples.fingerprint()}"
+            out[name] = digest_of(samples)
             if isinstance(samples, HO3D):
                 out[f"{name}{OBJECTS}"] = samples.objects_fingerprint()
         if self.held_out is not None:
-            out[HELD_OUT] = f"{len(self.held_out)} samples {self.held_out.fingerprint()}"
+            out[HELD_OUT] = digest_of(self.held_out)
         return out
-
-    def notes(self) -> list[str]:
-        """What the user should know about the sets: what is left out, drawn or absent."""
-        return [note for samples in self.sets if hasattr(samples, "advice") for note in samples.advice()]
 
     def schedule(self, config: Config) -> Schedule:
         """Which samples each step takes."""
@@ -94,6 +90,11 @@ class TrainingData:
         """All samples under one numbering; ``cached`` reads them into memory now."""
         sets: list[Samples] = [one.whole() if isinstance(one, StoredShards) else one for one in self.sets]
         return ConcatSamples([Cached(samples, threads) for samples in sets] if cached else sets)
+
+
+def digest_of(samples: Any) -> str:
+    """Size and digest of one set."""
+    return f"{len(samples)} samples {samples.fingerprint()}"
 
 
 def open_data(config: Config) -> TrainingData:

@@ -24,7 +24,7 @@ from cluster import capacity, ending, session, waiting
 from cluster.capacity import Need
 from cluster.progress import Progress, State, new_board
 from cluster.store import Store, open_store
-from cluster.training.job import FACTS, TrainingJob, TrainResult, finished, plan_job
+from cluster.training.job import FACTS, PRECISION, TrainingJob, TrainResult, finished, plan_job, precision_of
 from cluster.training.worker import FILE, work
 from hojoint import config as settings
 from hojoint.config import ClusterConfig, Config
@@ -48,12 +48,12 @@ class TrainingStopped(RuntimeError):
 
 
 def _note_other_runs(job: TrainingJob, store: Store) -> None:
-    """Print which unfinished runs of the same network lie in the output and are not resumed."""
-    names = {key.split("/")[1] for key in store.list(RUNS) if key.startswith(f"{RUNS}/{job.config.name}-")}
+    """Print which unfinished runs lie in the output and are not resumed."""
+    names = {key.split("/")[1] for key in store.list(RUNS) if key.count("/") > 1}
     for name in sorted(names - {job.name}):
         print(
-            f"note: {store.uri(RUNS)}/{name} is an unfinished run with other settings or data, or of an earlier "
-            "version; it is not resumed and can be removed"
+            f"note: {store.uri(RUNS)}/{name} is an unfinished run with another name, other settings or data, or of an "
+            "earlier version; it is not resumed and can be removed"
         )
 
 
@@ -106,6 +106,7 @@ def _facts(job: TrainingJob, saved: Checkpoint, seconds: float) -> dict[str, Any
         "validation": saved.progress["validation"],
         "ended": saved.progress["ended"],
         "identity": job.identity,
+        PRECISION: precision_of(job.config),
         "workers": job.config.cluster.workers,  # no part of the identity: a run may resume with others
     }
 

@@ -53,7 +53,7 @@ class File:
 
 
 class StoredShards:
-    """Shards in a store as ``hojoint.training.stream.Sharded``; ``advice`` and ``fingerprint`` as of other sets."""
+    """Shards in a store as ``hojoint.training.stream.Sharded``; ``fingerprint`` as of other sets."""
 
     def __init__(self, store: Store, files: Sequence[File], make: Callable[[str, pa.Table], Samples]) -> None:
         """``make`` turns a shard's table, of which its key is given too, into its samples."""
@@ -98,6 +98,17 @@ class StoredShards:
         with ThreadPoolExecutor(READERS) as pool:
             return Joined(list(pool.map(self.read, range(len(self.files)))))
 
+    @cached_property
+    def names(self) -> list[str]:
+        """Of all images of a labelled set; the images are not read.
+
+        Raises:
+            InputError: a shard cannot be read.
+        """
+        with ThreadPoolExecutor(READERS) as pool:
+            columns = pool.map(lambda file: _column(self.store, file, "name").to_pylist(), self.files)
+            return list(itertools.chain.from_iterable(columns))
+
     def fingerprint(self) -> str:
         """Twelve hex digits that tell these shards from others; they cover the content of all files, by checksum."""
         return digest([[file.sha256, file.samples] for file in self.files])
@@ -129,6 +140,11 @@ class HeldOutShards:
 
     def __getitem__(self, index: int) -> Sample:
         return self._samples[index]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all images of the recordings, also of those that are not measured."""
+        return self._shards.names
 
     def fingerprint(self) -> str:
         return self._shards.fingerprint()
@@ -231,16 +247,9 @@ def _file(commit: Commit) -> File:
 
 def _some_clips(store: Store, files: Sequence[File], fraction: float) -> tuple[list[File], bytes]:
     """The files with the samples of the chosen clips alone, and the last hash of these (``pseudo.some_clips``)."""
-    filesystem, root = store.filesystem()
 
     def count(file: File) -> Counter[bytes]:
-        try:
-            table = pa.parquet.read_table(
-                f"{root}/{file.key}", filesystem=filesystem, partitioning=None, columns=["clip_id"]
-            )
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"cannot read the table {store.uri(file.key)}: {str(error).splitlines()[0]}") from None
-        counts = pa.compute.value_counts(table["clip_id"]).to_pylist()
+        counts = pa.compute.value_counts(_column(store, file, "clip_id")).to_pylist()
         return Counter({pseudo.clip_hash(row["values"]): row["counts"] for row in counts})
 
     some = [file for file in files if file.samples]
@@ -249,6 +258,16 @@ def _some_clips(store: Store, files: Sequence[File], fraction: float) -> tuple[l
     last = pseudo.last_hash({name for counted in counts for name in counted}, fraction)
     kept = [sum(rows for name, rows in counted.items() if name <= last) for counted in counts]
     return [File(file.key, file.sha256, rows) for file, rows in zip(some, kept, strict=True)], last
+
+
+def _column(store: Store, file: File, name: str) -> pa.ChunkedArray:
+    """One column of a shard; the others are not fetched."""
+    filesystem, root = store.filesystem()
+    try:
+        table = pa.parquet.read_table(f"{root}/{file.key}", filesystem=filesystem, partitioning=None, columns=[name])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"cannot read the table {store.uri(file.key)}: {str(error).splitlines()[0]}") from None
+    return table[name]
 
 
 def _run_of(store: Store, name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from hojoint.datasets.collate import Batch
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
 from hojoint.model import checkpoint
+from hojoint.model.checkpoint import Checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.training import stream
 from hojoint.training.batches import Cached, ConcatSamples, Samples, loader
@@ -73,7 +74,6 @@ def _train(
     board: Any,
 ) -> None:
     """Step over the batches that are left, to the end of the schedule or to a plateau; reports on the way."""
-    every = training.config.train.checkpoint_every_epochs * training.schedule.steps_per_epoch
     reported_at = 0.0
     for batch in drawn:
         training.step(batch)
@@ -84,10 +84,17 @@ def _train(
             measured = training.validation[-1] if training.validation else {}
             board.put.remote(stage="training", done=training.steps, loss=loss, held_out=measured.get("mpjpe_mm"))
             shown.show(training.steps, loss, measured.get("mpjpe_mm"), workers)
-        if training.steps % every == 0 or training.ended is not None:
+        if _due(training) or training.ended is not None:
             _report(training, job["parents"], rank)
         if training.ended is not None:
             break
+
+
+def _due(training: Training) -> bool:
+    """Whether this step ends with a checkpoint: a function of its number, for all workers report the same steps."""
+    train = training.config.train
+    every = train.checkpoint_every_epochs * training.schedule.steps_per_epoch
+    return training.steps % every % train.checkpoint_steps == 0
 
 
 def batches(
@@ -137,8 +144,8 @@ def _training(config: Config, schedule: Schedule, held_out: Samples | None = Non
     return training
 
 
-def start_from(network: HOJoint, uri: str) -> None:
-    """Load the weights of a checkpoint of the same network.
+def start_from(network: HOJoint, uri: str) -> Checkpoint:
+    """Load the weights of a checkpoint of the same network, and return it.
 
     Raises:
         InputError: the checkpoint cannot be read or holds another network.
@@ -156,6 +163,7 @@ def start_from(network: HOJoint, uri: str) -> None:
             "the run the 'model' settings that are stored in the checkpoint, or give another checkpoint"
         )
     network.load_state_dict(saved.weights)
+    return saved
 
 
 def _report(training: Training, parents: dict[str, Any], rank: int) -> None:

@@ -81,7 +81,7 @@ def hand_object_loss(
 
     Args:
         object_factor: on the object terms; a worker's share of a batch counts by its rows.
-        hand_factors: on the 2D term and on the other hand terms of weighted images, for the same reason.
+        hand_factors: on the 2D term and on the other hand terms, for the same reason.
         side_factor: the same on the side term, which exists where the output and the targets have sides.
     """
     # Millimetres matter in the mesh terms; bfloat16 has two digits.

@@ -98,13 +98,14 @@ class Training:
         targets = targets_of(batch, prepared, self.mano_layer, self.config)
         output, targets = self._forward(batch, prepared, targets)
         sided, weights = targets.mirrored_weights, image_weights(targets, self.config.loss)
+        alike = torch.ones_like(targets.has_object)  # shares of a batch may differ by an image
         return hand_object_loss(
             output,
             targets,
             self.mano_layer,
             self.config.loss,
             object_factor=rows_factor(targets.has_object),
-            hand_factors=(1.0, 1.0)
+            hand_factors=(rows_factor(alike),) * 2
             if weights is None
             else (rows_factor(weights.joints_2d), rows_factor(weights.others)),
             side_factor=1.0 if sided is None else rows_factor(sided),
@@ -235,9 +236,9 @@ class Training:
 def rows_factor(weights: Tensor) -> Tensor | float:
     """Factor of a worker's mean over some rows: the sum of their weights here, times the workers, over that everywhere.
 
-    Each worker's term is a mean over rows of its own (those with objects, those with a sure side, all by their
-    weights), and gradients are averaged over workers. With this factor that average is the mean over all such rows,
-    however they fall on the workers. Exactly 1 in one process; every worker of a step must call it.
+    Each worker's term is a mean over rows of its own (those with objects, those with a sure side, all alike or by
+    their weights), and gradients are averaged over workers. With this factor that average is the mean over all such
+    rows, however they fall on the workers. Exactly 1 in one process; every worker of a step must call it.
 
     Args:
         weights: (B,) of this worker's batch, or bool, which rows count.
