@@ -20,12 +20,17 @@ from hojoint.report import draw
 
 # 1. Load a network; the authors' released one needs MANO: from_checkpoint(path, mano="MANO_RIGHT.pkl").
 given = sys.argv[1:]
+if len(given) not in (0, 6):
+    sys.exit(__doc__)
 small = ModelConfig(input_px=64, roi_cells=8, block="basic", width=16, hourglass_depth=1, encoder_stages=1)
 source = given[0] if given else checkpoint.save(HOJoint(small), Config(model=small), progress={}, parents={})
 predictor = HandPredictor.from_checkpoint(source)
 
 # 2. Predict the hand of one image.
-image = cv2.imread(given[1])[..., ::-1] if given else np.full((480, 640, 3), 225, np.uint8)
+image = cv2.imread(given[1]) if given else np.full((480, 640, 3), 225, np.uint8)
+if image is None:
+    sys.exit(f"{given[1]} is no image that OpenCV reads")
+image = image[..., ::-1]
 hand = predictor.predict_image(image, [float(side) for side in given[2:]] or [220, 140, 420, 340])
 print("joints", tuple(hand.joints_px.shape), "px; vertices", tuple(hand.vertices.shape), "m")
 

@@ -249,6 +249,16 @@ def refuse_missing(config: Config, job: str) -> None:
         need(operator.attrgetter(name)(config), name, example)
 
 
+def refuse_missing_data(config: Config, job: str) -> None:
+    """InputError if ``job`` is to be sent without what it reads: it would end when its nodes have started."""
+    if job == "evaluate" and config.score.predictions is None:
+        need(config.evaluate.checkpoint, "evaluate.checkpoint", "FILE")
+    read = {"train": config.train.datasets, "retrain": config.train.datasets, "ingest": (config.ingest.dataset,)}
+    for name in read.get(job, ()):
+        if name != "pseudo" and (job == "ingest" or getattr(config.data, name).shards is None):
+            need(getattr(config.data, name).root, f"data.{name}.root", "DIR_OR_S3_URI")
+
+
 def output_of(config: Config, example: str) -> str:
     """The output; InputError if it is missing or not writable. Jobs call this before any work, and in a dry run."""
     output = need(config.output, "output", example)

@@ -42,6 +42,7 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     refuse_idle(name, word)
     command.refuse_missing(config, name)
     submit.refuse_relative_paths(config)
+    command.refuse_missing_data(config, name)
     if word == "kuberay":
         refuse_unmounted(config)
     if word == "kuberay" or nodes.nodes_of(config, name).most > 1:

@@ -1,7 +1,8 @@
 """python -m jobs.refilter data.pseudo.labels=DIR_OR_S3_URI output=DIR_OR_S3_URI [filters.RULE=...] [videos.root=DIR]
 
 Applies other thresholds without the network (Sec. 5.1.1, 5.1.2). It reads the predictions of a finished
-jobs.pseudo_label, judges every frame again by the given filters, and writes labels of the same layout to the output.
+jobs.pseudo_label, judges every frame again by the filters of this command, given or default, and writes labels of the
+same layout to the output. What differs from the labels' own settings is printed.
 Frames that were kept before bring their pictures. Frames that are kept only now are decoded again from where the
 labelling run read them, or from videos.root (a folder or s3://bucket/prefix) if given. A frame whose video is not under
 videos.root, is another file there (by its size) or does not decode is in predictions/ but not in pseudo_labels/, and is
@@ -32,6 +33,7 @@ def job(config: Config, dry_run: bool) -> None:
     if dry_run:
         refiltering.dry_run(config)
         return
+    print(refiltering.changes(source, config))
     report = refiltering.refilter(config)
     store = open_store(output)
     done = commits.read_commits(store) if report["quarantine"] else []

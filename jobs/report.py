@@ -1,9 +1,9 @@
 """python -m jobs.report output=DIR_OR_S3_URI [--config FILE] [key=value ...] [--dry-run]
 
-Writes report.html and report.json for the output of a pipeline, or of a labelling job alone: the stages, the scores
-before and after, frames kept and rejected per rule, the worth of the labels where true poses are known, pictures of
-labelled frames and of test images, training curves, and the command, settings and checksums behind them. The page is
-self-contained; a browser fetches nothing.
+Writes report.html and report.json for the output of a pipeline, or of a labelling job alone (there page.json, beside
+that job's own report.json): the stages, the scores before and after, frames kept and rejected per rule, the worth of
+the labels where true poses are known, pictures of labelled frames and of test images, training curves, and the command,
+settings and checksums behind them. The page is self-contained; a browser fetches nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from jobs.inputs import world_of
 
 BEST_FIRST = ("student", "control", "teacher")
 PIPELINE = "python -m jobs.pipeline"
+PAGE = "page.json"  # the page's facts beside a labelling run
 HELD_OUT_CURVES = (
     ("mpjpe_mm", "3D joints, wrists at one point", "MPJPE (mm)"),
     ("control_points", "the object's control points", "error (sides of the object's box)"),
@@ -83,7 +84,9 @@ def job(config: Config, dry_run: bool) -> None:
     galleries = [*([] if frames is None else frames.galleries), *example_galleries(config, outputs)]
     page = report.render(facts, galleries=galleries, pck=pck_pictures(outputs), curves=curve_pictures(outputs))
     outputs.store.delete("stages/report.json")  # a pipeline that made one of other settings makes its own again
-    outputs.store.put("report.json", json.dumps(asdict(facts), indent=1).encode())
+    # That of a labelling run alone is its own report, which others read.
+    name = PAGE if outputs.store.exists(commits.RUN) else commits.REPORT
+    outputs.store.put(name, json.dumps(asdict(facts), indent=1).encode())
     outputs.store.put("report.html", page.encode())
     print(f"report: {outputs.store.uri('report.html')}")
 

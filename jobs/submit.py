@@ -54,6 +54,7 @@ def send(config: Config, name: str, dry_run: bool) -> None:
     server = JobServer(config)
     command.refuse_missing(config, name)
     refuse_relative_paths(config)
+    command.refuse_missing_data(config, name)
     what = server.submission.Submission(
         f"jobs.{name}", arguments(config), ROOT, config.name, config.output, name not in READERS
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cluster import capacity
 from cluster.sources import mirror
@@ -32,6 +33,11 @@ def job(config: Config, dry_run: bool) -> None:
             f"note: train.steps={train.steps} sets the length of training; train.epochs={train.epochs} only sets how "
             "often the learning rate decays"
         )
+    for name, labels in (("ho3d", "train.txt"), ("freihand", "training_xyz.json")):
+        root = getattr(config.data, name).root  # FreiHAND's may hold an evaluation set alone
+        if root is not None and name not in train.datasets and ("://" in root or (Path(root) / labels).exists()):
+            others = ",".join((*train.datasets, name))
+            print(f"note: data.{name}.root is given and not trained on; to train on it: train.datasets=[{others}]")
     work(config, dry_run)
 
 

@@ -411,3 +411,21 @@ def test_the_image_holds_what_it_copies():
     copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
     assert {"hojoint", "cluster", "jobs", "configs", "pyproject.toml"} <= set(copied)
     assert all((ROOT / name).exists() for name in copied)
+
+
+@pytest.mark.parametrize(
+    ("job", "given", "message"),
+    [
+        ("train", [], "data.ho3d.root"),
+        ("train", ["train.datasets=[freihand]", "data.ho3d.root=s3://b/h"], "data.freihand.root"),
+        ("train", ["data.ho3d.shards=s3://b/s"], None),
+        ("ingest", [], "data.ho3d.root"),
+        ("ingest", ["ingest.dataset=freihand", "data.freihand.root=s3://b/f"], None),
+        ("evaluate", [], "evaluate.checkpoint"),
+        ("evaluate", ["score.predictions=s3://b/p.json", "score.truth=s3://b/t"], None),
+    ],
+)
+def test_a_job_without_its_data_is_refused_before_nodes_start(job, given, message, capsys):
+    words = [f"deploy.job={job}", "deploy.image=i", "output=s3://b/o", *given]
+    assert deploy.main(["kuberay", *words]) == (2 if message else 0)
+    assert message is None or f"the setting '{message}' is needed" in capsys.readouterr().err

@@ -122,6 +122,14 @@ def test_steps_in_the_place_of_epochs_are_noted(world, tmp_path, capsys):
     assert "5 steps of 4 samples" in said
 
 
+def test_a_set_that_is_given_and_not_trained_on_is_noted(world, tmp_path, capsys):
+    path = config_file(tmp_path, world, output=str(tmp_path / "out"))
+    (tmp_path / "training_xyz.json").touch()
+    assert train.main(["--config", path, f"data.freihand.root={tmp_path}", "--dry-run"]) == 0
+    said = "note: data.freihand.root is given and not trained on; to train on it: train.datasets=[ho3d,freihand]"
+    assert said in capsys.readouterr().out
+
+
 def test_missing_segmentations_are_one_note_before_the_work(world, tmp_path, capsys):
     path = config_file(tmp_path, world, output=str(tmp_path / "out"))
     assert train.main(["--config", path, "--dry-run"]) == 0

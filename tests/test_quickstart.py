@@ -43,3 +43,19 @@ def test_the_example_takes_a_checkpoint_and_an_image(tmp_path: Path, monkeypatch
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "c.pt", "hand.png", "30", "20", "110", "90"])
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     assert cv2.imread("quickstart.png").shape == (120, 160, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["c.pt"], "CHECKPOINT IMAGE X0"),
+        (["c.pt", "hand.png"], "CHECKPOINT IMAGE X0"),
+        (["c.pt", "no.png", "30", "20", "110", "90"], "no.png is no image"),
+    ],
+)
+def test_the_example_says_what_it_takes(words: list[str], said: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_teacher(settings.from_tree({"model": SMALL}), tmp_path / "c.pt")
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *words])
+    with pytest.raises(SystemExit, match=said):
+        runpy.run_path(str(EXAMPLE), run_name="__main__")

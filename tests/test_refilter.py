@@ -387,6 +387,13 @@ def test_a_dry_run_prints_what_changes_and_writes_nothing(made: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+def test_settings_of_refinement_that_change_are_printed_too(made: Path, tmp_path: Path, capsys) -> None:
+    config = config_to(made, tmp_path / "out", "loose", STRICT)
+    refined = refiltering.settings.changed(config, refine={"one_shape": True})
+    command_of_refilter.job(refined, dry_run=True)
+    assert "refine.one_shape: None -> True" in capsys.readouterr().out
+
+
 @pytest.mark.ray
 def test_an_input_error_in_an_actor_is_its_message_alone(made: Path, tmp_path: Path) -> None:
     config = config_to(made, tmp_path / "out", "loose", STRICT)
@@ -401,7 +408,9 @@ def test_an_input_error_in_an_actor_is_its_message_alone(made: Path, tmp_path: P
 @pytest.mark.ray
 def test_the_command_runs_on_ray(made: Path, tmp_path: Path, capsys) -> None:
     command_of_refilter.job(config_to(made, tmp_path / "out", "loose", STRICT), dry_run=False)
-    assert "kept" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "kept" in printed
+    assert "filters.max_pose_step: 0.06 -> 0.015" in printed
     wild.assert_same_rows(
         wild.rows_of(tmp_path / "out", "pseudo_labels"), wild.rows_of(made / "strict", "pseudo_labels")
     )

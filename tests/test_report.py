@@ -321,3 +321,17 @@ def test_a_report_by_hand_finds_the_labelled_videos(tmp_path):
     assert (config.videos, config.world) == (made.videos, "/w")
     given = settings.changed(Config(), videos={"root": "/mine"})
     assert job.with_inputs(given, found) == given
+
+
+def test_a_report_on_labels_alone_leaves_the_labels_own(tmp_path, monkeypatch):
+    _, root = labelled(tmp_path / "labels")
+    monkeypatch.setattr(job.labelled_frames, "read", lambda *of: None)
+    facts = {"videos": {"listed": 1}, "frames": {"kept": 1, "predicted": 1, "rejected": {}, "filled": 0}}
+    own = json.dumps(facts | {"quarantine": {}, "seconds": 1.0, "frames_per_second": 1.0}).encode()
+    store = open_store(root)
+    store.put(commits.REPORT, own)
+    monkeypatch.setattr(job.report, "render", lambda facts, **pictures: facts.title)
+    for _ in range(2):
+        assert job.main([f"output={root}"]) == 0
+    assert store.get(commits.REPORT) == own
+    assert json.loads(store.get(job.PAGE))["labelling"] == json.loads(own)

@@ -120,7 +120,7 @@ def read_run(store: Store) -> dict[str, Any]:
         content = store.get(RUN)
     except KeyError:
         raise InputError(
-            f"no labels at {store.root}: it has no {RUN}. Run jobs.pseudo_label with that output"
+            f"no labels at {store.root}: it has no {RUN}. Expected the output of jobs.pseudo_label"
         ) from None
     try:
         run = json.loads(content)

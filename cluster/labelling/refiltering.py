@@ -147,23 +147,31 @@ def fingerprint_of(source: Source, config: Config) -> dict[str, Any]:
 
 def describe(config: Config, source: Source, pending: int) -> str:
     """What ``--dry-run`` prints: the work, what changes, and whether the cluster can hold it."""
-    new = fingerprint_of(source, config)
-    changed = [name for name in new if name.startswith("filters.") or name == units.QUALITY_MODEL]
-    lines = [f"  {name}: {source.run['fingerprint'].get(name)} -> {new[name]}" for name in changed]
-    different = [
-        line for name, line in zip(changed, lines, strict=True) if source.run["fingerprint"].get(name) != new[name]
-    ]
+    pictures = fingerprint_of(source, config)["pictures of frames not kept before"]
     frames = sum(commit.counts.predicted for commit in source.commits)
     return "\n".join(
         [
             f"source     {source.store.root}: {len(source.commits)} units, {frames} predicted frames",
             f"units      {len(source.commits) - pending} committed, {pending} to do",
             f"output     {config.output}",
-            f"pictures   of frames not kept before: {new['pictures of frames not kept before']}",
-            "\n".join([f"rules      {len(different) or 'none'} changed", *different]),
+            f"pictures   of frames not kept before: {pictures}",
+            changes(source, config),
             f"resources  {capacity.feasibility(config.cluster, _needs(config))}",
         ]
     )
+
+
+def changes(source: Source, config: Config) -> str:
+    """How the settings that decide differ from those of the labels: all of them are this command's."""
+    deciding = ("filters.", "refine.", units.QUALITY_MODEL)
+    old, new = (
+        {name: value for name, value in of.items() if name.startswith(deciding)}
+        for of in (source.run["fingerprint"], fingerprint_of(source, config))
+    )
+    lines = [
+        f"  {name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)
+    ]
+    return "\n".join([f"settings   {len(lines) or 'none'} changed (filters, refine)", *lines])
 
 
 def _pending(source: Source, store: Store) -> list[str]:

@@ -139,7 +139,7 @@ def _check(name: str, samples: Any, config: Config) -> None:
 
 def _shards_of(name: str, config: Config) -> str | None:
     """Where the shards of a labelled set are; None for a set that is read from its files, and for pseudo-labels."""
-    return None if name == "pseudo" else getattr(config.data, name).shards
+    return None if name == "pseudo" else getattr(getattr(config.data, name), "shards", None)
 
 
 def labels_of(config: Config) -> dict[str, str]:

@@ -64,7 +64,7 @@ class HO3D:
         if config.root is None:
             raise InputError(
                 f"the setting 'data.ho3d.root' is needed: a folder with {self.split}.txt and {self.split}/. "
-                f"{ho3d_files.WHERE}"
+                f"{ho3d_files.WHERE}. To train on another set, name it: train.datasets=[freihand]"
             )
         self.root = Path(config.root)
         self.crop, self.region_px, self.mean_pose = crop or CropConfig(), region_px, mean_pose
