@@ -90,7 +90,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
 def open_measured(config: Config) -> tuple[HOJoint, Config, str]:
     """The network of ``evaluate.checkpoint``, ``config`` with the checkpoint's settings, and the weights' checksum."""
     path = str(config.evaluate.checkpoint)
-    return opening.open_teacher(read_uri(path), config, path)
+    return opening.open_teacher(read_uri(path), config, path, mirror.with_hand)
 
 
 def open_domain(domain: Domain, config: Config) -> HO3D | FreiHAND:

@@ -63,8 +63,8 @@ def job(config: Config, dry_run: bool) -> None:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
         path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
         content = read_uri(path)
-        _, merged, _ = opening.open_teacher(content, config)
-        _refuse_seen(config, opening.open_network(content, config.mano.path)[1])
+        _, merged, _ = opening.open_teacher(content, config, near=mirror.with_hand)
+        _refuse_seen(config, opening.open_network(content, config.mano.path, check_hand=False)[1])
         for note in filter(None, [opening.overridden(config, merged), opening.untrained_views(merged)]):
             print(f"note: {note}")
     config = mirror.localised(config, "mano", "data.ho3d")

@@ -26,6 +26,7 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.pseudo import PseudoLabelled
 from hojoint.errors import InputError
 from hojoint.hand.chosen import added_mean, hand_model
+from hojoint.hand.identity import HAND
 from hojoint.labelling import tables
 from hojoint.training.batches import Cached, ConcatSamples, Samples
 from hojoint.training.schedule import Schedule
@@ -35,8 +36,6 @@ OBJECTS = " objects"
 """Ends the name of the digest of a set's object models and segmentations."""
 HELD_OUT = "held out"
 """Name of the digest of the recordings that no training sees."""
-HAND = "hand model"
-"""Name of the digest of the hand model among those of a run."""
 EDITION = 2
 """Of the digests: another number means that they cover other parts of the data."""
 STREAM_ABOVE = 100_000
