@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from labelled import SMALL
 
 from cluster import scoring
-from cluster.labelling import checkpoint_facts
+from cluster.labelling import checkpoint_facts, units
+from cluster.labelling.job import LabellingJob
+from cluster.labelling.teacher import Teacher
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
@@ -91,3 +95,35 @@ def test_a_checkpoint_is_counted_without_its_hand(hands, tmp_path):
     assert config.mano.path == "/nowhere"
     assert sum(value.numel() for value in network.state_dict().values()) > 0
     assert torch.isfinite(next(network.parameters())).all()
+
+
+def test_a_teacher_on_a_node_with_another_hand_is_refused(hands, tmp_path):
+    path = write_checkpoint(tmp_path / "a.pt", hands[0], None)
+    config = settings.changed(asked(path, hands[0]), output=str(tmp_path / "out"))
+    facts = checkpoint_facts.read(config)
+    job = LabellingJob(config, str(tmp_path / "out"), facts.weights_sha256, "driver", hand_sha256=facts.hand_sha256)
+    Teacher(job).close()
+    write_hand(tmp_path / "one", 1.1)
+    found = units.hand_digest(config)[:12]
+    said = f"is not the same on the node {socket.gethostname()} .* {facts.hand_sha256[:12]}, found {found}. Give every"
+    with pytest.raises(InputError, match=said):
+        Teacher(job)
+
+
+def test_an_examiner_with_other_weights_or_hand_is_refused(hands, tmp_path):
+    path = write_checkpoint(tmp_path / "a.pt", hands[0], None)
+    _, config, sha256 = scoring.open_measured(asked(path, hands[0]))
+    hand = units.hand_digest(config)
+    none: Any = None
+
+    def examined(*expected: str) -> None:
+        examiner = scoring.Examiner(config.cluster)
+        examiner._examined = none  # so that what comes after the opening fails
+        examiner.examine(config, "ho3d", range(1), none, none, none, scoring.Expected(*expected))
+
+    with pytest.raises(TypeError):
+        examined(sha256, hand)
+    with pytest.raises(InputError, match=r"the weights of evaluate.checkpoint=.*a\.pt is not the same on the node"):
+        examined("0" * 64, hand)
+    with pytest.raises(InputError, match=r"mano\.path=.* is not the same on the node .* found "):
+        examined(sha256, "0" * 64)

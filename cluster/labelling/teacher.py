@@ -63,6 +63,7 @@ class Teacher:
                 f"teacher.checkpoint changed during the run: expected {job.teacher_sha256[:12]}, found {sha256[:12]}. "
                 "Restore it, or label into another output"
             )
+        sharing.check_hand(merged, job.hand_sha256)
         labelling = job.config.labelling
         self.predictor = tta.HandPredictor(
             network.to(memory_format=torch.channels_last),  # a quarter less time on a CPU
