@@ -63,7 +63,7 @@ class Expected:
 class Judged:
     """The results of a network on every data set that its settings name."""
 
-    config: Config  # as passed to ``evaluate``
+    config: Config  # as passed to ``evaluate``, with the model, hand and crop of the checkpoint
     sha256: str  # of the weights
     results: dict[Domain, Result]
 
@@ -92,7 +92,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
                         truth[domain] = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
                     given = [*truth[domain], expected]
                     results[domain] = _evaluate(merged, network, domain, dataset, given, pool, progress)
-                yield Judged(config, sha256, results)
+                yield Judged(merged, sha256, results)
         finally:
             for examiner in examiners:
                 ray.kill(examiner)

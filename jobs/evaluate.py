@@ -35,6 +35,7 @@ from hojoint.model import opening
 from hojoint.report import album, draw
 from hojoint.report import tables as report_tables
 from jobs import command, printing, sets
+from jobs.results import HAND_PATH
 
 SPACE = 4  # examples drawn in 3D
 
@@ -102,6 +103,7 @@ def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:
             "name": config.name,
             "checkpoint": config.evaluate.checkpoint,
             "sha256": judged.sha256,
+            HAND_PATH: config.mano.path,
             "seconds": round(now - started, 2),
             "domains": out[config.name],
         }
@@ -114,6 +116,7 @@ def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:
 def _write(
     store: Store, config: Config, facts: Mapping[str, Any], results: Mapping[evaluation.Domain, scoring.Result]
 ) -> None:
+    """All files of a network; ``config`` names the hand that it predicts (``scoring.Judged``)."""
     faces = hand_model(mirror.localised(config, "mano").mano).faces
     for domain, result in results.items():
         store.put(f"{config.name}_{domain}_examples.npz", pack_examples(result.examples))
