@@ -4,7 +4,7 @@ python -m jobs.evaluate score.predictions=pred.json score.truth=DIR score.layout
 The first form measures a network on the evaluation split of HO-3D (hand, object) and of FreiHAND (hand), on as many
 actors as evaluate.actors says. Under the output: <name>.json, the examples of the report, the submission files
 <name>_<data set>_pred.json and, after the paper's figures, <name>_<data set>_{pck.png (8), 3d_<k>.png (6),
-attention_<k>.jpg (7)}.
+attention_<k>.jpg (7)}. Files of an earlier network of that name are removed.
 The second form scores a submission file as the official script does: it prints one 'key: value' per line and, with an
 output, writes scores.txt and scores.json. A file in millimetres, in the other camera frame or joint order is converted,
 one of joints alone gets the scores of joints, and a note says so (also in notes.txt).
@@ -13,10 +13,11 @@ one of joints alone gets the scores of joints, and a note says so (also in notes
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,13 @@ from hojoint.hand.chosen import hand_model
 from hojoint.model import opening
 from hojoint.report import album, draw
 from hojoint.report import tables as report_tables
+from hojoint.report.tables import DOMAINS
 from jobs import command, printing, sets
 from jobs.results import HAND_PATH
 
 SPACE = 4  # examples drawn in 3D
+FILES = re.compile(r"examples\.npz|pck\.png|pred\.json|3d_\d+\.png|attention_\d+\.jpg")
+"""Endings of the names of a network's files on one data set."""
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -117,6 +121,7 @@ def _write(
     store: Store, config: Config, facts: Mapping[str, Any], results: Mapping[evaluation.Domain, scoring.Result]
 ) -> None:
     """All files of a network; ``config`` names the hand that it predicts (``scoring.Judged``)."""
+    remove_files(store, config.name, list(results) if _is_noted(store, config.name, facts["sha256"]) else DOMAINS)
     faces = hand_model(mirror.localised(config, "mano").mano).faces
     for domain, result in results.items():
         store.put(f"{config.name}_{domain}_examples.npz", pack_examples(result.examples))
@@ -138,6 +143,25 @@ def _write(
     store.put(
         f"{config.name}.json", json.dumps(facts, indent=1).encode()
     )  # last: its presence says that the rest is complete
+
+
+def _is_noted(store: Store, name: str, sha256: str) -> bool:
+    """Whether the files of that name are of the same weights, so that those on other data sets stay true."""
+    try:
+        noted = json.loads(store.get(f"{name}.json"))
+    except (KeyError, ValueError):
+        return False
+    return isinstance(noted, dict) and noted.get("sha256") == sha256
+
+
+def remove_files(store: Store, name: str, domains: Iterable[str] = DOMAINS, home: str = "") -> None:
+    """Remove what ``measure`` has written of a network in the folder ``home``: files of another one would stay."""
+    begins = f"{home}/{name}" if home else name
+    store.delete(f"{begins}.json")  # first: its presence says that the rest is complete
+    for domain in domains:
+        for entry in list(store.entries(f"{begins}_{domain}_")):
+            if FILES.fullmatch(entry.key.removeprefix(f"{begins}_{domain}_")):
+                store.delete(entry.key)
 
 
 def _score_file(config: Config, dry_run: bool) -> None:

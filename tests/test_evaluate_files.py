@@ -109,3 +109,36 @@ def test_a_slip_in_a_path_that_is_not_read_costs_no_result(world, tmp_path, draw
     assert set(facts["domains"]) == {"freihand"}
     for faces in drawn:
         np.testing.assert_array_equal(faces, stand_in_model().faces)
+
+
+def test_another_network_of_that_name_leaves_no_former_file(world, tmp_path):
+    out = tmp_path / "out"
+    first, second = (write_teacher(world, tmp_path / f"{name}.pt") for name in ("one", "two"))
+    measured(world, out, first)
+    (out / "net_ho3d_notes.txt").write_text("mine")
+    former = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert {"net_ho3d_pred.json", "net_freihand_3d_1.png", "net_ho3d_pck.png"} <= former.keys()
+    shown = {"write_predictions": False, "examples": 1}
+    measured(world, out, second, evaluate=shown, data={"ho3d": {"root": None}})
+    kept = {"net.json", *(f"net_freihand_{name}" for name in ("3d_0.png", "examples.npz", "pck.png"))}
+    assert {path.name for path in out.iterdir() if path.is_file()} == {*kept, "net_ho3d_notes.txt"}
+
+
+def test_the_same_network_on_another_set_keeps_its_files(world, tmp_path):
+    network = write_teacher(world, tmp_path / "net.pt")
+    measured(world, tmp_path / "out", network, data={"freihand": {"root": None}})
+    measured(world, tmp_path / "out", network, data={"ho3d": {"root": None}})
+    assert {"net_ho3d_pred.json", "net_freihand_pred.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_the_facts_go_first_and_come_last(world, tmp_path, monkeypatch):
+    network = write_teacher(world, tmp_path / "net.pt")
+    measured(world, tmp_path / "out", network)
+
+    def fails(_: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(evaluate, "pack_examples", fails)
+    with pytest.raises(OSError, match="full"):
+        measured(world, tmp_path / "out", network)
+    assert not (tmp_path / "out" / "net.json").exists()
