@@ -9,8 +9,10 @@ not.
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,15 +204,30 @@ def _in_folder(folder: Path) -> Path:
 
 def _read_json(file: Path) -> Any:
     try:
-        if file.suffix == ".zip":
-            with zipfile.ZipFile(file) as archive:
-                return json.loads(archive.read("pred.json"))
-        return json.loads(file.read_bytes())
+        return json.loads(_zipped(file) if file.suffix == ".zip" else file.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from None
-    except (ValueError, KeyError, zipfile.BadZipFile, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        where = "pred.json in " if file.suffix == ".zip" else ""
+        raise InputError(f"{where}{file} is not JSON: {error}") from None
+
+
+def _zipped(file: Path) -> bytes:
+    """The content of pred.json in a zip file. What it raises for a damaged member depends on the compression."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.read("pred.json")
+    except OSError:
+        raise
+    except KeyError:
         raise InputError(
-            f"{file} is not {'a zip file of pred.json' if file.suffix == '.zip' else 'JSON'}: {error}"
+            f"{file} is not a zip file of pred.json: expected pred.json at its root, found none; zip the file itself"
+        ) from None
+    # A password is a RuntimeError, an unknown compression a NotImplementedError, which is one too.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{file} is not a zip file of pred.json that can be read: {error or 'it ends too early'}. Make it again "
+            "from pred.json, without a password and with the usual compression (deflate)"
         ) from None
 
 
