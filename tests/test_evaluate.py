@@ -242,6 +242,8 @@ def test_attention_is_drawn_for_cells_within_the_grid(world):
     rows = np.arange(3)
     one, three = (examples.attention_tiles(network, dataset, rows, config) for config in (asked, own))
     assert [tile.shape[1] for tile in one] == [examples.ATTENTION_PX] * len(three)
+    none = settings.changed(own, evaluate={"attention_cells": []})
+    assert examples.attention_tiles(network, dataset, rows, none) == []
     with pytest.raises(InputError, match=r"found \[0, 8\], which is beyond the network's 8 x 8"):
         examples.attention_cells(settings.changed(own, evaluate={"attention_cells": [[0, 8]]}))
 
