@@ -48,7 +48,8 @@ def job(config: Config, dry_run: bool) -> None:
     """Score a file or measure a network."""
     if config.output is not None:
         command.output_of(config, "DIR")
-    if config.score.predictions is not None:
+    if config.score.predictions is not None or config.score.truth is not None:
+        _refuse_both_forms(config)
         _score_file(config, dry_run)
         return
     _refuse_teacher(config)
@@ -73,6 +74,15 @@ def job(config: Config, dry_run: bool) -> None:
     for table in report_tables.comparison(measure([config])):
         rows = [(row["label"], row["cells"][0]["text"]) for row in table["rows"]]
         print(f"{table['title']}, {table['note']}\n{printing.table(('', config.name), rows)}")
+
+
+def _refuse_both_forms(config: Config) -> None:
+    if config.evaluate.checkpoint is not None:
+        given = [f"score.{name}" for name in ("predictions", "truth") if getattr(config.score, name) is not None]
+        raise InputError(
+            "jobs.evaluate measures a network or scores a file, found "
+            f"evaluate.checkpoint={config.evaluate.checkpoint} and {' and '.join(given)}; leave one of the two out"
+        )
 
 
 def _refuse_teacher(config: Config) -> None:
@@ -165,14 +175,14 @@ def remove_files(store: Store, name: str, domains: Iterable[str] = DOMAINS, home
 
 
 def _score_file(config: Config, dry_run: bool) -> None:
+    command.need(config.score.predictions, "score.predictions", "pred.json")
     command.need(config.score.truth, "score.truth", "DIR")
     near = mirror.localised(config, "score").score
     predictions, truth = str(near.predictions), str(near.truth)
     if dry_run:
-        hands = len(submission_files.load_submission(predictions).joints)
-        images = len(submission_files.load_truth(truth, vertices=False).joints)
+        hands = len(submission_files.load_pair(predictions, truth)[0].joints)
         print(
-            f"would score {hands} hands of {predictions} against {images} images under {truth} as {config.score.layout}"
+            f"would score {hands} hands of {predictions} against {hands} images under {truth} as {config.score.layout}"
         )
         return
     scored = submission_files.score_submission(predictions, truth, config.score.layout)

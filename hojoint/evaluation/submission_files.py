@@ -54,19 +54,10 @@ def score_submission(predictions: str | Path, truth: str | Path, layout: Layout)
     (``conventions``), and a file of joints alone gets the scores of joints; the notes say so.
 
     Raises:
-        InputError: a file is missing, is no submission, lists another number of images than the truth, or has values
-            that are not finite.
+        InputError: as ``load_pair``.
     """
-    pred = load_submission(predictions)
+    pred, true = load_pair(predictions, truth)
     joints_only = pred.vertices.shape[1] == 0
-    true = load_truth(truth, vertices=not joints_only)
-    if len(pred.joints) != len(true.joints):
-        raise InputError(
-            f"{predictions} holds {_size(len(pred.joints))} for {_size(len(true.joints))} under {truth}; "
-            "both must list the same images in the same order"
-        )
-    _refuse_not_finite(predictions, pred)
-    _refuse_not_finite(truth, true)
     joints, notes = conventions.joints_as_meant(pred.joints, true.joints, layout)
     vertices = pred.vertices
     if not joints_only:
@@ -81,6 +72,25 @@ def score_submission(predictions: str | Path, truth: str | Path, layout: Layout)
         scores = {key: value for key, value in scores.items() if key.startswith("xyz_")}
         notes.append(f"{predictions} holds joints alone, so the scores of meshes are left out")
     return Scored(scores, tuple(notes))
+
+
+def load_pair(predictions: str | Path, truth: str | Path) -> tuple[HandPoints, HandPoints]:
+    """A submission file and its truth, which has no vertices where the file has none.
+
+    Raises:
+        InputError: a file is missing, is no submission, lists another number of images than the truth, or has values
+            that are not finite.
+    """
+    pred = load_submission(predictions)
+    true = load_truth(truth, vertices=pred.vertices.shape[1] > 0)
+    if len(pred.joints) != len(true.joints):
+        raise InputError(
+            f"{predictions} holds {_size(len(pred.joints))} for {_size(len(true.joints))} under {truth}; "
+            "both must list the same images in the same order"
+        )
+    _refuse_not_finite(predictions, pred)
+    _refuse_not_finite(truth, true)
+    return pred, true
 
 
 def _scores(joints: np.ndarray, vertices: np.ndarray, true: HandPoints, layout: Layout) -> dict[str, float]:
