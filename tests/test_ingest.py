@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -310,7 +311,7 @@ def test_an_ingest_at_work_is_seen_and_its_garbage_is_too(world, tmp_path, monke
     monkeypatch.setattr(ingesting.Ingestor, "work", work)
     with pytest.raises(InputError, match="ended here"):
         ingesting.ingest(settings.changed(world, output=str(tmp_path)))
-    assert all("ingests images, heard of 0 s ago" in text for text in out)
+    assert all(re.search(r"ingests images, heard of \d s ago", text) for text in out)  # a busy machine takes seconds
     [piece] = garbage.find(open_store(str(tmp_path)), 0.0)
     assert piece.name == "samples/u000002-killed.parquet"
 
