@@ -12,7 +12,7 @@ import functools
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,6 +182,13 @@ class Ingestor:
                     f"this node finds {len(part)} images in {part.root}, and the driver found {count}; give every node "
                     "the same data"
                 )
+        self._check_same(config, json.loads(self._store.get(commits.RUN))["fingerprint"])
+
+    def _check_same(self, config: Config, expected: Mapping[str, Any]) -> None:
+        """Raise InputError where this node has other files than the driver: shards stand under the driver's digests."""
+        sharing.check_hand(config, expected["hand_model"])
+        for name, found in self._set.digests().items():
+            sharing.check_same(f"{name} of the set {self._set.train.root}", expected[name], found)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         commit = self.work(row["unit"])

@@ -17,6 +17,7 @@ import torch
 from cluster import capacity, session, waiting
 from cluster.capacity import Need
 from cluster.growing import GrowingPool
+from cluster.labelling import sharing, units
 from cluster.progress import Bar
 from cluster.sources import mirror
 from cluster.store import read_uri
@@ -50,11 +51,19 @@ class Result:
     attention: list[np.ndarray]  # (H, W, 3) uint8 RGB, of the first examples
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What the driver has opened: every node must find the same."""
+
+    weights_sha256: str
+    hand_sha256: str  # of the hand model
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """The results of a network on every data set that its settings name."""
 
-    config: Config  # as passed to ``evaluate``
+    config: Config  # as passed to ``evaluate``, with the model, hand and crop of the checkpoint
     sha256: str  # of the weights
     results: dict[Domain, Result]
 
@@ -74,14 +83,16 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
             for config in configs:
                 network, merged, sha256 = open_measured(config)
                 attention_cells(merged)  # refuses cells that the network does not have, before the work
+                expected = Expected(sha256, units.hand_digest(merged))
                 results = {}
                 for domain in evaluation.domains_of(mirror.localised(config, "data")):
                     dataset = open_domain(domain, merged)
                     dataset.refuse_missing()
                     if domain not in truth:
                         truth[domain] = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
-                    results[domain] = _evaluate(merged, network, domain, dataset, truth[domain], pool, progress)
-                yield Judged(config, sha256, results)
+                    given = [*truth[domain], expected]
+                    results[domain] = _evaluate(merged, network, domain, dataset, given, pool, progress)
+                yield Judged(merged, sha256, results)
         finally:
             for examiner in examiners:
                 ray.kill(examiner)
@@ -90,7 +101,7 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
 def open_measured(config: Config) -> tuple[HOJoint, Config, str]:
     """The network of ``evaluate.checkpoint``, ``config`` with the checkpoint's settings, and the weights' checksum."""
     path = str(config.evaluate.checkpoint)
-    return opening.open_teacher(read_uri(path), config, path)
+    return opening.open_teacher(read_uri(path), config, path, mirror.with_hand)
 
 
 def open_domain(domain: Domain, config: Config) -> HO3D | FreiHAND:
@@ -112,24 +123,35 @@ class Examiner:
         self._device = "cuda" if size.teacher_gpus > 0 else "cpu"
         self._opened: Config | None = None
 
-    def _open(self, config: Config) -> None:
+    def _open(self, config: Config, expected: Expected | None) -> None:
         if self._opened == config:
             return
-        network, _, _ = open_measured(config)
+        network, _, sha256 = open_measured(config)
+        if expected is not None:
+            what = f"the weights of evaluate.checkpoint={config.evaluate.checkpoint}"
+            sharing.check_same(what, expected.weights_sha256, sha256)
+            sharing.check_hand(config, expected.hand_sha256)
         self._network = network.to(self._device)
         self._layer = hand_layer(mirror.localised(config, "mano").mano).to(self._device)
         self._datasets: dict[Domain, Any] = {}
         self._opened = config
 
     def examine(
-        self, config: Config, domain: Domain, rows: range, roots: np.ndarray, joints: np.ndarray, vertices: np.ndarray
+        self,
+        config: Config,
+        domain: Domain,
+        rows: range,
+        roots: np.ndarray,
+        joints: np.ndarray,
+        vertices: np.ndarray,
+        expected: Expected | None = None,
     ) -> tuple[Predictions, HandErrors]:
         """Predict some rows of a data set and judge them; roots, joints and vertices are those of all rows.
 
-        ``config`` holds the model, hand and crop of the checkpoint.
+        ``config`` holds the model, hand and crop of the checkpoint; None as ``expected`` is not compared.
         """
         with waiting.full_disk_named():
-            self._open(config)
+            self._open(config, expected)
             return self._examined(config, domain, rows, roots, joints, vertices)
 
     def _examined(
@@ -160,7 +182,7 @@ def _evaluate(
     network: HOJoint,
     domain: Domain,
     dataset: HO3D | FreiHAND,
-    truth: Sequence[Any],
+    given: Sequence[Any],  # to ``examine``, after the rows
     pool: GrowingPool,
     progress: bool,
 ) -> Result:
@@ -168,7 +190,7 @@ def _evaluate(
     ranges = [range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
     parts = []
     with Bar(f"{config.name} on {domain}", "image", total=len(dataset), shown=progress) as bar:
-        answers = pool.map(lambda actor, rows: actor.examine.remote(config, domain, rows, *truth), ranges)
+        answers = pool.map(lambda actor, rows: actor.examine.remote(config, domain, rows, *given), ranges)
         for rows, answer in zip(ranges, answers, strict=True):  # in order
             parts.append(answer)
             bar.move(rows.stop)

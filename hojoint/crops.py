@@ -7,6 +7,7 @@ affine as the pixels. The random draws of training are in ``augment``; this file
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import cv2
@@ -16,15 +17,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hojoint import geometry
+from hojoint.config import AugmentConfig
 
 # Suffixes of locals: B views, N source images, S input side, C channels.
 
 REGION_FACTOR = 1.9  # a crop grown by 1.2, turned by 45 degrees, moved by 0.1 lies inside: 1.2 * sqrt(2) + 2 * 0.1
 
 
-def region_side(input_px: int) -> int:
+def region_factor(config: AugmentConfig) -> float:
+    """Side of a region, in crops, that every augmented crop lies in: at least ``REGION_FACTOR``.
+
+    In less room a part of the input would be black where the image has pixels.
+    """
+    if not config.enabled:
+        return REGION_FACTOR
+    widest = math.radians(min(config.rotation_deg, 45))
+    turned = math.cos(widest) + math.sin(widest)
+    return max(REGION_FACTOR, (1 + config.scale) * turned + 2 * config.shift)
+
+
+def region_side(input_px: int, factor: float = REGION_FACTOR) -> int:
     """Longest side of a region worth keeping: at the crop's scale it has the pixels of the input."""
-    return int(np.ceil(REGION_FACTOR * input_px))
+    return int(np.ceil(factor * input_px))
 
 
 def cut_region(

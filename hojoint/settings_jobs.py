@@ -66,8 +66,9 @@ class LabellingConfig(Settings):
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95
     """Of the image regions kept beside the pseudo-labels."""
     image_context: Positive = 4.0
-    """Side of those regions, in boxes: room for training's crop (``crop.hand_context``), grown, turned and shifted. In
-    less room a part of the student's image is black where the video has pixels."""
+    """Side of those regions, in boxes: room for training's crop (``crop.hand_context``), grown, turned and shifted:
+    ``crop.hand_context`` * ((1 + scale) * 1.42 + 2 * shift) of its augmentation. In less room a part of the student's
+    image is black where the video has pixels."""
     require_conditional_writes: bool = True
     """Refuse a store on which two attempts could both commit a unit."""
     extend: bool = False

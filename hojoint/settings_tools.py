@@ -36,8 +36,8 @@ class EvaluateConfig(Settings):
     examples: Annotated[int, Field(ge=0)] = 12
     """Images per data set that the report shows."""
     attention_cells: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...] | None = None
-    """Cells [row, column] of the object's RoI grid whose attention is drawn (Fig. 7); None means three, at a quarter, a
-    half and three quarters of its diagonal."""
+    """Cells [row, column] of the object's RoI grid whose attention is drawn (Fig. 7), none for an empty list; None
+    means three, at a quarter, a half and three quarters of its diagonal."""
     write_predictions: bool = True
     """Also write the submission file of the data set (pred.json)."""
     pnp_proposals: Count = 10

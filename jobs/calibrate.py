@@ -66,7 +66,16 @@ def job(config: Config, dry_run: bool) -> None:
             raise InputError(f"{names}: calibrate.predictions judges labels that are made, all of them; leave it out")
     else:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
+<<<<<<< HEAD
         _check_teacher(config)
+=======
+        path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
+        content = read_uri(path)
+        _, merged, _ = opening.open_teacher(content, config, near=mirror.with_hand)
+        _refuse_seen(config, opening.open_network(content, config.mano.path, check_hand=False)[1])
+        for note in filter(None, [opening.overridden(config, merged), opening.untrained_views(merged)]):
+            print(f"note: {note}")
+>>>>>>> w19-eval
     config = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:
         print(_plan(config))

@@ -4,7 +4,7 @@ python -m jobs.evaluate score.predictions=pred.json score.truth=DIR score.layout
 The first form measures a network on the evaluation split of HO-3D (hand, object) and of FreiHAND (hand), on as many
 actors as evaluate.actors says. Under the output: <name>.json, the examples of the report, the submission files
 <name>_<data set>_pred.json and, after the paper's figures, <name>_<data set>_{pck.png (8), 3d_<k>.png (6),
-attention_<k>.jpg (7)}.
+attention_<k>.jpg (7)}. Files of an earlier network of that name are removed.
 The second form scores a submission file as the official script does: it prints one 'key: value' per line and, with an
 output, writes scores.txt and scores.json. A file in millimetres, in the other camera frame or joint order is converted,
 one of joints alone gets the scores of joints, and a note says so (also in notes.txt).
@@ -13,10 +13,11 @@ one of joints alone gets the scores of joints, and a note says so (also in notes
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,21 @@ from hojoint.hand.chosen import hand_model
 from hojoint.model import opening
 from hojoint.report import album, draw
 from hojoint.report import tables as report_tables
+from hojoint.report.tables import DOMAINS
 from jobs import command, printing, sets
+from jobs.results import HAND_PATH
 
 SPACE = 4  # examples drawn in 3D
+FILES = re.compile(r"examples\.npz|pck\.png|pred\.json|3d_\d+\.png|attention_\d+\.jpg")
+"""Endings of the names of a network's files on one data set."""
 
 
 def job(config: Config, dry_run: bool) -> None:
     """Score a file or measure a network."""
     if config.output is not None:
         command.output_of(config, "DIR")
-    if config.score.predictions is not None:
+    if config.score.predictions is not None or config.score.truth is not None:
+        _refuse_both_forms(config)
         _score_file(config, dry_run)
         return
     _refuse_teacher(config)
@@ -68,6 +74,15 @@ def job(config: Config, dry_run: bool) -> None:
     for table in report_tables.comparison(measure([config])):
         rows = [(row["label"], row["cells"][0]["text"]) for row in table["rows"]]
         print(f"{table['title']}, {table['note']}\n{printing.table(('', config.name), rows)}")
+
+
+def _refuse_both_forms(config: Config) -> None:
+    if config.evaluate.checkpoint is not None:
+        given = [f"score.{name}" for name in ("predictions", "truth") if getattr(config.score, name) is not None]
+        raise InputError(
+            "jobs.evaluate measures a network or scores a file, found "
+            f"evaluate.checkpoint={config.evaluate.checkpoint} and {' and '.join(given)}; leave one of the two out"
+        )
 
 
 def _refuse_teacher(config: Config) -> None:
@@ -102,6 +117,7 @@ def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:
             "name": config.name,
             "checkpoint": config.evaluate.checkpoint,
             "sha256": judged.sha256,
+            HAND_PATH: config.mano.path,
             "seconds": round(now - started, 2),
             "domains": out[config.name],
         }
@@ -114,6 +130,8 @@ def measure(configs: Sequence[Config]) -> dict[str, dict[Any, Any]]:
 def _write(
     store: Store, config: Config, facts: Mapping[str, Any], results: Mapping[evaluation.Domain, scoring.Result]
 ) -> None:
+    """All files of a network; ``config`` names the hand that it predicts (``scoring.Judged``)."""
+    remove_files(store, config.name, list(results) if _is_noted(store, config.name, facts["sha256"]) else DOMAINS)
     faces = hand_model(mirror.localised(config, "mano").mano).faces
     for domain, result in results.items():
         store.put(f"{config.name}_{domain}_examples.npz", pack_examples(result.examples))
@@ -137,15 +155,34 @@ def _write(
     )  # last: its presence says that the rest is complete
 
 
+def _is_noted(store: Store, name: str, sha256: str) -> bool:
+    """Whether the files of that name are of the same weights, so that those on other data sets stay true."""
+    try:
+        noted = json.loads(store.get(f"{name}.json"))
+    except (KeyError, ValueError):
+        return False
+    return isinstance(noted, dict) and noted.get("sha256") == sha256
+
+
+def remove_files(store: Store, name: str, domains: Iterable[str] = DOMAINS, home: str = "") -> None:
+    """Remove what ``measure`` has written of a network in the folder ``home``: files of another one would stay."""
+    begins = f"{home}/{name}" if home else name
+    store.delete(f"{begins}.json")  # first: its presence says that the rest is complete
+    for domain in domains:
+        for entry in list(store.entries(f"{begins}_{domain}_")):
+            if FILES.fullmatch(entry.key.removeprefix(f"{begins}_{domain}_")):
+                store.delete(entry.key)
+
+
 def _score_file(config: Config, dry_run: bool) -> None:
+    command.need(config.score.predictions, "score.predictions", "pred.json")
     command.need(config.score.truth, "score.truth", "DIR")
     near = mirror.localised(config, "score").score
     predictions, truth = str(near.predictions), str(near.truth)
     if dry_run:
-        hands = len(submission_files.load_submission(predictions).joints)
-        images = len(submission_files.load_truth(truth, vertices=False).joints)
+        hands = len(submission_files.load_pair(predictions, truth)[0].joints)
         print(
-            f"would score {hands} hands of {predictions} against {images} images under {truth} as {config.score.layout}"
+            f"would score {hands} hands of {predictions} against {hands} images under {truth} as {config.score.layout}"
         )
         return
     scored = submission_files.score_submission(predictions, truth, config.score.layout)

@@ -29,6 +29,7 @@ from hojoint.datasets import freihand, regions
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.evaluation import scores as evaluation
+from hojoint.hand.identity import HAND
 from hojoint.synthetic import write
 from jobs import sets
 from jobs.own_data import has_own_data, labelled_sets
@@ -78,7 +79,7 @@ class Inputs:
         if not self.own:
             return dict.fromkeys(labelled_sets(self._given), self.world)
         digests = self._training_data.fingerprints()
-        return {name: digest for name, digest in digests.items() if name != training_data.HAND}  # see ``hand``
+        return {name: digest for name, digest in digests.items() if name != HAND}  # see ``hand``
 
     @cached_property
     def measured(self) -> dict[str, str]:

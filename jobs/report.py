@@ -233,7 +233,7 @@ def example_galleries(config: Config, outputs: Outputs) -> list[Gallery]:
     name = next((name for name in BEST_FIRST if name in outputs.evaluation), None)
     if name is None:
         return []
-    faces = hand_model(mirror.localised(config, "mano").mano).faces
+    faces = hand_model(mirror.localised(_predicted_hand(config, outputs, name), "mano").mano).faces
     out = []
     for domain, title in DOMAINS.items():
         key = f"evaluation/{name}_{domain}_examples.npz"
@@ -260,6 +260,18 @@ def example_galleries(config: Config, outputs: Outputs) -> list[Gallery]:
         for box, colour in (("hand", draw.HAND), ("object", draw.OBJECT), ("their intersection", draw.SHARED))
     ]
     return [*out, Gallery("Attention of the object's cells", text, pictures, legend, wide=True)]
+
+
+def _predicted_hand(config: Config, outputs: Outputs, name: str) -> Config:
+    """The settings with the hand model whose mesh a network predicts; a file may lie elsewhere on this machine."""
+    noted = outputs.evaluation[name]
+    if results.HAND_PATH in noted:
+        trained = noted[results.HAND_PATH]
+    else:  # earlier versions noted nothing
+        made = results.pipeline_settings(outputs.store)
+        trained = config.mano.path if made is None else made.mano.path
+    path = None if trained is None else config.mano.path or trained
+    return config.model_copy(update={"mano": config.mano.model_copy(update={"path": path})})
 
 
 def _hex(colour: tuple[int, int, int]) -> str:

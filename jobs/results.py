@@ -21,6 +21,8 @@ ORDER = ("synthesize", "train", "calibrate", "pseudo_label", "retrain", "control
 """Of stages, in reports. Those of a later round, as 'retrain-2', stand behind the control."""
 TRAINED = ("sha256", "steps", "samples", "history")
 """What is needed of a finished network's facts."""
+HAND_PATH = "mano.path"
+"""In a network's evaluation: the hand model whose mesh it predicts; null is the stand-in hand."""
 LABELS = "labels"  # where a pipeline has its labelling run
 
 

@@ -6,7 +6,6 @@ When a stage is complete: ``stage``. Which stages a pipeline has, and with which
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,9 +212,8 @@ class Evaluate(Stage):
 
     def run(self, store: Store) -> None:
         names = {*self.mine, *(config.name for config in self.configs)}
-        for key in list(store.list(self.home)):  # scores of another data set, or of a network no longer asked for
-            if re.split("[_.]", key.removeprefix(f"{self.home}/"))[0] in names:
-                store.delete(key)
+        for name in names:  # scores of another data set, or of a network no longer asked for
+            evaluate.remove_files(store, name, home=self.home)
         evaluate.measure(self.configs)
 
     @property

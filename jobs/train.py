@@ -16,12 +16,12 @@ from cluster.sources import mirror
 from cluster.store import open_store
 from cluster.training import job as training_job
 from cluster.training import run as training
-from cluster.training.data import HAND
 from hojoint.config import Config
 from hojoint.datasets import fingertips
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.hand.chosen import added_mean
+from hojoint.hand.identity import HAND
 from jobs import command, sets
 
 

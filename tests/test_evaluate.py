@@ -91,6 +91,11 @@ def test_a_shift_of_a_centimetre_is_one_and_none_when_aligned(tmp_path, capsys):
         ([], "evaluate.checkpoint="),
         (["evaluate.checkpoint=x.pt"], "nothing to measure on"),
         (["teacher.checkpoint=x.pt"], "give evaluate.checkpoint=x.pt"),
+        (["score.truth={0}"], "score.predictions=pred.json"),
+        (
+            ["evaluate.checkpoint=x.pt", "score.predictions={0}/pred.json", "score.truth={0}"],
+            "found evaluate.checkpoint=x.pt and score.predictions and score.truth; leave one of the two out",
+        ),
     ],
 )
 def test_what_is_missing_is_asked_for(arguments, said, tmp_path, capsys):
@@ -98,6 +103,15 @@ def test_what_is_missing_is_asked_for(arguments, said, tmp_path, capsys):
     (tmp_path / "pred.json").write_text("[[], []]")
     assert evaluate.main([argument.format(tmp_path) for argument in arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_a_dry_run_compares_the_counts_as_the_run_does(words, tmp_path, capsys):
+    write_truth(tmp_path / "truth", *hands(6))
+    (tmp_path / "pred.json").write_text(json.dumps([part.tolist() for part in hands(4)]))
+    asked = [f"score.predictions={tmp_path}/pred.json", f"score.truth={tmp_path}/truth", *words]
+    assert evaluate.main(asked) == 2
+    assert "holds 4 samples for 6 samples under" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +256,8 @@ def test_attention_is_drawn_for_cells_within_the_grid(world):
     rows = np.arange(3)
     one, three = (examples.attention_tiles(network, dataset, rows, config) for config in (asked, own))
     assert [tile.shape[1] for tile in one] == [examples.ATTENTION_PX] * len(three)
+    none = settings.changed(own, evaluate={"attention_cells": []})
+    assert examples.attention_tiles(network, dataset, rows, none) == []
     with pytest.raises(InputError, match=r"found \[0, 8\], which is beyond the network's 8 x 8"):
         examples.attention_cells(settings.changed(own, evaluate={"attention_cells": [[0, 8]]}))
 

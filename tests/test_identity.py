@@ -27,6 +27,7 @@ from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
+from hojoint.hand import identity as hand_identity
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import tables
 from hojoint.model.encoder import ResNet
@@ -232,7 +233,7 @@ def test_stored_labels_are_known_by_the_digest_of_before(world):
     """Labels of earlier versions hold a digest of five of the model's arrays."""
     model = stand_in_model()
     five = [model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights]
-    before = units.digest_of(five)
+    before = hand_identity.digest_of(five)
     assert before != units.hand_digest(world)
     units.check_hand({"fingerprint": {"hand_model": before}}, world, "labels")
     units.check_hand({"fingerprint": {"hand_model": units.hand_digest(world)}}, world, "labels")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,7 +27,7 @@ from cluster.training import worker as train_worker
 from hojoint import config as settings
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
-from hojoint.hand.stand_in.model import stand_in_model
+from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import tables
 from hojoint.training.batches import loader
 from jobs import ingest as ingest_job
@@ -57,6 +58,32 @@ def written(config, output, units=None):
         assert worker.work(unit) is not None
         assert worker.work(unit) is None  # an attempt that comes second changes nothing
     return str(output)
+
+
+def other_image(world):
+    reader = HO3D(world.data.ho3d)
+    path = reader.image_path(reader.names[0])
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def other_hand(world):
+    model = stand_in_model()
+    save_model(dataclasses.replace(model, v_template=1.1 * model.v_template), Path(world.mano.path))
+
+
+@pytest.mark.parametrize(("change", "said"), [(other_image, "data of the set"), (other_hand, "mano.path=")])
+def test_a_node_with_other_files_writes_no_shard(world, tmp_path, change, said):
+    shutil.copytree(world.data.ho3d.root, tmp_path / "HO3D_v2")
+    save_model(stand_in_model(), tmp_path / "MANO_RIGHT.pkl")
+    data = {"ho3d": {"root": str(tmp_path / "HO3D_v2")}}
+    config = settings.changed(world, data=data, mano={"path": str(tmp_path / "MANO_RIGHT.pkl")}, output=str(tmp_path))
+    store = open_store(str(tmp_path / "out"))
+    plan = ingesting.make_plan(config, ingesting.LabelledSet(config), store)
+    commits.open_run(store, plan.fingerprint, {"units": 1, "config": {}})
+    ingesting.Ingestor(config, plan.layout, store.root)
+    change(config)
+    with pytest.raises(InputError, match=f"{said}.* is not the same on the node .* expected the digest .*, found"):
+        ingesting.Ingestor(config, plan.layout, store.root)
 
 
 def from_shards(config, uri, **train):

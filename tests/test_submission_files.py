@@ -240,3 +240,42 @@ def test_missing_files_are_named(tmp_path):
     (tmp_path / "bad.zip").write_text("x")
     with pytest.raises(InputError, match=r"not a zip file of pred\.json"):
         submission_files.load_submission(tmp_path / "bad.zip")
+
+
+def zipped(path, method=zipfile.ZIP_DEFLATED):
+    joints, vertices = hands()
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("pred.json", json.dumps([joints.tolist(), vertices.tolist()]))
+    return bytearray(path.read_bytes())
+
+
+def flipped(data, places):
+    for place in places:
+        data[place] ^= 0xFF
+
+
+def encrypted(data):
+    for start, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(start) + at] |= 1
+
+
+def unknown(data):
+    for start, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.index(start) + at] = 97
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("harm", [lambda data: flipped(data, range(5000, 5040)), encrypted, unknown])
+def test_a_zip_that_cannot_be_unpacked_is_refused(tmp_path, method, harm):
+    data = zipped(tmp_path / "pred.zip", method)
+    harm(data)
+    (tmp_path / "pred.zip").write_bytes(data)
+    with pytest.raises(InputError, match=r"pred\.zip"):
+        submission_files.load_submission(tmp_path / "pred.zip")
+
+
+def test_a_zip_without_pred_json_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "pred.zip", "w") as archive:
+        archive.writestr("folder/pred.json", "[]")
+    with pytest.raises(InputError, match=r"expected pred.json at its root, found none"):
+        submission_files.load_submission(tmp_path / "pred.zip")

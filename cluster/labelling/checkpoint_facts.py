@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 
 from cluster import ending
 from cluster.labelling import units
+from cluster.sources import mirror
 from cluster.store import read_uri
 from hojoint.config import Config
 from hojoint.errors import InputError, MachineError, Unavailable
@@ -56,7 +57,7 @@ def read(config: Config) -> CheckpointFacts:
     from hojoint.model import opening  # only here: it loads torch
 
     data = read_uri(str(config.teacher.checkpoint))
-    _, merged, sha256 = opening.open_teacher(data, config)
+    _, merged, sha256 = opening.open_teacher(data, config, near=mirror.with_hand)
     notes = filter(None, [opening.overridden(config, merged), opening.untrained_views(merged)])
     return CheckpointFacts(merged, sha256, hashlib.sha256(data).hexdigest(), units.hand_digest(merged), tuple(notes))
 

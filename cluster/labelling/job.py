@@ -22,6 +22,7 @@ class LabellingJob:
     driver: str  # names this driver in the attempt ledger
     manifest: str = ""  # key of the run's manifest; '' where units are given directly
     quality: bytes | None = None  # content of ``filters.quality_model``
+    hand_sha256: str = ""  # of the hand model, which a node may find changed; '' is not compared
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Folders that the nodes of a cluster do not share: found where a file is missing, and named in the error.
+"""Files that the nodes of a cluster do not share: found where one is missing or is another, and named in the error.
 
 The driver lists files and reads commits, actors on other nodes read and write them. A path that means another folder
-on a node would otherwise look like broken videos, or like work that vanished. Not here: videos that are broken
-(cluster.labelling.decoding).
+on a node would otherwise look like broken videos, or like work that vanished; one that means another hand model or
+other images would change results without a word. Not here: videos that are broken (cluster.labelling.decoding).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import os
 import socket
 from collections.abc import Sequence
 
+from cluster.labelling import units
 from cluster.labelling.decoding import Failure
 from cluster.sources.naming import member_of
 from cluster.store import Store
+from hojoint.config import Config
 from hojoint.errors import InputError
 
 
@@ -47,6 +49,25 @@ def check_output(store: Store, key: str) -> None:
             f"{store.uri(key)} was written by the driver and does not exist on the node {socket.gethostname()}: the "
             f"nodes do not share {store.root}, or the file was removed. Set output to a folder that all nodes see "
             "under one path, or to s3://bucket/prefix; the same command then resumes"
+        )
+
+
+def check_hand(config: Config, expected: str) -> None:
+    """Raise InputError if ``mano.path`` is another hand model on this node; ``expected`` is the driver's digest.
+
+    '' is not compared, nor is the stand-in hand: it has no file, and another machine may round it in another way.
+    """
+    if config.mano.path is not None and expected:
+        check_same(f"mano.path={config.mano.path}", expected, units.hand_digest(config))
+
+
+def check_same(what: str, expected: str | None, found: str | None) -> None:
+    """Raise InputError if a file or a set of the driver has another digest on this node."""
+    if expected != found:
+        raise InputError(
+            f"{what} is not the same on the node {socket.gethostname()} as on the driver: expected the digest "
+            f"{str(expected)[:12]}, found {str(found)[:12]}. Give every node the same files; the same command then "
+            "resumes"
         )
 
 

@@ -56,13 +56,14 @@ class Teacher:
         cpus = max(1, math.ceil(cluster.teacher_cpus))
         torch.set_num_threads(min(cluster.threads or cpus, cpus))
         data = read_uri(str(job.config.teacher.checkpoint))
-        network, merged, sha256 = opening.open_teacher(data, job.config)
+        network, merged, sha256 = opening.open_teacher(data, job.config, near=mirror.with_hand)
         self.config = mirror.localised(merged, "mano")
         if sha256 != job.teacher_sha256:
             raise InputError(
                 f"teacher.checkpoint changed during the run: expected {job.teacher_sha256[:12]}, found {sha256[:12]}. "
                 "Restore it, or label into another output"
             )
+        sharing.check_hand(merged, job.hand_sha256)
         labelling = job.config.labelling
         self.predictor = tta.HandPredictor(
             network.to(memory_format=torch.channels_last),  # a quarter less time on a CPU

@@ -15,11 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from cluster.sources import Entry, mirror
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
+from hojoint.hand import identity
 from hojoint.hand.chosen import hand_model
 from hojoint.labelling.tables import SCHEMA_VERSION
 from hojoint.records import Clip
@@ -196,28 +195,17 @@ def refinement(config: Config) -> dict[str, Any]:
 
 def hand_digest(config: Config) -> str:
     """Names the hand model by the contents of all its arrays: its file may move."""
-    model = hand_model(mirror.localised(config, "mano").mano)
-    return digest_of([getattr(model, item.name) for item in dataclasses.fields(model)])
+    return _hand_digests(config)[0]
 
 
-def _digest_before(config: Config) -> str:
-    """The digest of earlier versions, by which stored labels are still known."""
-    model = hand_model(mirror.localised(config, "mano").mano)
-    return digest_of([model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.weights])
-
-
-def digest_of(arrays: Iterable[np.ndarray]) -> str:
-    """SHA-256 of arrays as float32, in order."""
-    state = hashlib.sha256()
-    for array in arrays:
-        state.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())
-    return state.hexdigest()
+def _hand_digests(config: Config) -> tuple[str, str]:
+    return identity.digests(hand_model(mirror.localised(config, "mano").mano))
 
 
 def check_hand(run: Mapping[str, Any], config: Config, root: str) -> None:
     """Raise InputError if ``config`` names another hand model than the labelling run at ``root`` used."""
     used = run["fingerprint"].get("hand_model")
-    if used is not None and used not in (hand_digest(config), _digest_before(config)):
+    if used is not None and used not in _hand_digests(config):
         given = config.mano.path or "the stand-in hand"
         raise InputError(
             f"the labels at {root} are poses of another hand model than {given}; set mano.path to the one of their run"

@@ -50,6 +50,11 @@ def localised(config: Config, *groups: str) -> Config:
     return near
 
 
+def with_hand(config: Config) -> Config:
+    """``localised`` for the hand model alone."""
+    return localised(config, "mano")
+
+
 def _sibling(name: str, config: Config) -> str | None:
     """The neighbour that stands for a setting that is not set; None where object storage has none."""
     if name not in SIBLINGS:

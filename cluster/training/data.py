@@ -26,7 +26,9 @@ from hojoint.datasets.ho3d import HO3D
 from hojoint.datasets.pseudo import PseudoLabelled
 from hojoint.errors import InputError
 from hojoint.hand.chosen import added_mean, hand_model
+from hojoint.hand.identity import HAND
 from hojoint.labelling import tables
+from hojoint.training import augment
 from hojoint.training.batches import Cached, ConcatSamples, Samples
 from hojoint.training.schedule import Schedule
 from hojoint.training.stream import Concatenated, Parts
@@ -35,8 +37,6 @@ OBJECTS = " objects"
 """Ends the name of the digest of a set's object models and segmentations."""
 HELD_OUT = "held out"
 """Name of the digest of the recordings that no training sees."""
-HAND = "hand model"
-"""Name of the digest of the hand model among those of a run."""
 EDITION = 2
 """Of the digests: another number means that they cover other parts of the data."""
 STREAM_ABOVE = 100_000
@@ -222,14 +222,17 @@ class _Labels:
 
 
 def _open(name: str, config: Config, labels: _Labels | None, *, streams: bool) -> Any:
-    region_px = crops.region_side(config.model.input_px)
+    augmented = augment.of_kind(config, pseudo=name == "pseudo")
+    factor = crops.region_factor(augmented)
+    region_px = crops.region_side(config.model.input_px, factor)
     if name == "ho3d":
-        held_out, mean_pose = config.train.held_out, added_mean(config.mano)
-        return HO3D(config.data.ho3d, "train", config.crop, region_px, held_out=held_out, mean_pose=mean_pose)
+        held_out, mean = config.train.held_out, added_mean(config.mano)
+        return HO3D(config.data.ho3d, "train", config.crop, region_px, held_out=held_out, mean_pose=mean, factor=factor)
     if name == "freihand":
-        mean_pose = hand_model(config.mano).hands_mean
-        return FreiHAND(config.data.freihand, "train", config.crop, region_px, mean_pose)
+        mean = hand_model(config.mano).hands_mean
+        return FreiHAND(config.data.freihand, "train", config.crop, region_px, mean, factor=factor)
     assert labels is not None
     if streams:
         return shards.open_pseudo(labels.store, labels.committed, config)
-    return PseudoLabelled(labels.table(), config.crop, region_px, fraction=config.train.pseudo_fraction)
+    fraction = config.train.pseudo_fraction
+    return PseudoLabelled(labels.table(), config.crop, region_px, fraction=fraction, factor=factor)

@@ -34,6 +34,7 @@ from hojoint.errors import InputError
 from hojoint.labelling import tables
 from hojoint.records import Sample
 from hojoint.rows import evenly
+from hojoint.training import augment
 from hojoint.training.batches import Samples
 from hojoint.training.held_out import MOST
 
@@ -204,10 +205,11 @@ def open_ingested(name: str, uri: str, config: Config) -> Ingested:
             f"{store.root} is not complete: {len(done)} of {run['units']} shards are committed. Finish jobs.ingest on "
             "that output first"
         )
-    region_px = crops.region_side(config.model.input_px)
+    factor = crops.region_factor(augment.of_kind(config, pseudo=False))
+    region_px = crops.region_side(config.model.input_px, factor)
 
     def make(key: str, table: pa.Table) -> Samples:
-        return shards.ShardSamples(shards.checked(table, store.uri(key)), config.crop, region_px)
+        return shards.ShardSamples(shards.checked(table, store.uri(key)), config.crop, region_px, factor=factor)
 
     apart = [commit for commit in done if commit.counts.held_out]
     train = [commit for commit in done if not commit.counts.held_out or not config.train.held_out]
@@ -221,7 +223,8 @@ def open_pseudo(store: Store, done: Sequence[Commit], config: Config) -> StoredS
         InputError: a table cannot be read.
     """
     files = [File(commit.files[LABELS], commit.sha256[LABELS], labels_in(commit)) for commit in done]
-    region_px, last = crops.region_side(config.model.input_px), b""
+    factor = crops.region_factor(augment.of_kind(config, pseudo=True))
+    region_px, last = crops.region_side(config.model.input_px, factor), b""
     if config.train.pseudo_fraction < 1:
         files, last = _some_clips(store, files, config.train.pseudo_fraction)
 
@@ -231,7 +234,7 @@ def open_pseudo(store: Store, done: Sequence[Commit], config: Config) -> StoredS
             clips = pa.compute.unique(table["clip_id"]).to_pylist()
             chosen = [clip for clip in clips if pseudo.clip_hash(clip) <= last]
             table = table.filter(pa.compute.is_in(table["clip_id"], pa.array(chosen, pa.string())))
-        return pseudo.PseudoLabelled(table, config.crop, region_px)
+        return pseudo.PseudoLabelled(table, config.crop, region_px, factor=factor)
 
     return StoredShards(store, files, make)
 

@@ -62,6 +62,8 @@ class FreiHAND:
         crop: CropConfig | None = None,
         region_px: int | None = None,
         mean_pose: np.ndarray | None = None,
+        *,
+        factor: float = crops.REGION_FACTOR,
     ) -> None:
         """Read the label files of one split.
 
@@ -71,6 +73,7 @@ class FreiHAND:
             crop: how the network crops; None means the defaults.
             region_px: largest side of a sample's image, px; None means the native size.
             mean_pose: (45,) rad of the hand model in use (``HandModel.hands_mean``); None means a flat hand.
+            factor: side of a training sample's region, in crops (``crops.region_factor``).
 
         Raises:
             InputError: no folder is set, a label file is missing, damaged or of another length, or
@@ -81,6 +84,7 @@ class FreiHAND:
             raise InputError(f"the setting 'data.freihand.root' is needed. {WHERE}")
         self.root, self.split = Path(root), split
         self.crop, self.region_px = crop or CropConfig(), region_px
+        self.factor = factor
         self.mean_pose = np.zeros(45) if mean_pose is None else mean_pose
         self.folder = self.root / ("training" if split == "train" else "evaluation") / "rgb"
         self.cameras = self._read("K", (3, 3))
@@ -123,7 +127,7 @@ class FreiHAND:
         Raises:
             InputError: the image is missing or damaged.
         """
-        factor = crops.REGION_FACTOR if self.split == "train" else 1.0
+        factor = self.factor if self.split == "train" else 1.0
         return self.annotated(index).cut(self.crop, self.region_px, factor)
 
     def annotated(self, index: int) -> Annotated:

@@ -43,6 +43,7 @@ class HO3D:
         *,
         held_out: int = 0,
         mean_pose: np.ndarray | None = None,
+        factor: float = crops.REGION_FACTOR,
     ) -> None:
         """Read the list of one split; images and metas are read on demand.
 
@@ -55,6 +56,7 @@ class HO3D:
             held_out: so many recordings of the training split are not in 'train' but in 'held_out'
                 (``train.held_out``).
             mean_pose: (45,) rad, added to labelled poses (``hand.chosen.added_mean``); None means complete poses.
+            factor: side of a training sample's region, in crops (``crops.region_factor``).
 
         Raises:
             InputError: the folder is not set or has no list, segmentations are configured but missing,
@@ -68,6 +70,7 @@ class HO3D:
             )
         self.root = Path(config.root)
         self.crop, self.region_px, self.mean_pose = crop or CropConfig(), region_px, mean_pose
+        self.factor = factor
         self.listed, self.held_out = recordings.part_of(ho3d_files.read_list(self.root, self.split), split, held_out)
         self.missing = config.missing
         self.left_out = self._left_out()
@@ -92,7 +95,7 @@ class HO3D:
         Raises:
             InputError: image, meta, segmentation or object model is missing or damaged, or the frame is not annotated.
         """
-        factor = crops.REGION_FACTOR if self.split == "train" else 1.0
+        factor = self.factor if self.split == "train" else 1.0
         return self.annotated(index).cut(self.crop, self.region_px, factor)
 
     def annotated(self, index: int) -> Annotated:

@@ -34,6 +34,7 @@ class PseudoLabelled:
         region_px: int | None = None,
         *,
         fraction: float = 1.0,
+        factor: float = crops.REGION_FACTOR,
     ) -> None:
         """Sort the rows by clip and frame.
 
@@ -42,6 +43,7 @@ class PseudoLabelled:
             crop: how the network crops; None means the defaults.
             region_px: largest side of a sample's image, px; None means the stored size.
             fraction: of the clips that is used (``some_clips``), in (0, 1].
+            factor: side of a sample's region, in crops (``crops.region_factor``).
         """
         # A fixed order whatever the order of the files, so that a run does not depend on who committed first.
         clips = np.asarray(table["clip_id"].to_pylist(), dtype=str)
@@ -50,7 +52,7 @@ class PseudoLabelled:
             order = order[np.isin(clips[order], some_clips(clips.tolist(), fraction))]
         self.images, self.order = table["image"], order
         table = table.drop_columns(["image"]).take(order)
-        self.crop, self.region_px = crop or CropConfig(), region_px
+        self.crop, self.region_px, self.factor = crop or CropConfig(), region_px, factor
         self.flipped = np.asarray(table["flipped"].to_pylist(), dtype=bool)
         columns = ("frame", "image_box", "object_box", "joints_px", "mano_pose", "mano_shape")
         self.columns = {name: tables.array_of(table, name).astype(np.float64) for name in columns}
@@ -85,7 +87,7 @@ class PseudoLabelled:
             image,
             crop=self.crop,
             region_px=self.region_px,
-            factor=crops.REGION_FACTOR,
+            factor=self.factor,
             hand_box=regions.box_of(joints_px),
             object_box=object_box,
             joints_px=joints_px,

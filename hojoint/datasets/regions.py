@@ -46,7 +46,7 @@ def cut_sample(
     """The Sample of one annotated image; labels as in ``Sample``, but in px of ``image``, NaN or None where unknown.
 
     ``region_px`` bounds the region's longer side, ``factor`` is its side in crops: 1 is the crop alone,
-    ``crops.REGION_FACTOR`` leaves room to augment. Without an ``object_name`` the object's box only widens the crop.
+    ``crops.region_factor`` leaves room to augment. Without an ``object_name`` the object's box only widens the crop.
     """
     region, mask, affine = _cut(image, object_mask, hand_box, object_box, crop, region_px, factor)
     return Sample(

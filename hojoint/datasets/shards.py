@@ -77,9 +77,16 @@ def checked(table: pa.Table, name: str) -> pa.Table:
 class ShardSamples:
     """Rows of ``SAMPLES_SCHEMA`` as Samples, in the order of the table; images stay compressed."""
 
-    def __init__(self, table: pa.Table, crop: CropConfig | None = None, region_px: int | None = None) -> None:
-        """Take a table that ``checked`` has passed; ``crop`` and ``region_px`` as in the readers of sets."""
-        self.crop, self.region_px = crop or CropConfig(), region_px
+    def __init__(
+        self,
+        table: pa.Table,
+        crop: CropConfig | None = None,
+        region_px: int | None = None,
+        *,
+        factor: float = crops.REGION_FACTOR,
+    ) -> None:
+        """Take a table that ``checked`` has passed; the other arguments are as in the readers of sets."""
+        self.crop, self.region_px, self.factor = crop or CropConfig(), region_px, factor
         self.names: list[str] = table["name"].to_pylist()
         self._objects: list[str] = table["object_name"].to_pylist()
         self._columns = {name: _array(table[name], shape) for name, shape in _SHAPES.items()}
@@ -105,7 +112,7 @@ class ShardSamples:
             image,
             crop=self.crop,
             region_px=self.region_px,
-            factor=crops.REGION_FACTOR,
+            factor=self.factor,
             object_name=self._objects[index],
             **labels,
         )

@@ -146,7 +146,9 @@ def attention_tiles(network: HOJoint, dataset: HO3D | FreiHAND, rows: np.ndarray
     Images whose hand and object boxes do not overlap are left out. The network is on the CPU.
     """
     cells = attention_cells(config)
-    tiles = []
+    tiles: list[np.ndarray] = []
+    if not cells:
+        return tiles
     for row in rows.tolist():
         prepared = prepare(collate([dataset[row]]), config, None, "cpu")
         boxes = [box[0].numpy() for box in (prepared.hand_boxes, prepared.object_boxes)]

@@ -180,7 +180,7 @@ def mano(config: Config, progress: Progress) -> list[Checked]:
 def network(config: Config, data: bytes | str, place: str) -> Checked:
     """A checkpoint, as bytes or as the path of a file."""
     try:
-        opened, own = opening.open_network(data, config.mano.path or "MANO_RIGHT.pkl")
+        opened, own = opening.open_network(data, config.mano.path or "MANO_RIGHT.pkl", check_hand=False)
     except InputError as error:
         return health.failed("checkpoint", place, error, "checkpoint_refused")
     weights = opened.state_dict()

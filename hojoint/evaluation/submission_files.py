@@ -9,8 +9,10 @@ not.
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,19 +54,10 @@ def score_submission(predictions: str | Path, truth: str | Path, layout: Layout)
     (``conventions``), and a file of joints alone gets the scores of joints; the notes say so.
 
     Raises:
-        InputError: a file is missing, is no submission, lists another number of images than the truth, or has values
-            that are not finite.
+        InputError: as ``load_pair``.
     """
-    pred = load_submission(predictions)
+    pred, true = load_pair(predictions, truth)
     joints_only = pred.vertices.shape[1] == 0
-    true = load_truth(truth, vertices=not joints_only)
-    if len(pred.joints) != len(true.joints):
-        raise InputError(
-            f"{predictions} holds {_size(len(pred.joints))} for {_size(len(true.joints))} under {truth}; "
-            "both must list the same images in the same order"
-        )
-    _refuse_not_finite(predictions, pred)
-    _refuse_not_finite(truth, true)
     joints, notes = conventions.joints_as_meant(pred.joints, true.joints, layout)
     vertices = pred.vertices
     if not joints_only:
@@ -79,6 +72,25 @@ def score_submission(predictions: str | Path, truth: str | Path, layout: Layout)
         scores = {key: value for key, value in scores.items() if key.startswith("xyz_")}
         notes.append(f"{predictions} holds joints alone, so the scores of meshes are left out")
     return Scored(scores, tuple(notes))
+
+
+def load_pair(predictions: str | Path, truth: str | Path) -> tuple[HandPoints, HandPoints]:
+    """A submission file and its truth, which has no vertices where the file has none.
+
+    Raises:
+        InputError: a file is missing, is no submission, lists another number of images than the truth, or has values
+            that are not finite.
+    """
+    pred = load_submission(predictions)
+    true = load_truth(truth, vertices=pred.vertices.shape[1] > 0)
+    if len(pred.joints) != len(true.joints):
+        raise InputError(
+            f"{predictions} holds {_size(len(pred.joints))} for {_size(len(true.joints))} under {truth}; "
+            "both must list the same images in the same order"
+        )
+    _refuse_not_finite(predictions, pred)
+    _refuse_not_finite(truth, true)
+    return pred, true
 
 
 def _scores(joints: np.ndarray, vertices: np.ndarray, true: HandPoints, layout: Layout) -> dict[str, float]:
@@ -202,15 +214,30 @@ def _in_folder(folder: Path) -> Path:
 
 def _read_json(file: Path) -> Any:
     try:
-        if file.suffix == ".zip":
-            with zipfile.ZipFile(file) as archive:
-                return json.loads(archive.read("pred.json"))
-        return json.loads(file.read_bytes())
+        return json.loads(_zipped(file) if file.suffix == ".zip" else file.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from None
-    except (ValueError, KeyError, zipfile.BadZipFile, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        where = "pred.json in " if file.suffix == ".zip" else ""
+        raise InputError(f"{where}{file} is not JSON: {error}") from None
+
+
+def _zipped(file: Path) -> bytes:
+    """The content of pred.json in a zip file. What it raises for a damaged member depends on the compression."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.read("pred.json")
+    except OSError:
+        raise
+    except KeyError:
         raise InputError(
-            f"{file} is not {'a zip file of pred.json' if file.suffix == '.zip' else 'JSON'}: {error}"
+            f"{file} is not a zip file of pred.json: expected pred.json at its root, found none; zip the file itself"
+        ) from None
+    # A password is a RuntimeError, an unknown compression a NotImplementedError, which is one too.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{file} is not a zip file of pred.json that can be read: {error or 'it ends too early'}. Make it again "
+            "from pred.json, without a password and with the usual compression (deflate)"
         ) from None
 
 

@@ -112,7 +112,7 @@ class HandPredictor:
             batch_views: views per batch; each frame has ``tta.views`` of them.
 
         Raises:
-            InputError: the checkpoint or the hand model cannot be read.
+            InputError: the checkpoint or the hand model cannot be read, or the hand is not that of the training.
         """
         network, config = opening.open_network(data, mano)
         if (note := opening.untrained_views(config)) is not None:

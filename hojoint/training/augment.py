@@ -86,6 +86,11 @@ def side_draws(config: Config, keys: Sequence[tuple[int, int]]) -> Draws | None:
     return augment_draws(settings, [(config.seed, *key, _SIDE) for key in keys])
 
 
+def of_kind(config: Config, *, pseudo: bool) -> AugmentConfig:
+    """How labelled or pseudo-labelled images are augmented."""
+    return (config.train.pseudo_augment if pseudo else None) or config.augment
+
+
 def draws_by_kind(config: Config, keys: Sequence[tuple[int, int]], pseudo: Tensor) -> Draws | None:
     """Draws for a batch: each row's by ``augment``, those of pseudo-labels by ``train.pseudo_augment`` if it is set.
 
@@ -97,7 +102,7 @@ def draws_by_kind(config: Config, keys: Sequence[tuple[int, int]], pseudo: Tenso
         None where no row is augmented.
     """
     seeds = [(config.seed, *key) for key in keys]
-    kinds = {False: config.augment, True: config.train.pseudo_augment or config.augment}
+    kinds = {kind: of_kind(config, pseudo=kind) for kind in (False, True)}
     present = {kind: kinds[kind] for kind in sorted(set(pseudo.tolist()))}
     if not any(settings.enabled for settings in present.values()):
         return None
