@@ -66,16 +66,7 @@ def job(config: Config, dry_run: bool) -> None:
             raise InputError(f"{names}: calibrate.predictions judges labels that are made, all of them; leave it out")
     else:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
-<<<<<<< HEAD
         _check_teacher(config)
-=======
-        path = command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE")
-        content = read_uri(path)
-        _, merged, _ = opening.open_teacher(content, config, near=mirror.with_hand)
-        _refuse_seen(config, opening.open_network(content, config.mano.path, check_hand=False)[1])
-        for note in filter(None, [opening.overridden(config, merged), opening.untrained_views(merged)]):
-            print(f"note: {note}")
->>>>>>> w19-eval
     config = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:
         print(_plan(config))
@@ -96,7 +87,7 @@ def job(config: Config, dry_run: bool) -> None:
 def _check_teacher(config: Config) -> None:
     """Print notes on the teacher. Raises InputError where it cannot be read or has seen what is taken for unseen."""
     content = read_uri(command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE"))
-    _, merged, _ = opening.open_teacher(content, config)
+    _, merged, _ = opening.open_teacher(content, config, near=mirror.with_hand)
     network, count = seen.of_file(content), config.train.held_out
     _refuse_seen(config, network, Wanted(count))  # before the data are copied
     if config.calibrate.split == "held_out":

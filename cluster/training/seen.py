@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cluster.training.data import HAND, HELD_OUT, TrainingData
+from cluster.training.data import HELD_OUT, TrainingData
 from hojoint.datasets.recordings import recording_of
+from hojoint.hand.identity import HAND
 from hojoint.model import checkpoint, released
 from hojoint.model.checkpoint import Checkpoint
 
