@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,3 +19,13 @@ def one_thread_each() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def ray_session() -> Iterator[None]:
+    """One Ray session for a file's tests: jobs that they call in this process use it and start none of their own."""
+    from cluster import session
+    from hojoint.config import ClusterConfig
+
+    with session.start(ClusterConfig(cpus=2, object_store_mb=100)):
+        yield

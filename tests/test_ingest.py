@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 
+import here
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -289,7 +290,7 @@ def test_an_ingest_at_work_is_seen_and_its_garbage_is_too(world, tmp_path, monke
 
 
 @pytest.mark.ray
-def test_the_job_writes_resumes_and_trains(world, tmp_path, capsys):
+def test_the_job_writes_resumes_and_trains(world, ray_session, tmp_path, capsys, monkeypatch):
     output = tmp_path / "shards"
     written(world, output, units=1)
     config = settings.changed(world, output=str(output))
@@ -300,5 +301,6 @@ def test_the_job_writes_resumes_and_trains(world, tmp_path, capsys):
     before = [path.stat().st_mtime_ns for path in files]
     ingest_job.job(config, False)
     assert [path.stat().st_mtime_ns for path in files] == before
+    here.training_here(monkeypatch)
     result = training.fit(from_shards(world, str(output), steps=2), str(tmp_path / "teacher"), progress=False)
     assert (result.steps, result.samples) == (2, 8)
