@@ -388,7 +388,7 @@ def test_a_dry_run_prints_what_changes_and_writes_nothing(made: Path, tmp_path: 
 
 
 @pytest.mark.ray
-def test_an_input_error_in_an_actor_is_its_message_alone(made: Path, tmp_path: Path) -> None:
+def test_an_input_error_in_an_actor_is_its_message_alone(made: Path, tmp_path: Path, ray_session: None) -> None:
     config = config_to(made, tmp_path / "out", "loose", STRICT)
     (tmp_path / "no videos").mkdir()
     config = refiltering.settings.changed(config, videos={"root": str(tmp_path / "no videos")})
@@ -399,7 +399,7 @@ def test_an_input_error_in_an_actor_is_its_message_alone(made: Path, tmp_path: P
 
 
 @pytest.mark.ray
-def test_the_command_runs_on_ray(made: Path, tmp_path: Path, capsys) -> None:
+def test_the_command_runs_on_ray(made: Path, tmp_path: Path, ray_session: None, capsys) -> None:
     command_of_refilter.job(config_to(made, tmp_path / "out", "loose", STRICT), dry_run=False)
     assert "kept" in capsys.readouterr().out
     wild.assert_same_rows(
