@@ -12,6 +12,13 @@ pytest_plugins = ["s3_server", "scripted_s3", "video_files"]
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # hermetic: no token file in anybody's home
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the suite shares its cores with Ray's workers
 
+LONGEST = ("test_faults.py", "test_training.py", "test_end_to_end.py", "test_ranges.py", "test_local_cluster.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: one that begins last would leave the other worker without work."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread_each() -> None:
