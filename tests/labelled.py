@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +30,29 @@ def write_teacher(config: Config, path: Path, **changes: Any) -> str:
 
 def draw_world(folder: Path, *, version: str = "v2", frames: int = 4, seed: int = 3) -> Config:
     """Draw two labelled sequences, one evaluation sequence and three test images; the settings that read them."""
+    shutil.copytree(_drawn(version, frames, seed), folder, dirs_exist_ok=True)
+    return _reading(folder, version, frames, seed)
+
+
+@functools.cache  # many test files ask for the same world; each gets files of its own
+def _drawn(version: str, frames: int, seed: int) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="drawn"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    config = _reading(folder, version, frames, seed)
+    for piece in write.missing_pieces(config):
+        write.write_piece(piece, config)
+    write.finish(config)
+    return folder
+
+
+def _reading(folder: Path, version: str, frames: int, seed: int) -> Config:
     sizes = {
         "train_sequences": 2, "train_frames": frames, "evaluation_sequences": 1, "evaluation_frames": 2,
         "image_width": 320, "image_height": 240, "wild_videos": 1, "wild_frames": 2, "test_images": 3,
         "broken_videos": 0, "ho3d_version": version,
     }  # fmt: skip
     name = f"HO3D_{version}"
-    config = settings.from_tree(
+    return settings.from_tree(
         {
             "seed": seed,
             "world": str(folder),
@@ -49,7 +69,3 @@ def draw_world(folder: Path, *, version: str = "v2", frames: int = 4, seed: int 
             "cluster": {"cpus": 2, "object_store_mb": 100, "worker_cpus": 1.0, "threads": 1},
         }
     )
-    for piece in write.missing_pieces(config):
-        write.write_piece(piece, config)
-    write.finish(config)
-    return config

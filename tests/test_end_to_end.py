@@ -49,7 +49,7 @@ def test_the_route_runs_and_a_second_run_does_nothing(tmp_path, capsys):
 def test_calibrated_rounds_run_to_their_report(tmp_path, capsys):
     # For random weights every label is right: calibration then has something to propose.
     lenient = ["calibrate.max_aligned_mm=1000", "calibrate.max_joints_2d=100", "calibrate.mirrored=false"]
-    sizes = ["synthetic.train_sequences=4", "synthetic.train_frames=60", "calibrate.stride=1", "train.held_out=1"]
+    sizes = ["synthetic.train_sequences=4", "synthetic.train_frames=20", "calibrate.stride=1", "train.held_out=1"]
     rules = ["filters.enabled=[shape_spread]", "calibrate.enabled=true", "calibrate.precision=0.5"]
     length = ["train.steps=40", "student.rounds=2"]  # enough that a camera fits the hands
     arguments = [f"output={tmp_path}", *MINIATURE, *sizes, *lenient, *rules, *length]

@@ -292,7 +292,7 @@ def test_data_in_object_storage_are_checked_before_the_run(world, tmp_path, caps
 
 
 @pytest.mark.ray
-def test_the_job_measures_on_a_cluster_and_writes_its_files(world, tmp_path, capsys):
+def test_the_job_measures_on_a_cluster_and_writes_its_files(world, ray_session, tmp_path, capsys):
     output = tmp_path / "evaluation"
     arguments = [*TINY, "name=student", f"evaluate.checkpoint={world.evaluate.checkpoint}", f"output={output}"]
     arguments += [f"data.ho3d.root={world.data.ho3d.root}", f"data.freihand.root={world.data.freihand.root}"]
@@ -315,7 +315,7 @@ def test_the_job_measures_on_a_cluster_and_writes_its_files(world, tmp_path, cap
 
 
 @pytest.mark.ray
-def test_an_incomplete_set_is_scored_and_not_submitted(world, tmp_path, capsys):
+def test_an_incomplete_set_is_scored_and_not_submitted(world, ray_session, tmp_path, capsys):
     root = Path(shutil.copytree(world.data.ho3d.root, tmp_path / "HO3D"))
     metas(root, "evaluation")[1].unlink()
     arguments = [*TINY, "name=student", f"evaluate.checkpoint={world.evaluate.checkpoint}", f"output={tmp_path}/out"]

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,6 @@ import ray
 import wild
 import yaml
 
-from cluster import session
 from cluster.labelling import commits
 from cluster.labelling import run as labelling
 from cluster.labelling.job import LabellingJob
@@ -28,6 +27,7 @@ from cluster.labelling.teacher import Teacher
 from cluster.store.local import LocalStore
 from hojoint.config import Config, to_tree
 from hojoint.errors import InputError
+from jobs import pseudo_label
 
 pytestmark = pytest.mark.ray
 
@@ -58,12 +58,6 @@ def unbroken(made: Path) -> Path:
     return made / "unbroken"
 
 
-@pytest.fixture(scope="module")
-def ray_session(made: Path) -> Iterator[None]:
-    with session.start(wild.config_of(made, "unused").cluster):
-        yield
-
-
 def assert_complete(output: Path | str, unbroken: Path) -> None:
     for table in commits.TABLES:
         wild.assert_same_rows(wild.rows_of(output, table), wild.rows_of(unbroken, table))
@@ -71,12 +65,17 @@ def assert_complete(output: Path | str, unbroken: Path) -> None:
     assert len(ids) == len(set(ids)) == VIDEOS * 12
 
 
-def start_job(config: Config, folder: Path, **environment: str) -> subprocess.Popen[str]:
-    """``python -m jobs.pseudo_label`` as a user runs it, in a separate process."""
+def words(config: Config, folder: Path) -> list[str]:
+    """The command line with the settings."""
     path = folder / f"config-{time.monotonic_ns()}.yaml"
     path.write_text(yaml.safe_dump(to_tree(config)))
+    return ["--config", str(path)]
+
+
+def start_job(config: Config, folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """``python -m jobs.pseudo_label`` as a user runs it, in a separate process."""
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.pseudo_label", "--config", str(path)],
+        [sys.executable, "-m", "jobs.pseudo_label", *words(config, folder)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -245,13 +244,13 @@ def test_the_same_command_reads_and_labels_on_a_real_s3_server(
     assert "nothing to do" in printed
 
 
-def test_an_exceeded_error_budget_ends_with_1_and_a_reason(tmp_path: Path) -> None:
+def test_an_exceeded_error_budget_ends_with_1_and_a_reason(tmp_path: Path, ray_session: None, capsys) -> None:
     wild.write_wild(tmp_path, good=4)
     for video_id in ("100", "101", "102"):
         (tmp_path / "videos" / f"{video_id}.webm").write_bytes(b"no video")
     wild.write_teacher(tmp_path / "teacher.pt")
     options = {"labelling": {"unit_videos": 4, "error_budget_count": 1}}
-    code, printed = finished(start_job(wild.config_of(tmp_path, tmp_path / "out", **options), tmp_path))
-    assert code == 1
-    assert "failed: 3 of 4 videos so far are quarantined (3 not_video)" in printed
-    assert "Traceback" not in printed
+    assert pseudo_label.main(words(wild.config_of(tmp_path, tmp_path / "out", **options), tmp_path)) == 1
+    out, error = capsys.readouterr()
+    assert "failed: 3 of 4 videos so far are quarantined (3 not_video)" in error
+    assert "Traceback" not in out + error

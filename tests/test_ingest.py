@@ -318,7 +318,7 @@ def test_an_ingest_at_work_is_seen_and_its_garbage_is_too(world, tmp_path, monke
 
 
 @pytest.mark.ray
-def test_the_job_writes_resumes_and_trains(world, tmp_path, capsys):
+def test_the_job_writes_resumes_and_trains(world, ray_session, tmp_path, capsys):
     output = tmp_path / "shards"
     written(world, output, units=1)
     config = settings.changed(world, output=str(output))

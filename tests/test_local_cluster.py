@@ -225,13 +225,13 @@ def is_examined(address, capsys, tmp_path):
     """Through the job server: what is right on both nodes, and a place that is missing with a remedy."""
     (tmp_path / "videos").mkdir()
     words = ["cluster", f"cluster.address={address}", f"output={tmp_path / 'out'}", f"videos={tmp_path / 'videos'}"]
-    doctor.main(words)  # this machine's disk may be at fault
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert doctor.main([*words, "boxes=/nowhere.json"]) == 2
+    out = capsys.readouterr().out
+    assert "videos.boxes=/nowhere.json: missing" in out
+    rows = [line.split() for line in out.splitlines()]
     assert ["node", "ok", "all", "2", "answers"] in rows
     assert any(row[:4] == ["output", "ok", "all", "2"] for row in rows)
     assert any(row[:4] == ["mounts", "ok", "all", "2"] for row in rows)
     assert any(row[:4] == ["versions", "ok", "all", "2"] for row in rows)
     assert any(row[:4] == ["clock", "ok", "all", "2"] for row in rows)
     assert list((tmp_path / "out").glob(".probe*")) == []
-    assert doctor.main([*words, "boxes=/nowhere.json"]) == 2
-    assert "videos.boxes=/nowhere.json: missing" in capsys.readouterr().out

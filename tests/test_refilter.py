@@ -395,7 +395,7 @@ def test_settings_of_refinement_that_change_are_printed_too(made: Path, tmp_path
 
 
 @pytest.mark.ray
-def test_an_input_error_in_an_actor_is_its_message_alone(made: Path, tmp_path: Path) -> None:
+def test_an_input_error_in_an_actor_is_its_message_alone(made: Path, tmp_path: Path, ray_session: None) -> None:
     config = config_to(made, tmp_path / "out", "loose", STRICT)
     (tmp_path / "no videos").mkdir()
     config = refiltering.settings.changed(config, videos={"root": str(tmp_path / "no videos")})
@@ -406,7 +406,7 @@ def test_an_input_error_in_an_actor_is_its_message_alone(made: Path, tmp_path: P
 
 
 @pytest.mark.ray
-def test_the_command_runs_on_ray(made: Path, tmp_path: Path, capsys) -> None:
+def test_the_command_runs_on_ray(made: Path, tmp_path: Path, ray_session: None, capsys) -> None:
     command_of_refilter.job(config_to(made, tmp_path / "out", "loose", STRICT), dry_run=False)
     printed = capsys.readouterr().out
     assert "kept" in printed

@@ -36,7 +36,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.ray
-def test_ray_writes_missing_pieces_as_one_process_does(tmp_path: Path) -> None:
+def test_ray_writes_missing_pieces_as_one_process_does(tmp_path: Path, ray_session: None) -> None:
     alone, together = _config(tmp_path / "a"), _config(tmp_path / "b")
     for piece in write.pieces(alone):
         write.write_piece(piece, alone)
@@ -49,7 +49,9 @@ def test_ray_writes_missing_pieces_as_one_process_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-def test_a_node_without_the_worlds_folder_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_without_the_worlds_folder_is_one_message(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(synthesis, "_marked", lambda config: tmp_path / "of another node")
     with pytest.raises(InputError, match=r"w is not the driver's folder on the node .*Set world to a folder") as found:
         synthesis.synthesize(_config(tmp_path / "w"), progress=False)

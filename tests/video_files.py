@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -25,17 +27,25 @@ def write_video(
     path: Path, frames: int = 20, *, width: int = WIDTH, height: int = HEIGHT, fps: float = FPS, seed: int | None = None
 ) -> Path:
     """A VP9 WebM or an MPEG-4 MP4 of ``picture``s; a seed adds noise, as real videos have."""
-    code = cv2.VideoWriter.fourcc(*("VP90" if path.suffix == ".webm" else "mp4v"))
-    writer = cv2.VideoWriter(str(path), code, fps, (width, height))
-    assert writer.isOpened(), "this OpenCV cannot write video"
-    random = np.random.default_rng(seed)
-    for number in range(frames):
-        image = picture(number, width, height)
-        if seed is not None:
-            image = cv2.add(image, random.integers(0, 40, image.shape, dtype=np.uint8))
-        writer.write(np.ascontiguousarray(image[..., ::-1]))
-    writer.release()
+    path.write_bytes(_encoded(path.suffix, frames, width, height, fps, seed))
     return path
+
+
+@functools.cache  # many tests ask for the same few videos; each gets files of its own
+def _encoded(suffix: str, frames: int, width: int, height: int, fps: float, seed: int | None) -> bytes:
+    code = cv2.VideoWriter.fourcc(*("VP90" if suffix == ".webm" else "mp4v"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"video{suffix}"
+        writer = cv2.VideoWriter(str(path), code, fps, (width, height))
+        assert writer.isOpened(), "this OpenCV cannot write video"
+        random = np.random.default_rng(seed)
+        for number in range(frames):
+            image = picture(number, width, height)
+            if seed is not None:
+                image = cv2.add(image, random.integers(0, 40, image.shape, dtype=np.uint8))
+            writer.write(np.ascontiguousarray(image[..., ::-1]))
+        writer.release()
+        return path.read_bytes()
 
 
 def element(name: int, content: bytes) -> bytes:
