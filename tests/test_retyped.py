@@ -10,9 +10,10 @@ import pytest
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.settings_method import FILE_NAME
-from jobs import command, retyped
+from jobs import calibration_text, command, detect, report, retyped
 
 ROOT = Path(__file__).resolve().parent.parent
+QUALITY = {"min_quality": 0.5, "out_of_fold": True, "reached": True}
 
 
 def typed(line):
@@ -43,3 +44,15 @@ def test_odd_names_and_paths_read_back_as_they_are(path):
     name = path if FILE_NAME.fullmatch(path) else "run"
     config = settings.changed(Config(), name=name, output=path, train={"steps": None, "datasets": ["ho3d", "freihand"]})
     assert typed(retyped.command_line("pipeline", config)) == config
+
+
+@pytest.mark.parametrize("path", ["runs/it's here", "runs/a b", "010"])
+def test_commands_that_jobs_print_hold_odd_paths(path):
+    line = detect.labelling_command(path, f"{path}.parquet")
+    made = typed(line.replace("teacher.checkpoint=FILE output=DIR", ""))
+    assert (made.videos.root, made.videos.boxes) == (path, f"{path}.parquet")
+    text = calibration_text.quality_proposal({"quality": QUALITY, "caution": None}, path)
+    made = typed("python -m jobs.pseudo_label" + text.splitlines()[-5].removeprefix("#"))
+    assert (made.filters.mode, made.filters.quality_model, made.filters.min_quality) == ("quality", path, 0.5)
+    word = report._output_of(settings.changed(Config(), output=path))
+    assert typed(f"python -m jobs.pipeline {word}").output == path
