@@ -8,7 +8,9 @@ import pytest
 from pipeline_jobs import stand_in_jobs
 
 from cluster import locks
-from jobs import study
+from hojoint.config import Config, changed
+from hojoint.errors import InputError
+from jobs import own_data, study
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
 CALIBRATED = ["calibrate.enabled=true", "train.held_out=2"]
@@ -185,6 +187,21 @@ def test_worlds_of_their_own_have_no_common_name(jobs, tmp_path, capsys, given):
     assert run(tmp_path, "study.own_worlds=true", given) == 2
     assert f"and {given.partition('=')[0]} names one" in capsys.readouterr().err
     assert jobs.calls == []
+
+
+def test_worlds_of_their_own_beside_given_data_are_refused(jobs, tmp_path, capsys):
+    data = ["data.ho3d.root=/d", "videos.root=/v", "videos.boxes=/b"]
+    assert run(tmp_path, "study.own_worlds=true", *data, "--dry-run") == 2
+    assert "with your own data none is drawn; leave study.own_worlds out" in capsys.readouterr().err
+    assert jobs.calls == []
+
+
+def test_a_hidden_world_per_seed_is_not_told_to_be_one():
+    config = changed(Config(), output="s3://b/study", study={"own_worlds": True})
+    with pytest.raises(InputError, match=r"do not see it\. Give output=DIR, a folder") as told:
+        own_data.refuse_hidden_world(config, "study")
+    assert "world=DIR" not in str(told.value)
+    assert "your own data" not in str(told.value)
 
 
 def test_fewer_seeds_do_not_replace_what_is_told_of_more(jobs, tmp_path, capsys):
