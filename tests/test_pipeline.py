@@ -459,6 +459,25 @@ def test_labels_of_another_precision_are_no_result(jobs, tmp_path, capsys):
     assert "labelling.precision: was None, is now 'bfloat16'" in capsys.readouterr().err
 
 
+def test_how_a_part_refines_counts_only_where_one_does(jobs, tmp_path, capsys):
+    """Also where the marker is of a version that noted it: then it says nothing about labels that nothing refined."""
+    assert run(tmp_path / "off") == 0
+    done, path = len(jobs.calls), tmp_path / "off" / "stages" / "pseudo_label.json"
+    assert run(tmp_path / "off", "refine.max_turn_deg=20") == 0
+    marker = json.loads(path.read_text())
+    marker["settings"] |= {"refine.max_turn_deg": 45.0, "refine.fit_smooth_weight": 3.0}
+    path.write_text(json.dumps(marker))
+    assert run(tmp_path / "off", "refine.fit_smooth_weight=1") == 0
+    assert len(jobs.calls) == done
+    assert run(tmp_path / "off", "refine.smooth_frames=3") == 2
+    assert run(tmp_path / "on", "refine.smooth_frames=3") == 0
+    capsys.readouterr()
+    assert run(tmp_path / "on", "refine.smooth_frames=3", "refine.max_turn_deg=20") == 2
+    assert "refine.max_turn_deg: was 30.0, is now 20.0" in capsys.readouterr().err
+    assert run(tmp_path / "on") == 2
+    assert "refine.smooth_frames: was 3, is now 0" in capsys.readouterr().err
+
+
 def test_stages_and_labels_are_told_apart_by_the_same_settings():
     """All of ``labelling`` but its limit, whose effect, the list of videos, is in a fingerprint as a digest."""
     other = {"precision": "bfloat16"}  # named where it is not as it always was

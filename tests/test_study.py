@@ -80,6 +80,20 @@ def test_a_stale_point_is_refused_before_the_pipeline_works(jobs, tmp_path, caps
     assert len(jobs.calls) == done
 
 
+def test_an_oracle_is_told_apart_by_what_it_reads(jobs, tmp_path, capsys):
+    """Markers of earlier versions held all of ``calibrate``; what no oracle reads makes no other labels."""
+    asked = ["study.grid=labels", "study.points=[right]", "study.seeds=[3]"]
+    assert run(tmp_path, *asked) == 0
+    marker = tmp_path / "seed-3" / "stages" / "points" / "labels-right" / "oracle.json"
+    content = json.loads(marker.read_text())
+    marker.write_text(json.dumps(content | {"settings": content["settings"] | {"calibrate.precision": 0.8}}))
+    assert run(tmp_path, *asked, "calibrate.precision=0.7", "calibrate.stride=3") == 0
+    assert jobs.names.count("oracle") == 1
+    capsys.readouterr()
+    assert run(tmp_path, *asked, "calibrate.max_aligned_mm=5") == 2
+    assert "calibrate.max_aligned_mm: was 15.0, is now 5.0" in capsys.readouterr().err
+
+
 def test_grids_of_one_output_share_its_pipelines(jobs, tmp_path):
     assert run(tmp_path, "study.grid=labels") == 0
     done = len(jobs.calls)
