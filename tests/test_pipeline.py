@@ -7,15 +7,14 @@ import json
 
 import pytest
 from labelled import draw_world
-from pipeline_jobs import hand, stand_in_jobs
+from pipeline_jobs import hand, quality_file, stand_in_jobs
 
 from cluster.labelling import commits, units
 from cluster.store import open_store
 from cluster.training.job import TERMS
 from hojoint import config as settings
-from hojoint.config import Config, FilterConfig, LabellingConfig
+from hojoint.config import Config, LabellingConfig
 from hojoint.errors import InputError
-from hojoint.labelling.quality import Curve, QualityModel, readings_of
 from jobs import command, inputs, own_data, pipeline, plan, results, stage, stages, status, study, study_summary
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
@@ -403,18 +402,6 @@ def test_terms_that_are_off_may_be_those_of_others(jobs, tmp_path):
     assert run(tmp_path / "weighted", "loss.quality_power=1", by_quality) == 0
     sides = ["model.side_head=true", "loss.pseudo_side=1", "loss.pseudo_2d=0", "loss.pseudo_3d=0"]
     assert run(tmp_path / "sides", *sides) == 0
-
-
-def quality_file(path, score="reprojection"):
-    model = QualityModel(
-        {score: Curve((0.0, 1.0), (0.0, 1.0) if score == "side" else (1.0, 0.0), 0.0)},
-        0,
-        (0.0, 1.0),
-        (0.0, 1.0),
-        readings_of(FilterConfig()),
-    )
-    path.write_bytes(model.to_bytes())
-    return f"filters.quality_model={path}"
 
 
 def test_what_could_not_judge_is_refused_before_any_training(jobs, tmp_path, capsys):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from pipeline_jobs import stand_in_jobs
+from pipeline_jobs import quality_file, stand_in_jobs
 
 from cluster import locks
 from hojoint.config import Config, changed
 from hojoint.errors import InputError
-from jobs import own_data, study
+from jobs import own_data, pipeline, study
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
 CALIBRATED = ["calibrate.enabled=true", "train.held_out=2"]
@@ -92,6 +92,18 @@ def test_an_oracle_is_told_apart_by_what_it_reads(jobs, tmp_path, capsys):
     capsys.readouterr()
     assert run(tmp_path, *asked, "calibrate.max_aligned_mm=5") == 2
     assert "calibrate.max_aligned_mm: was 15.0, is now 5.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_model_of_other_thresholds_is_refused_at_once(jobs, tmp_path, capsys, dry):
+    model = quality_file(tmp_path / "q.json", "shape_spread")
+    asked = ["study.grid=filters", "study.seeds=[3]", model, "filters.min_box_iou=0.3", *dry]
+    assert run(tmp_path / "out", *asked) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "point filters-quality could not be judged: filters.quality_model was fitted on clips" in said
+    assert jobs.calls == []
+    assert run(tmp_path / "out", *asked, "study.points=[printed]") == 0
+    assert pipeline.main([f"output={tmp_path / 'one'}", model, "filters.min_box_iou=0.3", "filters.mode=quality"]) == 2
 
 
 def test_grids_of_one_output_share_its_pipelines(jobs, tmp_path):
