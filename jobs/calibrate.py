@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.labelling import commits, quality_files, units
+from cluster.labelling.commits import Commit
 from cluster.labelling.oracles import Truth
 from cluster.progress import Bar
 from cluster.sources import mirror
@@ -179,24 +180,26 @@ def _recordings(predictions: pa.Table, config: Config) -> np.ndarray | None:
     return np.array([sequences.recording_of(clip_id) for clip_id in predictions["clip_id"].to_pylist()])
 
 
-def _run_and_truth(config: Config) -> tuple[Store, pa.Table]:
-    """A labelling run that can be compared, and the table of its truth."""
+def _run_and_truth(config: Config) -> tuple[Store, list[Commit], pa.Table]:
+    """A complete labelling run that can be compared, its commits, and the table of its truth."""
     assert config.calibrate.predictions is not None
     assert config.calibrate.truth is not None
     store = open_store(config.calibrate.predictions)
-    run = commits.read_label_run(store)
+    run, done = commits.read_complete(store)
     units.check_hand(run, config, store.root)
     units.check_readings(run, config, store.root)
-    return store, Truth.at(config.calibrate.truth, f"calibrate.truth={config.calibrate.truth}").table
+    return store, done, Truth.at(config.calibrate.truth, f"calibrate.truth={config.calibrate.truth}").table
 
 
 def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     """The tables of a labelling run and of its truth."""
-    store, truth = _run_and_truth(config)
+    store, done, truth = _run_and_truth(config)
     filesystem, base = store.filesystem()
-    predictions = tables.read([f"{base}/{key}" for key in commits.committed_files(store, "predictions")], filesystem)
+    predictions = tables.read([f"{base}/{commit.files['predictions']}" for commit in done], filesystem)
+    if predictions.num_rows == 0:
+        raise InputError(f"{store.root} holds no predicted frame, so nothing can be judged; give the labels of others")
     known = pc.is_in(predictions["video_id"], value_set=truth["video_id"].combine_chunks())
-    if predictions.num_rows == 0 or not pc.any(known).as_py():
+    if not pc.any(known).as_py():
         raise InputError(f"{config.calibrate.truth} holds no video of the {predictions.num_rows} predicted frames")
     # The run may have read its temporal scores in another way: those that are judged are of the readings given here.
     return rescoring.with_scores(predictions.filter(known), config.filters), truth, config
@@ -219,9 +222,8 @@ def _clips(config: Config) -> list[sequences.SequenceClip]:
 def _plan(config: Config) -> str:
     aim = f"would search for thresholds with a precision of {config.calibrate.precision:.0%}"
     if config.calibrate.predictions is not None:
-        store, truth = _run_and_truth(config)
-        committed = len(commits.committed_units(store))
-        return f"would compare the predictions of {committed} units in {store.root} with {len(truth)} true poses; {aim}"
+        store, done, truth = _run_and_truth(config)
+        return f"would compare the predictions of {len(done)} units in {store.root} with {len(truth)} true poses; {aim}"
     clips = _clips(config)
     frames = sum(len(clip.indices) for clip in clips)
     plan = f"would label {frames} frames in {len(clips)} clips of HO-3D's {config.calibrate.split} split; {aim}"
