@@ -74,10 +74,7 @@ def job(config: Config, dry_run: bool) -> None:
         return
     predictions, truth, config = _given(config) if given else _labelled(config)
     judged = _judged(predictions, truth, config)
-    rules = config.filters
-    if config.calibrate.rules is not None:
-        rules = rules.model_copy(update={"enabled": config.calibrate.rules})
-    result = calibration.calibrate(judged, rules, config.calibrate.precision)
+    result = calibration.calibrate(judged, config.filters, config.calibrate.precision, config.calibrate.rules)
     if result["proposed"] is not None and config.calibrate.rules is not None:
         result["proposed"] = {**result["proposed"], "enabled": list(config.calibrate.rules)}
     model, _ = quality_fit.fit(judged, config.filters, config.calibrate.precision)

@@ -73,3 +73,20 @@ def test_a_run_without_a_frame_does_not_blame_the_truth(tmp_path, capsys, predic
 def test_a_dry_run_refuses_a_truth_of_another_form(tmp_path, capsys, predictions, truth) -> None:
     assert judge(tmp_path, predictions, truth.drop_columns(["video_id"]), "--dry-run") == 2
     assert "'video_id' is missing" in capsys.readouterr().err
+
+
+def test_now_is_what_is_enabled_whatever_is_searched(tmp_path, capsys, predictions, truth) -> None:
+    assert judge(tmp_path, predictions, truth, "filters.enabled=[box_iou,joint_step]") == 0
+    plain = found(tmp_path)
+    capsys.readouterr()
+    (tmp_path / "more").mkdir()
+    asked = ["filters.enabled=[box_iou,joint_step]", "calibrate.rules=[reprojection]", "calibrate.precision=0.3"]
+    assert judge(tmp_path / "more", predictions, truth, *asked) == 0
+    searched = found(tmp_path / "more")
+    assert searched["together"]["current"] == plain["together"]["current"]
+    assert [name for name, rule in searched["rules"].items() if rule["enabled"]] == ["box_iou", "joint_step"]
+    assert [name for name, rule in searched["rules"].items() if rule["proposed"] is not None] == ["reprojection"]
+    assert searched["proposed"]["enabled"] == ["reprojection"]
+    said = capsys.readouterr().out
+    assert "reprojection (off)" in said
+    assert "box_iou (off)" not in said

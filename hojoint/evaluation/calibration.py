@@ -97,10 +97,18 @@ def kept_by(judged: Judged, config: FilterConfig) -> np.ndarray:
     return kept
 
 
-def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[str, Any]:
+def calibrate(
+    judged: Judged, config: FilterConfig, precision: float, rules: Sequence[Rule] | None = None
+) -> dict[str, Any]:  # fmt: skip
     """All numbers of ``jobs.calibrate``, plain, for JSON; ``proposed`` is None where no settings come near the aim.
 
     ``filters.mode`` does not matter: it is thresholds that are judged and proposed.
+
+    Args:
+        judged: frames, right and wrong ones.
+        config: the rules and thresholds of now.
+        precision: share of right labels that is wanted.
+        rules: whose thresholds are searched, and which the proposal enables; None means those of now.
 
     Raises:
         InputError: no label is right, or no frame has a score of an enabled rule of ours.
@@ -108,14 +116,15 @@ def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[st
     config = config.model_copy(update={"mode": "thresholds"})
     if not judged.right.any():
         raise InputError(f"none of the {len(judged.right)} predicted frames is right; train the teacher longer")
-    rules = [rule for rule in reasons.RULES if rule in config.enabled]
-    for rule in rules:
+    wanted = config if rules is None else config.model_copy(update={"enabled": tuple(rules)})
+    searched = [rule for rule in reasons.RULES if rule in wanted.enabled]
+    for rule in searched:
         if rule not in PAPER_RULES and not np.isfinite(judged.score(rule)).any():
             raise InputError(
                 f"no frame has a score of the rule {rule}: the teacher does not tell it; leave the rule out, or train "
                 "a teacher that does (model.side_head)"
             )
-    proposed = propose(judged, config, precision)
+    proposed = propose(judged, wanted, precision)
     kept = None if proposed is None else kept_by(judged, proposed)
     return {
         "frames": len(judged.right),
@@ -128,10 +137,10 @@ def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[st
         "together": {
             "current": worth(kept_by(judged, config), judged.right),
             "proposed": None if kept is None else worth(kept, judged.right),
-            "held_out": _held_out(judged, config, precision),
-            "curve": _points(curve_together(judged, rules)),
+            "held_out": _held_out(judged, wanted, precision),
+            "curve": _points(curve_together(judged, searched)),
         },
-        "proposed": None if proposed is None else _limits(proposed, rules),
+        "proposed": None if proposed is None else _limits(proposed, searched),
     }
 
 
@@ -161,7 +170,7 @@ def _of_rule(
         "current": limit,
         "alone": worth(at_limit, judged.right),
         "alone_for_wanted": alone(judged, rule, precision),
-        "proposed": None if proposed is None else getattr(proposed, THRESHOLDS[rule]),
+        "proposed": None if proposed is None or rule not in proposed.enabled else getattr(proposed, THRESHOLDS[rule]),
         "curve": _points(curve(judged, rule)),
     }
 
