@@ -8,8 +8,9 @@ filters.quality_model each frame gets its chance of being right, and filters.mod
 filters.min_quality. The first form labels HO-3D's sequences with the teacher as if they were videos, also mirrored, so
 that the side is judged. The second form takes the output of jobs.pseudo_label and a table of true poses (video_id,
 frame, side, joints_px, joints), such as the synthetic world has; it also compares what a quality that is there promised
-with what is right. Under the output: calibration.json, calibration.png, filters.yaml, quality.json, quality.yaml. The
-job is one process; it uses a GPU if one exists and cluster.teacher_gpus is above 0.
+with what is right. A row without joints says that no hand is there, so a label is wrong; frames and videos without a
+row are left out and counted. Under the output: calibration.json, calibration.png, filters.yaml, quality.json,
+quality.yaml. The job is one process; it uses a GPU if one exists and cluster.teacher_gpus is above 0.
 
 CAUTION: the first form takes HO-3D's evaluation split, which the teacher has not seen. Its truth is then in the
 thresholds, so do not report scores on that split of a student trained with them. To report there, give
@@ -74,6 +75,8 @@ def job(config: Config, dry_run: bool) -> None:
         return
     predictions, truth, config = _given(config) if given else _labelled(config)
     judged = _judged(predictions, truth, config)
+    if judged.beside is not None:
+        print(f"note: left out for want of a true pose: {len(judged.beside)} frames in videos that have some")
     result = calibration.calibrate(judged, config.filters, config.calibrate.precision, config.calibrate.rules)
     if result["proposed"] is not None and config.calibrate.rules is not None:
         result["proposed"] = {**result["proposed"], "enabled": list(config.calibrate.rules)}
@@ -97,10 +100,13 @@ def _refuse_seen(config: Config, trained: Config) -> None:
 
 
 def _judged(predictions: pa.Table, truth: pa.Table, config: Config) -> precision.Judged:
+    """The frames that the truth has a row for; the others of their clips stand beside them."""
+    known = label_quality.matching_rows(predictions, truth) >= 0
+    beside, predictions = predictions.filter(pa.array(~known)), predictions.filter(pa.array(known))
     joints_of = label_quality.joints_of(hand_layer(config.mano))
     errors = label_quality.errors_of_tables(predictions, truth, joints_of)
     right = errors.right(label_quality.RightWhen.of(config.calibrate))
-    return precision.Judged(predictions, right, _recordings(predictions, config))
+    return precision.Judged(predictions, right, _recordings(predictions, config), beside if len(beside) else None)
 
 
 def _promise(judged: precision.Judged, config: Config) -> dict[str, Any] | None:
@@ -198,6 +204,8 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     known = pc.is_in(predictions["video_id"], value_set=truth["video_id"].combine_chunks())
     if not pc.any(known).as_py():
         raise InputError(f"{config.calibrate.truth} holds no video of the {predictions.num_rows} predicted frames")
+    if others := len(predictions.filter(pc.invert(known))["video_id"].unique()):
+        print(f"note: left out for want of a true pose: {others} complete videos")
     # The run may have read its temporal scores in another way: those that are judged are of the readings given here.
     return rescoring.with_scores(predictions.filter(known), config.filters), truth, config
 

@@ -15,8 +15,9 @@ from test_tables import labels as made_labels
 from cluster.labelling import commits
 from cluster.labelling.counts import Counts
 from cluster.store import open_store
-from hojoint.config import ManoConfig
-from hojoint.evaluation import label_quality
+from hojoint.config import FilterConfig, ManoConfig
+from hojoint.evaluation import calibration, label_quality
+from hojoint.evaluation.precision import Judged
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import tables
 from jobs import calibrate
@@ -90,3 +91,36 @@ def test_now_is_what_is_enabled_whatever_is_searched(tmp_path, capsys, predictio
     said = capsys.readouterr().out
     assert "reprojection (off)" in said
     assert "box_iou (off)" not in said
+
+
+def test_what_has_no_true_pose_is_left_out_and_counted(tmp_path, capsys, monkeypatch, predictions, truth) -> None:
+    """The frames beside it keep the scores and verdicts that they have in complete clips."""
+    seen: list[Judged] = []
+    calibrated = calibration.calibrate
+    monkeypatch.setattr(calibration, "calibrate", lambda *given: seen.append(given[0]) or calibrated(*given))
+    assert judge(tmp_path, predictions, truth) == 0
+    assert found(tmp_path)["frames"] == 2 * FRAMES
+    assert "left out" not in capsys.readouterr().out
+    (tmp_path / "thin").mkdir()
+    some = np.arange(2 * FRAMES) % 5 < 2
+    some[FRAMES:] = False  # of the first video two in five frames, of the second none
+    assert judge(tmp_path / "thin", predictions, truth.filter(pa.array(some)), "calibrate.precision=0.4") == 0
+    said, result = capsys.readouterr().out, found(tmp_path / "thin")
+    assert "true pose: 12 frames in videos that have some" in said
+    assert "true pose: 1 complete videos" in said
+    assert (result["frames"], result["right"]) == (8, 4)
+    complete, thin = seen
+    rows = np.flatnonzero(some)
+    for rule in ("joint_step", "pose_step", "shape_spread"):
+        np.testing.assert_array_equal(thin.score(rule), complete.score(rule)[rows])
+    for config in (FilterConfig(), FilterConfig(enabled=("joint_step", "shape_spread"), max_joint_step=0.9)):
+        kept, of_complete = calibration.kept_by(thin, config), calibration.kept_by(complete, config)
+        np.testing.assert_array_equal(kept, of_complete[rows])
+
+
+def test_a_row_without_a_hand_makes_its_label_wrong(tmp_path, predictions, truth) -> None:
+    rows = truth.to_pylist()
+    for row in rows[1:11:2]:  # of labels that were right
+        row |= {"side": None, "joints": None, "joints_px": None}
+    assert judge(tmp_path, predictions, pa.Table.from_pylist(rows, schema=truth.schema), "calibrate.precision=0.4") == 0
+    assert (found(tmp_path)["frames"], found(tmp_path)["right"]) == (2 * FRAMES, FRAMES - 5)

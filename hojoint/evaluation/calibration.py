@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, THRESHOLDS, FilterConfig, Rule
 from hojoint.errors import InputError
@@ -148,9 +149,11 @@ def _anew(judged: Judged, config: FilterConfig) -> tuple[Judged, np.ndarray]:
     """The frames with the scores that the settings lead to, clip by clip, and which of them are kept (N,) bool."""
     order = _clip_by_clip(judged)
     recordings = None if judged.recordings is None else judged.recordings[order]
-    table = rescoring.rescored(judged.table, config)
+    every = judged.table if judged.beside is None else pa.concat_tables([judged.table, judged.beside])
+    known = np.concatenate([np.zeros(0, int), *tables.clips_of(every)]) < len(judged.right)
+    table = rescoring.rescored(every, config).filter(pa.array(known))
     kept = np.array([verdict == reasons.KEPT for verdict in table["verdict"].to_pylist()], dtype=bool)
-    return Judged(table, judged.right[order], recordings), kept
+    return Judged(table, judged.right[order], recordings, judged.beside), kept
 
 
 def _clip_by_clip(judged: Judged) -> np.ndarray:
