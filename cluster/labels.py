@@ -58,16 +58,22 @@ class LabelSet:
 
         Args:
             table: frames to train on, every predicted frame, or the videos that could not be labelled.
-            columns: what is read at all (docs/method.md); None means every column, images included.
+            columns: what is read at all, each name once (docs/method.md); None means every column, images included.
 
         Raises:
-            InputError: the set has no such table or column, or a file cannot be read.
+            InputError: the set has no such table or column, ``columns`` names none or one twice, or a file cannot be
+                read.
         """
         schema = SCHEMAS.get(table)
         if schema is None:
             raise InputError(f"a label set has the tables {', '.join(SCHEMAS)}; found {table!r}")
         if unknown := [name for name in columns or () if name not in schema.names]:
             raise InputError(f"{table} has no column {', '.join(unknown)}; it has {', '.join(schema.names)}")
+        if columns is not None and len(set(columns)) != max(1, len(columns)):  # rows without columns have no number
+            raise InputError(
+                f"expected names of columns of {table}, each once; found {list(columns)}. Name at least one, or leave "
+                "columns out for all of them"
+            )
         wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
         return self._parts(table, wanted)
 

@@ -8,8 +8,9 @@ filters.quality_model each frame gets its chance of being right, and filters.mod
 filters.min_quality. The first form labels HO-3D's sequences with the teacher as if they were videos, also mirrored, so
 that the side is judged. The second form takes the output of jobs.pseudo_label and a table of true poses (video_id,
 frame, side, joints_px, joints), such as the synthetic world has; it also compares what a quality that is there promised
-with what is right. Under the output: calibration.json, calibration.png, filters.yaml, quality.json, quality.yaml. The
-job is one process; it uses a GPU if one exists and cluster.teacher_gpus is above 0.
+with what is right. A row without joints says that no hand is there, so a label is wrong; frames and videos without a
+row are left out and counted. Under the output: calibration.json, calibration.png, filters.yaml, quality.json,
+quality.yaml. The job is one process; it uses a GPU if one exists and cluster.teacher_gpus is above 0.
 
 CAUTION: the first form takes HO-3D's evaluation split, which the teacher has not seen. Its truth is then in the
 thresholds, so do not report scores on that split of a student trained with them. To report there, give
@@ -29,6 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.labelling import commits, quality_files, units
+from cluster.labelling.commits import Commit
 from cluster.labelling.oracles import Truth
 from cluster.progress import Bar
 from cluster.sources import mirror
@@ -73,10 +75,9 @@ def job(config: Config, dry_run: bool) -> None:
         return
     predictions, truth, config = _given(config) if given else _labelled(config)
     judged = _judged(predictions, truth, config)
-    rules = config.filters
-    if config.calibrate.rules is not None:
-        rules = rules.model_copy(update={"enabled": config.calibrate.rules})
-    result = calibration.calibrate(judged, rules, config.calibrate.precision)
+    if judged.beside is not None:
+        print(f"note: left out for want of a true pose: {len(judged.beside)} frames in videos that have some")
+    result = calibration.calibrate(judged, config.filters, config.calibrate.precision, config.calibrate.rules)
     if result["proposed"] is not None and config.calibrate.rules is not None:
         result["proposed"] = {**result["proposed"], "enabled": list(config.calibrate.rules)}
     model, _ = quality_fit.fit(judged, config.filters, config.calibrate.precision)
@@ -112,10 +113,13 @@ def _refuse_seen(config: Config, network: Seen, wanted: Wanted) -> None:
 
 
 def _judged(predictions: pa.Table, truth: pa.Table, config: Config) -> precision.Judged:
+    """The frames that the truth has a row for; the others of their clips stand beside them."""
+    known = label_quality.matching_rows(predictions, truth) >= 0
+    beside, predictions = predictions.filter(pa.array(~known)), predictions.filter(pa.array(known))
     joints_of = label_quality.joints_of(hand_layer(config.mano))
     errors = label_quality.errors_of_tables(predictions, truth, joints_of)
     right = errors.right(label_quality.RightWhen.of(config.calibrate))
-    return precision.Judged(predictions, right, _recordings(predictions, config))
+    return precision.Judged(predictions, right, _recordings(predictions, config), beside if len(beside) else None)
 
 
 def _promise(judged: precision.Judged, config: Config) -> dict[str, Any] | None:
@@ -192,25 +196,29 @@ def _recordings(predictions: pa.Table, config: Config) -> np.ndarray | None:
     return np.array([sequences.recording_of(clip_id) for clip_id in predictions["clip_id"].to_pylist()])
 
 
-def _run_and_truth(config: Config) -> tuple[Store, pa.Table]:
-    """A labelling run that can be compared, and the table of its truth."""
+def _run_and_truth(config: Config) -> tuple[Store, list[Commit], pa.Table]:
+    """A complete labelling run that can be compared, its commits, and the table of its truth."""
     assert config.calibrate.predictions is not None
     assert config.calibrate.truth is not None
     store = open_store(config.calibrate.predictions)
-    run = commits.read_label_run(store)
+    run, done = commits.read_complete(store)
     units.check_hand(run, config, store.root)
     units.check_readings(run, config, store.root)
-    return store, Truth.at(config.calibrate.truth, f"calibrate.truth={config.calibrate.truth}").table
+    return store, done, Truth.at(config.calibrate.truth, f"calibrate.truth={config.calibrate.truth}").table
 
 
 def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     """The tables of a labelling run and of its truth."""
-    store, truth = _run_and_truth(config)
+    store, done, truth = _run_and_truth(config)
     filesystem, base = store.filesystem()
-    predictions = tables.read([f"{base}/{key}" for key in commits.committed_files(store, "predictions")], filesystem)
+    predictions = tables.read([f"{base}/{commit.files['predictions']}" for commit in done], filesystem)
+    if predictions.num_rows == 0:
+        raise InputError(f"{store.root} holds no predicted frame, so nothing can be judged; give the labels of others")
     known = pc.is_in(predictions["video_id"], value_set=truth["video_id"].combine_chunks())
-    if predictions.num_rows == 0 or not pc.any(known).as_py():
+    if not pc.any(known).as_py():
         raise InputError(f"{config.calibrate.truth} holds no video of the {predictions.num_rows} predicted frames")
+    if others := len(predictions.filter(pc.invert(known))["video_id"].unique()):
+        print(f"note: left out for want of a true pose: {others} complete videos")
     # The run may have read its temporal scores in another way: those that are judged are of the readings given here.
     return rescoring.with_scores(predictions.filter(known), config.filters), truth, config
 
@@ -232,9 +240,8 @@ def _clips(config: Config) -> list[sequences.SequenceClip]:
 def _plan(config: Config) -> str:
     aim = f"would search for thresholds with a precision of {config.calibrate.precision:.0%}"
     if config.calibrate.predictions is not None:
-        store, truth = _run_and_truth(config)
-        committed = len(commits.committed_units(store))
-        return f"would compare the predictions of {committed} units in {store.root} with {len(truth)} true poses; {aim}"
+        store, done, truth = _run_and_truth(config)
+        return f"would compare the predictions of {len(done)} units in {store.root} with {len(truth)} true poses; {aim}"
     clips = _clips(config)
     frames = sum(len(clip.indices) for clip in clips)
     plan = f"would label {frames} frames in {len(clips)} clips of HO-3D's {config.calibrate.split} split; {aim}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from hojoint import settings_file
 from hojoint.evaluation import precision, quality_fit
-from jobs import printing
+from jobs import printing, retyped
 
 
 def proposal(result: Mapping[str, Any]) -> str:
@@ -25,7 +26,7 @@ def quality_proposal(result: Mapping[str, Any], model: str) -> str:
 
 
 def _yaml(title: str, limits: Mapping[str, Any], warnings: list[str]) -> str:
-    overrides = " ".join(f"filters.{name}={_shown(limit)}" for name, limit in limits.items())
+    overrides = shlex.join(_override(f"filters.{name}", limit) for name, limit in limits.items())
     return (
         "".join(f"# {warning}\n" for warning in warnings)
         + f"# {title} Merge them into the 'filters:' of your own config.\n"
@@ -34,8 +35,10 @@ def _yaml(title: str, limits: Mapping[str, Any], warnings: list[str]) -> str:
     )
 
 
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else settings_file.shown(value)
+def _override(name: str, value: Any) -> str:
+    if isinstance(value, str):  # a path may hold anything
+        return retyped.word(name, value)
+    return f"{name}={value:g}" if isinstance(value, float) else f"{name}={settings_file.shown(value)}"
 
 
 def summary(result: Mapping[str, Any]) -> str:

@@ -105,4 +105,6 @@ def refuse_unjudgeable(config: Config, inputs: Inputs) -> None:
             "hand is; set model.side_head=true, give the sides with the boxes or as labelling.side, or leave the rule "
             "out"
         )
-    quality_files.read(config.filters.model_copy(update={"mode": "thresholds"}), side_head=told)
+    # Without a model of the user's, the calibration of this pipeline fits one.
+    mode = "thresholds" if config.filters.quality_model is None else config.filters.mode
+    quality_files.read(config.filters.model_copy(update={"mode": mode}), side_head=told)

@@ -8,6 +8,7 @@ stopped, whatever the cause. The number of actors is detect.actors; docs/detect.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from cluster.labelling.commits import Commit
 from cluster.store import Store, check_writable
 from hojoint.config import Config
 from hojoint.errors import InputError
-from jobs import command, quarantined
+from jobs import command, quarantined, retyped
 
 NAMED = 3  # units that a remedy names; a unit's commit holds its classes
 TRY_AGAIN = {
@@ -49,8 +50,13 @@ def job(config: Config, dry_run: bool) -> None:
     store = detection.open_run(config)
     done = commits.read_commits(store, counts_of=Counts.of) if report["quarantine"] else []
     print(summary(report, quarantined.firsts(store, done), remedies(store, done)))
-    print(f"boxes    {output}; label with: python -m jobs.pseudo_label videos.root={config.videos.root} "
-          f"videos.boxes={output} teacher.checkpoint=FILE output=DIR")  # fmt: skip
+    print(f"boxes    {output}; label with: {labelling_command(str(config.videos.root), output)}")
+
+
+def labelling_command(root: str, boxes: str) -> str:
+    """The command that labels the videos by these boxes, quoted for a shell."""
+    given = (retyped.word("videos.root", root), retyped.word("videos.boxes", boxes))
+    return shlex.join(["python", "-m", "jobs.pseudo_label", *given, "teacher.checkpoint=FILE", "output=DIR"])
 
 
 def _refuse_growth(config: Config) -> None:

@@ -67,8 +67,10 @@ def _hides_world(config: Config, job: str) -> bool:
 
 def _message(config: Config, why: str) -> str:
     roots = [f"data.{name}.root=..." for name in labelled_sets(config)]
+    places, data = "world=DIR or output=DIR", f", or your own data ({' '.join(roots)} videos.root=... videos.boxes=...)"
+    if config.study.own_worlds:  # a world per seed is neither one world nor the user's data
+        places, data = "output=DIR", ""
     return (
         f"no data are given, so the synthetic world is drawn; with output={config.output} it lies in the folder for "
-        f"temporary files of one node, and {why}. Give world=DIR or output=DIR, a folder that all nodes see under one "
-        f"path, or your own data ({' '.join(roots)} videos.root=... videos.boxes=...)"
+        f"temporary files of one node, and {why}. Give {places}, a folder that all nodes see under one path{data}"
     )

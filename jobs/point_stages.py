@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,6 @@ class PointLabels(Labelling):
 class OracleLabels(Labelling):
     """Rewrites labels from the true poses."""
 
-    groups = ("calibrate",)
     oracle: Oracle = "truth"
 
     def run(self, store: Store) -> None:
@@ -65,7 +64,10 @@ class OracleLabels(Labelling):
         oracles.rewrite(self.config, self.oracle, truth, RightWhen.of(self.config.calibrate))
 
     def settings(self) -> dict[str, Any]:
-        return super().settings() | {"oracle": self.oracle}
+        when = asdict(RightWhen.of(self.config.calibrate))
+        return (
+            super().settings() | {f"calibrate.{name}": value for name, value in when.items()} | {"oracle": self.oracle}
+        )
 
     def planned(self) -> str:
         return f"oracle '{self.oracle}' on {self.config.data.pseudo.labels}"

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hojoint.config import Config, changed
-from jobs import grids, plan
+from hojoint.errors import InputError
+from jobs import contradictions, grids, plan
 from jobs.grids import Point
 from jobs.plan import Shared
 from jobs.point_stages import MeasureLabels, OracleLabels, PointLabels, PointScores, PointStudent
@@ -26,6 +27,24 @@ def stages(config: Config, points: Sequence[Point]) -> list[Stage]:
         for stage in _of_point(own, point):
             made.setdefault(stage.name, stage)
     return list(made.values())
+
+
+def refuse_unjudgeable(made: Sequence[Stage]) -> None:
+    """InputError for a point whose rules or quality model could not judge the pipeline's predictions.
+
+    Args:
+        made: what ``stages`` returns; nothing of it has run.
+    """
+    for stage in made:
+        if isinstance(stage, PointLabels):
+            try:
+                contradictions.refuse_unjudgeable(stage.config, stage.inputs)
+            except InputError as error:
+                name = stage.at.rstrip("/").rpartition("/")[2]
+                raise InputError(
+                    f"the labels of the study's point {name} could not be judged: {error}. Or leave its row out with "
+                    "study.points=[KEY,...]"
+                ) from None
 
 
 def labels_of(point: Point) -> str:

@@ -9,6 +9,7 @@ settings and checksums behind them. The page is self-contained; a browser fetche
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -150,7 +151,7 @@ def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
     made, out = results.pipeline_settings(outputs.store) or config, {}
     if outputs.markers:
         noted = made is not config  # older runs did not note their settings
-        out["command"] = retyped.command_line("pipeline", made) if noted else f"{PIPELINE} output={config.output}"
+        out["command"] = retyped.command_line("pipeline", made) if noted else f"{PIPELINE} {_output_of(config)}"
     elif outputs.labels is not None and run is not None:
         made = _settings_of(run, config, outputs.labels)
         out["command"] = _labelling_command(run, made, outputs.labels.root)
@@ -165,6 +166,11 @@ def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
     if run is not None:
         out["labels"] = run["fingerprint_digest"]
     return out
+
+
+def _output_of(config: Config) -> str:
+    """``output=``, quoted for a shell."""
+    return shlex.quote(retyped.word("output", str(config.output)))
 
 
 def _settings_of(run: Mapping[str, Any], config: Config, labels: Store) -> Config:

@@ -20,6 +20,9 @@ from hojoint.report.tables import NETWORKS
 from jobs import calibrate, evaluate, findings, pseudo_label, report, results, synthesize, train
 from jobs.stage import Stage
 
+UNREFINED = ("refine.max_turn_deg", "refine.fit_orientation_weight", "refine.fit_smooth_weight")
+"""Settings without effect where no part of the refinement is on."""
+
 
 class Synthesize(Stage):
     """Draws the synthetic world."""
@@ -160,6 +163,8 @@ class Labelling(Stage):
 
     def settings(self) -> dict[str, Any]:
         own = super().settings()
+        if not self.config.refine.active:  # as in the fingerprint of labels: how a part refines counts where one does
+            own = {name: value for name, value in own.items() if name not in UNREFINED}
         if not self.calibration_at:
             return own
         # Compared here too: labels that would be stale are refused before another calibration replaces theirs.

@@ -34,7 +34,7 @@ from hojoint.synthetic import write
 from jobs import command, grids, pipeline, plan, points, printing, results, study_summary
 from jobs.grids import Grid, Point
 from jobs.inputs import world_of
-from jobs.own_data import refuse_hidden_world_here
+from jobs.own_data import has_own_data, refuse_hidden_world_here
 from jobs.point_stages import MEASURED
 from jobs.stage import Stage
 
@@ -44,11 +44,7 @@ def job(config: Config, dry_run: bool) -> None:
     output = command.output_of(config, "runs/study").rstrip("/")
     config = config.model_copy(update={"output": output})
     grid = config.study.grid
-    if config.study.own_worlds and (config.world is not None or config.synthetic.seed is not None):
-        name = "synthetic.seed" if config.world is None else "world"
-        raise InputError(
-            f"study.own_worlds=true draws a world for each seed, and {name} names one; leave one of them out"
-        )
+    _refuse_one_world(config)
     refuse_hidden_world_here(config, "study")  # of a seed's run the world is named
     if dry_run:
         for seed in config.study.seeds:
@@ -60,6 +56,22 @@ def job(config: Config, dry_run: bool) -> None:
             print(f"=== seed {seed} ({number} of {len(config.study.seeds)}) ===", flush=True)
             run_seed(run_of(config, seed), grid)
     _write(config, open_store(output))
+
+
+def _refuse_one_world(config: Config) -> None:
+    """InputError where ``study.own_worlds`` asks for a world per seed, and the settings name one, or data."""
+    if not config.study.own_worlds:
+        return
+    if has_own_data(config):
+        raise InputError(
+            "study.own_worlds=true draws a world for each seed, and with your own data none is drawn; leave "
+            "study.own_worlds out, or leave the data out (data.*.root, videos.root, videos.boxes)"
+        )
+    if config.world is not None or config.synthetic.seed is not None:
+        name = "synthetic.seed" if config.world is None else "world"
+        raise InputError(
+            f"study.own_worlds=true draws a world for each seed, and {name} names one; leave one of them out"
+        )
 
 
 def run_of(config: Config, seed: int) -> Config:
@@ -79,6 +91,7 @@ def run_seed(run: Config, grid: Grid | None) -> None:
     with own:
         base, store = grids.pipeline_of(run, grid), open_store(output)
         stages = [] if grid is None else points.stages(base, grids.points(base, grid))
+        points.refuse_unjudgeable(stages)
         for stage in stages:  # one that is stale is refused before the pipeline works for hours
             stage.complete(store)
         pipeline.job(base, False)
@@ -93,6 +106,7 @@ def _plan(run: Config, grid: Grid | None) -> None:
         made = grids.points(base, grid)
         print(f"rows of the grid: {', '.join(f'{point.key} ({point.title})' for point in made)}")
         stages = points.stages(base, made)
+        points.refuse_unjudgeable(stages)
         rows = [(stage.name, "complete" if stage.complete(store) else "run", stage.planned()) for stage in stages]
         print(printing.table(("stage", "state", "on"), rows))
 

@@ -6,6 +6,8 @@ import contextlib
 import json
 
 from cluster.store import open_store
+from hojoint.config import FilterConfig
+from hojoint.labelling.quality import Curve, QualityModel, readings_of
 from jobs import pipeline, point_stages, stages, study
 
 REJECTED = {"box_iou": 3, "reprojection": 1}
@@ -104,3 +106,16 @@ def stand_in_jobs(monkeypatch):
     for module in (pipeline, study):
         monkeypatch.setattr(module.session, "start", lambda config: contextlib.nullcontext())
     return jobs
+
+
+def quality_file(path, score="reprojection"):
+    """A quality model of one score, by the default settings; returns the setting that names it."""
+    model = QualityModel(
+        {score: Curve((0.0, 1.0), (0.0, 1.0) if score == "side" else (1.0, 0.0), 0.0)},
+        0,
+        (0.0, 1.0),
+        (0.0, 1.0),
+        readings_of(FilterConfig()),
+    )
+    path.write_bytes(model.to_bytes())
+    return f"filters.quality_model={path}"

@@ -448,7 +448,7 @@ def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) ->
     frames = judged(np.ones(40, bool), box_iou=np.linspace(1, 0.2, 40))
     table = frames.table
     store = open_store(str(run))
-    store.put(commits.RUN, json.dumps({"fingerprint": {}}).encode())
+    store.put(commits.RUN, json.dumps({"fingerprint": {}, "units": 1}).encode())
     commits.commit(
         store, "u0", "a0", {name: table if name == "predictions" else table.slice(0, 0) for name in commits.TABLES},
         counts=Counts(), started=0.0, seconds={},
@@ -510,7 +510,7 @@ def test_a_model_is_fitted_on_the_readings_that_it_names(tmp_path: Path, monkeyp
     literal = FilterConfig(pose_step="literal", shape_rule="mad", shape_min_frames=2)
     made, asked = (rescoring.rescored(table, rules) for rules in (literal, FilterConfig()))
     store = open_store(str(tmp_path / "labels"))
-    store.put(commits.RUN, json.dumps({"fingerprint": {"filters.pose_step": "literal"}}).encode())
+    store.put(commits.RUN, json.dumps({"fingerprint": {"filters.pose_step": "literal"}, "units": 1}).encode())
     commits.commit(
         store, "u0", "a0", {name: made if name == "predictions" else made.slice(0, 0) for name in commits.TABLES},
         counts=Counts(), started=0.0, seconds={},
@@ -574,7 +574,7 @@ def test_readings_other_than_those_of_the_scores_are_refused(
     from jobs import calibrate
 
     made = units.fingerprint(Config(), "teacher", units.hand_digest(Config()), units.Digests())
-    open_store(str(tmp_path / "labels")).put(commits.RUN, json.dumps({"fingerprint": made}).encode())
+    open_store(str(tmp_path / "labels")).put(commits.RUN, json.dumps({"fingerprint": made, "units": 0}).encode())
     arguments = [
         f"calibrate.predictions={tmp_path / 'labels'}",
         "calibrate.truth=t.parquet",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
+from hojoint.labelling import fitting
 from hojoint.labelling.fitting import Weights, fit_orientation
 
 FRAMES = np.array([0, 1, 2, 4])
@@ -64,3 +67,39 @@ def test_one_frame_alone_is_a_clip(clip) -> None:
     fitted = fit_orientation(joints, joints_2d, orientation, FRAMES[:1], Weights(1e-4, 1.0), steps=20)
     assert fitted.shape == (1, 3, 3)
     np.testing.assert_allclose(np.linalg.det(fitted), 1.0)
+
+
+def test_the_bands_hold_the_complete_normal_matrix(clip) -> None:
+    """Against the sum of squares written out: what the 2D joints ask of each frame, the pulls from difference rows."""
+    weights = Weights(0.05, 0.5)
+    problem = fitting._Problem(*clip, fitting._nearness(FRAMES), weights)
+    state = problem.evaluate(np.tile(np.eye(3), (4, 1, 1)))
+    bands, gradient = problem.normal_equations(state)
+    dense = np.zeros((12, 12))
+    for row, column in np.ndindex(12, 12):
+        if abs(row - column) <= fitting.BANDS:
+            dense[row, column] = bands[fitting.BANDS + row - column, column]
+    free = fitting._Problem(*clip, fitting._nearness(FRAMES), Weights(0.0, 0.0))
+    alone = free.normal_equations(state)[0].reshape(7, 4, 3)
+    expected = weights.prediction * np.eye(12)
+    for frame, row, column in np.ndindex(4, 3, 3):
+        expected[3 * frame + row, 3 * frame + column] += alone[3 + row - column, frame, column]
+    rows = (np.eye(4)[1:] - np.eye(4)[:-1]) / np.sqrt(np.diff(FRAMES))[:, None]
+    expected += weights.neighbour * np.kron(rows.T @ rows, np.eye(3))
+    np.testing.assert_allclose(dense, expected, atol=1e-12)
+    moved = (rows.T @ (state.moved / np.sqrt(np.diff(FRAMES))[:, None])).ravel()
+    pulled = free.normal_equations(state)[1] + weights.prediction * state.away.ravel() + weights.neighbour * moved
+    np.testing.assert_allclose(gradient, pulled, atol=1e-12)
+
+
+def test_a_long_clip_needs_no_matrix_of_its_length_squared() -> None:
+    count, rng = 1500, np.random.default_rng(1)
+    turns = Rotation.from_rotvec(rng.normal(size=(count, 3)) * 0.1).as_matrix()
+    joints = rng.normal(size=(21, 3)) * 0.04 @ turns.transpose(0, 2, 1)
+    tracemalloc.start()
+    try:
+        fit_orientation(joints, rng.normal(size=(count, 21, 2)), turns, np.arange(count), Weights(0.1, 3.0), steps=2)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 8 * (3 * count) ** 2 / 3  # a third of one such matrix

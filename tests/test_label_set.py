@@ -97,6 +97,12 @@ def test_another_hand_and_a_wrong_name_are_refused(output: Path, tmp_path: Path)
         labels.parts("labels")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("columns", [[], ["frame", "frame"]])
+def test_no_column_and_one_named_twice_are_refused(output: Path, columns: list[str]) -> None:
+    with pytest.raises(InputError, match=r"each once; found .* at least one"):
+        LabelSet(output).table(columns=columns)
+
+
 def test_a_run_that_is_not_complete_is_refused(output: Path, tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "cut"))
     for key in ("run.json", "commits/u000000.json"):

@@ -7,15 +7,14 @@ import json
 
 import pytest
 from labelled import draw_world
-from pipeline_jobs import hand, stand_in_jobs
+from pipeline_jobs import hand, quality_file, stand_in_jobs
 
 from cluster.labelling import commits, units
 from cluster.store import open_store
 from cluster.training.job import TERMS
 from hojoint import config as settings
-from hojoint.config import Config, FilterConfig, LabellingConfig
+from hojoint.config import Config, LabellingConfig
 from hojoint.errors import InputError
-from hojoint.labelling.quality import Curve, QualityModel, readings_of
 from jobs import command, inputs, own_data, pipeline, plan, results, stage, stages, status, study, study_summary
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
@@ -417,18 +416,6 @@ def test_terms_that_are_off_may_be_those_of_others(jobs, tmp_path):
     assert run(tmp_path / "teacher", *of_teacher) == 0
 
 
-def quality_file(path, score="reprojection"):
-    model = QualityModel(
-        {score: Curve((0.0, 1.0), (0.0, 1.0) if score == "side" else (1.0, 0.0), 0.0)},
-        0,
-        (0.0, 1.0),
-        (0.0, 1.0),
-        readings_of(FilterConfig()),
-    )
-    path.write_bytes(model.to_bytes())
-    return f"filters.quality_model={path}"
-
-
 def test_what_could_not_judge_is_refused_before_any_training(jobs, tmp_path, capsys):
     by_side, by_joints = quality_file(tmp_path / "s.json", "side"), quality_file(tmp_path / "q.json")
     refused = {
@@ -469,6 +456,25 @@ def test_labels_of_another_precision_are_no_result(jobs, tmp_path, capsys):
     assert len(jobs.calls) == done
     assert run(tmp_path, "labelling.precision=bfloat16") == 2
     assert "labelling.precision: was None, is now 'bfloat16'" in capsys.readouterr().err
+
+
+def test_how_a_part_refines_counts_only_where_one_does(jobs, tmp_path, capsys):
+    """Also where the marker is of a version that noted it: then it says nothing about labels that nothing refined."""
+    assert run(tmp_path / "off") == 0
+    done, path = len(jobs.calls), tmp_path / "off" / "stages" / "pseudo_label.json"
+    assert run(tmp_path / "off", "refine.max_turn_deg=20") == 0
+    marker = json.loads(path.read_text())
+    marker["settings"] |= {"refine.max_turn_deg": 45.0, "refine.fit_smooth_weight": 3.0}
+    path.write_text(json.dumps(marker))
+    assert run(tmp_path / "off", "refine.fit_smooth_weight=1") == 0
+    assert len(jobs.calls) == done
+    assert run(tmp_path / "off", "refine.smooth_frames=3") == 2
+    assert run(tmp_path / "on", "refine.smooth_frames=3") == 0
+    capsys.readouterr()
+    assert run(tmp_path / "on", "refine.smooth_frames=3", "refine.max_turn_deg=20") == 2
+    assert "refine.max_turn_deg: was 30.0, is now 20.0" in capsys.readouterr().err
+    assert run(tmp_path / "on") == 2
+    assert "refine.smooth_frames: was 3, is now 0" in capsys.readouterr().err
 
 
 def test_stages_and_labels_are_told_apart_by_the_same_settings():

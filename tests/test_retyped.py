@@ -10,9 +10,10 @@ import pytest
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.settings_method import FILE_NAME
-from jobs import command, retyped, submit
+from jobs import calibration_text, command, detect, report, retyped, submit
 
 ROOT = Path(__file__).resolve().parent.parent
+QUALITY = {"min_quality": 0.5, "out_of_fold": True, "reached": True}
 
 
 def typed(line):
@@ -53,3 +54,15 @@ def test_settings_of_free_names_are_one_word():
     config = settings.changed(Config(), deploy={"claims": claims, "gpu_node_labels": labels})
     assert typed(retyped.command_line("pipeline", config)) == config
     assert not [word for word in submit.arguments(config) if word.startswith("deploy")]  # of no use to a job
+
+
+@pytest.mark.parametrize("path", ["runs/it's here", "runs/a b", "010"])
+def test_commands_that_jobs_print_hold_odd_paths(path):
+    line = detect.labelling_command(path, f"{path}.parquet")
+    made = typed(line.replace("teacher.checkpoint=FILE output=DIR", ""))
+    assert (made.videos.root, made.videos.boxes) == (path, f"{path}.parquet")
+    text = calibration_text.quality_proposal({"quality": QUALITY, "caution": None}, path)
+    made = typed("python -m jobs.pseudo_label" + text.splitlines()[-5].removeprefix("#"))
+    assert (made.filters.mode, made.filters.quality_model, made.filters.min_quality) == ("quality", path, 0.5)
+    word = report._output_of(settings.changed(Config(), output=path))
+    assert typed(f"python -m jobs.pipeline {word}").output == path

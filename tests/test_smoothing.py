@@ -34,6 +34,28 @@ def test_a_turned_neighbour_has_no_weight() -> None:
     assert weights[1, 3] > 0
 
 
+def test_orientations_are_compared_only_within_the_reach(monkeypatch) -> None:
+    """A line through each frame's neighbours, found by least squares; the turns of no other pair are computed."""
+    rng, compared, geodesic = np.random.default_rng(0), [], smoothing.geometry.geodesic
+    frames = torch.from_numpy(np.cumsum(rng.integers(1, 4, 50)))
+    orientation = torch.from_numpy(Rotation.from_rotvec(rng.normal(size=(50, 3)) * 0.3).as_matrix())
+
+    def counted(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        compared.append(len(first) * first.shape[1])
+        return geodesic(first, second)
+
+    monkeypatch.setattr(smoothing.geometry, "geodesic", counted)
+    weights = smoothing.weights(frames, orientation, reach=5, max_deg=20.0)
+    assert sum(compared) == 50 * 11
+    values = torch.from_numpy(rng.normal(size=50))
+    for row, (frame, turn) in enumerate(zip(frames, orientation, strict=True)):
+        apart = (frames - frame).numpy()
+        turned = np.degrees(Rotation.from_matrix((turn.T @ orientation).numpy()).magnitude())
+        used = (abs(apart) <= 5) & (turned <= 20 * abs(apart) + 1e-4)
+        line = np.polyfit(apart[used], values[used], 1)[1] if used.sum() >= 3 else float(values[row])
+        assert abs(float(weights[row] @ values) - line) < 1e-9
+
+
 def test_rotations_average_to_the_nearest_rotation() -> None:
     vectors = np.random.default_rng(0).normal(size=(4, 2, 3)) * 0.2
     rotations = torch.from_numpy(Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(4, 2, 3, 3))

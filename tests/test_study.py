@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from pipeline_jobs import stand_in_jobs
+from pipeline_jobs import quality_file, stand_in_jobs
 
 from cluster import locks
-from jobs import study
+from hojoint.config import Config, changed
+from hojoint.errors import InputError
+from jobs import own_data, pipeline, study
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
 CALIBRATED = ["calibrate.enabled=true", "train.held_out=2"]
@@ -76,6 +78,32 @@ def test_a_stale_point_is_refused_before_the_pipeline_works(jobs, tmp_path, caps
     assert run(tmp_path, "study.grid=labels", "evaluate.examples=3") == 2  # which the pipeline would measure again
     assert "oracle: was 'side', is now 'right'" in capsys.readouterr().err
     assert len(jobs.calls) == done
+
+
+def test_an_oracle_is_told_apart_by_what_it_reads(jobs, tmp_path, capsys):
+    """Markers of earlier versions held all of ``calibrate``; what no oracle reads makes no other labels."""
+    asked = ["study.grid=labels", "study.points=[right]", "study.seeds=[3]"]
+    assert run(tmp_path, *asked) == 0
+    marker = tmp_path / "seed-3" / "stages" / "points" / "labels-right" / "oracle.json"
+    content = json.loads(marker.read_text())
+    marker.write_text(json.dumps(content | {"settings": content["settings"] | {"calibrate.precision": 0.8}}))
+    assert run(tmp_path, *asked, "calibrate.precision=0.7", "calibrate.stride=3") == 0
+    assert jobs.names.count("oracle") == 1
+    capsys.readouterr()
+    assert run(tmp_path, *asked, "calibrate.max_aligned_mm=5") == 2
+    assert "calibrate.max_aligned_mm: was 15.0, is now 5.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_model_of_other_thresholds_is_refused_at_once(jobs, tmp_path, capsys, dry):
+    model = quality_file(tmp_path / "q.json", "shape_spread")
+    asked = ["study.grid=filters", "study.seeds=[3]", model, "filters.min_box_iou=0.3", *dry]
+    assert run(tmp_path / "out", *asked) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "point filters-quality could not be judged: filters.quality_model was fitted on clips" in said
+    assert jobs.calls == []
+    assert run(tmp_path / "out", *asked, "study.points=[printed]") == 0
+    assert pipeline.main([f"output={tmp_path / 'one'}", model, "filters.min_box_iou=0.3", "filters.mode=quality"]) == 2
 
 
 def test_grids_of_one_output_share_its_pipelines(jobs, tmp_path):
@@ -185,6 +213,21 @@ def test_worlds_of_their_own_have_no_common_name(jobs, tmp_path, capsys, given):
     assert run(tmp_path, "study.own_worlds=true", given) == 2
     assert f"and {given.partition('=')[0]} names one" in capsys.readouterr().err
     assert jobs.calls == []
+
+
+def test_worlds_of_their_own_beside_given_data_are_refused(jobs, tmp_path, capsys):
+    data = ["data.ho3d.root=/d", "videos.root=/v", "videos.boxes=/b"]
+    assert run(tmp_path, "study.own_worlds=true", *data, "--dry-run") == 2
+    assert "with your own data none is drawn; leave study.own_worlds out" in capsys.readouterr().err
+    assert jobs.calls == []
+
+
+def test_a_hidden_world_per_seed_is_not_told_to_be_one():
+    config = changed(Config(), output="s3://b/study", study={"own_worlds": True})
+    with pytest.raises(InputError, match=r"do not see it\. Give output=DIR, a folder") as told:
+        own_data.refuse_hidden_world(config, "study")
+    assert "world=DIR" not in str(told.value)
+    assert "your own data" not in str(told.value)
 
 
 def test_fewer_seeds_do_not_replace_what_is_told_of_more(jobs, tmp_path, capsys):

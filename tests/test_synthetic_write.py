@@ -18,6 +18,7 @@ import torch
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
+from hojoint.evaluation import true_poses
 from hojoint.hand.layer import ManoLayer
 from hojoint.hand.model import MANO_TO_SIMPLE, load_mano
 from hojoint.synthetic import write
@@ -238,7 +239,7 @@ def test_box_files_have_every_key_and_match_the_frames(world: Path) -> None:
 def test_hand_boxes_hold_the_true_joints_where_they_were_drawn(world: Path) -> None:
     """Between key frames a box is interpolated and may lag behind a fast hand, as in Something-Else."""
     truth: dict[str, dict[int, np.ndarray]] = {}
-    for row in pq.read_table(world / "something_truth.parquet").to_pylist():
+    for row in _hands(world):
         truth.setdefault(row["video_id"], {})[row["frame"]] = np.array(row["joints_px"]).reshape(21, 2)
     everywhere, drawn = [], []
     for video, frames in _boxes(world).items():
@@ -256,6 +257,26 @@ def test_hand_boxes_hold_the_true_joints_where_they_were_drawn(world: Path) -> N
     assert np.mean(drawn) > 0.95
     assert np.median(everywhere) == 1
     assert np.mean(everywhere) > 0.9
+
+
+def _hands(world: Path) -> list[dict[str, Any]]:
+    """Rows of the truth that hold a hand."""
+    rows = pq.read_table(world / "something_truth.parquet").to_pylist()
+    return [row for row in rows if row["joints"] is not None]
+
+
+def test_the_truth_has_a_row_for_every_frame_of_a_video(world: Path) -> None:
+    """Also where no hand can be seen: no box is there either, and a label there is wrong."""
+    truth = pq.read_table(world / "something_truth.parquet")
+    checked, boxes = true_poses.checked(truth), _boxes(world)
+    keys = zip(checked["video_id"].to_pylist(), checked["frame"].to_pylist(), strict=True)
+    seen = dict(zip(keys, true_poses.has_hand(checked), strict=True))
+    assert not all(seen.values())
+    for video in {video for video, _ in seen}:
+        numbers = sorted(number for other, number in seen if other == video)
+        assert numbers == list(range(SIZE["wild_frames"]))
+        for number, frame in enumerate(boxes.get(video, [])):
+            assert (_hand_box(frame) is not None) == seen[video, number]
 
 
 def _hand_box(frame: dict[str, Any]) -> np.ndarray | None:
@@ -280,7 +301,7 @@ def _is_key(boxes: dict[int, np.ndarray], number: int) -> bool:
 
 
 def test_the_truth_projects_onto_its_pixels(world: Path, layer: ManoLayer) -> None:
-    rows = pq.read_table(world / "something_truth.parquet").to_pylist()
+    rows = _hands(world)
     assert {row["side"] for row in rows} == {"left", "right"}
     for row in rows[::7]:
         output = layer(torch.tensor([row["pose"]]), torch.tensor([row["shape"]]))

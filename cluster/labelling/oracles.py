@@ -30,7 +30,7 @@ from cluster.sources import mirror
 from cluster.store import Store, check_conditional, read_uri
 from hojoint.config import Config, changed
 from hojoint.errors import InputError
-from hojoint.evaluation import label_quality, oracle
+from hojoint.evaluation import label_quality, oracle, true_poses
 from hojoint.evaluation.label_quality import RightWhen
 from hojoint.evaluation.oracle import Oracle, Rewritten
 from hojoint.hand.factory import hand_layer
@@ -52,15 +52,16 @@ class Truth:
         """Read a parquet file; ``name`` is what messages call it, None means its path.
 
         Raises:
-            InputError: it does not exist or is no parquet file.
+            InputError: it does not exist, is no parquet file, or does not hold what ``true_poses.checked`` expects.
         """
         content = read_uri(path)
         try:
-            return cls(pa.parquet.read_table(io.BytesIO(content)), hashlib.sha256(content).hexdigest())
+            table = pa.parquet.read_table(io.BytesIO(content))
         except pa.ArrowInvalid as error:
             raise InputError(
                 f"{name or path} is not a parquet file of true poses: {str(error).splitlines()[0]}"
             ) from None
+        return cls(true_poses.checked(table, name or path), hashlib.sha256(content).hexdigest())
 
 
 def rewrite(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dict[str, Any]:

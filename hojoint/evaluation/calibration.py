@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, THRESHOLDS, FilterConfig, Rule
 from hojoint.errors import InputError
@@ -97,10 +98,18 @@ def kept_by(judged: Judged, config: FilterConfig) -> np.ndarray:
     return kept
 
 
-def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[str, Any]:
+def calibrate(
+    judged: Judged, config: FilterConfig, precision: float, rules: Sequence[Rule] | None = None
+) -> dict[str, Any]:  # fmt: skip
     """All numbers of ``jobs.calibrate``, plain, for JSON; ``proposed`` is None where no settings come near the aim.
 
     ``filters.mode`` does not matter: it is thresholds that are judged and proposed.
+
+    Args:
+        judged: frames, right and wrong ones.
+        config: the rules and thresholds of now.
+        precision: share of right labels that is wanted.
+        rules: whose thresholds are searched, and which the proposal enables; None means those of now.
 
     Raises:
         InputError: no label is right, or no frame has a score of an enabled rule of ours.
@@ -108,14 +117,15 @@ def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[st
     config = config.model_copy(update={"mode": "thresholds"})
     if not judged.right.any():
         raise InputError(f"none of the {len(judged.right)} predicted frames is right; train the teacher longer")
-    rules = [rule for rule in reasons.RULES if rule in config.enabled]
-    for rule in rules:
+    wanted = config if rules is None else config.model_copy(update={"enabled": tuple(rules)})
+    searched = [rule for rule in reasons.RULES if rule in wanted.enabled]
+    for rule in searched:
         if rule not in PAPER_RULES and not np.isfinite(judged.score(rule)).any():
             raise InputError(
                 f"no frame has a score of the rule {rule}: the teacher does not tell it; leave the rule out, or train "
                 "a teacher that does (model.side_head)"
             )
-    proposed = propose(judged, config, precision)
+    proposed = propose(judged, wanted, precision)
     kept = None if proposed is None else kept_by(judged, proposed)
     return {
         "frames": len(judged.right),
@@ -128,10 +138,10 @@ def calibrate(judged: Judged, config: FilterConfig, precision: float) -> dict[st
         "together": {
             "current": worth(kept_by(judged, config), judged.right),
             "proposed": None if kept is None else worth(kept, judged.right),
-            "held_out": _held_out(judged, config, precision),
-            "curve": _points(curve_together(judged, rules)),
+            "held_out": _held_out(judged, wanted, precision),
+            "curve": _points(curve_together(judged, searched)),
         },
-        "proposed": None if proposed is None else _limits(proposed, rules),
+        "proposed": None if proposed is None else _limits(proposed, searched),
     }
 
 
@@ -139,9 +149,11 @@ def _anew(judged: Judged, config: FilterConfig) -> tuple[Judged, np.ndarray]:
     """The frames with the scores that the settings lead to, clip by clip, and which of them are kept (N,) bool."""
     order = _clip_by_clip(judged)
     recordings = None if judged.recordings is None else judged.recordings[order]
-    table = rescoring.rescored(judged.table, config)
+    every = judged.table if judged.beside is None else pa.concat_tables([judged.table, judged.beside])
+    known = np.concatenate([np.zeros(0, int), *tables.clips_of(every)]) < len(judged.right)
+    table = rescoring.rescored(every, config).filter(pa.array(known))
     kept = np.array([verdict == reasons.KEPT for verdict in table["verdict"].to_pylist()], dtype=bool)
-    return Judged(table, judged.right[order], recordings), kept
+    return Judged(table, judged.right[order], recordings, judged.beside), kept
 
 
 def _clip_by_clip(judged: Judged) -> np.ndarray:
@@ -161,7 +173,7 @@ def _of_rule(
         "current": limit,
         "alone": worth(at_limit, judged.right),
         "alone_for_wanted": alone(judged, rule, precision),
-        "proposed": None if proposed is None else getattr(proposed, THRESHOLDS[rule]),
+        "proposed": None if proposed is None or rule not in proposed.enabled else getattr(proposed, THRESHOLDS[rule]),
         "curve": _points(curve(judged, rule)),
     }
 

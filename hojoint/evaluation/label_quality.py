@@ -20,6 +20,8 @@ import torch
 from hojoint import geometry
 from hojoint.config import CalibrateConfig
 from hojoint.errors import InputError
+from hojoint.evaluation import true_poses
+from hojoint.evaluation.true_poses import WIDTHS, stacked
 from hojoint.hand.layer import HandLayer
 
 # N predicted frames; 21 joints.
@@ -144,15 +146,12 @@ def errors_of_tables(predictions: pa.Table, truth: pa.Table, joints_of: Joints) 
     """Errors of each row of a predictions table, in its order, against a table of true poses.
 
     Args:
-        truth: columns ``video_id``, ``frame``, ``side``, ``joints_px`` [42] px, ``joints`` [63] m of the right-hand
-            model.
+        truth: as ``true_poses.checked`` takes it. A frame without a row counts as one without a hand.
 
     Raises:
-        InputError: ``truth`` lacks a column.
+        InputError: as ``true_poses.checked``.
     """
-    for name in ("video_id", "frame", "side", "joints_px", "joints"):
-        if name not in truth.column_names:
-            raise InputError(f"the table of true poses needs a column '{name}'; found {', '.join(truth.column_names)}")
+    truth = true_poses.checked(truth)
     joints_px = stacked(predictions, "joints_px").reshape(-1, 21, 2)
     pose, betas = stacked(predictions, "mano_pose"), stacked(predictions, "mano_shape")
     boxes = stacked(predictions, "hand_box")
@@ -160,27 +159,22 @@ def errors_of_tables(predictions: pa.Table, truth: pa.Table, joints_of: Joints) 
     matched = rows >= 0
     true_joints = np.full((len(rows), 21, 3), np.nan)
     true_px = np.full((len(rows), 21, 2), np.nan)
-    true_joints[matched] = stacked(truth, "joints").reshape(-1, 21, 3)[rows[matched]]
-    true_px[matched] = stacked(truth, "joints_px").reshape(-1, 21, 2)[rows[matched]]
+    true_joints[matched] = stacked(truth, "joints", WIDTHS["joints"]).reshape(-1, 21, 3)[rows[matched]]
+    true_px[matched] = stacked(truth, "joints_px", WIDTHS["joints_px"]).reshape(-1, 21, 2)[rows[matched]]
     left = np.zeros(len(rows), bool)
     left[matched] = np.array(truth["side"].to_pylist())[rows[matched]] == "left"
     flipped = np.array(predictions["flipped"].to_pylist(), dtype=bool)
     return errors_between(joints_of(pose, betas), joints_px, flipped, boxes, true_joints, true_px, left)
 
 
-def stacked(table: pa.Table, column: str) -> np.ndarray:
-    """A column of lists of one length K as (N, K) float64; a null is a row of NaN."""
-    values = table[column].to_pylist()
-    width = next((len(value) for value in values if value is not None), 0)
-    return np.array([value if value is not None else [np.nan] * width for value in values], dtype=np.float64).reshape(
-        len(values), width
-    )
-
-
 def matching_rows(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
-    """(N,) the truth's row for each prediction, -1 for none; of two hands in a frame, the one nearer to the box."""
-    boxes = stacked(predictions, "hand_box")
-    centres = stacked(truth, "joints_px").reshape(len(truth), -1, 2).mean(axis=1) if len(truth) else np.zeros((0, 2))
+    """(N,) the truth's row for each prediction, -1 for none; of two hands in a frame, the one nearer to the box.
+
+    Args:
+        truth: as ``true_poses.checked`` returns it.
+    """
+    boxes = stacked(predictions, "hand_box", 4)
+    centres = stacked(truth, "joints_px", WIDTHS["joints_px"]).reshape(-1, 21, 2).mean(axis=1)
     rows_of: dict[tuple[str, int], list[int]] = {}
     for row, key in enumerate(zip(truth["video_id"].to_pylist(), truth["frame"].to_pylist(), strict=True)):
         rows_of.setdefault(key, []).append(row)
@@ -190,7 +184,8 @@ def matching_rows(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
         candidates = rows_of.get(key, [])
         middle = (boxes[number, :2] + boxes[number, 2:]) / 2
         if candidates:
-            out[number] = min(candidates, key=lambda row: float(np.linalg.norm(centres[row] - middle)))
+            apart = np.linalg.norm(centres[candidates] - middle, axis=1)
+            out[number] = candidates[int(np.argmin(np.nan_to_num(apart, nan=np.inf)))]  # a row of no hand is the last
     return out
 
 

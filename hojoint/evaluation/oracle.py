@@ -14,8 +14,9 @@ import pyarrow as pa
 import torch
 
 from hojoint import geometry
-from hojoint.evaluation import label_quality
+from hojoint.evaluation import label_quality, true_poses
 from hojoint.evaluation.label_quality import Joints, RightWhen
+from hojoint.evaluation.true_poses import stacked
 from hojoint.hand.model import mirror_points
 from hojoint.labelling import reasons, tables
 
@@ -49,10 +50,11 @@ def rewrite(
         when: what 'right' is.
 
     Raises:
-        InputError: ``truth`` lacks a column.
+        InputError: as ``true_poses.checked``.
     """
     if not len(pseudo_labels):
         return Rewritten(_predictions_matching(predictions, pseudo_labels), pseudo_labels)
+    truth = true_poses.checked(truth)
     errors = label_quality.errors_of_tables(pseudo_labels, truth, joints_of)
     rows = label_quality.matching_rows(pseudo_labels, truth)
     if oracle == "right":
@@ -71,8 +73,8 @@ def _true_columns(truth: pa.Table, joints_of: Joints) -> dict[str, np.ndarray]:
 
     Not ``filled``: a true label of a frame that the rules rejected stays one of those.
     """
-    pose, shape = label_quality.stacked(truth, "pose"), label_quality.stacked(truth, "shape")
-    joints_px = label_quality.stacked(truth, "joints_px").reshape(-1, 21, 2)
+    pose, shape = stacked(truth, "pose"), stacked(truth, "shape")
+    joints_px = stacked(truth, "joints_px").reshape(-1, 21, 2)
     flipped = np.array(truth["side"].to_pylist(), dtype=object) == "left"
     joints = torch.from_numpy(joints_of(pose, shape))
     joints[torch.from_numpy(flipped)] = mirror_points(joints[torch.from_numpy(flipped)])

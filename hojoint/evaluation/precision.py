@@ -28,6 +28,7 @@ class Judged:
     table: pa.Table  # of predictions, N rows
     right: np.ndarray  # (N,) bool
     recordings: np.ndarray | None = None  # (N,) str, one for all cameras of a scene; None means the video is one
+    beside: pa.Table | None = None  # frames of unknown worth in the same clips: judged along, and never counted
 
     def score(self, rule: Rule) -> np.ndarray:
         """(N,) where larger is better: the score, negated if small scores are good; -inf where it is NaN."""
@@ -38,7 +39,7 @@ class Judged:
     def take(self, rows: np.ndarray) -> Judged:
         """The frames of a mask (N,) bool."""
         recordings = None if self.recordings is None else self.recordings[rows]
-        return Judged(self.table.take(np.flatnonzero(rows)), self.right[rows], recordings)
+        return Judged(self.table.take(np.flatnonzero(rows)), self.right[rows], recordings, self.beside)
 
     def recording(self) -> np.ndarray:
         """(N,) str: a split keeps frames of one recording together, as they are too alike."""

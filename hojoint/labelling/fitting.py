@@ -15,10 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import solve_banded
 from scipy.spatial.transform import Rotation
 
 # Suffixes of locals: K frames of a clip, J = 21 joints, R = 42 residuals.
 
+BANDS = 3  # above and below the diagonal: an axis of a frame's turn depends on its others and on itself a frame away
 LARGEST_TURN = 0.5  # rad in one step: beyond it the hand's projection is not linear
 LEAST_GAIN = 1e-4  # of the sum, by which a further step must lower it
 GIVE_UP = 1e6  # damping at which no step lowers the sum any more
@@ -45,13 +47,14 @@ def fit_orientation(
         weights: what holds the orientations.
         steps: of Levenberg-Marquardt, at most.
     """
-    problem = _Problem(joints, joints_2d, orientation, _differences(frames), weights)
+    problem = _Problem(joints, joints_2d, orientation, _nearness(frames), weights)
     state, damping = problem.evaluate(np.tile(np.eye(3), (len(joints), 1, 1))), 1e-6
     for _ in range(steps):
         normal, gradient = problem.normal_equations(state)
         while damping < GIVE_UP:
-            damped = normal + np.diag(damping * normal.diagonal() + 1e-12)
-            step_K3 = -np.linalg.solve(damped, gradient).reshape(-1, 3)
+            damped = normal.copy()
+            damped[BANDS] += damping * normal[BANDS] + 1e-12
+            step_K3 = -solve_banded((BANDS, BANDS), damped, gradient).reshape(-1, 3)
             tried = problem.evaluate(Rotation.from_rotvec(_shortened(step_K3)).as_matrix() @ state.turn)
             if tried.cost < state.cost:
                 break
@@ -84,7 +87,7 @@ class _Problem:
     joints: np.ndarray  # (K, 21, 3) before the turn
     joints_2d: np.ndarray  # (K, 21, 2)
     orientation: np.ndarray  # (K, 3, 3) before the turn
-    differences: np.ndarray  # (K - 1, K) from each frame to the next, weighted by how near they are
+    nearness: np.ndarray  # (K - 1,) of each frame and the next: the weight of what differs between them
     weights: Weights
 
     def evaluate(self, turn: np.ndarray) -> _State:
@@ -93,29 +96,34 @@ class _Problem:
         away_K3 = Rotation.from_matrix(turn).as_rotvec()
         moved_K3 = _vectors(placed_K33[1:] @ placed_K33[:-1].transpose(0, 2, 1))
         scale_K, residual_KJ2 = _seen(joints_KJ3, self.joints_2d)
-        weight_K1 = self.differences.max(1, initial=0)[:, None] ** 2
+        weight_K1 = self.nearness[:, None]
         held = self.weights.prediction * (away_K3**2).sum() + self.weights.neighbour * (weight_K1 * moved_K3**2).sum()
         residual_KR = residual_KJ2.reshape(len(turn), -1)
         cost = float((residual_KR**2).sum() + held)
         return _State(turn, away_K3, moved_K3, joints_KJ3, scale_K, residual_KR, cost)
 
     def normal_equations(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
-        """Matrix (3 K, 3 K) and gradient (3 K,) of a further turn of each frame, about the camera's axes."""
-        count = len(state.turn)
+        """Matrix and gradient (3 K,) of a further turn of each frame, about the camera's axes.
+
+        Of the matrix (3 K, 3 K) only its bands, (7, 3 K) as ``scipy.linalg.solve_banded`` takes them: a clip's length
+        then counts once, and not cubed.
+        """
         by_turn_KR3, by_camera_KR3 = _changes(state.joints, state.scale)
         # The camera's best answer to a turn is known, so only the rest of a turn's effect counts.
         across_K3R = by_camera_KR3.transpose(0, 2, 1)
         answer_K33 = np.linalg.solve(across_K3R @ by_camera_KR3, across_K3R @ by_turn_KR3)
         rest_KR3 = by_turn_KR3 - by_camera_KR3 @ answer_K33
         gradient_K3 = np.einsum("krc,kr->kc", rest_KR3, state.residual) + self.weights.prediction * state.away
-        weight_K1 = self.differences.max(1, initial=0)[:, None]
-        gradient_K3 += self.weights.neighbour * self.differences.T @ (weight_K1 * state.moved)
-        normal = np.zeros((count, 3, count, 3))
-        each = np.arange(count)
-        normal[each, :, each, :] = rest_KR3.transpose(0, 2, 1) @ rest_KR3 + self.weights.prediction * np.eye(3)
-        chain_KK = self.weights.neighbour * self.differences.T @ self.differences
-        normal += chain_KK[:, None, :, None] * np.eye(3)[:, None, :]
-        return normal.reshape(3 * count, 3 * count), gradient_K3.reshape(-1)
+        pull_K = self.weights.neighbour * self.nearness
+        gradient_K3[1:] += pull_K[:, None] * state.moved
+        gradient_K3[:-1] -= pull_K[:, None] * state.moved
+        held_K = self.weights.prediction + np.append(pull_K, 0) + np.insert(pull_K, 0, 0)
+        block_K33 = rest_KR3.transpose(0, 2, 1) @ rest_KR3 + held_K[:, None, None] * np.eye(3)
+        bands = np.zeros((2 * BANDS + 1, len(state.turn), 3))
+        for row, column in np.ndindex(3, 3):
+            bands[BANDS + row - column, :, column] = block_K33[:, row, column]
+        bands[0, 1:] = bands[-1, :-1] = -pull_K[:, None]
+        return bands.reshape(2 * BANDS + 1, -1), gradient_K3.reshape(-1)
 
 
 def _seen(joints: np.ndarray, joints_2d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,10 +146,9 @@ def _changes(joints: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndar
     return (scale[:, None, None, None] * by_turn).reshape(shape), by_camera.reshape(shape)
 
 
-def _differences(frames: np.ndarray) -> np.ndarray:
-    """(K - 1, K): the next frame's value minus the one before, over the square root of the frames in between."""
-    rows = np.eye(len(frames))
-    return (rows[1:] - rows[:-1]) / np.sqrt(np.maximum(np.diff(frames), 1))[:, None]
+def _nearness(frames: np.ndarray) -> np.ndarray:
+    """(K - 1,) one over the number of frames from each to the next."""
+    return 1 / np.maximum(np.diff(frames), 1)
 
 
 def _vectors(rotations: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hojoint import geometry
 
-# Suffixes of locals: K frames of a clip, G frames between others.
+# Suffixes of locals: K frames of a clip, N rows around each, G frames between others.
 
 
 def weights(frames: Tensor, orientation: Tensor, *, reach: int, max_deg: float) -> Tensor:
@@ -29,14 +29,20 @@ def weights(frames: Tensor, orientation: Tensor, *, reach: int, max_deg: float) 
         reach: neighbours are at most so many frames away.
         max_deg: degrees.
     """
-    apart_KK = (frames[None, :] - frames[:, None]).double()
-    turned_KK = geometry.geodesic(orientation[:, None].expand(-1, len(frames), -1, -1), orientation[None])
-    agree_KK = (apart_KK.abs() <= reach) & (turned_KK <= math.radians(max_deg) * apart_KK.abs() + 1e-6)
-    used_KK = agree_KK.double()
-    count_K1, first_K1, second_K1 = ((used_KK * apart_KK**power).sum(1, keepdim=True) for power in range(3))
-    line_KK = used_KK * (second_K1 - first_K1 * apart_KK) / (count_K1 * second_K1 - first_K1**2).clamp(min=1e-9)
+    count = len(frames)
+    # Frames ascend, so no neighbour is more than ``reach`` rows away: only these are compared, however long the clip.
+    most = min(reach, count - 1)
+    rows_KN = torch.arange(count)[:, None] + torch.arange(-most, most + 1)
+    near_KN = rows_KN.clamp(0, count - 1)
+    apart_KN = (frames[near_KN] - frames[:, None]).double()
+    turned_KN = geometry.geodesic(orientation[:, None].expand(-1, near_KN.shape[1], -1, -1), orientation[near_KN])
+    agree_KN = (apart_KN.abs() <= reach) & (turned_KN <= math.radians(max_deg) * apart_KN.abs() + 1e-6)
+    used_KN = (agree_KN & (rows_KN == near_KN)).double()
+    count_K1, first_K1, second_K1 = ((used_KN * apart_KN**power).sum(1, keepdim=True) for power in range(3))
+    line_KN = used_KN * (second_K1 - first_K1 * apart_KN) / (count_K1 * second_K1 - first_K1**2).clamp(min=1e-9)
+    line_KK = torch.zeros(count, count, dtype=torch.float64).scatter_add_(1, near_KN, line_KN)
     # A line through one or two labels says nothing new about either.
-    return torch.where(count_K1 >= 3, line_KK, torch.eye(len(frames), dtype=torch.float64))
+    return torch.where(count_K1 >= 3, line_KK, torch.eye(count, dtype=torch.float64))
 
 
 def averaged_rotations(rotations: Tensor, weights: Tensor) -> Tensor:

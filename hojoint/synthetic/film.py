@@ -161,10 +161,11 @@ class Film:
         return round(float(value), 2 + number % 9)
 
     def truth(self, video_id: str) -> list[dict[str, Any]]:
-        """True poses of the frames in which a hand can be seen."""
-        rows = []
+        """True poses of all frames; a row without a hand where none can be seen."""
+        rows: list[dict[str, Any]] = []
         for number, (shot, frame) in enumerate(self.shot_frames):
             if scene.hand_box(shot, frame) is None:
+                rows.append({"video_id": video_id, "frame": number, "hard": self._hard_at(number)})
                 continue
             px = shot.hand.joints_px[frame].copy()
             visible = _visible_share(px, self.labels[number])

@@ -20,6 +20,7 @@ from hojoint.synthetic.encode import encode
 from hojoint.synthetic.film import Film
 
 LARGEST_ID = 220847
+# One row per frame; where no hand can be seen, all between its number and ``hard`` is null.
 TRUTH_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
