@@ -9,14 +9,13 @@ settings and checksums behind them. The page is self-contained; a browser fetche
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.labelling import commits, costs, quality_files, units
+from cluster.labelling import commits, costs
 from cluster.sources import mirror
 from cluster.store import Store, open_store
 from hojoint import config as settings
@@ -30,11 +29,10 @@ from hojoint.report import page as report
 from hojoint.report.album import error_picture, example_picture
 from hojoint.report.page import Facts, Gallery, Picture
 from hojoint.report.tables import DOMAINS
-from jobs import command, label_measures, labelled_frames, results, retyped
+from jobs import command, label_measures, labelled_frames, origin, results, retyped
 from jobs.inputs import world_of
 
 BEST_FIRST = ("student", "control", "teacher")
-PIPELINE = "python -m jobs.pipeline"
 PAGE = "page.json"  # the page's facts beside a labelling run
 HELD_OUT_CURVES = (
     ("mpjpe_mm", "3D joints, wrists at one point", "MPJPE (mm)"),
@@ -151,10 +149,10 @@ def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
     made, out = results.pipeline_settings(outputs.store) or config, {}
     if outputs.markers:
         noted = made is not config  # older runs did not note their settings
-        out["command"] = retyped.command_line("pipeline", made) if noted else f"{PIPELINE} {_output_of(config)}"
+        out["command"] = retyped.command_line("pipeline", made) if noted else origin.old_pipeline(str(config.output))
     elif outputs.labels is not None and run is not None:
-        made = _settings_of(run, config, outputs.labels)
-        out["command"] = _labelling_command(run, made, outputs.labels.root)
+        made = origin.settings_of(run, config, outputs.labels)
+        out["command"] = origin.labelling_command(run, made, outputs.labels.root)
     # else the jobs were called one by one, and no single command made this
     out |= {"settings": settings.digest(made), "seed": str(made.seed)}
     for name, facts in outputs.training.items():
@@ -166,35 +164,6 @@ def provenance(config: Config, outputs: Outputs) -> dict[str, str]:
     if run is not None:
         out["labels"] = run["fingerprint_digest"]
     return out
-
-
-def _output_of(config: Config) -> str:
-    """``output=``, quoted for a shell."""
-    return shlex.quote(retyped.word("output", str(config.output)))
-
-
-def _settings_of(run: Mapping[str, Any], config: Config, labels: Store) -> Config:
-    """The settings of a labelling run, with the filters that judged it last; ``config`` where it has none."""
-    if "config" not in run:
-        return config
-    rules = {
-        name.removeprefix("filters."): value
-        for name, value in run["fingerprint"].items()
-        if name.startswith("filters.")
-    }
-    stored = settings.from_stored(run["config"])
-    if run["fingerprint"].get(units.QUALITY_MODEL) is not None:
-        rules["quality_model"] = labels.uri(quality_files.FILE)
-    return settings.changed(stored, filters=rules)
-
-
-def _labelling_command(run: Mapping[str, Any], made: Config, output: str) -> str:
-    if "refiltered" not in run:
-        return retyped.command_line("pseudo_label", made.model_copy(update={"output": output}))
-    default = settings.load(command.DEFAULT_CONFIG)  # jobs.refilter reads no other settings than these
-    labels = {"pseudo": {"labels": run["refiltered"]}}
-    config = settings.changed(default, filters=dict(made.filters), output=output, data=labels)
-    return retyped.command_line("refilter", config)
 
 
 def pck_pictures(outputs: Outputs) -> list[Picture]:

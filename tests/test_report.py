@@ -288,13 +288,17 @@ def test_refiltered_labels_name_their_run_and_their_filters(tmp_path):
     store = open_store(str(tmp_path))
     made = settings.changed(Config(), filters={"min_box_iou": 0.6})
     facts = {"config": settings.to_tree(made), "refiltered": "/labels"}
-    commits.open_run(store, {"filters.min_box_iou": 0.7, "refiltered": "abc"}, facts)
+    refined = {f"refine.{name}": value for name, value in settings.to_tree(made.refine).items()}
+    judged = {"filters.min_box_iou": 0.7, "refiltered": "abc", **refined, "refine.one_shape": True}
+    commits.open_run(store, judged, facts)
     store.put(commits.REPORT, b"{}")
     found = provenance(tmp_path)
     assert found["command"].startswith("python -m jobs.refilter ")
     again = typed(found["command"])
     assert (again.data.pseudo.labels, again.output, again.filters.min_box_iou) == ("/labels", store.root, 0.7)
-    assert found["settings"] == settings.digest(settings.changed(made, filters={"min_box_iou": 0.7}))
+    assert again.refine.one_shape
+    new = {"filters": {"min_box_iou": 0.7}, "refine": {"one_shape": True}}
+    assert found["settings"] == settings.digest(settings.changed(made, **new))
 
 
 def test_only_a_pipelines_output_has_a_pipelines_command(tmp_path):

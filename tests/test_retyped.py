@@ -10,7 +10,7 @@ import pytest
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.settings_method import FILE_NAME
-from jobs import calibration_text, command, detect, report, retyped, submit
+from jobs import calibration_text, command, detect, origin, retyped, submit
 
 ROOT = Path(__file__).resolve().parent.parent
 QUALITY = {"min_quality": 0.5, "out_of_fold": True, "reached": True}
@@ -64,5 +64,4 @@ def test_commands_that_jobs_print_hold_odd_paths(path):
     text = calibration_text.quality_proposal({"quality": QUALITY, "caution": None}, path)
     made = typed("python -m jobs.pseudo_label" + text.splitlines()[-5].removeprefix("#"))
     assert (made.filters.mode, made.filters.quality_model, made.filters.min_quality) == ("quality", path, 0.5)
-    word = report._output_of(settings.changed(Config(), output=path))
-    assert typed(f"python -m jobs.pipeline {word}").output == path
+    assert typed(origin.old_pipeline(path)).output == path
