@@ -98,10 +98,13 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
                 ray.kill(examiner)
 
 
-def open_measured(config: Config) -> tuple[HOJoint, Config, str]:
-    """The network of ``evaluate.checkpoint``, ``config`` with the checkpoint's settings, and the weights' checksum."""
+def open_measured(config: Config, *, check_hand: bool = True) -> tuple[HOJoint, Config, str]:
+    """The network of ``evaluate.checkpoint``, ``config`` with the checkpoint's settings, and the weights' checksum.
+
+    ``check_hand`` as in ``opening.open_teacher``.
+    """
     path = str(config.evaluate.checkpoint)
-    return opening.open_teacher(read_uri(path), config, path, mirror.with_hand)
+    return opening.open_teacher(read_uri(path), config, path, mirror.with_hand, check_hand=check_hand)
 
 
 def open_domain(domain: Domain, config: Config) -> HO3D | FreiHAND:
@@ -126,7 +129,7 @@ class Examiner:
     def _open(self, config: Config, expected: Expected | None) -> None:
         if self._opened == config:
             return
-        network, _, sha256 = open_measured(config)
+        network, _, sha256 = open_measured(config, check_hand=expected is None)
         if expected is not None:
             what = f"the weights of evaluate.checkpoint={config.evaluate.checkpoint}"
             sharing.check_same(what, expected.weights_sha256, sha256)

@@ -86,7 +86,8 @@ def _losses_named() -> Iterator[None]:
     except LOST as error:
         if "creation task" in str(error):  # its own code failed at the start: a fault, and a new try fails alike
             raise
-        why = " Ray's memory monitor ended it: the node's memory is full." if "memory" in str(error).lower() else ""
+        full = isinstance(error, ray.exceptions.OutOfMemoryError)
+        why = " Ray's memory monitor ended it: the node's memory is full." if full else ""
         raise Unavailable(
             f"a worker was lost, and those that were started in its place too ({first_line(error)}).{why} Look for a "
             "node that is away, or give each worker more memory. The same command resumes"

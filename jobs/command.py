@@ -255,7 +255,7 @@ def refuse_missing_data(config: Config, job: str) -> None:
         need(config.evaluate.checkpoint, "evaluate.checkpoint", "FILE")
     read = {"train": config.train.datasets, "retrain": config.train.datasets, "ingest": (config.ingest.dataset,)}
     for name in read.get(job, ()):
-        if name != "pseudo" and (job == "ingest" or getattr(config.data, name).shards is None):
+        if name != "pseudo" and (job == "ingest" or getattr(getattr(config.data, name), "shards", None) is None):
             need(getattr(config.data, name).root, f"data.{name}.root", "DIR_OR_S3_URI")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cluster.training.job import refuse_idle
 from hojoint.config import Config, changed
 from hojoint.errors import InputError
 from jobs import contradictions, grids, plan
@@ -29,22 +30,25 @@ def stages(config: Config, points: Sequence[Point]) -> list[Stage]:
     return list(made.values())
 
 
-def refuse_unjudgeable(made: Sequence[Stage]) -> None:
-    """InputError for a point whose rules or quality model could not judge the pipeline's predictions.
+def refuse_impossible(made: Sequence[Stage]) -> None:
+    """InputError for a point whose rules or quality model could not judge labels, or whose student would not learn.
 
     Args:
         made: what ``stages`` returns; nothing of it has run.
     """
     for stage in made:
-        if isinstance(stage, PointLabels):
-            try:
+        try:
+            if isinstance(stage, PointLabels):
+                what = "the labels of the study's point {} could not be judged"
                 contradictions.refuse_unjudgeable(stage.config, stage.inputs)
-            except InputError as error:
-                name = stage.at.rstrip("/").rpartition("/")[2]
-                raise InputError(
-                    f"the labels of the study's point {name} could not be judged: {error}. Or leave its row out with "
-                    "study.points=[KEY,...]"
-                ) from None
+            elif isinstance(stage, PointStudent):
+                what = "the student of the study's point {} could not be trained"
+                refuse_idle(stage.config)
+        except InputError as error:
+            name = stage.at.rstrip("/").rpartition("/")[2]
+            raise InputError(
+                f"{what.format(name)}: {error}. Or leave its row out with study.points=[KEY,...]"
+            ) from None
 
 
 def labels_of(point: Point) -> str:

@@ -91,7 +91,7 @@ def run_seed(run: Config, grid: Grid | None) -> None:
     with own:
         base, store = grids.pipeline_of(run, grid), open_store(output)
         stages = [] if grid is None else points.stages(base, grids.points(base, grid))
-        points.refuse_unjudgeable(stages)
+        points.refuse_impossible(stages)
         for stage in stages:  # one that is stale is refused before the pipeline works for hours
             stage.complete(store)
         pipeline.job(base, False)
@@ -106,7 +106,7 @@ def _plan(run: Config, grid: Grid | None) -> None:
         made = grids.points(base, grid)
         print(f"rows of the grid: {', '.join(f'{point.key} ({point.title})' for point in made)}")
         stages = points.stages(base, made)
-        points.refuse_unjudgeable(stages)
+        points.refuse_impossible(stages)
         rows = [(stage.name, "complete" if stage.complete(store) else "run", stage.planned()) for stage in stages]
         print(printing.table(("stage", "state", "on"), rows))
 

@@ -97,8 +97,10 @@ def test_a_checkpoint_is_counted_without_its_hand(hands, tmp_path):
     assert torch.isfinite(next(network.parameters())).all()
 
 
-def test_a_teacher_on_a_node_with_another_hand_is_refused(hands, tmp_path):
-    path = write_checkpoint(tmp_path / "a.pt", hands[0], None)
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_teacher_on_a_node_with_another_hand_is_refused(noted, hands, tmp_path):
+    digest = identity.digests(load_mano(hands[0]))[0] if noted else None
+    path = write_checkpoint(tmp_path / "a.pt", hands[0], digest)
     config = settings.changed(asked(path, hands[0]), output=str(tmp_path / "out"))
     facts = checkpoint_facts.read(config)
     job = LabellingJob(config, str(tmp_path / "out"), facts.weights_sha256, "driver", hand_sha256=facts.hand_sha256)
@@ -127,3 +129,8 @@ def test_an_examiner_with_other_weights_or_hand_is_refused(hands, tmp_path):
         examined("0" * 64, hand)
     with pytest.raises(InputError, match=r"mano\.path=.* is not the same on the node .* found "):
         examined(sha256, "0" * 64)
+    write_checkpoint(tmp_path / "a.pt", hands[0], hand)  # which names its hand
+    sha256 = scoring.open_measured(asked(path, hands[0]))[2]
+    write_hand(tmp_path / "one", 1.1)
+    with pytest.raises(InputError, match=r"mano\.path=.* is not the same on the node .* found "):
+        examined(sha256, hand)

@@ -39,8 +39,10 @@ def beginning(config, path):
 
 
 def test_weights_that_saw_what_is_held_out_are_no_start(world, apart, tmp_path):
-    for path in (trained(world, tmp_path / "all.pt"), write_teacher(world, tmp_path / "earlier.pt")):
-        with pytest.raises(InputError, match=r"train\.held_out=1 holds .* was trained with train\.held_out=0; start"):
+    seen_all = [(trained(world, tmp_path / "all.pt"), r"on SM of them \(compared by name\)")]
+    seen_all.append((write_teacher(world, tmp_path / "earlier.pt"), r"with train\.held_out=0"))
+    for path, how in seen_all:
+        with pytest.raises(InputError, match=rf"train\.held_out=1 holds .* was trained {how}; start"):
             training_job.plan_job(beginning(apart, path))
         training_job.plan_job(beginning(world, path))
     for path in (trained(apart, tmp_path / "apart.pt"), write_teacher(apart, tmp_path / "counted.pt")):
@@ -84,9 +86,15 @@ def test_without_names_the_digests_of_files_are_compared():
     assert seen.fault(seen.RELEASED, Wanted(1)) == "with train.held_out=0"
 
 
+def test_the_names_decide_where_they_are_known():
+    assert seen.fault(Seen(frozenset({"X1", "X2"}), 0), Wanted(2, frozenset({"ABF1", "BB1"}))) is None
+    assert seen.fault(Seen(frozenset({"X1", "BB1"}), 2), Wanted(2, frozenset({"ABF1", "BB1"}))) is not None
+    assert seen.fault(Seen(frozenset({"X1"}), 0), Wanted(2)) is None  # their list is read later
+
+
 def test_of_many_recordings_a_message_names_some():
     names = frozenset(f"R{number}" for number in range(7))
-    assert seen.fault(Seen(names, 7), Wanted(7, names)) == "on R0, R1, R2, R3, R4 and 2 more of them"
+    assert seen.fault(Seen(names, 7), Wanted(7, names)) == "on R0, R1, R2, R3, R4 and 2 more of them (compared by name)"
 
 
 def test_a_calibration_compares_recordings_too(world, apart, tmp_path, capsys):

@@ -106,6 +106,16 @@ def test_a_model_of_other_thresholds_is_refused_at_once(jobs, tmp_path, capsys, 
     assert pipeline.main([f"output={tmp_path / 'one'}", model, "filters.min_box_iou=0.3", "filters.mode=quality"]) == 2
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_student_that_nothing_would_teach_is_refused_at_once(jobs, tmp_path, capsys, dry):
+    asked = ["study.grid=share", "study.seeds=[3]", "model.side_head=true", "student.from_teacher=false", *dry]
+    assert run(tmp_path / "out", *asked) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "student of the study's point share-1 could not be trained: model.side_head=true needs images" in said
+    assert jobs.calls == []
+    assert run(tmp_path / "out", *asked, "study.points=[0.25]") == 0
+
+
 def test_grids_of_one_output_share_its_pipelines(jobs, tmp_path):
     assert run(tmp_path, "study.grid=labels") == 0
     done = len(jobs.calls)

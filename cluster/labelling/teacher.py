@@ -56,7 +56,9 @@ class Teacher:
         cpus = max(1, math.ceil(cluster.teacher_cpus))
         torch.set_num_threads(min(cluster.threads or cpus, cpus))
         data = read_uri(str(job.config.teacher.checkpoint))
-        network, merged, sha256 = opening.open_teacher(data, job.config, near=mirror.with_hand)
+        network, merged, sha256 = opening.open_teacher(
+            data, job.config, near=mirror.with_hand, check_hand=not job.hand_sha256
+        )
         self.config = mirror.localised(merged, "mano")
         if sha256 != job.teacher_sha256:
             raise InputError(

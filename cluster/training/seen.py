@@ -85,12 +85,12 @@ def recordings_of(names: Iterable[str]) -> frozenset[str]:
 
 def fault(network: Seen, wanted: Wanted) -> str | None:
     """How the network was trained, where it has seen some of the recordings; None where nothing tells that."""
-    if network.held_out is not None and network.held_out < wanted.count:
-        return f"with train.held_out={network.held_out}"
     if network.recordings is not None:
         both = sorted(network.recordings & wanted.recordings)
         more = f" and {len(both) - SHOWN} more" if len(both) > SHOWN else ""
-        return f"on {', '.join(both[:SHOWN])}{more} of them" if both else None
+        return f"on {', '.join(both[:SHOWN])}{more} of them (compared by name)" if both else None
+    if network.held_out is not None and network.held_out < wanted.count:
+        return f"with train.held_out={network.held_out}"
     compared = network.held_out == wanted.count and network.digest is not None and wanted.digest is not None
     if compared and network.digest != wanted.digest:
         return f"with others held out ({network.digest}, here {wanted.digest})"

@@ -74,6 +74,8 @@ def open_teacher(
     base: Config,
     name: str | None = None,
     near: Callable[[Config], Config] | None = None,
+    *,
+    check_hand: bool = True,
 ) -> tuple[HOJoint, Config, str]:
     """A teacher from our own checkpoint or the authors' released file: network, its settings, checksum of the weights.
 
@@ -83,6 +85,7 @@ def open_teacher(
     lie elsewhere on this machine; its content must be that of the training, where the checkpoint names it.
     ``name``: how an error calls the checkpoint; None means ``base.teacher.checkpoint`` where ``data`` is bytes.
     ``near``: the settings with the paths by which this process reads files; None means that they are as given.
+    ``check_hand``: False where the caller compares this process's hand with that of another, which has opened the file.
 
     Raises:
         InputError: the file cannot be read, or is the released one and ``base`` is not as it was trained; or the MANO
@@ -103,7 +106,8 @@ def open_teacher(
         mano = mano.model_copy(update={"path": base.mano.path, "layer": base.mano.layer})
     own = {"model": trained.model, "mano": mano, "crop": trained.crop, "augment": trained.augment}
     config = base.model_copy(update=own)
-    _refuse_other_hand(saved.parents, mano, mano if near is None else near(config).mano, name)
+    if check_hand:
+        _refuse_other_hand(saved.parents, mano, mano if near is None else near(config).mano, name)
     return checkpoint.network_of(saved), config, saved.sha256
 
 
