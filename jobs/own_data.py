@@ -10,7 +10,6 @@ from __future__ import annotations
 from cluster import capacity, session
 from hojoint.config import Config
 from hojoint.errors import InputError
-from hojoint.synthetic import write
 
 DRAWING = ("pipeline", "study")
 """Jobs that draw a world where no data are given."""
@@ -56,11 +55,17 @@ def refuse_hidden_world_here(config: Config, job: str) -> None:
         raise InputError(_message(config, f"it is not seen by {', '.join(others[:3])}"))
 
 
+def refuse_remote_world(world: str) -> None:
+    """InputError for a URI: decoders and readers need files."""
+    if "://" in world:
+        raise InputError(f"the synthetic world needs a local folder, found {world}; set world=DIR")
+
+
 def _hides_world(config: Config, job: str) -> bool:
     if job not in DRAWING or has_own_data(config):
         return False
     if config.world is not None:
-        write.world_of(config)  # refuses a URI: a world is drawn into a local folder
+        refuse_remote_world(config.world)
         return False
     return "://" in (config.output or "")
 
