@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from hojoint import settings_file, settings_renamed
 from hojoint.settings_clusters import ClusterUpConfig, DeployConfig, SubmitConfig
@@ -159,6 +159,13 @@ class Config(Settings):
     bench: BenchConfig = BenchConfig()
     control: bool = False
     """jobs.pipeline also trains a compute-matched control on labelled data alone."""
+
+    @field_validator("world")
+    @classmethod
+    def _world_is_local(cls, world: str | None) -> str | None:
+        if world is not None and "://" in world:
+            raise ValueError(f"should be a local folder, because decoders and readers need files; found {world}")
+        return world
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

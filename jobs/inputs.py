@@ -32,7 +32,7 @@ from hojoint.evaluation import scores as evaluation
 from hojoint.hand.identity import HAND
 from hojoint.synthetic import write
 from jobs import sets
-from jobs.own_data import has_own_data, labelled_sets, refuse_remote_world
+from jobs.own_data import has_own_data, labelled_sets
 
 DIGITS = 12
 TRUTH = ("evaluation_xyz.json", "evaluation_verts.json")
@@ -43,12 +43,8 @@ def world_of(config: Config) -> Path:
 
     It lies beside a local run; with a remote output, in the folder for temporary files under a name made of its
     settings.
-
-    Raises:
-        InputError: ``world`` is no local folder.
     """
     if config.world is not None:
-        refuse_remote_world(config.world)
         return Path(config.world)
     assert config.output is not None
     if "://" not in config.output:

@@ -55,19 +55,9 @@ def refuse_hidden_world_here(config: Config, job: str) -> None:
         raise InputError(_message(config, f"it is not seen by {', '.join(others[:3])}"))
 
 
-def refuse_remote_world(world: str) -> None:
-    """InputError for a URI: decoders and readers need files."""
-    if "://" in world:
-        raise InputError(f"the synthetic world needs a local folder, found {world}; set world=DIR")
-
-
 def _hides_world(config: Config, job: str) -> bool:
-    if job not in DRAWING or has_own_data(config):
-        return False
-    if config.world is not None:
-        refuse_remote_world(config.world)
-        return False
-    return "://" in (config.output or "")
+    drawn = job in DRAWING and config.world is None and not has_own_data(config)
+    return drawn and "://" in (config.output or "")
 
 
 def _message(config: Config, why: str) -> str:

@@ -56,7 +56,7 @@ def world_of(config: Config) -> Path:
     """The folder of the world.
 
     Raises:
-        InputError: neither ``world`` nor ``output`` is given, or it is not a local folder.
+        InputError: neither ``world`` nor ``output`` is given, or the output is no local folder and no world is given.
     """
     if config.world is None and config.output is None:
         raise InputError("the synthetic world needs a folder: give output=DIR (then it is DIR/world) or world=DIR")
