@@ -368,7 +368,8 @@ def test_a_teacher_that_saw_the_held_out_recordings_is_refused() -> None:
         InputError, match=r"held_out=2 recordings .* trained with train\.held_out=1; set train\.held_out=1"
     ):
         calibrate._refuse_seen(wanted, Seen(None, 1), apart)
-    with pytest.raises(InputError, match=r"trained on MC2 of them; give calibrate\.split=evaluation"):
+    of_them = r"trained on MC2 of them \(compared by name\); give calibrate\.split=evaluation"
+    with pytest.raises(InputError, match=of_them):
         calibrate._refuse_seen(wanted, Seen(frozenset({"BB2", "MC2"}), 2), apart)
     assert calibrate._caution(wanted) is None
 
