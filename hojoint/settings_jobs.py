@@ -45,7 +45,7 @@ class LabellingConfig(Settings):
     decode_children: Count = 1
     """Processes per Teacher that decode videos."""
     decoder: Literal["pyav", "decord", "torchcodec"] = "pyav"
-    """Library that decodes; docs/videos.md tells what each reads rightly. 'torchcodec' is installed separately."""
+    """Library that decodes; docs/videos.md: what each reads correctly. 'torchcodec' is installed separately."""
     decode_deadline_s: Positive = 20.0
     """Seconds per video, then the child is killed."""
     decode_memory_mb: Count = 2048

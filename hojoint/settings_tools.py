@@ -62,7 +62,7 @@ class DetectConfig(Settings):
     min_palm_score: Share = 0.5
     """A palm starts a track from this score on."""
     min_hand_score: Share = 0.5
-    """A landmark's presence score that continues a track."""
+    """Presence score from which a track continues."""
     hands: Count = 2
     """At most this many hands in one picture."""
     longest_gap: Annotated[int, Field(ge=0)] = 6
@@ -132,23 +132,23 @@ class ReportConfig(Settings):
 
 
 class CalibrateConfig(Settings):
-    """What jobs.calibrate calls a right label, what it looks for, and how it cuts sequences into clips."""
+    """What jobs.calibrate calls a correct label, what it seeks, and how it cuts sequences into clips."""
 
     predictions: str | None = None
     """Output of jobs.pseudo_label to judge, instead of sequences of HO-3D; needs ``truth``."""
     truth: str | None = None
     """Parquet file with the true poses of ``predictions``."""
     precision: Share = 0.9
-    """Share of right labels that the kept ones must reach."""
+    """Share of the kept labels that must be correct."""
     rules: Annotated[tuple[Rule, ...], Field(min_length=1), Once] | None = None
     """Rules whose thresholds are searched together and proposed to be enabled; None means ``filters.enabled``."""
     max_aligned_mm: Positive = 15.0
-    """A right label's largest PA-MPJPE, mm."""
+    """Largest PA-MPJPE that is correct, mm."""
     max_joints_2d: Positive = 0.15
-    """A right label's largest mean 2D joint error, in sides of the hand box."""
+    """Largest mean 2D joint error of a correct label, in hand-box sides."""
     max_wrist_mm: Positive | None = None
-    """A right label's largest MPJPE with the wrists at one point, mm, so that the global orientation counts; None means
-    that it does not."""
+    """Largest root-aligned MPJPE of a correct label, mm, so that the global orientation counts; None means that it does
+    not."""
     enabled: bool = False
     """jobs.pipeline calibrates on the recordings of ``train.held_out`` and labels with what it finds: thresholds, or
     with ``filters.mode=quality`` the quality. Off is the paper, whose thresholds are printed."""

@@ -118,7 +118,7 @@ class TrainConfig(Settings):
     pseudo_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the pseudo-labelled clips that is used, drawn evenly by the clips' ids (Fig. 9)."""
     pseudo_augment: AugmentConfig | None = None
-    """Augmentation of pseudo-labelled images; None means ``augment``. Stronger noise is a student's (ours)."""
+    """Augmentation of pseudo-labelled images; None means ``augment``. Ours: stronger noise for a student."""
     ema: BelowOne = 0.0
     """The result is the exponential average of the weights with this decay per step; 0 means the last weights."""
     held_out: Annotated[int, Field(ge=0)] = 0
@@ -126,7 +126,7 @@ class TrainConfig(Settings):
     them."""
     plateau_epochs: Count | None = None
     """The learning rate decays when the error on the held-out recordings has not improved for so many epochs, instead
-    of every ``lr_decay_every_epochs``; ``epochs`` is then the most. None means the fixed schedule of Sec. 6.1, which
+    of every ``lr_decay_every_epochs``; ``epochs`` is the limit. None means the fixed schedule of Sec. 6.1, which
     ``steps`` has too. The error is the geometric mean of those of 3D joints, 2D joints and the object's control points;
     0.5 % less is an improvement."""
     plateau_decays: Count = 3

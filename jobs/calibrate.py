@@ -4,7 +4,7 @@ python -m jobs.calibrate calibrate.predictions=LABELS calibrate.truth=FILE.parqu
 Measures what each rule of labelling is worth (Sec. 5.1.1, 5.1.2) where the true hand is known: its precision and yield
 at every threshold, alone and with the other rules. It proposes thresholds that reach calibrate.precision, of the
 enabled rules or of calibrate.rules. It also fits a model of all scores together, quality.json: with it as
-filters.quality_model each frame gets its chance of being right, and filters.mode=quality keeps the frames with at least
+filters.quality_model each frame gets its chance of being correct; filters.mode=quality keeps frames with at least
 filters.min_quality. The first form labels HO-3D's sequences with the teacher as if they were videos, also mirrored, so
 that the side is judged. The second form takes the output of jobs.pseudo_label and a table of true poses (video_id,
 frame, side, joints_px, joints), such as the synthetic world has; it also compares what a quality that is there promised
@@ -170,7 +170,7 @@ def proposed_filters(store: Store, mode: str, home: str = "") -> dict[str, Any]:
         return changes | {"min_quality": found["quality"]["min_quality"]}
     if found["proposed"] is None:
         raise InputError(
-            f"calibration found no thresholds by which {found['wanted_precision']:.0%} of the kept labels are right; "
+            f"calibration found no thresholds by which {found['wanted_precision']:.0%} of kept labels are correct; "
             "lower calibrate.precision, or let the quality decide with filters.mode=quality"
         )
     return changes | found["proposed"]

@@ -27,7 +27,7 @@ JOBS = {
     "study": "run the pipeline for several seeds and compare them",
     "bench": "measure speed, scale and what faults cost, from decoding to a complete job",
     "doctor": "check data sets, or the nodes of a cluster: counts, faults and remedies",
-    "status": "show how far a run is that labels, detects or ingests",
+    "status": "show progress of labelling, detection or ingestion",
     "gc": "remove what lost attempts and abandoned uploads left in an output",
     "submit": "send a job to a running Ray cluster and follow it",
     "deploy": "print a RayJob for Kubernetes or a Slurm script for a job",

@@ -114,9 +114,9 @@ def _run(
 
 
 def _tell_miniature(config: Config) -> None:
-    """A note where MANO's hand meets the settings of the synthetic world, which nobody wants who has data of MANO's.
+    """Print a note where MANO is set with the settings of configs/tiny.yaml: --config was probably forgotten.
 
-    A job that was sent has its settings as overrides, so the settings tell, and not whether a file was named.
+    Settings are compared, because a job that was sent has them all as overrides and names no file.
     """
     if config.mano.path is None:
         return

@@ -38,14 +38,14 @@ def note(report: Mapping[str, Any], store: Store, config: Config) -> str | None:
         )
     rule, count = max(frames["rejected"].items(), key=lambda item: item[1])
     median = _median_score(store, rule)
-    taken = f"none of the {frames['predicted']} predicted frames is kept. {rule} takes most, {count}"
+    taken = f"none of {frames['predicted']} predicted frames is kept. {rule} rejects most, {count}"
     if median is not None and np.isnan(median):
         return (
             f"{taken}: they have no score, so no limit keeps them. joint_step and pose_step need the hand in a "
             "neighbouring frame, every rule a finite prediction. Look at the frames with jobs.report"
         )
     limit = f"filters.{reasons.SETTINGS[rule]}={getattr(config.filters, reasons.SETTINGS[rule]):g}"
-    cause = "; boxes that are not of these pictures look so, and a network that has not learnt" * (rule == "box_iou")
+    cause = "; likely causes: boxes of other pictures, or a network that is not trained enough" * (rule == "box_iou")
     score = f"its median score is {median:.3g}, " if median is not None else ""
     return (
         f"{taken}: {score}the limit is {limit}{cause}. Look at the frames with jobs.report, or judge them again under "

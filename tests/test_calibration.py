@@ -242,7 +242,7 @@ def test_thresholds_that_fall_short_come_with_a_warning(monkeypatch: pytest.Monk
 
 
 def test_a_teacher_that_is_never_right_cannot_be_calibrated() -> None:
-    with pytest.raises(InputError, match="none of the 10 predicted frames is right"):
+    with pytest.raises(InputError, match="none of 10 predicted frames is correct"):
         calibration.calibrate(judged(np.zeros(10, bool)), FilterConfig(), 0.9)
 
 

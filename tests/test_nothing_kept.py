@@ -42,13 +42,13 @@ def test_the_rule_that_took_most_is_named_with_its_median(
     assert sorted(set(rows["video_id"].to_pylist())) == sorted(ODD_IDS)
     scores = tables.array_of(rows, "score_box_iou")
     count, median = len(rows), np.median(scores[~np.isnan(scores)])
-    assert f"note: none of the {count} predicted frames is kept. box_iou takes most, {count}: " in said
+    assert f"note: none of {count} predicted frames is kept. box_iou rejects most, {count}: " in said
     assert f"its median score is {median:.3g}, the limit is filters.min_box_iou=1;" in said
 
 
 @pytest.mark.parametrize(
     ("median", "words"),
-    [(float("nan"), "they have no score, so no limit keeps them"), (None, "takes most, 9: the limit is filters.max_j")],
+    [(float("nan"), "they have no score, so no limit keeps them"), (None, "most, 9: the limit is filters.max_j")],
 )
 def test_frames_without_a_score_are_not_sent_to_other_limits(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, median: float | None, words: str

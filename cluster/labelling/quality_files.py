@@ -55,8 +55,8 @@ def refuse_unknown(store: Store, commit: Commit, config: FilterConfig, data: byt
     for name in sorted(asked & SOURCES.keys()):
         if len(table) and np.isnan(tables.array_of(table, SOURCES[name])).all():
             raise InputError(
-                f"the settings judge frames by {name}, which the labels at {store.root} do not hold: their teacher did "
-                "not tell it. Leave the rule out, or take a quality model without it"
+                f"the settings judge frames by {name}, which the labels at {store.root} do not have: their teacher did "
+                "not give it. Leave the rule out, or use a quality model without it"
             )
 
 

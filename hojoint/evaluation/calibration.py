@@ -116,13 +116,13 @@ def calibrate(
     """
     config = config.model_copy(update={"mode": "thresholds"})
     if not judged.right.any():
-        raise InputError(f"none of the {len(judged.right)} predicted frames is right; train the teacher longer")
+        raise InputError(f"none of {len(judged.right)} predicted frames is correct; train the teacher longer")
     wanted = config if rules is None else config.model_copy(update={"enabled": tuple(rules)})
     searched = [rule for rule in reasons.RULES if rule in wanted.enabled]
     for rule in searched:
         if rule not in PAPER_RULES and not np.isfinite(judged.score(rule)).any():
             raise InputError(
-                f"no frame has a score of the rule {rule}: the teacher does not tell it; leave the rule out, or train "
+                f"no frame has a score of the rule {rule}: the teacher gives none; leave the rule out, or train "
                 "a teacher that does (model.side_head)"
             )
     proposed = propose(judged, wanted, precision)

@@ -19,7 +19,7 @@ their definition: the clip's betas are learnt from frames that pass all other ru
 | view_spread | 2D joints of the test-time views against their mean; ours | box sides | <= |
 | side | confidence in the clip's side, one number for all its frames; ours | probability | >= min_side_confidence |
 
-With ``mode=quality`` one number decides instead, the chance of being right by all scores together (``quality``); of the
+With ``mode=quality`` one number decides instead, the chance of being correct by all scores (``quality``); of the
 rules only ``view_spread`` and ``side`` still judge, where they are enabled. Not here: videos, files, Ray.
 """
 
@@ -44,9 +44,9 @@ from hojoint.records import HandPrediction
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What labelling thinks of the T frames of a clip."""
+    """How a clip's T frames are judged."""
 
-    camera: Tensor  # (T, 3)
+    camera: Tensor  # (T, 3) s px/m; t px
     scores: dict[str, Tensor]  # rule -> (T,)
     quality: Tensor | None  # (T,) chance of being right; None where no model tells
     verdicts: tuple[str, ...]  # (T,) KEPT or one of REASONS

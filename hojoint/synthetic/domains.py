@@ -31,7 +31,7 @@ class Domain:
     calm: tuple[float, float]  # of backgrounds: 0 garish, 1 grey
     lamp: tuple[float, float]
     tint: float
-    cone: float  # of the lamp's direction
+    cone: float  # rad, spread of the lamp
     exposure: tuple[float, float]
     noise: tuple[float, float]
     soft: tuple[float, float]

@@ -27,9 +27,9 @@ SEEDS = {"labelled": 1, "wild": 2, "test": 3}
 
 @dataclass(frozen=True, eq=False)
 class Hand:
-    """The hand of every frame of a shot; the right-hand model, camera frame of the unmirrored picture."""
+    """The hand of each frame of a shot: right-hand model, camera frame of the unmirrored picture."""
 
-    pose: np.ndarray  # (T, 48)
+    pose: np.ndarray  # (T, 48) rad
     betas: np.ndarray  # (10,)
     joints: np.ndarray  # (T, 21, 3) m, simple order, camera frame
     vertices: np.ndarray  # (T, 778, 3) m, camera frame
