@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -86,9 +87,8 @@ def check(config: Config, progress: Progress) -> list[Checked]:
     listed = None
     if config.videos.boxes is not None:
         ids = {entry.video_id for entry in entries}
-        some = set(listing.evenly(sorted(ids), config.doctor.videos or len(ids)))
         try:
-            listed = _read_boxes(config.videos.boxes, some, progress)
+            listed = _read_boxes(config.videos.boxes, ids, config, progress)
             results.append(_boxes_result(config, listed, ids))
         except InputError as error:
             results.append(health.failed("boxes", config.videos.boxes, error, "boxes_refused"))
@@ -97,13 +97,18 @@ def check(config: Config, progress: Progress) -> list[Checked]:
     return results
 
 
-def _read_boxes(path: str, some: set[str], progress: Progress) -> _Listed:
-    """Read all boxes; keep those of the videos in ``some``.
+def _some(items: Sequence[Any], config: Config) -> list[Any]:
+    """The ``doctor.videos`` that are decoded."""
+    return listing.evenly(items, len(items) if config.doctor.videos is None else config.doctor.videos)
+
+
+def _read_boxes(path: str, ids: set[str], config: Config, progress: Progress) -> _Listed:
+    """Read all boxes; keep those of the videos that are decoded, evenly spaced among those with a file (``ids``).
 
     Raises:
         InputError: a file is damaged, or the list as a complete one is wrong.
     """
-    listed, census = _Listed(), box_checks.Census()
+    listed, census, some = _Listed(), box_checks.Census(), set(_some(sorted(ids), config))
     for video in boxes.iterate_boxes(path, lambda done, total: progress("boxes", done, total)):
         census.add(video)
         if video.video_id in listed.videos:
@@ -115,6 +120,10 @@ def _read_boxes(path: str, some: set[str], progress: Progress) -> _Listed:
         if video.video_id in some:
             listed.kept[video.video_id] = video
     listed.notes = census.refuse_or_note()
+    chosen = set(_some(sorted(ids & listed.videos), config))
+    if not chosen <= listed.kept.keys():  # some files have no boxes: now it is known which, so read once more
+        again = boxes.iterate_boxes(path, lambda done, total: progress("boxes of the decoded videos", done, total))
+        listed.kept = {video.video_id: video for video in again if video.video_id in chosen}
     return listed
 
 
@@ -146,7 +155,8 @@ def _videos_result(
     config: Config, entries: Sequence[Entry], listed: _Listed | None, findings: list[Finding], progress: Progress
 ) -> Checked:
     usable = [entry for entry in entries if listed is None or entry.video_id in listed.videos]
-    chosen = listing.evenly(usable, config.doctor.videos or len(usable))
+    # The same choice as that of the boxes: no video that has boxes is decoded without them.
+    chosen = _some(usable, config) if listed is None else [entry for entry in usable if entry.video_id in listed.kept]
     found = _decode(config, chosen, listed, progress)
     failed = sum(map(len, found.failures.values()))
     counts = [
@@ -172,7 +182,7 @@ def _videos_result(
 def _decode(config: Config, chosen: Sequence[Entry], listed: _Listed | None, progress: Progress) -> _Decoding:
     """Decode the chosen videos as labelling does; evenly spaced ones get a tile."""
     out, result = _Decoding(), _Failures(config, started=time.time())
-    shown = {entry.video_id for entry in listing.evenly(chosen, config.doctor.pictures)[: config.doctor.pictures]}
+    shown = {entry.video_id for entry in listing.evenly(chosen, config.doctor.pictures)}
     entries, limits = {entry.uri: entry for entry in chosen}, FetchLimits.of(config.labelling)
 
     def fetch(uri: str) -> contextlib.AbstractContextManager[str]:

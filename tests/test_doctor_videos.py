@@ -1,0 +1,79 @@
+"""jobs.doctor on videos and their boxes: which are decoded, and that its verdict is the one that the run would give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wild
+
+from cluster import video_checks
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.report import health
+from hojoint.report.health import Checked
+
+
+def checked(config: Config) -> dict[str, Checked]:
+    return {result.name: result for result in video_checks.check(config, lambda *_: None)}
+
+
+def config_of(folder: Path, *, root: bool = True, **groups: Any) -> Config:
+    places = {"boxes": str(folder / "boxes.json")} | ({"root": str(folder / "videos")} if root else {})
+    tree = {"videos": places | groups.pop("videos", {}), **groups}
+    return settings.from_tree(tree)
+
+
+def listed_alone(folder: Path, ids: list[str], boxes: dict[str, Any]) -> None:
+    """Files that hold nothing, with boxes: enough where nothing is decoded."""
+    (folder / "videos").mkdir()
+    for video_id in ids:
+        (folder / "videos" / f"{video_id}.webm").touch()
+    wild.write_boxes(folder, boxes)
+
+
+@pytest.fixture
+def undecoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Nothing is decoded; the ids of what would be, each with boxes or not."""
+    seen: list[str] = []
+
+    def decode(config: Config, chosen: Any, listed: Any, progress: Any) -> Any:
+        for entry in chosen:
+            known = listed is not None and listed.kept.get(entry.video_id) is not None
+            seen.append(f"{entry.video_id}{'' if known else ' without boxes'}")
+        return video_checks._Decoding(tried=len(chosen))
+
+    monkeypatch.setattr(video_checks, "_decode", decode)
+    return seen
+
+
+def test_every_decoded_video_has_its_boxes(tmp_path: Path, undecoded: list[str]) -> None:
+    ids = [f"{100 + number}" for number in range(8)]
+    listed_alone(tmp_path, ids, wild.boxes_of(ids[4:]))
+    checked(config_of(tmp_path, doctor={"videos": 3}))
+    assert undecoded == ["104", "106", "107"]
+
+
+@pytest.mark.slow
+def test_boxes_of_other_pictures_are_found_in_a_sample(tmp_path: Path) -> None:
+    boxes = wild.write_wild(tmp_path, good=8)
+    some = {video_id: frames for video_id, frames in boxes.items() if video_id >= "104"}
+    for label in (label for frames in some.values() for frame in frames for label in frame["labels"]):
+        label["box2d"] = {key: 3 * value for key, value in label["box2d"].items()}
+    wild.write_boxes(tmp_path, some)
+    found = checked(config_of(tmp_path, doctor={"videos": 4}))["videos"]
+    assert found.verdict == health.UNUSABLE
+    assert [(finding.kind, finding.count) for finding in found.findings if finding.fatal] == [("boxes_outside", 4)]
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_nothing_to_decode_is_no_crash(tmp_path: Path, root: bool, undecoded: list[str]) -> None:
+    listed_alone(tmp_path, ["other"] if root else [], wild.boxes_of(["100"]))
+    for videos in (None, 200):
+        found = checked(config_of(tmp_path, root=root, doctor={"videos": videos}))
+        assert found["boxes"].verdict == (health.UNUSABLE if root else health.HEALTHY)
+    (tmp_path / "videos" / "other.webm").unlink(missing_ok=True)
+    found = checked(config_of(tmp_path, doctor={"videos": None}))
+    assert [finding.kind for finding in found["videos"].findings] == ["no_videos"]
+    assert not undecoded
