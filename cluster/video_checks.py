@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.labelling import budget
 from cluster.labelling.clip_pixels import fits, request_of, with_pixels
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.results import UnitResult
@@ -33,6 +34,7 @@ Progress = Callable[[str, int, int], None]
 """Called with what is read, and how many of how many."""
 PUBLISHED_VIDEOS, PUBLISHED_BOXES = "220,847 in Something-Something v2", "180,049 in Something-Else"
 EVERY, FARTHEST = 30, 3000  # pictures asked for where no boxes say which
+BUDGET, LEAVE_OUT = "labelling.error_budget_count and error_budget_share", "videos.missing=leave_out"
 LEGEND = (
     "A picture of each of some videos, with the boxes of its first hand (blue) and object (orange) if boxes are given."
 )
@@ -144,11 +146,21 @@ def _boxes_result(config: Config, listed: _Listed, ids: set[str]) -> Checked:
     if ids:
         alone = listed.videos - ids
         if alone:
-            text = f"{len(alone):,} of {len(listed.videos):,} videos with boxes have no file, first {min(alone)}"
-            remedy = "add their files to videos.root, or set videos.missing=leave_out"
-            none = len(alone) == len(listed.videos)
-            findings.append(Finding("missing", len(alone), text, remedy, fatal=none))
+            findings.append(_missing(config, sorted(alone), len(listed.videos)))
     return Checked("boxes", str(config.videos.boxes), counts, findings)
+
+
+def _missing(config: Config, alone: Sequence[str], annotated: int) -> Finding:
+    """Videos with boxes and without a file: a fault where the run would refuse them."""
+    text = f"{len(alone):,} of {annotated:,} videos with boxes have no file, first {alone[0]}"
+    if len(alone) == annotated:
+        return Finding("missing", len(alone), text, "add their files to videos.root", fatal=True)
+    if config.videos.missing == "leave_out":
+        return Finding("missing", len(alone), text, "they are left out")
+    fatal = budget.exceeded(config, len(alone), annotated)
+    text += f", more than {BUDGET} allow" if fatal else ""
+    remedy = f"add their files to videos.root, or set {LEAVE_OUT}"
+    return Finding("missing", len(alone), text, remedy, fatal, usable_with=LEAVE_OUT if fatal else "")
 
 
 def _videos_result(
@@ -171,12 +183,34 @@ def _videos_result(
         first = next(entry.video_id for entry in entries if entry.video_id not in there)
         text = f"{len(entries) - len(usable):,} of {len(entries):,} videos have no boxes, first {first}"
         findings = [*findings, Finding("unboxed", len(entries) - len(usable), text, "they are not labelled")]
-    budget = max(config.labelling.error_budget_share * found.tried, config.labelling.error_budget_count)
+    missing = 0 if listed is None else len(listed.videos) - len(usable)
+    findings = [*findings, *_faults(config, found, len(usable), missing)]
+    return Checked("videos", str(config.videos.root), counts, findings, health.sheet(found.tiles), LEGEND)
+
+
+def _faults(config: Config, found: _Decoding, usable: int, missing: int) -> list[Finding]:
+    """What decoding found, judged as the run would: by the sample's share of all ``usable`` videos.
+
+    ``missing`` videos have boxes and no file. The run counts them too, unless it leaves them out.
+    """
+    failed = sum(map(len, found.failures.values()))
+    if not failed:
+        return []
+    all_failed = round(failed / found.tried * usable)
+    exceeded = budget.exceeded(config, all_failed, usable)
+    use = "these videos in quarantine"
+    if config.videos.missing != "leave_out" and budget.exceeded(config, all_failed + missing, usable + missing):
+        use += f" and {LEAVE_OUT}"
+    findings = []
     for kind, failures in sorted(found.failures.items()):
         text = f"{len(failures)} of {found.tried} decoded videos, first {failures[0].video_id}: {failures[0].message}"
-        use = "" if failed in (found.tried,) or failed > budget else "these videos in quarantine"
-        findings = [*findings, Finding(kind, len(failures), text, remedy_of(kind), fatal=True, usable_with=use)]
-    return Checked("videos", str(config.videos.root), counts, findings, health.sheet(found.tiles), LEGEND)
+        usable_with = "" if failed == found.tried or exceeded else use
+        findings.append(Finding(kind, len(failures), text, remedy_of(kind), fatal=True, usable_with=usable_with))
+    if exceeded:
+        about = f"{failed} of {found.tried} decoded videos are faulty, so about {all_failed:,} of all {usable:,}"
+        remedy = "mend these videos, or raise one of the two"
+        findings.append(Finding("error_budget", all_failed, f"{about}: more than {BUDGET} allow", remedy, fatal=True))
+    return findings
 
 
 def _decode(config: Config, chosen: Sequence[Entry], listed: _Listed | None, progress: Progress) -> _Decoding:

@@ -9,8 +9,11 @@ import pytest
 import wild
 
 from cluster import video_checks
+from cluster.labelling import listing
+from cluster.labelling.decoding import Failure
 from hojoint import config as settings
 from hojoint.config import Config
+from hojoint.errors import InputError
 from hojoint.report import health
 from hojoint.report.health import Checked
 
@@ -77,3 +80,39 @@ def test_nothing_to_decode_is_no_crash(tmp_path: Path, root: bool, undecoded: li
     found = checked(config_of(tmp_path, doctor={"videos": None}))
     assert [finding.kind for finding in found["videos"].findings] == ["no_videos"]
     assert not undecoded
+
+
+def test_missing_files_beyond_the_budget_are_a_fault(tmp_path: Path, undecoded: list[str]) -> None:
+    ids = [f"{100 + number}" for number in range(100)]
+    listed_alone(tmp_path, ids[:60], wild.boxes_of(ids, frames=2))
+    found = checked(config_of(tmp_path))["boxes"]
+    assert found.sentence == "incomplete but usable with videos.missing=leave_out"
+    assert [finding.count for finding in found.findings if finding.fatal] == [40]
+    with pytest.raises(InputError, match="40 of 100 annotated videos are not in"):  # as the run says
+        listing.listed(config_of(tmp_path))
+    for groups in ({"videos": {"missing": "leave_out"}}, {"labelling": {"error_budget_count": 40}}):
+        assert checked(config_of(tmp_path, **groups))["boxes"].verdict == health.HEALTHY
+        assert listing.listed(config_of(tmp_path, **groups)).manifest.videos
+
+
+@pytest.mark.parametrize(
+    ("failed", "tried", "usable", "missing", "sentence"),
+    [
+        (10, 200, 100_000, 0, "these videos in quarantine"),  # 5 %
+        (24, 200, 100_000, 0, None),  # few in the sample, 12,000 in the run
+        (3, 4, 30, 0, "these videos in quarantine"),  # 22
+        (3, 4, 36, 0, None),  # 27
+        (3, 4, 30, 5, "these videos in quarantine and videos.missing=leave_out"),
+        (1, 1, 1, 0, None),  # all that were tried
+    ],
+)
+def test_a_samples_faults_are_judged_as_those_of_all(
+    failed: int, tried: int, usable: int, missing: int, sentence: str | None
+) -> None:
+    failures = [Failure(f"{number}", "decode", "truncated", "cut") for number in range(failed)]
+    decoding = video_checks._Decoding(tried, {"truncated": failures})
+    found = Checked("videos", "", (), video_checks._faults(Config(), decoding, usable, missing))
+    if sentence is not None:
+        assert found.sentence == f"incomplete but usable with {sentence}"
+    else:
+        assert found.verdict == health.UNUSABLE
