@@ -17,7 +17,7 @@ import numpy as np
 
 from cluster.labelling import budget
 from cluster.labelling.clip_pixels import fits, request_of, with_pixels
-from cluster.labelling.decoding import Failure, GuardedDecoder, Request
+from cluster.labelling.decoding import PICTURES_SHARE, Failure, GuardedDecoder, Request
 from cluster.labelling.results import UnitResult
 from cluster.labelling.units import Video
 from cluster.sources import Entry, FetchLimits, fetched, list_videos
@@ -224,7 +224,7 @@ def _decode(config: Config, chosen: Sequence[Entry], listed: _Listed | None, pro
 
     videos = [_video(entry, None if listed is None else listed.kept.get(entry.video_id), config) for entry in chosen]
     with contextlib.closing(GuardedDecoder.of(config.labelling, ahead=2, fetch=fetch)) as decoder:
-        answers = decoder.decode(_request(video) for video in videos)
+        answers = decoder.decode(_request(video, config) for video in videos)
         for number, (video, (_, answer)) in enumerate(zip(videos, answers, strict=True)):
             progress("videos decoded", number, len(chosen))
             out.tried += 1
@@ -247,10 +247,14 @@ def _video(entry: Entry, boxes_of: VideoBoxes | None, config: Config) -> Video:
     return Video(entry.video_id, entry.uri, tuple(clips), entry.size, entry.etag)
 
 
-def _request(video: Video) -> Request:
+def _request(video: Video, config: Config) -> Request:
+    """The pictures that have boxes; else some, no more than fit whatever their size: jobs.detect takes windows."""
     if video.clips:
         return request_of(video)
-    return Request(video.video_id, video.uri, np.arange(0, FARTHEST, EVERY), 0)
+    labelling = config.labelling
+    pictures = int(labelling.decode_memory_mb * 2**20 * PICTURES_SHARE) // (3 * labelling.max_frame_px)
+    most = max(1, min(labelling.max_frames, pictures))
+    return Request(video.video_id, video.uri, np.array(listing.evenly(range(0, FARTHEST, EVERY), most)), 0)
 
 
 def _tile(

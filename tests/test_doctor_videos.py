@@ -11,6 +11,7 @@ import wild
 from cluster import video_checks
 from cluster.labelling import listing
 from cluster.labelling.decoding import Failure
+from cluster.labelling.units import Video
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
@@ -116,3 +117,15 @@ def test_a_samples_faults_are_judged_as_those_of_all(
         assert found.sentence == f"incomplete but usable with {sentence}"
     else:
         assert found.verdict == health.UNUSABLE
+
+
+def test_pictures_without_boxes_are_as_many_as_fit() -> None:
+    def asked(**labelling: int) -> list[int]:
+        request = video_checks._request(Video("a", "a.webm", ()), settings.from_tree({"labelling": labelling}))
+        assert request.numbers is not None
+        return list(request.numbers)
+
+    assert asked() == list(range(0, 3000, 30))
+    few = asked(decode_memory_mb=128)  # eight pictures of the largest size in three quarters of it
+    assert (len(few), few[0], few[-1]) == (8, 0, 2970)
+    assert asked(max_frames=1) == [0]
