@@ -21,6 +21,7 @@ from cluster.labelling.decoding import PICTURES_SHARE, Failure, GuardedDecoder, 
 from cluster.labelling.results import UnitResult
 from cluster.labelling.units import Video
 from cluster.sources import Entry, FetchLimits, fetched, list_videos
+from hojoint import ids
 from hojoint.config import Config
 from hojoint.datasets import box_checks, boxes, listing, something
 from hojoint.datasets.video_boxes import VideoBoxes
@@ -88,10 +89,10 @@ def check(config: Config, progress: Progress) -> list[Checked]:
         findings += [Finding("listing", 1, note) for note in notes]
     listed = None
     if config.videos.boxes is not None:
-        ids = {entry.video_id for entry in entries}
+        files = {entry.video_id for entry in entries}
         try:
-            listed = _read_boxes(config.videos.boxes, ids, config, progress)
-            results.append(_boxes_result(config, listed, ids))
+            listed = _read_boxes(config.videos.boxes, files, config, progress)
+            results.append(_boxes_result(config, listed, files))
         except InputError as error:
             results.append(health.failed("boxes", config.videos.boxes, error, "boxes_refused"))
     if entries:
@@ -104,13 +105,13 @@ def _some(items: Sequence[Any], config: Config) -> list[Any]:
     return listing.evenly(items, len(items) if config.doctor.videos is None else config.doctor.videos)
 
 
-def _read_boxes(path: str, ids: set[str], config: Config, progress: Progress) -> _Listed:
-    """Read all boxes; keep those of the videos that are decoded, evenly spaced among those with a file (``ids``).
+def _read_boxes(path: str, files: set[str], config: Config, progress: Progress) -> _Listed:
+    """Read all boxes; keep those of the videos that are decoded, evenly spaced among those of ``files``.
 
     Raises:
         InputError: a file is damaged, or the list as a complete one is wrong.
     """
-    listed, census, some = _Listed(), box_checks.Census(), set(_some(sorted(ids), config))
+    listed, census, some = _Listed(), box_checks.Census(), set(_some(sorted(files), config))
     for video in boxes.iterate_boxes(path, lambda done, total: progress("boxes", done, total)):
         census.add(video)
         if video.video_id in listed.videos:
@@ -122,14 +123,14 @@ def _read_boxes(path: str, ids: set[str], config: Config, progress: Progress) ->
         if video.video_id in some:
             listed.kept[video.video_id] = video
     listed.notes = census.refuse_or_note()
-    chosen = set(_some(sorted(ids & listed.videos), config))
+    chosen = set(_some(sorted(files & listed.videos), config))
     if not chosen <= listed.kept.keys():  # some files have no boxes: now it is known which, so read once more
         again = boxes.iterate_boxes(path, lambda done, total: progress("boxes of the decoded videos", done, total))
         listed.kept = {video.video_id: video for video in again if video.video_id in chosen}
     return listed
 
 
-def _boxes_result(config: Config, listed: _Listed, ids: set[str]) -> Checked:
+def _boxes_result(config: Config, listed: _Listed, files: set[str]) -> Checked:
     counts = [
         Count("videos with boxes", len(listed.videos), PUBLISHED_BOXES),
         Count("without a hand box", listed.without_hand),
@@ -143,10 +144,13 @@ def _boxes_result(config: Config, listed: _Listed, ids: set[str]) -> Checked:
     if not listed.hands:
         text = f"none of the {listed.objects:,} boxes of {len(listed.videos):,} videos is a hand's"
         findings.append(Finding("no_hands", 1, text, "labelling needs boxes of hands; see docs/videos.md", fatal=True))
-    if ids:
-        alone = listed.videos - ids
+    if files:
+        alone = listed.videos - files
         if alone:
             findings.append(_missing(config, sorted(alone), len(listed.videos)))
+            forms = {ids.nfc(name): name for name in files - listed.videos}
+            if both := [(name, forms[ids.nfc(name)]) for name in sorted(alone) if ids.nfc(name) in forms]:
+                findings.append(Finding("other_form", len(both), ids.other_form(len(both), *both[0])))
     return Checked("boxes", str(config.videos.boxes), counts, findings)
 
 

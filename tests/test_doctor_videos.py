@@ -129,3 +129,22 @@ def test_pictures_without_boxes_are_as_many_as_fit() -> None:
     few = asked(decode_memory_mb=128)  # eight pictures of the largest size in three quarters of it
     assert (len(few), few[0], few[-1]) == (8, 0, 2970)
     assert asked(max_frames=1) == [0]
+
+
+def test_names_in_two_unicode_forms_are_told(tmp_path: Path, undecoded: list[str]) -> None:
+    composed, apart = "caf\xe9", "cafe\u0301"
+    listed_alone(tmp_path, [apart], wild.boxes_of([composed]))
+    said = "a file has the same name in another Unicode form: 'caf\\xe9' has boxes, 'cafe\\u0301' is the file"
+    findings = checked(config_of(tmp_path))["boxes"].findings
+    assert [finding.kind for finding in findings] == ["missing", "other_form"]
+    assert said in findings[1].sentence
+    assert "--nfc" in findings[1].sentence
+    with pytest.raises(InputError, match=r"none of the 1 videos .*another Unicode form.*'NFC'"):
+        listing.listed(config_of(tmp_path))
+    wild.write_boxes(tmp_path, wild.boxes_of([composed, "100", "101"]))
+    (tmp_path / "videos" / "100.webm").touch()
+    for missing in ("quarantine", "leave_out"):
+        notes = listing.listed(config_of(tmp_path, videos={"missing": missing})).notes
+        assert [said in note for note in notes].count(True) == 1
+    wild.write_boxes(tmp_path, wild.boxes_of(["100", apart]))
+    assert not any("Unicode" in note for note in listing.listed(config_of(tmp_path)).notes)
