@@ -216,6 +216,13 @@ def test_the_suffix_of_a_file_name_is_no_part_of_the_id(tmp_path: Path) -> None:
         read_boxes(csv(tmp_path, f"{HEADER}\na.mp4,0,1,1,9,9\na.webm,1,1,1,9,9\n"))
 
 
+def test_ids_that_end_like_files_survive_in_own_tables(tmp_path: Path) -> None:
+    ids = ["clip", "clip.avi", "walk.mp4"]  # of clip.webm, of clip.avi.mp4, and of a folder of pictures
+    rows = [{"video_id": name, "frame": 0, "x1": 1.0, "y1": 1.0, "x2": 9.0, "y2": 9.0} for name in ids]
+    pq.write_table(pa.Table.from_pylist(rows, BOXES_SCHEMA), tmp_path / "boxes.parquet")
+    assert list(read_boxes(tmp_path / "boxes.parquet")) == ids
+
+
 ROW = "7,0,1,1,9,9"
 
 
