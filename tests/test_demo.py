@@ -155,3 +155,13 @@ def test_a_list_of_other_things_is_refused(place: Path, tmp_path: Path, text: st
     (tmp_path / "list.json").write_text(text)
     assert run(place, "video=PLACE/7.webm", f"boxes={tmp_path / 'list.json'}", f"output={tmp_path}") == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_of_pictures_has_its_complete_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = tmp_path / "P01.v2"
+    pictures.mkdir()
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes_of(["P01.v2"], FRAMES)))
+    boxes = str(tmp_path / "boxes.json")
+    assert [clip.video_id for clip in demo.read_clips(str(pictures), boxes, settings.Config())] == ["P01.v2"]
+    monkeypatch.chdir(pictures)
+    assert demo.read_clips(".", boxes, settings.Config())[0].video_id == "P01.v2"

@@ -86,7 +86,8 @@ def read_clips(path: str, boxes: str, config: Config) -> list[Clip]:
     Raises:
         InputError: the boxes cannot be read, or show no hand, or are no boxes of pictures.
     """
-    video_id = Path(path).stem
+    # As labelling names them: a file without its suffix, a folder of pictures by its complete name.
+    video_id = Path(path).absolute().name if Path(path).is_dir() else Path(path).stem
     listed = _box_list(Path(boxes))
     if listed is not None:
         frames = np.array([n for n, box in enumerate(listed) if box is not None], np.int32)
