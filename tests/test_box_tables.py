@@ -326,6 +326,9 @@ def test_parts_of_a_folder_are_of_one_kind(tmp_path: Path) -> None:
     csv(tmp_path, f"{HEADER}\na,0,1,1,9,9\n", "1.csv")
     csv(tmp_path, f"{HEADER}\nb,0,1,1,9,9\n", "2.csv")
     assert [video.video_id for video in iterate_boxes(tmp_path)] == ["a", "b"]
+    (tmp_path / "._1.csv").write_bytes(b"\0\5\x16\7")  # macOS's notes beside a file on a foreign disk
+    (tmp_path / ".old.json").write_text("{}")
+    assert [video.video_id for video in iterate_boxes(tmp_path)] == ["a", "b"]
     csv(tmp_path, f"{HEADER}\na,3,1,1,9,9\n", "3.csv")
     assert [video.video_id for video in iterate_boxes(tmp_path)] == ["a", "b", "a"]
     with pytest.raises(InputError, match="'a' is annotated twice"):
