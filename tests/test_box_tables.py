@@ -369,5 +369,6 @@ def test_utf_16_without_its_mark_is_named(tmp_path: Path, encoding: str) -> None
 
 
 def test_sides_of_100doh_as_floats_are_read(tmp_path: Path) -> None:
-    path = csv(tmp_path, f"{HEADER},hand_side\na,0,1,2,30,40,0.0\na,1,1,2,30,40,1.0\na,2,1,2,30,40,\n")
-    assert one(path).hand_sides.tolist() == [LEFT, RIGHT, UNKNOWN]
+    for name in ("hand_side", "Hand Side", "HAND_SIDE "):
+        path = csv(tmp_path, f"{HEADER},{name}\na,0,1,2,30,40,0.0\na,1,1,2,30,40,1.0\na,2,1,2,30,40,\n")
+        assert one(path).hand_sides.tolist() == [LEFT, RIGHT, UNKNOWN]
