@@ -11,6 +11,7 @@ Attempts that were killed leave files behind, so only what a commit names is rea
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -111,11 +112,25 @@ class LabelSet:
         for commit in self._commits:
             path = f"{root}/{commit.files[table]}"
             if table == "quarantine":
-                rows = pq.read_table(path, filesystem=filesystem, partitioning=None)
+                with _readable(path):
+                    rows = pq.read_table(path, filesystem=filesystem, partitioning=None)
                 now = [last.get(name, commit.unit) == commit.unit for name in rows["video_id"].to_pylist()]
                 yield rows.filter(pa.array(now, pa.bool_())).select(wanted.names)
             else:
                 # Tables of earlier versions lack some columns, which ``tables.read`` adds.
-                held = pq.read_schema(path, filesystem=filesystem).names
+                with _readable(path):
+                    held = pq.read_schema(path, filesystem=filesystem).names
                 columns = [name for name in wanted.names if name in held]
                 yield tables.read([path], filesystem, schema=wanted, columns=columns)
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """A file that is gone or damaged is an InputError, as ``tables.read`` has it."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            f"cannot read the table {path}: {str(error).splitlines()[0]}. Copy the label set again, or label the "
+            "videos into another output"
+        ) from None

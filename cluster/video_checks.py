@@ -11,14 +11,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from cluster.labelling import budget
 from cluster.labelling.clip_pixels import fits, request_of, with_pixels
-from cluster.labelling.decoding import Failure, GuardedDecoder, Request
+from cluster.labelling.decoding import PICTURES_SHARE, Failure, GuardedDecoder, Request
 from cluster.labelling.results import UnitResult
 from cluster.labelling.units import Video
 from cluster.sources import Entry, FetchLimits, fetched, list_videos
+from hojoint import ids
 from hojoint.config import Config
 from hojoint.datasets import box_checks, boxes, listing, something
 from hojoint.datasets.video_boxes import VideoBoxes
@@ -32,6 +35,7 @@ Progress = Callable[[str, int, int], None]
 """Called with what is read, and how many of how many."""
 PUBLISHED_VIDEOS, PUBLISHED_BOXES = "220,847 in Something-Something v2", "180,049 in Something-Else"
 EVERY, FARTHEST = 30, 3000  # pictures asked for where no boxes say which
+BUDGET, LEAVE_OUT = "labelling.error_budget_count and error_budget_share", "videos.missing=leave_out"
 LEGEND = (
     "A picture of each of some videos, with the boxes of its first hand (blue) and object (orange) if boxes are given."
 )
@@ -85,11 +89,10 @@ def check(config: Config, progress: Progress) -> list[Checked]:
         findings += [Finding("listing", 1, note) for note in notes]
     listed = None
     if config.videos.boxes is not None:
-        ids = {entry.video_id for entry in entries}
-        some = set(listing.evenly(sorted(ids), config.doctor.videos or len(ids)))
+        files = {entry.video_id for entry in entries}
         try:
-            listed = _read_boxes(config.videos.boxes, some, progress)
-            results.append(_boxes_result(config, listed, ids))
+            listed = _read_boxes(config.videos.boxes, files, config, progress)
+            results.append(_boxes_result(config, listed, files))
         except InputError as error:
             results.append(health.failed("boxes", config.videos.boxes, error, "boxes_refused"))
     if entries:
@@ -97,13 +100,18 @@ def check(config: Config, progress: Progress) -> list[Checked]:
     return results
 
 
-def _read_boxes(path: str, some: set[str], progress: Progress) -> _Listed:
-    """Read all boxes; keep those of the videos in ``some``.
+def _some(items: Sequence[Any], config: Config) -> list[Any]:
+    """The ``doctor.videos`` that are decoded."""
+    return listing.evenly(items, len(items) if config.doctor.videos is None else config.doctor.videos)
+
+
+def _read_boxes(path: str, files: set[str], config: Config, progress: Progress) -> _Listed:
+    """Read all boxes; keep those of the videos that are decoded, evenly spaced among those of ``files``.
 
     Raises:
         InputError: a file is damaged, or the list as a complete one is wrong.
     """
-    listed, census = _Listed(), box_checks.Census()
+    listed, census, some = _Listed(), box_checks.Census(), set(_some(sorted(files), config))
     for video in boxes.iterate_boxes(path, lambda done, total: progress("boxes", done, total)):
         census.add(video)
         if video.video_id in listed.videos:
@@ -115,10 +123,14 @@ def _read_boxes(path: str, some: set[str], progress: Progress) -> _Listed:
         if video.video_id in some:
             listed.kept[video.video_id] = video
     listed.notes = census.refuse_or_note()
+    chosen = set(_some(sorted(files & listed.videos), config))
+    if not chosen <= listed.kept.keys():  # some files have no boxes: now it is known which, so read once more
+        again = boxes.iterate_boxes(path, lambda done, total: progress("boxes of the decoded videos", done, total))
+        listed.kept = {video.video_id: video for video in again if video.video_id in chosen}
     return listed
 
 
-def _boxes_result(config: Config, listed: _Listed, ids: set[str]) -> Checked:
+def _boxes_result(config: Config, listed: _Listed, files: set[str]) -> Checked:
     counts = [
         Count("videos with boxes", len(listed.videos), PUBLISHED_BOXES),
         Count("without a hand box", listed.without_hand),
@@ -132,21 +144,35 @@ def _boxes_result(config: Config, listed: _Listed, ids: set[str]) -> Checked:
     if not listed.hands:
         text = f"none of the {listed.objects:,} boxes of {len(listed.videos):,} videos is a hand's"
         findings.append(Finding("no_hands", 1, text, "labelling needs boxes of hands; see docs/videos.md", fatal=True))
-    if ids:
-        alone = listed.videos - ids
+    if files:
+        alone = listed.videos - files
         if alone:
-            text = f"{len(alone):,} of {len(listed.videos):,} videos with boxes have no file, first {min(alone)}"
-            remedy = "add their files to videos.root, or set videos.missing=leave_out"
-            none = len(alone) == len(listed.videos)
-            findings.append(Finding("missing", len(alone), text, remedy, fatal=none))
+            findings.append(_missing(config, sorted(alone), len(listed.videos)))
+            forms = {ids.nfc(name): name for name in files - listed.videos}
+            if both := [(name, forms[ids.nfc(name)]) for name in sorted(alone) if ids.nfc(name) in forms]:
+                findings.append(Finding("other_form", len(both), ids.other_form(len(both), *both[0])))
     return Checked("boxes", str(config.videos.boxes), counts, findings)
+
+
+def _missing(config: Config, alone: Sequence[str], annotated: int) -> Finding:
+    """Videos with boxes and without a file: a fault where the run would refuse them."""
+    text = f"{len(alone):,} of {annotated:,} videos with boxes have no file, first {alone[0]}"
+    if len(alone) == annotated:
+        return Finding("missing", len(alone), text, "add their files to videos.root", fatal=True)
+    if config.videos.missing == "leave_out":
+        return Finding("missing", len(alone), text, "they are left out")
+    fatal = budget.exceeded(config, len(alone), annotated)
+    text += f", more than {BUDGET} allow" if fatal else ""
+    remedy = f"add their files to videos.root, or set {LEAVE_OUT}"
+    return Finding("missing", len(alone), text, remedy, fatal, usable_with=LEAVE_OUT if fatal else "")
 
 
 def _videos_result(
     config: Config, entries: Sequence[Entry], listed: _Listed | None, findings: list[Finding], progress: Progress
 ) -> Checked:
     usable = [entry for entry in entries if listed is None or entry.video_id in listed.videos]
-    chosen = listing.evenly(usable, config.doctor.videos or len(usable))
+    # The same choice as that of the boxes: no video that has boxes is decoded without them.
+    chosen = _some(usable, config) if listed is None else [entry for entry in usable if entry.video_id in listed.kept]
     found = _decode(config, chosen, listed, progress)
     failed = sum(map(len, found.failures.values()))
     counts = [
@@ -161,18 +187,40 @@ def _videos_result(
         first = next(entry.video_id for entry in entries if entry.video_id not in there)
         text = f"{len(entries) - len(usable):,} of {len(entries):,} videos have no boxes, first {first}"
         findings = [*findings, Finding("unboxed", len(entries) - len(usable), text, "they are not labelled")]
-    budget = max(config.labelling.error_budget_share * found.tried, config.labelling.error_budget_count)
+    missing = 0 if listed is None else len(listed.videos) - len(usable)
+    findings = [*findings, *_faults(config, found, len(usable), missing)]
+    return Checked("videos", str(config.videos.root), counts, findings, health.sheet(found.tiles), LEGEND)
+
+
+def _faults(config: Config, found: _Decoding, usable: int, missing: int) -> list[Finding]:
+    """What decoding found, judged as the run would: by the sample's share of all ``usable`` videos.
+
+    ``missing`` videos have boxes and no file. The run counts them too, unless it leaves them out.
+    """
+    failed = sum(map(len, found.failures.values()))
+    if not failed:
+        return []
+    all_failed = round(failed / found.tried * usable)
+    exceeded = budget.exceeded(config, all_failed, usable)
+    use = "these videos in quarantine"
+    if config.videos.missing != "leave_out" and budget.exceeded(config, all_failed + missing, usable + missing):
+        use += f" and {LEAVE_OUT}"
+    findings = []
     for kind, failures in sorted(found.failures.items()):
         text = f"{len(failures)} of {found.tried} decoded videos, first {failures[0].video_id}: {failures[0].message}"
-        use = "" if failed in (found.tried,) or failed > budget else "these videos in quarantine"
-        findings = [*findings, Finding(kind, len(failures), text, remedy_of(kind), fatal=True, usable_with=use)]
-    return Checked("videos", str(config.videos.root), counts, findings, health.sheet(found.tiles), LEGEND)
+        usable_with = "" if failed == found.tried or exceeded else use
+        findings.append(Finding(kind, len(failures), text, remedy_of(kind), fatal=True, usable_with=usable_with))
+    if exceeded:
+        about = f"{failed} of {found.tried} decoded videos are faulty, so about {all_failed:,} of all {usable:,}"
+        remedy = "mend these videos, or raise one of the two"
+        findings.append(Finding("error_budget", all_failed, f"{about}: more than {BUDGET} allow", remedy, fatal=True))
+    return findings
 
 
 def _decode(config: Config, chosen: Sequence[Entry], listed: _Listed | None, progress: Progress) -> _Decoding:
     """Decode the chosen videos as labelling does; evenly spaced ones get a tile."""
     out, result = _Decoding(), _Failures(config, started=time.time())
-    shown = {entry.video_id for entry in listing.evenly(chosen, config.doctor.pictures)[: config.doctor.pictures]}
+    shown = {entry.video_id for entry in listing.evenly(chosen, config.doctor.pictures)}
     entries, limits = {entry.uri: entry for entry in chosen}, FetchLimits.of(config.labelling)
 
     def fetch(uri: str) -> contextlib.AbstractContextManager[str]:
@@ -180,7 +228,7 @@ def _decode(config: Config, chosen: Sequence[Entry], listed: _Listed | None, pro
 
     videos = [_video(entry, None if listed is None else listed.kept.get(entry.video_id), config) for entry in chosen]
     with contextlib.closing(GuardedDecoder.of(config.labelling, ahead=2, fetch=fetch)) as decoder:
-        answers = decoder.decode(_request(video) for video in videos)
+        answers = decoder.decode(_request(video, config) for video in videos)
         for number, (video, (_, answer)) in enumerate(zip(videos, answers, strict=True)):
             progress("videos decoded", number, len(chosen))
             out.tried += 1
@@ -203,10 +251,14 @@ def _video(entry: Entry, boxes_of: VideoBoxes | None, config: Config) -> Video:
     return Video(entry.video_id, entry.uri, tuple(clips), entry.size, entry.etag)
 
 
-def _request(video: Video) -> Request:
+def _request(video: Video, config: Config) -> Request:
+    """The pictures that have boxes; else some, no more than fit whatever their size: jobs.detect takes windows."""
     if video.clips:
         return request_of(video)
-    return Request(video.video_id, video.uri, np.arange(0, FARTHEST, EVERY), 0)
+    labelling = config.labelling
+    pictures = int(labelling.decode_memory_mb * 2**20 * PICTURES_SHARE) // (3 * labelling.max_frame_px)
+    most = max(1, min(labelling.max_frames, pictures))
+    return Request(video.video_id, video.uri, np.array(listing.evenly(range(0, FARTHEST, EVERY), most)), 0)
 
 
 def _tile(

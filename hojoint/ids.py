@@ -47,3 +47,21 @@ def escaped(video_id: str) -> str:
 def unescaped(name: str) -> str:
     """The id that ``escaped`` made ``name`` of."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), name).encode("latin-1").decode("utf-8")
+
+
+def nfc(video_id: str) -> str:
+    """The id in Unicode's composed form. For messages alone: ids of two forms are two ids, as the file system has it.
+
+    macOS writes decomposed names (e and an accent), most other systems composed ones; both look the same.
+    """
+    return unicodedata.normalize("NFC", video_id)
+
+
+def other_form(count: int, listed: str, file: str) -> str:
+    """A sentence about ``count`` ids that files have in another form; ``listed`` and ``file`` are the first ones."""
+    form = "NFC" if nfc(listed) == listed else "NFD"
+    return (
+        f"For {count} of the videos with boxes a file has the same name in another Unicode form: {listed!a} has boxes, "
+        f"{file!a} is the file. Rename the files to the form of the boxes, for example with convmv -f utf8 -t utf8 "
+        f"--{form.lower()} --notest or Python's unicodedata.normalize({form!r}, name)"
+    )

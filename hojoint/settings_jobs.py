@@ -88,8 +88,8 @@ class VideosConfig(Settings):
     """Something-Else JSON (a file, or a folder of its parts), a CSV or Parquet table, or 100DOH detections; also at
     s3://bucket/key."""
     boxes_fps: Positive | None = None
-    """Frames per second of the box list: its frame k lies at second k / boxes_fps. None means that the list counts the
-    video's own pictures."""
+    """Frames per second of the box list: its frame k lies at second (k + 0.5) / boxes_fps. None means that the list
+    counts the video's own pictures."""
     missing: Literal["quarantine", "leave_out"] = "quarantine"
     """What becomes of boxes whose video is not under ``root``; either way they are counted."""
 

@@ -78,7 +78,7 @@ def _video(config: Config, path: str, dry_run: bool) -> None:
     predictor = _predictor(config)
     frames = sum(len(clip.frames) for clip in clips)
     print(f"video    {path}, hands {len(clips)}, frames with a hand box {frames}", flush=True)
-    decoded = demo.decode(path, clips, config)
+    decoded, clips = demo.decode(path, clips, config)
     if dry_run:
         print(f"would write {name} with {len(decoded.numbers)} frames to {folder}")
         return

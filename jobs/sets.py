@@ -19,21 +19,6 @@ from hojoint.errors import InputError
 
 FILES = ("sequence_missing", "image_missing", "meta_missing", "meta_empty", "versions_missing")
 """Kinds of faults that the set's own ``advice`` says in one sentence where they are no cause to refuse."""
-CONTRADICTIONS = (
-    *(
-        "hand_differs",
-        "hand_mirrored",
-        "hand_mean",
-        "hand_flipped",
-        "hand_other",
-        "hand_object_apart",
-        "hand_behind",
-        "hand_outside",
-        "hand_box",
-    ),
-    *("model_differs", "pose_differs", "object_outside", "truth_differs", "labels_differ", "camera_size"),
-)
-"""Kinds that ``data.*.checks=note`` lets pass: every file can be read, and the labels look wrong."""
 
 
 def check(dataset: Any, config: Config, *, complete: bool = False, hand: bool = True) -> None:
@@ -58,7 +43,7 @@ def check(dataset: Any, config: Config, *, complete: bool = False, hand: bool = 
         print(f"checked {found.name}: {counts}")
     setting = "data.ho3d.checks" if isinstance(dataset, HO3D) else "data.freihand.checks"
     group = config.data.ho3d if isinstance(dataset, HO3D) else config.data.freihand
-    passed = CONTRADICTIONS if group.checks == "note" else ()
+    passed = audit.CONTRADICTIONS if group.checks == "note" else ()
     for note in dataset.advice():
         print(f"note: {note}")
     for fault in found.faults:
@@ -68,6 +53,6 @@ def check(dataset: Any, config: Config, *, complete: bool = False, hand: bool = 
     try:
         dataclasses.replace(found, faults=refused).refuse()
     except InputError as error:
-        if all(fault.kind in CONTRADICTIONS for fault in refused):
-            raise InputError(f"{error}. If the labels are right all the same, set {setting}=note") from None
+        if all(fault.kind in audit.CONTRADICTIONS for fault in refused):
+            raise InputError(f"{error}. {audit.ALL_THE_SAME} {setting}=note") from None
         raise

@@ -82,7 +82,7 @@ def test_a_healthy_set_has_counts_and_no_fault(drawn, split, frames, version, tm
     assert found.faults == ()
     listed = {"train": 8, "evaluation": 2}[split]
     assert (found.counts["listed"], found.counts["used"], found.counts["missing"]) == (listed, listed, 0)
-    assert found.counts["compared"] == (listed if frames is None else min(listed, 4))
+    assert found.counts["compared"] == (listed if frames is None else min(listed, 3))
     assert moves[-1] == (found.counts["compared"],) * 2
     assert audit(FreiHAND(drawn.data.freihand, "evaluation"), drawn.mano).faults == ()
     assert audit_models(drawn.data.ho3d.object_models).counts == {"models": 9, "meshes": 9}

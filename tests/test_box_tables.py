@@ -216,6 +216,13 @@ def test_the_suffix_of_a_file_name_is_no_part_of_the_id(tmp_path: Path) -> None:
         read_boxes(csv(tmp_path, f"{HEADER}\na.mp4,0,1,1,9,9\na.webm,1,1,1,9,9\n"))
 
 
+def test_ids_that_end_like_files_survive_in_own_tables(tmp_path: Path) -> None:
+    ids = ["clip", "clip.avi", "walk.mp4"]  # of clip.webm, of clip.avi.mp4, and of a folder of pictures
+    rows = [{"video_id": name, "frame": 0, "x1": 1.0, "y1": 1.0, "x2": 9.0, "y2": 9.0} for name in ids]
+    pq.write_table(pa.Table.from_pylist(rows, BOXES_SCHEMA), tmp_path / "boxes.parquet")
+    assert list(read_boxes(tmp_path / "boxes.parquet")) == ids
+
+
 ROW = "7,0,1,1,9,9"
 
 
@@ -319,6 +326,9 @@ def test_parts_of_a_folder_are_of_one_kind(tmp_path: Path) -> None:
     csv(tmp_path, f"{HEADER}\na,0,1,1,9,9\n", "1.csv")
     csv(tmp_path, f"{HEADER}\nb,0,1,1,9,9\n", "2.csv")
     assert [video.video_id for video in iterate_boxes(tmp_path)] == ["a", "b"]
+    (tmp_path / "._1.csv").write_bytes(b"\0\5\x16\7")  # macOS's notes beside a file on a foreign disk
+    (tmp_path / ".old.json").write_text("{}")
+    assert [video.video_id for video in iterate_boxes(tmp_path)] == ["a", "b"]
     csv(tmp_path, f"{HEADER}\na,3,1,1,9,9\n", "3.csv")
     assert [video.video_id for video in iterate_boxes(tmp_path)] == ["a", "b", "a"]
     with pytest.raises(InputError, match="'a' is annotated twice"):
@@ -359,5 +369,6 @@ def test_utf_16_without_its_mark_is_named(tmp_path: Path, encoding: str) -> None
 
 
 def test_sides_of_100doh_as_floats_are_read(tmp_path: Path) -> None:
-    path = csv(tmp_path, f"{HEADER},hand_side\na,0,1,2,30,40,0.0\na,1,1,2,30,40,1.0\na,2,1,2,30,40,\n")
-    assert one(path).hand_sides.tolist() == [LEFT, RIGHT, UNKNOWN]
+    for name in ("hand_side", "Hand Side", "HAND_SIDE "):
+        path = csv(tmp_path, f"{HEADER},{name}\na,0,1,2,30,40,0.0\na,1,1,2,30,40,1.0\na,2,1,2,30,40,\n")
+        assert one(path).hand_sides.tolist() == [LEFT, RIGHT, UNKNOWN]

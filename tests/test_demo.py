@@ -155,3 +155,37 @@ def test_a_list_of_other_things_is_refused(place: Path, tmp_path: Path, text: st
     (tmp_path / "list.json").write_text(text)
     assert run(place, "video=PLACE/7.webm", f"boxes={tmp_path / 'list.json'}", f"output={tmp_path}") == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["table", "list", "times"])
+def test_boxes_of_another_rate_lie_on_the_pictures_shown_then(tmp_path: Path, kind: str) -> None:
+    """A list of 4 boxes a second over a video of 12 pictures a second: box k lies on picture 3 k + 1."""
+    write_video(tmp_path / "v.webm", 18)
+    boxes = tmp_path / ("list.json" if kind == "list" else "boxes.csv")
+    corners = [[10 + k, 10, 40 + k, 46] for k in range(6)]
+    if kind == "list":
+        boxes.write_text(json.dumps(corners))
+    else:
+        when = [(k + 0.5) / 4 if kind == "times" else k for k in range(6)]
+        rows = [f"v,{at},{','.join(map(str, box))}" for at, box in zip(when, corners, strict=True)]
+        header = f"video,{'time' if kind == 'times' else 'frame'},x1,y1,x2,y2"
+        boxes.write_text("\n".join([header, *rows]))
+    rate = {} if kind == "times" else {"videos": {"boxes_fps": 4}}
+    for limit, expected in ((150, [1, 4, 7, 10, 13, 16]), (4, [1, 4])):
+        config = settings.from_tree({"demo": {"limit": limit}, **rate})
+        decoded, [clip] = demo.decode(
+            str(tmp_path / "v.webm"), demo.read_clips(str(tmp_path / "v.webm"), str(boxes), config), config
+        )
+        assert clip.frames.tolist() == expected
+        assert clip.hand_boxes[:, 0].tolist() == [10.0 + k for k in range(len(expected))]
+        assert decoded.numbers.tolist() == list(range(1, expected[-1] + 1))
+
+
+def test_a_folder_of_pictures_has_its_complete_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = tmp_path / "P01.v2"
+    pictures.mkdir()
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes_of(["P01.v2"], FRAMES)))
+    boxes = str(tmp_path / "boxes.json")
+    assert [clip.video_id for clip in demo.read_clips(str(pictures), boxes, settings.Config())] == ["P01.v2"]
+    monkeypatch.chdir(pictures)
+    assert demo.read_clips(".", boxes, settings.Config())[0].video_id == "P01.v2"

@@ -216,6 +216,11 @@ def test_hands_far_from_their_objects_are_unusable(world: Path, tmp_path: Path) 
     code, found = examine(tmp_path / "out", sets_of(world)[0])
     assert code == 2
     assert "hand_object_apart" in kinds(found["HO-3D train"])
+    contradictions = [finding for finding in found["HO-3D train"]["findings"] if finding["fatal"]]
+    assert all(finding["remedy"].endswith("same, set data.ho3d.checks=note") for finding in contradictions)
+    code, found = examine(tmp_path / "noted", sets_of(world)[0], "data.ho3d.checks=note")
+    assert (code, found["HO-3D train"]["verdict"]) == (0, health.HEALTHY)
+    assert "hand_object_apart" in {finding["kind"] for finding in found["HO-3D train"]["findings"]}
 
 
 def test_a_set_that_cannot_be_copied_leaves_the_others(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,18 @@ def test_another_hand_and_a_wrong_name_are_refused(output: Path, tmp_path: Path)
 def test_no_column_and_one_named_twice_are_refused(output: Path, columns: list[str]) -> None:
     with pytest.raises(InputError, match=r"each once; found .* at least one"):
         LabelSet(output).table(columns=columns)
+
+
+@pytest.mark.parametrize("table", ["pseudo_labels", "predictions", "quarantine"])
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 no table PAR1"])
+def test_a_file_that_is_gone_or_damaged_is_told(
+    output: Path, tmp_path: Path, table: str, content: bytes | None
+) -> None:
+    copy = shutil.copytree(output, tmp_path / "copy")
+    for path in (copy / table).glob("*.parquet"):
+        path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"cannot read the table .*/{table}/.*\.parquet: "):
+        LabelSet(copy).table(table)  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_not_complete_is_refused(output: Path, tmp_path: Path) -> None:

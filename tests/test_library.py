@@ -199,6 +199,8 @@ def test_a_predictor_whose_views_turn_too_far_warns() -> None:
         (np.zeros((60, 80, 3), np.uint8), [20, 10, 20, 50], "hand box .* with an area"),
         (np.zeros((60, 80, 3), np.uint8), [20, 10, 60], "hand box"),
         (np.zeros((60, 80, 3), np.uint8), [20, 10, np.nan, 50], "hand box"),
+        (np.zeros((60, 80, 3), np.uint8), "1,2,30,40", "found '1,2,30,40'; give four numbers"),
+        (np.zeros((60, 80, 3), np.uint8), [[1, 2], 30, 40, 50], "give four numbers"),
     ],
 )
 def test_an_image_or_box_of_another_kind_is_refused(ours: bytes, image: Any, box: Any, message: str) -> None:
@@ -364,6 +366,7 @@ def test_a_prediction_that_is_not_finite_is_rejected() -> None:
         ("hand_boxes", np.tile([300, 200, 100, 90], (8, 1)), "x0 <= x1"),
         ("image_size", 640, "width, height"),
         ("image_size", (0, 480), "width, height"),
+        ("image_size", (np.inf, 480), "width, height"),
     ],
 )
 def test_an_input_of_another_shape_is_refused_by_name(name: str, value: Any, message: str) -> None:

@@ -80,3 +80,15 @@ def test_the_digest_of_files_is_that_of_their_contents(tmp_path):
     paths[150].unlink()
     assert digest_of(paths) != expected
     assert digest_of(paths[::-1]) != digest_of(paths)
+
+
+@pytest.mark.parametrize(("length", "count"), [(399, 200), (5, 8), (1, 3), (0, 3), (0, 0), (4, 1)])
+def test_evenly_spaced_items_are_at_most_so_many(length, count):
+    some = listing.evenly([f"{number}" for number in range(length)], count)
+    assert len(some) == min(length, count)
+    assert [some[0], some[-1]] == ["0", f"{length - 1}"] if count > 1 and length else True
+
+
+def test_the_images_that_a_fingerprint_covers_stay_the_same():
+    assert listing.stepped(list(range(40)), 16) == list(range(0, 40, 2))
+    assert listing.stepped([3], 16) == [3]

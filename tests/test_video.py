@@ -119,6 +119,18 @@ def test_a_file_cut_anywhere_is_truncated(suffix: str, codec: str, tmp_path: Pat
         assert kind_of(cut) == "truncated", share
 
 
+def test_a_box_that_nobody_knows_before_the_index_is_no_cut(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 20)
+    content = path.read_bytes()
+    assert content.index(b"free") < content.index(b"moov")
+    for name in (b"pdin", b"abcd"):
+        path.write_bytes(content.replace(b"free", name, 1))
+        assert len(decode(str(path)).numbers) == 20
+        for length in (40, len(content) // 2, content.index(b"moov") - 4):
+            path.write_bytes(content.replace(b"free", name, 1)[:length])
+            assert kind_of(path) == "truncated", length
+
+
 def test_an_index_that_reaches_beyond_the_file_is_truncated(tmp_path: Path) -> None:
     path = write_marked(tmp_path / "a.mp4", "libx264")
     ffmpeg("-i", path, "-c", "copy", "-movflags", "+faststart", tmp_path / "fast.mp4")

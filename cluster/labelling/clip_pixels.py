@@ -11,8 +11,9 @@ from cluster.labelling.results import Pixels, UnitResult
 from cluster.labelling.units import Video
 from hojoint.config import Config
 from hojoint.datasets.box_fit import misfit
+from hojoint.datasets.something import on_pictures
 from hojoint.labelling.video import Decoded
-from hojoint.records import Clip, Frames
+from hojoint.records import Frames
 
 
 def request_of(video: Video) -> Request:
@@ -41,13 +42,17 @@ def fits(video: Video, decoded: Decoded, result: UnitResult) -> bool:
 def with_pixels(video: Video, decoded: Decoded, config: Config) -> Pixels:
     """The video's clips, cut to the frames that were decoded, with their pixels.
 
-    Where boxes lie at times, the clip's frame numbers become those of the pictures shown then. Of two boxes on one
-    picture the first stays; the other counts as absent.
+    Where boxes lie at times, the clip's frame numbers become those of the pictures shown then (``on_pictures``). Of two
+    boxes on one picture the second counts as absent.
     """
     asked = request_of(video).times_s
     clips, frames, absent = [], [], 0
     for clip in video.clips:
-        clip, present = _on_pictures(clip, asked, decoded)
+        if clip.times_s is None:
+            present = np.isin(clip.frames, decoded.numbers)
+        else:
+            assert asked is not None
+            clip, present = on_pictures(clip, asked, decoded.shown_at)
         if present.sum() < config.labelling.min_clip_frames:
             absent += len(clip.frames)
             continue
@@ -66,14 +71,3 @@ def with_pixels(video: Video, decoded: Decoded, config: Config) -> Pixels:
         times = None if decoded.times_s is None else decoded.times_s[rows]
         frames.append(Frames(clip.clip_id, rgb, clip.hand_boxes, clip.object_boxes, times, decoded.footage))
     return Pixels(video, clips, frames, absent, short=len(video.clips) - len(clips))
-
-
-def _on_pictures(clip: Clip, asked: np.ndarray | None, decoded: Decoded) -> tuple[Clip, np.ndarray]:
-    """The clip with numbers of pictures, and which of its (T,) frames have one of their own."""
-    if clip.times_s is None:
-        return clip, np.isin(clip.frames, decoded.numbers)
-    assert asked is not None
-    numbers = decoded.shown_at[np.searchsorted(asked, clip.times_s)]
-    first = np.zeros(len(numbers), bool)
-    first[np.unique(numbers, return_index=True)[1]] = True
-    return dataclasses.replace(clip, frames=numbers.astype(np.int32)), first & (numbers >= 0)

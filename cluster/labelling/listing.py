@@ -8,6 +8,7 @@ are one hand (hojoint.datasets.something), the manifest (``manifest``).
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import pickle
 import sqlite3
@@ -23,6 +24,7 @@ from cluster.labelling.manifest import Manifest
 from cluster.labelling.units import Video
 from cluster.sources import list_videos, mirror
 from cluster.sources.listing import temporary_database
+from hojoint import ids
 from hojoint.config import Config
 from hojoint.datasets import something
 from hojoint.datasets.box_checks import Census
@@ -84,7 +86,7 @@ class _Join:
             raise InputError(
                 f"none of the {self._files} videos in {root} ({self._some('FROM files')}) has boxes among the "
                 f"{self._annotated} annotated ones ({self._some('FROM boxes')}); videos.root must hold videos whose "
-                "names are the ids of videos.boxes"
+                f"names are the ids of videos.boxes{self._hint()}"
             )
         taken = f"FROM (SELECT id {self._chosen()}) LEFT JOIN files USING (id)"
         missing, listed = self._count(f"{taken} WHERE uri IS NULL"), self._count(taken)
@@ -93,7 +95,7 @@ class _Join:
             raise InputError(
                 f"{missing} of {listed} annotated videos are not in {root} (the first: {first}), more than "
                 "labelling.error_budget_count and error_budget_share allow. Set videos.missing=leave_out to label the "
-                "existing ones"
+                f"existing ones{self._hint()}"
             )
 
     def videos(self) -> Iterator[Video]:
@@ -125,15 +127,34 @@ class _Join:
         root, boxes_alone = self._config.videos.root, self._annotated - self._both
         if boxes_alone and not self._leave_out:
             names = self._some(f"{JOINED} WHERE uri IS NULL")
-            yield f"{boxes_alone} annotated videos have no file in {root}: {names}"
+            yield f"{boxes_alone} annotated videos have no file in {root}: {names}{self._hint()}"
         if self._files > self._both:
             names = self._some("FROM files LEFT JOIN boxes USING (id) WHERE boxes.id IS NULL")
-            yield f"{self._files - self._both} videos in {root} have no boxes and are left out: {names}"
+            hint = self._hint() if self._leave_out else ""
+            yield f"{self._files - self._both} videos in {root} have no boxes and are left out: {names}{hint}"
         if self._short_tracks:
             least = self._config.labelling.min_clip_frames
             yield (
                 f"{self._short_tracks} hands seen in fewer than {least} frames ({self._short_boxes} boxes) make no clip"
             )
+
+    def _hint(self) -> str:
+        """The end of a sentence about boxes without a file, where some have one under a name that only looks the same;
+        else nothing."""
+        count, listed, file = self._other_forms
+        return f". {ids.other_form(count, listed, file)}" if count else ""
+
+    @functools.cached_property
+    def _other_forms(self) -> tuple[int, str, str]:
+        """How many ids of boxes and of files differ only in their Unicode form, and the first of both."""
+        database = self._database
+        database.create_function("nfc", 1, ids.nfc, deterministic=True)
+        database.execute("CREATE TABLE forms (form TEXT PRIMARY KEY, file TEXT) WITHOUT ROWID")
+        alone = "FROM files LEFT JOIN boxes USING (id) WHERE boxes.id IS NULL"
+        database.execute(f"INSERT OR IGNORE INTO forms SELECT nfc(files.id), files.id {alone}")
+        pairs = "FROM boxes LEFT JOIN files USING (id) JOIN forms ON form = nfc(boxes.id) WHERE uri IS NULL"
+        [row] = database.execute(f"SELECT count(*), min(boxes.id), file {pairs}")
+        return row
 
     def _chosen(self) -> str:
         """The rows that are labelled."""

@@ -17,6 +17,23 @@ from hojoint.datasets.listing import Progress
 
 QUICK = 64
 """Frames whose labels are compared before a job starts."""
+CONTRADICTIONS = (
+    *(
+        "hand_differs",
+        "hand_mirrored",
+        "hand_mean",
+        "hand_flipped",
+        "hand_other",
+        "hand_object_apart",
+        "hand_behind",
+        "hand_outside",
+        "hand_box",
+    ),
+    *("model_differs", "pose_differs", "object_outside", "truth_differs", "labels_differ", "camera_size"),
+)
+"""Kinds that ``data.*.checks=note`` lets pass: every file can be read, and the labels look wrong."""
+ALL_THE_SAME = "If the labels are right all the same, set"
+"""Followed by that setting."""
 
 
 def audit(

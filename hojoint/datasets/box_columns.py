@@ -43,7 +43,7 @@ def roles_of(where: str, columns: Sequence[str]) -> dict[str, str]:
     Raises:
         InputError: a column that is needed is missing, or two have the same role.
     """
-    plain = [column.strip().lower().replace(" ", "_") for column in columns]
+    plain = [_plain(column) for column in columns]
     found = f"found {', '.join(columns) or 'none'}"[:300]
     doubled = sorted({name for name in plain if name and plain.count(name) > 1})
     if doubled:
@@ -75,6 +75,11 @@ def roles_of(where: str, columns: Sequence[str]) -> dict[str, str]:
             f"(px); without {' and '.join(missing)}: {found}"
         )
     return roles | {role: columns[plain.index(name)] for role, name in zip(video_boxes.CORNERS, corners, strict=True)}
+
+
+def _plain(column: str) -> str:
+    """The name without what makes no difference."""
+    return column.strip().lower().replace(" ", "_")
 
 
 def texts(column: pa.ChunkedArray | pa.Array) -> list[str | None]:
@@ -142,8 +147,8 @@ class Column:
             raise self.fail(0, "text or a whole number")
 
     def is_called(self, name: str) -> bool:
-        """Whether the table calls the column so."""
-        return self._name.strip().lower() == name
+        """Whether the table calls the column so; ``name`` is written as in ``ROLES``."""
+        return _plain(self._name) == name
 
     def _no_text(self) -> InputError:
         return InputError(

@@ -175,12 +175,16 @@ def _rows(columns: dict[str, Column], length: int, spool: Spool) -> np.ndarray:
 
 
 def _videos(column: Column, spool: Spool) -> np.ndarray:
-    """(N,) number of each row's video; the suffix of a file name is left out."""
+    """(N,) number of each row's video; the suffix of a file name is left out.
+
+    The tables of jobs.detect hold ids, of which what looks like a suffix is a part: ``clip.avi`` of clip.avi.mp4.
+    """
     column.refuse_fractions()
     index, words = column.distinct()
     if None in words:
         raise column.fail(int((index == words.index(None)).argmax()), "the video's id")
-    codes = [spool.video(word.removesuffix(_suffix(word)), word) for word in words if word is not None]
+    suffix_of = (lambda word: "") if spool.tells_length else _suffix
+    codes = [spool.video(word.removesuffix(suffix_of(word)), word) for word in words if word is not None]
     return _taken(codes, index, np.int32)
 
 

@@ -78,6 +78,8 @@ def read_boxes(
 def parts(path: str | Path) -> list[Path]:
     """The files that hold the boxes: one file, or the parts in a folder, in the order in which they are read.
 
+    Names that begin with a dot are left out, as among videos: operating systems keep notes under such names.
+
     Raises:
         InputError: there are none, or of several kinds.
     """
@@ -87,7 +89,8 @@ def parts(path: str | Path) -> list[Path]:
     if not path.is_dir():
         raise InputError(f"no boxes at {path}; set videos.boxes to {WANTED}")
     named = sorted(path.glob(PARTS))
-    found = named or sorted(part for part in path.iterdir() if part.name.lower().endswith(SUFFIXES) and part.is_file())
+    visible = (part for part in path.iterdir() if not part.name.startswith("."))
+    found = named or sorted(part for part in visible if part.name.lower().endswith(SUFFIXES) and part.is_file())
     kinds = sorted({_kind(part) for part in found})
     if not found:
         names = ", ".join(sorted(os.listdir(path))[:3]) or "nothing"

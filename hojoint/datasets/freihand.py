@@ -212,7 +212,7 @@ class FreiHAND:
         images = [f"{name} {sizes.get(f'{name}.jpg')}" for name in self.names]
         left_out = [f"left out {name}" for name in self.left_out]
         labels = [self._path(key) for key in (("K", "xyz") if self.mano is None else ("K", "xyz", "mano"))]
-        some = [self.image_path(name) for name in listing.evenly(self.names, SOME)]
+        some = [self.image_path(name) for name in listing.stepped(self.names, SOME)]
         return regions.fingerprint([*images, *left_out], [*labels, *some])
 
     def _path(self, key: str) -> Path:

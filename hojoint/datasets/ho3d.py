@@ -230,7 +230,7 @@ class HO3D:
         images = [f"{path.name} {size}" for path, size in map(self.files.image, self.names)]
         metas, unannotated = self.files.contents(self.names)
         self._refuse(unannotated)
-        some = [self.image_path(name) for name in listing.evenly(self.names, SOME)]
+        some = [self.image_path(name) for name in listing.stepped(self.names, SOME)]
         return regions.fingerprint([*self.names, *left_out, *images, metas, *masks], some)
 
     def objects_fingerprint(self) -> str:
@@ -244,7 +244,7 @@ class HO3D:
         if self.split == "train" and self.has_segmentations:
             sizes = self.mask_sizes
             names += [f"{name} {sizes.get(name)}" for name in self.names]
-            masks = [self.mask_path(name) for name in listing.evenly([n for n in self.names if n in sizes], SOME)]
+            masks = [self.mask_path(name) for name in listing.stepped([n for n in self.names if n in sizes], SOME)]
         return regions.fingerprint(names, [*models, *masks])
 
     @cached_property

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from hojoint import rows
 from hojoint.errors import InputError
 
 MARKS = (  # longest first: UTF-32's begins with UTF-16's
@@ -141,7 +142,12 @@ def combined(parts: Iterable[bytes | None]) -> str:
 
 
 def evenly(items: Sequence[Any], count: int) -> list[Any]:
-    """About ``count`` evenly spaced items, the first among them."""
+    """Up to ``count`` evenly spaced items, both ends among them."""
+    return [items[row] for row in rows.evenly(len(items), count)]
+
+
+def stepped(items: Sequence[Any], count: int) -> list[Any]:
+    """Every n-th item from the first on, ``count`` to nearly twice as many. Fingerprints hold this choice: it stays."""
     return list(items[:: max(1, len(items) // count)])
 
 

@@ -15,6 +15,7 @@ Not here: decoding, which finds the videos that are broken or shorter than their
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -60,6 +61,24 @@ def tracks_of(
     ]
     short = [len(rows) for rows in tracks if len(rows) < min_frames]
     return clips, len(short), sum(short)
+
+
+def on_pictures(clip: Clip, asked_s: np.ndarray, shown_at: np.ndarray) -> tuple[Clip, np.ndarray]:
+    """A clip whose boxes lie at times, with the numbers of the pictures shown then as its frames.
+
+    Args:
+        clip: T frames with times.
+        asked_s: (K,) s ascending, the clip's times among them.
+        shown_at: (K,) number of the picture shown at each of them, negative where there is none (``Decoded``).
+
+    Returns:
+        The clip, and which of its (T,) frames have a picture of their own: of two boxes on one picture the first stays.
+    """
+    assert clip.times_s is not None
+    numbers = shown_at[np.searchsorted(asked_s, clip.times_s)]
+    first = np.zeros(len(numbers), bool)
+    first[np.unique(numbers, return_index=True)[1]] = True
+    return dataclasses.replace(clip, frames=numbers.astype(np.int32)), first & (numbers >= 0)
 
 
 def side_conflicts(boxes: VideoBoxes) -> tuple[int, int]:

@@ -78,29 +78,30 @@ def label_image(
 
 
 def read_clips(path: str, boxes: str, config: Config) -> list[Clip]:
-    """The clips of one video: at most ``demo.limit`` frames from the first with a hand box.
+    """The clips of one video: at most ``demo.limit`` frames of the list from the first with a hand box.
 
     ``boxes`` is any annotation of ``iterate_boxes`` that knows the video by its file name, or a JSON list with one
-    entry per frame: [x0, y0, x1, y1] in px or null.
+    entry per frame: [x0, y0, x1, y1] in px or null. ``videos.boxes_fps`` counts for both.
 
     Raises:
-        InputError: the boxes cannot be read, or show no hand, or are no boxes of pictures.
+        InputError: the boxes cannot be read, or show no hand.
     """
-    video_id = Path(path).stem
-    listed = _box_list(Path(boxes))
+    # As labelling names them: a file without its suffix, a folder of pictures by its complete name.
+    video_id = Path(path).absolute().name if Path(path).is_dir() else Path(path).stem
+    listed, rate = _box_list(Path(boxes)), config.videos.boxes_fps
     if listed is not None:
         frames = np.array([n for n, box in enumerate(listed) if box is not None], np.int32)
         hand = np.array([listed[n] for n in frames], np.float32).reshape(-1, 4)
-        clips = [Clip(video_id, video_id, path, frames, hand, np.full_like(hand, np.nan), 0)] if len(frames) else []
+        clip = Clip(video_id, video_id, path, frames, hand, np.full_like(hand, np.nan), 0)
+        clip = clip if rate is None else replace(clip, times_s=(frames + 0.5) / rate)
+        clips = [clip] if len(frames) else []
     else:
         annotated = _annotated(boxes, video_id)
-        clips = something.clips_of(path, annotated, min_frames=config.labelling.min_clip_frames)
-        if any(clip.times_s is not None for clip in clips):
-            raise InputError(f"{boxes} has times; the demo draws boxes with frame numbers, so add a column frame")
+        least = config.labelling.min_clip_frames
+        clips = something.clips_of(path, annotated, min_frames=least, boxes_fps=rate)
     if not clips:
         raise InputError(f"{boxes} shows no hand in {video_id}")
-    end = min(int(clip.frames[0]) for clip in clips) + config.demo.limit
-    return [_first(clip, clip.frames < end) for clip in clips if clip.frames[0] < end]
+    return _limited(clips, config)
 
 
 def _annotated(boxes: str, video_id: str) -> VideoBoxes:
@@ -118,21 +119,55 @@ def _annotated(boxes: str, video_id: str) -> VideoBoxes:
     )
 
 
-def decode(path: str, clips: Sequence[Clip], config: Config) -> Decoded:
-    """The frames from the first to the last of the clips, those without a box included."""
+def decode(path: str, clips: Sequence[Clip], config: Config) -> tuple[Decoded, list[Clip]]:
+    """The frames from the first to the last of the clips, those without a box included; and the clips.
+
+    Where boxes lie at times, the frames of the clips become the numbers of the pictures shown then.
+    """
+    listed = clips
+    if any(clip.times_s is not None for clip in clips):
+        clips = _on_pictures(path, clips, config)
     first, last = min(int(clip.frames[0]) for clip in clips), max(int(clip.frames[-1]) for clip in clips)
-    limits = video.Limits(config.labelling.max_frame_px, config.labelling.max_frames, decoded_bytes=2**40)
-    try:
-        decoded = video.decode(path, range(first, last + 1), limits=limits, decoder=config.labelling.decoder)
-    except video.VideoError as error:
-        raise InputError(f"cannot use demo.video={path}: {error.kind}: {error}") from None
+    decoded = _pictures(path, config, numbers=range(first, last + 1))
     if not len(decoded.numbers):
         raise InputError(f"the first box is of frame {first}, and {path} has {decoded.footage.pictures} frames")
+    _check_fit(path, listed, decoded)
+    return decoded, list(clips)
+
+
+def _on_pictures(path: str, clips: Sequence[Clip], config: Config) -> list[Clip]:
+    """Clips whose boxes lie at times, on the pictures shown then: at most ``demo.limit`` from the first one."""
+    asked = np.unique(np.concatenate([clip.times_s for clip in clips if clip.times_s is not None]))
+    decoded = _pictures(path, config, times_s=asked.tolist())
+    _check_fit(path, clips, decoded)
+    mapped = [_first(*something.on_pictures(clip, asked, decoded.shown_at)) for clip in clips]
+    mapped = [clip for clip in mapped if len(clip.frames)]
+    if not mapped:
+        raise InputError(f"the first box is at second {asked[0]:.3g}, and {path} ends before")
+    return _limited(mapped, config)
+
+
+def _pictures(
+    path: str, config: Config, *, numbers: Sequence[int] | None = None, times_s: Sequence[float] | None = None
+) -> Decoded:  # fmt: skip
+    limits = video.Limits(config.labelling.max_frame_px, config.labelling.max_frames, decoded_bytes=2**40)
+    try:
+        return video.decode(path, numbers, times_s=times_s, limits=limits, decoder=config.labelling.decoder)
+    except video.VideoError as error:
+        raise InputError(f"cannot use demo.video={path}: {error.kind}: {error}") from None
+
+
+def _check_fit(path: str, clips: Sequence[Clip], decoded: Decoded) -> None:
     height, width = decoded.rgb.shape[1:3]
     fault = misfit(clips, (width, height), decoded.footage, decoded.counted)
     if fault is not None:
         raise InputError(f"the boxes do not belong to demo.video={path}: {fault[0]}: {fault[1]}")
-    return decoded
+
+
+def _limited(clips: Sequence[Clip], config: Config) -> list[Clip]:
+    """The clips up to ``demo.limit`` frames after the first."""
+    end = min(int(clip.frames[0]) for clip in clips) + config.demo.limit
+    return [_first(clip, clip.frames < end) for clip in clips if clip.frames[0] < end]
 
 
 def label_video(
@@ -203,6 +238,7 @@ def _first(clip: Clip, chosen: np.ndarray) -> Clip:
         frames=clip.frames[chosen],
         hand_boxes=clip.hand_boxes[chosen],
         object_boxes=clip.object_boxes[chosen],
+        times_s=None if clip.times_s is None else clip.times_s[chosen],
     )
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from hojoint.config import Config, ManoConfig
 from hojoint.datasets import freihand, hand_checks, listing, regions, ycb
-from hojoint.datasets.audit import audit, audit_models
+from hojoint.datasets.audit import ALL_THE_SAME, CONTRADICTIONS, audit, audit_models
 from hojoint.datasets.findings import Audit, Fault
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
@@ -72,7 +72,7 @@ def _ho3d(config: Config, split: Split, progress: Progress) -> Checked:
             "sequences": _published(HO3D_SEQUENCES.get((version, split)), f"HO-3D {version}"),
         },
     )
-    findings = _findings(found.faults, "data.ho3d") + unread
+    findings = _findings(found.faults, "data.ho3d", config.data.ho3d.checks) + unread
     findings += _part(len(dataset.listed), HO3D_FRAMES[version, split], f"{split}.txt", f"HO-3D {version}")
     missing = dataset.files.missing(dataset.names)
     findings += _image_faults(dataset, [n for n in dataset.names if n not in missing], config, progress, name)
@@ -133,7 +133,7 @@ def _freihand(config: Config, split: Split, progress: Progress) -> Checked:
     labels = FREIHAND_LABELS[split]
     images = labels * (4 if split == "train" else 1)
     counts = _counts(found, {"labels": f"{labels:,}", "listed": f"{images:,}"})
-    findings = _findings(found.faults, "data.freihand") + unread
+    findings = _findings(found.faults, "data.freihand", config.data.freihand.checks) + unread
     findings += _part(len(dataset.cameras), labels, f"{stem}_xyz.json", "FreiHAND v2")
     missing = set(dataset.missing_images())
     findings += _image_faults(dataset, [n for n in dataset.names if n not in missing], config, progress, name)
@@ -218,12 +218,21 @@ def _fitting(found: Audit, mano: ManoConfig | None) -> ManoLayer | None:
     return ManoLayer(hand_model(mano))
 
 
-def _findings(faults: Sequence[Fault], group: str) -> list[Finding]:
+def _findings(faults: Sequence[Fault], group: str, checks: Literal["refuse", "note"] = "refuse") -> list[Finding]:
+    """What the audit found; ``group`` has the set's settings, such as ``checks``, '' where there are none.
+
+    Where labels contradict each other the set stays unusable, and the remedy names ``checks=note``: only a person can
+    tell that labels which look wrong are right. Once it is set the contradictions are notes, as in the jobs.
+    """
     out = []
     for fault in faults:
         use = LEFT_OUT.get(fault.kind, "") if fault.fatal and group else ""
         use = f"{group}.{use}" if use.startswith("missing=") else use
-        out.append(Finding(fault.kind, fault.count, fault.sentence, fault.remedy, fault.fatal, use))
+        remedy, contradiction = fault.remedy, fault.fatal and bool(group) and fault.kind in CONTRADICTIONS
+        if contradiction and checks == "refuse":
+            remedy = f"{remedy.rstrip('.')}. {ALL_THE_SAME} {group}.checks=note".removeprefix(". ")
+        fatal = fault.fatal and not (contradiction and checks == "note")
+        out.append(Finding(fault.kind, fault.count, fault.sentence, remedy, fatal, use))
     return out
 
 

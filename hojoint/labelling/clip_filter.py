@@ -221,7 +221,7 @@ def _frame_numbers(frames: Any, count: int) -> Tensor:
 def _size(image_size: tuple[int, int]) -> tuple[int, int]:
     try:
         width, height = (int(side) for side in image_size)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"image_size must be (width, height) in px; found {image_size!r}") from None
     if width < 1 or height < 1:
         raise InputError(f"image_size must be (width, height) in px; found {image_size!r}")

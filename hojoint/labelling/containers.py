@@ -172,7 +172,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
 def _iso(file: BinaryIO, size: int) -> Facts:
     header, fragments, listed = None, 0, 0
     for name, start, stop in _boxes(file, 0, size):
-        if name not in ISO_TOP:
+        if name not in ISO_TOP and not (header is None and stop <= size and _is_name(name)):
             break  # what some cameras append
         if stop > size:
             return Facts(cut=True)
@@ -185,6 +185,11 @@ def _iso(file: BinaryIO, size: int) -> Facts:
         return Facts(cut=True)
     tracks = [_iso_track(file, a, b) for inner, a, b in _boxes(file, *header) if inner == b"trak"]
     return next((track for track in tracks if track.codec is not None), Facts())
+
+
+def _is_name(name: bytes) -> bool:
+    """Whether four bytes can name a box: standards add boxes, such as pdin, that stand before moov too."""
+    return name.isascii() and name.decode("ascii").isprintable()
 
 
 def _listed_fragments(file: BinaryIO, start: int, stop: int) -> int:

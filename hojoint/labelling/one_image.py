@@ -31,7 +31,12 @@ def frames_of(
 
 def _inside(name: str, box: Sequence[float] | np.ndarray, rgb: np.ndarray) -> np.ndarray:
     """The part (1, 4) float32 of a box inside the image (H, W, 3), as labelling takes it; InputError without one."""
-    values = np.asarray(box, np.float32)
+    try:
+        values = np.asarray(box, np.float32)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"expected the {name} box [x0, y0, x1, y1] in px, found {box!r:.80}; give four numbers"
+        ) from None
     if values.shape != (4,) or not np.isfinite(values).all() or not (values[2:] > values[:2]).all():
         raise InputError(f"expected the {name} box [x0, y0, x1, y1] in px, with an area; found {values.tolist()}")
     height, width = rgb.shape[:2]
