@@ -472,6 +472,16 @@ def test_the_cluster_file_is_valid_for_rays_launcher():
     assert cluster["head_node_type"] in cluster["available_node_types"]
 
 
+def test_the_head_has_a_profile_of_its_own_with_ec2_rights():
+    """Ray gives EC2 rights only to a head without a profile: with the workers' one it could start no node."""
+    text = (ROOT / "ray-cluster.yaml").read_text()
+    types = yaml.safe_load(text)["available_node_types"]
+    profiles = {name: kind["node_config"]["IamInstanceProfile"]["Name"] for name, kind in types.items()}
+    assert profiles == {"head": "hojoint-head", "gpu": "hojoint-nodes"}
+    for needed in ("ec2:RunInstances", "iam:PassRole on the role of hojoint-nodes"):
+        assert needed in text
+
+
 def test_the_cluster_file_has_a_token_and_a_local_dashboard():
     cluster = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())
     starts = [
