@@ -109,7 +109,8 @@ def test_wrong_input_costs_no_further_cluster():
     spec = manifest()["spec"]
     assert spec["backoffLimit"] == 0
     assert spec["submitterConfig"] == {"backoffLimit": kuberay.SUBMISSIONS}
-    assert kuberay.SUBMISSIONS > 0
+    least_wait_min = 6  # between the pods of a Kubernetes Job, after its first few
+    assert kuberay.SUBMISSIONS * least_wait_min > 3 * 24 * 60  # a stream that breaks now and then must not end a run
 
 
 def test_an_unknown_field_would_be_found():
@@ -147,14 +148,22 @@ def test_no_work_runs_on_the_head_and_gpu_pods_go_to_gpu_nodes():
     assert "tolerations" not in plain["template"]["spec"]
 
 
-def test_the_entrypoint_tries_again_for_exit_code_75_alone(tmp_path):
-    """The real loop in a real shell: 75, 75, then 3."""
+@pytest.mark.parametrize(
+    ("codes", "ends_with"),
+    [([75, 75, 3], 3), ([75] * kuberay.TRIES, 75), ([*[75] * (kuberay.TRIES - 1), 0], 0)],
+)
+def test_the_entrypoint_tries_again_for_exit_code_75_alone(tmp_path, codes, ends_with):
+    """The real loop in a real shell, without its pauses; they double from a minute up to ten."""
     left = tmp_path / "left"
-    left.write_text("75 75 3")
+    left.write_text(" ".join(map(str, [*codes, 99])))
     body = f'set -- $(cat {left}); echo "$1" >> {tmp_path}/seen; code=$1; shift; echo "$*" > {left}; exit "$code"'
-    line = kuberay.entrypoint(["sh", "-c", body]).replace(f"sleep {kuberay.AGAIN_AFTER_S}", "sleep 0")
-    assert subprocess.run(line, shell=True, check=False).returncode == 3
-    assert (tmp_path / "seen").read_text().split() == ["75", "75", "3"]
+    line = kuberay.entrypoint(["sh", "-c", body]).replace('sleep "$pause"', f'echo "$pause" >> {tmp_path}/pauses')
+    ended = subprocess.run(line, shell=True, check=False, capture_output=True, text=True)
+    assert ended.returncode == ends_with
+    assert ("mend the cause, then kubectl replace" in ended.stdout) == (ends_with == 75)
+    assert (tmp_path / "seen").read_text().split() == list(map(str, codes))
+    pauses = list(map(int, (tmp_path / "pauses").read_text().split()))
+    assert pauses == [60, 120, 240, 480, *[600] * 20][: len(codes) - 1]
 
 
 def test_the_number_of_nodes_follows_the_settings():
@@ -272,7 +281,7 @@ def test_the_printed_command_reads_back_as_the_settings(capsys):
     assert deploy.main(["kuberay", "--config", str(ROOT / "configs" / "ho3d.yaml"), *ARGUMENTS]) == 0
     job = yaml.safe_load(capsys.readouterr().out)
     loop = shlex.split(job["spec"]["entrypoint"])[2]
-    words = shlex.split(loop.removeprefix("while :; do ").partition("; code=")[0])
+    words = shlex.split(loop.partition("while :; do ")[2].partition("; code=")[0])
     assert words[:3] == ["python", "-m", "jobs.pseudo_label"]
     found = settings.load(command.DEFAULT_CONFIG, words[3:])
     given = settings.load(ROOT / "configs" / "ho3d.yaml", ARGUMENTS)
