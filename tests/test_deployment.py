@@ -1,9 +1,12 @@
 """What jobs.deploy prints: valid for Kubernetes' own models, for a shell, and as large as the job asks."""
 
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import kubernetes.client.models as kubernetes_models
@@ -224,12 +227,13 @@ exec "$@"
 """
 SCONTROL = """#!/bin/bash
 echo "$*" >> "$SLURM_SUBMIT_DIR/told"
-case "$1 $2" in "show hostnames") echo node-1;; "show job") echo "JobState=$JOB_STATE Reason=None";; esac
+case "$1 $2" in "show hostnames") echo node-1;; "show job") echo "JobState=$JOB_STATE Reason=None";;
+requeue*) exit "$REFUSED";; esac
 """
 
 
-def slurm_run(folder, command, **variables):
-    """The real script in a real shell; srun, ray and scontrol are small scripts that behave like them."""
+def slurm_script(folder, command, variables):
+    """The real script, and an environment in which srun, ray and scontrol are small scripts that behave like them."""
     for name, text in (("srun", SRUN), ("ray", RAY), ("scontrol", SCONTROL)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
@@ -239,11 +243,15 @@ def slurm_run(folder, command, **variables):
     environment = {
         "PATH": f"{folder}:{Path(shutil.which('python3')).parent}:/usr/bin:/bin", "SLURM_JOB_ID": "7",
         "SLURM_JOB_NODELIST": "node-[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_SUBMIT_DIR": str(folder),
-        "RAY_STARTS": "yes", "JOB_STATE": "RUNNING",
+        "RAY_STARTS": "yes", "JOB_STATE": "RUNNING", "REFUSED": "0",
     }  # fmt: skip
-    ended = subprocess.run(
-        ["bash", str(path)], env=environment | variables, check=False, capture_output=True, text=True
-    )
+    return ["bash", str(path)], environment | variables
+
+
+def slurm_run(folder, command, **variables):
+    """How the script ends, and whether the job goes back into the queue."""
+    words, environment = slurm_script(folder, command, variables)
+    ended = subprocess.run(words, env=environment, check=False, capture_output=True, text=True)
     assert not list(folder.glob(".ray-token-*"))
     assert not list(folder.glob(".exit-code-*"))
     return ended, "requeue 7" in (folder / "told").read_text()
@@ -275,6 +283,49 @@ def test_slurm_tries_again_a_few_times_where_ray_does_not_start(tmp_path, variab
     assert (ended.returncode, again) == (0 if requeued else 1, requeued)
     assert ("left no exit code: Ray did not start" in ended.stdout) == ("JOB_STATE" not in variables)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("sent", "state", "requeued"),
+    [
+        (signal.SIGUSR1, "RUNNING", True),  # the time limit is near
+        (signal.SIGTERM, "RUNNING", True),  # a preemption with a time of grace
+        (signal.SIGTERM, "COMPLETING", False),  # scancel, or a preemption that requeues by itself
+        (signal.SIGTERM, "CANCELLED", False),
+    ],
+)
+def test_scancel_ends_a_slurm_job_for_good(tmp_path, sent, state, requeued):
+    (tmp_path / ".tried-7").write_text("3")
+    command = ["bash", "-c", f"touch {tmp_path}/began; exec sleep 5"]
+    words, environment = slurm_script(tmp_path, command, {"JOB_STATE": state, "SLURM_RESTART_COUNT": "3"})
+    with subprocess.Popen(words, env=environment, start_new_session=True, stdout=subprocess.DEVNULL) as job:
+        while not (tmp_path / "began").exists():
+            assert job.poll() is None
+            time.sleep(0.02)
+        job.send_signal(sent)
+        assert job.wait(5) == (0 if requeued else 1)
+        os.killpg(job.pid, signal.SIGKILL)  # the command, which Slurm would end
+    assert ("requeue 7" in (tmp_path / "told").read_text()) == requeued
+    assert (tmp_path / ".tried-7").exists() == requeued  # neither signal counts as a try
+
+
+def test_a_refused_requeue_is_told_and_is_no_success(tmp_path):
+    ended, _ = slurm_run(tmp_path, ["bash", "-c", "exit 75"], REFUSED="1")
+    assert ended.returncode == 75
+    assert "not requeued: Slurm refuses it" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("tried", "restarts", "requeued"), [("18", "30", True), ("19", "30", False), ("19", "0", True), (None, "40", True)]
+)
+def test_slurm_tries_again_for_75_a_number_of_times(tmp_path, tried, restarts, requeued):
+    """Restarts after preemptions do not count, nor do tries of an older job with this number."""
+    if tried is not None:
+        (tmp_path / ".tried-7").write_text(tried)
+    ended, again = slurm_run(tmp_path, ["bash", "-c", "exit 75"], SLURM_RESTART_COUNT=restarts)
+    assert (ended.returncode, again) == (0 if requeued else 75, requeued)
+    assert ("mend the cause, then sbatch this script again" in ended.stdout) != requeued
+    assert (tmp_path / ".tried-7").exists() == requeued
 
 
 def test_the_printed_command_reads_back_as_the_settings(capsys):
