@@ -365,7 +365,6 @@ def test_what_cannot_run_there_is_refused(capsys, arguments, message):
         ("kuberay", "report", "gives a cluster no work"),
         ("kuberay", "gc", "gives a cluster no work"),
         ("slurm", "list", "is not a job that runs on a cluster"),
-        ("kuberay", "calibrate", "would run on the head"),
     ],
 )
 def test_jobs_that_would_leave_their_nodes_idle_are_refused(capsys, word, job, message):
@@ -373,9 +372,13 @@ def test_jobs_that_would_leave_their_nodes_idle_are_refused(capsys, word, job, m
     assert message in capsys.readouterr().err
 
 
-def test_a_calibration_asks_slurm_for_one_node(capsys):
-    assert deploy.main(["slurm", *ARGUMENTS, "deploy.job=calibrate", "--dry-run"]) == 0
+@pytest.mark.parametrize("word", ["kuberay", "slurm"])
+def test_a_calibration_asks_for_one_node(capsys, word):
+    calibration = [word, *ARGUMENTS, "deploy.job=calibrate", "--dry-run"]
+    assert deploy.main(calibration) == 0
     assert "would ask for 1 to 1 nodes of 5 CPUs and 1 GPUs" in capsys.readouterr().out
+    assert deploy.main([*calibration, "calibrate.predictions=s3://b/l"]) == (2 if word == "kuberay" else 0)
+    assert ("judges labels that are made, on the head" in capsys.readouterr().err) == (word == "kuberay")
 
 
 def test_the_command_of_a_dry_run_can_be_pasted(capsys):
