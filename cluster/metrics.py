@@ -38,7 +38,7 @@ METRICS: Mapping[str, Metric] = {
     "hojoint_frames": Metric("counter", "Frames an actor has judged, committed or not", ("stage", "verdict")),
     "hojoint_seconds": Metric("counter", "Seconds of an actor by phase", ("stage", "phase")),
     "hojoint_actors_alive": Metric("gauge", "Actors that live", ("stage",)),
-    "hojoint_actors_wanted": Metric("gauge", "Actors that the run asked for", ("stage",)),
+    "hojoint_actors_wanted": Metric("gauge", "Actors that the run asks for and has units for", ("stage",)),
     "hojoint_committed_videos": Metric("gauge", "Videos in committed units", ("stage", "outcome")),
     "hojoint_committed_frames": Metric("gauge", "Frames in committed units", ("stage", "verdict")),
     "hojoint_quarantined_videos": Metric("gauge", "Videos in quarantine, by class", ("stage", "class")),

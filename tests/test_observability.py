@@ -100,6 +100,11 @@ tests:
       - {{series: 'ray_hojoint_frames_total{{run="e",stage="detection",verdict="ok"}}', values: '0+9x20 180x70 _x60'}}
       - {{series: 'ray_hojoint_frames_total{{run="f",stage="detection",verdict="ok"}}', values: '0+9x90 _x60'}}
       - {{series: 'ray_hojoint_training_steps{{run="c",stage="teacher"}}', values: '0+10x30 300x60 _x60'}}
+      - {{series: 'ray_hojoint_actors_alive{{run="h",stage="labelling",driver="1"}}', values: '3x90 _x60'}}
+      - {{series: 'ray_hojoint_actors_alive{{run="h",stage="labelling",driver="2"}}', values: '0x90 _x60'}}
+      - {{series: 'ray_hojoint_actors_wanted{{run="h",stage="labelling",driver="1"}}', values: '4x45 8x45 _x60'}}
+      - {{series: 'ray_hojoint_actors_wanted{{run="h",stage="labelling",driver="2"}}', values: '1x90 _x60'}}
+      - {{series: 'ray_hojoint_training_steps{{run="g",stage="teacher"}}', values: '0x15 0+10x80 _x60'}}
       - {{series: 'ray_hojoint_training_steps{{run="d",stage="teacher"}}', values: '0+10x90 _x60'}}
     alert_rule_test:
 {wanted}
@@ -118,13 +123,15 @@ def rule_tests():
         ("HojointNoTeachers", 5, []),
         ("HojointNoTeachers", 20, ["b"]),
         ("HojointNoTeachers", 70, []),
-        ("HojointFewTeachers", 85, ["b"]),
+        ("HojointFewTeachers", 43, ["b"]),
+        ("HojointFewTeachers", 85, ["b", "h"]),  # h: two drivers, with 3 of 5 actors, and of 9 later
         ("HojointQuarantine", 10, ["a"]),
+        ("HojointTrainingStalled", 14, []),  # g compiles for 15 minutes
         ("HojointTrainingStalled", 40, []),
         ("HojointTrainingStalled", 60, ["c"]),
         ("HojointTrainingStalled", 100, []),
     ]
-    runs = {"a": "labelling", "b": "labelling", "c": "teacher", "e": "detection"}
+    runs = {"a": "labelling", "b": "labelling", "c": "teacher", "e": "detection", "h": "labelling"}
     for name, minute, firing in wanted:
         alerts = ", ".join(alert(name, run, runs) for run in firing)
         yield f"      - {{eval_time: {minute}m, alertname: {name}, exp_alerts: [{alerts}]}}"
