@@ -91,6 +91,7 @@ class Reporter:
 
     def __init__(self, board: Any, job: str, run: str) -> None:
         self._board = board
+        metrics.work_for(run)
         self._seconds = metrics.of_run("hojoint_seconds", run, stage=job)
         self._videos = metrics.of_run("hojoint_videos", run, stage=job)
         self._frames = metrics.of_run("hojoint_frames", run, stage=job)
