@@ -415,6 +415,8 @@ def test_a_claim_is_mounted_in_every_pod():
         (["mano.path=/opt/mano/MANO_RIGHT.pkl", 'deploy.image_folders=["/opt/mano"]'], 0, ""),
         (["cluster.cache=/tmp/cache"], 0, ""),
         (["output=/tmp/labels"], 2, "output=/tmp/labels lies in no folder"),
+        (["output=file:///data/labels"], 2, "output=/data/labels lies in no folder"),
+        (["output=file:///data/labels", 'deploy.claims={"/data":"labels"}'], 0, ""),
         (['deploy.claims={"data":"videos"}'], 2, "expected an absolute folder"),
         (['deploy.claims={"/tmp/":"videos"}'], 2, "expected an absolute folder"),
     ],

@@ -396,7 +396,15 @@ def test_our_jobs_are_listed_last_first():
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("s3://b/x/", "s3://b/x"), ("s3://b/x", "s3://b/x"), ("/data//t/./", "/data/t"), ("/", "/"), ("s3://b", "s3://b")],
+    [
+        ("s3://b/x/", "s3://b/x"),
+        ("s3://b/x", "s3://b/x"),
+        ("/data//t/./", "/data/t"),
+        ("/", "/"),
+        ("s3://b", "s3://b"),
+        ("file:///d//x/", "/d/x"),
+        ("x/", "x"),
+    ],
 )
 def test_an_output_has_one_spelling(typed, meant):
     assert submission.one_spelling(typed) == meant
