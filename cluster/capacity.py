@@ -100,6 +100,11 @@ def other_machines() -> list[str]:
     return [*others, "nodes that the autoscaler starts"] if _groups() else others
 
 
+def startable() -> list[dict[str, float]]:
+    """Resources of each kind of node that an autoscaler may start; the cluster is attached."""
+    return [{kind: float(amount) for kind, amount in dict(group.resources).items()} for group in _groups()]
+
+
 def _groups() -> list[Any]:
     """What an autoscaler may start, if there is one."""
     config = getattr(ray._private.state.state, "get_cluster_config", lambda: None)()
@@ -109,5 +114,5 @@ def _groups() -> list[Any]:
 def _nodes() -> list[dict[str, float]]:
     """CPUs and GPUs of each node that runs or, where an autoscaler does, may be started."""
     nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    nodes += [dict(group.resources) for group in _groups()]
+    nodes += startable()
     return [{kind: float(node.get(kind, 0)) for kind in ("CPU", "GPU")} for node in nodes]

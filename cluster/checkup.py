@@ -12,15 +12,19 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster import node_checks, patience, session
+from cluster import capacity, node_checks, patience, session
+from cluster.detection import boxes_file
 from cluster.node_checks import FAULT, NOTE, OK, Asked, Finding
 from cluster.store import check_conditional, open_store
+from cluster.store.base import PARTIAL
+from cluster.store.local import LocalStore
 from hojoint.config import Config
 
 PROBE = ".probe-"
@@ -63,25 +67,39 @@ def check(config: Config, places: Mapping[str, str]) -> list[Row]:
     Raises:
         InputError, Unavailable: the cluster cannot be reached, or not started.
     """
+    place = None if config.output is None else boxes_file.store_place(config.output)
     with session.start(config.cluster):
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         alive = _named([node for node in nodes if node["Alive"]])
         found = {name: [Finding("node", OK, "answers")] for name in alive}
-        found["cluster"] = list(_of_cluster(config, alive, len(nodes) - len(alive)))
-        asked, probed = _asked(config, places)
+        found["cluster"] = list(_of_cluster(config, alive, len(nodes) - len(alive), capacity.startable()))
+        made = [] if place is None else _missing_folders(place)
+        asked, probed = _asked(config, places, place)
         found["driver"] = probed
         try:
             _examine(alive, asked, found, config.doctor.node_s)
         finally:
-            if config.output is not None:
-                _remove_probe(config.output, asked.probe)
+            if place is not None:
+                _remove_probe(place, asked.probe, made)
     return rows(found)
 
 
-def _remove_probe(output: str, probe: str) -> None:
-    """A store that has gone away meanwhile costs the probe, and not the table."""
+def _missing_folders(place: str) -> list[Path]:
+    """The folders that a first write to this store makes, the deepest first; none in a bucket."""
+    store = open_store(place)
+    if not isinstance(store, LocalStore):
+        return []
+    folder = Path(store.root)
+    return [one for one in (folder / PARTIAL, folder, *folder.parents) if not os.path.lexists(one)]
+
+
+def _remove_probe(place: str, probe: str, made: Sequence[Path]) -> None:
+    """A store that has gone away meanwhile costs the probe, and not the table. ``made`` are folders, if empty."""
     with contextlib.suppress(*node_checks.FAULTS), patience.granted(node_checks.OUTAGE_S, "the doctor"):
-        open_store(output).delete(probe)
+        open_store(place).delete(probe)
+    for folder in made:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def rows(found: Mapping[str, Sequence[Finding]]) -> list[Row]:
@@ -103,23 +121,30 @@ def _named(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _of_cluster(config: Config, alive: Mapping[str, Mapping[str, Any]], dead: int) -> list[Finding]:
-    """What is known of the cluster without asking a node."""
+def _of_cluster(
+    config: Config, alive: Mapping[str, Mapping[str, Any]], dead: int, startable: Sequence[Mapping[str, float]]
+) -> list[Finding]:
+    """What is known of the cluster without asking a node; ``startable`` are the kinds that an autoscaler starts."""
     out = []
     if dead:
         remedy = "see the dashboard's page of nodes; their work is done again by others"
         out.append(Finding("node", NOTE, f"{dead} nodes of this cluster have died", remedy))
     wanted = max(config.cluster.teacher_gpus, config.cluster.worker_gpus)
-    if wanted and not any(node["Resources"].get("GPU", 0) >= min(wanted, 1.0) for node in alive.values()):
-        remedy = "add GPU nodes, or set cluster.teacher_gpus and worker_gpus to 0"
-        out.append(Finding("GPU", FAULT, f"the settings ask for {wanted:g} GPU a process, and no node has one", remedy))
-    return out
+    least = min(wanted, 1.0)
+    if not wanted or any(node["Resources"].get("GPU", 0) >= least for node in alive.values()):
+        return out
+    asked = f"the settings ask for {wanted:g} GPU a process, and no node has one"
+    if any(resources.get("GPU", 0) >= least for resources in startable):
+        note = f"{asked} now; the autoscaler may start some"
+        return [*out, Finding("GPU", NOTE, note, "none was tried; ask again when a job runs")]
+    remedy = "add GPU nodes, or set cluster.teacher_gpus and worker_gpus to 0"
+    return [*out, Finding("GPU", FAULT, asked, remedy)]
 
 
-def _asked(config: Config, places: Mapping[str, str]) -> tuple[Asked, list[Finding]]:
-    """What the nodes are asked, and what the driver finds where it puts the probe."""
+def _asked(config: Config, places: Mapping[str, str], output: str | None) -> tuple[Asked, list[Finding]]:
+    """What the nodes are asked, and what the driver finds where it puts the probe: in the store at ``output``."""
     seen = {name: node_checks.description(place) for name, place in places.items() if "://" not in place}
-    probe, output, findings = PROBE + uuid.uuid4().hex, config.output, list[Finding]()
+    probe, findings = PROBE + uuid.uuid4().hex, list[Finding]()
     if output is not None:
         try:
             with patience.granted(node_checks.OUTAGE_S, "the doctor"):

@@ -246,6 +246,7 @@ def _route(config: Config, store: Store, plan: Plan, watched: Any, unit_s: float
         cpus=config.cluster.teacher_cpus,
         counts_of=Counts.of,
         watch=stalls.Watch(board.signs_of(watched), unit_s, resumes=stalls.SAME_COMMAND),
+        tell=board.told_of(watched),
     )
 
 

@@ -38,14 +38,14 @@ METRICS: Mapping[str, Metric] = {
     "hojoint_frames": Metric("counter", "Frames an actor has judged, committed or not", ("stage", "verdict")),
     "hojoint_seconds": Metric("counter", "Seconds of an actor by phase", ("stage", "phase")),
     "hojoint_actors_alive": Metric("gauge", "Actors that live", ("stage",)),
-    "hojoint_actors_wanted": Metric("gauge", "Actors that the run asked for", ("stage",)),
+    "hojoint_actors_wanted": Metric("gauge", "Actors that the run asks for and has units for", ("stage",)),
     "hojoint_committed_videos": Metric("gauge", "Videos in committed units", ("stage", "outcome")),
     "hojoint_committed_frames": Metric("gauge", "Frames in committed units", ("stage", "verdict")),
     "hojoint_quarantined_videos": Metric("gauge", "Videos in quarantine, by class", ("stage", "class")),
     "hojoint_listed_videos": Metric("gauge", "Videos of the run", ("stage",)),
     "hojoint_last_commit_timestamp_seconds": Metric("gauge", "When a unit was last committed", ("stage",)),
     "hojoint_eta_seconds": Metric("gauge", "Time left at the rate of this process's commits", ("stage",)),
-    "hojoint_store_retries": Metric("counter", "Requests to object storage that were tried again", ("reason",)),
+    "hojoint_store_retries": Metric("counter", "Requests to object storage that were tried again", ("store", "reason")),
     "hojoint_training_steps": Metric("gauge", "Steps taken", ("stage",)),
     "hojoint_training_steps_wanted": Metric("gauge", "Steps of the run at most", ("stage",)),
     "hojoint_training_samples": Metric("counter", "Samples this process has trained on", ("stage",)),
@@ -64,28 +64,40 @@ def of_run(name: str, run: str, **labels: str) -> Any:
     return made.set_default_tags({RUN: run, **labels})
 
 
-def count_retry(run: str, reason: str) -> None:
-    """A request was tried again; outside Ray it is only said on stderr."""
+_work = {RUN: ""}
+"""The output that this process works on: requests are made far from where it is known."""
+
+
+def work_for(run: str) -> None:
+    """From now on this process works for the run with this output; '' means none."""
+    _work[RUN] = run
+
+
+def count_retry(store: str, reason: str) -> None:
+    """A request to ``store`` was tried again; outside Ray it is only said on stderr."""
     if ray.is_initialized():
-        of_run("hojoint_store_retries", run).inc(1, {"reason": reason})
+        of_run("hojoint_store_retries", _work[RUN] or store, store=store).inc(1, {"reason": reason})
 
 
 class Held:
-    """Gauges of a run that are set again every ``AGAIN_S`` from ``with`` to its end."""
+    """Gauges of a run that are set again every ``AGAIN_S`` from ``with`` to its end; the process works for it then."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: str = "") -> None:
+        self._run = run
         self._values: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Any, float]] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> Self:
+        work_for(self._run)
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        work_for("")
         self._ended.set()
         self._thread.join(CLOSE_S)
 
@@ -108,7 +120,7 @@ class CommittedGauges(Held):
 
     def __init__(self, stage: str, run: str, *, videos: int, done: int, now: Callable[[], float] = time.time) -> None:
         """``videos`` of the run, of which ``done`` were committed before this process."""
-        super().__init__()
+        super().__init__(run)
         self._now, self._total, self._before, self._began = now, videos, done, now()
         names = {"videos": "hojoint_committed_videos", "frames": "hojoint_committed_frames"}
         names |= {"quarantine": "hojoint_quarantined_videos", "last": "hojoint_last_commit_timestamp_seconds"}
@@ -141,7 +153,7 @@ class TrainingMetrics(Held):
 
     def __init__(self, stage: str, run: str, steps: int) -> None:
         """``stage`` is the training's name, as in teacher; ``steps`` the most it will take."""
-        super().__init__()
+        super().__init__(run)
         names = ("steps", "steps_wanted", "samples", "loss", "held_out_mpjpe_mm", "workers")
         self._shown = {name: of_run(f"hojoint_training_{name}", run, stage=stage) for name in names}
         self._wanted = steps

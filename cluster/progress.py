@@ -42,6 +42,7 @@ class Board:
         self._beats: dict[str, float] = {}  # actor -> when it was last heard of
         names = ("hojoint_actors_alive", "hojoint_actors_wanted") if job else ()
         self._gauges, self._wanted = [metrics.of_run(name, run, stage=job) for name in names], wanted
+        self._useful = wanted
 
     def add(self, **counts: int) -> None:
         """Add to counts, which start at zero."""
@@ -56,13 +57,17 @@ class Board:
         """Note that an actor lives."""
         self._beats[actor] = time.monotonic()
 
+    def useful(self, left: int) -> None:
+        """Note how many units are left: an actor for which there is none is released, and missed by nobody."""
+        self._useful = min(self._wanted, left)
+
     def read(self) -> dict[str, Any]:
         """The values, and ``alive`` where actors beat at all; a driver that reads keeps the gauges up to date."""
         now = time.monotonic()
         alive = sum(now - beat < SILENT_S for beat in self._beats.values())
         if self._wanted:  # one that died is heard of no more after a while, and its successor beats at once
             alive = min(alive, self._wanted)
-        for gauge, value in zip(self._gauges, (alive, self._wanted), strict=False):
+        for gauge, value in zip(self._gauges, (alive, self._useful), strict=False):
             gauge.set(value)
         return self._state | {"alive": alive} if self._beats else dict(self._state)
 
@@ -73,6 +78,11 @@ def new_board(job: str = "", wanted: int = 0, run: str = "") -> Any:
     return Board.options(scheduling_strategy=here).remote(job, wanted, run)  # type: ignore[attr-defined]
 
 
+def told_of(board: Any) -> Callable[[int], None]:
+    """Tells the board how many units are left."""
+    return lambda left: board.useful.remote(left)
+
+
 class Reporter:
     """Reports an actor's progress: on the board, and as counters for Prometheus (``metrics``).
 
@@ -81,6 +91,7 @@ class Reporter:
 
     def __init__(self, board: Any, job: str, run: str) -> None:
         self._board = board
+        metrics.work_for(run)
         self._seconds = metrics.of_run("hojoint_seconds", run, stage=job)
         self._videos = metrics.of_run("hojoint_videos", run, stage=job)
         self._frames = metrics.of_run("hojoint_frames", run, stage=job)

@@ -16,11 +16,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ray.job_submission import JobSubmissionClient
 
+from cluster.store import local_path
 from hojoint.errors import InputError, MachineError
 
 PACKAGES = ("hojoint", "cluster", "jobs", "configs")
@@ -68,9 +69,9 @@ class Submission:
 
 
 def one_spelling(output: str) -> str:
-    """An output as all write it who mean it: 's3://b/x/' is 's3://b/x', and '/data//x/' is '/data/x'."""
-    scheme, colon, rest = output.partition("://")
-    return f"{scheme}{colon}{rest.rstrip('/')}" if colon else str(PurePosixPath(output))
+    """An output as all write it who mean it: 's3://b/x/' is 's3://b/x', '/data//x/' and 'file:///data/x' '/data/x'."""
+    path = local_path(output)
+    return output.rstrip("/") if path is None else str(path)
 
 
 def output_of(info: Any) -> str | None:

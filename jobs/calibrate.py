@@ -10,7 +10,8 @@ that the side is judged. The second form takes the output of jobs.pseudo_label a
 frame, side, joints_px, joints), such as the synthetic world has; it also compares what a quality that is there promised
 with what is right. A row without joints says that no hand is there, so a label is wrong; frames and videos without a
 row are left out and counted. Under the output: calibration.json, calibration.png, filters.yaml, quality.json,
-quality.yaml. The job is one process; it uses a GPU if one exists and cluster.teacher_gpus is above 0.
+quality.yaml. One process labels, with the GPU if one exists and cluster.teacher_gpus is above 0; on a cluster it is a
+task on a node with cluster.teacher_cpus and teacher_gpus.
 
 CAUTION: the first form takes HO-3D's evaluation split, which the teacher has not seen. Its truth is then in the
 thresholds, so do not report scores on that split of a student trained with them. To report there, give
@@ -29,10 +30,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster import calibrating
 from cluster.labelling import commits, quality_files, units
 from cluster.labelling.commits import Commit
 from cluster.labelling.oracles import Truth
-from cluster.progress import Bar
 from cluster.sources import mirror
 from cluster.store import Store, open_store, read_uri
 from cluster.training import seen
@@ -69,11 +70,15 @@ def job(config: Config, dry_run: bool) -> None:
     else:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
         _check_teacher(config)
-    config = mirror.localised(config, "mano", "data.ho3d")
+    near = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:
-        print(_plan(config))
+        print(_plan(near))
         return
-    predictions, truth, config = _given(config) if given else _labelled(config)
+    if given:
+        predictions, truth, config = _given(near)
+    else:
+        frames = sum(len(clip.indices) for clip in _clips(near))
+        predictions, truth, config = calibrating.label_sequences(config, frames)
     judged = _judged(predictions, truth, config)
     if judged.beside is not None:
         print(f"note: left out for want of a true pose: {len(judged.beside)} frames in videos that have some")
@@ -221,14 +226,6 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
         print(f"note: left out for want of a true pose: {others} complete videos")
     # The run may have read its temporal scores in another way: those that are judged are of the readings given here.
     return rescoring.with_scores(predictions.filter(known), config.filters), truth, config
-
-
-def _labelled(config: Config) -> tuple[pa.Table, pa.Table, Config]:
-    """Predictions of the teacher on HO-3D's sequences, their truth, and the teacher's own settings."""
-    assert config.teacher.checkpoint is not None
-    clips = _clips(config)
-    with Bar("labelling", "frame", total=sum(len(clip.indices) for clip in clips)) as bar:
-        return sequence_labels.label_sequences(config, read_uri(config.teacher.checkpoint), bar.advance)
 
 
 def _clips(config: Config) -> list[sequences.SequenceClip]:

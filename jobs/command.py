@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import ending, notice, patience
-from cluster.store import check_writable
+from cluster.store import check_writable, local_path
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError, MachineError, Unavailable
@@ -209,19 +209,21 @@ def expand_home(override: str) -> str:
 
 
 def at_home(config: Config) -> Config:
-    """The settings with the home folder's path for ``~/`` in every place: in a config file no shell expands it."""
+    """The settings with plain paths for ``file://`` and for ``~/``, which no shell expands in a config file."""
     for name in PLACES:
         value = operator.attrgetter(name)(config)
-        if isinstance(value, str) and value.startswith("~/"):
-            config = _with(config, name.split("."), os.path.expanduser(value))
+        if isinstance(value, str) and value.startswith(("~/", "file://")):
+            config = _with(config, name.split("."), str(place_of(config, name)))
     return config
 
 
 def place_of(config: Config, name: str) -> str | None:
-    """The value of one of ``PLACES`` if it is a local path; None if it is not set or a URI."""
+    """The local path that one of ``PLACES`` is, also as ``file://``; None if it is not set or another URI."""
     value = operator.attrgetter(name)(config)
-    local = isinstance(value, str) and "://" not in value and (name, value) != ("model.pretrained", "imagenet")
-    return os.path.expanduser(value) if local else None
+    if not isinstance(value, str) or (name, value) == ("model.pretrained", "imagenet"):
+        return None
+    path = local_path(value)
+    return path if path is None else os.path.expanduser(value if "://" not in value else path)
 
 
 def seen_by_workers(config: Config) -> Config:

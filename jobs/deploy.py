@@ -39,7 +39,7 @@ def job(config: Config, dry_run: bool, word: str) -> None:
     name = command.need(config.deploy.job, "deploy.job", "pseudo_label")
     if name not in (known := submit.sendable_jobs()):
         raise InputError(f"deploy.job={name} is not a job that runs on a cluster; expected one of {', '.join(known)}")
-    refuse_idle(name, word)
+    refuse_idle(config, name, word)
     command.refuse_missing(config, name)
     submit.refuse_relative_paths(config)
     command.refuse_missing_data(config, name)
@@ -60,17 +60,18 @@ def job(config: Config, dry_run: bool, word: str) -> None:
         print(slurm.script(config, name, words), end="")
 
 
-def refuse_idle(name: str, word: str) -> None:
+def refuse_idle(config: Config, name: str, word: str) -> None:
     """InputError for a job that would leave the nodes idle which it asks for."""
     if name in WITHOUT_WORK:
         raise InputError(
             f"deploy.job={name} gives a cluster no work; run python -m jobs.{name} where you are, or send it to a "
             "cluster that runs with jobs.submit"
         )
-    if name == "calibrate" and word == "kuberay":
+    if name == "calibrate" and word == "kuberay" and config.calibrate.predictions is not None:
         raise InputError(
-            "deploy.job=calibrate is one process, which would run on the head of the RayJob's cluster, without a GPU; "
-            "run python -m jobs.calibrate on a machine that has one, or take jobs.deploy slurm"
+            "deploy.job=calibrate with calibrate.predictions judges labels that are made, on the head of the RayJob's "
+            "cluster, and its nodes would be idle; run python -m jobs.calibrate where you are, or send it to a cluster "
+            "that runs with jobs.submit"
         )
 
 

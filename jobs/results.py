@@ -28,7 +28,7 @@ LABELS = "labels"  # where a pipeline has its labelling run
 
 def store_of(output: str) -> Store:
     """The store of an output; jobs.detect keeps its run beside the file that it is given."""
-    return open_store(boxes_file.run_of(output) if output.endswith(boxes_file.SUFFIX) else output)
+    return open_store(boxes_file.store_place(output))
 
 
 def labelling_runs(store: Store) -> list[Store]:

@@ -46,7 +46,7 @@ def job(config: Config, dry_run: bool) -> None:
         last = time.time() - max(commit.finished for commit in committed)
         print(f"last     commit {remote.age(last)} ago")
         print(_summary(kind, store, committed, config))
-    print(_state(run, committed, at_work=not all(map(presence.is_silent, drivers))), end="")
+    print(_state(run, committed, [note for note in drivers if not presence.is_silent(note)]), end="")
 
 
 def _kind_of(fingerprint: Mapping[str, Any]) -> str:
@@ -79,19 +79,21 @@ def _summary(kind: str, store: Store, committed: Sequence[Commit], config: Confi
     return pseudo_label.summary(report, first)
 
 
-def _state(run: Mapping[str, Any], committed: Sequence[Commit], *, at_work: bool) -> str:
+def _state(run: Mapping[str, Any], committed: Sequence[Commit], living: Sequence[Mapping[str, Any]]) -> str:
     """Complete, stalled, or the time that is left; nothing is known before the first commit.
 
-    ``at_work``: a driver is alive. It hears of every video and ends a run that has stalled, so that run is only slow.
+    ``living``: notes of drivers at work. One hears of every video and ends a run that has stalled, so that run is only
+    slow. Silence counts from the start of the first of them, if that is later than the last commit.
     """
     done, units = len(committed), run["units"]
     if done == units:
         return "state    complete\n"
-    silent = time.time() - max((commit.finished for commit in committed), default=run["begun"])
+    last = max((commit.finished for commit in committed), default=run["begun"])
+    silent = time.time() - max(last, min((note.get("began", 0.0) for note in living), default=0.0))
     limit = stalls.limit_s(stalls.longest_unit_s(committed))
     if silent > limit:
         usual = f"no commit for {remote.age(silent)}, long for these units (more than {remote.age(limit)})"
-        if at_work:
+        if living:
             return f"state    slow: {usual}; the driver hears its actors, and ends the run if they fall silent\n"
         return f"state    stalled or stopped: {usual}\n"
     if not done:

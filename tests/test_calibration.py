@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from labelled import draw_world
 from test_tables import labels as made_labels
 
-from hojoint.config import THRESHOLDS, CalibrateConfig, Config, FilterConfig, ManoConfig, from_tree
+from hojoint.config import THRESHOLDS, CalibrateConfig, Config, FilterConfig, ManoConfig, changed, from_tree
 from hojoint.datasets import sequences
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
@@ -268,8 +269,8 @@ def test_every_rule_has_a_panel_of_its_own(with_quality: bool) -> None:
 @pytest.mark.slow
 def test_the_picture_is_a_png_even_without_a_proposal() -> None:
     found = calibrated()
-    for changed in (found, {**found, "together": {**found["together"], "proposed": None, "held_out": None}}):
-        image = cv2.imdecode(np.frombuffer(calibration_figure.draw(changed), np.uint8), cv2.IMREAD_COLOR)
+    for shown in (found, {**found, "together": {**found["together"], "proposed": None, "held_out": None}}):
+        image = cv2.imdecode(np.frombuffer(calibration_figure.draw(shown), np.uint8), cv2.IMREAD_COLOR)
         assert image.shape[1] > 1000
 
 
@@ -593,3 +594,45 @@ def _empty(tmp_path: Path) -> str:
     path = tmp_path / "config.yaml"
     path.write_text("{}\n")
     return str(path)
+
+
+@pytest.mark.ray
+def test_a_cluster_labels_on_a_node_as_this_process_does(tmp_path: Path, ray_session: Any) -> None:
+    """The driver's own process, on a head without a GPU, labels nothing."""
+    from cluster import calibrating
+
+    world = draw_world(tmp_path / "world", frames=2)
+    teacher = tmp_path / "teacher.pt"
+    teacher.write_bytes(checkpoint.save(HOJoint(world.model), world, progress={}, parents={}))
+    small = {"teacher": {"checkpoint": str(teacher)}, "tta": {"views": 1}}
+    here = changed(
+        world, calibrate={"stride": 1, "mirrored": False}, cluster={"threads": 1, "teacher_cpus": 1}, **small
+    )
+    there = changed(here, cluster={"address": "auto"})
+    alone, _, merged = calibrating.label_sequences(here, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrating.sequence_labels, "label_sequences", None)  # a worker imports its own
+        spread, truth, returned = calibrating.label_sequences(there, 2)
+    assert spread.num_rows == truth.num_rows == 2
+    assert spread["frame"].equals(alone["frame"])
+    np.testing.assert_allclose(tables.array_of(spread, "joints_px"), tables.array_of(alone, "joints_px"), atol=1e-3)
+    assert (returned.model, returned.mano) == (merged.model, merged.mano)
+
+
+def test_a_node_that_is_too_small_for_calibration_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster import calibrating
+
+    asked = []
+
+    def refused(size: Any, needs: Any) -> None:
+        asked.extend(needs)
+        raise InputError("too small")
+
+    monkeypatch.setattr(calibrating, "read_uri", lambda uri: b"")
+    monkeypatch.setattr(calibrating.session, "start", lambda size: contextlib.nullcontext())
+    monkeypatch.setattr(calibrating.capacity, "feasibility", refused)
+    size = {"address": "auto", "teacher_cpus": 4, "teacher_gpus": 1}
+    config = changed(Config(), cluster=size, teacher={"checkpoint": "t.pt"})
+    with pytest.raises(InputError, match="too small"):
+        calibrating.label_sequences(config, 2)
+    assert [(need.processes, need.cpus, need.gpus) for need in asked] == [(1, 4, 1)]

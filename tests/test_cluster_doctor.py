@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -163,9 +164,41 @@ def test_nodes_of_one_name_are_told_apart():
 def test_gpus_that_no_node_has_are_a_fault():
     config = changed(Config(), cluster={"teacher_gpus": 0.5})
     bare, card = {"Resources": {"CPU": 4}}, {"Resources": {"CPU": 4, "GPU": 1}}
-    assert states(checkup._of_cluster(config, {"a": bare}, 0)) == [FAULT]
-    assert checkup._of_cluster(config, {"a": bare, "b": card}, 0) == []
-    assert states(checkup._of_cluster(Config(), {"a": bare}, 2)) == [NOTE]
+    assert states(checkup._of_cluster(config, {"a": bare}, 0, [])) == [FAULT]
+    assert checkup._of_cluster(config, {"a": bare, "b": card}, 0, []) == []
+    assert states(checkup._of_cluster(Config(), {"a": bare}, 2, [])) == [NOTE]
+
+
+def test_gpu_nodes_that_come_on_demand_are_no_fault():
+    config = changed(Config(), cluster={"teacher_gpus": 1})
+    head = {"head": {"Resources": {}}}
+    (found,) = checkup._of_cluster(config, head, 0, [{"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0}])
+    assert found.state == NOTE
+    assert "no node has one now; the autoscaler may start some" in found.found
+    assert states(checkup._of_cluster(config, head, 0, [{"CPU": 4.0}])) == [FAULT]
+
+
+@pytest.mark.parametrize(
+    ("output", "left"), [("new/boxes.parquet", []), ("new/deep/labels", []), ("kept/labels", ["kept"])]
+)
+def test_the_doctor_leaves_nothing_in_an_output(monkeypatch, tmp_path, output, left):
+    """A folder of the name would keep jobs.detect from writing the file; its run lies beside it."""
+    for name in left:
+        (tmp_path / name).mkdir()
+    looked = []
+
+    def examine(alive, asked, found, limit_s):
+        looked.extend(node_checks._output(asked))
+
+    monkeypatch.setattr(checkup, "_examine", examine)
+    monkeypatch.setattr(checkup.session, "start", lambda config: contextlib.nullcontext())
+    monkeypatch.setattr(checkup.ray, "nodes", list)
+    monkeypatch.setattr(checkup.capacity, "startable", list)
+    rows = checkup.check(Config(output=str(tmp_path / output)), {})
+    assert states(looked) == [OK]
+    assert (".parquet.run is shared" in looked[0].found) == output.endswith(".parquet")
+    assert [row.finding for row in rows if row.finding.state == FAULT] == []
+    assert [path.name for path in tmp_path.rglob("*")] == left
 
 
 def test_only_places_that_jobs_read_are_examined():

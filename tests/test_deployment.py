@@ -1,9 +1,12 @@
 """What jobs.deploy prints: valid for Kubernetes' own models, for a shell, and as large as the job asks."""
 
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import kubernetes.client.models as kubernetes_models
@@ -109,7 +112,8 @@ def test_wrong_input_costs_no_further_cluster():
     spec = manifest()["spec"]
     assert spec["backoffLimit"] == 0
     assert spec["submitterConfig"] == {"backoffLimit": kuberay.SUBMISSIONS}
-    assert kuberay.SUBMISSIONS > 0
+    least_wait_min = 6  # between the pods of a Kubernetes Job, after its first few
+    assert kuberay.SUBMISSIONS * least_wait_min > 3 * 24 * 60  # a stream that breaks now and then must not end a run
 
 
 def test_an_unknown_field_would_be_found():
@@ -147,14 +151,22 @@ def test_no_work_runs_on_the_head_and_gpu_pods_go_to_gpu_nodes():
     assert "tolerations" not in plain["template"]["spec"]
 
 
-def test_the_entrypoint_tries_again_for_exit_code_75_alone(tmp_path):
-    """The real loop in a real shell: 75, 75, then 3."""
+@pytest.mark.parametrize(
+    ("codes", "ends_with"),
+    [([75, 75, 3], 3), ([75] * kuberay.TRIES, 75), ([*[75] * (kuberay.TRIES - 1), 0], 0)],
+)
+def test_the_entrypoint_tries_again_for_exit_code_75_alone(tmp_path, codes, ends_with):
+    """The real loop in a real shell, without its pauses; they double from a minute up to ten."""
     left = tmp_path / "left"
-    left.write_text("75 75 3")
+    left.write_text(" ".join(map(str, [*codes, 99])))
     body = f'set -- $(cat {left}); echo "$1" >> {tmp_path}/seen; code=$1; shift; echo "$*" > {left}; exit "$code"'
-    line = kuberay.entrypoint(["sh", "-c", body]).replace(f"sleep {kuberay.AGAIN_AFTER_S}", "sleep 0")
-    assert subprocess.run(line, shell=True, check=False).returncode == 3
-    assert (tmp_path / "seen").read_text().split() == ["75", "75", "3"]
+    line = kuberay.entrypoint(["sh", "-c", body]).replace('sleep "$pause"', f'echo "$pause" >> {tmp_path}/pauses')
+    ended = subprocess.run(line, shell=True, check=False, capture_output=True, text=True)
+    assert ended.returncode == ends_with
+    assert ("mend the cause, then kubectl replace" in ended.stdout) == (ends_with == 75)
+    assert (tmp_path / "seen").read_text().split() == list(map(str, codes))
+    pauses = list(map(int, (tmp_path / "pauses").read_text().split()))
+    assert pauses == [60, 120, 240, 480, *[600] * 20][: len(codes) - 1]
 
 
 def test_the_number_of_nodes_follows_the_settings():
@@ -215,12 +227,13 @@ exec "$@"
 """
 SCONTROL = """#!/bin/bash
 echo "$*" >> "$SLURM_SUBMIT_DIR/told"
-case "$1 $2" in "show hostnames") echo node-1;; "show job") echo "JobState=$JOB_STATE Reason=None";; esac
+case "$1 $2" in "show hostnames") echo node-1;; "show job") echo "JobState=$JOB_STATE Reason=None";;
+requeue*) exit "$REFUSED";; esac
 """
 
 
-def slurm_run(folder, command, **variables):
-    """The real script in a real shell; srun, ray and scontrol are small scripts that behave like them."""
+def slurm_script(folder, command, variables):
+    """The real script, and an environment in which srun, ray and scontrol are small scripts that behave like them."""
     for name, text in (("srun", SRUN), ("ray", RAY), ("scontrol", SCONTROL)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
@@ -230,11 +243,15 @@ def slurm_run(folder, command, **variables):
     environment = {
         "PATH": f"{folder}:{Path(shutil.which('python3')).parent}:/usr/bin:/bin", "SLURM_JOB_ID": "7",
         "SLURM_JOB_NODELIST": "node-[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_SUBMIT_DIR": str(folder),
-        "RAY_STARTS": "yes", "JOB_STATE": "RUNNING",
+        "RAY_STARTS": "yes", "JOB_STATE": "RUNNING", "REFUSED": "0",
     }  # fmt: skip
-    ended = subprocess.run(
-        ["bash", str(path)], env=environment | variables, check=False, capture_output=True, text=True
-    )
+    return ["bash", str(path)], environment | variables
+
+
+def slurm_run(folder, command, **variables):
+    """How the script ends, and whether the job goes back into the queue."""
+    words, environment = slurm_script(folder, command, variables)
+    ended = subprocess.run(words, env=environment, check=False, capture_output=True, text=True)
     assert not list(folder.glob(".ray-token-*"))
     assert not list(folder.glob(".exit-code-*"))
     return ended, "requeue 7" in (folder / "told").read_text()
@@ -268,11 +285,54 @@ def test_slurm_tries_again_a_few_times_where_ray_does_not_start(tmp_path, variab
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("sent", "state", "requeued"),
+    [
+        (signal.SIGUSR1, "RUNNING", True),  # the time limit is near
+        (signal.SIGTERM, "RUNNING", True),  # a preemption with a time of grace
+        (signal.SIGTERM, "COMPLETING", False),  # scancel, or a preemption that requeues by itself
+        (signal.SIGTERM, "CANCELLED", False),
+    ],
+)
+def test_scancel_ends_a_slurm_job_for_good(tmp_path, sent, state, requeued):
+    (tmp_path / ".tried-7").write_text("3")
+    command = ["bash", "-c", f"touch {tmp_path}/began; exec sleep 5"]
+    words, environment = slurm_script(tmp_path, command, {"JOB_STATE": state, "SLURM_RESTART_COUNT": "3"})
+    with subprocess.Popen(words, env=environment, start_new_session=True, stdout=subprocess.DEVNULL) as job:
+        while not (tmp_path / "began").exists():
+            assert job.poll() is None
+            time.sleep(0.02)
+        job.send_signal(sent)
+        assert job.wait(5) == (0 if requeued else 1)
+        os.killpg(job.pid, signal.SIGKILL)  # the command, which Slurm would end
+    assert ("requeue 7" in (tmp_path / "told").read_text()) == requeued
+    assert (tmp_path / ".tried-7").exists() == requeued  # neither signal counts as a try
+
+
+def test_a_refused_requeue_is_told_and_is_no_success(tmp_path):
+    ended, _ = slurm_run(tmp_path, ["bash", "-c", "exit 75"], REFUSED="1")
+    assert ended.returncode == 75
+    assert "not requeued: Slurm refuses it" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("tried", "restarts", "requeued"), [("18", "30", True), ("19", "30", False), ("19", "0", True), (None, "40", True)]
+)
+def test_slurm_tries_again_for_75_a_number_of_times(tmp_path, tried, restarts, requeued):
+    """Restarts after preemptions do not count, nor do tries of an older job with this number."""
+    if tried is not None:
+        (tmp_path / ".tried-7").write_text(tried)
+    ended, again = slurm_run(tmp_path, ["bash", "-c", "exit 75"], SLURM_RESTART_COUNT=restarts)
+    assert (ended.returncode, again) == (0 if requeued else 75, requeued)
+    assert ("mend the cause, then sbatch this script again" in ended.stdout) != requeued
+    assert (tmp_path / ".tried-7").exists() == requeued
+
+
 def test_the_printed_command_reads_back_as_the_settings(capsys):
     assert deploy.main(["kuberay", "--config", str(ROOT / "configs" / "ho3d.yaml"), *ARGUMENTS]) == 0
     job = yaml.safe_load(capsys.readouterr().out)
     loop = shlex.split(job["spec"]["entrypoint"])[2]
-    words = shlex.split(loop.removeprefix("while :; do ").partition("; code=")[0])
+    words = shlex.split(loop.partition("while :; do ")[2].partition("; code=")[0])
     assert words[:3] == ["python", "-m", "jobs.pseudo_label"]
     found = settings.load(command.DEFAULT_CONFIG, words[3:])
     given = settings.load(ROOT / "configs" / "ho3d.yaml", ARGUMENTS)
@@ -305,7 +365,6 @@ def test_what_cannot_run_there_is_refused(capsys, arguments, message):
         ("kuberay", "report", "gives a cluster no work"),
         ("kuberay", "gc", "gives a cluster no work"),
         ("slurm", "list", "is not a job that runs on a cluster"),
-        ("kuberay", "calibrate", "would run on the head"),
     ],
 )
 def test_jobs_that_would_leave_their_nodes_idle_are_refused(capsys, word, job, message):
@@ -313,9 +372,13 @@ def test_jobs_that_would_leave_their_nodes_idle_are_refused(capsys, word, job, m
     assert message in capsys.readouterr().err
 
 
-def test_a_calibration_asks_slurm_for_one_node(capsys):
-    assert deploy.main(["slurm", *ARGUMENTS, "deploy.job=calibrate", "--dry-run"]) == 0
+@pytest.mark.parametrize("word", ["kuberay", "slurm"])
+def test_a_calibration_asks_for_one_node(capsys, word):
+    calibration = [word, *ARGUMENTS, "deploy.job=calibrate", "--dry-run"]
+    assert deploy.main(calibration) == 0
     assert "would ask for 1 to 1 nodes of 5 CPUs and 1 GPUs" in capsys.readouterr().out
+    assert deploy.main([*calibration, "calibrate.predictions=s3://b/l"]) == (2 if word == "kuberay" else 0)
+    assert ("judges labels that are made, on the head" in capsys.readouterr().err) == (word == "kuberay")
 
 
 def test_the_command_of_a_dry_run_can_be_pasted(capsys):
@@ -352,6 +415,8 @@ def test_a_claim_is_mounted_in_every_pod():
         (["mano.path=/opt/mano/MANO_RIGHT.pkl", 'deploy.image_folders=["/opt/mano"]'], 0, ""),
         (["cluster.cache=/tmp/cache"], 0, ""),
         (["output=/tmp/labels"], 2, "output=/tmp/labels lies in no folder"),
+        (["output=file:///data/labels"], 2, "output=/data/labels lies in no folder"),
+        (["output=file:///data/labels", 'deploy.claims={"/data":"labels"}'], 0, ""),
         (['deploy.claims={"data":"videos"}'], 2, "expected an absolute folder"),
         (['deploy.claims={"/tmp/":"videos"}'], 2, "expected an absolute folder"),
     ],

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import wild
 
+from cluster.labelling import pool
 from cluster.labelling.failures import FAULT, IN_A_ROW, NO_ROOM, Failures, UnitFailure
+from cluster.store.local import LocalStore
 from hojoint.errors import MachineError, NoRoom, Unavailable
 
 
@@ -48,3 +51,21 @@ def test_an_outage_beyond_the_patience_ends_the_run_at_once():
 def test_a_failure_travels_as_text():
     found = UnitFailure.of("u0", NoRoom("no room on n1"))
     assert UnitFailure.from_json(found.to_json()) == found == UnitFailure("u0", NO_ROOM, "no room on n1")
+
+
+def test_the_units_that_are_left_are_told(monkeypatch, tmp_path):
+    """A unit that fails is left for a second try."""
+    wild.without_ray(monkeypatch)
+    tries, told = [], []
+
+    def work(row):
+        tries.append(row["unit"])
+        if tries == ["u0"]:
+            raise TypeError("once")
+        return {"commit": b""}
+
+    rows = [{"unit": f"u{number}"} for number in range(3)]
+    store = LocalStore(tmp_path)
+    commits = pool.commit_all(lambda: work, rows, store=store, actors=(1, 2), cpus=1, tell=told.append)
+    assert list(commits) == [None] * 3
+    assert told == [3, 2, 1, 0, 1, 0]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -82,6 +83,24 @@ def test_held_gauges_are_set_again_until_the_end(monkeypatch):
     assert len(gauge.calls) == calls
 
 
+def test_a_retry_counts_for_the_output_that_is_worked_on(monkeypatch):
+    """The store that was asked stands beside it: videos may lie in another bucket."""
+    counted = []
+
+    def of_run(name, run, **labels):
+        return SimpleNamespace(inc=lambda value, own: counted.append((name, run, labels | own, value)))
+
+    monkeypatch.setattr(metrics, "of_run", of_run)
+    monkeypatch.setattr(metrics.ray, "is_initialized", lambda: True)
+    with metrics.Held("s3://b/labels"):
+        metrics.count_retry("s3://videos", "ClientError")
+    metrics.count_retry("s3://videos", "ClientError")
+    facts = {"store": "s3://videos", "reason": "ClientError"}
+    assert counted == [
+        ("hojoint_store_retries", "s3://b/labels", facts, 1), ("hojoint_store_retries", "s3://videos", facts, 1),
+    ]  # fmt: skip
+
+
 RULE_TESTS = """
 rule_files: [{alerts}]
 evaluation_interval: 1m
@@ -100,6 +119,12 @@ tests:
       - {{series: 'ray_hojoint_frames_total{{run="e",stage="detection",verdict="ok"}}', values: '0+9x20 180x70 _x60'}}
       - {{series: 'ray_hojoint_frames_total{{run="f",stage="detection",verdict="ok"}}', values: '0+9x90 _x60'}}
       - {{series: 'ray_hojoint_training_steps{{run="c",stage="teacher"}}', values: '0+10x30 300x60 _x60'}}
+      - {{series: 'ray_hojoint_actors_alive{{run="h",stage="labelling",driver="1"}}', values: '3x90 _x60'}}
+      - {{series: 'ray_hojoint_actors_alive{{run="h",stage="labelling",driver="2"}}', values: '0x90 _x60'}}
+      - {{series: 'ray_hojoint_actors_wanted{{run="h",stage="labelling",driver="1"}}', values: '4x45 8x45 _x60'}}
+      - {{series: 'ray_hojoint_actors_wanted{{run="h",stage="labelling",driver="2"}}', values: '1x90 _x60'}}
+      - {{series: 'ray_hojoint_store_retries_total{{run="a",store="s3://v",reason="x"}}', values: '0x4 0+8x5 40x80'}}
+      - {{series: 'ray_hojoint_training_steps{{run="g",stage="teacher"}}', values: '0x15 0+10x80 _x60'}}
       - {{series: 'ray_hojoint_training_steps{{run="d",stage="teacher"}}', values: '0+10x90 _x60'}}
     alert_rule_test:
 {wanted}
@@ -118,13 +143,18 @@ def rule_tests():
         ("HojointNoTeachers", 5, []),
         ("HojointNoTeachers", 20, ["b"]),
         ("HojointNoTeachers", 70, []),
-        ("HojointFewTeachers", 85, ["b"]),
+        ("HojointFewTeachers", 43, ["b"]),
+        ("HojointFewTeachers", 85, ["b", "h"]),  # h: two drivers, with 3 of 5 actors, and of 9 later
         ("HojointQuarantine", 10, ["a"]),
+        ("HojointStoreRetries", 4, []),
+        ("HojointStoreRetries", 9, ["a"]),  # an outage of five minutes from minute 5, one process waits
+        ("HojointStoreRetries", 15, []),
+        ("HojointTrainingStalled", 14, []),  # g compiles for 15 minutes
         ("HojointTrainingStalled", 40, []),
         ("HojointTrainingStalled", 60, ["c"]),
         ("HojointTrainingStalled", 100, []),
     ]
-    runs = {"a": "labelling", "b": "labelling", "c": "teacher", "e": "detection"}
+    runs = {"a": "labelling", "b": "labelling", "c": "teacher", "e": "detection", "h": "labelling"}
     for name, minute, firing in wanted:
         alerts = ", ".join(alert(name, run, runs) for run in firing)
         yield f"      - {{eval_time: {minute}m, alertname: {name}, exp_alerts: [{alerts}]}}"
@@ -133,7 +163,8 @@ def rule_tests():
 def alert(name, run, runs):
     rules = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"][0]["rules"]
     severity = next(rule["labels"]["severity"] for rule in rules if rule["alert"] == name)
-    return f"{{exp_labels: {{run: {run}, stage: {runs[run]}, severity: {severity}}}}}"
+    stage = "" if name == "HojointStoreRetries" else f"stage: {runs[run]}, "
+    return f"{{exp_labels: {{run: {run}, {stage}severity: {severity}}}}}"
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, of the package prometheus")

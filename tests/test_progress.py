@@ -51,6 +51,21 @@ def test_no_more_actors_live_than_were_asked_for():
     assert board.read()["alive"] == 2
 
 
+def test_actors_without_a_unit_are_not_wanted(monkeypatch):
+    """At the end of a run they are released one by one, which is no fault."""
+    shown = {}
+
+    def of_run(name, run, **labels):
+        return SimpleNamespace(set=lambda value: shown.__setitem__(name, value))
+
+    monkeypatch.setattr(progress.metrics, "of_run", of_run)
+    board = progress.Board.__ray_metadata__.modified_class("labelling", 8, "/out")
+    for left, wanted in ((20, 8), (8, 8), (3, 3), (0, 0)):
+        board.useful(left)
+        board.read()
+        assert shown["hojoint_actors_wanted"] == wanted
+
+
 def test_an_elastic_run_says_how_many_workers_it_has():
     state = {"stage": "training", "done": 4, "loss": 1.0, "workers": 3}
     assert training._position(2, (2, 8))(state) == "epoch 2.0, loss 1.00, workers 3 of 8"

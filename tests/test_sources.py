@@ -316,13 +316,16 @@ def fetch(uri: str, limits: FetchLimits = LIMITS, **listed: object) -> bytes | d
         return content_of(path)
 
 
-def test_throttling_and_cut_bodies_are_tried_again(s3: ScriptedS3) -> None:
+def test_throttling_and_cut_bodies_are_tried_again(s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(download.metrics, "count_retry", lambda store, reason: counted.append(store))
     content = os.urandom(100_000)
     uri = s3.put("v/1.webm", content)
     s3.refusals, s3.cuts = 2, 2
     s3.requests.clear()
     assert fetch(uri) == content
     assert len(s3.requests) == 2 + 1 + 3  # refused, size and etag, the body in three parts
+    assert counted == ["s3://bucket"] * 4
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,23 @@ def test_a_long_unit_of_a_living_driver_is_slow_and_not_stalled(tmp_path: Path, 
     run = json.loads(store.get(commits.RUN))
     store.put(commits.RUN, json.dumps(run | {"begun": time.time() - 7200}).encode())
     assert "state    stalled or stopped: no commit for 2.0 h" in printed(store, capsys)
-    with presence.announced(store, "labels videos"):
-        assert "state    slow: no commit for 2.0 h" in printed(store, capsys)
+    note_of(store)  # of an earlier version, which does not say when it began
+    assert "state    slow: no commit for 2.0 h" in printed(store, capsys)
+    note_of(store, began=time.time() - 3600)
+    assert "state    slow: no commit for 1.0 h" in printed(store, capsys)
+
+
+def test_a_run_that_was_resumed_now_is_not_slow(half: LocalStore, capsys) -> None:
+    """The break of three days before is no silence of this driver."""
+    [key] = half.list(commits.COMMITS)
+    commit, old = json.loads(half.get(key)), time.time() - 3 * 86400
+    half.put(key, json.dumps(commit | {"started": old - 40, "finished": old}).encode())
+    assert "state    stalled or stopped: no commit for 3.0 days" in printed(half, capsys)
+    with presence.announced(half, "labels videos"):
+        out = printed(half, capsys)
+    assert "last     commit 3.0 days ago" in out
+    assert "state    slow" not in out
+    assert "left     about 40 s" in out
 
 
 def note_of(half: LocalStore, **facts: object) -> None:

@@ -374,3 +374,28 @@ def test_a_file_in_place_of_a_folder_holds_no_objects(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(KeyError):
         LocalStore(tmp_path / "file").get("run.json")
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: store.get("run.json"),
+        lambda store: store.exists("run.json"),
+        lambda store: list(store.list("commits")),
+        lambda store: store.delete("run.json"),
+    ],
+)
+def test_a_folder_without_rights_is_told_in_a_sentence(look, tmp_path, monkeypatch):
+    """Tests may run as root, whom no folder refuses."""
+
+    def refuse(path, *rest, **others):
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        if others.get("onerror") is not None:
+            others["onerror"](error)
+        raise error
+
+    for name in ("read_bytes", "is_file", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr(os, "walk", refuse)
+    with pytest.raises(InputError, match=rf"no right to {tmp_path}/\S+ on the node .*\(Permission denied\); run as"):
+        look(LocalStore(tmp_path))

@@ -396,7 +396,15 @@ def test_our_jobs_are_listed_last_first():
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("s3://b/x/", "s3://b/x"), ("s3://b/x", "s3://b/x"), ("/data//t/./", "/data/t"), ("/", "/"), ("s3://b", "s3://b")],
+    [
+        ("s3://b/x/", "s3://b/x"),
+        ("s3://b/x", "s3://b/x"),
+        ("/data//t/./", "/data/t"),
+        ("/", "/"),
+        ("s3://b", "s3://b"),
+        ("file:///d//x/", "/d/x"),
+        ("x/", "x"),
+    ],
 )
 def test_an_output_has_one_spelling(typed, meant):
     assert submission.one_spelling(typed) == meant
@@ -470,6 +478,16 @@ def test_the_cluster_file_is_valid_for_rays_launcher():
     cluster = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())
     jsonschema.validate(cluster, schema)
     assert cluster["head_node_type"] in cluster["available_node_types"]
+
+
+def test_the_head_has_a_profile_of_its_own_with_ec2_rights():
+    """Ray gives EC2 rights only to a head without a profile: with the workers' one it could start no node."""
+    text = (ROOT / "ray-cluster.yaml").read_text()
+    types = yaml.safe_load(text)["available_node_types"]
+    profiles = {name: kind["node_config"]["IamInstanceProfile"]["Name"] for name, kind in types.items()}
+    assert profiles == {"head": "hojoint-head", "gpu": "hojoint-nodes"}
+    for needed in ("ec2:RunInstances", "iam:PassRole on the role of hojoint-nodes"):
+        assert needed in text
 
 
 def test_the_cluster_file_has_a_token_and_a_local_dashboard():

@@ -111,6 +111,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board, "new_board", lambda job, wanted, run: None)
     monkeypatch.setattr(board, "Progress", lambda *args, **kwargs: contextlib.nullcontext())
     monkeypatch.setattr(board, "signs_of", lambda watched: lambda: None)
+    monkeypatch.setattr(board, "told_of", lambda watched: lambda left: None)
     monkeypatch.setattr(board, "Reporter", lambda watched, job, run: None)
 
 

@@ -16,11 +16,14 @@ from hojoint.errors import InputError
 
 AGAIN = 75
 """Exit code of a job that should be tried again on the same cluster (a store that cannot be reached)."""
-AGAIN_AFTER_S = 60
+TRIES = 20
+"""That may end with ``AGAIN``: whether the job got further in them is not seen, and a mistyped endpoint stays so."""
+AGAIN_AFTER_S, LONGEST_PAUSE_S = 60, 600  # the pause doubles
 NEW_CLUSTERS = 0
 """KubeRay counts every failed job alike. After 1 and 2 the same command fails again, on any cluster; 75 stays here."""
-SUBMISSIONS = 5
-"""Tries of the pod that sends the job: when the head is lost, it looks for the job on the new head and sends it."""
+SUBMISSIONS = 1000
+"""Tries of the pod that sends the job. Each broken stream of the log costs one, and so does each look for a lost head;
+the job is sent to the new one. Kubernetes waits up to six minutes between two tries, so these last for four days."""
 KEEP_S = 600  # a finished cluster stays so long, for a look at its dashboard
 TERMINATION_S = 60  # a preempted pod's processes have so long to end
 HEAD_CPUS, HEAD_MEMORY_GB = 2, 8
@@ -73,9 +76,15 @@ def name_of(job: str, spec: Mapping[str, Any]) -> str:
 
 
 def entrypoint(command: Sequence[str]) -> str:
-    """The command, given again on this cluster while it ends with ``AGAIN``."""
-    loop = f'while :; do {shlex.join(command)}; code=$?; [ "$code" -eq {AGAIN} ] || exit "$code"; '
-    return shlex.join(["sh", "-c", f"{loop}sleep {AGAIN_AFTER_S}; done"])
+    """The command, given again on this cluster while it ends with ``AGAIN``, at most ``TRIES`` times."""
+    loop = (
+        f"tried=0; pause={AGAIN_AFTER_S}; while :; do {shlex.join(command)}; code=$?; tried=$((tried + 1)); "
+        f'[ "$code" -eq {AGAIN} ] || exit "$code"; echo "exit code {AGAIN}, $tried of {TRIES}"; '
+        f'[ "$tried" -lt {TRIES} ] || {{ echo "mend the cause, then kubectl replace --force this RayJob, which '
+        f'resumes"; exit {AGAIN}; }}; sleep "$pause"; pause=$((pause * 2)); '
+        f'[ "$pause" -le {LONGEST_PAUSE_S} ] || pause={LONGEST_PAUSE_S}; done'
+    )
+    return shlex.join(["sh", "-c", loop])
 
 
 def _head(config: Config) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def nodes_of(config: Config, job: str) -> Nodes:
         (least, most), gpus = getattr(config, job).actors, 0.0
     elif job == "synthesize":  # tasks of one CPU, as many as there is room for
         (least, most), gpus = size.teachers, 0.0
-    elif job == "calibrate":  # one process, on the node where the job begins
+    elif job == "calibrate":  # one process
         pass
     elif job == "pseudo_label":
         least, most = size.teachers

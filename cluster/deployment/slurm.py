@@ -1,7 +1,8 @@
 """A job as a Slurm script: one Ray cluster over the nodes of an allocation, the job on its first node.
 
-``ray symmetric-run`` starts Ray on every node, runs the job and stops Ray. A preempted or timed-out job, one that ends
-with ``AGAIN``, and a few times one without an exit code, goes back into the queue: it resumes from what is committed.
+``ray symmetric-run`` starts Ray on every node, runs the job and stops Ray. A preempted or timed-out job, and a number
+of times one that ends with ``AGAIN`` or without an exit code, goes back into the queue: it resumes from what is
+committed. One that Slurm itself ends, as after scancel, does not.
 
 The job notes its exit code in a file, because nothing else tells it. On several nodes the first task that fails makes
 srun end the others by a signal, and srun then tells 143. ``symmetric-run`` ends with 0 where Ray does not start.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from cluster.deployment.kuberay import AGAIN
+from cluster.deployment.kuberay import AGAIN, TRIES
 from cluster.deployment.nodes import SPARE_CPUS, Nodes, nodes_of
 from hojoint.config import Config
 
@@ -55,7 +56,7 @@ def _asked(config: Config, job: str, nodes: Nodes) -> list[str]:
         f"--time={deploy.hours}:00:00",
         "--requeue",
         "--open-mode=append",
-        f"--signal=B:TERM@{WARNING_S}",
+        f"--signal=B:USR1@{WARNING_S}",  # TERM tells of a preemption, or of scancel
         "--output=hojoint-%j.log",
     ]
 
@@ -64,8 +65,10 @@ def _body(nodes: Nodes, command: Sequence[str]) -> list[str]:
     return [
         "# The same command resumes: from committed units, and from training's last checkpoint.",
         "set -u",
-        'again() { echo "back into the queue: $1"; scontrol requeue "$SLURM_JOB_ID"; exit 0; }',
-        "trap \"again 'the time limit is near, or the job is preempted'\" TERM",
+        f"TRIES={TRIES}  # of this job that may end with exit code {AGAIN}",
+        'TRIED="$SLURM_SUBMIT_DIR/.tried-$SLURM_JOB_ID"',
+        '[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || rm -f "$TRIED"  # of an older job with this number',
+        *_again(),
         "",
         "# One token for the nodes of this job, readable by its user alone, in a folder that all nodes see.",
         'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$SLURM_SUBMIT_DIR/.ray-token-$SLURM_JOB_ID"',
@@ -86,15 +89,43 @@ def _body(nodes: Nodes, command: Sequence[str]) -> list[str]:
     ]
 
 
+def _again() -> list[str]:
+    """The way back into the queue, and the signals that lead there."""
+    return [
+        "again() {",
+        "    trap '' USR1 TERM  # Slurm ends this script while it requeues the job",
+        "    # A job that Slurm itself ends, as after scancel, is not to come back; what it requeues comes anyway.",
+        '    if scontrol show job "$SLURM_JOB_ID" | grep -Eq "JobState=(COMPLETING|CANCELLED)"; then',
+        '        rm -f "$TRIED"',
+        "        exit 1",
+        "    fi",
+        '    echo "back into the queue: $1"',
+        '    scontrol requeue "$SLURM_JOB_ID" && exit 0',
+        '    echo "not requeued: Slurm refuses it (see above); sbatch this script again: the job resumes"',
+        f"    exit {AGAIN}",
+        "}",
+        "trap \"again 'the time limit is near'\" USR1",
+        "trap \"again 'the job is preempted'\" TERM",
+    ]
+
+
 def _ending() -> list[str]:
     """The script's end, by the exit code that the job has noted."""
     return [
         'code=$(cat "$HOJOINT_EXIT_CODE" 2> /dev/null)',
-        f'[ "$code" != {AGAIN} ] || again "the job asks for another try (exit code {AGAIN})"',
-        '[ -z "$code" ] || exit "$code"',
+        f'if [ "$code" = {AGAIN} ]; then',
+        '    tried=$(($(cat "$TRIED" 2> /dev/null) + 1))',
+        '    echo "$tried" > "$TRIED"',
+        '    if [ "$tried" -lt "$TRIES" ]; then again "the job asks for another try (exit code '
+        f'{AGAIN}, $tried of $TRIES)"; fi',
+        f'    echo "exit code {AGAIN}, $tried of $TRIES: look at the lines above, mend the cause, then sbatch this '
+        'script again: the job resumes"',
+        "fi",
+        'if [ -n "$code" ]; then',
+        '    rm -f "$TRIED"',
+        '    exit "$code"',
+        "fi",
         'none="the job left no exit code: Ray did not start, or a node was lost (srun ended with $told)"',
-        "# A job that Slurm itself ends, as after scancel, is not to come back.",
-        'if scontrol show job "$SLURM_JOB_ID" | grep -Eq "JobState=(COMPLETING|CANCELLED)"; then exit 1; fi',
         f'if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ]; then again "$none"; fi',
         'echo "$none. Slurm has restarted it $SLURM_RESTART_COUNT times; look at the lines above, then sbatch again"',
         "exit 1",

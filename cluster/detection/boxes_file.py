@@ -33,6 +33,11 @@ def run_of(output: str) -> str:
     return output.removesuffix(SUFFIX) + RUN_SUFFIX
 
 
+def store_place(output: str) -> str:
+    """Where the store of any job's output lies: for a file of boxes beside it, otherwise there."""
+    return run_of(output) if output.endswith(SUFFIX) else output
+
+
 def written_by(store: Store) -> str | None:
     """Digest of the run that wrote the file beside the run's ``store``; None where there is no file.
 

@@ -186,8 +186,9 @@ def _run(config: Config, store: Store, plan: Plan, make: Make) -> None:
         gauges = CommittedGauges("detection", store.root, videos=plan.manifest.videos, done=total.listed)
         gauges.show(*findings.outcomes_of(total), committed=False)
         job = DetectionJob(config, store.root, plan.identity, uuid.uuid4().hex, plan.manifest.key)
-        watch = stalls.Watch(board.signs_of(watched), unit_s)  # a unit of long videos takes hours
-        results = _route(config, store, plan.pending, functools.partial(UnitFinder, job, make, watched), watch)
+        results = _route(
+            config, store, plan.pending, functools.partial(UnitFinder, job, make, watched), watched, unit_s=unit_s
+        )
         rate = board.FrameRate("detectors", wanted)
         with (
             gauges,
@@ -201,7 +202,7 @@ def _run(config: Config, store: Store, plan: Plan, make: Make) -> None:
 
 
 def _route(
-    config: Config, store: Store, pending: Sequence[str], make: Any, watch: stalls.Watch
+    config: Config, store: Store, pending: Sequence[str], make: Any, watched: Any, *, unit_s: float
 ) -> Iterator[Commit | None]:
     """The commits of the pending units, from a pool of Finders."""
     return pool.commit_all(
@@ -211,7 +212,8 @@ def _route(
         actors=config.detect.actors,
         cpus=config.cluster.teacher_cpus,
         counts_of=Counts.of,
-        watch=watch,
+        watch=stalls.Watch(board.signs_of(watched), unit_s),  # a unit of long videos takes hours
+        tell=board.told_of(watched),
     )
 
 

@@ -98,12 +98,13 @@ def commit_all(
     gpus: float = 0.0,
     counts_of: Callable[[dict[str, Any]], Any] = Counts.of,
     watch: Watch | None = None,
+    tell: Callable[[int], None] = lambda left: None,
 ) -> Iterator[Commit | None]:
     """The commits of all rows as they come, None for a unit that another attempt committed first.
 
     ``make`` builds a worker inside each actor; ``actors`` is their smallest and largest number. The largest number is
     asked for at once: what the cluster holds starts, the rest waits and starts on nodes that come later. ``counts_of``
-    reads the counts of a commit, ``watch`` knows when the run has stalled.
+    reads the counts of a commit, ``watch`` knows when the run has stalled, ``tell`` is told how many units are left.
 
     Raises:
         InputError: a worker raised one, or a commit is not in ``store`` as the driver sees it.
@@ -115,7 +116,9 @@ def commit_all(
     left = list(rows)
     for _ in range(TRIES):
         failures = Failures(size(actors, len(left))[1])
-        for row in _answers(_dataset(make, left, actors, cpus, gpus), watch):
+        tell(len(left))
+        for number, row in enumerate(_answers(_dataset(make, left, actors, cpus, gpus), watch), start=1):
+            tell(len(left) - number)
             if row["refused"]:
                 raise InputError(row["refused"])
             if row["failed"]:

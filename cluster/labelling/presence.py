@@ -39,7 +39,7 @@ class Note:
 def announced(store: Store, doing: str) -> Iterator[Note]:
     """Hold a note for the time of the block; ``doing`` says what the driver does, as in 'labels videos'."""
     key = f"{FOLDER}/{uuid.uuid4().hex[:12]}.json"
-    identity, stop, note = attempts.process(), threading.Event(), Note()
+    identity, stop, note = attempts.process() | {"began": time.time()}, threading.Event(), Note()
 
     def write() -> None:
         text = identity | {"driver": "", "doing": doing, "at": time.time(), **note.facts}
@@ -77,7 +77,10 @@ def _forget_dead(store: Store) -> None:
 
 
 def drivers(store: Store) -> list[dict[str, Any]]:
-    """The notes of drivers that have not ended well, the youngest first: ``host pid doing at`` and what it tells."""
+    """The notes of drivers that have not ended well, the youngest first: ``host pid began doing at`` and what it tells.
+
+    Notes of earlier versions lack ``began``.
+    """
     notes = [attempts.read(store, key) for key in store.list(FOLDER)]
     return sorted((note for note in notes if note is not None), key=lambda note: -note["at"])
 

@@ -196,6 +196,7 @@ def _run(config: Config, store: Store, job: RefilterJob, pending: Sequence[str],
             actors=config.refilter.actors,
             cpus=config.cluster.teacher_cpus,
             watch=stalls.Watch(board.signs_of(watched), unit_s, resumes=stalls.SAME_COMMAND, often=False),
+            tell=board.told_of(watched),
         )
         with gauges, board.Bar("refiltering", "unit", total=len(pending)) as bar:
             for number, commit in enumerate(results, start=1):

@@ -261,6 +261,7 @@ def _route(
         cpus=config.cluster.teacher_cpus,
         gpus=config.cluster.teacher_gpus,
         watch=stalls.Watch(board.signs_of(watched), unit_s),
+        tell=board.told_of(watched),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from botocore import exceptions
 
-from cluster import ending
+from cluster import ending, metrics
 from cluster.store.bucket import ONE_TRY, Bucket, Refused, passing, split
 from hojoint.errors import InputError, MachineError
 from hojoint.labelling.video import VideoError
@@ -100,10 +100,11 @@ class Download:
             except (exceptions.BotoCoreError, exceptions.ClientError) as error:
                 if not passing(error):
                     raise self._final(error) from None
-                reason = str(error)
+                reason, kind = str(error), type(error).__name__
             wait = min(FIRST_WAIT_S * 2 ** min(number, 16), LONGEST_WAIT_S) * random.uniform(0.5, 1)
             if time.monotonic() + wait > self._until and not self._after_outage():
                 raise VideoError("unreachable", f"{self._uri}: not fetched within {self._deadline}: {reason}")
+            metrics.count_retry(self._bucket.root, kind)
             ending.sleep(wait)
         raise AssertionError("the loop returns or raises")
 

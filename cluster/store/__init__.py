@@ -18,7 +18,7 @@ from cluster.store.base import KEY, PARTIAL, WITHOUT_CONDITION, Store
 from cluster.store.local import LocalStore
 from hojoint.errors import InputError
 
-__all__ = ["Store", "check_conditional", "check_writable", "open_store", "read_uri"]
+__all__ = ["Store", "check_conditional", "check_writable", "local_path", "open_store", "read_uri"]
 
 PROBE = ".probe-"  # begins the names of the objects that check_conditional writes and removes
 RACERS = 8  # writers at once in check_conditional
@@ -32,7 +32,7 @@ def open_store(uri: str, *, conditional: bool = True) -> Store:
     Raises:
         InputError: the scheme is another one, or the URI is malformed.
     """
-    folder, scheme = _local(uri), uri.partition("://")[0]
+    folder, scheme = local_path(uri), uri.partition("://")[0]
     if folder is not None:
         return LocalStore(folder)
     if scheme == "s3":
@@ -73,7 +73,7 @@ def read_uri(uri: str) -> bytes:
     Raises:
         InputError: it does not exist or cannot be read.
     """
-    path = _local(uri)
+    path = local_path(uri)
     folder, _, name = uri.rpartition("/")
     try:
         if path is not None:
@@ -90,7 +90,7 @@ def read_uri(uri: str) -> bytes:
         raise InputError(f"cannot read {uri}: {error.strerror}") from None
 
 
-def _local(uri: str) -> Path | None:
+def local_path(uri: str) -> Path | None:
     """The path of a local file or folder; None for any other scheme."""
     scheme, separator, rest = uri.partition("://")
     if not separator:

@@ -123,11 +123,17 @@ class LocalStore:
         """What ``request`` returns; faults of a mount whose server is away are ridden out.
 
         Raises:
-            InputError: the output cannot be written.
+            InputError: the output cannot be written, or this user has no right to see it.
             NoRoom: its disk is full.
             Unavailable: it has not answered for the patience of this process.
         """
-        return patience.ridden_out(request, _passing, f"store {self.root}")
+        try:
+            return patience.ridden_out(request, _passing, f"store {self.root}")
+        except PermissionError as error:
+            raise InputError(
+                f"this user has no right to {error.filename or self.root} on the node {socket.gethostname()} "
+                f"({error.strerror}); run as one who has it, or let its owner give it (chmod)"
+            ) from None
 
     def _path(self, key: str) -> Path:
         return self._folder / checked(key)
