@@ -48,3 +48,13 @@ def test_where_nothing_is_proposed_nothing_is_applied(tmp_path: Path, mode: str,
     store = calibrated(tmp_path, **changes)
     with pytest.raises(InputError, match=message):
         findings.applied(changed(Config(), filters={"mode": mode}), store, "calibration")
+
+
+@pytest.mark.parametrize("held_out", [None, {"precision": None, "yield": 0.0}])
+def test_where_unseen_recordings_keep_nothing_the_rest_tells(tmp_path: Path, held_out: dict | None) -> None:
+    proposed = {"precision": 0.91, "yield": 0.3}
+    store = calibrated(tmp_path, together={"held_out": held_out, "proposed": proposed})
+    thresholds = changed(Config(), filters={"mode": "thresholds"})
+    assert findings.promise(findings.read(store, "calibration"), thresholds) == proposed
+    told = findings.text(store, "calibration", thresholds)
+    assert told == "promises 91% correct labels among 30% of the frames"
