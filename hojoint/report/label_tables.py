@@ -110,13 +110,21 @@ def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "Each frame has a quality, its chance of being correct as a model fitted on labelled recordings has it. It "
         "keeps its promise where as many are correct as promised."
     )
-    fitted = (kept["fitted"] or {}).get("promised")
-    if fitted:
-        text += (
-            " On the recordings it was calibrated on, out of fold, the model promised "
-            f"{percent(fitted['precision'])} correct labels among {percent(fitted['yield'])} of the frames."
-        )
-    return {"text": text, "rows": rows}
+    return {"text": text + _fitted(kept["fitted"] or {}), "rows": rows}
+
+
+def _fitted(about: Mapping[str, Any]) -> str:
+    """What the model promised where it was fitted; reports of earlier versions do not tell how that was measured."""
+    promised = about.get("promised")
+    if not promised:
+        return ""
+    ways = {True: ", out of fold,", False: ", on the very frames that fitted it,", None: ""}
+    limit = about.get("min_quality")
+    least = "" if limit is None else f" with a quality of at least {limit:g}"
+    return (
+        f" On the recordings it was calibrated on{ways[about.get('out_of_fold')]} the model promised "
+        f"{percent(promised['precision'])} correct labels among the {percent(promised['yield'])} of the frames{least}."
+    )
 
 
 def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:
