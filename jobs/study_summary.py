@@ -103,6 +103,7 @@ def flat_labels(measured: Mapping[str, Any]) -> dict[str, float | None]:
     frames, labels = measured["frames"], measured.get("labels", {})
     names = ("precision", "side_right", "wrist_mm_median", "aligned_mm_median", "joints_2d_median")
     flat: dict[str, float | None] = {"kept": frames["kept"], **{name: labels.get(name) for name in names}}
+    flat["labels"] = frames.get("labels", labels.get("frames"))  # of earlier versions where the truth is known
     flat["yield"] = frames["kept"] / frames["predicted"] if frames["predicted"] else None
     flat["clips_side_right"] = measured.get("clips", {}).get("side_right")
     return {name: None if value is None else 100 * value if name in PER_CENT else value for name, value in flat.items()}

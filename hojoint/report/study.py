@@ -30,12 +30,12 @@ DRAWN = (
     ("ho3d", "joints_wrist_mm"), ("ho3d", "joints_mm"), ("ho3d", "add_0.1d"),
 )  # fmt: skip
 LABELS = (
-    ("kept", "kept", 0), ("yield", "yield (%)", 1), ("precision", "correct (%)", 1),
+    ("labels", "labels", 0), ("kept", "frames kept", 0), ("yield", "yield (%)", 1), ("precision", "correct (%)", 1),
     ("side_right", "side correct (%)", 1), ("clips_side_right", "side correct, all clips (%)", 1),
     ("wrist_mm_median", "MPJPE (mm)", 1),
     ("aligned_mm_median", "PA-MPJPE (mm)", 2), ("joints_2d_median", "2D (box sides)", 3),
 )  # fmt: skip
-"""What is told of labels: key, heading, digits."""
+"""What is told of labels: key, heading, digits. Labels are what training reads: of filled frames too."""
 MINUS = "minus control"
 
 
