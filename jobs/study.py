@@ -236,7 +236,8 @@ def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[
     body = [
         [group, *(_cell(row[key], names[key], "", seeds) for key in names)] for group, row in together["labels"].items()
     ]
-    out["Labels against the held-out truth"] = (
+    some = f", {' and '.join(together['units'])} units" if together["units"] else ""
+    out[f"Labels against the held-out truth{some}"] = (
         ["", "frames", "share correct", "PA-MPJPE, median (mm)", "2D error, median (box sides)"],
         body,
     )

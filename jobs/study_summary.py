@@ -12,6 +12,7 @@ from typing import Any
 
 import scipy.stats
 
+from hojoint.report.label_tables import some_units
 from hojoint.report.study import MINUS, SHOWN
 from hojoint.report.tables import DOMAINS, METRICS, NETWORKS, Metric
 from jobs.grids import TITLES, Grid, Point
@@ -28,7 +29,10 @@ Results = Mapping[int, Mapping[str, Mapping[str, Any]]]
 
 
 def summary(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and spread over the seeds of every metric, of paired differences, and of the labels' quality."""
+    """Mean and spread over the seeds of every metric, of paired differences, and of the labels' quality.
+
+    'units' are those by which the quality was measured, where it is not all of them.
+    """
     out: dict[str, Any] = {"seeds": list(runs), "domains": {}, "labels": {}}
     for domain in DOMAINS:
         rows: dict[str, Any] = {}
@@ -44,11 +48,13 @@ def summary(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
             rows[metric.label] = row
         if rows:
             out["domains"][domain] = rows
+    known = [run["quality"] for run in runs.values() if run.get("quality")]
     for group in ("kept", "rejected"):
-        known = [run["quality"][group] for run in runs.values() if run.get("quality")]
+        numbers = {key: [worth[group][key] for worth in known] for key in ("frames", *QUALITY)}
         out["labels"][group] = {
-            key: spread([value[key] for value in known if value[key] is not None]) for key in ("frames", *QUALITY)
+            key: spread([value for value in values if value is not None]) for key, values in numbers.items()
         }
+    out["units"] = sorted({some for worth in known if (some := some_units(worth)) is not None})
     return out
 
 

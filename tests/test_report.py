@@ -156,6 +156,13 @@ def test_without_true_poses_the_worth_is_not_measured():
     assert "cannot be measured" in report.render(fake_facts(quality=None))
 
 
+def test_a_quality_of_some_units_says_so():
+    text = label_tables.quality(fake_worth() | {"units": {"read": 24, "all": 63}})["text"]
+    assert text.endswith("Measured on 24 of 63 units, evenly spaced.")
+    for units in ({}, {"units": {"read": 7, "all": 7}}):
+        assert "units" not in label_tables.quality(fake_worth() | units)["text"]
+
+
 def test_the_best_network_of_a_row_is_marked():
     labelled, wide = report_tables.comparison(fake_facts().evaluation)
     joints = next(row for row in wide["rows"] if row["label"] == "PA-MPJPE, joints aligned (mm)")

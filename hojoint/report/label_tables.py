@@ -88,8 +88,15 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
         f"average within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good "
         "rules keep a larger share of correct labels than they reject."
         + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
+        + (f" Measured on {some} units, evenly spaced." if (some := some_units(worth)) else "")
     )
     return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"))}
+
+
+def some_units(worth: Mapping[str, Any]) -> str | None:
+    """'24 of 63' where only so many units were read; None where all were, and in reports of earlier versions."""
+    units = worth.get("units")
+    return None if units is None or units["read"] == units["all"] else f"{units['read']:,} of {units['all']:,}"
 
 
 def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
