@@ -66,6 +66,7 @@ def of_grid(grid: Grid, points: Sequence[Point], results: Results) -> dict[str, 
             "key": point.key,
             "title": point.title,
             "network": point.network,
+            "seeds": [seed for seed, made in results.items() if point.key in made],
             "domains": _domains(results, point.key, None if point.network == "control" else "control"),
             "labels": _labels([seed[point.key].get("labels") for seed in results.values() if point.key in seed]),
         }
