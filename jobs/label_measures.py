@@ -59,12 +59,14 @@ def by_round(config: Config, store: Store, truth: Path | None) -> list[dict[str,
     found = {turn: findings.read(store, f"calibration{results.of_round(turn)}") for turn in turns}
     if len(turns) < 2 and not any(found.values()):
         return []
+    when = label_quality.RightWhen.of(config.calibrate)
     return [
         {
             "round": turn,
             "network": results.student(turn),
             **measured(open_store(store.uri(f"{results.LABELS}{results.of_round(turn)}")), truth, config),
             "promised": findings.promise(found[turn], config),
+            "right_when": {"promised": (found[turn] or {}).get("right_when"), "measured": when.told()},
         }
         for turn in turns
     ]

@@ -22,6 +22,8 @@ RULES = {
     "side": "right or left hand is not sure",
 }
 REASONS = {**RULES, "quality": "too small a chance of being correct"}
+BOUNDS = {"aligned_mm": ("PA-MPJPE", " mm"), "wrist_mm": ("MPJPE", " mm"), "joints_2d": ("2D error", " box sides")}
+"""Error of a correct label -> how it is called, and its unit."""
 
 
 def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) -> dict[str, Any]:
@@ -90,7 +92,25 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
         + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
         + (f" Measured on {some} units, evenly spaced." if (some := some_units(worth)) else "")
     )
-    return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"))}
+    return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"), when)}
+
+
+def other_bounds(promised: Mapping[str, Any] | None, measured: Mapping[str, Any] | None) -> str:
+    """A sentence where a promise is of other correct labels than are measured; '' where not, and where it is unknown.
+
+    Args:
+        promised, measured: ``RightWhen.told``, None in files of earlier versions.
+    """
+    if not promised or not measured or all(promised.get(name) == measured.get(name) for name in BOUNDS):
+        return ""
+    then, now = (
+        ", ".join(f"{text} {when[name]:g}{unit}" for name, (text, unit) in BOUNDS.items() if when.get(name) is not None)
+        for when in (promised, measured)
+    )
+    return (
+        f"CAUTION: the promise and the measured share call different labels correct: promised within {then}; measured "
+        f"within {now}."
+    )
 
 
 def some_units(worth: Mapping[str, Any]) -> str | None:
@@ -99,8 +119,13 @@ def some_units(worth: Mapping[str, Any]) -> str | None:
     return None if units is None or units["read"] == units["all"] else f"{units['read']:,} of {units['all']:,}"
 
 
-def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the frames' quality promised and what is right, by bins; ``kept`` of ``promise.kept_promise``."""
+def promise(kept: Mapping[str, Any] | None, right_when: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """What the frames' quality promised and what is right, by bins.
+
+    Args:
+        kept: of ``promise.kept_promise``.
+        right_when: the bounds within which a label counts as correct there.
+    """
     if kept is None:
         return None
     rows = [
@@ -117,7 +142,9 @@ def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "Each frame has a quality, its chance of being correct as a model fitted on labelled recordings has it. It "
         "keeps its promise where as many are correct as promised."
     )
-    return {"text": text + _fitted(kept["fitted"] or {}), "rows": rows}
+    fitted = kept["fitted"] or {}
+    others = other_bounds(fitted.get("right_when"), right_when)
+    return {"text": " ".join(filter(None, [text + _fitted(fitted), others])), "rows": rows}
 
 
 def _fitted(about: Mapping[str, Any]) -> str:
