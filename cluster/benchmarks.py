@@ -1,4 +1,4 @@
-"""Speed of the parts and of the complete job: decoding, the teacher, labelling, training.
+"""Speed of the parts and of the complete job: decoding, the teacher, labelling.
 
 A part is measured in this process without Ray, on the same frames that the complete job then labels. The repetitions
 take turns, so that a slow minute of the machine slows all alike. Compare ratios of medians, not speeds. Not here:
@@ -19,25 +19,19 @@ from typing import Any
 
 import torch
 
-from cluster import decoder_speeds, matrix_speed, session, teacher_speed
+from cluster import decoder_speeds, session, teacher_speed
 from cluster.labelling import checkpoint_facts, clip_pixels, quality_files, teacher
 from cluster.labelling import run as labelling
 from cluster.labelling.decoding import Failure, GuardedDecoder
 from cluster.labelling.job import LabellingJob
 from cluster.labelling.units import Video
 from cluster.memory import PeakMemory
-from cluster.sources import FetchLimits, fetched, mirror
+from cluster.sources import FetchLimits, fetched
 from cluster.store import open_store
-from cluster.training import job as training_job
-from cluster.training import run as training
 from hojoint.config import Config, changed
-from hojoint.hand.factory import hand_layer
 from hojoint.labelling.video import Decoded, VideoError, decode
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
-from hojoint.training.batches import ConcatSamples, loader
-from hojoint.training.engine import Training
-from hojoint.training.schedule import Schedule
 
 WARM_UP = 2  # videos, or steps, before the clock runs
 MATRIX_SPEED = "at matrix speed"  # the part that is an estimate, not a measurement of ours
@@ -97,7 +91,7 @@ def labelling_speeds(config: Config) -> Speeds:
         }
         memory = PeakMemory()
         with memory:
-            speeds = _take_turns(parts, config.bench.repeats)
+            speeds = take_turns(parts, config.bench.repeats)
         idle = teacher_speed.idle_share(alone.teach, alone.device)
         alone.close()
     medians = {name: statistics.median(values) for name, values in speeds.items()}
@@ -133,7 +127,7 @@ def decode_speeds(config: Config) -> Speeds:
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         alone = _Alone(config, folder, _videos(config, folder))
         jobs = {"in process": alone.decode, "guarded child": alone.decode_guarded}
-        speeds = _take_turns(jobs | decoder_speeds.parts(Path(folder), config.bench.frames), config.bench.repeats)
+        speeds = take_turns(jobs | decoder_speeds.parts(Path(folder), config.bench.frames), config.bench.repeats)
         alone.close()
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     facts = {"frames": alone.frames, "ratio": round(medians["guarded child"] / medians["in process"], 3)}
@@ -144,70 +138,10 @@ def durations(config: Config, folder: str) -> tuple[float, float]:
     """Seconds that decoding and predicting one video take: medians of ``bench.repeats``, without Ray."""
     torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.teacher_cpus)))
     alone = _Alone(config, folder, _videos(config, folder))
-    speeds = _take_turns({"decode": alone.decode, "predict": alone.teach}, config.bench.repeats)
+    speeds = take_turns({"decode": alone.decode, "predict": alone.teach}, config.bench.repeats)
     alone.close()
     decode, predict = (alone.frames / alone.videos / statistics.median(values) for values in speeds.values())
     return decode, predict
-
-
-def training_speeds(config: Config) -> Speeds:
-    """One step repeated on a batch in memory, and the complete loop on Ray Train, in samples per second.
-
-    The loop's speed comes from the difference of a long and a short run, so that the start of workers does not count.
-    Beside them stands the step's arithmetic at this device's speed of large matrix products.
-    """
-    with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
-        config = changed(config, train={"datasets": ("ho3d",), "init_checkpoint": None}, model={"pretrained": None})
-        job = training_job.plan_job(config)
-        batch = next(loader(ConcatSamples(job.data.sets), job.schedule, start=0))
-        alone = _training(config, job.schedule)
-        alone.step(batch)  # the first step allocates memory
-        operations = matrix_speed.operations(lambda: alone.step(batch)) / len(batch)
-        halved = config.train.mixed_precision and alone.device.type == "cuda"
-        dtype = torch.bfloat16 if halved else torch.float32
-
-        def at_matrix_speed() -> float:
-            return matrix_speed.matrix_rate(alone.device, dtype) / operations
-
-        def step_alone() -> float:
-            started = time.perf_counter()
-            for _ in range(config.bench.steps):
-                alone.step(batch)
-            alone.recent()  # waits for the GPU
-            return config.bench.steps * config.train.batch_size / (time.perf_counter() - started)
-
-        def complete_loop() -> float:
-            short, long = (_fit_seconds(config, folder, steps) for steps in (WARM_UP, WARM_UP + config.bench.steps))
-            return config.bench.steps * config.train.batch_size / max(long - short, 1e-9)
-
-        memory = PeakMemory()
-        with memory:
-            parts = {MATRIX_SPEED: at_matrix_speed, "step alone": step_alone, "complete loop": complete_loop}
-            speeds = _take_turns(parts, config.bench.repeats)
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
-    facts = {
-        "batch": config.train.batch_size,
-        "steps": config.bench.steps,
-        "ratio": round(medians["complete loop"] / medians["step alone"], 3),
-        "mflop_per_sample": round(operations / 1e6, 1),
-        "matrix_gflops": round(operations * medians[MATRIX_SPEED] / 1e9, 1),
-        "matrix_utilisation": round(medians["step alone"] / medians[MATRIX_SPEED], 3),
-        "peak_mb": {name: round(size) for name, size in sorted(memory.peaks_mb.items())},
-    }
-    return Speeds("samples/s", speeds, facts)
-
-
-def _training(config: Config, schedule: Schedule) -> Training:
-    torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.worker_cpus)))
-    device = "cuda" if config.cluster.worker_gpus > 0 else "cpu"
-    torch.manual_seed(config.seed)
-    network = HOJoint(config.model).to(device).to(memory_format=torch.channels_last)  # as a worker has it
-    return Training(config, schedule, network, hand_layer(mirror.localised(config, "mano").mano).to(device), device)
-
-
-def _fit_seconds(config: Config, folder: str, steps: int) -> float:
-    sized = changed(config, train={"steps": steps})
-    return training.fit(sized, str(Path(folder) / uuid.uuid4().hex), progress=False).seconds
 
 
 class _Alone:
@@ -292,7 +226,8 @@ def _complete_job(config: Config, folder: str) -> float:
     return float(report["frames_per_second"])
 
 
-def _take_turns(parts: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+def take_turns(parts: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """What each part's measure returns, repetition by repetition; one repetition measures all parts."""
     speeds: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(repeats):
         for name, measure in parts.items():

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ def chaos(config: Config, job: str) -> Measured:
     """Label without faults, and then under ``bench.faults`` of all kinds; ``job`` is the module of the labelling job.
 
     Raises:
-        InputError: ``output`` is no folder.
+        InputError: ``output`` is no folder, or the job refuses its settings or its data.
         MachineError: a run does not end, or a fault cannot be brought about.
     """
     if config.output is not None and config.output.startswith("s3://"):
@@ -109,7 +110,8 @@ def _prepared(config: Config, root: Path, folder: Path) -> Config:
     # The ledger would rightly take a video for a killer that was alone in progress when processes died twice.
     labelling = {"unit_videos": UNIT_VIDEOS, "attempts": 1000}
     cluster = {"teachers": (1, 2), "teacher_cpus": 1.0, "teacher_gpus": 0.0, "cache": str(folder / "cache")}
-    config = changed(config, labelling=labelling, cluster=cluster, filters={"enabled": ()})
+    filters = {"mode": "thresholds", "enabled": ()}  # by quality there may be no model yet
+    config = changed(config, labelling=labelling, cluster=cluster, filters=filters)
     return changed(config, videos={"root": f"s3://{BUCKET}/videos"}, world=None)
 
 
@@ -142,7 +144,7 @@ class _Bench:
     def __init__(self, config: Config, job: str, server: ChaosStore, cluster: Simulated, folder: Path) -> None:
         self._config, self._job, self._server, self._cluster, self._folder = config, job, server, cluster, folder
         self._random = random.Random(config.seed)
-        self._number = 0
+        self._made, self._number = uuid.uuid4().hex[:12], 0  # an earlier call may have left outputs beside these
         self.reference = Path()  # output of the first run
 
     def runs(self, fault: str, times: int) -> Outcome:
@@ -151,7 +153,7 @@ class _Bench:
         while out.runs == 0 or (fault and out.times < times):
             if out.runs > times + 2:
                 raise MachineError(f"only {out.times} of {times} faults ({fault}) struck in {out.runs} runs")
-            name = f"out-{self._number}"
+            name = f"out-{self._made}-{self._number}"
             self._number += 1
             began = time.monotonic()
             self._one(name, fault, times, out)
@@ -173,6 +175,8 @@ class _Bench:
                 if time.monotonic() > end or restarts > RESTARTS:
                     raise MachineError(f"a run under {fault or 'no fault'} did not end: {self._last_words(name)}")
                 if code is not None:
+                    if code == ending.WRONG_INPUT:
+                        raise InputError(f"the job that is measured refuses its input: {self._last_words(name, 1)}")
                     if not killed:
                         out.exits[code] += 1
                         restarts += 1
@@ -241,8 +245,8 @@ class _Bench:
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
 
-    def _last_words(self, name: str) -> str:
-        return " / ".join(self._log(name).read_text(errors="replace").splitlines()[-5:])
+    def _last_words(self, name: str, lines: int = 5) -> str:
+        return " / ".join(self._log(name).read_text(errors="replace").splitlines()[-lines:])
 
 
 def _committed(output: Path) -> int:

@@ -21,7 +21,7 @@ from typing import TypeVar
 from hojoint.errors import Unavailable
 
 GRACE_S = 20.0  # Kubernetes kills 30 s after its SIGTERM
-FAULT, TRY_AGAIN = 1, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h
+FAULT, WRONG_INPUT, TRY_AGAIN = 1, 2, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h
 SIGNALS = {signal.SIGINT: FAULT, signal.SIGTERM: TRY_AGAIN}
 """Signal -> exit code of a process that it ends: a person who interrupts means it, a scheduler starts the run again."""
 LOOK_S = 0.2  # between two looks of a main thread that waits for another

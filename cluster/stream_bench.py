@@ -24,7 +24,7 @@ import pyarrow.parquet
 import ray
 import torch
 
-from cluster import session
+from cluster import session, training_bench
 from cluster.benchmarks import WARM_UP, Speeds
 from cluster.labelling import commits
 from cluster.labelling.counts import Counts
@@ -55,11 +55,7 @@ def stream_speeds(config: Config) -> Speeds:
     ``ratio`` is the slowest stream's speed as a share of that with decoded samples in memory; ``resident_ratio`` the
     largest by the smallest resident memory among the streams.
     """
-    config = changed(
-        config,
-        train={"datasets": ("pseudo",), "init_checkpoint": None, "held_out": 0, "plateau_epochs": None},
-        model={"pretrained": None},
-    )
+    config = training_bench.measured(config, "pseudo")
     with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
         parts = _parts(config, config.output or folder)
         found: dict[str, list[dict[str, float]]] = {name: [] for name in parts}

@@ -34,7 +34,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster import benchmarks, capacity, chaos_bench, scale_bench, stream_bench, synthesis
+from cluster import benchmarks, capacity, chaos_bench, scale_bench, stream_bench, synthesis, training_bench
 from cluster.labelling import listing
 from cluster.training import data as training_data
 from hojoint.config import Config, changed
@@ -44,7 +44,7 @@ from jobs import command, printing
 
 MEASURES: dict[str, Callable[[Config], Any]] = {
     "labelling": benchmarks.labelling_speeds,
-    "training": benchmarks.training_speeds,
+    "training": training_bench.training_speeds,
     "stream": stream_bench.stream_speeds,
     "decode": benchmarks.decode_speeds,
     "scale": scale_bench.scale_speeds,
@@ -119,7 +119,7 @@ def given(config: Config, word: str) -> str:
     if word == "stream":
         return f"generated tables of {', '.join(map(str, config.bench.rows))} rows"
     if word == "training":
-        return f"{len(training_data.open_data(changed(config, train={'datasets': ('ho3d',)})))} images"
+        return f"{len(training_data.open_data(training_bench.measured(config)))} images"
     return f"{listing.listed(config).manifest.videos} videos in {config.videos.root}"
 
 

@@ -8,10 +8,11 @@ filters.quality_model each frame gets its chance of being correct; filters.mode=
 filters.min_quality. The first form labels HO-3D's sequences with the teacher as if they were videos, also mirrored, so
 that the side is judged. The second form takes the output of jobs.pseudo_label and a table of true poses (video_id,
 frame, side, joints_px, joints), such as the synthetic world has; it also compares what a quality that is there promised
-with what is right. A row without joints says that no hand is there, so a label is wrong; frames and videos without a
-row are left out and counted. Under the output: calibration.json, calibration.png, filters.yaml, quality.json,
-quality.yaml. One process labels, with the GPU if one exists and cluster.teacher_gpus is above 0; on a cluster it is a
-task on a node with cluster.teacher_cpus and teacher_gpus.
+with what is correct, and takes calibrate.max_* from the labels' run unless they are given. A row without joints says
+that no hand is there, so a label is wrong; frames and videos without a row are left out and counted. Under the output:
+calibration.json, calibration.png, filters.yaml, quality.json, quality.yaml. One process labels, with the GPU if one
+exists and cluster.teacher_gpus is above 0; on a cluster it is a task on a node with cluster.teacher_cpus and
+teacher_gpus.
 
 CAUTION: the first form takes HO-3D's evaluation split, which the teacher has not seen. Its truth is then in the
 thresholds, so do not report scores on that split of a student trained with them. To report there, give
@@ -21,6 +22,7 @@ recordings, the measured precision is too good to be true.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,7 +52,7 @@ from hojoint.labelling import rescoring, tables
 from hojoint.labelling.quality import QualityModel
 from hojoint.model import opening
 from hojoint.report import calibration as calibration_figure
-from jobs import calibration_text, command, sets
+from jobs import calibration_text, command, measured_as, sets
 
 RESULT, QUALITY = "calibration.json", "quality.json"
 
@@ -70,6 +72,13 @@ def job(config: Config, dry_run: bool) -> None:
     else:
         command.need(config.data.ho3d.root, "data.ho3d.root", "DIR")
         _check_teacher(config)
+    if given:
+        run = commits.read_label_run(open_store(str(config.calibrate.predictions)))
+        config, notes = measured_as.as_made(
+            config, measured_as.of_run(run), str(config.calibrate.predictions), measured_as.RIGHT
+        )
+        for note in notes:
+            print(f"note: {note}")
     near = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:
         print(_plan(near))
@@ -85,8 +94,10 @@ def job(config: Config, dry_run: bool) -> None:
     result = calibration.calibrate(judged, config.filters, config.calibrate.precision, config.calibrate.rules)
     if result["proposed"] is not None and config.calibrate.rules is not None:
         result["proposed"] = {**result["proposed"], "enabled": list(config.calibrate.rules)}
+    when = {"right_when": label_quality.RightWhen.of(config.calibrate).told()}
     model, _ = quality_fit.fit(judged, config.filters, config.calibrate.precision)
-    result |= {"quality": model.about, "caution": _caution(config), "promise": _promise(judged, config)}
+    model = dataclasses.replace(model, about={**model.about, **when})
+    result |= {**when, "quality": model.about, "caution": _caution(config), "promise": _promise(judged, config)}
     _write(open_store(output), result, model)
 
 

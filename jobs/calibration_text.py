@@ -10,6 +10,7 @@ import yaml
 
 from hojoint import settings_file
 from hojoint.evaluation import precision, quality_fit
+from hojoint.report import label_tables
 from jobs import printing, retyped
 
 
@@ -62,6 +63,8 @@ def summary(result: Mapping[str, Any]) -> str:
         )
     if result["promise"] is not None:
         text += ["", _promise_table(result["promise"])]
+        fitted = result["promise"]["fitted"] or {}
+        text += filter(None, [label_tables.other_bounds(fitted.get("right_when"), result.get("right_when"))])
     return "\n".join([*text, *_warnings(result), *_quality_warnings(result)[bool(result["caution"]) :]])
 
 

@@ -60,7 +60,7 @@ class Exit(enum.IntEnum):
     DONE = 0
     FAULT = ending.FAULT
     """A bug, a fault of the machine, or a person's interrupt: nothing is known to help but a look."""
-    WRONG_INPUT = 2
+    WRONG_INPUT = ending.WRONG_INPUT
     TRY_AGAIN = ending.TRY_AGAIN
     """A store or a cluster was away, a disk full, the job preempted: the same command resumes when that is over."""
 

@@ -39,14 +39,17 @@ def applied(config: Config, store: Store, home: str, *, thresholds: bool = True)
 def promise(found: Mapping[str, Any] | None, config: Config) -> dict[str, Any] | None:
     """Precision and yield of what is proposed.
 
-    Thresholds: on recordings that did not choose them, where there are enough. Quality: out of fold, but
+    Thresholds: on recordings that did not choose them, where these keep a frame. Quality: out of fold, but
     ``min_quality`` was chosen on these same chances, so slightly too good.
     """
     if found is None:
         return None
     if config.filters.mode == "quality":
         return found["quality"]["promised"]
-    return found["together"]["held_out"] or found["together"]["proposed"]
+    apart = found["together"]["held_out"]
+    if apart is not None and apart["precision"] is not None:
+        return apart
+    return found["together"]["proposed"]
 
 
 def text(store: Store, home: str, config: Config) -> str:

@@ -29,21 +29,25 @@ from jobs import findings, results
 
 
 def measured(labels: Store, truth: Path | None, config: Config) -> dict[str, Any]:
-    """Frames predicted and kept, and where true poses are known, 'labels' and 'clips' against them; for JSON.
+    """Frames predicted and kept, rows that training reads, and where true poses are known, 'labels' and 'clips' against
+    them; for JSON.
 
-    Kept frames and 'labels' are those of the clips that ``train.pseudo_fraction`` uses.
+    Kept frames, rows and 'labels' are those of the clips that ``train.pseudo_fraction`` uses. A kept frame without a
+    picture is no row, and a filled one is.
     """
     report = results.read_json(labels, commits.REPORT, "videos", "frames")
     counted = report["frames"]
     # All yields of one labeller have one denominator, also where an oracle took some of the frames away.
-    frames = {"frames": {"predicted": report.get(PREDICTED, counted["predicted"]), "kept": counted["kept"]}}
-    if config.train.pseudo_fraction < 1 and counted["kept"]:
-        frames["frames"]["kept"] = _learned_from(labels, config)["verdict"].to_pylist().count(reasons.KEPT)
-    return (
-        frames
-        if truth is None or not counted["kept"]
-        else frames | _against(pyarrow.parquet.read_table(truth), labels, config)
-    )
+    frames = {"predicted": report.get(PREDICTED, counted["predicted"]), "kept": counted["kept"]}
+    frames["labels"] = counted["kept"] + counted.get("filled", 0) - counted.get("without_image", 0)
+    some = config.train.pseudo_fraction < 1
+    if not counted["kept"] or (truth is None and not some):
+        return {"frames": frames}
+    table = _learned_from(labels, config)
+    frames["labels"] = len(table)
+    if some:
+        frames["kept"] = table["verdict"].to_pylist().count(reasons.KEPT)
+    return {"frames": frames} | ({} if truth is None else _against(table, truth, labels, config))
 
 
 def by_round(config: Config, store: Store, truth: Path | None) -> list[dict[str, Any]]:
@@ -55,12 +59,14 @@ def by_round(config: Config, store: Store, truth: Path | None) -> list[dict[str,
     found = {turn: findings.read(store, f"calibration{results.of_round(turn)}") for turn in turns}
     if len(turns) < 2 and not any(found.values()):
         return []
+    when = label_quality.RightWhen.of(config.calibrate)
     return [
         {
             "round": turn,
             "network": results.student(turn),
             **measured(open_store(store.uri(f"{results.LABELS}{results.of_round(turn)}")), truth, config),
             "promised": findings.promise(found[turn], config),
+            "right_when": {"promised": (found[turn] or {}).get("right_when"), "measured": when.told()},
         }
         for turn in turns
     ]
@@ -70,15 +76,15 @@ def _report(turn: int) -> str:
     return f"{results.LABELS}{results.of_round(turn)}/{commits.REPORT}"
 
 
-def _against(truth: pa.Table, labels: Store, config: Config) -> dict[str, Any]:
-    """Labels that training reads, and all clips' sides, against the truth."""
+def _against(table: pa.Table, path: Path, labels: Store, config: Config) -> dict[str, Any]:
+    """The labels that training reads, ``table``, and all clips' sides, against the truth at ``path``."""
+    truth = pyarrow.parquet.read_table(path)
     layer = hand_layer(mirror.localised(config, "mano").mano)
     joints_of = label_quality.joints_of(layer)
 
     def errors_of(table: pa.Table) -> LabelErrors:
         return label_quality.errors_of_tables(table, truth, joints_of)
 
-    table = _learned_from(labels, config)
     errors = errors_of(table)
     group = label_quality.group(errors, np.ones(len(table), bool), label_quality.RightWhen.of(config.calibrate))
     group["side_right"] = _share(errors.side_right[errors.truth])

@@ -1,7 +1,7 @@
 """The labelled frames that a report shows and measures: rows of the tables, their pixels, their true poses if known.
 
-Of a large output only some units are read, evenly spaced, and the report notes it. Used by ``jobs.report``. Drawing is
-in ``hojoint.report.album``, measuring in ``hojoint.evaluation.label_quality``.
+Of a large output only some units are read, evenly spaced; the galleries and the quality tell how many. Used by
+``jobs.report``. Drawing is in ``hojoint.report.album``, measuring in ``hojoint.evaluation.label_quality``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ KEYS = ({"colour": "#2e86de", "text": "the given hand box"}, {"colour": "#96c4f0
 class LabelledFrames:
     """What a report shows of a labelling run."""
 
-    quality: dict[str, Any] | None  # label_quality.summary, where true poses are known
+    quality: dict[str, Any] | None  # label_quality.summary, 'promise' and 'units', where true poses are known
     galleries: list[Gallery]
 
 
@@ -57,13 +57,14 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     done = commits.read_commits(labels, some)
     predictions = tables.read([f"{root}/{commit.files['predictions']}" for commit in done], filesystem)
     layer = hand_layer(mirror.localised(config, "mano").mano)
-    errors, quality = None, None
+    errors, quality, of_all = None, None, {"read": len(some), "all": len(units)}
     if truth is not None and len(predictions):
         refined = None
         if any(name.startswith("refine.") for name in run["fingerprint"]):
             keys = [f"{root}/{commit.files['pseudo_labels']}" for commit in done]
             refined = tables.read(keys, filesystem, schema=tables.LABELS_SCHEMA, columns=tables.LABELS_SCHEMA.names)
         errors, quality = _measured(predictions, refined, pyarrow.parquet.read_table(truth), layer, config, labels)
+        quality["units"] = of_all
     rows = album.chosen_rows(predictions, reasons.REASONS, KEPT_SHOWN, REJECTED_SHOWN)
     shown = set(predictions["video_id"].take(pa.array(rows)).to_pylist())
     files = VideoFiles(labels, run.get(commits.MANIFEST), _other_root(config, run)).of(some, shown)

@@ -114,6 +114,8 @@ def _print_results(stages: Sequence[Stage], store: Store, ran: Sequence[str]) ->
     ):
         if found is not None:
             print(f"\n{title}\n{printing.table(found['columns'], found['rows'])}")
+            if found.get("note"):
+                print(found["note"])
     print(f"\nreport: {store.uri('report.html')}")
 
 

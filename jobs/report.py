@@ -29,7 +29,7 @@ from hojoint.report import page as report
 from hojoint.report.album import error_picture, example_picture
 from hojoint.report.page import Facts, Gallery, Picture
 from hojoint.report.tables import DOMAINS
-from jobs import command, label_measures, labelled_frames, origin, results, retyped
+from jobs import command, label_measures, labelled_frames, measured_as, origin, results, retyped
 from jobs.inputs import world_of
 
 BEST_FIRST = ("student", "control", "teacher")
@@ -54,7 +54,9 @@ class Outputs:
 def job(config: Config, dry_run: bool) -> None:
     """Gather, draw, write."""
     outputs = gather(open_store(command.output_of(config, "runs/tiny")))
-    config = with_inputs(config, outputs)
+    config, notes = as_made(with_inputs(config, outputs), outputs)
+    for note in notes:
+        print(f"note: {note}")
     if dry_run:
         print(f"would report on {outputs.store.root}: {', '.join(_parts(outputs)) or 'nothing'}")
         return
@@ -79,6 +81,7 @@ def job(config: Config, dry_run: bool) -> None:
         rules=_reasons(made_with),
         views=made_with.get("tta.views", config.tta.views),
         by_round=_by_round(config, outputs),
+        notes=notes,
     )
     galleries = [*([] if frames is None else frames.galleries), *example_galleries(config, outputs)]
     page = report.render(facts, galleries=galleries, pck=pck_pictures(outputs), curves=curve_pictures(outputs))
@@ -136,6 +139,14 @@ def with_inputs(config: Config, outputs: Outputs) -> Config:
     labelled = settings.from_stored(run["config"])
     world = config.world or labelled.world
     return config.model_copy(update={"videos": labelled.videos, "world": world})
+
+
+def as_made(config: Config, outputs: Outputs) -> tuple[Config, list[str]]:
+    """The settings with what the run calls a correct label, unless the user gives it; where that differs, sentences."""
+    made, owner = results.pipeline_settings(outputs.store), results.PIPELINE
+    if made is None and outputs.labels is not None:
+        made, owner = measured_as.of_run(commits.read_label_run(outputs.labels)), commits.RUN
+    return measured_as.as_made(config, made, owner)
 
 
 def _parts(outputs: Outputs) -> list[str]:

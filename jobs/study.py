@@ -12,7 +12,7 @@ study.grid adds points to each seed, which share the stages of its pipeline and 
 study.points=[KEY,...] makes these rows of the grid alone; --dry-run names the rows.
 Under the output: world/ seed-N/ study.json study.md study_GRID.png; all grids of one output stand in the one study.md.
 The same command resumes a study that was stopped. Seeds may be run by several processes at once, each with its own
-study.seeds=[N] and the same output; the command with all seeds then finds them complete and summarises them.
+study.seeds=[N] and the same output. The files tell of all seeds that were run, and of each grid the seeds that have it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,10 @@ from hojoint.errors import InputError, MachineError
 from hojoint.report import study as study_report
 from hojoint.report.tables import DOMAINS, METRICS, NETWORKS
 from hojoint.synthetic import write
-from jobs import command, grids, pipeline, plan, points, printing, results, study_summary
-from jobs.grids import Grid, Point
+from jobs import command, grids, pipeline, points, printing, study_rows, study_summary
+from jobs.grids import Grid
 from jobs.inputs import world_of
 from jobs.own_data import has_own_data, refuse_hidden_world_here
-from jobs.point_stages import MEASURED
-from jobs.stage import Stage
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -112,112 +110,84 @@ def _plan(run: Config, grid: Grid | None) -> None:
 
 
 def _write(config: Config, store: Store) -> None:
-    """study.json, study.md and the figures, from every row of every grid that all seeds have complete."""
-    runs = {seed: run_of(config, seed) for seed in config.study.seeds}
-    finished = {seed: result_of(str(run.output)) for seed, run in runs.items()}
+    """study.json, study.md and the figures: of the seeds of this command and those told of before, every grid."""
+    runs, unlike = _runs(config, store)
+    finished = {seed: study_rows.result_of(str(run.output)) for seed, run in runs.items()}
     together = study_summary.summary(finished)
-    found = {grid: made for grid in get_args(Grid) if (made := _grid(runs, grid)) is not None}
-    held = _held(store)
-    if more := [seed for seed in held if seed not in runs]:
-        print(f"note: {store.uri('study.md')} keeps what it tells of {len(held)} seeds; give all to write it again")
+    grid, seeds = config.study.grid, config.study.seeds
+    asked = study_rows.told(store)
+    if grid is not None:
+        asked[grid] = [*asked.get(grid, []), *seeds]
+    made = {one: study_rows.of_grid(runs, one, asked.get(one, [])) for one in get_args(Grid)}
+    found = {one: summary for one, summary in made.items() if summary is not None}
+    if unlike:
+        every = ",".join(map(str, sorted({*runs, *study_rows.held(store)})))
+        print(
+            f"note: {store.uri('study.md')} stays as it is: its seeds {_listed(unlike)} are not complete with these "
+            f"settings. The same command with study.seeds=[{every}] and without study.grid completes them and writes it"
+        )
     else:
         content = {"seeds": finished, "summary": together, "grids": found}
-        store.put("study.json", json.dumps(content, indent=1).encode())
+        store.put(study_rows.FILE, json.dumps(content, indent=1).encode())
         _write_page(store, together, found)
-    grid_shown = None if config.study.grid is None else found.get(config.study.grid)
-    if config.study.grid is not None and not _holds(grid_shown, next(iter(runs.values())), config.study.grid):
+    if grid is not None and not _holds(found.get(grid), run_of(config, seeds[0]), seeds, grid):
         raise MachineError(
-            f"the grid {config.study.grid} is not complete any more: something has changed {store.root} while the "
+            f"the grid {grid} is not complete any more: something has changed {store.root} while the "
             "study ran. The same command completes it"
         )
-    shown = tables(together) if grid_shown is None else study_report.tables(grid_shown)
-    for title, (headers, rows) in shown.items():
-        print(f"\n{title}\n{printing.table(headers, rows)}")
-    if grid_shown is not None:
-        print("".join(f"\n{line}" for line in study_report.headline(grid_shown)))
-    if not more:
+    _print(together if grid is None else found[grid], grid)
+    if not unlike:
         print(f"\nwritten: {store.uri('study.md')}")
 
 
-def _holds(shown: Mapping[str, Any] | None, run: Config, grid: Grid) -> bool:
-    """Whether the summary of the grid has all rows that this command was asked for."""
+def _runs(config: Config, store: Store) -> tuple[dict[int, Config], list[int]]:
+    """The runs by seed that are told of together, and the seeds told of before that are not complete as these are.
+
+    Where there are such, the runs are those of this command alone.
+    """
+    own = {seed: run_of(config, seed) for seed in config.study.seeds}
+    others = {seed: run_of(config, seed) for seed in study_rows.held(store) if seed not in own}
+    unlike = [seed for seed, run in others.items() if not study_rows.is_complete(run)]
+    return (own if unlike else dict(sorted({**own, **others}.items()))), unlike
+
+
+def _holds(shown: Mapping[str, Any] | None, run: Config, seeds: Sequence[int], grid: Grid) -> bool:
+    """Whether the summary of the grid has all rows that this command was asked for, of all of its seeds."""
     asked = {point.key for point in grids.points(grids.pipeline_of(run, grid), grid)}
-    return shown is not None and asked <= {row["key"] for row in shown["rows"]}
+    rows = {} if shown is None else {row["key"]: row["seeds"] for row in shown["rows"]}
+    return all(set(seeds) <= set(rows.get(key, ())) for key in asked)
 
 
-def _held(store: Store) -> list[int]:
-    """The seeds that ``study.json`` tells of and that are still there."""
-    if not store.exists("study.json"):
-        return []
-    seeds = results.read_json(store, "study.json", "seeds")["seeds"]
-    return [int(seed) for seed in seeds if store.exists(f"seed-{seed}/report.json")]
+def _print(shown: Mapping[str, Any], grid: Grid | None) -> None:
+    """The tables of all seeds, or those of a grid, for the terminal."""
+    print(f"\n{_head(shown['seeds']) if grid is None else study_report.heading(shown)}")
+    for title, (headers, rows) in (tables(shown) if grid is None else study_report.tables(shown)).items():
+        print(f"\n{title}\n{printing.table(headers, rows)}")
+    if grid is not None:
+        print("".join(f"\n{line}" for line in study_report.headline(shown)))
+
+
+def _head(seeds: Sequence[int]) -> str:
+    return f"{len(seeds)} seed{'s'[: len(seeds) > 1]}: {_listed(seeds)}"
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def _write_page(store: Store, together: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> None:
     """study.md and the figures."""
-    seeds = together["seeds"]
-    head = f"# {len(seeds)} seed{'s'[: len(seeds) > 1]}: {', '.join(map(str, seeds))}"
-    parts = [head, _sections("##", tables(together))]
+    parts = [f"# {_head(together['seeds'])}", _sections("##", tables(together))]
     for name, grid in found.items():
         store.put(f"study_{name}.png", study_report.draw(grid))
         lines = "".join(f"{line}\n\n" for line in study_report.headline(grid))
-        parts.append(f"## {grid['title']}\n\n{lines}![{grid['title']}](study_{name}.png)")
+        parts.append(f"## {study_report.heading(grid)}\n\n{lines}![{grid['title']}](study_{name}.png)")
         parts.append(_sections("###", study_report.tables(grid)))
     store.put("study.md", ("\n\n".join(parts) + "\n").encode())
 
 
 def _sections(mark: str, made: Mapping[str, study_report.Table]) -> str:
     return "\n\n".join(f"{mark} {title}\n\n{printing.markdown(*rows)}" for title, rows in made.items())
-
-
-def _grid(runs: Mapping[int, Config], grid: Grid) -> dict[str, Any] | None:
-    """The summary of a grid by the rows that every seed has complete; None where it was not begun.
-
-    Not only the rows of ``study.points``: another command may have made the others.
-    """
-    every, shown, found = [], None, {}
-    for seed, run in runs.items():
-        store = open_store(str(run.output))
-        try:
-            base = grids.pipeline_of(changed(run, study={"points": None}), grid)
-            every = grids.points(base, grid)
-            if not _complete([stage for stage in plan.stages(base) if stage.name != "report"], store):
-                return None
-            done = {point.key for point in every if _complete(points.stages(base, [point]), store)}
-        except InputError:  # made with other settings, or not possible with these
-            return None
-        shown = done if shown is None else shown & done
-        found[seed] = {point.key: _row(store, point) for point in every if point.key in done}
-        found[seed]["control"] = _row(store, Point("control", "", "control"))
-    rows = [point for point in every if point.key in (shown or ())]
-    if len(rows) < len(every) and not any(point.at for point in rows):  # the pipeline alone is no row of this grid
-        return None
-    left_out = [point.title for point in every if point not in rows]
-    return study_summary.of_grid(grid, rows, found) | {"left_out": left_out}
-
-
-def _complete(stages: Sequence[Stage], store: Store) -> bool:
-    return all(results.marker(stage.name, store) and stage.complete(store) for stage in stages)
-
-
-def _row(store: Store, point: Point) -> dict[str, Any]:
-    """Scores and labels of a point; no scores of a network that had nothing to train on."""
-    scores, labels = f"{point.at}evaluation/{point.network}.json", f"{points.labels_of(point)}{MEASURED}"
-    learned = point.network not in ("teacher", "control") and store.exists(labels)
-    return {
-        "domains": results.read_json(store, scores, "domains")["domains"] if store.exists(scores) else {},
-        "labels": results.read_json(store, labels, "frames") if learned else None,
-    }
-
-
-def result_of(output: str) -> dict[str, Any]:
-    """Scores and label quality of one finished run."""
-    store = open_store(output)
-    return {
-        "evaluation": results.scores(store),
-        "quality": results.read_json(store, "report.json").get("quality"),
-        "frames": results.read_json(store, f"{results.LABELS}/report.json", "frames")["frames"],
-    }
 
 
 def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[str]]]]:
@@ -236,7 +206,8 @@ def tables(together: Mapping[str, Any]) -> dict[str, tuple[list[str], list[list[
     body = [
         [group, *(_cell(row[key], names[key], "", seeds) for key in names)] for group, row in together["labels"].items()
     ]
-    out["Labels against the held-out truth"] = (
+    some = f", {' and '.join(together['units'])} units" if together["units"] else ""
+    out[f"Labels against the held-out truth{some}"] = (
         ["", "frames", "share correct", "PA-MPJPE, median (mm)", "2D error, median (box sides)"],
         body,
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import scipy.stats
 
+from hojoint.report.label_tables import some_units
 from hojoint.report.study import MINUS, SHOWN
 from hojoint.report.tables import DOMAINS, METRICS, NETWORKS, Metric
 from jobs.grids import TITLES, Grid, Point
@@ -28,7 +29,10 @@ Results = Mapping[int, Mapping[str, Mapping[str, Any]]]
 
 
 def summary(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and spread over the seeds of every metric, of paired differences, and of the labels' quality."""
+    """Mean and spread over the seeds of every metric, of paired differences, and of the labels' quality.
+
+    'units' are those by which the quality was measured, where it is not all of them.
+    """
     out: dict[str, Any] = {"seeds": list(runs), "domains": {}, "labels": {}}
     for domain in DOMAINS:
         rows: dict[str, Any] = {}
@@ -44,11 +48,13 @@ def summary(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
             rows[metric.label] = row
         if rows:
             out["domains"][domain] = rows
+    known = [run["quality"] for run in runs.values() if run.get("quality")]
     for group in ("kept", "rejected"):
-        known = [run["quality"][group] for run in runs.values() if run.get("quality")]
+        numbers = {key: [worth[group][key] for worth in known] for key in ("frames", *QUALITY)}
         out["labels"][group] = {
-            key: spread([value[key] for value in known if value[key] is not None]) for key in ("frames", *QUALITY)
+            key: spread([value for value in values if value is not None]) for key, values in numbers.items()
         }
+    out["units"] = sorted({some for worth in known if (some := some_units(worth)) is not None})
     return out
 
 
@@ -60,6 +66,7 @@ def of_grid(grid: Grid, points: Sequence[Point], results: Results) -> dict[str, 
             "key": point.key,
             "title": point.title,
             "network": point.network,
+            "seeds": [seed for seed, made in results.items() if point.key in made],
             "domains": _domains(results, point.key, None if point.network == "control" else "control"),
             "labels": _labels([seed[point.key].get("labels") for seed in results.values() if point.key in seed]),
         }
@@ -103,6 +110,7 @@ def flat_labels(measured: Mapping[str, Any]) -> dict[str, float | None]:
     frames, labels = measured["frames"], measured.get("labels", {})
     names = ("precision", "side_right", "wrist_mm_median", "aligned_mm_median", "joints_2d_median")
     flat: dict[str, float | None] = {"kept": frames["kept"], **{name: labels.get(name) for name in names}}
+    flat["labels"] = frames.get("labels", labels.get("frames"))  # of earlier versions where the truth is known
     flat["yield"] = frames["kept"] / frames["predicted"] if frames["predicted"] else None
     flat["clips_side_right"] = measured.get("clips", {}).get("side_right")
     return {name: None if value is None else 100 * value if name in PER_CENT else value for name, value in flat.items()}

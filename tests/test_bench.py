@@ -9,11 +9,16 @@ import time
 
 import numpy as np
 import pytest
+from labelled import draw_world
 
-from cluster import benchmarks, decoder_speeds, memory
+from cluster import benchmarks, decoder_speeds, memory, training_bench
+from cluster.training import job as training_job
+from hojoint import config as settings
 from hojoint.config import Config
-from jobs import bench
+from hojoint.errors import InputError
+from jobs import bench, command
 
+CONFIGS = command.DEFAULT_CONFIG.parent
 TINY = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
 TINY += ["bench.videos=2", "bench.frames=6", "bench.repeats=1", "bench.steps=2", "cluster.teachers=[1,1]"]
 TINY += ["synthetic.train_frames=6", "train.batch_size=4", "cluster.threads=1", "bench.plain_frames=1"]
@@ -33,7 +38,7 @@ def test_repetitions_take_turns():
     def part(name):
         return lambda: (calls.append(name), float(len(calls)))[1]
 
-    speeds = benchmarks._take_turns({"a": part("a"), "b": part("b")}, 3)
+    speeds = benchmarks.take_turns({"a": part("a"), "b": part("b")}, 3)
     assert calls == ["a", "b", "a", "b", "a", "b"]
     assert speeds == {"a": [1.0, 3.0, 5.0], "b": [2.0, 4.0, 6.0]}
 
@@ -75,6 +80,17 @@ def test_a_dry_run_prints_the_work_and_draws_nothing(capsys, tmp_path):
 def test_labelling_needs_one_teacher_whatever_the_range_is():
     config = Config.model_validate({"cluster": {"teachers": [2, 8]}})
     assert [bench.need(config, word).processes for word in ("labelling", "scale", "decode")] == [1, 2, 2]
+
+
+def test_a_config_for_a_student_measures_labelled_images_alone(tmp_path):
+    """small.yaml holds out more recordings than the drawn world has, and mixes in pseudo-labels."""
+    world = draw_world(tmp_path)
+    config = settings.changed(settings.load(CONFIGS / "small.yaml"), data=settings.to_tree(world.data))
+    with pytest.raises(InputError):
+        training_job.plan_job(settings.changed(config, train={"datasets": ["ho3d"]}))
+    job = training_job.plan_job(training_bench.measured(config))
+    assert (len(job.data), job.data.held_out) == (8, None)
+    assert bench.given(config, "training") == "8 images"
 
 
 def test_an_unknown_word_is_refused(capsys):

@@ -42,9 +42,12 @@ def truth(predictions: pa.Table) -> pa.Table:
     return pa.table({**columns, "side": side, "joints": list(joints.reshape(-1, 63))})
 
 
-def judge(folder: Path, predictions: pa.Table, truth: pa.Table, *given: str, units: int = 1) -> int:
+def judge(
+    folder: Path, predictions: pa.Table, truth: pa.Table, *given: str, units: int = 1, **noted: dict[str, Any]
+) -> int:
+    """Call the job on these labels; ``noted`` stands in their run.json."""
     store = open_store(str(folder / "labels"))
-    store.put(commits.RUN, json.dumps({"fingerprint": {}, "units": units}).encode())
+    store.put(commits.RUN, json.dumps({"fingerprint": {}, "units": units, **noted}).encode())
     made = {name: predictions if name == "predictions" else predictions.slice(0, 0) for name in commits.TABLES}
     commits.commit(store, "u000000", "a0", made, counts=Counts(), started=0.0, seconds={})
     pq.write_table(truth, folder / "truth.parquet")
@@ -124,3 +127,35 @@ def test_a_row_without_a_hand_makes_its_label_wrong(tmp_path, predictions, truth
         row |= {"side": None, "joints": None, "joints_px": None}
     assert judge(tmp_path, predictions, pa.Table.from_pylist(rows, schema=truth.schema), "calibrate.precision=0.4") == 0
     assert (found(tmp_path)["frames"], found(tmp_path)["right"]) == (2 * FRAMES, FRAMES - 5)
+
+
+def test_a_right_label_is_what_the_labels_run_says(tmp_path, capsys, predictions, truth) -> None:
+    """Every second label has a wrong hand; by bounds as wide as a room these are right too."""
+    wide = {"calibrate": {"max_aligned_mm": 1e6, "max_wrist_mm": 30}}
+    assert judge(tmp_path, predictions, truth, "calibrate.precision=0.4", config=wide) == 0
+    result = found(tmp_path)
+    assert result["right_when"] == {"aligned_mm": 1e6, "joints_2d": 0.15, "wrist_mm": 30.0}
+    model = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert model["about"]["right_when"] == result["quality"]["right_when"] == result["right_when"]
+    assert result["right"] == FRAMES
+    assert "note: measured with" not in capsys.readouterr().out
+    (tmp_path / "given").mkdir()
+    given = ["calibrate.max_wrist_mm=null", "calibrate.precision=0.4"]
+    assert judge(tmp_path / "given", predictions, truth, *given, config=wide) == 0
+    assert found(tmp_path / "given")["right"] == 2 * FRAMES
+    assert "note: measured with calibrate.max_wrist_mm=null, as given" in capsys.readouterr().out
+
+
+def test_a_promise_by_another_definition_is_named(tmp_path, capsys, predictions, truth) -> None:
+    assert judge(tmp_path, predictions, truth, "calibrate.precision=0.4", "calibrate.max_wrist_mm=30") == 0
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "labels").mkdir()
+    model = (tmp_path / "out" / "quality.json").read_bytes()
+    (tmp_path / "again" / "labels" / "quality.json").write_bytes(model)
+    at = predictions.schema.get_field_index("quality")
+    chances = pa.array(np.full(2 * FRAMES, 0.5), pa.float32())
+    judged = predictions.set_column(at, predictions.schema.field("quality"), chances)
+    capsys.readouterr()
+    assert judge(tmp_path / "again", judged, truth, "calibrate.precision=0.4") == 0
+    out = capsys.readouterr().out
+    assert "promised within PA-MPJPE 15 mm, MPJPE 30 mm, 2D error 0.15 box sides; measured within PA-MPJPE 15 mm" in out

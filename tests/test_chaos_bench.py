@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,13 +15,15 @@ import pytest
 from cluster import chaos_bench, chaos_rows, chaos_store, patience
 from cluster.chaos_rows import Difference
 from cluster.chaos_store import CUT, FULL, LOST, REFUSED, RESET, SKEW, SLOW, ChaosStore
-from cluster.labelling import commits
+from cluster.labelling import commits, quality_files
 from cluster.labelling.counts import Counts
 from cluster.store import Store, check_conditional, open_store
 from cluster.store.local import LocalStore
-from hojoint.errors import MachineError
+from hojoint import config as settings
+from hojoint.config import Config
+from hojoint.errors import InputError, MachineError
 from hojoint.labelling import tables
-from jobs import bench
+from jobs import bench, command
 
 CONTENT = bytes(range(256)) * 40
 
@@ -138,6 +141,36 @@ def test_wrong_rows_end_the_benchmark_with_1(monkeypatch, capsys, tmp_path) -> N
     printed = capsys.readouterr()
     assert "2 rows are lost, 0 are there twice" in printed.err
     assert json.loads(printed.out.splitlines()[-1])["extra_s"] == {"actor": 4.0}
+
+
+def bench_of(folder: Path, module: str, monkeypatch) -> chaos_bench._Bench:
+    """A bench whose job is a module of these lines; its store and its cluster are not asked for anything."""
+    (folder / "stand_in.py").write_text(module)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    server = SimpleNamespace(path=lambda key: folder / key, arm=lambda fault: None)
+    return chaos_bench._Bench(Config(), "stand_in", server, SimpleNamespace(), folder)  # type: ignore[arg-type]
+
+
+def test_a_job_that_refuses_its_input_ends_the_bench(tmp_path: Path, monkeypatch) -> None:
+    module = "import sys\nprint('ready')\nprint('error: give videos.root', file=sys.stderr)\nsys.exit(2)\n"
+    bench = bench_of(tmp_path, module, monkeypatch)
+    with pytest.raises(InputError, match=r"refuses its input: error: give videos\.root$"):
+        bench.runs("", 1)
+
+
+def test_a_second_bench_measures_no_leftovers(tmp_path: Path, monkeypatch) -> None:
+    references = []
+    for _ in range(2):
+        bench = bench_of(tmp_path, "", monkeypatch)
+        assert (bench.runs("", 1).runs, bench.runs("", 1).runs) == (1, 1)
+        references.append(bench.reference)
+    assert references[0] != references[1]
+
+
+def test_a_chaotic_job_needs_no_model_of_the_quality(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    small = settings.load(command.DEFAULT_CONFIG.parent / "small.yaml", [f"videos.root={tmp_path / 'videos'}"])
+    assert quality_files.read(chaos_bench._prepared(small, tmp_path / "root", tmp_path).filters, side_head=True) is None
 
 
 @pytest.mark.ray

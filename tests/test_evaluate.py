@@ -179,6 +179,16 @@ def test_a_refined_object_pose_is_scored_beside_the_plain_one(world, predictions
     assert not [key for key in evaluation.scores(plain, errors, dataset.models, "ho3d")["object"] if "refined" in key]
 
 
+def test_scores_hold_no_infinity_where_no_pose_is_solved(world, predictions):
+    dataset, found = predictions
+    joints, vertices = dataset.truth()
+    errors = metrics.hand_errors(joints, vertices, joints, vertices)
+    lost = dataclasses.replace(found, object_pose=np.full_like(found.object_pose, np.nan))
+    scores = evaluation.scores(lost, errors, dataset.models, "ho3d")["object"]
+    json.dumps(scores, allow_nan=False)
+    assert (scores["add_median_mm"], scores["depth_bias_mm"], scores["add_0.1d"]) == (None, None, 0.0)
+
+
 def test_without_refinement_only_the_plain_pose_is_made(world, predictions):
     dataset, found = predictions
     network, own, _ = opening.open_teacher(world.evaluate.checkpoint, world)

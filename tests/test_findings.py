@@ -10,7 +10,7 @@ import pytest
 from cluster.store.local import LocalStore
 from hojoint.config import Config, changed
 from hojoint.errors import InputError
-from jobs import calibrate, findings
+from jobs import calibrate, findings, label_measures
 
 FOUND = {
     "wanted_precision": 0.9,
@@ -48,3 +48,25 @@ def test_where_nothing_is_proposed_nothing_is_applied(tmp_path: Path, mode: str,
     store = calibrated(tmp_path, **changes)
     with pytest.raises(InputError, match=message):
         findings.applied(changed(Config(), filters={"mode": mode}), store, "calibration")
+
+
+@pytest.mark.parametrize("held_out", [None, {"precision": None, "yield": 0.0}])
+def test_where_unseen_recordings_keep_nothing_the_rest_tells(tmp_path: Path, held_out: dict | None) -> None:
+    proposed = {"precision": 0.91, "yield": 0.3}
+    store = calibrated(tmp_path, together={"held_out": held_out, "proposed": proposed})
+    thresholds = changed(Config(), filters={"mode": "thresholds"})
+    assert findings.promise(findings.read(store, "calibration"), thresholds) == proposed
+    told = findings.text(store, "calibration", thresholds)
+    assert told == "promises 91% correct labels among 30% of the frames"
+
+
+def test_a_rounds_promise_stands_with_its_definition(tmp_path: Path) -> None:
+    then = {"aligned_mm": 15.0, "joints_2d": 0.15, "wrist_mm": 30.0}
+    store = calibrated(tmp_path, together={"held_out": None, "proposed": None}, right_when=then)
+    store.put("labels/report.json", json.dumps({"videos": {}, "frames": {"predicted": 9, "kept": 3}}).encode())
+    [told] = label_measures.by_round(Config(), store, None)
+    assert told["right_when"] == {"promised": then, "measured": then | {"wrist_mm": None}}
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "labels").symlink_to(tmp_path / "labels")
+    old = calibrated(tmp_path / "old", together={"held_out": None, "proposed": None})
+    assert label_measures.by_round(Config(), old, None)[0]["right_when"]["promised"] is None

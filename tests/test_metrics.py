@@ -305,6 +305,23 @@ def test_an_unsolved_pose_of_nan_counts_as_wrong():
     assert (scores["cube"]["add_0.1d"], scores["cube"]["adds_0.1d_true_diameter"], scores["cube"]["rep_5"]) == (0, 0, 0)
 
 
+def test_medians_are_told_of_the_solved_poses():
+    """Three of four cubes are solved, and the small one is not."""
+    models, names = {"cube": cube(), "small": cube(0.05)}, ["cube"] * 4 + ["small"]
+    pred = np.stack([pose(shift=(0, 0, 1 + far)) for far in (0.01, -0.02, 0.03, 0, 0)])
+    pred[3:] = np.nan
+    scores = object_metrics.object_scores(models, names, pred, np.stack([pose()] * 5), np.stack([CAMERA] * 5))
+    assert scores["cube"]["add_median_mm"] == pytest.approx(25)  # of 10, 20, 30 and infinity
+    assert scores["mean"]["add_median_mm"] == pytest.approx(30)
+    assert scores["small"]["add_median_mm"] == np.inf
+    for name in ("cube", "mean"):
+        told = [scores[name][key] for key in ("depth_median_mm", "depth_bias_mm", "lateral_median_mm")]
+        assert told == pytest.approx([20, 10, 0], abs=1e-9)
+        assert scores[name]["rotation_median_deg"] == pytest.approx(0, abs=1e-5)
+    assert scores["small"]["depth_median_mm"] is scores["small"]["rotation_median_deg"] is None
+    assert scores["mean"]["samples"] == 5
+
+
 def test_object_scores_take_tensors_and_lists():
     pred, true = pose(shift=(0.03, 0, 1))[None], pose()[None]
     scores = object_metrics.object_scores({"cube": cube()}, ["cube"], pred, true, CAMERA[None])

@@ -107,7 +107,9 @@ def test_counts_are_those_of_the_tables(made: Path, tmp_path: Path) -> None:
     assert sum(table["filled"].to_pylist()) == 1
     assert frames["predicted"] == len(wild.rows_of(tmp_path / "out", "predictions")) < 20
     measured = label_measures.measured(LocalStore(tmp_path / "out"), folder / "truth.parquet", Config())
-    assert measured["frames"] == {"predicted": 20, "kept": kept}  # five videos of four frames
+    assert measured["frames"] == {"predicted": 20, "kept": kept, "labels": kept + 1}  # five videos of four frames
+    untold = label_measures.measured(LocalStore(tmp_path / "out"), None, Config())
+    assert untold["frames"] == measured["frames"]  # by the counts alone
 
 
 def test_some_of_the_clips_are_measured_where_some_are_used(made: Path) -> None:
@@ -118,7 +120,7 @@ def test_some_of_the_clips_are_measured_where_some_are_used(made: Path) -> None:
     for fraction, rows in used.items():
         config = settings.changed(Config(), train={"pseudo_fraction": fraction})
         found = label_measures.measured(labels, made / "truth.parquet", config)
-        assert found["frames"] == {"predicted": 20, "kept": rows}
+        assert found["frames"] == {"predicted": 20, "kept": rows, "labels": rows}
         assert found["labels"]["frames"] <= rows  # those with a true hand
         assert found["clips"]["clips"] == 4  # of all clips
 

@@ -562,6 +562,16 @@ def test_a_network_missing_in_one_seed_is_told_of_the_others():
     assert row[headers.index("student - teacher")] == "-1.00 ± 0.00 (2 of 3 seeds) [-1.00, -1.00]"
 
 
+def test_a_studys_table_of_labels_tells_of_how_many_units_it_is():
+    group = {"frames": 6, "precision": 0.5, "aligned_mm_median": 9.0, "joints_2d_median": 0.1}
+    worth = {"kept": group, "rejected": group}
+    runs = {seed: {"evaluation": {}, "quality": worth, "frames": {}} for seed in (0, 1)}
+    assert list(study.tables(study_summary.summary(runs))) == ["Labels against the held-out truth"]
+    runs[1] = runs[1] | {"quality": worth | {"units": {"read": 24, "all": 63}}}
+    title = "Labels against the held-out truth, 24 of 63 units"
+    assert list(study.tables(study_summary.summary(runs))) == [title]
+
+
 def test_a_marker_of_another_world_is_refused(jobs, tmp_path):
     run(tmp_path)
     drawn = plan.stages(config_of(f"output={tmp_path}", "synthetic.wild_videos=9"))[0]

@@ -28,6 +28,24 @@ def test_promised_and_measured_of_the_kept_frames() -> None:
     assert kept_promise(np.full(4, np.nan), np.ones(4, bool), ["kept"] * 4, None) is None
 
 
+@pytest.mark.parametrize(
+    ("out_of_fold", "words"),
+    [
+        (True, "on, out of fold, the"),
+        (False, "on, on the very frames that fitted it, the"),
+        (None, "on the"),
+    ],
+)
+def test_a_promise_names_its_limit_and_how_it_was_measured(out_of_fold: bool | None, words: str) -> None:
+    about = {"min_quality": 0.725, "promised": {"precision": 0.9, "yield": 0.4}}
+    about |= {} if out_of_fold is None else {"out_of_fold": out_of_fold}
+    shown = label_tables.promise(kept_promise(np.array([0.9]), np.ones(1, bool), ["kept"], about))
+    assert shown is not None
+    promised = "model promised 90 % correct labels among the 40 % of the frames with a quality of at least 0.725."
+    assert f"{words} {promised}" in shown["text"]
+    assert ("out of fold" in shown["text"]) == (out_of_fold is True)
+
+
 def test_the_table_of_a_promise_ends_with_the_kept() -> None:
     found = kept_promise(np.array([0.9, 0.2]), np.array([1, 0], bool), ["kept", "quality"], None)
     shown = label_tables.promise(found)

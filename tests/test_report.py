@@ -152,8 +152,29 @@ def test_what_calibration_promised_stands_beside_what_came_of_it():
     assert rounds.promises(by_round(promised=None)[:1]) is None
 
 
+def test_a_promise_of_other_correct_labels_is_named():
+    then, now = ({"aligned_mm": 15.0, "joints_2d": 0.15, "wrist_mm": wrist} for wrist in (30.0, None))
+    told = "promised within PA-MPJPE 15 mm, MPJPE 30 mm, 2D error 0.15 box sides; measured within PA-MPJPE 15 mm, 2D"
+    entries = by_round(right_when={"promised": then, "measured": now})
+    assert told in rounds.promises(entries)["note"]
+    assert told in report.render(fake_facts(by_round=entries))
+    assert rounds.promises(by_round(right_when={"promised": now, "measured": now}))["note"] == ""
+    kept = {"kept": 1, "precision": 1.0, "promised": 0.9}
+    found = {"reliability": [], "kept": kept, "fitted": {"right_when": then}}
+    assert told in label_tables.promise(found, now)["text"]
+    for known in ({"right_when": then}, {}, None):  # models of earlier versions do not tell
+        assert "CAUTION" not in label_tables.promise(found | {"fitted": known}, then)["text"]
+
+
 def test_without_true_poses_the_worth_is_not_measured():
     assert "cannot be measured" in report.render(fake_facts(quality=None))
+
+
+def test_a_quality_of_some_units_says_so():
+    text = label_tables.quality(fake_worth() | {"units": {"read": 24, "all": 63}})["text"]
+    assert text.endswith("Measured on 24 of 63 units, evenly spaced.")
+    for units in ({}, {"units": {"read": 7, "all": 7}}):
+        assert "units" not in label_tables.quality(fake_worth() | units)["text"]
 
 
 def test_the_best_network_of_a_row_is_marked():
@@ -325,6 +346,42 @@ def test_a_report_by_hand_finds_the_labelled_videos(tmp_path):
     assert (config.videos, config.world) == (made.videos, "/w")
     given = settings.changed(Config(), videos={"root": "/mine"})
     assert job.with_inputs(given, found) == given
+
+
+def pipeline_with(path, **changes):
+    """The output of a pipeline as far as a report by hand looks for its settings."""
+    made = settings.changed(Config(), calibrate={"max_wrist_mm": 30}, train={"pseudo_fraction": 0.5}, **changes)
+    open_store(str(path)).put("pipeline.json", json.dumps(settings.to_tree(made)).encode())
+    return job.gather(open_store(str(path)))
+
+
+def test_a_report_by_hand_measures_as_the_pipeline_did(tmp_path):
+    found = pipeline_with(tmp_path)
+    config, notes = job.as_made(settings.from_tree({"train": {"epochs": 3}}), found)
+    assert (config.calibrate.max_wrist_mm, config.train.pseudo_fraction, config.train.epochs) == (30, 0.5, 3)
+    assert notes == []
+    given = {"calibrate": {"max_wrist_mm": 20, "max_aligned_mm": 15}, "train": {"pseudo_fraction": 0.5}}
+    config, notes = job.as_made(settings.from_tree(given), found)
+    assert config.calibrate.max_wrist_mm == 20
+    assert [note.partition(". ")[0] for note in notes] == [
+        "measured with calibrate.max_wrist_mm=20.0, as given; pipeline.json has 30.0"
+    ]
+    assert "calibrate.max_wrist_mm=20.0" in report.render(fake_facts(notes=notes))
+    assert job.as_made(Config(), job.gather(open_store(str(tmp_path / "none")))) == (Config(), [])
+
+
+def test_labels_alone_are_measured_as_their_run_says(tmp_path, monkeypatch):
+    store, seen = open_store(str(tmp_path)), []
+    made = settings.changed(Config(), calibrate={"max_wrist_mm": 30})
+    commits.open_run(store, {}, {"config": settings.to_tree(made)})
+    facts = {"videos": {"listed": 1}, "frames": {"kept": 1, "predicted": 1, "rejected": {}, "filled": 0}}
+    store.put(commits.REPORT, json.dumps(facts | {"quarantine": {}, "seconds": 1.0}).encode())
+    monkeypatch.setattr(job.labelled_frames, "read", lambda config, *of: seen.append(config.calibrate.max_wrist_mm))
+    monkeypatch.setattr(job.report, "render", lambda facts, **pictures: facts.title)
+    assert job.main([f"output={tmp_path}"]) == 0
+    assert job.main([f"output={tmp_path}", "calibrate.max_wrist_mm=20"]) == 0
+    assert seen == [30, 20]
+    assert len(json.loads(store.get(job.PAGE))["notes"]) == 1
 
 
 def test_a_report_on_labels_alone_leaves_the_labels_own(tmp_path, monkeypatch):

@@ -67,6 +67,12 @@ def test_a_bound_that_is_broken_is_said() -> None:
     assert list(said.values()) == [True, False, False, False]
 
 
+def test_the_bound_of_the_cost_names_what_it_compares() -> None:
+    assert "cost per video within 1.1 of that of 1000 videos" in scale_bench._holds({1000: facts(1.0, 1000)}, 1.0)
+    runs = {500: facts(1.0, 500), 4000: facts(8.0, 4000)}
+    assert scale_bench._holds(runs, 1.0)["cost per video within 1.1 of that of 500 videos"]
+
+
 def test_a_complete_run_of_waits_commits_every_video(tmp_path: Path, monkeypatch) -> None:
     wild.without_ray(monkeypatch)
     wild.write_teacher(tmp_path / "teacher.pt")

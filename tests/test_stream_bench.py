@@ -7,12 +7,12 @@ import json
 import pytest
 from labelled import SMALL
 
-from cluster import stream_bench
+from cluster import stream_bench, training_bench
 from cluster.store import open_store
 from cluster.training import data as training_data
 from hojoint import config as settings
 from hojoint.errors import InputError
-from jobs import bench
+from jobs import bench, command
 
 
 def test_few_files_make_a_table_of_any_length(tmp_path):
@@ -39,6 +39,17 @@ def test_few_files_make_a_table_of_any_length(tmp_path):
 def test_a_dry_run_of_the_stream_names_its_tables(capsys):
     assert bench.main(["stream", "bench.rows=[8,24]", "--dry-run"]) == 0
     assert "would measure stream 3 times on generated tables of 8, 24 rows" in capsys.readouterr().out
+
+
+def test_the_stream_of_a_students_config_is_of_all_its_labels(tmp_path):
+    """small.yaml mixes in labelled images and holds recordings out, which generated tables do not have."""
+    content = stream_bench._content_of(stream_bench.table_of(5, 0))
+    stream_bench.write_labels(open_store(str(tmp_path)), [content], 5, 20)
+    small = settings.load(command.DEFAULT_CONFIG.parent / "small.yaml")
+    config = training_bench.measured(small, "pseudo")
+    config = settings.changed(config, data={"pseudo": {"labels": str(tmp_path)}}, train={"stream": True})
+    data = training_data.open_data(config)
+    assert (len(data), data.schedule(config).pseudo) == (20, 20)
 
 
 @pytest.mark.ray

@@ -126,7 +126,53 @@ def test_grids_of_one_output_share_its_pipelines(jobs, tmp_path):
     assert "(study_labels.png)" in text
     assert "(study_filters.png)" in text
     assert run(tmp_path, "study.seeds=[3,4,5]") == 0  # the third seed has no points
-    assert "study_labels.png" not in (tmp_path / "study.md").read_text()
+    text = (tmp_path / "study.md").read_text()
+    assert text.startswith("# 3 seeds: 3, 4, 5")
+    assert "## What better labels would be worth: seeds 3, 4\n" in text
+
+
+def test_a_grid_on_some_seeds_is_written_beside_the_others(jobs, tmp_path, capsys):
+    assert run(tmp_path, "study.seeds=[1,2,3]", "study.grid=terms", "study.points=[all,2d]") == 0
+    assert run(tmp_path, "study.seeds=[3]", "study.grid=filters") == 0
+    out = capsys.readouterr().out
+    assert "Rules (Tables 4, 8): seed 3\n" in out
+    assert out.count("written: ") == 2
+    text = (tmp_path / "study.md").read_text()
+    assert text.startswith("# 3 seeds: 1, 2, 3")
+    assert "## Terms of the loss that pseudo-labels take part in: seeds 1, 2, 3\n" in text
+    assert "## Rules (Tables 4, 8): seed 3\n" in text
+    assert (tmp_path / "study_filters.png").exists()
+    found = json.loads((tmp_path / "study.json").read_text())
+    assert (list(found["seeds"]), found["grids"]["filters"]["seeds"]) == (["1", "2", "3"], [3])
+    done = len(jobs.calls)
+    assert run(tmp_path, "study.seeds=[1,2,3]") == 0
+    assert (len(jobs.calls), (tmp_path / "study.md").read_text()) == (done, text)
+
+
+def test_a_row_that_some_seeds_have_tells_which(jobs, tmp_path, capsys):
+    assert run(tmp_path, "study.grid=labels", "study.points=[right]") == 0
+    assert run(tmp_path, "study.grid=labels", "study.points=[side]", "study.seeds=[4]") == 0
+    rows = json.loads((tmp_path / "study.json").read_text())["grids"]["labels"]["rows"]
+    assert {row["key"]: row["seeds"] for row in rows if row["key"] in ("right", "side")} == {
+        "right": [3, 4],
+        "side": [4],
+    }
+    text = (tmp_path / "study.md").read_text()
+    assert "Rows that not every seed has: true labels where the side is wrong (seed 4)." in text
+    assert "(1 of 2 seeds)" in text
+
+
+@pytest.mark.parametrize(
+    ("grid", "rows"),
+    [("rounds", "[1]"), ("rounds", "[0,1,2]"), ("labels", "[control,as_they_are]"), ("fraction", "[1]")],
+)
+def test_rows_that_are_the_pipelines_own_may_be_all(jobs, tmp_path, grid, rows):
+    assert run(tmp_path, f"study.grid={grid}", f"study.points={rows}") == 0
+    made = json.loads((tmp_path / "study.json").read_text())["grids"][grid]["rows"]
+    assert [row["key"] for row in made if row["key"] in rows] == rows.strip("[]").split(",")
+    text = (tmp_path / "study.md").read_text()
+    assert run(tmp_path) == 0
+    assert (tmp_path / "study.md").read_text() == text  # what was asked for stays
 
 
 def test_rows_that_are_complete_stay_whatever_is_asked_next(jobs, tmp_path, capsys):
@@ -140,7 +186,7 @@ def test_rows_that_are_complete_stay_whatever_is_asked_next(jobs, tmp_path, caps
     assert own["filters"] == {"none", "printed"}
     assert set(found) == {"labels", "filters"}  # the pipeline's own rows are no grid
     text = (tmp_path / "study.md").read_text()
-    assert "Rows that not every seed has: true labels where the side is wrong, true labels on all predicted" in text
+    assert "Rows that no seed has: true labels where the side is wrong, true labels on all predicted frames." in text
     done = len(jobs.calls)
     assert run(tmp_path, "study.grid=labels") == 0
     assert {name for name, _ in jobs.calls[done:]} == {"oracle", "train", "evaluate"}
@@ -244,13 +290,18 @@ def test_fewer_seeds_do_not_replace_what_is_told_of_more(jobs, tmp_path, capsys)
     assert run(tmp_path) == 0
     before = (tmp_path / "study.md").read_text()
     assert before.startswith("# 2 seeds: 3, 4")
-    capsys.readouterr()
     assert run(tmp_path, "study.seeds=[4]") == 0
+    assert (tmp_path / "study.md").read_text() == before
+    capsys.readouterr()
+    assert run(tmp_path, "study.seeds=[4]", "calibrate.max_aligned_mm=5") == 0  # which the other seed does not have
     out = capsys.readouterr().out
-    assert "keeps what it tells of 2 seeds" in out
+    assert "study.md stays as it is: its seeds 3 are not complete with these settings" in out
+    assert "with study.seeds=[3,4] and without study.grid completes them" in out
     assert "written" not in out
     assert "±" not in out  # of one seed nothing is known
     assert (tmp_path / "study.md").read_text() == before
+    assert run(tmp_path, "calibrate.max_aligned_mm=5") == 0
+    assert "written" in capsys.readouterr().out
 
 
 def test_what_a_right_label_is_makes_another_report(jobs, tmp_path):

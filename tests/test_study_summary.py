@@ -84,6 +84,25 @@ def test_labels_are_told_in_per_cent_of_the_frames_predicted():
     assert study_summary.flat_labels({"frames": {"predicted": 0, "kept": 0}})["yield"] is None
 
 
+def test_labels_that_training_reads_are_told_beside_kept_frames():
+    """With filled frames they are more, without pictures fewer; earlier versions tell them where the truth is known."""
+    measured = {"frames": {"predicted": 200, "kept": 50, "labels": 61}, "labels": {"frames": 61, "precision": 0.8}}
+    row = {"domains": domains(9.0), "labels": measured}
+    headers, body = list(study_report.tables(one_row(row)).values())[-1]
+    assert (headers[1:3], body[0][1:4]) == (["labels", "frames kept"], ["61", "50", "25.0"])
+    assert (
+        study_summary.flat_labels({"frames": {"predicted": 200, "kept": 50}, "labels": {"frames": 49}})["labels"] == 49
+    )
+    headers, _ = list(study_report.tables(one_row(row | {"labels": {"frames": {"predicted": 9, "kept": 3}}})).values())[
+        -1
+    ]
+    assert headers[1] == "frames kept"
+
+
+def one_row(row):
+    return study_summary.of_grid("terms", [Point("all", "all")], {0: {"all": row, "control": {"domains": {}}}})
+
+
 def test_tables_show_ours_the_difference_and_the_labels():
     grid = study_summary.of_grid("labels", POINTS, results((20, 18, 10), (30, 27, 20)))
     made = study_report.tables(grid)

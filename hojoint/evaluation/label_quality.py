@@ -43,6 +43,10 @@ class RightWhen:
         """The bounds of the settings."""
         return cls(config.max_aligned_mm, config.max_joints_2d, config.max_wrist_mm)
 
+    def told(self) -> dict[str, float | None]:
+        """Error -> its bound, for JSON; None where it has none."""
+        return {"aligned_mm": self.max_aligned_mm, "joints_2d": self.max_joints_2d, "wrist_mm": self.max_wrist_mm}
+
 
 @dataclass(frozen=True, eq=False)
 class LabelErrors:
@@ -203,11 +207,7 @@ def summary(
         raise InputError(f"expected a verdict per frame; found {len(verdict)} for {len(errors.truth)} frames")
     kept = verdict == "kept"
     return {
-        "right_when": {
-            "aligned_mm": when.max_aligned_mm,
-            "joints_2d": when.max_joints_2d,
-            "wrist_mm": when.max_wrist_mm,
-        },
+        "right_when": when.told(),
         "frames": len(verdict),
         "all": group(errors, np.ones(len(verdict), bool), when),
         "kept": group(errors, kept, when),

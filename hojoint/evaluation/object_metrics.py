@@ -62,7 +62,7 @@ def object_scores(
     true_pose: Points,
     camera: Points,
     averaged: Sequence[str] | None = None,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Scores per object name, and their plain 'mean' over the objects in ``averaged`` (Sec. 6.2).
 
     ``add_0.1d`` is the paper's: share of samples with ADD within a tenth of the diagonal of the model's box;
@@ -70,12 +70,13 @@ def object_scores(
     paper's pixels are those of the 512 px crop, and it leaves 019_pitcher_base, unseen in training, out of the mean.
     ``depth_median_mm``, ``lateral_median_mm`` and ``rotation_median_deg`` say where poses are wrong (``pose_errors``),
     ``depth_bias_mm`` is the median of depth errors with their sign. A median of 'mean' is over all samples, no mean of
-    medians.
+    medians. A pose that is not finite counts as wrong: in ``add_median_mm`` its error is infinite. The other medians
+    are of the solved poses, None without any.
 
     Args:
         models: objects by name, metres (``datasets.ycb.load_models``, or ``object_model`` of points (P, 3)).
         names: N, the object of each sample.
-        pred_pose, true_pose: (N, 3, 4) model to camera, metres. A predicted pose of NaN counts as wrong.
+        pred_pose, true_pose: (N, 3, 4) model to camera, metres. A predicted pose may be NaN: it is not solved.
         camera: (N, 3, 3) intrinsics, px.
         averaged: objects of the mean; None means all in ``names``.
 
@@ -87,45 +88,48 @@ def object_scores(
     pred_N34 = _matrices("pred_pose", pred_pose, (len(names), 3, 4), finite=False)
     true_N34 = _matrices("true_pose", true_pose, (len(names), 3, 4))
     camera_N33 = _matrices("camera", camera, (len(names), 3, 3))
-    scores: dict[str, dict[str, float]] = {}
-    errors = {}
+    shares: dict[str, dict[str, float]] = {}
+    errors: dict[str, dict[str, np.ndarray]] = {}
     for name in sorted(set(names)):
         rows = np.array([n == name for n in names])
-        scores[name], errors[name] = _one_object(models[name], pred_N34[rows], true_N34[rows], camera_N33[rows])
-    chosen = [name for name in scores if averaged is None or name in averaged]
+        shares[name], errors[name] = _one_object(models[name], pred_N34[rows], true_N34[rows], camera_N33[rows])
+    chosen = [name for name in shares if averaged is None or name in averaged]
     if chosen:
-        scores["mean"] = {key: float(np.mean([scores[name][key] for name in chosen])) for key in scores[chosen[0]]}
-        scores["mean"]["samples"] = float(sum(scores[name]["samples"] for name in chosen))
-        pooled = {key: np.concatenate([errors[name][key] for name in chosen]) for key in errors[chosen[0]]}
-        scores["mean"] |= _medians(pooled)
-    return scores
+        mean = {key: float(np.mean([shares[name][key] for name in chosen])) for key in shares[chosen[0]]}
+        shares["mean"] = mean | {"samples": float(sum(shares[name]["samples"] for name in chosen))}
+        errors["mean"] = {key: np.concatenate([errors[name][key] for name in chosen]) for key in errors[chosen[0]]}
+    return {name: {**of_name, **_medians(errors[name])} for name, of_name in shares.items()}
 
 
 def _one_object(
     model: ObjectModel, pred_pose: np.ndarray, true_pose: np.ndarray, camera: np.ndarray
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """The scores of one object's samples, and the errors (N,) of which medians are taken."""
+    """The shares of one object's samples, and the errors (N,) of which medians are taken."""
     poses = (pred_pose, true_pose)
     add, adds = add_errors(model.points, *poses), adds_errors(model.points, *poses)
-    scores = {
+    shares = {
         "samples": float(len(add)),
         "add_0.1d": float((add <= 0.1 * model.diameter_box).mean()),
         "add_0.1d_true_diameter": float((add <= 0.1 * model.diameter_true).mean()),
         "adds_0.1d_true_diameter": float((adds <= 0.1 * model.diameter_true).mean()),
         "rep_5": float((reprojection_errors(model.points, *poses, camera) <= 5).mean()),
     }
-    errors = {"add": add, **pose_errors(model.points, *poses)}
-    return scores | _medians(errors), errors
+    return shares, {"add": add, **pose_errors(model.points, *poses)}
 
 
-def _medians(errors: Mapping[str, np.ndarray]) -> dict[str, float]:
-    size = {name: np.abs(values) for name, values in errors.items()}
+def _medians(errors: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """Medians of errors (N,) in metres and degrees, all NaN where a pose is not solved."""
+    solved = np.isfinite(errors["add"])
+
+    def of_solved(values: np.ndarray, scale: float = 1000) -> float | None:
+        return float(np.median(values[solved]) * scale) if solved.any() else None
+
     return {
-        "add_median_mm": float(np.median(size["add"]) * 1000),
-        "depth_median_mm": float(np.median(size["depth"]) * 1000),
-        "depth_bias_mm": float(np.median(errors["depth"]) * 1000),
-        "lateral_median_mm": float(np.median(size["lateral"]) * 1000),
-        "rotation_median_deg": float(np.median(size["rotation"])),
+        "add_median_mm": float(np.median(np.where(solved, errors["add"], np.inf)) * 1000),
+        "depth_median_mm": of_solved(np.abs(errors["depth"])),
+        "depth_bias_mm": of_solved(errors["depth"]),
+        "lateral_median_mm": of_solved(errors["lateral"]),
+        "rotation_median_deg": of_solved(errors["rotation"], 1),
     }
 
 

@@ -14,7 +14,10 @@ import numpy as np
 from hojoint.evaluation.precision import auc, worth
 
 BINS = 10
-FITTED = ("frames", "recordings", "base_precision", "auc", "wanted_precision", "min_quality", "promised")
+FITTED = (
+    *("frames", "recordings", "right_when", "base_precision", "out_of_fold"),
+    *("auc", "wanted_precision", "min_quality", "promised"),
+)
 """What is told of the model's own frames."""
 
 

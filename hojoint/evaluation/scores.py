@@ -8,6 +8,7 @@ Formulas are in ``metrics``, the network's part in ``training.prediction``, pict
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -112,5 +113,11 @@ def _object_scores(predictions: Predictions, models: Mapping[str, ObjectModel] |
         after = object_metrics.object_scores(models, names, refined, *truth, averaged=trained)
         for name, values in by_object.items():
             values |= {f"{key}_refined": after[name][key] for key in REFINED}
+    by_object = {name: {key: _for_json(value) for key, value in values.items()} for name, values in by_object.items()}
     mean = by_object.pop("mean")
     return {**mean, "solved": float(predictions.object_solved[rows].mean()), "by_object": by_object}
+
+
+def _for_json(value: float | None) -> float | None:
+    """None for the infinite median of poses of which most are not solved: JSON has no infinity."""
+    return value if value is not None and math.isfinite(value) else None

@@ -22,6 +22,8 @@ RULES = {
     "side": "right or left hand is not sure",
 }
 REASONS = {**RULES, "quality": "too small a chance of being correct"}
+BOUNDS = {"aligned_mm": ("PA-MPJPE", " mm"), "wrist_mm": ("MPJPE", " mm"), "joints_2d": ("2D error", " box sides")}
+"""Error of a correct label -> how it is called, and its unit."""
 
 
 def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) -> dict[str, Any]:
@@ -88,12 +90,42 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
         f"average within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good "
         "rules keep a larger share of correct labels than they reject."
         + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
+        + (f" Measured on {some} units, evenly spaced." if (some := some_units(worth)) else "")
     )
-    return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"))}
+    return {"text": text, "rows": rows, "sides": sides, "promise": promise(worth.get("promise"), when)}
 
 
-def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the frames' quality promised and what is right, by bins; ``kept`` of ``promise.kept_promise``."""
+def other_bounds(promised: Mapping[str, Any] | None, measured: Mapping[str, Any] | None) -> str:
+    """A sentence where a promise is of other correct labels than are measured; '' where not, and where it is unknown.
+
+    Args:
+        promised, measured: ``RightWhen.told``, None in files of earlier versions.
+    """
+    if not promised or not measured or all(promised.get(name) == measured.get(name) for name in BOUNDS):
+        return ""
+    then, now = (
+        ", ".join(f"{text} {when[name]:g}{unit}" for name, (text, unit) in BOUNDS.items() if when.get(name) is not None)
+        for when in (promised, measured)
+    )
+    return (
+        f"CAUTION: the promise and the measured share call different labels correct: promised within {then}; measured "
+        f"within {now}."
+    )
+
+
+def some_units(worth: Mapping[str, Any]) -> str | None:
+    """'24 of 63' where only so many units were read; None where all were, and in reports of earlier versions."""
+    units = worth.get("units")
+    return None if units is None or units["read"] == units["all"] else f"{units['read']:,} of {units['all']:,}"
+
+
+def promise(kept: Mapping[str, Any] | None, right_when: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """What the frames' quality promised and what is right, by bins.
+
+    Args:
+        kept: of ``promise.kept_promise``.
+        right_when: the bounds within which a label counts as correct there.
+    """
     if kept is None:
         return None
     rows = [
@@ -110,13 +142,23 @@ def promise(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "Each frame has a quality, its chance of being correct as a model fitted on labelled recordings has it. It "
         "keeps its promise where as many are correct as promised."
     )
-    fitted = (kept["fitted"] or {}).get("promised")
-    if fitted:
-        text += (
-            " On the recordings it was calibrated on, out of fold, the model promised "
-            f"{percent(fitted['precision'])} correct labels among {percent(fitted['yield'])} of the frames."
-        )
-    return {"text": text, "rows": rows}
+    fitted = kept["fitted"] or {}
+    others = other_bounds(fitted.get("right_when"), right_when)
+    return {"text": " ".join(filter(None, [text + _fitted(fitted), others])), "rows": rows}
+
+
+def _fitted(about: Mapping[str, Any]) -> str:
+    """What the model promised where it was fitted; reports of earlier versions do not tell how that was measured."""
+    promised = about.get("promised")
+    if not promised:
+        return ""
+    ways = {True: ", out of fold,", False: ", on the very frames that fitted it,", None: ""}
+    limit = about.get("min_quality")
+    least = "" if limit is None else f" with a quality of at least {limit:g}"
+    return (
+        f" On the recordings it was calibrated on{ways[about.get('out_of_fold')]} the model promised "
+        f"{percent(promised['precision'])} correct labels among the {percent(promised['yield'])} of the frames{least}."
+    )
 
 
 def _quality_row(label: str, group: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class Facts:
     rules: Sequence[str] = tuple(label_tables.RULES)  # enabled in labelling
     views: int = 8  # of each labelled frame
     by_round: Sequence[Mapping[str, Any]] = ()  # labels and promises (jobs.label_measures)
+    notes: Sequence[str] = ()  # where the report measures otherwise than the run did
 
 
 def render(
@@ -80,6 +81,7 @@ def render(
     page = {
         "title": facts.title,
         "summary": tables.summary(facts.labelling, facts.evaluation, facts.training, facts.rules),
+        "notes": facts.notes,
         "views": facts.views,
         "cards": tables.cards(facts.labelling, facts.quality, facts.evaluation, facts.stages),
         "comparison": tables.comparison(facts.evaluation),

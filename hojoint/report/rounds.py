@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hojoint.report.formats import percent, share
+from hojoint.report.label_tables import other_bounds
 from hojoint.report.tables import METRICS, Scores
 
 ROUND_METRICS = (
@@ -46,8 +47,11 @@ def by_round(evaluation: Scores, entries: Sequence[Mapping[str, Any]]) -> dict[s
 
 
 def promises(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What calibration promised beside what the labels of the videos are; None where nothing was calibrated."""
-    rows = []
+    """What calibration promised beside what the labels of the videos are; None where nothing was calibrated.
+
+    'note' tells where both call different labels correct.
+    """
+    rows, notes = [], []
     for entry in entries:
         promised, frames, labels = entry["promised"], entry["frames"], entry.get("labels")
         if promised is not None:
@@ -55,7 +59,9 @@ def promises(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
                 str(entry["round"]), percent(promised["precision"]), percent(promised["yield"]),
                 "–" if labels is None else percent(labels["precision"]), share(frames["kept"], frames["predicted"]),
             ])  # fmt: skip
+            when = entry.get("right_when") or {}
+            notes.append(other_bounds(when.get("promised"), when.get("measured")))
     if not rows:
         return None
     columns = ["round", "promised: correct", "promised: kept", "measured: correct", "measured: kept"]
-    return {"columns": columns, "rows": rows}
+    return {"columns": columns, "rows": rows, "note": " ".join(dict.fromkeys(filter(None, notes)))}

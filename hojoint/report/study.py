@@ -30,12 +30,12 @@ DRAWN = (
     ("ho3d", "joints_wrist_mm"), ("ho3d", "joints_mm"), ("ho3d", "add_0.1d"),
 )  # fmt: skip
 LABELS = (
-    ("kept", "kept", 0), ("yield", "yield (%)", 1), ("precision", "correct (%)", 1),
+    ("labels", "labels", 0), ("kept", "frames kept", 0), ("yield", "yield (%)", 1), ("precision", "correct (%)", 1),
     ("side_right", "side correct (%)", 1), ("clips_side_right", "side correct, all clips (%)", 1),
     ("wrist_mm_median", "MPJPE (mm)", 1),
     ("aligned_mm_median", "PA-MPJPE (mm)", 2), ("joints_2d_median", "2D (box sides)", 3),
 )  # fmt: skip
-"""What is told of labels: key, heading, digits."""
+"""What is told of labels: key, heading, digits. Labels are what training reads: of filled frames too."""
 MINUS = "minus control"
 
 
@@ -110,11 +110,23 @@ def interval_text(value: Mapping[str, Any] | None, digits: int, seeds: int) -> s
     return f"{value['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]{_of_seeds(value, seeds)}"
 
 
+def heading(grid: Mapping[str, Any]) -> str:
+    """What is compared, and over which seeds."""
+    return f"{grid['title']}: {_seeds(grid['seeds'])}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s'[: len(seeds) > 1]} {', '.join(map(str, seeds))}"
+
+
 def headline(grid: Mapping[str, Any]) -> list[str]:
-    """What share of the headroom the student recovers, one line per metric, and which rows not every seed has."""
+    """What share of the headroom the student recovers, one line per metric, and which rows some or all seeds lack."""
     lines = []
+    if partly := [row for row in grid["rows"] if row.get("seeds", grid["seeds"]) != grid["seeds"]]:
+        told = "; ".join(f"{row['title']} ({_seeds(row['seeds'])})" for row in partly)
+        lines.append(f"Rows that not every seed has: {told}.")
     if left_out := grid.get("left_out"):
-        lines.append(f"Rows that not every seed has: {', '.join(left_out)}.")
+        lines.append(f"Rows that no seed has: {', '.join(left_out)}.")
     for key, found in grid.get("headroom", {}).items():
         share, gained, possible = found["share"], -found["gained"]["mean"], -found["possible"]["mean"]
         lines.append(
