@@ -75,7 +75,7 @@ def job(config: Config, dry_run: bool) -> None:
     if given:
         run = commits.read_label_run(open_store(str(config.calibrate.predictions)))
         config, notes = measured_as.as_made(
-            config, measured_as.of_run(run), str(config.calibrate.predictions), measured_as.RIGHT
+            config, measured_as.of_run(run), str(config.calibrate.predictions), measured_as.CORRECT
         )
         for note in notes:
             print(f"note: {note}")
@@ -94,7 +94,7 @@ def job(config: Config, dry_run: bool) -> None:
     result = calibration.calibrate(judged, config.filters, config.calibrate.precision, config.calibrate.rules)
     if result["proposed"] is not None and config.calibrate.rules is not None:
         result["proposed"] = {**result["proposed"], "enabled": list(config.calibrate.rules)}
-    when = {"right_when": label_quality.RightWhen.of(config.calibrate).told()}
+    when = {"right_when": label_quality.CorrectWhen.of(config.calibrate).told()}
     model, _ = quality_fit.fit(judged, config.filters, config.calibrate.precision)
     model = dataclasses.replace(model, about={**model.about, **when})
     result |= {**when, "quality": model.about, "caution": _caution(config), "promise": _promise(judged, config)}
@@ -134,18 +134,18 @@ def _judged(predictions: pa.Table, truth: pa.Table, config: Config) -> precision
     beside, predictions = predictions.filter(pa.array(~known)), predictions.filter(pa.array(known))
     joints_of = label_quality.joints_of(hand_layer(config.mano))
     errors = label_quality.errors_of_tables(predictions, truth, joints_of)
-    right = errors.right(label_quality.RightWhen.of(config.calibrate))
-    return precision.Judged(predictions, right, _recordings(predictions, config), beside if len(beside) else None)
+    correct = errors.correct(label_quality.CorrectWhen.of(config.calibrate))
+    return precision.Judged(predictions, correct, _recordings(predictions, config), beside if len(beside) else None)
 
 
 def _promise(judged: precision.Judged, config: Config) -> dict[str, Any] | None:
-    """What the quality that the labels have already promised, against what is right; None where they have none."""
+    """What the quality that the labels have already promised, against what is correct; None where they have none."""
     if config.calibrate.predictions is None:
         return None
     model = quality_files.kept(open_store(config.calibrate.predictions))
     chances = tables.array_of(judged.table, "quality").astype(np.float64)
     verdicts = judged.table["verdict"].to_pylist()
-    return promise.kept_promise(chances, judged.right, verdicts, None if model is None else model.about)
+    return promise.kept_promise(chances, judged.correct, verdicts, None if model is None else model.about)
 
 
 def _write(store: Store, result: Mapping[str, Any], model: QualityModel) -> None:

@@ -45,9 +45,9 @@ def _override(name: str, value: Any) -> str:
 def summary(result: Mapping[str, Any]) -> str:
     """The result as text for the terminal."""
     precision = f"{result['wanted_precision']:.0%}"
-    frames, right, base = result["frames"], result["right"], result["base_precision"]
+    frames, correct, base = result["frames"], result["right"], result["base_precision"]
     text = [
-        f"{frames} predicted frames, {right} correct ({base:.0%} without any rule)",
+        f"{frames} predicted frames, {correct} correct ({base:.0%} without any rule)",
         "",
         _rules_table(result, precision),
         "",

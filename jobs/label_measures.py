@@ -59,7 +59,7 @@ def by_round(config: Config, store: Store, truth: Path | None) -> list[dict[str,
     found = {turn: findings.read(store, f"calibration{results.of_round(turn)}") for turn in turns}
     if len(turns) < 2 and not any(found.values()):
         return []
-    when = label_quality.RightWhen.of(config.calibrate)
+    when = label_quality.CorrectWhen.of(config.calibrate)
     return [
         {
             "round": turn,
@@ -86,8 +86,8 @@ def _against(table: pa.Table, path: Path, labels: Store, config: Config) -> dict
         return label_quality.errors_of_tables(table, truth, joints_of)
 
     errors = errors_of(table)
-    group = label_quality.group(errors, np.ones(len(table), bool), label_quality.RightWhen.of(config.calibrate))
-    group["side_right"] = _share(errors.side_right[errors.truth])
+    group = label_quality.group(errors, np.ones(len(table), bool), label_quality.CorrectWhen.of(config.calibrate))
+    group["side_right"] = _share(errors.side_correct[errors.truth])
     predictions = _table(labels, "predictions")
     return {"labels": group, "clips": _clips(predictions, errors_of(predictions))}
 
@@ -108,8 +108,8 @@ def _table(labels: Store, name: str) -> pa.Table:
 
 
 def _clips(predictions: pa.Table, errors: LabelErrors) -> dict[str, Any]:
-    """Of how many clips with a true hand the side is right: a clip has one side in all of its frames."""
-    told = [errors.side_right[rows[errors.truth[rows]]] for rows in tables.clips_of(predictions)]
+    """Of how many clips with a true hand the side is correct: a clip has one side in all of its frames."""
+    told = [errors.side_correct[rows[errors.truth[rows]]] for rows in tables.clips_of(predictions)]
     seen = np.array([sides.mean() > 0.5 for sides in told if len(sides)], dtype=bool)
     return {"clips": len(seen), "side_right": _share(seen)}
 

@@ -85,7 +85,7 @@ def _measured(
     labels: Store,
 ) -> tuple[label_quality.LabelErrors, dict[str, Any]]:
     """Errors of the predictions, and the summary of them and of the labels that were refined from them."""
-    when = label_quality.RightWhen.of(config.calibrate)
+    when = label_quality.CorrectWhen.of(config.calibrate)
     joints_of = label_quality.joints_of(layer)
     errors = label_quality.errors_of_tables(predictions, truth, joints_of)
     quality = _quality(predictions, errors, when, labels)
@@ -97,13 +97,13 @@ def _measured(
 
 
 def _quality(
-    predictions: pa.Table, errors: label_quality.LabelErrors, when: label_quality.RightWhen, labels: Store
+    predictions: pa.Table, errors: label_quality.LabelErrors, when: label_quality.CorrectWhen, labels: Store
 ) -> dict[str, Any]:  # fmt: skip
     """Kept and rejected frames against the truth, and what their quality promised."""
     verdicts = predictions["verdict"].to_pylist()
     model = quality_files.kept(labels)
     chances = tables.array_of(predictions, "quality").astype(np.float64)
-    promised = promise.kept_promise(chances, errors.right(when), verdicts, None if model is None else model.about)
+    promised = promise.kept_promise(chances, errors.correct(when), verdicts, None if model is None else model.about)
     return {**label_quality.summary(errors, verdicts, reasons.REASONS, when), "promise": promised}
 
 

@@ -13,9 +13,9 @@ from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.settings_file import shown
 
-RIGHT: Mapping[str, tuple[str, ...]] = {"calibrate": ("max_aligned_mm", "max_joints_2d", "max_wrist_mm")}
+CORRECT: Mapping[str, tuple[str, ...]] = {"calibrate": ("max_aligned_mm", "max_joints_2d", "max_wrist_mm")}
 """Group -> its settings that say what a correct label is."""
-MEASURED: Mapping[str, tuple[str, ...]] = {**RIGHT, "train": ("pseudo_fraction",)}
+MEASURED: Mapping[str, tuple[str, ...]] = {**CORRECT, "train": ("pseudo_fraction",)}
 """These, and which of the labels training reads."""
 
 

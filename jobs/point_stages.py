@@ -13,7 +13,7 @@ from cluster.labelling.oracles import Truth
 from cluster.store import Store, open_store
 from hojoint.config import Config
 from hojoint.errors import InputError
-from hojoint.evaluation.label_quality import RightWhen
+from hojoint.evaluation.label_quality import CorrectWhen
 from hojoint.evaluation.oracle import Oracle
 from hojoint.synthetic import write
 from jobs import evaluate, label_measures, refilter, results
@@ -61,10 +61,10 @@ class OracleLabels(Labelling):
 
     def run(self, store: Store) -> None:
         truth = Truth.at(str(_truth_path(self.config)))
-        oracles.rewrite(self.config, self.oracle, truth, RightWhen.of(self.config.calibrate))
+        oracles.rewrite(self.config, self.oracle, truth, CorrectWhen.of(self.config.calibrate))
 
     def settings(self) -> dict[str, Any]:
-        when = asdict(RightWhen.of(self.config.calibrate))
+        when = asdict(CorrectWhen.of(self.config.calibrate))
         return (
             super().settings() | {f"calibrate.{name}": value for name, value in when.items()} | {"oracle": self.oracle}
         )
@@ -126,8 +126,8 @@ class MeasureLabels(Stage):
 
     def result(self, store: Store) -> str:
         measured = results.read_json(store, f"{self.at}{MEASURED}", "frames")
-        right = measured.get("labels", {}).get("precision")
-        return f"{measured['frames']['kept']} kept" + ("" if right is None else f", {right:.0%} correct")
+        correct = measured.get("labels", {}).get("precision")
+        return f"{measured['frames']['kept']} kept" + ("" if correct is None else f", {correct:.0%} correct")
 
 
 def _truth_path(config: Config) -> Path:

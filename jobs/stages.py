@@ -122,7 +122,7 @@ def first_steps(store: Store) -> int:
 
 
 class Calibrate(Stage):
-    """Measures the labeller on the recordings that no network saw, for thresholds and the chance of being right."""
+    """Measures the labeller on the recordings that no network saw, for thresholds and the chance of being correct."""
 
     groups = ("mano", "crop", "tta", "filters", "labelling", "calibrate")
     cheap = True
@@ -156,7 +156,7 @@ class Labelling(Stage):
     """Makes a set of labels; what the videos' labels are judged by may come from calibration."""
 
     calibration_at: str = ""  # folder of the calibration; '' where there is none
-    calibrated: bool = True  # take its thresholds; otherwise only the chance of being right
+    calibrated: bool = True  # take its thresholds; otherwise only the chance of being correct
 
     def products(self) -> list[str]:
         return [f"{self.home}/run.json", f"{self.home}/report.json"]
@@ -249,7 +249,7 @@ class Evaluate(Stage):
 class Report(Stage):
     """Writes the page."""
 
-    groups = ("calibrate", "report")  # what a right label is, and prices
+    groups = ("calibrate", "report")  # what a correct label is, and prices
     cheap = True
 
     def run(self, store: Store) -> None:

@@ -123,14 +123,14 @@ def test_what_has_no_true_pose_is_left_out_and_counted(tmp_path, capsys, monkeyp
 
 def test_a_row_without_a_hand_makes_its_label_wrong(tmp_path, predictions, truth) -> None:
     rows = truth.to_pylist()
-    for row in rows[1:11:2]:  # of labels that were right
+    for row in rows[1:11:2]:  # of labels that were correct
         row |= {"side": None, "joints": None, "joints_px": None}
     assert judge(tmp_path, predictions, pa.Table.from_pylist(rows, schema=truth.schema), "calibrate.precision=0.4") == 0
     assert (found(tmp_path)["frames"], found(tmp_path)["right"]) == (2 * FRAMES, FRAMES - 5)
 
 
 def test_a_right_label_is_what_the_labels_run_says(tmp_path, capsys, predictions, truth) -> None:
-    """Every second label has a wrong hand; by bounds as wide as a room these are right too."""
+    """Every second label has a wrong hand; by bounds as wide as a room these are correct too."""
     wide = {"calibrate": {"max_aligned_mm": 1e6, "max_wrist_mm": 30}}
     assert judge(tmp_path, predictions, truth, "calibrate.precision=0.4", config=wide) == 0
     result = found(tmp_path)

@@ -42,17 +42,17 @@ UNMEASURED = {
 """What the job adds to a calibration, without numbers."""
 
 
-def judged(right: Any, **scores: Any) -> precision.Judged:
+def judged(correct: Any, **scores: Any) -> precision.Judged:
     """Frames of clips of five, each in a video of its own; scores that are not given are perfect."""
-    right = np.asarray(right, bool)
-    clips = [made_labels(f"v{n}-h0-0000-0004", seed=n) for n in range(-(-len(right) // 5))]
-    table = tables.predictions_table(clips).slice(0, len(right))
+    correct = np.asarray(correct, bool)
+    clips = [made_labels(f"v{n}-h0-0000-0004", seed=n) for n in range(-(-len(correct) // 5))]
+    table = tables.predictions_table(clips).slice(0, len(correct))
     perfect = {"box_iou": 1.0, "reprojection": 0.0, "bone_length": 1.0, "joint_angle": -10.0}
     for rule, best in perfect.items():
-        values = np.asarray(scores.get(rule, np.full(len(right), best)), np.float32)
+        values = np.asarray(scores.get(rule, np.full(len(correct), best)), np.float32)
         place = table.schema.get_field_index(f"score_{rule}")
         table = table.set_column(place, table.schema.field(place), pa.array(values))
-    return precision.Judged(table, right)
+    return precision.Judged(table, correct)
 
 
 def test_a_curve_counts_what_each_threshold_keeps() -> None:
@@ -71,18 +71,18 @@ def test_small_is_good_for_distances() -> None:
 
 
 def test_a_rule_alone_needs_twenty_frames_to_prove_its_precision() -> None:
-    right = np.r_[np.ones(25), np.zeros(25)]
-    frames = judged(right, reprojection=np.linspace(0.01, 0.5, 50))
+    correct = np.r_[np.ones(25), np.zeros(25)]
+    frames = judged(correct, reprojection=np.linspace(0.01, 0.5, 50))
     assert precision.alone(frames, "reprojection", 1.0) == pytest.approx(0.25)
-    assert precision.alone(judged(right, reprojection=np.linspace(0.5, 0.01, 50)), "reprojection", 0.6) is None
-    assert precision.alone(frames, "box_iou", 0.9) is None  # all alike: half of them right
+    assert precision.alone(judged(correct, reprojection=np.linspace(0.5, 0.01, 50)), "reprojection", 0.6) is None
+    assert precision.alone(frames, "box_iou", 0.9) is None  # all alike: half of them correct
     few = judged(np.r_[np.ones(19), np.zeros(31)], reprojection=np.linspace(0.01, 0.5, 50))
     assert precision.alone(few, "reprojection", 1.0) is None
 
 
 def test_worth_is_counted_by_hand() -> None:
-    kept, right = np.array([1, 1, 1, 0, 0], bool), np.array([1, 1, 0, 1, 0], bool)
-    assert precision.worth(kept, right) == {
+    kept, correct = np.array([1, 1, 1, 0, 0], bool), np.array([1, 1, 0, 1, 0], bool)
+    assert precision.worth(kept, correct) == {
         "frames": 5, "kept": 3, "precision": 2 / 3, "yield": 3 / 5, "recall": 2 / 3,
     }  # fmt: skip
     nothing = precision.worth(np.zeros(5, bool), np.zeros(5, bool))
@@ -93,24 +93,24 @@ def test_worth_is_counted_by_hand() -> None:
 @pytest.mark.slow
 def test_a_telling_rule_is_found_and_the_others_stay_loose() -> None:
     random = np.random.default_rng(0)
-    right = random.random(400) < 0.4
-    iou = np.where(right, random.uniform(0.6, 1, 400), random.uniform(0, 0.58, 400))
+    correct = random.random(400) < 0.4
+    iou = np.where(correct, random.uniform(0.6, 1, 400), random.uniform(0, 0.58, 400))
     noise = {"reprojection": random.uniform(0, 1, 400), "bone_length": random.uniform(0.1, 1, 400)}
-    frames = judged(right, box_iou=iou, **noise)
+    frames = judged(correct, box_iou=iou, **noise)
     found = calibration.propose(frames, SPATIAL, 0.97)
     assert found is not None
     assert 0.5 < found.min_box_iou <= 0.62
     assert found.max_reprojection > 0.95
     assert found.min_bone_length == 0.1  # every bone is longer: the present threshold stays
     kept = calibration.kept_by(frames, found)
-    assert right[kept].mean() >= 0.97
-    assert kept[right].mean() > 0.95
+    assert correct[kept].mean() >= 0.97
+    assert kept[correct].mean() > 0.95
 
 
 @pytest.mark.slow
 def test_two_rules_that_see_half_of_the_faults_are_both_needed() -> None:
     random = np.random.default_rng(1)
-    fault = random.integers(0, 3, 600)  # 0 right, 1 seen by the IoU, 2 by the re-projection
+    fault = random.integers(0, 3, 600)  # 0 correct, 1 seen by the IoU, 2 by the re-projection
     iou = np.where(fault == 1, random.uniform(0, 0.5, 600), random.uniform(0.5, 1, 600))
     error = np.where(fault == 2, random.uniform(0.5, 1, 600), random.uniform(0, 0.5, 600))
     frames = judged(fault == 0, box_iou=iou, reprojection=error)
@@ -154,9 +154,9 @@ def test_rounding_never_makes_a_threshold_stricter(rule: Any, limit: float, roun
 
 def calibrated() -> dict[str, Any]:
     random = np.random.default_rng(4)
-    right = random.random(200) < 0.5
-    iou = np.clip(np.where(right, random.normal(0.8, 0.1, 200), random.normal(0.4, 0.15, 200)), 0, 1)
-    return calibration.calibrate(judged(right, box_iou=iou), FilterConfig(enabled=RULES), 0.9)
+    correct = random.random(200) < 0.5
+    iou = np.clip(np.where(correct, random.normal(0.8, 0.1, 200), random.normal(0.4, 0.15, 200)), 0, 1)
+    return calibration.calibrate(judged(correct, box_iou=iou), FilterConfig(enabled=RULES), 0.9)
 
 
 @pytest.mark.slow
@@ -200,29 +200,29 @@ def test_cameras_and_pieces_of_one_recording_are_one() -> None:
 @pytest.mark.slow
 def test_thresholds_that_fall_short_are_sought_in_new_scores() -> None:
     random = np.random.default_rng(5)
-    right = random.random(300) < 0.5
-    iou = np.where(right, random.uniform(0.4, 1, 300), random.uniform(0, 0.7, 300))
-    frames = judged(right, box_iou=iou)
+    correct = random.random(300) < 0.5
+    iou = np.where(correct, random.uniform(0.4, 1, 300), random.uniform(0, 0.7, 300))
+    frames = judged(correct, box_iou=iou)
     # As if a hand had been learnt before that told all wrong frames: the one learnt anew tells none of them.
     place = frames.table.schema.get_field_index("score_shape_spread")
-    spread = pa.array(np.where(right, 0.5, 3).astype(np.float32))
+    spread = pa.array(np.where(correct, 0.5, 3).astype(np.float32))
     stale = dataclasses.replace(
         frames, table=frames.table.set_column(place, frames.table.schema.field(place), spread)
     )  # fmt: skip
     config = FilterConfig(enabled=("box_iou", "shape_spread"))
     first = calibration._search(stale, config, 0.9)
     assert first is not None
-    assert right[calibration.kept_by(stale, first)].mean() < 0.9
+    assert correct[calibration.kept_by(stale, first)].mean() < 0.9
     found = calibration.propose(stale, config, 0.9)
     assert found is not None
-    assert right[calibration.kept_by(stale, found)].mean() >= 0.9
+    assert correct[calibration.kept_by(stale, found)].mean() >= 0.9
     assert calibration.calibrate(stale, config, 0.9)["reached"]
 
 
 def test_what_rounding_lets_in_is_seen_by_the_search() -> None:
-    right = np.arange(200) % 2 == 0
-    more = np.where(right, np.repeat(np.linspace(0.6179, 0.8, 5), 40), 0.6175)  # 0.6179 would be written as 0.617
-    found = calibration.propose(judged(right, box_iou=more), SPATIAL, 0.95)
+    correct = np.arange(200) % 2 == 0
+    more = np.where(correct, np.repeat(np.linspace(0.6179, 0.8, 5), 40), 0.6175)  # 0.6179 would be written as 0.617
+    found = calibration.propose(judged(correct, box_iou=more), SPATIAL, 0.95)
     assert found is not None
     assert 0.618 < found.min_box_iou <= 0.8
     assert found.min_box_iou == calibration._rounded("box_iou", found.min_box_iou + 1e-9)
@@ -254,8 +254,8 @@ def test_every_rule_has_a_panel_of_its_own(with_quality: bool) -> None:
     together = {"curve": rule["curve"], "current": point, "proposed": point, "held_out": None}
     result = {"rules": dict.fromkeys(reasons.RULES, rule), "together": together, "frames": 50}
     result |= {"base_precision": 0.6, "wanted_precision": 0.9}
-    chances, right = np.repeat([0.25, 0.75], [30, 20]), np.r_[np.arange(30) < 12, np.arange(20) < 18]
-    quality = {"reliability": promise.reliability(chances, right), "promised": None, "min_quality": None}
+    chances, correct = np.repeat([0.25, 0.75], [30, 20]), np.r_[np.arange(30) < 12, np.arange(20) < 18]
+    quality = {"reliability": promise.reliability(chances, correct), "promised": None, "min_quality": None}
     figure = calibration_figure.figure_of({**result, **({"quality": quality} if with_quality else {})})
     shown = [axes for axes in figure.axes if axes.get_visible()]
     titles = [axes.get_title(loc="left") for axes in shown]
@@ -416,7 +416,7 @@ def test_the_job_labels_the_given_split_of_ho3d(split: str, frames: int, tmp_pat
     arguments = [
         f"data.ho3d.root={config.data.ho3d.root}", f"teacher.checkpoint={teacher}", f"output={tmp_path / 'out'}",
         f"calibrate.split={split}", "calibrate.stride=1", "tta.views=1", "cluster.threads=1",
-        # An untrained teacher is never right; here every hand of the right side is.
+        # An untrained teacher is never correct; here every hand of the right side is.
         "calibrate.max_aligned_mm=1000", "calibrate.max_joints_2d=1000", "labelling.side=right",
     ]  # fmt: skip
     assert calibrate.main(["--config", _empty(tmp_path), *arguments]) == 0

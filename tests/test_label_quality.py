@@ -67,13 +67,13 @@ def test_errors_in_the_image_are_in_longer_sides_of_the_box(hand):
 
 
 def test_a_left_hand_is_compared_through_the_mirror(hand):
-    correct = compare(hand, flipped=True, left=True)  # both are the right-hand model's, of the mirrored image
-    np.testing.assert_allclose(correct.aligned_mm, 0, atol=1e-6)
-    assert correct.right().tolist() == [True]
+    told = compare(hand, flipped=True, left=True)  # both are the right-hand model's, of the mirrored image
+    np.testing.assert_allclose(told.aligned_mm, 0, atol=1e-6)
+    assert told.correct().tolist() == [True]
     missed = compare(hand, flipped=False, left=True)
     assert missed.aligned_mm[0] > 10
-    assert missed.side_right.tolist() == [False]
-    assert missed.right().tolist() == [False]
+    assert missed.side_correct.tolist() == [False]
+    assert missed.correct().tolist() == [False]
 
 
 def test_a_wrong_orientation_shows_root_aligned_and_not_in_pa(hand):
@@ -128,7 +128,7 @@ def test_a_frame_is_matched_to_the_nearer_of_its_true_hands(hand):
     errors = quality.errors_of_tables(predictions, truth, lambda pose, shape: np.repeat(hand[None], len(pose), 0))
     assert errors.truth.tolist() == [True, True, False]
     assert errors.left.tolist() == [False, True, False]
-    assert errors.side_right.tolist() == [True, False, False]
+    assert errors.side_correct.tolist() == [True, False, False]
     np.testing.assert_allclose(errors.joints_2d[:2], [np.hypot(10, 10) / 20] * 2)
 
 
@@ -147,7 +147,7 @@ def test_groups_add_up_and_a_label_without_a_hand_is_wrong(hand):
     assert sum(out["by_rule"][rule]["frames"] for rule in RULES) == out["rejected"]["frames"]
     assert out["kept"]["precision"] == 0.5
     assert out["kept"]["without_hand"] == 1
-    assert out["rejected"]["precision"] == 0.5  # the one far off in 2D is wrong, the other was right
+    assert out["rejected"]["precision"] == 0.5  # the one far off in 2D is wrong, the other was correct
     assert out["by_rule"]["reprojection"]["right"] == 0
     assert out["sides"]["right_all"] == {"frames": 3, "told": 3, "share": 1.0}
     assert out["sides"]["left_all"]["share"] is None

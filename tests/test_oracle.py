@@ -8,7 +8,7 @@ import pytest
 
 from hojoint.config import ManoConfig
 from hojoint.evaluation import label_quality, oracle
-from hojoint.evaluation.label_quality import RightWhen
+from hojoint.evaluation.label_quality import CorrectWhen
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import tables
 
@@ -42,7 +42,7 @@ def truth_of(joints_of, rng):
 
 @pytest.fixture(scope="module")
 def made(joints_of):
-    """Two tables of labels that are right but for the named rows, and the truth."""
+    """Two tables of labels that are correct but for the named rows, and the truth."""
     truth, pose, shape, left, px = truth_of(joints_of, np.random.default_rng(0))
     rows = []
     for number in range(FRAMES):
@@ -62,7 +62,7 @@ def made(joints_of):
 
 def rewritten(made, joints_of, which):
     predictions, labels, truth = made
-    out = oracle.rewrite(predictions, labels, truth, oracle=which, when=RightWhen(), joints_of=joints_of)
+    out = oracle.rewrite(predictions, labels, truth, oracle=which, when=CorrectWhen(), joints_of=joints_of)
     assert out.predictions.schema.equals(tables.PREDICTIONS_SCHEMA)
     assert out.pseudo_labels.schema.equals(tables.PSEUDO_LABELS_SCHEMA)
     kept = [row["frame"] for row in out.predictions.to_pylist() if row["verdict"] == "kept"]
@@ -76,7 +76,7 @@ def rewritten(made, joints_of, which):
 def test_the_right_ones_alone_are_left_as_they_are(made, joints_of):
     out, errors = rewritten(made, joints_of, "right")
     assert out.pseudo_labels["frame"].to_pylist() == [0, 5]
-    assert errors.right().all()
+    assert errors.correct().all()
     before = {row["frame"]: row for row in made[1].to_pylist()}
     assert all(row == before[row["frame"]] for row in out.pseudo_labels.to_pylist())
 
@@ -84,7 +84,7 @@ def test_the_right_ones_alone_are_left_as_they_are(made, joints_of):
 def test_only_a_label_of_the_wrong_side_gets_the_true_one(made, joints_of):
     out, errors = rewritten(made, joints_of, "side")
     assert out.pseudo_labels["frame"].to_pylist() == [0, 1, 2, 4, 5]
-    assert errors.side_right[errors.truth].all()
+    assert errors.side_correct[errors.truth].all()
     after = {row["frame"]: row for row in out.pseudo_labels.to_pylist()}
     before = {row["frame"]: row for row in made[1].to_pylist()}
     assert [frame for frame in after if after[frame] != before[frame]] == [WRONG_SIDE]
@@ -105,7 +105,7 @@ def test_a_true_label_of_a_rejected_frame_stays_one(made, joints_of):
     predictions, labels, truth = made
     filled = np.array([True] + [False] * (len(labels) - 1))
     labels = labels.set_column(labels.schema.get_field_index("filled"), labels.schema.field("filled"), pa.array(filled))
-    out = oracle.rewrite(predictions, labels, truth, oracle="truth", when=RightWhen(), joints_of=joints_of)
+    out = oracle.rewrite(predictions, labels, truth, oracle="truth", when=CorrectWhen(), joints_of=joints_of)
     assert out.pseudo_labels["filled"].to_pylist() == [True, False, False, False]
     assert out.pseudo_labels["quality"].to_pylist() == [1] * 4
 
@@ -113,11 +113,11 @@ def test_a_true_label_of_a_rejected_frame_stays_one(made, joints_of):
 def test_a_unit_without_labels_stays_one(made, joints_of):
     predictions, labels, truth = made
     wrong = oracle.rewrite(
-        predictions, labels.slice(WRONG_POSE, 1), truth, oracle="right", when=RightWhen(), joints_of=joints_of
+        predictions, labels.slice(WRONG_POSE, 1), truth, oracle="right", when=CorrectWhen(), joints_of=joints_of
     )
-    assert len(wrong.pseudo_labels) == 0  # a unit of which no label is right
+    assert len(wrong.pseudo_labels) == 0  # a unit of which no label is correct
     nothing = predictions.slice(REJECTED, 1)
     for which in ("right", "side", "truth"):
-        out = oracle.rewrite(nothing, labels.slice(0, 0), truth, oracle=which, when=RightWhen(), joints_of=joints_of)
+        out = oracle.rewrite(nothing, labels.slice(0, 0), truth, oracle=which, when=CorrectWhen(), joints_of=joints_of)
         assert len(out.pseudo_labels) == 0
         assert out.predictions.equals(nothing)

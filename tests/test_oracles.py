@@ -22,13 +22,13 @@ from hojoint.config import Config
 from hojoint.datasets.pseudo import PseudoLabelled
 from hojoint.errors import InputError
 from hojoint.evaluation import label_quality
-from hojoint.evaluation.label_quality import RightWhen
+from hojoint.evaluation.label_quality import CorrectWhen
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import tables
 from jobs import label_measures
 
 pytestmark = pytest.mark.slow  # seconds: videos and a network
-USUAL = RightWhen()
+USUAL = CorrectWhen()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def _truth(labels: Path) -> pyarrow.Table:
     ])  # fmt: skip
 
 
-def rewritten(made: Path, output: Path, which: str = "truth", when: RightWhen = USUAL, **groups: dict) -> dict:
+def rewritten(made: Path, output: Path, which: str = "truth", when: CorrectWhen = USUAL, **groups: dict) -> dict:
     pseudo = {"pseudo": {"labels": str(made / "labels")}}
     config = settings.changed(Config(), output=str(output), data=pseudo, **groups)
     return oracles.rewrite(config, which, Truth.at(str(made / "truth.parquet")), when)
@@ -134,7 +134,7 @@ def test_the_same_call_resumes_and_another_oracle_is_refused(made: Path, tmp_pat
     with pytest.raises(InputError, match="oracle: truth before, side now"):
         rewritten(made, tmp_path / "out", "side")
     with pytest.raises(InputError, match="right when"):
-        rewritten(made, tmp_path / "out", "truth", RightWhen(max_aligned_mm=3))
+        rewritten(made, tmp_path / "out", "truth", CorrectWhen(max_aligned_mm=3))
 
 
 def test_an_oracle_asks_for_nothing_that_judges_frames(made: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a quality promised against what is right, counted by hand."""
+"""What a quality promised against what is correct, counted by hand."""
 
 from __future__ import annotations
 

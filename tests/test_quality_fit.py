@@ -1,4 +1,4 @@
-"""Fitting the quality on frames whose chance of being right is known by construction."""
+"""Fitting the quality on frames whose chance of being correct is known by construction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hojoint.labelling import quality, reasons, tables
 
 
 def judged(chance: np.ndarray, seed: int = 0, **scores: np.ndarray) -> precision.Judged:
-    """Frames in clips of five, right by chance; scores that are not given are NaN."""
+    """Frames in clips of five, correct by chance; scores that are not given are NaN."""
     random = np.random.default_rng(seed + 1000)  # another one than that of the scores
     count = len(chance)
     one = tables.predictions_table([made_labels("v-h0-0000-0004")])
@@ -63,13 +63,13 @@ def test_the_promise_is_kept_out_of_fold(fitted: Any) -> None:
     assert about["out_of_fold"]
     assert about["reached"]
     kept = chances >= about["min_quality"]
-    assert about["promised"]["precision"] == pytest.approx(frames.right[kept].mean())
+    assert about["promised"]["precision"] == pytest.approx(frames.correct[kept].mean())
     assert about["promised"]["precision"] >= 0.8
     chance, scores = known(4000, 2)
     later = model.quality(quality_fit.inputs_of(judged(chance, 2, **scores))) >= about["min_quality"]
     assert chance[later].mean() == pytest.approx(about["promised"]["precision"], abs=0.03)
     assert about["auc"] > max(value for rule in ("box_iou", "reprojection", "pose_step")
-                              if (value := precision.auc(frames.score(rule), frames.right)))  # fmt: skip
+                              if (value := precision.auc(frames.score(rule), frames.correct)))  # fmt: skip
 
 
 def test_a_fitted_model_is_monotone_and_survives_its_file(fitted: Any) -> None:
@@ -85,12 +85,12 @@ def test_a_fitted_model_is_monotone_and_survives_its_file(fitted: Any) -> None:
 def test_the_regression_is_that_of_another_optimiser() -> None:
     random = np.random.default_rng(3)
     design = random.random((300, 3))
-    right = random.random(300) < 1 / (1 + np.exp(-(3 * design[:, 0] - 2 * design[:, 1] - 0.5)))
-    weights, bias = quality_fit._logistic(design, right, 2.0)
+    correct = random.random(300) < 1 / (1 + np.exp(-(3 * design[:, 0] - 2 * design[:, 1] - 0.5)))
+    weights, bias = quality_fit._logistic(design, correct, 2.0)
 
     def loss(numbers: np.ndarray) -> float:
         logits = design @ numbers[1:] + numbers[0]
-        return float((np.log1p(np.exp(logits)) - right * logits).sum() + (numbers[1:] ** 2).sum())
+        return float((np.log1p(np.exp(logits)) - correct * logits).sum() + (numbers[1:] ** 2).sum())
 
     other = scipy.optimize.minimize(loss, np.ones(4), method="SLSQP", bounds=[(None, None), *[(0, None)] * 3])
     np.testing.assert_allclose([bias, *weights], other.x, atol=2e-3)
@@ -100,10 +100,10 @@ def test_the_regression_is_that_of_another_optimiser() -> None:
 def test_isotonic_means_are_those_of_pooling_by_hand() -> None:
     random = np.random.default_rng(4)
     logits = random.normal(size=400)
-    right = random.random(400) < 1 / (1 + np.exp(-2 * logits))
-    across, up = quality_fit.isotonic(logits, right)
+    correct = random.random(400) < 1 / (1 + np.exp(-2 * logits))
+    across, up = quality_fit.isotonic(logits, correct)
     groups = np.split(np.argsort(logits), 20)
-    blocks = [[(right[group].sum() + 0.5) / 21, 1] for group in groups]
+    blocks = [[(correct[group].sum() + 0.5) / 21, 1] for group in groups]
     at = 0
     while at < len(blocks) - 1:  # pool adjacent violators
         if blocks[at][0] > blocks[at + 1][0]:
@@ -118,10 +118,10 @@ def test_isotonic_means_are_those_of_pooling_by_hand() -> None:
 
 def test_frames_of_equal_logits_have_their_mean_chance() -> None:
     random = np.random.default_rng(7)
-    right = np.r_[random.random(100) < 0.1, np.arange(200) >= 140, np.ones(45, bool)]
+    correct = np.r_[random.random(100) < 0.1, np.arange(200) >= 140, np.ones(45, bool)]
     logits = np.r_[random.normal(-3, 0.5, 100), np.full(200, 0.1), np.full(45, 2.0)]
     rows = random.permutation(len(logits))
-    across, up = quality_fit.isotonic(logits[rows], right[rows])
+    across, up = quality_fit.isotonic(logits[rows], correct[rows])
     np.testing.assert_allclose(np.interp([0.1, 2.0], across, up), [60.5 / 201, 45.5 / 46], atol=1e-6)
     assert quality_fit.isotonic(np.ones(90), np.arange(90) >= 60) == ([1.0], [pytest.approx(30.5 / 91)])
 
@@ -146,20 +146,20 @@ def test_few_recordings_have_nothing_to_be_held_out() -> None:
 
 
 def test_the_best_frames_of_one_recording_promise_nothing() -> None:
-    chances, right = np.repeat([0.3, 0.95], 60), np.r_[np.arange(60) % 2, np.ones(60)].astype(bool)
+    chances, correct = np.repeat([0.3, 0.95], 60), np.r_[np.arange(60) % 2, np.ones(60)].astype(bool)
     spread, alone = np.tile(["a", "b", "c"], 40), np.r_[np.tile(["a", "b", "c"], 20), np.repeat("d", 60)]
-    assert quality_fit.least_quality(chances, right, 0.9, spread)["min_quality"] == pytest.approx(0.305)
-    found = quality_fit.least_quality(chances, right, 0.9, alone)
+    assert quality_fit.least_quality(chances, correct, 0.9, spread)["min_quality"] == pytest.approx(0.305)
+    found = quality_fit.least_quality(chances, correct, 0.9, alone)
     assert (found["reached"], found["min_quality"], found["promised"]["kept"]) == (False, 0.0, 120)
 
 
 def test_out_of_reach_the_loosest_limit_near_the_best_is_taken() -> None:
     chances = np.repeat([0.2, 0.5, 0.8], 100)
-    right = np.r_[np.arange(100) % 4 == 0, np.arange(100) % 10 < 7, np.arange(100) % 10 < 8].astype(bool)
-    found = quality_fit.least_quality(chances, right, 0.95)
+    correct = np.r_[np.arange(100) % 4 == 0, np.arange(100) % 10 < 7, np.arange(100) % 10 < 8].astype(bool)
+    found = quality_fit.least_quality(chances, correct, 0.95)
     assert not found["reached"]
     assert found["promised"]["kept"] == 100  # 75 % of the best 200 lie more than one error (4 points) below 80 %
-    near = quality_fit.least_quality(chances, np.r_[right[:100], right[200:], right[200:]], 0.95)
+    near = quality_fit.least_quality(chances, np.r_[correct[:100], correct[200:], correct[200:]], 0.95)
     assert near["promised"]["kept"] == 200
 
 
@@ -172,13 +172,13 @@ def test_folds_never_part_a_recording_and_are_about_as_large() -> None:
 
 def test_the_least_quality_is_the_loosest_that_suffices() -> None:
     chances = np.repeat([0.2, 0.55, 0.9], 40)
-    right = np.r_[np.zeros(40), np.arange(40) % 2, np.ones(40)].astype(bool)
-    found = quality_fit.least_quality(chances, right, 0.75)
+    correct = np.r_[np.zeros(40), np.arange(40) % 2, np.ones(40)].astype(bool)
+    found = quality_fit.least_quality(chances, correct, 0.75)
     assert found["min_quality"] == pytest.approx(0.205)
     assert found["promised"]["kept"] == 80
-    assert quality_fit.least_quality(chances, right, 0.9)["min_quality"] == pytest.approx(0.555)
-    short = quality_fit.least_quality(chances[:80], right[:80], 0.9)
+    assert quality_fit.least_quality(chances, correct, 0.9)["min_quality"] == pytest.approx(0.555)
+    short = quality_fit.least_quality(chances[:80], correct[:80], 0.9)
     assert (short["reached"], short["min_quality"]) == (False, pytest.approx(0.205))
-    assert quality_fit.least_quality(chances[:10], right[:10], 0.9) == {
+    assert quality_fit.least_quality(chances[:10], correct[:10], 0.9) == {
         "min_quality": None, "reached": False, "promised": None,
     }  # fmt: skip

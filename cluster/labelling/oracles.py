@@ -31,7 +31,7 @@ from cluster.store import Store, check_conditional, read_uri
 from hojoint.config import Config, changed
 from hojoint.errors import InputError
 from hojoint.evaluation import label_quality, oracle, true_poses
-from hojoint.evaluation.label_quality import RightWhen
+from hojoint.evaluation.label_quality import CorrectWhen
 from hojoint.evaluation.oracle import Oracle, Rewritten
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import reasons, tables
@@ -64,7 +64,7 @@ class Truth:
         return cls(true_poses.checked(table, name or path), hashlib.sha256(content).hexdigest())
 
 
-def rewrite(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dict[str, Any]:
+def rewrite(config: Config, which: Oracle, truth: Truth, when: CorrectWhen) -> dict[str, Any]:
     """Rewrite the labels of ``data.pseudo.labels`` into ``config.output``; returns the report, which is written there.
 
     Raises:
@@ -98,7 +98,7 @@ def rewrite(config: Config, which: Oracle, truth: Truth, when: RightWhen) -> dic
     return report
 
 
-def fingerprint_of(source: Source, which: Oracle, truth: Truth, when: RightWhen) -> dict[str, Any]:
+def fingerprint_of(source: Source, which: Oracle, truth: Truth, when: CorrectWhen) -> dict[str, Any]:
     """The source's fingerprint and everything else that decides the new labels."""
     return {
         **source.run["fingerprint"],

@@ -1,8 +1,8 @@
 """Thresholds for the rules: precision and yield of each rule and of all together, where truth is known (Sec. 5.1).
 
 The paper prints thresholds without a reason. ``propose`` searches thresholds of all rules that reach a given precision
-with many right labels. ``calibrate`` also fits on one half of the recordings and measures on the other, for an unbiased
-number. Not here: what is right (``label_quality``), precision and yield (``precision``), the figure
+with many correct labels. ``calibrate`` also fits on one half of the recordings and measures on the other, for an
+unbiased number. Not here: what is correct (``label_quality``), precision and yield (``precision``), the figure
 (``report.calibration``).
 """
 
@@ -40,7 +40,7 @@ ATTEMPTS, AIM_STEP = 8, 0.01  # to find thresholds that reach the aim when frame
 
 
 def propose(judged: Judged, config: FilterConfig, precision: float) -> FilterConfig | None:
-    """Settings whose enabled rules together reach the precision and keep many right labels; None where none do.
+    """Settings whose enabled rules together reach the precision and keep many correct labels; None where none do.
 
     The search takes the scores as they are, but the shape rule depends on what the others keep. So the frames are
     judged anew with its result; if that falls short, the search continues on the new scores with a higher aim. If no
@@ -52,9 +52,9 @@ def propose(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
         if candidate is None:
             break
         rescored, kept = _anew(judged, candidate)
-        if reaches(kept, rescored.right, precision):
+        if reaches(kept, rescored.correct, precision):
             return candidate
-        reached = float(rescored.right[kept].mean()) if kept.any() else 0.0
+        reached = float(rescored.correct[kept].mean()) if kept.any() else 0.0
         if reached > highest:
             best, highest = candidate, reached
     return best
@@ -63,8 +63,8 @@ def propose(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
 def _search(judged: Judged, config: FilterConfig, precision: float) -> FilterConfig | None:
     """Settings that reach the precision by the scores as they are.
 
-    It starts at the loosest thresholds and takes the tightening that removes most wrong labels per right one, until the
-    precision is reached. Then it loosens each rule again as far as the precision allows.
+    It starts at the loosest thresholds and takes the tightening that removes most wrong labels per correct one, until
+    the precision is reached. Then it loosens each rule again as far as the precision allows.
     """
     rules = [rule for rule in reasons.RULES if rule in config.enabled]
     ladders = {rule: _ladder(judged, rule) for rule in rules}
@@ -73,9 +73,9 @@ def _search(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
     passes = {rule: judged.score(rule) >= ladders[rule][:, None] for rule in rules}  # (L, N), loosest first
     chosen = dict.fromkeys(rules, 0)
     kept = _kept(passes, chosen)
-    while not reaches(kept, judged.right, precision):
+    while not reaches(kept, judged.correct, precision):
         best = max(
-            ((gain, rule, level) for rule in rules for level, gain in _gains(passes[rule], kept, judged.right)),
+            ((gain, rule, level) for rule in rules for level, gain in _gains(passes[rule], kept, judged.correct)),
             default=None,
         )
         if best is None:
@@ -84,7 +84,7 @@ def _search(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
         kept = _kept(passes, chosen)
     for rule in sorted(rules, key=lambda rule: -chosen[rule]):
         for level in range(chosen[rule]):
-            if reaches(_kept(passes, {**chosen, rule: level}), judged.right, precision):
+            if reaches(_kept(passes, {**chosen, rule: level}), judged.correct, precision):
                 chosen[rule] = level
                 break
     limits = {rule: _limit(rule, ladders[rule], chosen[rule], config) for rule in rules}
@@ -93,7 +93,7 @@ def _search(judged: Judged, config: FilterConfig, precision: float) -> FilterCon
 
 def kept_by(judged: Judged, config: FilterConfig) -> np.ndarray:
     """(N,) bool: the frames that the settings keep, judged anew, as the shape rule depends on what others keep."""
-    kept = np.zeros(len(judged.right), bool)
+    kept = np.zeros(len(judged.correct), bool)
     kept[_clip_by_clip(judged)] = _anew(judged, config)[1]
     return kept
 
@@ -106,17 +106,17 @@ def calibrate(
     ``filters.mode`` does not matter: it is thresholds that are judged and proposed.
 
     Args:
-        judged: frames, right and wrong ones.
+        judged: frames, correct and wrong ones.
         config: the rules and thresholds of now.
-        precision: share of right labels that is wanted.
+        precision: share of correct labels that is wanted.
         rules: whose thresholds are searched, and which the proposal enables; None means those of now.
 
     Raises:
-        InputError: no label is right, or no frame has a score of an enabled rule of ours.
+        InputError: no label is correct, or no frame has a score of an enabled rule of ours.
     """
     config = config.model_copy(update={"mode": "thresholds"})
-    if not judged.right.any():
-        raise InputError(f"none of {len(judged.right)} predicted frames is correct; train the teacher longer")
+    if not judged.correct.any():
+        raise InputError(f"none of {len(judged.correct)} predicted frames is correct; train the teacher longer")
     wanted = config if rules is None else config.model_copy(update={"enabled": tuple(rules)})
     searched = [rule for rule in reasons.RULES if rule in wanted.enabled]
     for rule in searched:
@@ -128,16 +128,16 @@ def calibrate(
     proposed = propose(judged, wanted, precision)
     kept = None if proposed is None else kept_by(judged, proposed)
     return {
-        "frames": len(judged.right),
+        "frames": len(judged.correct),
         "recordings": len(set(judged.recording())),
-        "right": int(judged.right.sum()),
-        "base_precision": float(judged.right.mean()),
+        "right": int(judged.correct.sum()),
+        "base_precision": float(judged.correct.mean()),
         "wanted_precision": precision,
-        "reached": kept is not None and reaches(kept, judged.right, precision),
+        "reached": kept is not None and reaches(kept, judged.correct, precision),
         "rules": {rule: _of_rule(judged, rule, config, proposed, precision) for rule in reasons.RULES},
         "together": {
-            "current": worth(kept_by(judged, config), judged.right),
-            "proposed": None if kept is None else worth(kept, judged.right),
+            "current": worth(kept_by(judged, config), judged.correct),
+            "proposed": None if kept is None else worth(kept, judged.correct),
             "held_out": _held_out(judged, wanted, precision),
             "curve": _points(curve_together(judged, searched)),
         },
@@ -150,10 +150,10 @@ def _anew(judged: Judged, config: FilterConfig) -> tuple[Judged, np.ndarray]:
     order = _clip_by_clip(judged)
     recordings = None if judged.recordings is None else judged.recordings[order]
     every = judged.table if judged.beside is None else pa.concat_tables([judged.table, judged.beside])
-    known = np.concatenate([np.zeros(0, int), *tables.clips_of(every)]) < len(judged.right)
+    known = np.concatenate([np.zeros(0, int), *tables.clips_of(every)]) < len(judged.correct)
     table = rescoring.rescored(every, config).filter(pa.array(known))
     kept = np.array([verdict == reasons.KEPT for verdict in table["verdict"].to_pylist()], dtype=bool)
-    return Judged(table, judged.right[order], recordings, judged.beside), kept
+    return Judged(table, judged.correct[order], recordings, judged.beside), kept
 
 
 def _clip_by_clip(judged: Judged) -> np.ndarray:
@@ -169,9 +169,9 @@ def _of_rule(
     return {
         "setting": f"filters.{THRESHOLDS[rule]}",
         "enabled": rule in config.enabled,
-        "auc": auc(judged.score(rule), judged.right),
+        "auc": auc(judged.score(rule), judged.correct),
         "current": limit,
-        "alone": worth(at_limit, judged.right),
+        "alone": worth(at_limit, judged.correct),
         "alone_for_wanted": alone(judged, rule, precision),
         "proposed": None if proposed is None or rule not in proposed.enabled else getattr(proposed, THRESHOLDS[rule]),
         "curve": _points(curve(judged, rule)),
@@ -183,7 +183,7 @@ def _held_out(judged: Judged, config: FilterConfig, precision: float) -> dict[st
     first = _first_half(judged.recording())
     fitted = None if first.all() else propose(judged.take(first), config, precision)
     second = judged.take(~first)
-    return None if fitted is None else worth(kept_by(second, fitted), second.right)
+    return None if fitted is None else worth(kept_by(second, fitted), second.correct)
 
 
 def _first_half(recordings: np.ndarray) -> np.ndarray:
@@ -209,13 +209,13 @@ def _ladder(judged: Judged, rule: Rule) -> np.ndarray:
     return np.unique(in_unit_of(rule, np.array(limits)))
 
 
-def _gains(passes: np.ndarray, kept: np.ndarray, right: np.ndarray) -> list[tuple[int, float]]:
-    """(level, wrong labels removed per right one) of each tightening that removes wrong labels and keeps right ones."""
+def _gains(passes: np.ndarray, kept: np.ndarray, correct: np.ndarray) -> list[tuple[int, float]]:
+    """(level, wrong labels removed per correct one) of each tightening that removes wrong and keeps correct labels."""
     stays = passes & kept
-    wrong_gone = (kept & ~right).sum() - (stays & ~right).sum(1)
-    right_left = (stays & right).sum(1)
-    gain = wrong_gone / ((kept & right).sum() - right_left + 1)
-    return [(int(level), float(gain[level])) for level in np.flatnonzero((wrong_gone > 0) & (right_left > 0))]
+    wrong_gone = (kept & ~correct).sum() - (stays & ~correct).sum(1)
+    correct_left = (stays & correct).sum(1)
+    gain = wrong_gone / ((kept & correct).sum() - correct_left + 1)
+    return [(int(level), float(gain[level])) for level in np.flatnonzero((wrong_gone > 0) & (correct_left > 0))]
 
 
 def _kept(passes: Mapping[Rule, np.ndarray], chosen: Mapping[Rule, int]) -> np.ndarray:

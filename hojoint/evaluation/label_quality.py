@@ -1,7 +1,7 @@
-"""How many of the filter's labels are right: predicted frames against a truth, kept against rejected (Sec. 5.1).
+"""How many of the filter's labels are correct: predicted frames against a truth, kept against rejected (Sec. 5.1).
 
 The paper could not measure this, as its videos have no truth; the synthetic world's videos and a labelled data set have
-one. A frame is *right* when its side, its 2D joints and its 3D joints all are (``RightWhen``). Unlike the official
+one. A frame is *correct* when its side, its 2D joints and its 3D joints all are (``CorrectWhen``). Unlike the official
 score (``metrics``), alignment here forbids reflections: a mirrored hand is a wrong label.
 Not here: the rules (``labelling.filters``) and the search for thresholds (``calibration``).
 """
@@ -31,15 +31,15 @@ Joints = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class RightWhen:
-    """The bounds within which a label counts as right."""
+class CorrectWhen:
+    """The bounds within which a label counts as correct."""
 
-    max_aligned_mm: float = 15.0  # PA-MPJPE: are the fingers right?
+    max_aligned_mm: float = 15.0  # PA-MPJPE: are the fingers correct?
     max_joints_2d: float = 0.15  # mean 2D joint distance in hand-box sides: does the label lie on the hand?
-    max_wrist_mm: float | None = None  # MPJPE with the wrists at one point: is the global orientation right?
+    max_wrist_mm: float | None = None  # MPJPE with the wrists at one point: is the global orientation correct?
 
     @classmethod
-    def of(cls, config: CalibrateConfig) -> RightWhen:
+    def of(cls, config: CalibrateConfig) -> CorrectWhen:
         """The bounds of the settings."""
         return cls(config.max_aligned_mm, config.max_joints_2d, config.max_wrist_mm)
 
@@ -57,15 +57,15 @@ class LabelErrors:
     wrist_mm: np.ndarray  # (N,) MPJPE (root-aligned): mean joint distance with the wrists at one point
     joints_2d: np.ndarray  # (N,) mean joint distance in the image, in sides of the given hand box
     left: np.ndarray  # (N,) bool: the true hand is a left one
-    side_right: np.ndarray  # (N,) bool: the predicted side is the true one
+    side_correct: np.ndarray  # (N,) bool: the predicted side is the true one
 
-    def right(self, when: RightWhen = RightWhen()) -> np.ndarray:
+    def correct(self, when: CorrectWhen = CorrectWhen()) -> np.ndarray:
         """(N,) bool; a label in a frame without a true hand is wrong."""
         with np.errstate(invalid="ignore"):
             close = (self.aligned_mm <= when.max_aligned_mm) & (self.joints_2d <= when.max_joints_2d)
             if when.max_wrist_mm is not None:
                 close &= self.wrist_mm <= when.max_wrist_mm
-        return self.truth & self.side_right & close
+        return self.truth & self.side_correct & close
 
     def take(self, rows: np.ndarray) -> LabelErrors:
         """The errors of some frames."""
@@ -130,7 +130,7 @@ def errors_between(
     pred = joints * np.where(flipped[:, None, None], mirror, 1.0)
     true = np.where(has_hand[:, None, None], true_joints, 0.0) * np.where(true_left[:, None, None], mirror, 1.0)
     finite = np.isfinite(pred).all(axis=(1, 2))
-    # An SVD of NaN would raise. The errors of such a frame stay NaN, so it is never right.
+    # An SVD of NaN would raise. The errors of such a frame stay NaN, so it is never correct.
     aligned = aligned_errors(np.where(finite[:, None, None], pred, 0.0), true).mean(axis=1) * 1000
     aligned = np.where(finite, aligned, np.nan)
     root_aligned = np.linalg.norm((pred - pred[:, :1]) - (true - true[:, :1]), axis=2).mean(axis=1) * 1000
@@ -142,7 +142,7 @@ def errors_between(
         wrist_mm=np.where(has_hand, root_aligned, np.nan),
         joints_2d=np.where(has_hand, joints_2d, np.nan),
         left=has_hand & true_left,
-        side_right=has_hand & (true_left == flipped),
+        side_correct=has_hand & (true_left == flipped),
     )
 
 
@@ -194,7 +194,7 @@ def matching_rows(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
 
 
 def summary(
-    errors: LabelErrors, verdicts: Sequence[str], rules: Sequence[str], when: RightWhen = RightWhen()
+    errors: LabelErrors, verdicts: Sequence[str], rules: Sequence[str], when: CorrectWhen = CorrectWhen()
 ) -> dict[str, Any]:
     """Numbers of ``group`` for kept and rejected frames and for those that each rule rejected; plain, for JSON.
 
@@ -217,7 +217,7 @@ def summary(
     }
 
 
-def refined_summary(errors: LabelErrors, filled: np.ndarray, when: RightWhen = RightWhen()) -> dict[str, Any]:
+def refined_summary(errors: LabelErrors, filled: np.ndarray, when: CorrectWhen = CorrectWhen()) -> dict[str, Any]:
     """Numbers of ``group`` for refined labels: of kept frames, and of ``filled`` ones between them.
 
     Beside the kept frames of ``summary``, which are the predictions, they tell what refining gained.
@@ -229,8 +229,8 @@ def refined_summary(errors: LabelErrors, filled: np.ndarray, when: RightWhen = R
     return {"kept": group(errors, ~filled, when), "filled": group(errors, filled, when)}
 
 
-def group(errors: LabelErrors, rows: np.ndarray, when: RightWhen = RightWhen()) -> dict[str, Any]:
-    """One group of frames: how many, how many right, and their errors (None where no error is finite).
+def group(errors: LabelErrors, rows: np.ndarray, when: CorrectWhen = CorrectWhen()) -> dict[str, Any]:
+    """One group of frames: how many, how many correct, and their errors (None where no error is finite).
 
     Predictions that are not finite count as wrong; means and medians are of the others.
 
@@ -238,14 +238,14 @@ def group(errors: LabelErrors, rows: np.ndarray, when: RightWhen = RightWhen()) 
         rows: (N,) bool, the frames of the group.
     """
     members = errors.take(rows)
-    right = int(members.right(when).sum())
+    correct = int(members.correct(when).sum())
     count = len(members.truth)
     out: dict[str, Any] = {
         "frames": count,
         "share": count / len(errors.truth) if len(errors.truth) else None,
         "without_hand": int((~members.truth).sum()),
-        "right": right,
-        "precision": right / count if count else None,
+        "right": correct,
+        "precision": correct / count if count else None,
     }
     for name in ("aligned_mm", "wrist_mm", "joints_2d"):
         values = getattr(members, name)[members.truth]
@@ -256,11 +256,11 @@ def group(errors: LabelErrors, rows: np.ndarray, when: RightWhen = RightWhen()) 
 
 
 def sides(errors: LabelErrors, kept: np.ndarray) -> Mapping[str, Any]:
-    """How often the predicted side (A20) is right ('told'), for left and right hands, in all and in kept frames."""
+    """How often the predicted side (A20) is correct ('told'), for left and right hands, in all and in kept frames."""
     out: dict[str, Any] = {}
     for name, of_side in (("left", errors.left), ("right", errors.truth & ~errors.left)):
         for which, rows in (("all", of_side), ("kept", of_side & kept)):
             count = int(rows.sum())
-            right = int(errors.side_right[rows].sum())
-            out[f"{name}_{which}"] = {"frames": count, "told": right, "share": right / count if count else None}
+            correct = int(errors.side_correct[rows].sum())
+            out[f"{name}_{which}"] = {"frames": count, "told": correct, "share": correct / count if count else None}
     return out

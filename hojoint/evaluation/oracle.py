@@ -1,7 +1,7 @@
 """What perfect labels would be worth: a label set rewritten from the truth, in steps (the headroom of Sec. 5.1).
 
 No method: it reads the truth that is kept aside. A study trains on such sets to tell where pseudo-labels lose. Not
-here: where label sets lie (``cluster.labelling.oracles``) and how right they are (``label_quality``).
+here: where label sets lie (``cluster.labelling.oracles``) and how many are correct (``label_quality``).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 
 from hojoint import geometry
 from hojoint.evaluation import label_quality, true_poses
-from hojoint.evaluation.label_quality import Joints, RightWhen
+from hojoint.evaluation.label_quality import CorrectWhen, Joints
 from hojoint.evaluation.true_poses import stacked
 from hojoint.hand.model import mirror_points
 from hojoint.labelling import reasons, tables
 
 Oracle = Literal["right", "side", "truth"]
-"""'right': the right labels alone. 'side': a label of the wrong side gets the true one, the others stay as they are.
+"""'right': the correct labels alone. 'side': a label of the wrong side gets the true one, the others stay as they are.
 'truth': every label is the true one, and frames without a true hand go."""
 
 
@@ -39,7 +39,7 @@ def rewrite(
     truth: pa.Table,
     *,
     oracle: Oracle,
-    when: RightWhen,
+    when: CorrectWhen,
     joints_of: Joints,
 ) -> Rewritten:
     """Rewrite the two tables of labelling from the table of true poses.
@@ -47,7 +47,7 @@ def rewrite(
     Args:
         truth: columns of ``label_quality.errors_of_tables``, and ``pose`` [48] rad, ``shape`` [10] of the right-hand
             model.
-        when: what 'right' is.
+        when: what a correct label is.
 
     Raises:
         InputError: as ``true_poses.checked``.
@@ -58,9 +58,9 @@ def rewrite(
     errors = label_quality.errors_of_tables(pseudo_labels, truth, joints_of)
     rows = label_quality.matching_rows(pseudo_labels, truth)
     if oracle == "right":
-        stays, replaced = errors.right(when), np.zeros(len(rows), bool)
+        stays, replaced = errors.correct(when), np.zeros(len(rows), bool)
     elif oracle == "side":
-        stays, replaced = np.ones(len(rows), bool), errors.truth & ~errors.side_right
+        stays, replaced = np.ones(len(rows), bool), errors.truth & ~errors.side_correct
     else:
         stays, replaced = errors.truth, errors.truth
     true = _true_columns(truth.take(np.where(replaced, rows, 0)[stays]), joints_of) if replaced.any() else {}

@@ -1,8 +1,8 @@
 """Precision and yield of rules where truth is known: how good the frames are that a threshold keeps.
 
-Given scored frames and whether each label is right (``label_quality``), a rule's *precision* is the share of right
-labels among those it keeps and its *yield* the share of frames it keeps; both depend on its threshold. Not here: which
-thresholds are chosen (``calibration``).
+Given scored frames and whether each label is correct (``label_quality``), a rule's *precision* is the share of
+correct labels among those it keeps and its *yield* the share of frames it keeps; both depend on its threshold. Not
+here: which thresholds are chosen (``calibration``).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FEWEST = 20  # kept frames; the precision of fewer means nothing
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Predicted frames with their scores, and whether each label is right."""
+    """Predicted frames with their scores, and whether each label is correct."""
 
     table: pa.Table  # of predictions, N rows
-    right: np.ndarray  # (N,) bool
+    correct: np.ndarray  # (N,) bool
     recordings: np.ndarray | None = None  # (N,) str, one for all cameras of a scene; None means the video is one
     beside: pa.Table | None = None  # frames of unknown worth in the same clips: judged along, and never counted
 
@@ -39,7 +39,7 @@ class Judged:
     def take(self, rows: np.ndarray) -> Judged:
         """The frames of a mask (N,) bool."""
         recordings = None if self.recordings is None else self.recordings[rows]
-        return Judged(self.table.take(np.flatnonzero(rows)), self.right[rows], recordings, self.beside)
+        return Judged(self.table.take(np.flatnonzero(rows)), self.correct[rows], recordings, self.beside)
 
     def recording(self) -> np.ndarray:
         """(N,) str: a split keeps frames of one recording together, as they are too alike."""
@@ -55,31 +55,31 @@ class Curve:
     share: np.ndarray  # (K,) yield
 
 
-def worth(kept: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Plain numbers from masks (N,) bool: frames kept, their precision, their yield and the recall of right labels."""
-    good = int((kept & right).sum())
+def worth(kept: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
+    """Plain numbers from masks (N,) bool: frames kept, their precision, yield and the recall of correct labels."""
+    good = int((kept & correct).sum())
     return {
-        "frames": len(right),
+        "frames": len(correct),
         "kept": int(kept.sum()),
         "precision": good / int(kept.sum()) if kept.any() else None,
         "yield": float(kept.mean()) if len(kept) else None,
-        "recall": good / int(right.sum()) if right.any() else None,
+        "recall": good / int(correct.sum()) if correct.any() else None,
     }
 
 
-def auc(score: np.ndarray, right: np.ndarray) -> float | None:
-    """Area under the ROC curve: how often a right frame has a higher score than a wrong one; ties count half.
+def auc(score: np.ndarray, correct: np.ndarray) -> float | None:
+    """Area under the ROC curve: how often a correct frame has a higher score than a wrong one; ties count half.
 
     Args:
         score: (N,) larger is better; may be infinite.
-        right: (N,) bool.
+        correct: (N,) bool.
     """
-    goods = int(right.sum())
-    if goods in (0, len(right)):
+    goods = int(correct.sum())
+    if goods in (0, len(correct)):
         return None
     _, group, counts = np.unique(score, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]
-    return float((ranks[right].sum() - goods * (goods + 1) / 2) / (goods * (len(right) - goods)))
+    return float((ranks[correct].sum() - goods * (goods + 1) / 2) / (goods * (len(correct) - goods)))
 
 
 def curve(judged: Judged, rule: Rule) -> Curve:
@@ -88,7 +88,7 @@ def curve(judged: Judged, rule: Rule) -> Curve:
     order = np.argsort(-score, kind="stable")
     order = order[np.isfinite(score[order])]
     last = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)  # the last frame of each group of equal scores
-    kept, good = last + 1, np.cumsum(judged.right[order])[last]
+    kept, good = last + 1, np.cumsum(judged.correct[order])[last]
     return Curve(in_unit_of(rule, score[order[last]]), good / kept, kept / len(score))
 
 
@@ -97,26 +97,26 @@ def curve_together(judged: Judged, rules: Sequence[Rule]) -> Curve:
     levels = np.linspace(1, 0.02, LEVELS)
     points = []
     for level in levels[::-1]:
-        kept = np.ones(len(judged.right), bool)
+        kept = np.ones(len(judged.correct), bool)
         for rule in rules:
             score = judged.score(rule)
             finite = score[np.isfinite(score)]
             kept &= score >= (np.quantile(finite, 1 - level) if len(finite) else np.inf)
         if kept.any():
-            points.append((level, judged.right[kept].mean(), kept.mean()))
+            points.append((level, judged.correct[kept].mean(), kept.mean()))
     return Curve(*np.array(points).reshape(-1, 3).T)
 
 
 def alone(judged: Judged, rule: Rule, precision: float) -> float | None:
     """The loosest threshold with which the rule alone reaches the precision; None where none does."""
     line = curve(judged, rule)
-    enough = np.flatnonzero((line.precision >= precision) & (line.share * len(judged.right) > FEWEST - 0.5))
+    enough = np.flatnonzero((line.precision >= precision) & (line.share * len(judged.correct) > FEWEST - 0.5))
     return float(line.thresholds[enough[-1]]) if len(enough) else None
 
 
-def reaches(kept: np.ndarray, right: np.ndarray, precision: float) -> bool:
-    """Whether enough frames are kept and enough of them are right."""
-    return int(kept.sum()) >= FEWEST and float(right[kept].mean()) >= precision
+def reaches(kept: np.ndarray, correct: np.ndarray, precision: float) -> bool:
+    """Whether enough frames are kept and enough of them are correct."""
+    return int(kept.sum()) >= FEWEST and float(correct[kept].mean()) >= precision
 
 
 def in_unit_of(rule: Rule, score: Any) -> Any:

@@ -2,9 +2,9 @@
 
 Each score's curve is a sum of ramps between its quantiles with weights that are not negative, found by logistic
 regression (L-BFGS-B with bounds, a ridge on the weights). What the regression says of recordings that it has not seen
-is mapped to chances by an isotonic regression, so that a chance of 0.9 is right in nine cases of ten, on recordings
-like these. Not here: what is right (``label_quality``), thresholds of single rules (``calibration``), applying the
-model (``labelling.quality``).
+is mapped to chances by an isotonic regression, so that of labels with a chance of 0.9 nine in ten are correct, on
+recordings like these. Not here: what is correct (``label_quality``), thresholds of single rules (``calibration``),
+applying the model (``labelling.quality``).
 """
 
 from __future__ import annotations
@@ -49,38 +49,38 @@ def fit(judged: Judged, config: FilterConfig, precision: float) -> tuple[Quality
     itself; ``about`` tells.
 
     Args:
-        judged: frames, right and wrong ones.
+        judged: frames, correct and wrong ones.
         config: readings of the scores, and the rules that judge beside the quality.
-        precision: share of right labels for which ``about`` has the ``min_quality``.
+        precision: share of correct labels for which ``about`` has the ``min_quality``.
     """
-    scores, right = inputs_of(judged), judged.right
+    scores, correct = inputs_of(judged), judged.correct
     fold = folds_of(judged.recording())
-    ridge, logits = _out_of_fold(scores, right, fold)
-    chances = _calibrated_out_of_fold(logits, right, fold)
-    parts, bias = _regression(scores, right, ridge)
-    across, up = isotonic(logits, right)
+    ridge, logits = _out_of_fold(scores, correct, fold)
+    chances = _calibrated_out_of_fold(logits, correct, fold)
+    parts, bias = _regression(scores, correct, ridge)
+    across, up = isotonic(logits, correct)
     about = {
-        "frames": len(right),
+        "frames": len(correct),
         "recordings": len(set(judged.recording())),
-        "base_precision": float(right.mean()),
+        "base_precision": float(correct.mean()),
         "out_of_fold": bool(fold.max() > 0),
         "ridge": ridge,
-        "auc": auc(chances, right),
+        "auc": auc(chances, correct),
         "wanted_precision": precision,
         **least_quality(
             np.where(_judged_alike(judged, config), chances, -1.0),
-            right,
+            correct,
             precision,
             judged.recording() if fold.max() > 0 else None,
         ),
-        "reliability": reliability(chances, right),
+        "reliability": reliability(chances, correct),
     }
     readings = quality.readings_of(config)
     return QualityModel(parts, bias, tuple(across), tuple(up), readings, about), chances
 
 
 def least_quality(
-    chances: np.ndarray, right: np.ndarray, precision: float, recordings: np.ndarray | None = None
+    chances: np.ndarray, correct: np.ndarray, precision: float, recordings: np.ndarray | None = None
 ) -> dict[str, Any]:  # fmt: skip
     """The least ``min_quality`` that reaches the precision with enough frames, and what it is worth.
 
@@ -90,8 +90,8 @@ def least_quality(
 
     Args:
         chances: (N,); below zero where another rule rejects the frame.
-        right: (N,) bool.
-        precision: share of right labels that is wanted.
+        correct: (N,) bool.
+        precision: share of correct labels that is wanted.
         recordings: (N,) the recording of each frame; None asks for frames alone.
     """
     steps = []
@@ -100,7 +100,7 @@ def least_quality(
         several = recordings is None or len(set(recordings[kept])) >= FEWEST_KEPT_FROM
         if int(kept.sum()) < FEWEST or not several:
             break
-        steps.append((round(float(limit), 3), worth(kept, right)))
+        steps.append((round(float(limit), 3), worth(kept, correct)))
         if steps[-1][1]["precision"] >= precision:
             return {"min_quality": steps[-1][0], "reached": True, "promised": steps[-1][1]}
     if not steps:
@@ -114,7 +114,7 @@ def least_quality(
 def _judged_alike(judged: Judged, config: FilterConfig) -> np.ndarray:
     """(N,) bool: frames that pass the rules which judge beside the quality (``reasons.judging``)."""
     beside = reasons.judging(config.model_copy(update={"mode": "quality"}))
-    passing = np.ones(len(judged.right), bool)
+    passing = np.ones(len(judged.correct), bool)
     for rule in beside:
         limit = getattr(config, THRESHOLDS[rule])
         passing &= judged.score(rule) >= (limit if rule in HIGHER_IS_BETTER else -limit)
@@ -135,16 +135,16 @@ def folds_of(recordings: np.ndarray, folds: int = FOLDS) -> np.ndarray:
     return fold[index]
 
 
-def isotonic(logits: np.ndarray, right: np.ndarray) -> tuple[list[float], list[float]]:
+def isotonic(logits: np.ndarray, correct: np.ndarray) -> tuple[list[float], list[float]]:
     """Knots of the chance that rises with the logit: isotonic means of groups of frames, by their mean logits.
 
-    Each mean counts half a right and half a wrong frame more, so that no few frames promise certainty.
+    Each mean counts half a correct and half a wrong frame more, so that no few frames promise certainty.
     """
     order = np.argsort(logits, kind="stable")
     groups = _groups(order, logits[order])
     sizes = np.array([len(group) for group in groups], float)
     middles = np.array([logits[group].mean() for group in groups])
-    shares = np.array([(right[group].sum() + 0.5) / (len(group) + 1) for group in groups])
+    shares = np.array([(correct[group].sum() + 0.5) / (len(group) + 1) for group in groups])
     fitted = scipy.optimize.isotonic_regression(shares, weights=sizes).x
     middles, first = np.unique(middles, return_index=True)  # means of other groups may round to one
     return middles.tolist(), np.clip(np.maximum.accumulate(fitted[first]), 0, 1).tolist()
@@ -164,28 +164,28 @@ def _groups(order: np.ndarray, ascending: np.ndarray) -> list[np.ndarray]:
 
 
 def _out_of_fold(
-    scores: Mapping[str, np.ndarray], right: np.ndarray, fold: np.ndarray
+    scores: Mapping[str, np.ndarray], correct: np.ndarray, fold: np.ndarray
 ) -> tuple[float, np.ndarray]:  # fmt: skip
     """The ridge whose regressions predict unseen recordings best, and their logits (N,)."""
     best: tuple[float, float, np.ndarray] | None = None
     for ridge in RIDGES if fold.max(initial=0) > 0 else (RIDGE,):
-        logits = np.zeros(len(right))
+        logits = np.zeros(len(correct))
         for rows, rest in _splits(fold):
-            parts, bias = _regression({name: score[rest] for name, score in scores.items()}, right[rest], ridge)
+            parts, bias = _regression({name: score[rest] for name, score in scores.items()}, correct[rest], ridge)
             plain = QualityModel(parts, bias, (0.0,), (0.0,), {})
             logits[rows] = plain.logit({name: score[rows] for name, score in scores.items()})
-        loss = float((np.logaddexp(0, logits) - right * logits).mean())
+        loss = float((np.logaddexp(0, logits) - correct * logits).mean())
         if best is None or loss < best[0]:
             best = loss, ridge, logits
     assert best is not None
     return best[1], best[2]
 
 
-def _calibrated_out_of_fold(logits: np.ndarray, right: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def _calibrated_out_of_fold(logits: np.ndarray, correct: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """(N,) chances by isotonic curves of the other folds."""
     chances = np.zeros(len(logits))
     for rows, rest in _splits(fold):
-        chances[rows] = np.interp(logits[rows], *isotonic(logits[rest], right[rest]))
+        chances[rows] = np.interp(logits[rows], *isotonic(logits[rest], correct[rest]))
     return chances
 
 
@@ -198,13 +198,13 @@ def _splits(fold: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _regression(
-    scores: Mapping[str, np.ndarray], right: np.ndarray, ridge: float
+    scores: Mapping[str, np.ndarray], correct: np.ndarray, ridge: float
 ) -> tuple[dict[str, Curve], float]:  # fmt: skip
     """Curves and bias by penalised logistic regression; a score that never differs has no curve."""
     knots = {name: found for name in quality.SCORES if len(found := _knots(scores[name])) > 1}
     blocks = {name: _ramps(scores[name], knots[name], name in HIGHER_IS_BETTER) for name in knots}
-    design_NK = np.concatenate([np.zeros((len(right), 0)), *blocks.values()], axis=1)
-    weights, bias = _logistic(design_NK, right, ridge)
+    design_NK = np.concatenate([np.zeros((len(correct), 0)), *blocks.values()], axis=1)
+    weights, bias = _logistic(design_NK, correct, ridge)
     parts, at = {}, 0
     for name, found in knots.items():
         steps = weights[at : at + len(found) - 1]
@@ -233,13 +233,13 @@ def _ramps(score: np.ndarray, knots: np.ndarray, rising: bool) -> np.ndarray:
     return np.concatenate([np.where(known[:, None], ramps, 0.0), ~known[:, None]], axis=1)
 
 
-def _logistic(design: np.ndarray, right: np.ndarray, ridge: float) -> tuple[np.ndarray, float]:
+def _logistic(design: np.ndarray, correct: np.ndarray, ridge: float) -> tuple[np.ndarray, float]:
     """Weights (K,), none negative, and bias of the least penalised log loss."""
 
     def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
         logits = design @ numbers[1:] + numbers[0]
-        value = np.logaddexp(0, logits).sum() - logits[right].sum() + ridge / 2 * (numbers[1:] ** 2).sum()
-        residual = scipy.special.expit(logits) - right
+        value = np.logaddexp(0, logits).sum() - logits[correct].sum() + ridge / 2 * (numbers[1:] ** 2).sum()
+        residual = scipy.special.expit(logits) - correct
         return float(value), np.concatenate([[residual.sum()], design.T @ residual + ridge * numbers[1:]])
 
     bounds = [(None, None), *[(0, None)] * design.shape[1]]

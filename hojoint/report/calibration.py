@@ -69,10 +69,10 @@ def _together(axes: Axes, result: Mapping[str, Any]) -> None:
 def _quality_curve(reliability: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """[least chance, precision, yield] at the lower end of each bin of ``promise.reliability``, the best bin first."""
     frames = np.array([row["frames"] for row in reliability[::-1]], float)
-    right = frames * [row["right"] for row in reliability[::-1]]
+    correct = frames * [row["right"] for row in reliability[::-1]]
     kept = frames.cumsum()
     least = np.array([row["from"] for row in reliability[::-1]])
-    return np.stack([least, right.cumsum() / kept, kept / kept[-1]], axis=1).tolist()
+    return np.stack([least, correct.cumsum() / kept, kept / kept[-1]], axis=1).tolist()
 
 
 def _panel(axes: Axes, title: str, points: list[list[float]], result: Mapping[str, Any]) -> None:

@@ -99,7 +99,7 @@ def other_bounds(promised: Mapping[str, Any] | None, measured: Mapping[str, Any]
     """A sentence where a promise is of other correct labels than are measured; '' where not, and where it is unknown.
 
     Args:
-        promised, measured: ``RightWhen.told``, None in files of earlier versions.
+        promised, measured: ``CorrectWhen.told``, None in files of earlier versions.
     """
     if not promised or not measured or all(promised.get(name) == measured.get(name) for name in BOUNDS):
         return ""
@@ -120,7 +120,7 @@ def some_units(worth: Mapping[str, Any]) -> str | None:
 
 
 def promise(kept: Mapping[str, Any] | None, right_when: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """What the frames' quality promised and what is right, by bins.
+    """What the frames' quality promised and what is correct, by bins.
 
     Args:
         kept: of ``promise.kept_promise``.

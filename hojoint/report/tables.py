@@ -170,10 +170,10 @@ def cards(
         note = f"{kept:,} of {predicted:,} frames passed"
         out.append({"label": "pseudo-labels kept", "value": share(kept, predicted), "note": note, "tone": "soft"})
     if worth:
-        kept_right, lost_right = worth["kept"]["precision"], worth["rejected"]["precision"]
-        note = f"{percent(lost_right)} of the rejected ones are correct"
+        kept_correct, lost_correct = worth["kept"]["precision"], worth["rejected"]["precision"]
+        note = f"{percent(lost_correct)} of the rejected ones are correct"
         out.append(
-            {"label": "kept labels that are correct", "value": percent(kept_right), "note": note, "tone": "soft"}
+            {"label": "kept labels that are correct", "value": percent(kept_correct), "note": note, "tone": "soft"}
         )
     spent = [stage["seconds"] for stage in stages if stage["seconds"] is not None]
     if spent and len(out) < 4:
