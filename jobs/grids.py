@@ -62,7 +62,7 @@ class Point:
     calibrated: bool = True  # its rules take the calibration's thresholds, where there are any
     oracle: Oracle | None = None
     unfiltered: bool = False  # the oracle rewrites every predicted frame instead of the kept ones
-    turn: int = 1  # round of self-training whose labels its network learned from
+    round_number: int = 1  # round of self-training whose labels its network learned from
     folder: str = ""  # name of its folder in the grid's, which points may share; '' for its key
     at: str = ""  # folder of its chain, with a slash at its end; '' for the pipeline's own
 
@@ -158,8 +158,8 @@ def _fraction(config: Config) -> list[Point]:
 
 
 def _rounds(config: Config) -> list[Point]:
-    turns = range(1, config.student.rounds + 1)
-    students = (Point(f"{turn}", f"round {turn}", student(turn), turn=turn) for turn in turns)
+    round_numbers = range(1, config.student.rounds + 1)
+    students = (Point(f"{one}", f"round {one}", student(one), round_number=one) for one in round_numbers)
     return [Point("0", "teacher", "teacher"), *students]
 
 

@@ -55,25 +55,25 @@ def by_round(config: Config, store: Store, truth: Path | None) -> list[dict[str,
 
     Empty where there is one round and no calibration, since its labels are told elsewhere.
     """
-    turns = list(itertools.takewhile(lambda turn: store.exists(_report(turn)), itertools.count(1)))
-    found = {turn: findings.read(store, f"calibration{results.of_round(turn)}") for turn in turns}
-    if len(turns) < 2 and not any(found.values()):
+    round_numbers = list(itertools.takewhile(lambda number: store.exists(_report(number)), itertools.count(1)))
+    found = {number: findings.read(store, f"calibration{results.of_round(number)}") for number in round_numbers}
+    if len(round_numbers) < 2 and not any(found.values()):
         return []
     when = label_quality.CorrectWhen.of(config.calibrate)
     return [
         {
-            "round": turn,
-            "network": results.student(turn),
-            **measured(open_store(store.uri(f"{results.LABELS}{results.of_round(turn)}")), truth, config),
-            "promised": findings.promise(found[turn], config),
-            "right_when": {"promised": (found[turn] or {}).get("right_when"), "measured": when.told()},
+            "round": round_number,
+            "network": results.student(round_number),
+            **measured(open_store(store.uri(f"{results.LABELS}{results.of_round(round_number)}")), truth, config),
+            "promised": findings.promise(found[round_number], config),
+            "right_when": {"promised": (found[round_number] or {}).get("right_when"), "measured": when.told()},
         }
-        for turn in turns
+        for round_number in round_numbers
     ]
 
 
-def _report(turn: int) -> str:
-    return f"{results.LABELS}{results.of_round(turn)}/{commits.REPORT}"
+def _report(round_number: int) -> str:
+    return f"{results.LABELS}{results.of_round(round_number)}/{commits.REPORT}"
 
 
 def _against(table: pa.Table, path: Path, labels: Store, config: Config) -> dict[str, Any]:

@@ -66,11 +66,16 @@ def stages(config: Config) -> list[Stage]:
     base, drawn = own.config, own.drawn
     world = changed(base, output=base.world, synthetic={"seed": write.seed_of(config)})
     begun = ("train",) if config.student.from_teacher else ()
-    turns = range(1, config.student.rounds + 1)
+    round_numbers = range(1, config.student.rounds + 1)
     first = [teacher(own, base), *labels(own, base), student_stage(own, base)]
     control = Matched("control", (_control(own, base),), (*drawn, *begun, "retrain"), own.inputs)
     later = [
-        stage for turn in turns[1:] for stage in (*labels(own, base, turn=turn), student_stage(own, base, turn=turn))
+        stage
+        for round_number in round_numbers[1:]
+        for stage in (
+            *labels(own, base, round_number=round_number),
+            student_stage(own, base, round_number=round_number),
+        )
     ]
     networks = ["train", "retrain", *(["control"] if config.control else [])]
     by_name = {stage.name: stage for stage in (*first, control)}
@@ -78,14 +83,14 @@ def stages(config: Config) -> list[Stage]:
     scores: list[Stage] = [Evaluate("evaluate", measured, (*drawn, *networks), own.inputs)]
     scores += [
         Evaluate(
-            f"evaluate{of_round(turn)}",
-            (evaluation(own, base, student(turn)),),
-            (*drawn, f"retrain{of_round(turn)}"),
+            f"evaluate{of_round(round_number)}",
+            (evaluation(own, base, student(round_number)),),
+            (*drawn, f"retrain{of_round(round_number)}"),
             own.inputs,
         )
-        for turn in turns[1:]
+        for round_number in round_numbers[1:]
     ]
-    labelled = [f"pseudo_label{of_round(turn)}" for turn in turns]
+    labelled = [f"pseudo_label{of_round(round_number)}" for round_number in round_numbers]
     return [
         *([Synthesize("synthesize", (world,), (), own.inputs)] if drawn else []),
         *first,
@@ -102,11 +107,13 @@ def teacher(own: Shared, config: Config, *, at: str = "") -> Training:
     return Training(f"{at}train", (made,), own.drawn, own.inputs, at)
 
 
-def labels(own: Shared, config: Config, *, at: str = "", turn: int = 1) -> list[Stage]:
+def labels(own: Shared, config: Config, *, at: str = "", round_number: int = 1) -> list[Stage]:
     """The calibration of a round's labeller, where asked for, and its labels."""
-    end = of_round(turn)
+    end = of_round(round_number)
     labeller, trained = (
-        ("teacher", f"{at}train") if turn == 1 else (student(turn - 1), f"{at}retrain{of_round(turn - 1)}")
+        ("teacher", f"{at}train")
+        if round_number == 1
+        else (student(round_number - 1), f"{at}retrain{of_round(round_number - 1)}")
     )
     made_by = {"teacher": {"checkpoint": f"{own.out}/{at}{labeller}/checkpoint.pt"}}
     out: list[Stage] = []
@@ -123,12 +130,12 @@ def labels(own: Shared, config: Config, *, at: str = "", turn: int = 1) -> list[
     return [*out, PseudoLabel(f"{at}pseudo_label{end}", (made,), needs, own.inputs, at, calibration_at=calibration_at)]
 
 
-def student_stage(own: Shared, config: Config, *, at: str = "", turn: int = 1) -> SecondPhase:
+def student_stage(own: Shared, config: Config, *, at: str = "", round_number: int = 1) -> SecondPhase:
     """The student of a round. All but the first of the pipeline take that one's steps."""
-    end = of_round(turn)
+    end = of_round(round_number)
     begun = (f"{at}train",) if config.student.from_teacher else ()
-    first = not at and turn == 1
-    made = trained_on(own, config, f"{own.out}/{at}labels{end}", name=student(turn), at=at)
+    first = not at and round_number == 1
+    made = trained_on(own, config, f"{own.out}/{at}labels{end}", name=student(round_number), at=at)
     needs = (*own.drawn, *begun, f"{at}pseudo_label{end}", *(() if first else ("retrain",)))
     return (SecondPhase if first else Matched)(f"{at}retrain{end}", (made,), needs, own.inputs, at)
 

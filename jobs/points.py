@@ -56,7 +56,7 @@ def labels_of(point: Point) -> str:
     some = "pseudo_fraction" in point.changes.get("train", {})
     if point.relabelled or some or "model" in point.changes:
         return point.at or f"{BASE}/"
-    return f"{BASE}{of_round(point.turn)}/"
+    return f"{BASE}{of_round(point.round_number)}/"
 
 
 def _of_point(own: Shared, point: Point) -> list[Stage]:

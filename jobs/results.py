@@ -33,7 +33,7 @@ def store_of(output: str) -> Store:
 
 def labelling_runs(store: Store) -> list[Store]:
     """Where the labelling runs of an output lie; a pipeline keeps that of each round in a folder of its output."""
-    folders = (f"{LABELS}{of_round(turn)}" for turn in itertools.count(1))
+    folders = (f"{LABELS}{of_round(round_number)}" for round_number in itertools.count(1))
     begun = itertools.takewhile(lambda folder: store.exists(f"{folder}/{commits.RUN}"), folders)
     return [open_store(store.uri(folder)) for folder in begun] or [store] * store.exists(commits.RUN)
 
@@ -88,8 +88,8 @@ def _place(stage: str) -> tuple[int, int, int, str]:
     name, _, number = stage.partition("-")
     known = ORDER.index(name) if name in ORDER else len(ORDER)
     late = known >= ORDER.index("evaluate")
-    turn = int(number) if number.isdigit() else 1
-    return (known, turn, 0, stage) if late else (0, turn, known, stage)
+    round_number = int(number) if number.isdigit() else 1
+    return (known, round_number, 0, stage) if late else (0, round_number, known, stage)
 
 
 def training(network: str, store: Store) -> dict[str, Any] | None:
@@ -110,14 +110,14 @@ def networks(key: str, store: Store) -> list[str]:
     return [*(name for name in NETWORKS if store.exists(key.format(name))), *later]
 
 
-def student(turn: int) -> str:
+def student(round_number: int) -> str:
     """Name of the student of a round, from 1."""
-    return f"student{of_round(turn)}"
+    return f"student{of_round(round_number)}"
 
 
-def of_round(turn: int) -> str:
+def of_round(round_number: int) -> str:
     """Ending of the names of a round's stages and folders; the first has none."""
-    return "" if turn == 1 else f"-{turn}"
+    return "" if round_number == 1 else f"-{round_number}"
 
 
 def scores(store: Store) -> dict[str, Any]:
