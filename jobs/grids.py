@@ -64,7 +64,7 @@ class Point:
     unfiltered: bool = False  # the oracle rewrites every predicted frame instead of the kept ones
     round_number: int = 1  # round of self-training whose labels its network learned from
     folder: str = ""  # name of its folder in the grid's, which points may share; '' for its key
-    at: str = ""  # folder of its chain, with a slash at its end; '' for the pipeline's own
+    prefix: str = ""  # folder of its chain, with a slash at its end; '' for the pipeline's own
 
     @property
     def relabelled(self) -> bool:
@@ -108,8 +108,8 @@ def placed(point: Point, config: Config, grid: Grid) -> Point:
     """The point with its folder in a grid; one that differs in nothing has the pipeline's own networks."""
     free = config.filters.mode == "thresholds" and config.calibrate.enabled
     same = changed(config, **point.changes) == config and (point.calibrated or not free) and point.oracle is None
-    at = "" if same else f"points/{grid}-{point.folder or point.key}/"
-    return Point(**{**vars(point), "at": at})
+    prefix = "" if same else f"points/{grid}-{point.folder or point.key}/"
+    return Point(**{**vars(point), "prefix": prefix})
 
 
 def _filters(config: Config) -> list[Point]:
@@ -141,7 +141,7 @@ def _filters(config: Config) -> list[Point]:
 def unfiltered() -> Point:
     """Data distillation (Table 8): every frame is kept."""
     none = {"filters": {"mode": "thresholds", "enabled": ()}}
-    return Point("none", "no rule (data distillation)", changes=none, calibrated=False, at="points/filters-none/")
+    return Point("none", "no rule (data distillation)", changes=none, calibrated=False, prefix="points/filters-none/")
 
 
 def _reasoning(config: Config) -> list[Point]:

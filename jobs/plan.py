@@ -101,54 +101,59 @@ def stages(config: Config) -> list[Stage]:
     ]
 
 
-def teacher(own: Shared, config: Config, *, at: str = "") -> Training:
-    """The first phase; ``at``: the folder of its chain, with a slash at its end."""
-    made = changed(config, name="teacher", output=f"{own.out}/{at}teacher", train=own.alone)
-    return Training(f"{at}train", (made,), own.drawn, own.inputs, at)
+def teacher(own: Shared, config: Config, *, prefix: str = "") -> Training:
+    """The first phase; ``prefix``: the folder of its chain, with a slash at its end."""
+    made = changed(config, name="teacher", output=f"{own.out}/{prefix}teacher", train=own.alone)
+    return Training(f"{prefix}train", (made,), own.drawn, own.inputs, prefix)
 
 
-def labels(own: Shared, config: Config, *, at: str = "", round_number: int = 1) -> list[Stage]:
+def labels(own: Shared, config: Config, *, prefix: str = "", round_number: int = 1) -> list[Stage]:
     """The calibration of a round's labeller, where asked for, and its labels."""
     end = of_round(round_number)
     labeller, trained = (
-        ("teacher", f"{at}train")
+        ("teacher", f"{prefix}train")
         if round_number == 1
-        else (student(round_number - 1), f"{at}retrain{of_round(round_number - 1)}")
+        else (student(round_number - 1), f"{prefix}retrain{of_round(round_number - 1)}")
     )
-    made_by = {"teacher": {"checkpoint": f"{own.out}/{at}{labeller}/checkpoint.pt"}}
+    made_by = {"teacher": {"checkpoint": f"{own.out}/{prefix}{labeller}/checkpoint.pt"}}
     out: list[Stage] = []
-    needs, calibration_at = (*own.drawn, trained), ""
+    needs, calibration_folder = (*own.drawn, trained), ""
     if config.calibrate.enabled:
-        calibration_at = f"{at}calibration{end}"
+        calibration_folder = f"{prefix}calibration{end}"
         judged = {"split": "held_out", "predictions": None, "truth": None}
         measured = changed(
-            config, name=f"calibration{end}", output=f"{own.out}/{calibration_at}", calibrate=judged, **made_by
+            config, name=f"calibration{end}", output=f"{own.out}/{calibration_folder}", calibrate=judged, **made_by
         )
-        out.append(Calibrate(f"{at}calibrate{end}", (measured,), needs, own.inputs, at))
-        needs = (*needs, f"{at}calibrate{end}")
-    made = changed(config, name=f"labels{end}", output=f"{own.out}/{at}labels{end}", **made_by)
-    return [*out, PseudoLabel(f"{at}pseudo_label{end}", (made,), needs, own.inputs, at, calibration_at=calibration_at)]
+        out.append(Calibrate(f"{prefix}calibrate{end}", (measured,), needs, own.inputs, prefix))
+        needs = (*needs, f"{prefix}calibrate{end}")
+    made = changed(config, name=f"labels{end}", output=f"{own.out}/{prefix}labels{end}", **made_by)
+    return [
+        *out,
+        PseudoLabel(
+            f"{prefix}pseudo_label{end}", (made,), needs, own.inputs, prefix, calibration_folder=calibration_folder
+        ),
+    ]
 
 
-def student_stage(own: Shared, config: Config, *, at: str = "", round_number: int = 1) -> SecondPhase:
+def student_stage(own: Shared, config: Config, *, prefix: str = "", round_number: int = 1) -> SecondPhase:
     """The student of a round. All but the first of the pipeline take that one's steps."""
     end = of_round(round_number)
-    begun = (f"{at}train",) if config.student.from_teacher else ()
-    first = not at and round_number == 1
-    made = trained_on(own, config, f"{own.out}/{at}labels{end}", name=student(round_number), at=at)
-    needs = (*own.drawn, *begun, f"{at}pseudo_label{end}", *(() if first else ("retrain",)))
-    return (SecondPhase if first else Matched)(f"{at}retrain{end}", (made,), needs, own.inputs, at)
+    begun = (f"{prefix}train",) if config.student.from_teacher else ()
+    first = not prefix and round_number == 1
+    made = trained_on(own, config, f"{own.out}/{prefix}labels{end}", name=student(round_number), prefix=prefix)
+    needs = (*own.drawn, *begun, f"{prefix}pseudo_label{end}", *(() if first else ("retrain",)))
+    return (SecondPhase if first else Matched)(f"{prefix}retrain{end}", (made,), needs, own.inputs, prefix)
 
 
 def trained_on(
-    own: Shared, config: Config, labels_at: str, *, name: str, at: str, begun_at: str | None = None
+    own: Shared, config: Config, labels_at: str, *, name: str, prefix: str, begun_prefix: str | None = None
 ) -> Config:
-    """The settings of a student; ``begun_at``: the folder of the teacher it may start from, if not ``at``."""
-    weights = f"{own.out}/{at if begun_at is None else begun_at}teacher/checkpoint.pt"
+    """The settings of a student; ``begun_prefix``: the folder of the teacher it may start from, if not ``prefix``."""
+    weights = f"{own.out}/{prefix if begun_prefix is None else begun_prefix}teacher/checkpoint.pt"
     train = {**_second_phase(config, weights), "datasets": (*own.labelled, "pseudo")}
     pseudo = {"pseudo": {"labels": labels_at}}
-    made = changed(config, name=name, output=f"{own.out}/{at}{name}", data=pseudo, train=train)
-    return made if (at == "" and name == "student") else changed(made, train={"steps": None})
+    made = changed(config, name=name, output=f"{own.out}/{prefix}{name}", data=pseudo, train=train)
+    return made if (prefix == "" and name == "student") else changed(made, train={"steps": None})
 
 
 def _control(own: Shared, config: Config) -> Config:
@@ -189,7 +194,7 @@ def _second_phase(config: Config, teacher: str) -> dict[str, Any]:
     return changes | ({"init_checkpoint": teacher} if student.from_teacher else {})
 
 
-def evaluation(own: Shared, config: Config, network: str, *, at: str = "") -> Config:
+def evaluation(own: Shared, config: Config, network: str, *, prefix: str = "") -> Config:
     """The settings by which a network of a chain is measured."""
-    checkpoint = {"checkpoint": f"{own.out}/{at}{network}/checkpoint.pt"}
-    return changed(config, name=network, output=f"{own.out}/{at}evaluation", evaluate=checkpoint)
+    checkpoint = {"checkpoint": f"{own.out}/{prefix}{network}/checkpoint.pt"}
+    return changed(config, name=network, output=f"{own.out}/{prefix}evaluation", evaluate=checkpoint)

@@ -94,7 +94,7 @@ class PointScores(Evaluate):
     """Measures the networks of a point that exist."""
 
     def run(self, store: Store) -> None:
-        trained = [config for config in self.configs if store.exists(f"{self.at}{config.name}/checkpoint.pt")]
+        trained = [config for config in self.configs if store.exists(f"{self.prefix}{config.name}/checkpoint.pt")]
         if trained:
             evaluate.measure(trained)
 
@@ -113,19 +113,19 @@ class MeasureLabels(Stage):
     def run(self, store: Store) -> None:
         truth = None if self.inputs.own else _truth_path(self.config)
         measured = label_measures.measured(open_store(store.uri(self.labels)), truth, self.config)
-        store.put(f"{self.at}{MEASURED}", json.dumps(measured, indent=1).encode())
+        store.put(f"{self.prefix}{MEASURED}", json.dumps(measured, indent=1).encode())
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | {"train.pseudo_fraction": self.config.train.pseudo_fraction}
 
     def products(self) -> list[str]:
-        return [f"{self.at}{MEASURED}"]
+        return [f"{self.prefix}{MEASURED}"]
 
     def planned(self) -> str:
         return self.labels
 
     def result(self, store: Store) -> str:
-        measured = results.read_json(store, f"{self.at}{MEASURED}", "frames")
+        measured = results.read_json(store, f"{self.prefix}{MEASURED}", "frames")
         correct = measured.get("labels", {}).get("precision")
         return f"{measured['frames']['kept']} kept" + ("" if correct is None else f", {correct:.0%} correct")
 

@@ -45,7 +45,7 @@ def refuse_impossible(made: Sequence[Stage]) -> None:
                 what = "the student of the study's point {} could not be trained"
                 refuse_idle(stage.config)
         except InputError as error:
-            name = stage.at.rstrip("/").rpartition("/")[2]
+            name = stage.prefix.rstrip("/").rpartition("/")[2]
             raise InputError(
                 f"{what.format(name)}: {error}. Or leave its row out with study.points=[KEY,...]"
             ) from None
@@ -55,25 +55,27 @@ def labels_of(point: Point) -> str:
     """Folder of what is measured of a point's labels (``MeasureLabels``), with a slash at its end."""
     some = "pseudo_fraction" in point.changes.get("train", {})
     if point.relabelled or some or "model" in point.changes:
-        return point.at or f"{BASE}/"
+        return point.prefix or f"{BASE}/"
     return f"{BASE}{of_round(point.round_number)}/"
 
 
 def _of_point(own: Shared, point: Point) -> list[Stage]:
     config = changed(own.config, **point.changes)
-    if not point.at:
+    if not point.prefix:
         return _base_labels(own, point)
     if "model" in point.changes:
         return _complete_chain(own, config, point)
-    at, made, labelled, labels = point.at, [], "pseudo_label", "labels"
+    prefix, made, labelled, labels = point.prefix, [], "pseudo_label", "labels"
     if point.relabelled:
         made = _labels(own, config, point)
-        labelled, labels = made[-1].name, f"{at}labels"
+        labelled, labels = made[-1].name, f"{prefix}labels"
     made = [*made, _measure(own, labels_of(point), labels, labelled, config)]
     begun = ("train",) if config.student.from_teacher else ()
-    settings = plan.trained_on(own, config, f"{own.out}/{labels}", name="student", at=at, begun_at="")
-    student = PointStudent(f"{at}retrain", (settings,), (*own.drawn, *begun, labelled, "retrain"), own.inputs, at)
-    return [*made, student, _scores(own, config, at, ["student"], [student.name])]
+    settings = plan.trained_on(own, config, f"{own.out}/{labels}", name="student", prefix=prefix, begun_prefix="")
+    student = PointStudent(
+        f"{prefix}retrain", (settings,), (*own.drawn, *begun, labelled, "retrain"), own.inputs, prefix
+    )
+    return [*made, student, _scores(own, config, prefix, ["student"], [student.name])]
 
 
 def _base_labels(own: Shared, point: Point) -> list[Stage]:
@@ -86,56 +88,65 @@ def _base_labels(own: Shared, point: Point) -> list[Stage]:
 
 def _complete_chain(own: Shared, config: Config, point: Point) -> list[Stage]:
     """Another teacher and all that follows from it."""
-    at = point.at
-    labels = plan.labels(own, config, at=at)
-    student = plan.student_stage(own, config, at=at)
-    student = PointStudent(student.name, student.configs, student.needs, student.inputs, at)
-    trained = [f"{at}train", student.name]
-    measured = _measure(own, at, f"{at}labels", labels[-1].name)
+    prefix = point.prefix
+    labels = plan.labels(own, config, prefix=prefix)
+    student = plan.student_stage(own, config, prefix=prefix)
+    student = PointStudent(student.name, student.configs, student.needs, student.inputs, prefix)
+    trained = [f"{prefix}train", student.name]
+    measured = _measure(own, prefix, f"{prefix}labels", labels[-1].name)
     return [
-        plan.teacher(own, config, at=at),
+        plan.teacher(own, config, prefix=prefix),
         *labels,
         measured,
         student,
-        _scores(own, config, at, ["teacher", "student"], trained),
+        _scores(own, config, prefix, ["teacher", "student"], trained),
     ]
 
 
 def _labels(own: Shared, config: Config, point: Point) -> list[Stage]:
     """Labels made from the pipeline's by other rules or by an oracle, after what they are made from."""
-    at = point.at
+    prefix = point.prefix
     if point.oracle is None:
         return [_refiltered(own, config, point)]
     source, made, before = "labels", "pseudo_label", []
     unfiltered = grids.placed(grids.unfiltered(), own.config, "filters")
-    if point.unfiltered and unfiltered.at:
+    if point.unfiltered and unfiltered.prefix:
         before = [_refiltered(own, changed(own.config, **unfiltered.changes), unfiltered)]
-        source, made = f"{unfiltered.at}labels", before[0].name
+        source, made = f"{unfiltered.prefix}labels", before[0].name
     pseudo = {"pseudo": {"labels": f"{own.out}/{source}"}}
-    settings = changed(config, name="labels", output=f"{own.out}/{at}labels", data=pseudo)
-    return [*before, OracleLabels(f"{at}oracle", (settings,), (*own.drawn, made), own.inputs, at, oracle=point.oracle)]
+    settings = changed(config, name="labels", output=f"{own.out}/{prefix}labels", data=pseudo)
+    return [
+        *before,
+        OracleLabels(f"{prefix}oracle", (settings,), (*own.drawn, made), own.inputs, prefix, oracle=point.oracle),
+    ]
 
 
 def _refiltered(own: Shared, config: Config, point: Point) -> Stage:
-    at, pseudo = point.at, {"pseudo": {"labels": f"{own.out}/labels"}}
+    prefix, pseudo = point.prefix, {"pseudo": {"labels": f"{own.out}/labels"}}
     # Without videos.root the pictures of newly kept frames come from where the labelling run read them.
-    settings = changed(config, name="labels", output=f"{own.out}/{at}labels", data=pseudo, videos={"root": None})
+    settings = changed(config, name="labels", output=f"{own.out}/{prefix}labels", data=pseudo, videos={"root": None})
     calibrated = config.calibrate.enabled
     needs = (*own.drawn, "pseudo_label", *(["calibrate"] if calibrated else []))
-    calibration_at = "calibration" if calibrated else ""
+    calibration_folder = "calibration" if calibrated else ""
     return PointLabels(
-        f"{at}refilter", (settings,), needs, own.inputs, at, calibration_at=calibration_at, calibrated=point.calibrated
+        f"{prefix}refilter",
+        (settings,),
+        needs,
+        own.inputs,
+        prefix,
+        calibration_folder=calibration_folder,
+        calibrated=point.calibrated,
     )
 
 
-def _measure(own: Shared, at: str, labels: str, labelled: str, config: Config | None = None) -> Stage:
+def _measure(own: Shared, prefix: str, labels: str, labelled: str, config: Config | None = None) -> Stage:
     """``config``: of the network that learns from them, if not the pipeline's."""
     settings = changed(config or own.config, name="quality", output=f"{own.out}/{labels}")
-    return MeasureLabels(f"{at}measure", (settings,), (*own.drawn, labelled), own.inputs, at, labels=labels)
+    return MeasureLabels(f"{prefix}measure", (settings,), (*own.drawn, labelled), own.inputs, prefix, labels=labels)
 
 
-def _scores(own: Shared, config: Config, at: str, networks: Sequence[str], trained: Sequence[str]) -> Stage:
+def _scores(own: Shared, config: Config, prefix: str, networks: Sequence[str], trained: Sequence[str]) -> Stage:
     """Scores alone: the pictures of a report are not asked for at every point."""
     plain = changed(config, evaluate={"examples": 0, "write_predictions": False})
-    measured = tuple(plan.evaluation(own, plain, network, at=at) for network in networks)
-    return PointScores(f"{at}evaluate", measured, (*own.drawn, *trained), own.inputs, at)
+    measured = tuple(plan.evaluation(own, plain, network, prefix=prefix) for network in networks)
+    return PointScores(f"{prefix}evaluate", measured, (*own.drawn, *trained), own.inputs, prefix)

@@ -45,7 +45,7 @@ class Stage(ABC):
     configs: tuple[Config, ...]  # one per network that is measured; one for every other job
     needs: tuple[str, ...]  # stages whose results it reads
     inputs: Inputs
-    at: str = ""  # folder under the output, with a slash at its end, in which its results lie
+    prefix: str = ""  # folder under the output, with a slash at its end, in which its results lie
 
     groups: ClassVar[tuple[str, ...]] = ()
     """Groups of settings that its result depends on; output folders and resources are not among them."""
@@ -60,7 +60,7 @@ class Stage(ABC):
     @property
     def home(self) -> str:
         """Folder of its result under the pipeline's output."""
-        return f"{self.at}{self.config.name}"
+        return f"{self.prefix}{self.config.name}"
 
     @abstractmethod
     def run(self, store: Store) -> None:

@@ -155,7 +155,7 @@ class Calibrate(Stage):
 class Labelling(Stage):
     """Makes a set of labels; what the videos' labels are judged by may come from calibration."""
 
-    calibration_at: str = ""  # folder of the calibration; '' where there is none
+    calibration_folder: str = ""  # folder of the calibration; '' where there is none
     calibrated: bool = True  # take its thresholds; otherwise only the chance of being correct
 
     def products(self) -> list[str]:
@@ -165,7 +165,7 @@ class Labelling(Stage):
         own = super().settings()
         if not self.config.refine.active:  # as in the fingerprint of labels: how a part refines counts where one does
             own = {name: value for name, value in own.items() if name not in UNREFINED}
-        if not self.calibration_at:
+        if not self.calibration_folder:
             return own
         # Compared here too: labels that would be stale are refused before another calibration replaces theirs.
         measured = {f"calibrate.{name}": value for name, value in to_tree(self.config.calibrate).items()}
@@ -173,9 +173,9 @@ class Labelling(Stage):
 
     def judged(self, store: Store) -> Config:
         """The settings with what calibration found."""
-        if not self.calibration_at:
+        if not self.calibration_folder:
             return self.config
-        return findings.applied(self.config, store, self.calibration_at, thresholds=self.calibrated)
+        return findings.applied(self.config, store, self.calibration_folder, thresholds=self.calibrated)
 
     def result(self, store: Store) -> str:
         if not store.exists(f"{self.home}/report.json"):
@@ -223,7 +223,7 @@ class Evaluate(Stage):
 
     @property
     def home(self) -> str:
-        return f"{self.at}evaluation"
+        return f"{self.prefix}evaluation"
 
     @property
     def mine(self) -> Collection[str]:

@@ -65,7 +65,7 @@ def of_grid(runs: Mapping[int, Config], grid: Grid, asked: Collection[int]) -> d
             done = [point for point in every if _complete(points.stages(base, [point]), store)]
         except InputError:  # made with other settings, or not possible with these
             continue
-        if seed in asked or len(done) == len(every) or any(point.at for point in done):
+        if seed in asked or len(done) == len(every) or any(point.prefix for point in done):
             found[seed] = {point.key: _row(store, point) for point in done}
             found[seed]["control"] = _row(store, Point("control", "", "control"))
     if not found:
@@ -81,7 +81,7 @@ def _complete(stages: Sequence[Stage], store: Store) -> bool:
 
 def _row(store: Store, point: Point) -> dict[str, Any]:
     """Scores and labels of a point; no scores of a network that had nothing to train on."""
-    scores, labels = f"{point.at}evaluation/{point.network}.json", f"{points.labels_of(point)}{MEASURED}"
+    scores, labels = f"{point.prefix}evaluation/{point.network}.json", f"{points.labels_of(point)}{MEASURED}"
     learned = point.network not in ("teacher", "control") and store.exists(labels)
     return {
         "domains": results.read_json(store, scores, "domains")["domains"] if store.exists(scores) else {},

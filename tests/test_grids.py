@@ -39,7 +39,7 @@ def test_every_point_has_the_network_that_its_row_shows(grid, overrides):
     assert len(set(names)) == len(names)
     trained = {stage.home for stage in all_stages if hasattr(stage, "from_stage")}
     for row in rows:
-        assert f"{row.at}{row.network}" in trained
+        assert f"{row.prefix}{row.network}" in trained
     for number, stage in enumerate(all_stages):
         assert set(stage.needs) <= set(names[:number]), stage.name
     assert len({row.key for row in rows}) == len(rows)
@@ -47,7 +47,7 @@ def test_every_point_has_the_network_that_its_row_shows(grid, overrides):
 
 def test_without_a_difference_a_point_is_the_pipelines_own():
     rows, names = made("filters")
-    assert [key for key, row in rows.items() if not row.at] == ["printed"]
+    assert [key for key, row in rows.items() if not row.prefix] == ["printed"]
     assert rows["no_spatial"].changes["filters"]["enabled"] == ("joint_step", "pose_step", "shape_spread")
     assert set(rows["no_temporal"].changes["filters"]["enabled"]) == set(reasons.SPATIAL_RULES)
     assert kinds(names, "filters-no_spatial") == ["refilter", "measure", "retrain", "evaluate"]
@@ -56,8 +56,8 @@ def test_without_a_difference_a_point_is_the_pipelines_own():
 
 def test_with_calibration_the_printed_thresholds_are_a_point():
     rows, names = made("filters", *CALIBRATED)
-    assert [key for key, row in rows.items() if not row.at] == ["calibrated"]
-    assert rows["printed"].at == "points/filters-printed/"
+    assert [key for key, row in rows.items() if not row.prefix] == ["calibrated"]
+    assert rows["printed"].prefix == "points/filters-printed/"
     assert kinds(names, "filters-quality") == ["refilter", "measure", "retrain", "evaluate"]
     config = config_of(*CALIBRATED)
     by_name = {stage.name: stage for stage in points.stages(config, list(rows.values()))}
@@ -70,13 +70,13 @@ def test_with_calibration_the_printed_thresholds_are_a_point():
 
 def test_with_quality_in_the_pipeline_only_that_point_is_its_own():
     rows, _ = made("filters", *CALIBRATED, "filters.mode=quality")
-    assert [key for key, row in rows.items() if not row.at] == ["quality"]
+    assert [key for key, row in rows.items() if not row.prefix] == ["quality"]
 
 
 def test_reasoning_trains_teachers_whose_chains_two_rows_share():
     rows, names = made("reasoning")
     assert len(rows) == 8
-    assert [key for key, row in rows.items() if not row.at] == ["o teacher", "o student"]
+    assert [key for key, row in rows.items() if not row.prefix] == ["o teacher", "o student"]
     assert kinds(names, "reasoning-h") == ["train", "pseudo_label", "measure", "retrain", "evaluate"]
 
 
@@ -90,7 +90,7 @@ def test_points_that_differ_in_training_share_the_labels(grid, count):
 @pytest.mark.parametrize(("grid", "setting"), [("fraction", "pseudo_fraction"), ("share", "pseudo_share")])
 def test_the_pipelines_own_value_is_a_row_too(grid, setting):
     rows, names = made(grid, f"train.{setting}=0.3")
-    assert [key for key, row in rows.items() if not row.at] == ["0.3"]
+    assert [key for key, row in rows.items() if not row.prefix] == ["0.3"]
     assert "points/base/measure" in names
 
 
@@ -98,7 +98,7 @@ def test_each_fraction_shows_the_labels_that_it_uses():
     config = config_of()
     rows = {row.key: row for row in grids.points(config, "fraction")}
     measures = {
-        stage.at: stage for stage in points.stages(config, list(rows.values())) if stage.name.endswith("measure")
+        stage.prefix: stage for stage in points.stages(config, list(rows.values())) if stage.name.endswith("measure")
     }
     for key, row in rows.items():
         assert measures[points.labels_of(row)].settings()["train.pseudo_fraction"] == float(key)
@@ -118,7 +118,7 @@ def test_labels_are_measured_for_any_row_that_shows_them():
 def test_rounds_are_the_pipelines_own_and_three_unless_set():
     rows, names = made("rounds")
     assert list(rows) == ["0", "1", "2", "3"]
-    assert all(not row.at for row in rows.values())
+    assert all(not row.prefix for row in rows.values())
     assert all(name.endswith("measure") for name in names)
     assert list(made("rounds", "student.rounds=2")[0]) == ["0", "1", "2"]
 
@@ -160,10 +160,10 @@ def test_refinement_is_switched_part_by_part():
 def test_terms_differ_from_the_paper_one_by_one():
     """Whatever the settings' own weights are: only the point that has them is the pipeline's own."""
     rows, _ = made("terms", "loss.pseudo_3d=0")
-    assert [key for key, row in rows.items() if not row.at] == ["control", "2d"]
+    assert [key for key, row in rows.items() if not row.prefix] == ["control", "2d"]
     assert "by_quality" not in rows  # nothing here knows a quality
     rows, names = made("terms", *CALIBRATED)
-    assert rows["all"].at == ""
+    assert rows["all"].prefix == ""
     assert rows["by_quality"].changes["loss"]["quality_power"] == 1
     assert kinds(names, "terms-3d") == ["retrain", "evaluate"]
 
