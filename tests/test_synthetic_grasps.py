@@ -86,11 +86,11 @@ def test_a_grasp_touches_with_several_fingers_without_sinking() -> None:
 def test_hand_and_object_move_as_one_between_contact_and_release() -> None:
     rng = np.random.default_rng(5)
     track = motion.make_track(rng, WILD.view, "pick", objects.ycb_shape("025_mug"), 40, np.array([0, 0, 0.5]))
-    moved = np.linalg.norm(np.diff(track.object_place, axis=0), axis=1)
+    moved = np.linalg.norm(np.diff(track.object_position, axis=0), axis=1)
     first = int(np.argmax(moved > 1e-9))
     assert 5 < first < 30
     assert (moved[:first] == 0).all()  # it rests until the hand arrives
-    reach = np.linalg.norm(track.object_place - track.wrist, axis=1)
+    reach = np.linalg.norm(track.object_position - track.wrist, axis=1)
     assert reach[first:].max() < 0.25
     assert reach[0] > reach[first] + 0.1
 

@@ -39,7 +39,7 @@ class Track:
     wrist: np.ndarray  # (T, 3) m, camera frame
     arm: np.ndarray  # (T, 3) unit, from the wrist along the forearm, camera frame
     object_rotation: np.ndarray  # (T, 3, 3) model to camera
-    object_place: np.ndarray  # (T, 3) m
+    object_position: np.ndarray  # (T, 3) m
     hand_present: np.ndarray  # (T,) bool: the hand takes part (it may still be outside the picture)
 
 
@@ -135,18 +135,18 @@ def make_track(
         angles, held_rotation, held_place = _grasp_plan(rng, shape, frames, view.grasp_frames)
     angles = angles + smooth_path(rng, frames, (4, 9), np.full(45, np.deg2rad(1.5))).reshape(frames, 15, 3)
     object_rotation = rotation @ held_rotation
-    object_place = wrist + np.einsum("tij,tj->ti", rotation, held_place - root)
+    object_position = wrist + np.einsum("tij,tj->ti", rotation, held_place - root)
     if story == "gesture":
-        object_rotation, object_place = _lying(rng, frames, middle)
+        object_rotation, object_position = _lying(rng, frames, middle)
     present = np.full(frames, story != "alone")
     if story in ("pick", "place", "alone"):
-        moved = _approach(rng, story, rotation, wrist, angles, object_rotation, object_place)
-        rotation, wrist, angles, object_rotation, object_place = moved
+        moved = _approach(rng, story, rotation, wrist, angles, object_rotation, object_position)
+        rotation, wrist, angles, object_rotation, object_position = moved
     angles = clip_angles(angles)
     bend = Rotation.from_rotvec(np.array([0, rng.normal(0, 0.25), rng.normal(0, 0.35)])).as_matrix()
     pose = np.concatenate([Rotation.from_matrix(rotation).as_rotvec(), pose_from_angles(angles)], axis=1)
     arm = _beside_the_camera(rotation @ (bend @ np.array([1.0, 0, 0])))
-    return Track(pose, wrist, arm, object_rotation, object_place, present)
+    return Track(pose, wrist, arm, object_rotation, object_position, present)
 
 
 def _beside_the_camera(arm: np.ndarray) -> np.ndarray:
@@ -171,7 +171,7 @@ def _approach(
     wrist: np.ndarray,
     angles: np.ndarray,
     object_rotation: np.ndarray,
-    object_place: np.ndarray,
+    object_position: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
     """Before the contact the object rests and the hand comes from outside, opening; 'place' is that backwards."""
     frames = len(wrist)
@@ -180,8 +180,8 @@ def _approach(
         contact = frames - 1
     order = slice(None, None, -1) if story == "place" else slice(None)
     rotation, wrist, angles = rotation[order].copy(), wrist[order].copy(), angles[order].copy()
-    object_rotation, object_place = object_rotation[order].copy(), object_place[order].copy()
-    object_rotation[:contact], object_place[:contact] = object_rotation[contact], object_place[contact]
+    object_rotation, object_position = object_rotation[order].copy(), object_position[order].copy()
+    object_rotation[:contact], object_position[:contact] = object_rotation[contact], object_position[contact]
     away = np.clip((contact - np.arange(frames)) / max(contact, 1), 0, None)[:, None]
     path = rotation[contact] @ np.array([1.0, 0.35, rng.normal(0, 0.3)])
     far = rng.uniform(0.22, 0.42)
@@ -193,4 +193,4 @@ def _approach(
     angles = np.where(held[:, None, None], angles[contact] + share * (open_hand - angles[contact]), angles)
     turned = Rotation.from_rotvec(eased * rng.normal(0, 0.35, 3)) * Rotation.from_matrix(rotation[contact])
     rotation = np.where(held[:, None, None], turned.as_matrix(), rotation)
-    return tuple(part[order] for part in (rotation, wrist, angles, object_rotation, object_place))
+    return tuple(part[order] for part in (rotation, wrist, angles, object_rotation, object_position))

@@ -172,7 +172,7 @@ def _kept_inside(track: Track, hand: Hand, camera: np.ndarray, size: tuple[int, 
 
 
 def _shifted(track: Track, hand: Hand, camera: np.ndarray, shift: np.ndarray) -> tuple[Track, Hand]:
-    moved = replace(track, wrist=track.wrist + shift, object_place=track.object_place + shift)
+    moved = replace(track, wrist=track.wrist + shift, object_position=track.object_position + shift)
     joints, vertices = hand.joints + shift[:, None], hand.vertices + shift[:, None]
     return moved, Hand(hand.pose, hand.betas, joints, vertices, _flat(joints, camera), _flat(vertices, camera))
 
@@ -185,7 +185,7 @@ def shifted(shot: Shot, shift: np.ndarray) -> Shot:
 
 def object_vertices(shot: Shot, frame: int) -> np.ndarray:
     """(V, 3) m, camera frame."""
-    return np.asarray(shot.shape.vertices @ shot.track.object_rotation[frame].T + shot.track.object_place[frame])
+    return np.asarray(shot.shape.vertices @ shot.track.object_rotation[frame].T + shot.track.object_position[frame])
 
 
 def bodies(shot: Shot, frame: int) -> list[Body]:
@@ -249,7 +249,7 @@ def picture(shot: Shot, frame: int, *, blur: float = 1.0) -> Picture:
     """Draw one frame; ``blur`` stretches the exposure."""
     layer = render.draw(bodies(shot, frame), shot.camera, shot.size, shot.light)
     path = _speed(shot, frame) * shot.domain.shutter * blur
-    rests = bool(np.ptp(shot.track.object_place[max(0, frame - 1) : frame + 2], axis=0).max() < 1e-9)
+    rests = bool(np.ptp(shot.track.object_position[max(0, frame - 1) : frame + 2], axis=0).max() < 1e-9)
     still = (render.OBJECT,) if rests else ()
     drawn = render.compose(layer, shot.background, (float(path[0]), float(path[1])), shot.finish.soft, still)
     rng = np.random.default_rng([shot.seed, frame])

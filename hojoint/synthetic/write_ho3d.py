@@ -165,7 +165,7 @@ def annotation(shot: Shot, frame: int, split: str, version: str, *, column: bool
     real = np.float32 if version == "v2" else np.float64
     rest = _corners(shot)
     rotation = GL @ shot.track.object_rotation[frame]
-    translation = GL @ shot.track.object_place[frame]
+    translation = GL @ shot.track.object_position[frame]
     turn = Rotation.from_matrix(rotation).as_rotvec().astype(real)
     joints = shot.hand.joints[frame][SIMPLE_TO_MANO] @ GL
     meta: dict[str, Any] = {
@@ -193,7 +193,7 @@ def annotation(shot: Shot, frame: int, split: str, version: str, *, column: bool
 
 def _contact(shot: Shot, frame: int) -> dict[str, np.ndarray]:
     """v3 only: the hand's vertices against the object's surface."""
-    rotation, translation = shot.track.object_rotation[frame], shot.track.object_place[frame]
+    rotation, translation = shot.track.object_rotation[frame], shot.track.object_position[frame]
     local = (shot.hand.vertices[frame] - translation) @ rotation
     distance = shot.shape.distance(local)
     nearest = shot.shape.points[shot.shape.tree.query(local)[1]]
