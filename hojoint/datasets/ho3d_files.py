@@ -28,7 +28,7 @@ REASONS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Sequence3D:
+class SequenceFiles:
     """The files of one sequence: name -> bytes."""
 
     images: dict[str, int]
@@ -94,8 +94,8 @@ class Files:
         return fault is not None and fault[0] == "meta_empty"
 
     @staticmethod
-    def _sequence(folder: Path) -> Sequence3D:
-        return Sequence3D(listing.sizes_in(folder / "rgb"), listing.sizes_in(folder / "meta"))
+    def _sequence(folder: Path) -> SequenceFiles:
+        return SequenceFiles(listing.sizes_in(folder / "rgb"), listing.sizes_in(folder / "meta"))
 
 
 def faults(missing: dict[str, str], listed: Sequence[str], split: str, *, left_out: bool) -> list[Fault]:
