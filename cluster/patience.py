@@ -34,7 +34,7 @@ Listener = Callable[[str], None]
 """Gets a line such as 'store s3://b/x unreachable for 40 s', and '' when it answers again."""
 
 
-class _Mouth:
+class _OutageLog:
     """What this process says about outages: one line per store and interval, however many threads wait."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class _Mouth:
             self.listener(line)
 
 
-_mouth = _Mouth()
+_outage_log = _OutageLog()
 
 
 def seconds() -> float:
@@ -87,13 +87,13 @@ def granted(patience_s: float, of: str = SETTING) -> Iterator[None]:
 
     ``of``: the setting, or who has a patience that no setting gives; messages of this process tell it.
     """
-    before, whose = os.environ.get(VARIABLE), _mouth.whose
+    before, whose = os.environ.get(VARIABLE), _outage_log.whose
     os.environ.update(environment(patience_s))
-    _mouth.whose = of
+    _outage_log.whose = of
     try:
         yield
     finally:
-        _mouth.whose = whose
+        _outage_log.whose = whose
         if before is None:
             del os.environ[VARIABLE]
         else:
@@ -102,7 +102,7 @@ def granted(patience_s: float, of: str = SETTING) -> Iterator[None]:
 
 def listen(listener: Listener | None) -> None:
     """Let ``listener`` know what this process says about outages, in place of an earlier one."""
-    _mouth.listener = listener
+    _outage_log.listener = listener
 
 
 def ridden_out(attempt: Callable[[], T], passes: Callable[[Exception], bool], what: str) -> T:
@@ -126,16 +126,16 @@ def ridden_out(attempt: Callable[[], T], passes: Callable[[Exception], bool], wh
             reason, kind = first_line(error), type(error).__name__
         else:
             if number:
-                _mouth.good(what, time.monotonic() - began)
+                _outage_log.good(what, time.monotonic() - began)
             return result
         silent_s, patience_s = time.monotonic() - began, seconds()
         wait = min(FIRST_WAIT_S * 2 ** min(number, 16), LONGEST_WAIT_S) * random.uniform(0.5, 1)
         if silent_s + wait > patience_s:
             raise Unavailable(
                 f"{what} unreachable from the node {socket.gethostname()} for {silent_s:.0f} s ({reason}), longer than "
-                f"{_mouth.limit(patience_s)}. When it answers again, the same command resumes"
+                f"{_outage_log.limit(patience_s)}. When it answers again, the same command resumes"
             ) from None
-        _mouth.say(what, silent_s, reason, patience_s)
+        _outage_log.say(what, silent_s, reason, patience_s)
         metrics.count_retry(what.removeprefix("store "), kind)
         ending.sleep(wait)
     raise AssertionError("the loop returns or raises")
