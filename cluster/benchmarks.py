@@ -80,13 +80,13 @@ def labelling_speeds(config: Config) -> Speeds:
         torch.set_num_threads(config.cluster.threads or max(1, int(config.cluster.teacher_cpus)))
         listed = _videos(config, folder)
         alone = _Alone(config, folder, listed)
-        beside = alone.beside(config.bench.plain_frames)
+        references = alone.references(config.bench.plain_frames)
         parts = {
             "decode alone": alone.decode,
             "teacher alone": alone.teach,
-            teacher_speed.NETWORK_ALONE: beside.network_alone,
-            teacher_speed.PLAIN_WAY: beside.plain_way,
-            MATRIX_SPEED: beside.at_matrix_speed,
+            teacher_speed.NETWORK_ALONE: references.network_alone,
+            teacher_speed.PLAIN_WAY: references.plain_way,
+            MATRIX_SPEED: references.at_matrix_speed,
             "complete job": lambda: _complete_job(config, folder),
         }
         memory = PeakMemory()
@@ -99,9 +99,9 @@ def labelling_speeds(config: Config) -> Speeds:
         "videos": len(listed),
         "frames": alone.frames,
         "views": config.tta.views,
-        "views_asked_per_frame": round(beside.views_per_frame, 2),
+        "views_asked_per_frame": round(references.views_per_frame, 2),
         "ratio": round(medians["complete job"] / min(medians["decode alone"], medians["teacher alone"]), 3),
-        **_teacher_facts(medians, beside.operations_per_view, idle),
+        **_teacher_facts(medians, references.operations_per_view, idle),
         "precision": config.labelling.precision,
         "compiled": config.labelling.compile,
         "peak_mb": {name: round(size) for name, size in sorted(memory.peaks_mb.items())},
@@ -172,14 +172,14 @@ class _Alone:
     def device(self) -> torch.device:
         return self._teacher.predictor.device
 
-    def beside(self, plain_frames: int) -> teacher_speed.Beside:
+    def references(self, plain_frames: int) -> teacher_speed.References:
         """What the teacher's speed is compared with, for the views that one pass over all frames asks for."""
         before = self._teacher.predictor.views_asked
         self.teach()
         clips = [clip for pixels in self._pixels for clip in pixels.clips]
         frames = [part for pixels in self._pixels for part in pixels.frames]
         predictor = self._teacher.predictor
-        return teacher_speed.Beside(predictor, clips, frames, predictor.views_asked - before, plain_frames)
+        return teacher_speed.References(predictor, clips, frames, predictor.views_asked - before, plain_frames)
 
     def decode(self) -> float:
         started = time.perf_counter()

@@ -23,7 +23,7 @@ NETWORK_ALONE, PLAIN_WAY = "network alone", "plain way"
 SHARE_OF_VIEWS = 4  # the network alone runs a quarter of the teacher's batches
 
 
-class Beside:
+class References:
     """The parts that a teacher's speed is compared with, on its network and its device."""
 
     def __init__(

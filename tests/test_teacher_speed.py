@@ -13,12 +13,12 @@ from hojoint.records import Clip
 VIEWS = 8 * 24  # of two clips of twelve frames
 
 
-def beside(views: int) -> teacher_speed.Beside:
+def references(views: int) -> teacher_speed.References:
     clips = [
         Clip(frames.clip_id, frames.clip_id, "", numbers.astype(np.int32), frames.hand_boxes, frames.object_boxes, 1)
         for frames, numbers in zip(CLIPS, NUMBERS, strict=True)
     ]
-    return teacher_speed.Beside(predictor_of(), clips, CLIPS, views, plain_frames=2)
+    return teacher_speed.References(predictor_of(), clips, CLIPS, views, plain_frames=2)
 
 
 def test_overlapping_spans_of_work_count_once() -> None:
@@ -32,7 +32,7 @@ def test_a_cpu_has_no_idle_share() -> None:
 
 
 def test_speeds_are_frames_of_as_many_views_as_were_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    once, twice = beside(VIEWS), beside(2 * VIEWS)
+    once, twice = references(VIEWS), references(2 * VIEWS)
     assert (once.views_per_frame, twice.views_per_frame) == (8, 16)
     clock = iter(range(100))
     monkeypatch.setattr(teacher_speed.time, "perf_counter", lambda: float(next(clock)))
@@ -45,7 +45,7 @@ def test_speeds_are_frames_of_as_many_views_as_were_asked(monkeypatch: pytest.Mo
 
 
 def test_operations_are_those_of_one_view() -> None:
-    predictor, one = predictor_of(), beside(VIEWS)
+    predictor, one = predictor_of(), references(VIEWS)
     images, boxes = torch.rand(1, 3, 64, 64), torch.tensor([[20.0, 20, 44, 44]])
     with torch.inference_mode():
         alone = matrix_speed.operations(
