@@ -133,10 +133,10 @@ def test_the_readme_installs_with_two_commands():
     assert "-m pytest" in installs[1]
 
 
-def test_the_map_of_the_readme_names_every_room_and_job():
+def test_the_map_of_the_readme_names_every_package_and_job():
     text = README.read_text()
-    rooms = {path.name for package in ("hojoint", "cluster") for path in (ROOT / package).iterdir() if path.is_dir()}
-    assert [room for room in rooms - {"__pycache__"} if f"{room}/" not in text] == []
+    folders = {path.name for package in ("hojoint", "cluster") for path in (ROOT / package).iterdir() if path.is_dir()}
+    assert [folder for folder in folders - {"__pycache__"} if f"{folder}/" not in text] == []
     jobs = {path.stem for path in (ROOT / "jobs").glob("*.py") if "def main(" in path.read_text()}
     assert [job for job in jobs - {"cli"} if not re.search(rf"\b{job}\b", text)] == []
 

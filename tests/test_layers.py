@@ -19,7 +19,7 @@ FORBIDDEN = {
     "configs": {"ray", "cluster", "jobs", "hojoint"},
 }
 """configs <- jobs -> cluster -> hojoint -> libraries; jobs -> hojoint."""
-ROOMS = (
+HOJOINT_LAYERS = (
     (
         "errors",
         "ids",
@@ -44,8 +44,8 @@ ROOMS = (
     ("training",),
     ("evaluation",),
 )
-"""The rooms of hojoint from the ground up. A room imports from its own files and from the rooms of earlier rows."""
-FLOORS = (
+"""The packages of hojoint, lowest layer first. A package imports from its own files and from lower layers only."""
+CLUSTER_LAYERS = (
     (
         "ending",
         "patience",
@@ -64,7 +64,7 @@ FLOORS = (
     ("labelling",),
     ("detection", "training"),
 )
-"""The same for cluster; whatever is not named here stands on top."""
+"""The same for cluster; whatever is not named here is above them all."""
 LONGEST_FILE = 300
 CHILDREN = {"hojoint/labelling/video.py", "hojoint/synthetic/encode.py"}
 """Run as processes of their own, so they have a command line."""
@@ -115,31 +115,37 @@ def edges(path):
     return {name for name in out if name in MODULES} - {module_of(path)}
 
 
-def floor_of(module, floors):
-    """Number of the row that a module's room stands in; the top where it stands in none. None for the package."""
+def layer_of(module, layers):
+    """Number of the layer that a module's package is in; the top where it is in none. None for hojoint or cluster."""
     parts = module.split(".")
     if len(parts) == 1:
         return None
-    return next((number for number, row in enumerate(floors) if parts[1] in row), len(floors))
+    return next((number for number, row in enumerate(layers) if parts[1] in row), len(layers))
 
 
-@pytest.mark.parametrize(("package", "floors"), [("hojoint", ROOMS), ("cluster", FLOORS)])
-def test_a_room_imports_only_rooms_below_it(package, floors):
+@pytest.mark.parametrize(("package", "layers"), [("hojoint", HOJOINT_LAYERS), ("cluster", CLUSTER_LAYERS)])
+def test_a_package_imports_only_from_lower_layers(package, layers):
     for path in FILES:
         module = module_of(path)
-        here = floor_of(module, floors) if module.startswith(f"{package}.") else None
+        here = layer_of(module, layers) if module.startswith(f"{package}.") else None
         for other in edges(path) if here is not None else ():
             if other.split(".")[0] != package:
                 continue
-            there = floor_of(other, floors)
+            there = layer_of(other, layers)
             assert there is not None, f"{module} imports the package {package} itself"
-            same_room = other.split(".")[1] == module.split(".")[1]
-            ground = there == here == 0 or here == len(floors)
-            assert there < here or same_room or ground, f"{module} imports {other}, which does not stand below it"
+            same_package = other.split(".")[1] == module.split(".")[1]
+            lowest_or_top = there == here == 0 or here == len(layers)
+            assert there < here or same_package or lowest_or_top, (
+                f"{module} imports {other}, which is in no lower layer"
+            )
 
 
-def test_every_file_of_hojoint_stands_in_a_room():
-    strays = [name for name in MODULES if name.startswith("hojoint.") and floor_of(name, ROOMS) == len(ROOMS)]
+def test_every_file_of_hojoint_is_in_a_layer():
+    strays = [
+        name
+        for name in MODULES
+        if name.startswith("hojoint.") and layer_of(name, HOJOINT_LAYERS) == len(HOJOINT_LAYERS)
+    ]
     assert not strays
 
 
