@@ -42,11 +42,11 @@ def job(config: Config, dry_run: bool) -> None:
 
 def places_of(config: Config) -> dict[str, str]:
     """Setting -> what jobs read there: local paths and URIs."""
-    values = {name: operator.attrgetter(name)(config) for name in command.PLACES if name not in NOT_READ}
+    values = {name: operator.attrgetter(name)(config) for name in command.PATH_SETTINGS if name not in NOT_READ}
     return {
         name: value
         for name, value in values.items()
-        if isinstance(value, str) and ("://" in value or command.place_of(config, name) is not None)
+        if isinstance(value, str) and ("://" in value or command.local_path_of(config, name) is not None)
     }
 
 

@@ -27,7 +27,7 @@ from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError, MachineError, Unavailable
 
-PLACES = (
+PATH_SETTINGS = (
     *("output", "world", "videos.root", "videos.boxes", "teacher.checkpoint", "evaluate.checkpoint"),
     *("score.predictions", "score.truth", "calibrate.predictions", "calibrate.truth"),
     *("mano.path", "model.pretrained", "train.init_checkpoint", "data.pseudo.labels", "data.ho3d.root"),
@@ -210,15 +210,15 @@ def expand_home(override: str) -> str:
 
 def at_home(config: Config) -> Config:
     """The settings with plain paths for ``file://`` and for ``~/``, which no shell expands in a config file."""
-    for name in PLACES:
+    for name in PATH_SETTINGS:
         value = operator.attrgetter(name)(config)
         if isinstance(value, str) and value.startswith(("~/", "file://")):
-            config = _with(config, name.split("."), str(place_of(config, name)))
+            config = _with(config, name.split("."), str(local_path_of(config, name)))
     return config
 
 
-def place_of(config: Config, name: str) -> str | None:
-    """The local path that one of ``PLACES`` is, also as ``file://``; None if it is not set or another URI."""
+def local_path_of(config: Config, name: str) -> str | None:
+    """The local path that one of ``PATH_SETTINGS`` is, also as ``file://``; None if it is not set or another URI."""
     value = operator.attrgetter(name)(config)
     if not isinstance(value, str) or (name, value) == ("model.pretrained", "imagenet"):
         return None
@@ -233,8 +233,8 @@ def seen_by_workers(config: Config) -> Config:
     """
     if config.cluster.address is None or config.submit.job is not None:
         return config
-    for name in PLACES:
-        if (value := place_of(config, name)) is not None:
+    for name in PATH_SETTINGS:
+        if (value := local_path_of(config, name)) is not None:
             config = _with(config, name.split("."), str(Path(value).absolute()))
     return config
 

@@ -79,8 +79,8 @@ def refuse_unmounted(config: Config) -> None:
     """InputError for a local path that no pod would find."""
     deploy = config.deploy
     seen = [Path(folder) for folder in (*deploy.claims, *deploy.image_folders)]
-    for name in command.PLACES:
-        value = command.place_of(config, name)
+    for name in command.PATH_SETTINGS:
+        value = command.local_path_of(config, name)
         there = [*seen, Path("/tmp")] if name == OF_EACH_NODE else seen
         if value is not None and not any(Path(value).is_relative_to(folder) for folder in there):
             raise InputError(

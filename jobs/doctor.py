@@ -96,7 +96,7 @@ def _refuse_absent(config: Config) -> None:
     absent = [
         f"{name}={place}"
         for name, setting in SETS.items()
-        if (place := command.place_of(config, setting)) is not None and not Path(place).exists()
+        if (place := command.local_path_of(config, setting)) is not None and not Path(place).exists()
     ]
     if absent:
         raise InputError(f"expected existing files or folders, found none at {', '.join(absent)}; correct the paths")

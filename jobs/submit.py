@@ -107,8 +107,8 @@ def _follow(server: JobServer, submission_id: str, *, only_new: bool) -> None:
 
 def refuse_relative_paths(config: Config) -> None:
     """InputError for a path that means another folder where the job runs, one that Ray removes after the job."""
-    for name in command.PLACES:
-        value = command.place_of(config, name)
+    for name in command.PATH_SETTINGS:
+        value = command.local_path_of(config, name)
         if value is not None and not Path(value).is_absolute():
             raise InputError(
                 f"{name}={value} is a relative path, and a job on a cluster runs in another folder. Give an absolute "

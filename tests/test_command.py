@@ -122,7 +122,7 @@ def text_settings(group: type[settings.Settings], prefix: str = "") -> set[str]:
 
 
 def test_every_setting_that_names_a_path_is_listed():
-    assert set(command.PLACES) == text_settings(Config) - {
+    assert set(command.PATH_SETTINGS) == text_settings(Config) - {
         "teacher.sha256",
         "cluster.address",
         "submit.job",
