@@ -197,7 +197,7 @@ class Ingestor:
     def work(self, unit_id: str) -> Commit | None:
         """Read and commit one shard; None if another attempt was first."""
         started, held_out = time.time(), self._layout.is_held_out(unit_id)
-        numbers = self._told(self._layout.rows(unit_id), "held_out" if held_out else "train")
+        numbers = self._reported(self._layout.rows(unit_id), "held_out" if held_out else "train")
         table = shards.table_of(self._set.part(held_out), numbers)
         size = int(pyarrow.compute.sum(pyarrow.compute.binary_length(table["image"])).as_py())
         counts = Counts(samples=len(table), held_out=len(table) * held_out, image_bytes=size)
@@ -207,7 +207,7 @@ class Ingestor:
             self._store, unit_id, attempt, {SAMPLES: table}, counts=counts, started=started, seconds=seconds
         )
 
-    def _told(self, numbers: np.ndarray, part: str) -> Iterator[int]:
+    def _reported(self, numbers: np.ndarray, part: str) -> Iterator[int]:
         """The numbers of images, as they are asked for; every ``TOLD_IMAGES`` are reported when they are read."""
         for start in range(0, len(numbers), TOLD_IMAGES):
             some = numbers[start : start + TOLD_IMAGES]

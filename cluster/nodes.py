@@ -21,7 +21,7 @@ SHOWN = ("CPU", "GPU")
 Nodes = Sequence[Mapping[str, Any]]
 
 
-class Roll:
+class NodeChanges:
     """Follows the nodes from one look to the next."""
 
     def __init__(self, listed: Callable[[], Nodes] = ray.nodes) -> None:
@@ -52,17 +52,17 @@ class Roll:
 
 
 @contextlib.contextmanager
-def told(every_s: float = EVERY_S) -> Iterator[None]:
+def reported(every_s: float = EVERY_S) -> Iterator[None]:
     """Print the changes on stderr, by a thread, for the time of the block; Ray must be connected."""
     over = threading.Event()
-    roll = Roll()
+    node_changes = NodeChanges()
 
     def follow() -> None:
         while not over.wait(every_s):
-            for line in roll.changes():
+            for line in node_changes.changes():
                 print(f"note: {line}", file=sys.stderr, flush=True)
 
-    roll.changes()
+    node_changes.changes()
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:

@@ -175,7 +175,7 @@ def _attached(config: ClusterConfig) -> Iterator[None]:
     head = address if address.startswith("ray://") else str(ray.get_runtime_context().gcs_address)
     threading.Thread(target=_watch, args=(head, what, over), daemon=True).start()
     try:
-        with nodes.told():
+        with nodes.reported():
             yield
     except (OSError, ray.exceptions.RayError) as error:
         if _answers(head):

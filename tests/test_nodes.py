@@ -16,22 +16,22 @@ def node(name: str, alive: bool = True, **resources: float) -> dict[str, Any]:
 
 def test_lost_and_joined_nodes_are_named_once() -> None:
     listed = [node("a", CPU=2.0), node("b", CPU=8.0, GPU=1.0)]
-    roll = nodes.Roll(lambda: listed)
-    assert roll.changes() == []
+    node_changes = nodes.NodeChanges(lambda: listed)
+    assert node_changes.changes() == []
     listed[1] = node("b", alive=False)
     listed.append(node("c"))
-    lost, joined = roll.changes()
+    lost, joined = node_changes.changes()
     assert lost == "a node is lost: b b-012345 (8 CPU, 1 GPU); what ran there starts again on other nodes (2 left)"
     assert joined == "a node has joined: c c-012345 (no CPU) (2 now)"
-    assert roll.changes() == []
+    assert node_changes.changes() == []
 
 
 def test_many_nodes_make_one_line() -> None:
     listed: list[dict[str, Any]] = []
-    roll = nodes.Roll(lambda: listed)
-    roll.changes()
+    node_changes = nodes.NodeChanges(lambda: listed)
+    node_changes.changes()
     listed += [node(f"n{number}", CPU=1.0) for number in range(9)]
-    [line] = roll.changes()
+    [line] = node_changes.changes()
     assert line.startswith("9 nodes have joined: n0 ")
     assert line.endswith(" and 5 more (9 now)")
 
@@ -45,14 +45,14 @@ def test_a_cluster_that_does_not_answer_loses_no_node() -> None:
             raise answer
         return answer
 
-    roll = nodes.Roll(listed)
-    assert [roll.changes(), roll.changes(), roll.changes()] == [[], [], []]
+    node_changes = nodes.NodeChanges(listed)
+    assert [node_changes.changes(), node_changes.changes(), node_changes.changes()] == [[], [], []]
 
 
 def test_changes_are_told_while_the_block_lasts(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     listed = [node("a"), node("b")]
-    monkeypatch.setattr(nodes, "Roll", lambda real=nodes.Roll: real(lambda: listed))
-    with nodes.told(every_s=0.01):
+    monkeypatch.setattr(nodes, "NodeChanges", lambda real=nodes.NodeChanges: real(lambda: listed))
+    with nodes.reported(every_s=0.01):
         del listed[1]
         until, printed = time.monotonic() + 10, ""
         while "lost" not in printed and time.monotonic() < until:

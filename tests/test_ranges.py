@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster
 from cluster import session
 from cluster.growing import GrowingPool
 from cluster.labelling import pool
-from cluster.nodes import Roll
+from cluster.nodes import NodeChanges
 from cluster.store.local import LocalStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -152,16 +152,16 @@ def until_it_has_grown(job: dict[str, Any]) -> None:
 
 
 def test_a_killed_node_is_told_and_so_is_a_new_one(nodes: Cluster) -> None:
-    roll = Roll()
-    assert roll.changes() == []
+    node_changes = NodeChanges()
+    assert node_changes.changes() == []
     added = nodes.add_node(**NODE)
     nodes.wait_for_nodes()
-    [joined] = roll.changes()
+    [joined] = node_changes.changes()
     assert joined.startswith("a node has joined: ")
     assert "(1 CPU)" in joined
     nodes.remove_node(added, allow_graceful=False)
     until = time.monotonic() + PATIENCE_S
-    while not (lines := roll.changes()):
+    while not (lines := node_changes.changes()):
         assert time.monotonic() < until
         time.sleep(0.2)
     assert lines == [line for line in lines if line.startswith("a node is lost: ") and "(1 CPU)" in line]
