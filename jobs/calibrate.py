@@ -145,7 +145,7 @@ def _promise(judged: precision.Judged, config: Config) -> dict[str, Any] | None:
     model = quality_files.kept(open_store(config.calibrate.predictions))
     chances = tables.array_of(judged.table, "quality").astype(np.float64)
     verdicts = judged.table["verdict"].to_pylist()
-    return promise.kept_promise(chances, judged.correct, verdicts, None if model is None else model.about)
+    return promise.promised_and_measured(chances, judged.correct, verdicts, None if model is None else model.about)
 
 
 def _write(store: Store, result: Mapping[str, Any], model: QualityModel) -> None:

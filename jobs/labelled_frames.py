@@ -103,7 +103,9 @@ def _quality(
     verdicts = predictions["verdict"].to_pylist()
     model = quality_files.kept(labels)
     chances = tables.array_of(predictions, "quality").astype(np.float64)
-    promised = promise.kept_promise(chances, errors.correct(when), verdicts, None if model is None else model.about)
+    promised = promise.promised_and_measured(
+        chances, errors.correct(when), verdicts, None if model is None else model.about
+    )
     return {**label_quality.summary(errors, verdicts, reasons.REASONS, when), "promise": promised}
 
 

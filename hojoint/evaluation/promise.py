@@ -37,7 +37,7 @@ def reliability(chances: np.ndarray, correct: np.ndarray, bins: int = BINS) -> l
     ]
 
 
-def kept_promise(
+def promised_and_measured(
     chances: np.ndarray, correct: np.ndarray, verdicts: Sequence[str], about: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
     """Promised and measured, plain numbers for JSON; None where no frame has a quality.

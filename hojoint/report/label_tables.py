@@ -123,7 +123,7 @@ def promise(kept: Mapping[str, Any] | None, right_when: Mapping[str, Any] | None
     """What the frames' quality promised and what is correct, by bins.
 
     Args:
-        kept: of ``promise.kept_promise``.
+        kept: of ``promise.promised_and_measured``.
         right_when: the bounds within which a label counts as correct there.
     """
     if kept is None:
