@@ -110,7 +110,7 @@ class HOJoint(nn.Module):
         object_features = roi_features(p2, object_boxes[rows], object_images, cells=cells) if runs_object else None
         attention = self._attention(hand_features, object_features, context_features, rows) if with_attention else None
         # Without an object no intersection exists: zeros, as for boxes that do not overlap.
-        of_all = None if self.hand_reasoning is None else spread(context_features, rows, hand_features, fill=0.0)
+        of_all = None if self.hand_reasoning is None else scatter_rows(context_features, rows, hand_features, fill=0.0)
         return HOJointOutput(
             self._hand(hand_features, of_all, side),
             self._object(object_features, context_features, rows, len(hand_features)),
@@ -153,7 +153,7 @@ class HOJoint(nn.Module):
             return ObjectOutput(control, confidence)
         empty = control.new_empty(batch, *control.shape[1:])
         return ObjectOutput(
-            spread(control, rows, empty, fill=torch.nan), spread(confidence, rows, empty[..., 0], fill=0.0)
+            scatter_rows(control, rows, empty, fill=torch.nan), scatter_rows(confidence, rows, empty[..., 0], fill=0.0)
         )
 
     def _no_object(self, batch: int) -> ObjectOutput:
@@ -186,7 +186,7 @@ class HOJoint(nn.Module):
             weights = self.hand_reasoning.attention(hand_features[rows], context_features)
         else:
             return None
-        return spread(weights, rows, weights.new_empty(len(hand_features), *weights.shape[1:]), fill=torch.nan)
+        return scatter_rows(weights, rows, weights.new_empty(len(hand_features), *weights.shape[1:]), fill=torch.nan)
 
 
 def _refuse_no_hand(hand_boxes: Tensor) -> None:
@@ -198,7 +198,7 @@ def _refuse_no_hand(hand_boxes: Tensor) -> None:
         assert finite, "every image has a hand box"
 
 
-def spread(values: Tensor | None, rows: Tensor, like: Tensor, *, fill: float) -> Tensor:
+def scatter_rows(values: Tensor | None, rows: Tensor, like: Tensor, *, fill: float) -> Tensor:
     """A tensor of the shape of ``like``, ``values`` in its ``rows`` and ``fill`` elsewhere."""
     out = torch.full_like(like, fill, requires_grad=False)
     return out if values is None else out.index_copy(0, rows, values.to(out.dtype))
