@@ -82,10 +82,10 @@ def test_a_rule_alone_needs_twenty_frames_to_prove_its_precision() -> None:
 
 def test_worth_is_counted_by_hand() -> None:
     kept, correct = np.array([1, 1, 1, 0, 0], bool), np.array([1, 1, 0, 1, 0], bool)
-    assert precision.worth(kept, correct) == {
+    assert precision.selection_scores(kept, correct) == {
         "frames": 5, "kept": 3, "precision": 2 / 3, "yield": 3 / 5, "recall": 2 / 3,
     }  # fmt: skip
-    nothing = precision.worth(np.zeros(5, bool), np.zeros(5, bool))
+    nothing = precision.selection_scores(np.zeros(5, bool), np.zeros(5, bool))
     assert nothing["precision"] is None
     assert nothing["recall"] is None
 

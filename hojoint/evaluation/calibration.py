@@ -28,7 +28,7 @@ from hojoint.evaluation.precision import (
     curve_together,
     in_unit_of,
     reaches,
-    worth,
+    selection_scores,
 )
 from hojoint.labelling import reasons, rescoring, tables
 from hojoint.rows import evenly
@@ -136,8 +136,8 @@ def calibrate(
         "reached": kept is not None and reaches(kept, judged.correct, precision),
         "rules": {rule: _of_rule(judged, rule, config, proposed, precision) for rule in reasons.RULES},
         "together": {
-            "current": worth(kept_by(judged, config), judged.correct),
-            "proposed": None if kept is None else worth(kept, judged.correct),
+            "current": selection_scores(kept_by(judged, config), judged.correct),
+            "proposed": None if kept is None else selection_scores(kept, judged.correct),
             "held_out": _held_out(judged, wanted, precision),
             "curve": _points(curve_together(judged, searched)),
         },
@@ -171,7 +171,7 @@ def _of_rule(
         "enabled": rule in config.enabled,
         "auc": auc(judged.score(rule), judged.correct),
         "current": limit,
-        "alone": worth(at_limit, judged.correct),
+        "alone": selection_scores(at_limit, judged.correct),
         "alone_for_wanted": alone(judged, rule, precision),
         "proposed": None if proposed is None or rule not in proposed.enabled else getattr(proposed, THRESHOLDS[rule]),
         "curve": _points(curve(judged, rule)),
@@ -179,11 +179,11 @@ def _of_rule(
 
 
 def _held_out(judged: Judged, config: FilterConfig, precision: float) -> dict[str, Any] | None:
-    """``worth`` on the second half of thresholds from the first; None without a second half or such thresholds."""
+    """Scores on the second half of thresholds from the first; None without a second half or such thresholds."""
     first = _first_half(judged.recording())
     fitted = None if first.all() else propose(judged.take(first), config, precision)
     second = judged.take(~first)
-    return None if fitted is None else worth(kept_by(second, fitted), second.correct)
+    return None if fitted is None else selection_scores(kept_by(second, fitted), second.correct)
 
 
 def _first_half(recordings: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ class Curve:
     share: np.ndarray  # (K,) yield
 
 
-def worth(kept: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
+def selection_scores(kept: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
     """Plain numbers from masks (N,) bool: frames kept, their precision, yield and the recall of correct labels."""
     good = int((kept & correct).sum())
     return {

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hojoint.evaluation.precision import auc, worth
+from hojoint.evaluation.precision import auc, selection_scores
 
 BINS = 10
 FITTED = (
@@ -58,7 +58,7 @@ def promised_and_measured(
         "promised": float(chances[known].mean()),
         "right": float(correct[known].mean()),
         "kept": {
-            **worth(kept, correct),
+            **selection_scores(kept, correct),
             "promised": float(chances[kept].mean()) if kept.any() else None,
         },
         "reliability": reliability(chances[known], correct[known]),

@@ -19,7 +19,7 @@ import scipy.optimize
 import scipy.special
 
 from hojoint.config import HIGHER_IS_BETTER, THRESHOLDS, FilterConfig
-from hojoint.evaluation.precision import FEWEST, Judged, auc, worth
+from hojoint.evaluation.precision import FEWEST, Judged, auc, selection_scores
 from hojoint.evaluation.promise import reliability
 from hojoint.labelling import quality, reasons, tables
 from hojoint.labelling.quality import Curve, QualityModel
@@ -100,7 +100,7 @@ def least_quality(
         several = recordings is None or len(set(recordings[kept])) >= FEWEST_KEPT_FROM
         if int(kept.sum()) < FEWEST or not several:
             break
-        steps.append((round(float(limit), 3), worth(kept, correct)))
+        steps.append((round(float(limit), 3), selection_scores(kept, correct)))
         if steps[-1][1]["precision"] >= precision:
             return {"min_quality": steps[-1][0], "reached": True, "promised": steps[-1][1]}
     if not steps:
