@@ -24,7 +24,7 @@ from cluster import progress as board
 from cluster.capacity import Need
 from cluster.labelling import commits, pool, presence, sharing, stalls, totals, units
 from cluster.labelling.commits import Commit
-from cluster.labelling.job import Progress, Silence
+from cluster.labelling.job import NullProgress, Progress
 from cluster.metrics import CommittedGauges
 from cluster.sources import mirror
 from cluster.store import Store, check_conditional, open_store
@@ -175,7 +175,7 @@ class Ingestor:
     def __init__(self, config: Config, layout: Layout, root: str, progress: Progress | None = None) -> None:
         self._store = open_store(root, conditional=config.labelling.require_conditional_writes)
         sharing.check_output(self._store, commits.RUN)
-        self._layout, self._set, self._progress = layout, LabelledSet(config), progress or Silence()
+        self._layout, self._set, self._progress = layout, LabelledSet(config), progress or NullProgress()
         for part, count in ((self._set.train, layout.samples), (self._set.held_out, layout.held_out)):
             if part is not None and len(part) != count:
                 raise InputError(

@@ -16,7 +16,7 @@ from cluster.labelling import commits, listing
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
-from cluster.labelling.job import Silence
+from cluster.labelling.job import NullProgress
 from cluster.session import ROOT
 from cluster.store.local import LocalStore
 from cluster.timed import Durations, TimedTeacher
@@ -82,7 +82,7 @@ def test_a_complete_run_of_waits_commits_every_video(tmp_path: Path, monkeypatch
     assert (listed.notes, listed.manifest.videos, sum(listed.manifest.unit_frames)) == ((), 23, 23 * 5)
 
     def make(durations, job, watched):
-        return TimedTeacher(durations, job, Silence())
+        return TimedTeacher(durations, job, NullProgress())
 
     waits = functools.partial(make, Durations(0.001, 0.001))
     report = labelling.label(config, waits)

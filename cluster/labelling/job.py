@@ -48,7 +48,7 @@ class Progress(Protocol):
         """With every finished unit: seconds by phase."""
 
 
-class Silence:
+class NullProgress:
     """Tells nobody."""
 
     def __call__(self, videos: dict[str, int], frames: dict[str, int]) -> None: ...

@@ -22,7 +22,7 @@ from cluster.labelling import commits, manifest, quality_files, sameness, sharin
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
-from cluster.labelling.job import Progress, RefilterJob, Silence
+from cluster.labelling.job import NullProgress, Progress, RefilterJob
 from cluster.sources import Entry, FetchLimits, fetched, mirror
 from cluster.store import open_store
 from hojoint.hand.factory import hand_layer
@@ -35,7 +35,7 @@ class Refilter:
     """Callable on rows ``{"unit": id}``, plain Python like the Teacher; commits the unit under the new output."""
 
     def __init__(self, job: RefilterJob, progress: Progress | None = None) -> None:
-        self._job, self._progress = job, progress or Silence()
+        self._job, self._progress = job, progress or NullProgress()
         self._source = open_store(job.source)
         self._model = quality_files.model_of(job.quality)
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)

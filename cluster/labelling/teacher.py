@@ -24,7 +24,7 @@ from cluster.labelling.clip_pixels import fits, request_of, with_pixels
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
-from cluster.labelling.job import LabellingJob, Progress, Silence
+from cluster.labelling.job import LabellingJob, NullProgress, Progress
 from cluster.labelling.results import Pixels, UnitResult
 from cluster.labelling.units import Unit, Video
 from cluster.sources import FetchLimits, fetched, mirror
@@ -50,7 +50,7 @@ class Teacher:
         self._job = job
         self._held_since = self._asked_at = time.monotonic()
         self._store = open_store(job.output, conditional=job.config.labelling.require_conditional_writes)
-        self._progress = progress or Silence()
+        self._progress = progress or NullProgress()
         cluster = job.config.cluster
         # Never more threads than this Teacher's CPUs: two Teachers on two cores, each with two threads, are slower.
         cpus = max(1, math.ceil(cluster.teacher_cpus))
