@@ -27,7 +27,7 @@ BOXES = re.compile(r"boxes-[0-9a-f]{12}\.partial")  # what jobs.detect writes be
 
 
 @dataclass(frozen=True)
-class Piece:
+class Leftover:
     """One object, or one unfinished one."""
 
     kind: str
@@ -36,7 +36,7 @@ class Piece:
     unfinished: bool = False
 
 
-def find(store: Store, min_age_s: float) -> list[Piece]:
+def find(store: Store, min_age_s: float) -> list[Leftover]:
     """Everything that ``remove`` would remove.
 
     Args:
@@ -57,15 +57,13 @@ def find(store: Store, min_age_s: float) -> list[Piece]:
     return [*_attempts(store, min_age_s), *_beside(store, min_age_s), *_unfinished(store, min_age_s)]
 
 
-def remove(store: Store, pieces: Sequence[Piece]) -> None:
+def remove(store: Store, leftovers: Sequence[Leftover]) -> None:
     """Remove what ``find`` has found."""
     with ThreadPoolExecutor(commits.READERS) as pool:
-        list(
-            pool.map(lambda piece: store.discard(piece.name) if piece.unfinished else store.delete(piece.name), pieces)
-        )
+        list(pool.map(lambda one: store.discard(one.name) if one.unfinished else store.delete(one.name), leftovers))
 
 
-def _attempts(store: Store, min_age_s: float) -> Iterator[Piece]:
+def _attempts(store: Store, min_age_s: float) -> Iterator[Leftover]:
     done = commits.read_commits(store, counts_of=dict)
     named = {key for commit in done for key in commit.files.values()}
     committed = {commit.unit for commit in done}
@@ -75,29 +73,29 @@ def _attempts(store: Store, min_age_s: float) -> Iterator[Piece]:
             if unit is None or entry.key in named:
                 continue
             if unit in committed:
-                yield Piece("files of attempts that lost", entry.key, entry.size)
+                yield Leftover("files of attempts that lost", entry.key, entry.size)
             elif entry.age_s >= min_age_s:
-                yield Piece("files of attempts that ended", entry.key, entry.size)
+                yield Leftover("files of attempts that ended", entry.key, entry.size)
     for entry in store.entries(f"{attempts.ATTEMPTS}/"):
         note = attempts.read(store, entry.key) if entry.key.endswith(".json") else None
         if note is not None and attempts.is_gone(note) and commits.unit_of(entry.key) in {*committed, None}:
-            yield Piece("notes of dead processes", entry.key, entry.size)
+            yield Leftover("notes of dead processes", entry.key, entry.size)
 
 
-def _beside(store: Store, min_age_s: float) -> Iterator[Piece]:
+def _beside(store: Store, min_age_s: float) -> Iterator[Leftover]:
     """Manifests that no record names, and what a proof of conditional writes left."""
     run = commits.read_run(store)
     named = {run.get(commits.MANIFEST), *(entry[chain.BEFORE] for entry in run.get(chain.HISTORY, ()))}
     for kind, beginning, ours in (("manifests that nothing names", "manifest-", MANIFESTS), ("probes", PROBE, PROBES)):
         for entry in store.entries(beginning):
             if ours.fullmatch(entry.key) and entry.key not in named and entry.age_s >= min_age_s:
-                yield Piece(kind, entry.key, entry.size)
+                yield Leftover(kind, entry.key, entry.size)
 
 
-def _unfinished(store: Store, min_age_s: float) -> Iterator[Piece]:
+def _unfinished(store: Store, min_age_s: float) -> Iterator[Leftover]:
     """Of files that this project writes in parts: others may upload into the same prefix."""
     for entry in store.unfinished():
         key, upload, _ = entry.key.rpartition(OF_UPLOAD)  # no upload: a local file, under a name of the store's own
         ours = any(names.fullmatch(key) for names in (MANIFESTS, BOXES)) or commits.unit_of(key) is not None
         if (ours or not upload) and entry.age_s >= min_age_s:
-            yield Piece("unfinished writes and uploads", entry.key, entry.size, unfinished=True)
+            yield Leftover("unfinished writes and uploads", entry.key, entry.size, unfinished=True)

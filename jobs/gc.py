@@ -27,26 +27,26 @@ def job(config: Config, dry_run: bool) -> None:
         return
     # Of all rounds before anything is removed: one that is at work is refused.
     found = [(store, garbage.find(store, config.gc.min_age_h * 3600)) for store in runs or [given]]
-    for store, pieces in found:
-        _clear(store, pieces, dry_run)
+    for store, leftovers in found:
+        _clear(store, leftovers, dry_run)
 
 
-def _clear(store: Store, pieces: Sequence[garbage.Piece], dry_run: bool) -> None:
+def _clear(store: Store, leftovers: Sequence[garbage.Leftover], dry_run: bool) -> None:
     counts, sizes = Counter[str](), Counter[str]()
-    for piece in pieces:
-        counts[piece.kind] += 1
-        sizes[piece.kind] += piece.size
+    for leftover in leftovers:
+        counts[leftover.kind] += 1
+        sizes[leftover.kind] += leftover.size
     print(f"output   {store.root}")
     for kind, count in counts.items():
-        first = next(piece.name for piece in pieces if piece.kind == kind)
+        first = next(leftover.name for leftover in leftovers if leftover.kind == kind)
         print(f"garbage  {count} {kind}, {sizes[kind] / 1e6:.1f} MB (first {first})")
-    if not pieces:
+    if not leftovers:
         print("garbage  none")
     elif dry_run:
-        print(f"would remove {len(pieces)} objects, {sizes.total() / 1e6:.1f} MB")
+        print(f"would remove {len(leftovers)} objects, {sizes.total() / 1e6:.1f} MB")
     else:
-        garbage.remove(store, pieces)
-        print(f"removed {len(pieces)} objects, {sizes.total() / 1e6:.1f} MB")
+        garbage.remove(store, leftovers)
+        print(f"removed {len(leftovers)} objects, {sizes.total() / 1e6:.1f} MB")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

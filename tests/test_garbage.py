@@ -62,11 +62,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def test_garbage_goes_and_nothing_else(store: Store) -> None:
     keep = written(store)
     assert all(0 <= entry.age_s < 60 for entry in store.entries("predictions/"))
-    pieces = garbage.find(store, 0.0)
-    assert sorted(piece.name for piece in pieces) == sorted(GARBAGE)
-    assert {piece.size for piece in pieces} == {4}
+    leftovers = garbage.find(store, 0.0)
+    assert sorted(leftover.name for leftover in leftovers) == sorted(GARBAGE)
+    assert {leftover.size for leftover in leftovers} == {4}
     assert everything(store) == keep | set(GARBAGE)  # nothing is removed by finding
-    garbage.remove(store, pieces)
+    garbage.remove(store, leftovers)
     assert everything(store) == keep
     assert garbage.find(store, 0.0) == []
     assert len(commits.read_commits(store)) == 1
@@ -74,7 +74,7 @@ def test_garbage_goes_and_nothing_else(store: Store) -> None:
 
 def test_what_may_still_be_committed_is_left_while_it_is_young(store: Store) -> None:
     written(store)
-    assert {piece.name for piece in garbage.find(store, 3600.0)} == set(GARBAGE[:3])
+    assert {leftover.name for leftover in garbage.find(store, 3600.0)} == set(GARBAGE[:3])
 
 
 @pytest.mark.s3
@@ -89,9 +89,9 @@ def test_abandoned_uploads_of_the_output_go(bucket: str) -> None:
         client.upload_part(**begun, UploadId=upload, PartNumber=1, Body=bytes(5 * 2**20))
         assert len(list(one.unfinished())) == 1
     assert garbage.find(store, 3600.0) == []
-    [piece] = garbage.find(store, 0.0)
-    assert piece.name.startswith(f"manifest-{'0' * 16}.parquet?uploadId=")
-    garbage.remove(store, [piece])
+    [leftover] = garbage.find(store, 0.0)
+    assert leftover.name.startswith(f"manifest-{'0' * 16}.parquet?uploadId=")
+    garbage.remove(store, [leftover])
     assert list(store.unfinished()) == []
     assert len(list(beside.unfinished())) == 1
 
@@ -103,8 +103,8 @@ def test_a_half_written_file_goes_once_it_is_old(tmp_path: Path) -> None:
     half.write_bytes(b"half a file")
     assert garbage.find(store, 60.0) == []
     os.utime(half, (0, 0))
-    [piece] = garbage.find(store, 60.0)
-    garbage.remove(store, [piece])
+    [leftover] = garbage.find(store, 60.0)
+    garbage.remove(store, [leftover])
     assert not half.exists()
 
 
@@ -129,7 +129,7 @@ def test_notes_of_the_dead_stay_until_their_unit_is_committed(tmp_path: Path) ->
     for unit in ("u000000", "u000001"):
         dead_note(tmp_path, unit, "driver", ["1"])
     put_commit(store, "u000000", "first")
-    assert [piece.kind for piece in garbage.find(store, 0.0)] == ["notes of dead processes"]
+    assert [leftover.kind for leftover in garbage.find(store, 0.0)] == ["notes of dead processes"]
 
 
 def test_a_note_of_another_machine_counts_while_it_is_young(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,5 +228,5 @@ class Uploads(LocalStore):
 def test_uploads_of_others_into_the_prefix_go_on(tmp_path: Path) -> None:
     store = Uploads(tmp_path)
     commits.open_run(store, {}, {})
-    names = [piece.name for piece in garbage.find(store, 0.0)]
+    names = [leftover.name for leftover in garbage.find(store, 0.0)]
     assert names == [f"manifest-{'0' * 16}.parquet?uploadId=1", f"boxes-{ATTEMPT}.partial?uploadId=1"]
