@@ -143,7 +143,7 @@ def _boxes_result(config: Config, listed: _Listed, files: set[str]) -> Checked:
         findings.append(Finding("boxes_twice", len(listed.twice), text, "remove one of them", fatal=True))
     if not listed.hands:
         text = f"none of the {listed.objects:,} boxes of {len(listed.videos):,} videos is a hand's"
-        findings.append(Finding("no_hands", 1, text, "labelling needs boxes of hands; see docs/videos.md", fatal=True))
+        findings.append(Finding("no_hands", 1, text, "labelling needs boxes of hands; see docs/boxes.md", fatal=True))
     if files:
         alone = listed.videos - files
         if alone:

@@ -148,7 +148,8 @@ class ClusterConfig(Settings):
     """Resources. One shapes a result: batch norm sees each training worker's part of a batch, not the complete one."""
 
     address: str | None = None
-    """A running cluster ('auto' or host:port); None starts a local one."""
+    """A running cluster ('auto' or host:port); None starts a local one. jobs.submit, jobs.list and jobs.stop need the
+    address of its dashboard, http://HOST:8265."""
     cpus: Count | None = None
     """CPUs of the local cluster; None means all."""
     object_store_mb: Annotated[int, Field(ge=80)] | None = None

@@ -66,8 +66,8 @@ def usage() -> str:
             *lines,
             "",
             "hojoint JOB --help explains a job and its settings. Without --config: configs/tiny.yaml.",
-            "Exit codes: 0 done, 2 the input is wrong, 1 a fault, 75 try again: a store or the cluster did not answer,",
-            "or a disk is full.",
+            "Exit codes: 0 done, 2 the input is wrong, 1 the run failed, 75 try again: a store or the cluster did not",
+            "answer, or a disk is full.",
         ]
     )
 

@@ -87,7 +87,13 @@ def _skin_masks() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def draw_light(rng: np.random.Generator, strength: tuple[float, float], colour: float, cone: float) -> Light:
-    """A lamp within ``cone`` radians of straight above the camera, brightness and tint in ranges."""
+    """A lamp above the hand, on the camera's side; brightness and tint in ranges.
+
+    Its direction is Gaussian around (0, -0.75, -0.65), with a deviation of tan(``cone``) / 2 along each axis.
+
+    Args:
+        cone: rad; more than 1.3 counts as 1.3.
+    """
     direction = np.array([0.0, -0.75, -0.65]) + rng.normal(0, 1, 3) * np.tan(min(cone, 1.3)) * 0.5
     direction[2] = -abs(direction[2]) - 0.1
     lamp = rng.uniform(*strength) * np.clip(rng.normal(1, colour, 3), 0.5, 1.5)
