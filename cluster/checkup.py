@@ -22,9 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster import capacity, node_checks, patience, session
 from cluster.detection import boxes_file
 from cluster.node_checks import FAULT, NOTE, OK, Asked, Finding
-from cluster.store import check_conditional, open_store
+from cluster.store import check_conditional, local_path, open_store
 from cluster.store.base import PARTIAL
-from cluster.store.local import LocalStore
 from hojoint.config import Config
 
 PROBE = ".probe-"
@@ -86,10 +85,10 @@ def check(config: Config, places: Mapping[str, str]) -> list[Row]:
 
 def _missing_folders(place: str) -> list[Path]:
     """The folders that a first write to this store makes, the deepest first; none in a bucket."""
-    store = open_store(place)
-    if not isinstance(store, LocalStore):
+    folder = local_path(place)
+    if folder is None:
         return []
-    folder = Path(store.root)
+    folder = folder.absolute()
     return [one for one in (folder / PARTIAL, folder, *folder.parents) if not os.path.lexists(one)]
 
 

@@ -32,7 +32,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster import calibrating
+from cluster import calibrating, capacity
 from cluster.labelling import commits, quality_files, units
 from cluster.labelling.commits import Commit
 from cluster.labelling.oracles import Truth
@@ -253,6 +253,8 @@ def _plan(config: Config) -> str:
     clips = _clips(config)
     frames = sum(len(clip.indices) for clip in clips)
     plan = f"would label {frames} frames in {len(clips)} clips of HO-3D's {config.calibrate.split} split; {aim}"
+    if need := calibrating.needs(config):
+        plan += f"\n{capacity.feasibility(config.cluster, need)}"
     caution = _caution(config)
     return plan if caution is None else f"{plan}\nCAUTION: {caution}"
 

@@ -48,6 +48,7 @@ def summary(result: Mapping[str, Any]) -> str:
     frames, correct, base = result["frames"], result["right"], result["base_precision"]
     text = [
         f"{frames} predicted frames, {correct} correct ({base:.0%} without any rule)",
+        f"correct is within {label_tables.bounds(result['right_when'])}",
         "",
         _rules_table(result, precision),
         "",

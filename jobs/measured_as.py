@@ -19,6 +19,16 @@ MEASURED: Mapping[str, tuple[str, ...]] = {**CORRECT, "train": ("pseudo_fraction
 """These, and which of the labels training reads."""
 
 
+def given(config: Config) -> list[tuple[str, Any]]:
+    """Dotted keys and values of those that the user has given: a job elsewhere must know, also of a default."""
+    return [
+        (f"{group}.{name}", getattr(getattr(config, group), name))
+        for group, members in MEASURED.items()
+        for name in members
+        if name in getattr(config, group).model_fields_set
+    ]
+
+
 def of_run(run: Mapping[str, Any]) -> Config | None:
     """The settings that a labelling run was called with; None where it did not note them."""
     return settings.from_stored(run["config"]) if "config" in run else None

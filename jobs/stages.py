@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cluster import scoring
+from cluster import calibrating, scoring
 from cluster.capacity import Need
 from cluster.store import Store
 from cluster.training import run as training
@@ -129,6 +129,9 @@ class Calibrate(Stage):
 
     def run(self, store: Store) -> None:
         calibrate.job(self.config, False)
+
+    def resources(self) -> list[Need]:
+        return calibrating.needs(self.config)
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | {"train.held_out": self.config.train.held_out}

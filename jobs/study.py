@@ -53,7 +53,8 @@ def job(config: Config, dry_run: bool) -> None:
         for number, seed in enumerate(config.study.seeds, start=1):
             print(f"=== seed {seed} ({number} of {len(config.study.seeds)}) ===", flush=True)
             run_seed(run_of(config, seed), grid)
-    _write(config, open_store(output))
+    with _alone(output, "writes its tables", wait=True):  # each reads what the other has written
+        _write(config, open_store(output))
 
 
 def _refuse_one_world(config: Config) -> None:
@@ -84,9 +85,7 @@ def run_of(config: Config, seed: int) -> Config:
 def run_seed(run: Config, grid: Grid | None) -> None:
     """The pipeline of one seed and the grid's points beside it; what is complete is skipped."""
     output = str(run.output)
-    local = "://" not in output
-    own = locks.alone(Path(output), "runs this seed", wait=False) if local else contextlib.nullcontext()
-    with own:
+    with _alone(output, "runs this seed", wait=False):
         base, store = grids.pipeline_of(run, grid), open_store(output)
         stages = [] if grid is None else points.stages(base, grids.points(base, grid))
         points.refuse_impossible(stages)
@@ -94,6 +93,11 @@ def run_seed(run: Config, grid: Grid | None) -> None:
             stage.complete(store)
         pipeline.job(base, False)
         pipeline.run_stages(stages, store)
+
+
+def _alone(output: str, doing: str, *, wait: bool) -> contextlib.AbstractContextManager[None]:
+    """``locks.alone`` in a local folder; a bucket knows no locks."""
+    return contextlib.nullcontext() if "://" in output else locks.alone(Path(output), doing, wait=wait)
 
 
 def _plan(run: Config, grid: Grid | None) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError, Unavailable
-from jobs import command, retyped
+from jobs import command, measured_as, retyped
 from jobs.cli import JOBS
 from jobs.remote import JobServer
 
@@ -134,7 +134,9 @@ def arguments(config: Config) -> list[str]:
         }
     )
     shipped = settings.load(command.DEFAULT_CONFIG)
-    return [f"{key}={retyped.letters(json.dumps(value))}" for key, value in retyped.differences(remote, shipped)]
+    words = dict(retyped.differences(remote, shipped))
+    words |= {key: value for key, value in measured_as.given(config) if key not in words}
+    return [f"{key}={retyped.letters(json.dumps(value))}" for key, value in words.items()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -33,6 +33,7 @@ from hojoint.report import calibration as calibration_figure
 RULES = ("box_iou", "reprojection", "bone_length", "joint_angle")
 SPATIAL = FilterConfig(enabled=RULES)
 UNMEASURED = {
+    "right_when": {"aligned_mm": 15.0, "joints_2d": 0.15, "wrist_mm": None},
     "quality": {
         "auc": None, "min_quality": 0.5, "reached": False, "promised": None, "out_of_fold": True,
         "wanted_precision": 0.9,
@@ -629,6 +630,7 @@ def test_a_node_that_is_too_small_for_calibration_is_told(monkeypatch: pytest.Mo
         raise InputError("too small")
 
     monkeypatch.setattr(calibrating, "read_uri", lambda uri: b"")
+    monkeypatch.setattr(calibrating.opening, "open_teacher", lambda data, base, near: (None, base, ""))
     monkeypatch.setattr(calibrating.session, "start", lambda size: contextlib.nullcontext())
     monkeypatch.setattr(calibrating.capacity, "feasibility", refused)
     size = {"address": "auto", "teacher_cpus": 4, "teacher_gpus": 1}
@@ -636,3 +638,26 @@ def test_a_node_that_is_too_small_for_calibration_is_told(monkeypatch: pytest.Mo
     with pytest.raises(InputError, match="too small"):
         calibrating.label_sequences(config, 2)
     assert [(need.processes, need.cpus, need.gpus) for need in asked] == [(1, 4, 1)]
+
+
+def test_the_driver_judges_with_the_hand_of_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node labels with the hand that the checkpoint names, where the settings name none."""
+    from cluster import calibrating
+
+    mano = tmp_path / "MANO_RIGHT.pkl"
+    save_model(stand_in_model(), mano)
+    trained = changed(Config(), mano={"path": str(mano)})
+    teacher = tmp_path / "teacher.pt"
+    teacher.write_bytes(checkpoint.save(HOJoint(trained.model), trained, progress={}, parents={}))
+    digests = []
+
+    def on_a_node(config: Config, content: bytes, frames: int, hand_sha256: str) -> tuple[None, None]:
+        digests.append(hand_sha256)
+        return None, None
+
+    monkeypatch.setattr(calibrating, "_on_a_node", on_a_node)
+    monkeypatch.setattr(calibrating.session, "start", lambda size: contextlib.nullcontext())
+    config = changed(Config(), cluster={"address": "auto"}, teacher={"checkpoint": str(teacher)})
+    merged = calibrating.label_sequences(config, 2)[2]
+    assert merged.mano.path == str(mano)
+    assert digests == [calibrating.units.hand_digest(trained)]

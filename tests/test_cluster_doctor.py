@@ -201,6 +201,15 @@ def test_the_doctor_leaves_nothing_in_an_output(monkeypatch, tmp_path, output, l
     assert [path.name for path in tmp_path.rglob("*")] == left
 
 
+def test_a_store_that_cannot_be_opened_is_a_row(monkeypatch):
+    monkeypatch.setattr(checkup, "_examine", lambda *_: None)
+    monkeypatch.setattr(checkup.session, "start", lambda config: contextlib.nullcontext())
+    monkeypatch.setattr(checkup.ray, "nodes", list)
+    monkeypatch.setattr(checkup.capacity, "startable", list)
+    rows = checkup.check(Config(output="gs://bucket/labels"), {})
+    assert [(row.finding.check, row.finding.state) for row in rows] == [("output", FAULT)]
+
+
 def test_only_places_that_jobs_read_are_examined():
     config = changed(
         Config(),

@@ -121,6 +121,14 @@ def test_the_arguments_rebuild_the_settings_on_the_other_side():
     assert remote.model_copy(update={"cluster": config.cluster}) == config
 
 
+def test_bounds_that_are_given_are_sent_even_as_defaults():
+    """The job measures labels by the bounds of their run, unless the user gives others."""
+    own = config_of("output=s3://bucket/run", "calibrate.max_wrist_mm=null", "calibrate.max_aligned_mm=15")
+    given = {word.partition("=")[0] for word in submit_job.arguments(own)}
+    assert {"calibrate.max_wrist_mm", "calibrate.max_aligned_mm"} <= given
+    assert "calibrate.max_joints_2d" not in given
+
+
 def test_an_unknown_job_is_refused_with_the_known_ones(capsys):
     assert submit_job.main(["submit.job=format_disk", "cluster.address=http://127.0.0.1:1"]) == 2
     assert "submit.job=format_disk" in (error := capsys.readouterr().err)

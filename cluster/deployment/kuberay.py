@@ -21,9 +21,10 @@ TRIES = 20
 AGAIN_AFTER_S, LONGEST_PAUSE_S = 60, 600  # the pause doubles
 NEW_CLUSTERS = 0
 """KubeRay counts every failed job alike. After 1 and 2 the same command fails again, on any cluster; 75 stays here."""
-SUBMISSIONS = 1000
+SUBMISSIONS = 30
 """Tries of the pod that sends the job. Each broken stream of the log costs one, and so does each look for a lost head;
-the job is sent to the new one. Kubernetes waits up to six minutes between two tries, so these last for four days."""
+the job is sent to the new one. Kubernetes waits up to six minutes between two tries: a head that dies each time costs
+three hours."""
 KEEP_S = 600  # a finished cluster stays so long, for a look at its dashboard
 TERMINATION_S = 60  # a preempted pod's processes have so long to end
 HEAD_CPUS, HEAD_MEMORY_GB = 2, 8
@@ -64,15 +65,18 @@ def rayjob(config: Config, job: str, command: Sequence[str], ray_version: str) -
             "workerGroupSpecs": [_workers(config, nodes_of(config, job))],
         },
     }
-    metadata: dict[str, Any] = {"name": name_of(job, spec), "labels": {"app.kubernetes.io/name": "hojoint"}}
+    metadata: dict[str, Any] = {
+        "name": name_of(job, command, spec["rayClusterSpec"]),
+        "labels": {"app.kubernetes.io/name": "hojoint"},
+    }
     if deploy.namespace is not None:
         metadata["namespace"] = deploy.namespace
     return {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}
 
 
-def name_of(job: str, spec: Mapping[str, Any]) -> str:
+def name_of(job: str, command: Sequence[str], cluster: Mapping[str, Any]) -> str:
     """A name that no other settings have: with a name in common, the second manifest would change the first job."""
-    return f"hojoint-{job.replace('_', '-')}-{digest(spec)[:8]}"
+    return f"hojoint-{job.replace('_', '-')}-{digest(list(command), cluster)[:8]}"
 
 
 def entrypoint(command: Sequence[str]) -> str:

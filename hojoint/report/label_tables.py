@@ -103,13 +103,16 @@ def other_bounds(promised: Mapping[str, Any] | None, measured: Mapping[str, Any]
     """
     if not promised or not measured or all(promised.get(name) == measured.get(name) for name in BOUNDS):
         return ""
-    then, now = (
-        ", ".join(f"{text} {when[name]:g}{unit}" for name, (text, unit) in BOUNDS.items() if when.get(name) is not None)
-        for when in (promised, measured)
-    )
     return (
-        f"CAUTION: the promise and the measured share call different labels correct: promised within {then}; measured "
-        f"within {now}."
+        "CAUTION: the promise and the measured share call different labels correct: promised within "
+        f"{bounds(promised)}; measured within {bounds(measured)}."
+    )
+
+
+def bounds(when: Mapping[str, Any]) -> str:
+    """``CorrectWhen.told`` in words, as in 'PA-MPJPE 15 mm, 2D error 0.15 box sides'."""
+    return ", ".join(
+        f"{text} {when[name]:g}{unit}" for name, (text, unit) in BOUNDS.items() if when.get(name) is not None
     )
 
 
