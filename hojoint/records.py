@@ -101,7 +101,7 @@ class PseudoLabels:
     teacher: str  # checksum of the weights that predicted
     times_s: np.ndarray | None = None  # (T,) float64 s, display time of each picture
     footage: Footage | None = None  # of the video
-    quality: Tensor | None = None  # (T,) in [0, 1], the chance that the label is right; None where no model tells
+    quality: Tensor | None = None  # (T,) in [0, 1], the chance that the label is correct; None where no model tells
     refined: Refined | None = None  # the labels to train on; None: the kept predictions as they are
 
 
@@ -141,7 +141,7 @@ class Sample:
     object_name: str  # '' without object labels
     object_pose: np.ndarray  # (3, 4) float32, model to camera, metres; NaN without object labels
     pseudo: bool = False  # labelled by a network and not by an annotator
-    quality: float = 1.0  # chance that a pseudo-label is right; 1 where it is not known
+    quality: float = 1.0  # chance that a pseudo-label is correct; 1 where it is not known
 
 
 @dataclass(frozen=True, eq=False)

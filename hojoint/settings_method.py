@@ -225,8 +225,8 @@ class FilterConfig(Settings):
     """What decides: the thresholds of the enabled rules one by one, or ``quality`` and, where enabled, the rules
     ``view_spread`` and ``side``."""
     quality_model: str | None = None
-    """File of jobs.calibrate from which each frame gets its ``quality``, the chance that its label is right, in either
-    mode; None means that no quality is known."""
+    """File of jobs.calibrate from which each frame gets its ``quality``, the chance that its label is correct, in both
+    modes; None means that no quality is known."""
     min_quality: Share = 0.9
     """Least quality of a kept frame under ``mode=quality``."""
 

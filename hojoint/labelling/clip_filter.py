@@ -38,7 +38,7 @@ class FilteredClip:
     verdicts: tuple[str, ...]  # (T,) 'kept', or the first rule that the frame broke, or 'quality'
     kept: np.ndarray  # (T,) bool
     camera: np.ndarray  # (T, 3) s (px per metre), tx, ty (px): px = s * xy + t; x is negated first for a left hand
-    quality: np.ndarray | None = None  # (T,) chance of being right; None without ``config.quality_model``
+    quality: np.ndarray | None = None  # (T,) chance of being correct; None without ``config.quality_model``
 
 
 @torch.no_grad()

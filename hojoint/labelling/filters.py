@@ -48,7 +48,7 @@ class Judgement:
 
     camera: Tensor  # (T, 3) s px/m; t px
     scores: dict[str, Tensor]  # rule -> (T,)
-    quality: Tensor | None  # (T,) chance of being right; None where no model tells
+    quality: Tensor | None  # (T,) chance of being correct; None where no model tells
     verdicts: tuple[str, ...]  # (T,) KEPT or one of REASONS
 
 
@@ -203,7 +203,7 @@ def verdicts(
         config: thresholds, and what decides.
         sound: (T,) bool from ``sound``; None means all True. A False frame is rejected whatever is enabled, under
             ``box_iou``: a hand that is not finite has no box, and one that the camera does not see lies in none.
-        quality: (T,) chances of being right, compared with ``filters.min_quality`` where ``filters.mode=quality``.
+        quality: (T,) chances of being correct, compared with ``filters.min_quality`` where ``filters.mode=quality``.
 
     Raises:
         InputError: ``filters.mode=quality`` without ``quality``.
@@ -248,7 +248,7 @@ def judged(
 def quality_of(
     scores: Mapping[str, Tensor], rotation_spread: Tensor, sound: Tensor, model: QualityModel
 ) -> Tensor:  # fmt: skip
-    """(T,) float32 chances of being right by a model; 0 where a prediction is not ``sound``."""
+    """(T,) float32 chances of being correct by a model; 0 where a prediction is not ``sound``."""
     chances = torch.from_numpy(model.quality(qualities.inputs_of(scores, rotation_spread))).float()
     return torch.where(sound.cpu(), chances, 0.0)
 

@@ -55,7 +55,7 @@ def label_clips(
         frames: their pixels (T, H, W, 3), one record per clip, in the same order and of the same length.
         filter_config, labelling: settings.
         teacher: checksum of the teacher's weights, kept with every row.
-        quality: model that tells each frame's chance of being right; needed where ``filters.mode=quality``.
+        quality: model that tells each frame's chance of being correct; needed where ``filters.mode=quality``.
         refine_config: what makes labels of kept frames; by default they are the predictions.
 
     Returns:

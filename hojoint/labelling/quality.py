@@ -1,4 +1,4 @@
-"""The chance that a predicted frame's label is right, from all its scores together; ours.
+"""The chance that a predicted frame's label is correct, from all its scores together; ours.
 
 Each score has a curve: piecewise linear, never worse for a better score. The curves' values add up, and a last monotone
 curve turns the sum into a chance; so a frame that is better in one score and as good in all others never has a lower

@@ -61,7 +61,7 @@ def refined(
         frames: (T,) ascending frame numbers.
         flipped: a left hand.
         kept: (T,) bool; their numbers are finite.
-        quality: (T,) chance that each frame is right; None means that all count alike.
+        quality: (T,) chance that each frame is correct; None means that all count alike.
         layer: the hand that pose and betas speak of.
         device: where the layer is.
         config: what is done.

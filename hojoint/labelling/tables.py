@@ -10,7 +10,7 @@ Columns of both, one row per frame of a clip:
   with x negated when ``flipped``;
 * ``score_<rule>`` for each rule of ``filters``, NaN where the rule cannot judge; ``verdict``; ``teacher`` checksum;
 * ``joints_spread_px``, ``rotation_spread`` how far the test-time views disagree (px, rad);
-* ``quality`` the chance that the label is right, null where no model tells;
+* ``quality`` the chance that the label is correct, null where no model tells;
 * ``time_s`` when the picture is shown, the video's first at 0; ``fps``, ``pictures`` (shown in the complete video),
   ``rotation_deg`` (clockwise turn that was applied) and ``codec`` of its file; null where they are not known, and in
   files of schema version 1, which had none of these five.
