@@ -222,7 +222,7 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_step(world, data):
     training = new_training(world, data)
     with torch.no_grad():
         training.network.mesh_decoder.pose.bias.fill_(torch.nan)
-    with pytest.raises(FloatingPointError, match=r"near step [12]; lower train\.learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"near step [12]: training diverges\. Lower train\.learning_rate"):
         run(training, data, until=2)
 
 

@@ -443,6 +443,7 @@ def failed(*causes: Exception) -> ray.train.TrainingFailedError:
         (failed(OSError("AWS Error NETWORK_CONNECTION")), training.StorageAway, "NETWORK_CONNECTION"),
         (failed(ray.exceptions.ActorDiedError()), Unavailable, "workers were lost more than cluster.max_failures"),
         (failed(PermissionError("denied")), training.TrainingStopped, "denied"),
+        (failed(FloatingPointError("the loss became nan")), InputError, "^the loss became nan$"),
         (failed(ZeroDivisionError("by zero")), training.TrainingStopped, "by zero"),
         (ray.train.ControllerError(OSError("AWS Error SLOW_DOWN")), training.StorageAway, "SLOW_DOWN"),
         (ray.train.ControllerError(ValueError("bug")), training.TrainingStopped, "bug"),

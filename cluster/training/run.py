@@ -184,8 +184,9 @@ def scaling_of(size: ClusterConfig) -> ScalingConfig:
 def _plain(error: BaseException, config: Config) -> Exception:
     """What ended the training, as the command line knows it.
 
-    An InputError or Unavailable that a worker raised; StorageAway for a checkpoint that could not be written;
-    Unavailable for workers that did not start or were lost with their nodes; else TrainingStopped.
+    An InputError or Unavailable that a worker raised; InputError for a loss that is not finite; StorageAway for a
+    checkpoint that could not be written; Unavailable for workers that did not start or were lost with their nodes; else
+    TrainingStopped.
     """
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
     causes = [cause for failure in failures for cause in waiting.causes(failure)]
@@ -193,6 +194,9 @@ def _plain(error: BaseException, config: Config) -> Exception:
         for cause in causes:
             if isinstance(cause, kind):
                 return kind(str(cause))
+    for cause in causes:
+        if isinstance(cause, FloatingPointError):  # of the settings, which would end there again
+            return InputError(str(cause))
     last = (str(failures[0]).strip().splitlines() or [type(failures[0]).__name__])[-1]
     if any(isinstance(cause, OSError) and not isinstance(cause, NOT_OUTAGES) for cause in causes):
         return StorageAway(f"training failed: {last}. The same command resumes")

@@ -21,6 +21,7 @@ from hojoint.model import checkpoint
 from hojoint.model.checkpoint import Checkpoint
 from hojoint.model.losses import SMALLEST_WEIGHT, Targets, hand_object_loss, image_weights
 from hojoint.model.network import HOJointOutput
+from hojoint.settings_file import shown
 from hojoint.training import augment
 from hojoint.training import held_out as measured
 from hojoint.training.averaging import WeightAverage
@@ -150,9 +151,11 @@ class Training:
             means = {name: float(value) / self._recent_steps for name, value in self._recent.items()}
             self._recent, self._recent_steps = {}, 0
             if not np.isfinite(means["total"]):
+                train = self.config.train
                 raise FloatingPointError(
-                    f"the loss became {means['total']} near step {self.steps}; lower train.learning_rate or set "
-                    "train.max_grad_norm"
+                    f"the loss became {means['total']} near step {self.steps}: training diverges. Lower "
+                    f"train.learning_rate (now {train.learning_rate:g}) or train.max_grad_norm (now "
+                    f"{shown(train.max_grad_norm)})"
                 )
             return means
         return dict(self.history[-1]) if self.history else {}
