@@ -132,8 +132,8 @@ def ridden_out(attempt: Callable[[], T], passes: Callable[[Exception], bool], wh
         wait = min(FIRST_WAIT_S * 2 ** min(number, 16), LONGEST_WAIT_S) * random.uniform(0.5, 1)
         if silent_s + wait > patience_s:
             raise Unavailable(
-                f"{what} unreachable from the node {socket.gethostname()} for {silent_s:.0f} s ({reason}), longer than "
-                f"{_outage_log.limit(patience_s)}. When it answers again, the same command resumes"
+                f"{what} unreachable from the node {socket.gethostname()} for {silent_s:.0f} s ({reason}); no other "
+                f"try fits into {_outage_log.limit(patience_s)}. When it answers again, the same command resumes"
             ) from None
         _outage_log.say(what, silent_s, reason, patience_s)
         metrics.count_retry(what.removeprefix("store "), kind)

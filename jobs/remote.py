@@ -58,9 +58,12 @@ def soon(config: Config) -> AbstractContextManager[None]:
 
 
 def with_first_word(argv: Sequence[str], setting: str) -> list[str]:
-    """The command line with a first word that is no setting and no option as the value of ``setting``."""
-    first, rest = argv[:1], argv[1:]
-    return [f"{setting}={word}" if "=" not in word and not word.startswith("-") else word for word in first] + [*rest]
+    """The command line with the first word that is no setting and no option as the value of ``setting``."""
+    words = list(argv)
+    for place, word in enumerate(words):
+        if "=" not in word and not word.startswith("-") and (place == 0 or words[place - 1] != "--config"):
+            return [*words[:place], f"{setting}={word}", *words[place + 1 :]]
+    return words
 
 
 def age(seconds: float) -> str:

@@ -1,8 +1,8 @@
 """python -m jobs.status output=DIR_OR_S3_URI
 
 Prints the progress of a labelling run, also that of a pipeline, and of jobs.detect and jobs.ingest, from their commits
-and from the note that a driver leaves beside them. It asks nothing of the cluster, so it works during the run, after
-it, and from another machine.
+and from the note that a driver leaves beside them; of jobs.train, whether it is complete. It asks nothing of the
+cluster, so it works during the run, after it, and from another machine.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from jobs import command, detect, pseudo_label, quarantined, remote, results
 
 KINDS = {"labels": Counts.of, "boxes": findings.Counts.of, "shards": shard_counts.Counts.of}
 """What a run makes -> how its counts are read."""
+FACTS, RUNS = "training.json", "runs"  # of cluster.training, which loads torch
 
 
 def job(config: Config, dry_run: bool) -> None:
@@ -32,6 +33,9 @@ def job(config: Config, dry_run: bool) -> None:
     runs = results.labelling_runs(given)
     if not runs and (text := results.before_labels(given)) is not None:
         print(f"output   {given.root}, a pipeline without labels yet\n{text}")
+        return
+    if not runs and (text := _training(given)) is not None:
+        print(f"output   {given.root}, a training\n{text}")
         return
     store = runs[-1] if runs else given  # the last round's: it begins when those before are complete
     run = commits.read_run(store)
@@ -47,6 +51,19 @@ def job(config: Config, dry_run: bool) -> None:
         print(f"last     commit {remote.age(last)} ago")
         print(_summary(kind, store, committed, config))
     print(_state(run, committed, [note for note in drivers if not presence.is_silent(note)]), end="")
+
+
+def _training(store: Store) -> str | None:
+    """How far a training is; None for any other output."""
+    if store.exists(FACTS):
+        facts = results.read_json(store, FACTS, *results.TRAINED)
+        return f"state    complete, {facts['steps']} steps on {facts['samples']} samples"
+    if next(iter(store.list(RUNS)), None) is None:
+        return None
+    return (
+        "state    not complete. Its steps are in the log of the job and in the metric ray_hojoint_training_steps; the "
+        "command that began it resumes it"
+    )
 
 
 def _kind_of(fingerprint: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ def test_a_patience_that_no_setting_gives_is_told_as_such(monkeypatch, capsys):
     monkeypatch.setattr(remote, "ANSWER_S", 0.3)
     with (
         remote.soon(Config()),
-        pytest.raises(Unavailable, match=r"longer than the 0\.3 s that this command waits\. When"),
+        pytest.raises(Unavailable, match=r"no other try fits into the 0\.3 s that this command waits\. When"),
     ):
         patience.ridden_out(request, is_network, "cluster")
     assert "trying again, for 0 s in all (this command)" in capsys.readouterr().err

@@ -199,3 +199,11 @@ def test_a_pipeline_before_its_labels_tells_its_stage(words, done, following, tm
     ]
     assert gc.main([f"output={tmp_path}"]) == 0
     assert capsys.readouterr().out == out + "garbage  none\n"
+
+
+def test_a_training_tells_whether_it_is_complete(tmp_path: Path, capsys) -> None:
+    store = LocalStore(tmp_path)
+    store.put(f"{status.RUNS}/train-1/checkpoint.pt", b"")
+    assert f"output   {tmp_path}, a training\nstate    not complete" in printed(store, capsys)
+    store.put(status.FACTS, json.dumps({"sha256": "1", "steps": 7, "samples": 5, "history": []}).encode())
+    assert "state    complete, 7 steps on 5 samples" in printed(store, capsys)
