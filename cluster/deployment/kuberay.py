@@ -50,7 +50,7 @@ def rayjob(config: Config, job: str, command: Sequence[str], ray_version: str) -
     auth: dict[str, Any] = {"mode": "token"}
     if deploy.token_secret is not None:
         auth["secretName"] = deploy.token_secret
-    spec = {
+    spec: dict[str, Any] = {
         "entrypoint": entrypoint(command),
         "backoffLimit": NEW_CLUSTERS,
         "submitterConfig": {"backoffLimit": SUBMISSIONS},
