@@ -58,7 +58,7 @@ def test_a_kept_model_is_read_back_and_not_replaced(tmp_path: Path) -> None:
 def test_a_rule_whose_column_is_all_null_is_refused(tmp_path: Path, rule: str) -> None:
     store, config = LocalStore(tmp_path), FilterConfig(enabled=(rule,))
     commit = committed(store)
-    with pytest.raises(InputError, match=f"judge frames by {rule}, which the labels at .* do not hold"):
+    with pytest.raises(InputError, match=f"judge frames by {rule}, which the labels at .* do not have"):
         quality_files.refuse_unknown(store, commit, config, None)
 
 

@@ -154,7 +154,7 @@ def test_the_quality_judges_again_without_the_network(made: Path, tmp_path: Path
         refilter(config_to(made, tmp_path / "out", "loose", rules))
     with pytest.raises(InputError, match=r"filters\.quality_model, which is not set"):
         refilter(config_to(made, tmp_path / "other", "loose", {"mode": "quality"}))
-    with pytest.raises(InputError, match=r"judge frames by side, which the labels at .* do not hold"):
+    with pytest.raises(InputError, match=r"judge frames by side, which the labels at .* do not have"):
         refilter(config_to(made, tmp_path / "other", "loose", {"enabled": ["side"]}))
     assert not (tmp_path / "other").exists()
 
