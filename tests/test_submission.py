@@ -508,3 +508,9 @@ def test_the_cluster_file_has_a_token_and_a_local_dashboard():
     assert "--dashboard-host=127.0.0.1" in starts[0]
     assert "~/.ray/auth_token" in cluster["file_mounts"]
     assert any("ray[" in line and "==2.60" in line for line in cluster["setup_commands"])
+
+
+def test_the_word_of_a_command_line_stands_anywhere():
+    for words in (["ID", "submit.detach=true"], ["--config", "c.yaml", "ID"], ["--dry-run", "ID"]):
+        assert remote.with_first_word(words, "submit.id") == ["submit.id=ID" if w == "ID" else w for w in words]
+    assert remote.with_first_word(["--config", "c.yaml", "a=b"], "submit.id") == ["--config", "c.yaml", "a=b"]
