@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -72,7 +73,7 @@ def explained(error: Exception, address: str) -> Exception:
     """A failed request as one sentence: InputError where the caller's side is wrong."""
     reason = patience.first_line(error)
     if isinstance(error, AuthenticationError):
-        return InputError(f"the cluster at {address} refuses the token ({reason}); {TOKEN_HELP}")
+        return InputError(f"the cluster at {address} refuses the token of {token_place()} ({reason}); {TOKEN_HELP}")
     if "status code 413" in reason:
         return InputError(
             f"something between here and the cluster at {address} refuses requests of the size of this project's code, "
@@ -112,6 +113,7 @@ def _asks_for_token(address: str) -> bool:
     try:
         answer = requests.get(f"{address.rstrip('/')}/api/authentication_mode", timeout=ANSWER_S, allow_redirects=False)
     except requests.RequestException as error:
+        _check_host_is_known(address)
         raise Unavailable(
             f"nobody answers at cluster.address={address} ({type(error).__name__}). Is the cluster up, and is the "
             "tunnel open (ray dashboard ray-cluster.yaml)?"
@@ -134,12 +136,33 @@ def _asks_for_token(address: str) -> bool:
     return mode == "token"
 
 
+def _check_host_is_known(address: str) -> None:
+    host = check_address(address)
+    try:
+        socket.getaddrinfo(host, None)
+    except socket.gaierror as error:
+        kind = Unavailable if error.errno == socket.EAI_AGAIN else InputError
+        raise kind(
+            f"the host {host} of cluster.address={address} is not known here ({error.strerror}). Correct its name, or "
+            "join the network that knows it (VPN), or open a tunnel and give http://127.0.0.1:8265"
+        ) from None
+
+
+def token_place() -> str:
+    """Where the token is read: what an error about it names."""
+    return "RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN") else str(_token_file())
+
+
+def _token_file() -> Path:
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
 def _token(address: str) -> str:
     """The token, read where Ray itself looks for it; it goes only into the header of requests to ``address``."""
     token = os.environ.get("RAY_AUTH_TOKEN")
     if token:
         return token.strip()
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = _token_file()
     try:
         return path.read_text().strip()
     except OSError:

@@ -240,3 +240,13 @@ def test_a_reader_that_stops_reading_is_one_sentence(lines, unbuffered):
     _, errors = child.communicate("now\n", timeout=120)
     assert child.returncode == 1
     assert errors == "stopped: nobody reads this output any more (it was piped to a command that has ended)\n"
+
+
+def test_an_interrupt_while_importing_has_no_traceback():
+    child = subprocess.run(
+        [sys.executable, "-c", "import jobs; raise KeyboardInterrupt"], capture_output=True, text=True, check=False
+    )
+    assert child.returncode != 0
+    assert child.stderr == "interrupted\n"
+    child = subprocess.run([sys.executable, "-c", "import jobs; 1 / 0"], capture_output=True, text=True, check=False)
+    assert "ZeroDivisionError" in child.stderr

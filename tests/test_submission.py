@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import re
 import shlex
+import socket
 import subprocess
 import sys
 import threading
@@ -209,6 +211,16 @@ def test_an_address_where_nobody_answers_may_be_tried_again():
         job_server.connect("http://127.0.0.1:9")
 
 
+@pytest.mark.parametrize(("number", "kind"), [(socket.EAI_NONAME, InputError), (socket.EAI_AGAIN, Unavailable)])
+def test_a_host_that_nobody_knows_is_named(number, kind, monkeypatch):
+    def unknown(*_args, **_named):
+        raise socket.gaierror(number, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(kind, match=r"the host head\.example of .* is not known here"):
+        job_server.connect("http://head.example:8265")
+
+
 def test_a_remote_cluster_without_a_token_is_refused(monkeypatch):
     monkeypatch.setattr(job_server, "is_this_machine", lambda host: False)
     with dashboard("disabled") as (address, _):
@@ -330,11 +342,18 @@ def test_a_job_carries_a_name_and_facts_without_secrets(monkeypatch):
     }
 
 
-def test_a_wrong_token_is_one_sentence(monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong-word")
+@pytest.mark.parametrize("place", ["variable", "file"])
+def test_a_wrong_token_is_one_sentence(place, monkeypatch, tmp_path):
+    path = tmp_path / "token"
+    if place == "variable":
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong-word")
+    else:
+        path.write_text("wrong-word\n")
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    named = "RAY_AUTH_TOKEN" if place == "variable" else re.escape(str(path))
     with (
         dashboard("token", token="right-word") as (address, _),
-        pytest.raises(InputError, match=r"refuses the token .*RAY_AUTH_TOKEN_PATH") as refused,
+        pytest.raises(InputError, match=rf"refuses the token of {named} .*RAY_AUTH_TOKEN_PATH") as refused,
     ):
         job_server.connect(address)
     assert "wrong-word" not in str(refused.value)
