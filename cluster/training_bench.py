@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 
 from cluster import matrix_speed, session
-from cluster.benchmarks import MATRIX_SPEED, WARM_UP, Speeds, take_turns
+from cluster.benchmarks import MATRIX_SPEED, Speeds, take_turns
 from cluster.memory import PeakMemory
 from cluster.sources import mirror
 from cluster.training import job as training_job
 from cluster.training import run as training
+from cluster.training.worker import WARM_UP
 from hojoint.config import Config, changed
 from hojoint.hand.factory import hand_layer
 from hojoint.model.network import HOJoint
@@ -29,15 +30,20 @@ from hojoint.training.schedule import Schedule
 
 
 def measured(config: Config, dataset: str = "ho3d") -> Config:
-    """The settings of a training whose speed is measured: on all of one set, from scratch."""
+    """The settings of a training whose speed is measured: on all of one set, from scratch, by the fewest workers."""
     alone = {"datasets": (dataset,), "init_checkpoint": None, "pseudo_share": None}
-    return changed(config, train={**alone, "held_out": 0, "plateau_epochs": None}, model={"pretrained": None})
+    return changed(
+        config,
+        train={**alone, "held_out": 0, "plateau_epochs": None},
+        model={"pretrained": None},
+        cluster={"workers": (config.cluster.workers[0],) * 2},
+    )
 
 
 def training_speeds(config: Config) -> Speeds:
     """One step repeated on a batch in memory, and the complete loop on Ray Train, in samples per second.
 
-    The loop's speed comes from the difference of a long and a short run, so that the start of workers does not count.
+    The loop's speed is by the clock of its worker, after its first steps, so that the start of workers does not count.
     Beside them stands the step's arithmetic at this device's speed of large matrix products.
     """
     with tempfile.TemporaryDirectory(prefix="bench") as folder, session.start(config.cluster):
@@ -61,8 +67,10 @@ def training_speeds(config: Config) -> Speeds:
             return config.bench.steps * config.train.batch_size / (time.perf_counter() - started)
 
         def complete_loop() -> float:
-            short, long = (_fit_seconds(config, folder, steps) for steps in (WARM_UP, WARM_UP + config.bench.steps))
-            return config.bench.steps * config.train.batch_size / max(long - short, 1e-9)
+            sized = changed(config, train={"steps": WARM_UP + config.bench.steps})
+            trained = training.fit(sized, str(Path(folder) / uuid.uuid4().hex), progress=False)
+            assert trained.samples_per_s_of_a_worker is not None, "steps follow the first ones"
+            return trained.samples_per_s_of_a_worker * config.cluster.workers[0]
 
         memory = PeakMemory()
         with memory:
@@ -87,8 +95,3 @@ def _alone(config: Config, schedule: Schedule) -> Training:
     torch.manual_seed(config.seed)
     network = HOJoint(config.model).to(device).to(memory_format=torch.channels_last)  # as a worker has it
     return Training(config, schedule, network, hand_layer(mirror.localised(config, "mano").mano).to(device), device)
-
-
-def _fit_seconds(config: Config, folder: str, steps: int) -> float:
-    sized = changed(config, train={"steps": steps})
-    return training.fit(sized, str(Path(folder) / uuid.uuid4().hex), progress=False).seconds

@@ -174,52 +174,52 @@ def length(function):
     return function.end_lineno - function.lineno + 1
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_imports_follow_the_arrows(path):
-    package = path.relative_to(ROOT).parts[0]
-    allowed = {"argparse"} if name(path) in CHILDREN else set()
-    assert FORBIDDEN[package] & set(imported(tree_of(path))) - allowed == set()
+def nodes(*kinds, files=FILES):
+    """Every node of these kinds with its file."""
+    return [(path, node) for path in files for node in ast.walk(tree_of(path)) if isinstance(node, kinds)]
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if name(path).startswith("hojoint/")], ids=name)
-def test_hojoint_reads_no_command_line_and_no_environment(path):
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+def test_imports_follow_the_arrows():
+    for path in FILES:
+        package = path.relative_to(ROOT).parts[0]
+        allowed = {"argparse"} if name(path) in CHILDREN else set()
+        assert FORBIDDEN[package] & set(imported(tree_of(path))) - allowed == set(), name(path)
+
+
+def test_hojoint_reads_no_command_line_and_no_environment():
+    for path, node in nodes(ast.Attribute, files=[path for path in FILES if name(path).startswith("hojoint/")]):
+        if isinstance(node.value, ast.Name):
             touched = f"{node.value.id}.{node.attr}"
-            assert touched not in {"os.environ", "os.getenv", "os.putenv"}, f"line {node.lineno}"
-            assert touched != "sys.argv" or name(path) in CHILDREN, f"line {node.lineno}"
+            assert touched not in {"os.environ", "os.getenv", "os.putenv"}, f"{name(path)}:{node.lineno}"
+            assert touched != "sys.argv" or name(path) in CHILDREN, f"{name(path)}:{node.lineno}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_every_file_states_first_what_it_is(path):
-    if path.read_text().strip():
-        assert ast.get_docstring(tree_of(path)), "no module docstring"
+def test_every_file_states_first_what_it_is():
+    silent = [name(path) for path in FILES if path.read_text().strip() and not ast.get_docstring(tree_of(path))]
+    assert not silent
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.stem not in ("command", "__init__")], ids=name)
-def test_every_job_starts_with_its_command_line(path):
-    if path.parent.name == "jobs" and not path.stem.startswith("_"):
-        tree = tree_of(path)
-        if any(function.name == "main" for function in functions(tree)):
-            assert f"python -m jobs.{path.stem}" in (ast.get_docstring(tree) or "").partition("\n")[0]
+def test_every_job_starts_with_its_command_line():
+    jobs = [path for path in FILES if path.parent.name == "jobs" and path.stem not in ("command", "__init__")]
+    commands = [path for path in jobs if any(function.name == "main" for function in functions(tree_of(path)))]
+    assert len(commands) > 20
+    for path in commands:
+        first_line = (ast.get_docstring(tree_of(path)) or "").partition("\n")[0]
+        assert f"python -m jobs.{path.stem}" in first_line, name(path)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_a_file_can_be_held_in_the_head(path):
-    assert path.stem not in {"utils", "helpers", "misc", "common"}
-    lines = len(path.read_text().splitlines())
-    assert lines <= LONGEST_FILE
+def test_a_file_can_be_held_in_the_head():
+    assert not [name(path) for path in FILES if path.stem in {"utils", "helpers", "misc", "common"}]
+    lengths = {name(path): len(path.read_text().splitlines()) for path in FILES}
+    assert not {where: lines for where, lines in lengths.items() if lines > LONGEST_FILE}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_nothing_is_caught_or_raised_silently(path):
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.ExceptHandler):
-            assert node.type is not None, f"bare except, line {node.lineno}"
-        if isinstance(node, ast.Assert):
-            assert not (isinstance(node.test, ast.Constant) and not node.test.value), (
-                f"assert False, line {node.lineno}"
-            )
+def test_nothing_is_caught_or_raised_silently():
+    for path, node in nodes(ast.ExceptHandler):
+        assert node.type is not None, f"{name(path)}:{node.lineno}: bare except"
+    for path, node in nodes(ast.Assert):
+        never = isinstance(node.test, ast.Constant) and not node.test.value
+        assert not never, f"{name(path)}:{node.lineno}: assert False"
 
 
 def test_functions_fit_the_screen():
@@ -297,10 +297,14 @@ TRANSLATED = re.compile(
 TEXTS = [path for top in (*PACKAGES, "docs", "examples") for path in sorted((ROOT / top).rglob("*"))]
 
 
-@pytest.mark.parametrize("path", [path for path in TEXTS if path.suffix in (".py", ".md", ".yaml", ".jinja")], ids=name)
-def test_the_prose_is_plain_english(path):
-    lines = enumerate(path.read_text().splitlines(), start=1)
-    assert not [f"line {number}: {line.strip()}" for number, line in lines if TRANSLATED.search(line)]
+def test_the_prose_is_plain_english():
+    texts = [path for path in TEXTS if path.suffix in (".py", ".md", ".yaml", ".jinja")]
+    lines = [
+        (f"{name(path)}:{number}", line)
+        for path in texts
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+    ]
+    assert not [f"{where}: {line.strip()}" for where, line in lines if TRANSLATED.search(line)]
 
 
 def test_a_test_name_is_a_sentence_of_at_most_60_characters():
@@ -309,9 +313,7 @@ def test_a_test_name_is_a_sentence_of_at_most_60_characters():
     assert not [found for found in names if found.startswith("test_") and len(found) > 60]
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_shape_suffixes_are_for_local_names(path):
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.arguments):
-            parameters = [parameter.arg for parameter in (*node.posonlyargs, *node.args, *node.kwonlyargs)]
-            assert not [parameter for parameter in parameters if re.search(r"_[A-Z][A-Z0-9]*$", parameter)]
+def test_shape_suffixes_are_for_local_names():
+    for path, node in nodes(ast.arguments):
+        parameters = [parameter.arg for parameter in (*node.posonlyargs, *node.args, *node.kwonlyargs)]
+        assert not [found for found in parameters if re.search(r"_[A-Z][A-Z0-9]*$", found)], name(path)

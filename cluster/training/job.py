@@ -48,6 +48,7 @@ class TrainResult:
     seconds: float  # of the call that finished it
     reused: bool  # the run was finished before this call
     workers: tuple[int, int] | None = None  # least and most that it was trained with; None in earlier versions
+    samples_per_s_of_a_worker: float | None = None  # since it started last; None in earlier versions and short runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,6 +259,7 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         seconds=facts["seconds"],
         reused=True,
         workers=None if facts.get("workers") is None else tuple(facts["workers"]),
+        samples_per_s_of_a_worker=facts.get("samples_per_s_of_a_worker"),
     )
 
 

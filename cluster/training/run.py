@@ -25,7 +25,7 @@ from cluster.capacity import Need
 from cluster.progress import Progress, State, new_board
 from cluster.store import Store, open_store
 from cluster.training.job import FACTS, PRECISION, TrainingJob, TrainResult, finished, plan_job, precision_of
-from cluster.training.worker import FILE, work
+from cluster.training.worker import FILE, SPEED, work
 from hojoint import config as settings
 from hojoint.config import ClusterConfig, Config
 from hojoint.errors import InputError, NoRoom, Unavailable
@@ -80,10 +80,12 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     started = time.monotonic()
     capacity.feasibility(config.cluster, needs(config))
     with session.start(config.cluster):
-        saved = _last_checkpoint(_run(job, store, progress=progress))
+        ran = _run(job, store, progress=progress)
+        saved = _last_checkpoint(ran)
     store.put(FILE, checkpoint.final(saved))
     seconds = round(time.monotonic() - started, 2)
-    store.put(FACTS, json.dumps(_facts(job, saved, seconds), indent=1).encode())
+    speed = (ran.metrics or {}).get(SPEED)
+    store.put(FACTS, json.dumps(_facts(job, saved, seconds, speed), indent=1).encode())
     filesystem, root = store.filesystem()
     with contextlib.suppress(OSError):  # a finished run needs its folder no more
         filesystem.delete_dir(f"{root}/{RUNS}/{job.name}")
@@ -92,7 +94,7 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     return dataclasses.replace(result, reused=False)
 
 
-def _facts(job: TrainingJob, saved: Checkpoint, seconds: float) -> dict[str, Any]:
+def _facts(job: TrainingJob, saved: Checkpoint, seconds: float, speed: float | None) -> dict[str, Any]:
     """The content of ``training.json``."""
     return {
         "name": job.name,
@@ -100,6 +102,7 @@ def _facts(job: TrainingJob, saved: Checkpoint, seconds: float) -> dict[str, Any
         "samples": len(job.data),
         "datasets": {name: len(samples) for name, samples in zip(job.data.names, job.data.sets, strict=True)},
         "seconds": seconds,
+        SPEED: None if speed is None else round(speed, 2),
         "sha256": saved.sha256,
         "parents": job.parents,
         "history": saved.progress["history"],

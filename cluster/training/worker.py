@@ -35,7 +35,29 @@ from hojoint.training.engine import Training
 from hojoint.training.schedule import Schedule
 
 FILE = "checkpoint.pt"
+SPEED = "samples_per_s_of_a_worker"  # in what a worker reports, and in training.json
 REPORT_EVERY_S = 0.5  # to the board
+WARM_UP = 2  # steps before the clock of a run's speed starts: they allocate memory, and readers start
+
+
+class Pace:
+    """The speed of one worker since it started, by its own clock."""
+
+    def __init__(self) -> None:
+        self._steps, self._samples, self._begun = 0, 0, 0.0
+
+    def stepped(self, samples: int) -> None:
+        """One step more, on so many samples."""
+        self._steps += 1
+        if self._steps > WARM_UP:
+            self._samples += samples
+        elif self._steps == WARM_UP:
+            self._begun = time.perf_counter()
+
+    @property
+    def samples_per_s(self) -> float | None:
+        """Of the steps after the first; None before the first of these. The caller waits for the GPU before."""
+        return self._samples / (time.perf_counter() - self._begun) if self._samples else None
 
 
 def work(job: dict[str, Any]) -> None:
@@ -74,10 +96,11 @@ def _train(
     board: Any,
 ) -> None:
     """Step over the batches that are left, to the end of the schedule or to a plateau; reports on the way."""
-    reported_at = 0.0
+    reported_at, pace = 0.0, Pace()
     for batch in drawn:
         training.step(batch)
         shown.stepped(len(batch.keys))
+        pace.stepped(len(batch.keys))
         if board is not None and time.monotonic() - reported_at > REPORT_EVERY_S:
             reported_at = time.monotonic()
             loss = training.recent().get("total", float("nan"))
@@ -85,7 +108,7 @@ def _train(
             board.put.remote(stage="training", done=training.steps, loss=loss, held_out=measured.get("mpjpe_mm"))
             shown.show(training.steps, loss, measured.get("mpjpe_mm"), workers)
         if _due(training) or training.ended is not None:
-            _report(training, job["parents"], rank)
+            _report(training, job["parents"], rank, pace)
         if training.ended is not None:
             break
 
@@ -166,9 +189,10 @@ def start_from(network: HOJoint, uri: str) -> Checkpoint:
     return saved
 
 
-def _report(training: Training, parents: dict[str, Any], rank: int) -> None:
+def _report(training: Training, parents: dict[str, Any], rank: int, pace: Pace) -> None:
     """Send a checkpoint to the run's storage; all workers wait for each other here."""
-    metrics = {"steps": training.steps, "loss": training.recent().get("total", float("nan"))}
+    loss = training.recent().get("total", float("nan"))  # waits for the GPU
+    metrics = {"steps": training.steps, "loss": loss, SPEED: pace.samples_per_s}
     if rank != 0:
         ray.train.report(metrics)
         return
