@@ -17,6 +17,8 @@ from cluster import processors, session
 from hojoint.config import ClusterConfig
 from hojoint.errors import InputError
 
+TAKEN = "cluster.worker_cpus, cluster.worker_gpus, cluster.teacher_cpus, cluster.teacher_gpus"
+
 
 @dataclass(frozen=True)
 class Need:
@@ -62,7 +64,7 @@ def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
         raise InputError(
             f"the cluster cannot hold this job: {line}. Lower the number of processes (cluster.workers, "
             "cluster.teachers, the actors of evaluate, refilter, detect or ingest) or what each takes "
-            "(cluster.worker_cpus, worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a larger cluster"
+            f"({TAKEN}), or set cluster.address to a larger cluster"
         )
     _each_fits_a_node(needs, nodes)
     return line
@@ -76,8 +78,8 @@ def _each_fits_a_node(needs: Sequence[Need], nodes: Sequence[Mapping[str, float]
             kinds = sorted({f"({node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU)" for node in nodes})
             raise InputError(
                 f"the cluster cannot hold this job: each of the {need.what} needs ({need.cpus:g} CPU, {need.gpus:g} "
-                f"GPU) on one node, and its nodes have {', '.join(kinds)}. Lower what each takes (cluster.worker_cpus, "
-                "worker_gpus, teacher_cpus, teacher_gpus), or set cluster.address to a cluster of larger nodes"
+                f"GPU) on one node, and its nodes have {', '.join(kinds)}. Lower what each takes ({TAKEN}), "
+                "or set cluster.address to a cluster of larger nodes"
             )
 
 

@@ -49,3 +49,4 @@ print("verdicts", *clip.verdicts)
 faces = predictor.mano_layer.faces
 turning = draw.mesh(image, vertices_px[0].numpy(), posed.vertices[0].numpy(), faces)
 cv2.imwrite("quickstart.png", (draw_hand(image, hand, faces) if given else turning)[..., ::-1])
+print("written quickstart.png")

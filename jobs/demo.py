@@ -64,7 +64,10 @@ def _image(config: Config, path: str, dry_run: bool) -> None:
     scores = [f"{rule} {float(labelled.scores[rule][0]):.2f}" for rule in reasons.SPATIAL_RULES]
     print(f"scores   {', '.join(scores)}")
     if not (labelled.camera.isfinite().all() and labelled.camera[0, 0] > 0):
-        print("note: no hand is drawn: the prediction is not finite, or no camera fits it")
+        print(
+            "note: no hand is drawn: the prediction is not finite, or no camera fits it. Is the box tight around the "
+            "hand, and is it a right hand (side=left)?"
+        )
     picture = demo.draw_image(rgb, labelled, predictor.mano_layer.faces)
     data = cv2.imencode(Path(name).suffix, picture[..., ::-1])[1].tobytes()
     _write(folder, name, data)

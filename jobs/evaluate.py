@@ -57,12 +57,13 @@ def job(config: Config, dry_run: bool) -> None:
     near = mirror.localised(config, "data")
     if (note := freihand.advice(near.data.freihand)) is not None:
         print(f"note: {note}")
+    _, merged, sha256 = scoring.open_measured(config)
     domains = evaluation.domains_of(near)
     if not domains:
         raise InputError(
-            "nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR (or score.predictions=)"
+            "nothing to measure on: give data.ho3d.root=DIR or data.freihand.root=DIR, as in "
+            "data.ho3d.root=runs/tiny/world/ho3d (or score.predictions=)"
         )
-    _, merged, sha256 = scoring.open_measured(config)
     if (note := opening.overridden(config, merged)) is not None:
         print(f"note: {note}")
     if dry_run:
@@ -74,6 +75,8 @@ def job(config: Config, dry_run: bool) -> None:
     for table in report_tables.comparison(measure([config])):
         rows = [(row["label"], row["cells"][0]["text"]) for row in table["rows"]]
         print(f"{table['title']}, {table['note']}\n{printing.table(('', config.name), rows)}")
+    if config.output is not None:
+        print(f"written  {config.name}.json and its pictures in {config.output}")
 
 
 def _refuse_both_forms(config: Config) -> None:

@@ -48,7 +48,8 @@ class Synthesize(Stage):
             return ""
         world = results.read_json(store, "world/world.json", "labelled_frames", "videos", "test_images")
         return (
-            f"{world['labelled_frames']} labelled frames, {world['videos']} videos, {world['test_images']} test images"
+            f"{world['labelled_frames']} labelled frames (training and evaluation), {world['videos']} videos, "
+            f"{world['test_images']} test images"
         )
 
 

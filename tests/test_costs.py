@@ -83,7 +83,7 @@ def test_the_terminal_and_the_page_say_the_bill() -> None:
     shown = page.costs(found)
     assert shown is not None
     assert "cost 4, 20 per 1,000 videos, at 4 per GPU-hour" in shown["lines"]
-    assert "25% of the speed that its decoding children could reach alone" in shown["lines"]
+    assert "The run had 25% of the speed that decoding alone would have" in shown["lines"]
     assert [bar["text"].rpartition(" ")[2] for bar in shown["bars"]] == ["(50%)", "(25%)", "(7%)", "(2%)", "(17%)"]
 
 

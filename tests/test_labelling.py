@@ -204,7 +204,7 @@ def test_a_limit_causes_no_notes_on_the_videos_beyond_it(tmp_path: Path) -> None
     videos, notes = videos_of(listed), listed.notes
     assert [(video.video_id, bool(video.uri)) for video in videos] == [("0gone", False), ("100", True)]
     assert len(notes) == 1
-    assert "1 annotated videos have no file" in notes[0]
+    assert "annotated videos without a file" in notes[0]
     config = wild.config_of(tmp_path, "unused", labelling={"limit": 1})
     assert [video.video_id for video in videos_of(listing.listed(config))] == ["0gone"]
 

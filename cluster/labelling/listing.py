@@ -127,11 +127,11 @@ class _Join:
         root, boxes_alone = self._config.videos.root, self._annotated - self._both
         if boxes_alone and not self._leave_out:
             names = self._some(f"{JOINED} WHERE uri IS NULL")
-            yield f"{boxes_alone} annotated videos have no file in {root}: {names}{self._hint()}"
+            yield f"annotated videos without a file in {root}: {boxes_alone} ({names}){self._hint()}"
         if self._files > self._both:
             names = self._some("FROM files LEFT JOIN boxes USING (id) WHERE boxes.id IS NULL")
             hint = self._hint() if self._leave_out else ""
-            yield f"{self._files - self._both} videos in {root} have no boxes and are left out: {names}{hint}"
+            yield f"videos in {root} without boxes, left out: {self._files - self._both} ({names}){hint}"
         if self._short_tracks:
             least = self._config.labelling.min_clip_frames
             yield (

@@ -31,12 +31,11 @@ def costs(facts: Mapping[str, Any]) -> dict[str, Any] | None:
         f"{formats.seconds(total)}; the bars show on what. Attempts that died are not counted."
     )
     phases = {name: facts["phases"].get(name, 0.0) for name in LABELS}
-    most = max(phases.values())
     bars = [
         {
             "label": LABELS[name],
             "tone": "kept" if name == "predict" else "",
-            "width": round(100 * seconds / most, 2) if most else 0.0,
+            "width": round(100 * seconds / total, 2),
             "text": f"{formats.seconds(seconds)} ({seconds / total:.0%})",
         }
         for name, seconds in phases.items()
@@ -46,9 +45,9 @@ def costs(facts: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _limits(facts: Mapping[str, Any]) -> list[str]:
     """How near the run came to the speed of its parts alone."""
-    parts = {"decoding children": "share_of_decode_limit", "networks": "share_of_device_limit"}
+    parts = {"decoding": "share_of_decode_limit", "the networks": "share_of_device_limit"}
     return [
-        f"{facts[name]:.0%} of the speed that its {part} could reach alone"
+        f"The run had {facts[name]:.0%} of the speed that {part} alone would have"
         for part, name in parts.items()
         if facts[name] is not None
     ]

@@ -29,18 +29,17 @@ BOUNDS = {"aligned_mm": ("PA-MPJPE", " mm"), "wrist_mm": ("MPJPE", " mm"), "join
 def labelling(report: Mapping[str, Any], rules: Sequence[str] = tuple(RULES)) -> dict[str, Any]:
     """Bars per verdict, and the sums that must hold; ``rules`` are the enabled ones."""
     frames, videos = report["frames"], report["videos"]
-    most = max([frames["kept"], *frames["rejected"].values(), 1])
-    bars = [_bar("kept", "kept", frames["kept"], most, frames["predicted"])]
+    bars = [_bar("kept", "kept", frames["kept"], frames["predicted"])]
     for rule, count in frames["rejected"].items():
         if rule not in rules and count == 0:
             continue
-        bars.append(_bar(f"{rule}: {REASONS.get(rule, rule)}", "rejected", count, most, frames["predicted"]))
+        bars.append(_bar(f"{rule}: {REASONS.get(rule, rule)}", "rejected", count, frames["predicted"]))
     return {"bars": bars, "checks": checks(videos, frames), "passed": checks_of(rules)}
 
 
-def _bar(label: str, tone: str, count: int, most: int, total: int) -> dict[str, Any]:
+def _bar(label: str, tone: str, count: int, total: int) -> dict[str, Any]:
     text = f"{count:,} ({share(count, total)})"
-    return {"label": label, "tone": tone, "width": round(100 * count / most, 2), "text": text}
+    return {"label": label, "tone": tone, "width": round(100 * count / max(total, 1), 2), "text": text}
 
 
 def checks(videos: Mapping[str, int], frames: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -87,8 +86,8 @@ def quality(worth: Mapping[str, Any]) -> dict[str, Any]:
     text = (
         "These videos have true poses that neither the teacher nor the rules have seen. A label is correct when its "
         f"side is correct, its PA-MPJPE is at most {when['aligned_mm']:g} mm, {oriented}and its 2D joints are on "
-        f"average within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. Good "
-        "rules keep a larger share of correct labels than they reject."
+        f"average within {when['joints_2d']:g} hand-box sides of the truth. The alignment forbids mirroring. With "
+        "good rules the kept labels are correct more often than the rejected ones."
         + (" The student learns the refined labels; the other rows are of the predictions." if labels else "")
         + (f" Measured on {some} units, evenly spaced." if (some := some_units(worth)) else "")
     )
