@@ -70,6 +70,13 @@ def test_training_lowers_the_loss_and_notes_every_epoch(world, data):
         assert sum(entry[name] for name in terms) == pytest.approx(entry["total"], rel=1e-4)
 
 
+def test_the_history_notes_the_rate_of_each_epoch(world, data):
+    config = settings.changed(world, train={"epochs": 3, "lr_decay": 0.5, "lr_decay_every_epochs": 1})
+    training = run(new_training(config, data), data)
+    rates = [entry["learning_rate"] for entry in training.history]
+    assert rates == pytest.approx([2e-3, 1e-3, 5e-4])  # that after the last epoch, 2.5e-4, is of no step
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [5, 6])
 def test_a_resumed_run_ends_with_the_same_weights(world, data, stop):

@@ -80,6 +80,7 @@ class Training:
         if self.config.train.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.max_grad_norm, foreach=True)
         self.optimizer.step()
+        rate = float(self.optimizer.param_groups[0]["lr"])  # that of this step; the scheduler sets the next one's
         self.scheduler.step()
         if self.average is not None:
             self.average.update(self._inner)
@@ -89,7 +90,7 @@ class Training:
             self._recent[name] = self._recent[name] + value if name in self._recent else value
         self._recent_steps += 1
         if self.steps % self.schedule.steps_per_epoch == 0 or self.steps == self.schedule.steps:
-            self._close_epoch()
+            self._close_epoch(rate)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Terms of the loss (scalars on the device; their sum is 'total') of one batch, augmented by its draws."""
@@ -203,10 +204,10 @@ class Training:
         assert isinstance(inner, nn.Module)
         return inner
 
-    def _close_epoch(self) -> None:
+    def _close_epoch(self, rate: float) -> None:
+        """Note the means of the epoch beside the learning rate of its last step."""
         self.recent()
         entry = {name: value / self._counted for name, value in self._sums.items()}
-        rate = float(self.optimizer.param_groups[0]["lr"])
         self.history.append({"steps": self.steps, "learning_rate": rate, **entry})
         self._sums, self._counted = {}, 0
         if self.held_out is not None:
