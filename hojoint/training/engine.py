@@ -21,7 +21,6 @@ from hojoint.model import checkpoint
 from hojoint.model.checkpoint import Checkpoint
 from hojoint.model.losses import SMALLEST_WEIGHT, Targets, hand_object_loss, image_weights
 from hojoint.model.network import HOJointOutput
-from hojoint.settings_file import shown
 from hojoint.training import augment
 from hojoint.training import held_out as measured
 from hojoint.training.averaging import WeightAverage
@@ -152,12 +151,7 @@ class Training:
             means = {name: float(value) / self._recent_steps for name, value in self._recent.items()}
             self._recent, self._recent_steps = {}, 0
             if not np.isfinite(means["total"]):
-                train = self.config.train
-                raise FloatingPointError(
-                    f"the loss became {means['total']} near step {self.steps}: training diverges. Lower "
-                    f"train.learning_rate (now {train.learning_rate:g}) or train.max_grad_norm (now "
-                    f"{shown(train.max_grad_norm)})"
-                )
+                raise FloatingPointError(_diverging(self.config, means["total"], self.steps))
             return means
         return dict(self.history[-1]) if self.history else {}
 
@@ -235,6 +229,17 @@ class Training:
             self.plateau.add(errors["error"])
             for group, base in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
                 group["lr"] = base * self.config.train.lr_decay**self.plateau.decays  # from the next step on
+
+
+def _diverging(config: Config, loss: float, steps: int) -> str:
+    """What is said of a loss that is not finite; the second phase of a pipeline has a learning rate of its own."""
+    norm = config.train.max_grad_norm
+    clip = "set train.max_grad_norm" if norm is None else f"lower train.max_grad_norm (now {norm:g})"
+    return (
+        f"the loss became {loss} near step {steps}: training diverges. Lower train.learning_rate (now "
+        f"{config.train.learning_rate:g}; student.learning_rate for the student and the control of a pipeline), or "
+        f"{clip}"
+    )
 
 
 def rows_factor(weights: Tensor) -> Tensor | float:
