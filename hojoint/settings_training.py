@@ -93,7 +93,8 @@ class TrainConfig(Settings):
     max_grad_norm: Positive | None = None
     """Gradients are clipped to this norm; None means never."""
     mixed_precision: bool = True
-    """bfloat16 on a GPU; never on a CPU."""
+    """Training, and what it measures on held-out recordings, is in bfloat16 on a GPU; never on a CPU. Evaluation is
+    always in float32."""
     loader_processes: Annotated[int, Field(ge=0)] = 4
     """Processes per worker that read images; 0 means the worker itself. Where data are streamed: threads, at least
     one."""

@@ -225,6 +225,12 @@ def test_the_mean_loss_of_all_workers_is_that_of_the_batch(world, data, tmp_path
             assert np.mean([part[name] for part in parts]) == pytest.approx(value, rel=1e-4), name
 
 
+def test_mixed_precision_is_for_gpus_alone(world):
+    config = world.model_copy(update={"train": world.train.model_copy(update={"mixed_precision": True})})
+    with engine.autocast(config, torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
 def test_a_loss_that_is_not_finite_is_reported_with_its_step(world, data):
     training = new_training(world, data)
     with torch.no_grad():

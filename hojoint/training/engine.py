@@ -26,7 +26,6 @@ from hojoint.training import held_out as measured
 from hojoint.training.averaging import WeightAverage
 from hojoint.training.batches import Prepared, Samples, mirrored_rows, prepare, side_images, targets_of
 from hojoint.training.held_out import Plateau
-from hojoint.training.prediction import autocast
 from hojoint.training.schedule import Schedule
 
 
@@ -240,6 +239,11 @@ def _diverging(config: Config, loss: float, steps: int) -> str:
         f"{config.train.learning_rate:g}; student.learning_rate for the student and the control of a pipeline), or "
         f"{clip}"
     )
+
+
+def autocast(config: Config, device: torch.device) -> torch.autocast:
+    """bfloat16 on a GPU where ``train.mixed_precision`` asks for it; never on a CPU."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.mixed_precision and device.type == "cuda")
 
 
 def rows_factor(weights: Tensor) -> Tensor | float:
