@@ -242,7 +242,10 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
 def _clips(config: Config) -> list[sequences.SequenceClip]:
     dataset = sequence_labels.open_split(config)
     sets.check(dataset, config, hand=False)
-    return sequences.sequence_clips(dataset, config.calibrate, sequences.copies_of(config))
+    least = config.labelling.min_clip_frames
+    if left_out := sequences.too_short(dataset, config.calibrate, least):
+        print(f"note: left out: {left_out} frames in clips shorter than labelling.min_clip_frames={least}")
+    return sequences.sequence_clips(dataset, config.calibrate, sequences.copies_of(config), least)
 
 
 def _plan(config: Config) -> str:

@@ -298,6 +298,16 @@ def test_sequences_are_thinned_and_cut_where_frames_are_missing() -> None:
     assert [clip.clip_id for clip in few] == ["A-0000", "B-0000"]
 
 
+def test_remainders_that_labelling_never_makes_are_left_out() -> None:
+    listed = List(*(f"A/{n:04d}" for n in range(7)), "B/0000")
+    config = CalibrateConfig(stride=1, clip_frames=3)
+    found = sequences.sequence_clips(listed, config, least=2)  # type: ignore[arg-type]
+    assert [clip.indices for clip in found] == [(0, 1, 2), (3, 4, 5)]
+    assert sequences.too_short(listed, config, 2) == 2  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"labelling\.min_clip_frames=4 leaves no clip .* has 3 frames; lower it"):
+        sequences.sequence_clips(listed, config, least=4)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("limit", "frames"), [(10, 10), (50, 50), (150, 96), (192, 128)])
 def test_no_more_frames_than_the_limit_are_taken(limit: int, frames: int) -> None:
     listed = List(*(f"A/{n:04d}" for n in range(400)))
