@@ -243,7 +243,8 @@ class FilterConfig(Settings):
 class RefineConfig(Settings):
     """What makes the labels of a clip better than its predictions, from the frames that the rules keep; ours.
 
-    Scores and verdicts are always those of the predictions. Everything off, the default, is the paper.
+    Scores and verdicts are always those of the predictions. Everything off, the default, is the paper. Frames are those
+    that have a box: where boxes come at a regular larger step, they count, and not the pictures between them (A17).
     """
 
     one_shape: bool = False
