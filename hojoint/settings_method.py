@@ -139,7 +139,8 @@ class CropConfig(Settings):
     supersample: Count = 1
     """Samples per input pixel and axis, averaged."""
     unlabelled_region: Literal["union", "hand"] = "hand"
-    """Crop of frames whose object is unlabelled: around the hand alone, or around hand and object box (A21)."""
+    """Crop of frames whose object is unlabelled: around the hand alone, or around hand and object box (A21). Under
+    ``hand`` the network is not told the object box either."""
     clip: bool = False
     """Clip the union of the boxes to the image before squaring it, as the released code does."""
 
