@@ -79,6 +79,7 @@ def job(config: Config, dry_run: bool) -> None:
         )
         for note in notes:
             print(f"note: {note}")
+        config = _with_tips(config, units.fingertips_of(run))
     near = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:
         print(_plan(near))
@@ -99,6 +100,13 @@ def job(config: Config, dry_run: bool) -> None:
     model = dataclasses.replace(model, about={**model.about, **when})
     result |= {**when, "quality": model.about, "caution": _caution(config), "promise": _promise(judged, config)}
     _write(open_store(output), result, model)
+
+
+def _with_tips(config: Config, tips: str) -> Config:
+    """The settings by which labels are posed: with the fingertips of their run, for the scores are of these."""
+    if config.mano.fingertips != tips:
+        print(f"note: the labels were made with mano.fingertips={tips}, so they are judged with it")
+    return config.model_copy(update={"mano": config.mano.model_copy(update={"fingertips": tips})})
 
 
 def _check_teacher(config: Config) -> None:

@@ -552,6 +552,28 @@ def test_a_model_is_fitted_on_the_readings_that_it_names(tmp_path: Path, monkeyp
     assert quality.load(tmp_path / "out" / "quality.json").readings["pose_step"] == "mean_square"
 
 
+def test_labels_are_judged_with_the_fingertips_of_their_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cluster.labelling import commits
+    from cluster.store import open_store
+    from jobs import calibrate
+
+    run = {"fingerprint": {"mano.fingertips": "smplx"}, "units": 0}
+    open_store(str(tmp_path / "labels")).put(commits.RUN, json.dumps(run).encode())
+    judged = []
+
+    def given(config: Config) -> None:
+        judged.append(config.mano.fingertips)
+        raise InputError("that is all")
+
+    monkeypatch.setattr(calibrate, "_given", given)
+    words = [f"calibrate.predictions={tmp_path / 'labels'}", "calibrate.truth=t.parquet", f"output={tmp_path / 'out'}"]
+    assert calibrate.main(["--config", _empty(tmp_path), *words]) == 2
+    assert judged == ["smplx"]
+    assert "made with mano.fingertips=smplx, so they are judged with it" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
