@@ -149,8 +149,8 @@ class StudentConfig(Settings):
     from_teacher: bool = False
     """Start from the teacher's weights."""
     epochs: Count | None = None
-    """None means ``train.epochs``, even where a plateau ends the first phase before that. With fewer epochs the learning
-    rate decays about as many times: the distance is rounded to whole epochs, at least one."""
+    """None means ``train.epochs``, even where a plateau ends the first phase before that. With fewer epochs the
+    learning rate decays about as many times: the distance is rounded to whole epochs, at least one."""
     learning_rate: Positive | None = None
     """None means ``train.learning_rate``."""
     rounds: Annotated[int, Field(ge=1, le=100)] = 1
