@@ -119,7 +119,8 @@ class TrainConfig(Settings):
     pseudo_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the pseudo-labelled clips that is used, drawn evenly by the clips' ids (Fig. 9)."""
     pseudo_augment: AugmentConfig | None = None
-    """Augmentation of pseudo-labelled images; None means ``augment``. Ours: stronger noise for a student."""
+    """Augmentation of pseudo-labelled images; what is not given is that of ``augment``, and None means all of it. Ours:
+    stronger noise for a student."""
     ema: BelowOne = 0.0
     """The result is the exponential average of the weights with this decay per step; 0 means the last weights."""
     held_out: Annotated[int, Field(ge=0)] = 0
@@ -157,4 +158,4 @@ class StudentConfig(Settings):
     """Number of rounds (Sec. 5.2 has 1). Each student labels the videos for the next one, which starts as the first
     did."""
     augment: AugmentConfig | None = None
-    """``train.pseudo_augment`` of the student."""
+    """``train.pseudo_augment`` of the student; what is not given is that of ``augment``, too."""
