@@ -78,6 +78,8 @@ class PlainPredictor:
         apart_px = np.sqrt(((joints - mean_joints) ** 2).sum(-1).mean())
         cosine = (np.einsum("vjab,jab->vj", rotations, mean) - 1) / 2
         apart_rad = np.sqrt((np.arccos(cosine.clip(-1, 1)) ** 2).mean())
+        if len(views) == 1:
+            apart_px, apart_rad = np.full_like(apart_px, np.nan), np.full_like(apart_rad, np.nan)
         return mean_joints, mean, betas.mean(0), apart_px, apart_rad, sides.mean()
 
     def _crop(self, rgb: np.ndarray, affine: np.ndarray) -> torch.Tensor:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, field_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from hojoint import settings_file, settings_renamed
 from hojoint.settings_clusters import ClusterUpConfig, DeployConfig, SubmitConfig
@@ -159,6 +159,20 @@ class Config(Settings):
     bench: BenchConfig = BenchConfig()
     control: bool = False
     """jobs.pipeline also trains a compute-matched control on labelled data alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _noise_is_complete(cls, tree: Any) -> Any:
+        """What augmentations of pseudo-labels leave out is that of ``augment``, and not the default of their class."""
+        own = tree.get("augment") if isinstance(tree, Mapping) else None
+        own = own.model_dump() if isinstance(own, AugmentConfig) else own
+        if not isinstance(own, Mapping):
+            return tree
+        for group, name in (("train", "pseudo_augment"), ("student", "augment")):
+            outer = tree.get(group)
+            if isinstance(outer, Mapping) and isinstance(outer.get(name), Mapping):
+                tree = {**tree, group: {**outer, name: {**own, **outer[name]}}}
+        return tree
 
     @field_validator("world")
     @classmethod

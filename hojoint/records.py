@@ -68,8 +68,8 @@ class HandPrediction:
     betas: Tensor  # (T, 10)
     joints: Tensor  # (T, 21, 3) m, wrist-centred, right-hand model
     vertices: Tensor  # (T, 778, 3) m, wrist-centred, right-hand model
-    joints_spread_px: Tensor  # (T,) RMS distance of the views' joints from their mean, px
-    rotation_spread: Tensor  # (T,) RMS geodesic distance of the views' rotations from their mean, rad
+    joints_spread_px: Tensor  # (T,) RMS distance of the views' joints from their mean, px; NaN of one view
+    rotation_spread: Tensor  # (T,) RMS geodesic distance of the views' rotations from their mean, rad; likewise
     flipped: bool  # a left hand: the network saw the mirrored image. joints_px are in the true image;
     # joints and vertices are the right-hand model's: negate x to bring them into the true image
     side_logit: Tensor | None = None  # (T,) of the confidence that the network saw a right hand (after mirroring, where

@@ -139,7 +139,8 @@ class CropConfig(Settings):
     supersample: Count = 1
     """Samples per input pixel and axis, averaged."""
     unlabelled_region: Literal["union", "hand"] = "hand"
-    """Crop of frames whose object is unlabelled: around the hand alone, or around hand and object box (A21)."""
+    """Crop of frames whose object is unlabelled: around the hand alone, or around hand and object box (A21). Under
+    ``hand`` the network is not told the object box either."""
     clip: bool = False
     """Clip the union of the boxes to the image before squaring it, as the released code does."""
 
@@ -243,7 +244,8 @@ class FilterConfig(Settings):
 class RefineConfig(Settings):
     """What makes the labels of a clip better than its predictions, from the frames that the rules keep; ours.
 
-    Scores and verdicts are always those of the predictions. Everything off, the default, is the paper.
+    Scores and verdicts are always those of the predictions. Everything off, the default, is the paper. Frames are those
+    that have a box: where boxes come at a regular larger step, they count, and not the pictures between them (A17).
     """
 
     one_shape: bool = False

@@ -93,7 +93,8 @@ class TrainConfig(Settings):
     max_grad_norm: Positive | None = None
     """Gradients are clipped to this norm; None means never."""
     mixed_precision: bool = True
-    """bfloat16 on a GPU; never on a CPU."""
+    """Training, and what it measures on held-out recordings, is in bfloat16 on a GPU; never on a CPU. Evaluation is
+    always in float32."""
     loader_processes: Annotated[int, Field(ge=0)] = 4
     """Processes per worker that read images; 0 means the worker itself. Where data are streamed: threads, at least
     one."""
@@ -118,7 +119,8 @@ class TrainConfig(Settings):
     pseudo_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the pseudo-labelled clips that is used, drawn evenly by the clips' ids (Fig. 9)."""
     pseudo_augment: AugmentConfig | None = None
-    """Augmentation of pseudo-labelled images; None means ``augment``. Ours: stronger noise for a student."""
+    """Augmentation of pseudo-labelled images; what is not given is that of ``augment``, and None means all of it. Ours:
+    stronger noise for a student."""
     ema: BelowOne = 0.0
     """The result is the exponential average of the weights with this decay per step; 0 means the last weights."""
     held_out: Annotated[int, Field(ge=0)] = 0
@@ -148,12 +150,12 @@ class StudentConfig(Settings):
     from_teacher: bool = False
     """Start from the teacher's weights."""
     epochs: Count | None = None
-    """None means ``train.epochs``, even where a plateau ends the first phase before that; with fewer epochs the
-    learning rate still decays as many times."""
+    """None means ``train.epochs``, even where a plateau ends the first phase before that. With fewer epochs the
+    learning rate decays about as many times: the distance is rounded to whole epochs, at least one."""
     learning_rate: Positive | None = None
     """None means ``train.learning_rate``."""
     rounds: Annotated[int, Field(ge=1, le=100)] = 1
     """Number of rounds (Sec. 5.2 has 1). Each student labels the videos for the next one, which starts as the first
     did."""
     augment: AugmentConfig | None = None
-    """``train.pseudo_augment`` of the student."""
+    """``train.pseudo_augment`` of the student; what is not given is that of ``augment``, too."""

@@ -48,7 +48,7 @@ from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality, precision, promise, quality_fit, sequence_labels
 from hojoint.hand.chosen import added_mean
 from hojoint.hand.factory import hand_layer
-from hojoint.labelling import rescoring, tables
+from hojoint.labelling import quality, reasons, rescoring, tables
 from hojoint.labelling.quality import QualityModel
 from hojoint.model import opening
 from hojoint.report import calibration as calibration_figure
@@ -79,6 +79,7 @@ def job(config: Config, dry_run: bool) -> None:
         )
         for note in notes:
             print(f"note: {note}")
+        config = _as_labelled(config, run)
     near = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:
         print(_plan(near))
@@ -96,13 +97,26 @@ def job(config: Config, dry_run: bool) -> None:
         result["proposed"] = {**result["proposed"], "enabled": list(config.calibrate.rules)}
     when = {"right_when": label_quality.CorrectWhen.of(config.calibrate).told()}
     model, _ = quality_fit.fit(judged, config.filters, config.calibrate.precision)
-    model = dataclasses.replace(model, about={**model.about, **when})
+    readings = {**model.readings, **quality.views_of(config.tta)}
+    model = dataclasses.replace(model, about={**model.about, **when}, readings=readings)
     result |= {**when, "quality": model.about, "caution": _caution(config), "promise": _promise(judged, config)}
     _write(open_store(output), result, model)
 
 
+def _as_labelled(config: Config, run: Mapping[str, Any]) -> Config:
+    """The settings with the fingertips and the views of a labelling run, for its scores are of these."""
+    tips, made = units.fingertips_of(run), run["fingerprint"]
+    if config.mano.fingertips != tips:
+        print(f"note: the labels were made with mano.fingertips={tips}, so they are judged with it")
+    views = {name.removeprefix("tta."): made[name] for name in quality.OF_VIEWS if name in made}
+    mano, tta = config.mano.model_copy(update={"fingertips": tips}), config.tta.model_copy(update=views)
+    return config.model_copy(update={"mano": mano, "tta": tta})
+
+
 def _check_teacher(config: Config) -> None:
     """Print notes on the teacher. Raises InputError where it cannot be read or has seen what is taken for unseen."""
+    for name, rules in (("filters.enabled", config.filters.enabled), ("calibrate.rules", config.calibrate.rules)):
+        reasons.refuse_one_view(rules, config.tta.views, name)
     content = read_uri(command.need(config.teacher.checkpoint, "teacher.checkpoint", "FILE"))
     _, merged, _ = opening.open_teacher(content, config, near=mirror.with_hand)
     network, count = seen.of_file(content), config.train.held_out
@@ -242,7 +256,10 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
 def _clips(config: Config) -> list[sequences.SequenceClip]:
     dataset = sequence_labels.open_split(config)
     sets.check(dataset, config, hand=False)
-    return sequences.sequence_clips(dataset, config.calibrate, sequences.copies_of(config))
+    least = config.labelling.min_clip_frames
+    if left_out := sequences.too_short(dataset, config.calibrate, least):
+        print(f"note: left out: {left_out} frames in clips shorter than labelling.min_clip_frames={least}")
+    return sequences.sequence_clips(dataset, config.calibrate, sequences.copies_of(config), least)
 
 
 def _plan(config: Config) -> str:

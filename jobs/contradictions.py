@@ -11,6 +11,8 @@ from hojoint.config import Config, FilterConfig, changed
 from hojoint.errors import InputError
 from hojoint.evaluation.examples import attention_cells
 from hojoint.hand.model import fingertip_ids
+from hojoint.labelling import reasons
+from hojoint.labelling.quality import views_of
 from hojoint.model.opening import untrained_views
 from hojoint.synthetic import write_ho3d
 from jobs.inputs import Inputs
@@ -35,6 +37,9 @@ def refuse(config: Config) -> None:
             f"loss.quality_power={config.loss.quality_power:g} weighs labels by their quality, and nothing would tell "
             "it: give calibrate.enabled=true with train.held_out=N, or filters.quality_model=FILE of jobs.calibrate"
         )
+    reasons.refuse_one_view(config.filters.enabled, config.tta.views)
+    if config.calibrate.enabled:
+        reasons.refuse_one_view(config.calibrate.rules, config.tta.views, "calibrate.rules")
     if (fault := untrained_views(config)) is not None:
         raise InputError(fault)
     if config.labelling.extend or config.labelling.retry is not None:
@@ -107,4 +112,5 @@ def refuse_unjudgeable(config: Config, inputs: Inputs) -> None:
         )
     # Without a model of the user's, the calibration of this pipeline fits one.
     mode = "thresholds" if config.filters.quality_model is None else config.filters.mode
-    quality_files.read(config.filters.model_copy(update={"mode": mode}), side_head=told)
+    judged = config.filters.model_copy(update={"mode": mode})
+    quality_files.read(judged, side_head=told, views=views_of(config.tta))

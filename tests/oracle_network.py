@@ -112,7 +112,9 @@ class Eyes(torch.nn.Module):
 
 
 def predictor_of(network: Any, layer: Any, *, batch_views: int = 24, crop: Any = None, **tta: Any) -> HandPredictor:
-    return HandPredictor(network, layer, crop or CropConfig(), TtaConfig(**tta), "cpu", batch_views)
+    # With object boxes, by which an oracle tells a mirrored view from a plain one.
+    crop = crop or CropConfig(unlabelled_region="union")
+    return HandPredictor(network, layer, crop, TtaConfig(**tta), "cpu", batch_views)
 
 
 def blank_clip(clip_id: str, boxes: Any, *, size: tuple[int, int] = (160, 120), objects: Any = None) -> Frames:

@@ -298,6 +298,16 @@ def test_sequences_are_thinned_and_cut_where_frames_are_missing() -> None:
     assert [clip.clip_id for clip in few] == ["A-0000", "B-0000"]
 
 
+def test_remainders_that_labelling_never_makes_are_left_out() -> None:
+    listed = List(*(f"A/{n:04d}" for n in range(7)), "B/0000")
+    config = CalibrateConfig(stride=1, clip_frames=3)
+    found = sequences.sequence_clips(listed, config, least=2)  # type: ignore[arg-type]
+    assert [clip.indices for clip in found] == [(0, 1, 2), (3, 4, 5)]
+    assert sequences.too_short(listed, config, 2) == 2  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"labelling\.min_clip_frames=4 leaves no clip .* has 3 frames; lower it"):
+        sequences.sequence_clips(listed, config, least=4)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("limit", "frames"), [(10, 10), (50, 50), (150, 96), (192, 128)])
 def test_no_more_frames_than_the_limit_are_taken(limit: int, frames: int) -> None:
     listed = List(*(f"A/{n:04d}" for n in range(400)))
@@ -540,6 +550,28 @@ def test_a_model_is_fitted_on_the_readings_that_it_names(tmp_path: Path, monkeyp
         np.testing.assert_array_equal(found, wanted)
         assert not np.allclose(found, run, equal_nan=True)
     assert quality.load(tmp_path / "out" / "quality.json").readings["pose_step"] == "mean_square"
+
+
+def test_labels_are_judged_with_the_fingertips_of_their_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cluster.labelling import commits
+    from cluster.store import open_store
+    from jobs import calibrate
+
+    run = {"fingerprint": {"mano.fingertips": "smplx"}, "units": 0}
+    open_store(str(tmp_path / "labels")).put(commits.RUN, json.dumps(run).encode())
+    judged = []
+
+    def given(config: Config) -> None:
+        judged.append(config.mano.fingertips)
+        raise InputError("that is all")
+
+    monkeypatch.setattr(calibrate, "_given", given)
+    words = [f"calibrate.predictions={tmp_path / 'labels'}", "calibrate.truth=t.parquet", f"output={tmp_path / 'out'}"]
+    assert calibrate.main(["--config", _empty(tmp_path), *words]) == 2
+    assert judged == ["smplx"]
+    assert "made with mano.fingertips=smplx, so they are judged with it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from hojoint import config as settings
 from hojoint.config import Config, ConfigError
 
-CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -45,6 +46,19 @@ def test_an_override_wins_over_the_file(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("train: {epochs: 3}\n")
     assert settings.load(path, ["train.epochs=9"]).train.epochs == 9
+
+
+@pytest.mark.parametrize("group", ["train.pseudo_augment", "student.augment"])
+def test_noise_of_pseudo_labels_leaves_out_what_augment_has(group):
+    outer, name = group.split(".")
+    tiny = settings.load(ROOT / "configs" / "tiny.yaml")
+    noisy = settings.load(ROOT / "configs" / "tiny.yaml", [f"{group}.cutout=0.3", "augment.hue=0.2"])
+    expected = tiny.augment.model_copy(update={"cutout": 0.3, "hue": 0.2})
+    assert getattr(getattr(noisy, outer), name) == expected
+    assert settings.from_tree(settings.to_tree(noisy)) == noisy
+    moved = settings.changed(noisy, augment={"hue": 0.0})  # what is resolved stays as it is
+    assert getattr(getattr(moved, outer), name) == expected
+    assert getattr(getattr(settings.changed(tiny, **{outer: {name: {"cutout": 0.3}}}), outer), name).rotation_deg == 60
 
 
 def test_an_unknown_setting_names_its_neighbour_with_its_group():

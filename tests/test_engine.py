@@ -70,6 +70,13 @@ def test_training_lowers_the_loss_and_notes_every_epoch(world, data):
         assert sum(entry[name] for name in terms) == pytest.approx(entry["total"], rel=1e-4)
 
 
+def test_the_history_notes_the_rate_of_each_epoch(world, data):
+    config = settings.changed(world, train={"epochs": 3, "lr_decay": 0.5, "lr_decay_every_epochs": 1})
+    training = run(new_training(config, data), data)
+    rates = [entry["learning_rate"] for entry in training.history]
+    assert rates == pytest.approx([2e-3, 1e-3, 5e-4])  # that after the last epoch, 2.5e-4, is of no step
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [5, 6])
 def test_a_resumed_run_ends_with_the_same_weights(world, data, stop):
@@ -218,11 +225,21 @@ def test_the_mean_loss_of_all_workers_is_that_of_the_batch(world, data, tmp_path
             assert np.mean([part[name] for part in parts]) == pytest.approx(value, rel=1e-4), name
 
 
+def test_mixed_precision_is_for_gpus_alone(world):
+    config = world.model_copy(update={"train": world.train.model_copy(update={"mixed_precision": True})})
+    with engine.autocast(config, torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
 def test_a_loss_that_is_not_finite_is_reported_with_its_step(world, data):
     training = new_training(world, data)
     with torch.no_grad():
         training.network.mesh_decoder.pose.bias.fill_(torch.nan)
-    with pytest.raises(FloatingPointError, match=r"near step [12]: training diverges\. Lower train\.learning_rate"):
+    advice = (
+        r"near step [12]: training diverges\. Lower train\.learning_rate \(now 0\.002; student\.learning_rate for the "
+        r"student and the control of a pipeline\), or set train\.max_grad_norm$"
+    )
+    with pytest.raises(FloatingPointError, match=advice):
         run(training, data, until=2)
 
 

@@ -114,6 +114,23 @@ def test_labels_of_another_hand_model_are_refused(world, labels, tmp_path, capsy
     assert "poses of another hand model" in capsys.readouterr().err
 
 
+def test_settings_of_a_pipelines_student_are_noted(world, labels, tmp_path, capsys):
+    path = config_file(tmp_path, world, output=str(tmp_path / "student"))
+    words = ["--config", path, f"data.pseudo.labels={labels}", "--dry-run"]
+    assert retrain.main([*words, "student.epochs=3", "student.from_teacher=true"]) == 0
+    assert "note: student.from_teacher, student.epochs have no effect here" in capsys.readouterr().out
+    assert retrain.main(words) == 0
+    assert "student." not in capsys.readouterr().out
+
+
+def test_labels_of_other_fingertips_are_refused(world, labels, tmp_path, capsys):
+    path = config_file(tmp_path, world, output=str(tmp_path / "student"))
+    words = ["--config", path, f"data.pseudo.labels={labels}", "mano.fingertips=smplx", "--dry-run"]
+    assert retrain.main(words) == 2
+    error = capsys.readouterr().err
+    assert "have the fingertips of mano.fingertips=ho3d_v2, and this training has mano.fingertips=smplx" in error
+
+
 def test_steps_in_the_place_of_epochs_are_noted(world, tmp_path, capsys):
     path = config_file(tmp_path, world, output=str(tmp_path / "out"))
     assert train.main(["--config", path, "train.steps=5", "--dry-run"]) == 0

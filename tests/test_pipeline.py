@@ -408,6 +408,7 @@ def test_calibration_without_recordings_is_refused(jobs, tmp_path, capsys, given
         (["student.rounds=101"], "student.rounds"),
         (["tta.rotation_deg=180"], "turns views further than training"),
         (["augment.enabled=false"], "give at most 0"),
+        (["filters.enabled=[view_spread]", "tta.views=1"], "set tta.views to 2 or more, or leave the rule out"),
         (["filters.enabled=[box_iou,box_iou]"], "name each once"),
     ],
 )

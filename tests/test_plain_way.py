@@ -47,7 +47,7 @@ def network() -> HOJoint:
 
 
 def predictor_of(**options: Any) -> HandPredictor:
-    crop = CropConfig(supersample=2)
+    crop = CropConfig(supersample=2, unlabelled_region="union")
     # Views turned half around would cancel out, and the mean of a random network's answers would mean nothing.
     tta = TtaConfig(rotation_deg=45)
     return HandPredictor(network(), hand_layer(ManoConfig()), crop, tta, "cpu", 24, **options)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from labelled import draw_world
 
+from hojoint import config as settings
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.hand.factory import hand_layer
@@ -50,7 +51,13 @@ def test_hands_without_objects_are_predicted_too(world):
     assert not predictions.object_solved.any()
 
 
-def test_mixed_precision_is_for_gpus_alone(world):
-    config = world.model_copy(update={"train": world.train.model_copy(update={"mixed_precision": True})})
-    with prediction.autocast(config, torch.device("cpu")):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+def test_evaluation_is_in_float32_on_a_gpu_too(world, monkeypatch):
+    config = settings.changed(world, train={"mixed_precision": True})
+    reader = FreiHAND(world.data.freihand, "evaluation", world.crop)
+    network, layer = HOJoint(world.model), hand_layer(world.mano)
+    halved = []
+    network.register_forward_pre_hook(lambda *_: halved.append(torch.is_autocast_enabled("cuda")))
+    prepare = prediction.prepare  # the tensors stay on the CPU: the test needs no GPU
+    monkeypatch.setattr(prediction, "prepare", lambda batch, of, draws, device: prepare(batch, of, draws, "cpu"))
+    prediction.predict(network, reader, config, layer, device="cuda")
+    assert halved == [False]

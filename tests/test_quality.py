@@ -11,7 +11,7 @@ import pytest
 import scipy.interpolate
 import torch
 
-from hojoint.config import HIGHER_IS_BETTER, FilterConfig
+from hojoint.config import HIGHER_IS_BETTER, FilterConfig, TtaConfig
 from hojoint.errors import InputError
 from hojoint.labelling import quality, reasons
 from hojoint.labelling.quality import Curve, QualityModel
@@ -96,6 +96,16 @@ def damaged(**changes: Any) -> bytes:
 def test_a_damaged_file_is_refused_in_one_sentence(data: bytes, words: str) -> None:
     with pytest.raises(InputError, match=words):
         quality.read(data, "quality.json")
+
+
+def test_the_spread_of_other_views_is_refused() -> None:
+    readings = {**quality.readings_of(FilterConfig()), **quality.views_of(TtaConfig(rotation_deg=45))}
+    fitted, others = model(readings=readings), quality.views_of(TtaConfig(views=4, rotation_deg=45))
+    quality.read(fitted.to_bytes(), "q.json").check(FilterConfig(), views=quality.views_of(TtaConfig(rotation_deg=45)))
+    with pytest.raises(InputError, match=r"fitted with tta\.views=8, and these frames have tta\.views=4; label with"):
+        fitted.check(FilterConfig(), views=others)
+    model().check(FilterConfig(), views=others)  # a model of an earlier version does not tell
+    model(parts={"box_iou": model().parts["box_iou"]}, readings=readings).check(FilterConfig(), views=others)
 
 
 def test_scores_of_other_readings_are_refused() -> None:

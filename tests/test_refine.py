@@ -160,9 +160,23 @@ def test_a_gap_between_kept_frames_is_filled_on_the_way(layer: ManoLayer) -> Non
 def test_frames_between_count_by_number_and_not_by_row(layer: ManoLayer) -> None:
     scene = scene_of(layer)
     kept = torch.tensor([True, False, *[True] * (FRAMES - 2)])
-    spread = dataclasses.replace(scene, frames=torch.arange(FRAMES) * 4)
-    assert not spread.refined(layer, kept=kept, fill_frames=3).filled.any()
-    assert spread.refined(layer, kept=kept, fill_frames=7).filled.sum() == 1
+    holed = dataclasses.replace(scene, frames=torch.tensor([0, 1, *range(5, FRAMES + 3)]))
+    assert not holed.refined(layer, kept=kept, fill_frames=3).filled.any()
+    assert holed.refined(layer, kept=kept, fill_frames=4).filled.sum() == 1
+
+
+@pytest.mark.parametrize("pictures", [[4] * FRAMES, [2, 3] * FRAMES], ids=["every_4th", "two_and_three"])
+def test_frames_count_by_the_step_of_the_boxes(layer: ManoLayer, pictures: list[int]) -> None:
+    scene = scene_of(layer)
+    spread = dataclasses.replace(scene, frames=torch.tensor([0, *pictures[: FRAMES - 1]]).cumsum(0))
+    kept = torch.tensor([True, False, *[True] * (FRAMES - 2)])
+    assert spread.refined(layer, kept=kept, fill_frames=1).filled.sum() == 1
+    assert not spread.refined(layer, kept=kept, fill_frames=1, max_turn_deg=3.0).filled.any()
+    pose = scene.pose + 0.05 * torch.randn(scene.pose.shape, generator=torch.Generator().manual_seed(1))
+    noisy = dataclasses.replace(spread, pose=pose)
+    smoothed, close = (noisy.refined(layer, smooth_frames=reach).pose for reach in (2, 1))
+    assert float((smoothed - noisy.pose).abs().max()) > 0.01
+    assert float((close - smoothed).abs().max()) > 0.001
 
 
 def test_refinement_does_not_depend_on_rejected_predictions(layer: ManoLayer) -> None:

@@ -61,7 +61,7 @@ def test_with_a_share_each_kind_is_shown_evenly():
 
 
 def test_a_share_needs_both_kinds_and_a_run_needs_samples():
-    with pytest.raises(InputError, match=r"pseudo_share=0\.5 .* 10 and 0"):
+    with pytest.raises(InputError, match=r"pseudo_share=0\.5 .* 10 and 0; give train\.pseudo_share=null"):
         schedule(pseudo_share=0.5)
     with pytest.raises(InputError, match="nothing to train on"):
         schedule(labelled=0)

@@ -59,8 +59,8 @@ def test_undoing_is_exact(layer: Any, flipped: bool, views: int) -> None:
     torch.testing.assert_close(predicted.rotations, known[1], atol=1e-5, rtol=0)
     torch.testing.assert_close(predicted.betas, known[2], atol=1e-5, rtol=0)
     assert predicted.flipped is flipped
-    assert (predicted.joints_spread_px < 1e-3).all()
-    assert (predicted.rotation_spread < 1e-3).all()
+    for spread in (predicted.joints_spread_px, predicted.rotation_spread):
+        assert spread.isnan().all() if views == 1 else (spread < 1e-3).all()  # one view alone has no spread
 
 
 def test_joints_and_pose_follow_from_the_averaged_rotations(layer: Any) -> None:
@@ -74,7 +74,7 @@ def test_joints_and_pose_follow_from_the_averaged_rotations(layer: Any) -> None:
 
 def test_views_are_turned_by_equal_steps_about_the_hand(layer: Any) -> None:
     clip = blank_clip("7-h0", BOXES)
-    predictor = predictor_of(OracleNetwork(), layer)
+    predictor = predictor_of(OracleNetwork(), layer, crop=CropConfig())
     views = predictor.views(clip, False, np.arange(3), np.arange(3))
     angles = views.angles.reshape(3, 8).double()
     steps = torch.remainder(angles.diff(dim=1), 2 * math.pi)
@@ -254,6 +254,17 @@ def test_object_boxes_turn_with_their_views(layer: Any) -> None:
     views = predictor.views(clip, False, np.arange(3), np.arange(3))
     scale = torch.linalg.det(views.affines[..., :2]).sqrt().reshape(3, 8)
     torch.testing.assert_close((seen[..., 2] - seen[..., 0])[[0, 2]], 60 * scale[[0, 2]], atol=1e-3, rtol=0)
+
+
+def test_hands_are_labelled_alone_unless_the_crop_is_the_union(layer: Any) -> None:
+    network = tiny_network()
+    clip = noisy_clip("a", 2, 1)
+    bare = Frames("a", clip.rgb, clip.hand_boxes, np.full_like(clip.hand_boxes, np.nan))
+    predictor = predictor_of(network, layer, crop=CropConfig())
+    alone, without = (predictor.predict([one], [False])[0] for one in (clip, bare))
+    assert_same(alone, without, px=0, other=0)
+    union = predictor_of(network, layer)
+    assert not torch.equal(union.predict([clip], [False])[0].joints_px, alone.joints_px)
 
 
 @pytest.mark.parametrize("flipped", [False, True])

@@ -6,6 +6,9 @@ is (hojoint.labelling.quality), who fits one (jobs.calibrate).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from cluster.labelling.commits import Commit
@@ -20,12 +23,13 @@ SOURCES = {"view_spread": "joints_spread_px", "rotation_spread": "rotation_sprea
 """What only a network and its views tell, and the columns that hold it."""
 
 
-def read(config: FilterConfig, *, side_head: bool) -> bytes | None:
+def read(config: FilterConfig, *, side_head: bool, views: Mapping[str, Any] | None = None) -> bytes | None:
     """Content of ``filters.quality_model``; None where it is not set.
 
     Args:
         config: the rules.
         side_head: whether the teacher tells the sides, or all are given.
+        views: by which the frames are predicted (``quality.views_of``), compared where the model looks at their spread.
 
     Raises:
         InputError: it is missing, damaged, fitted for other scores than these, or needed and not set.
@@ -35,7 +39,7 @@ def read(config: FilterConfig, *, side_head: bool) -> bytes | None:
             raise quality.without_model()
         return None
     data = read_uri(config.quality_model)
-    quality.read(data, config.quality_model).check(config, side_head=side_head)
+    quality.read(data, config.quality_model).check(config, side_head=side_head, views=views)
     return data
 
 

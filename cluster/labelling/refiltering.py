@@ -29,6 +29,7 @@ from cluster.store import Store, check_conditional, open_store
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
+from hojoint.labelling import quality, reasons
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,10 @@ def open_source(config: Config) -> Source:
     store = open_store(config.data.pseudo.labels)
     if config.output is not None and store.root == open_store(config.output).root:
         raise InputError(f"output and data.pseudo.labels are both {store.root}; set another output for the new labels")
-    source = Source(store, *commits.read_complete(store), quality_files.read(config.filters, side_head=True))
+    run, done = commits.read_complete(store)
+    views = {name: run["fingerprint"][name] for name in quality.OF_VIEWS if name in run["fingerprint"]}
+    reasons.refuse_one_view(config.filters.enabled, views.get("tta.views", 0))
+    source = Source(store, run, done, quality_files.read(config.filters, side_head=True, views=views))
     if source.commits:
         quality_files.refuse_unknown(store, source.commits[0], config.filters, source.quality)
     units.check_readings(source.run, config, store.root)

@@ -44,6 +44,7 @@ from cluster.metrics import CommittedGauges
 from cluster.store import Store, check_conditional, open_store
 from hojoint.config import Config, ReportConfig, to_tree
 from hojoint.labelling import reasons, sides
+from hojoint.labelling.quality import views_of
 
 TeacherOf = Callable[[LabellingJob, Any], pool.Worker]
 """Builds a worker inside Ray; the second argument is the board that it reports to."""
@@ -138,7 +139,8 @@ def make_plan(config: Config, store: Store) -> Plan:
     if listed.sideless:
         sides.refuse_unknown(model, config.filters)
     side_head = model.side_head or not listed.sideless
-    quality = quality_files.read(config.filters, side_head=side_head)
+    reasons.refuse_one_view(config.filters.enabled, config.tta.views)
+    quality = quality_files.read(config.filters, side_head=side_head, views=views_of(config.tta))
     fingerprint = functools.partial(
         units.fingerprint, teacher.config, teacher.weights_sha256, teacher.hand_sha256, quality=quality
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.sources import Entry, mirror
-from hojoint.config import Config, to_tree
+from hojoint.config import Config, ManoConfig, to_tree
 from hojoint.errors import InputError
 from hojoint.hand import identity
 from hojoint.hand.chosen import hand_model
@@ -209,6 +209,22 @@ def check_hand(run: Mapping[str, Any], config: Config, root: str) -> None:
         given = config.mano.path or "the stand-in hand"
         raise InputError(
             f"the labels at {root} are poses of another hand model than {given}; set mano.path to the one of their run"
+        )
+
+
+def fingertips_of(run: Mapping[str, Any]) -> str:
+    """``mano.fingertips`` of a labelling run; labels that do not name it were made with the default."""
+    return str(run["fingerprint"].get("mano.fingertips", ManoConfig().fingertips))
+
+
+def check_fingertips(run: Mapping[str, Any], config: Config, root: str) -> None:
+    """Raise InputError if the labels at ``root`` have other vertices as fingertips than ``config``."""
+    asked, used = config.mano.fingertips, fingertips_of(run)
+    if used != asked:
+        raise InputError(
+            f"the labels at {root} have the fingertips of mano.fingertips={used}, and this training has "
+            f"mano.fingertips={asked}, other vertices of the hand; set mano.fingertips={used}, or label the videos "
+            "with a teacher of these fingertips"
         )
 
 

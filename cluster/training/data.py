@@ -203,6 +203,7 @@ class _Labels:
         store = open_store(uri)
         run, committed = commits.read_complete(store)
         units.check_hand(run, config, store.root)  # the poses fit one hand model only
+        units.check_fingertips(run, config, store.root)
         if config.loss.quality_power > 0 and run["fingerprint"].get("quality_model") is None:
             raise InputError(
                 f"loss.quality_power={config.loss.quality_power:g} weighs labels by their quality, and those at "

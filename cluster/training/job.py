@@ -116,7 +116,7 @@ def _refuse_small_batch(config: Config) -> None:
 
 
 def precision_of(config: Config) -> str:
-    """Type of the numbers that the workers' networks compute with (``prediction.autocast``)."""
+    """Type of the numbers that the workers' networks compute with (``engine.autocast``)."""
     return "bfloat16" if config.train.mixed_precision and config.cluster.worker_gpus > 0 else PLAIN
 
 

@@ -46,32 +46,52 @@ def copies_of(config: Config) -> tuple[bool, ...]:
 
 
 def sequence_clips(
-    dataset: HO3D, config: CalibrateConfig, copies: tuple[bool, ...] = (False,)
-) -> list[SequenceClip]:  # fmt: skip
+    dataset: HO3D, config: CalibrateConfig, copies: tuple[bool, ...] = (False,), least: int = 1
+) -> list[SequenceClip]:
     """Cut the data set's list into clips; a frame that the list leaves out ends a clip.
 
     Args:
         dataset: the split.
         config: which frames, and how they are cut.
         copies: of each clip, from ``copies_of``; ``calibrate.limit`` counts the frames of all.
+        least: frames of a clip, ``labelling.min_clip_frames``; shorter ones are left out as labelling does
+            (``too_short``).
 
     Raises:
-        InputError: ``calibrate.sequences`` names a sequence that the list lacks.
+        InputError: ``calibrate.sequences`` names a sequence that the list lacks, or all clips are too short.
     """
-    clips = []
     names = [name.split("/") for name in dataset.names]
-    for sequence, members in groupby(_chosen(names, config), key=lambda index: names[index][0]):
-        thinned = list(members)[:: config.stride]
-        numbers = np.array([int(names[index][1]) for index in thinned])
-        for run in np.split(np.array(thinned), np.flatnonzero(np.diff(numbers) != config.stride) + 1):
-            for start in range(0, len(run), config.clip_frames):
-                part = tuple(int(index) for index in run[start : start + config.clip_frames])
-                clips.append(SequenceClip(f"{sequence}-{names[part[0]][1]}", part))
+    parts = _parts(names, config)
+    clips = [SequenceClip("-".join(names[part[0]]), part) for part in parts if len(part) >= least]
+    if parts and not clips:
+        raise InputError(
+            f"labelling.min_clip_frames={least} leaves no clip to calibrate on: the longest of HO-3D's {config.split} "
+            f"split, cut by calibrate.stride={config.stride} and calibrate.clip_frames={config.clip_frames}, has "
+            f"{max(map(len, parts))} frames; lower it, or cut longer clips"
+        )
     if config.limit is not None:
         longest = min(config.clip_frames, max(1, config.limit // len(copies)))
         keep = evenly(len(clips), max(1, config.limit // (longest * len(copies))))
         clips = [replace(clips[index], indices=clips[index].indices[:longest]) for index in keep]
     return [_copy(clip, mirrored) for clip in clips for mirrored in copies]
+
+
+def too_short(dataset: HO3D, config: CalibrateConfig, least: int) -> int:
+    """Number of frames in the clips that ``sequence_clips`` leaves out."""
+    parts = _parts([name.split("/") for name in dataset.names], config)
+    return sum(len(part) for part in parts if len(part) < least)
+
+
+def _parts(names: list[list[str]], config: CalibrateConfig) -> list[tuple[int, ...]]:
+    """Indices of the frames of each clip; ``names`` are sequence and number of each frame."""
+    parts = []
+    for _, members in groupby(_chosen(names, config), key=lambda index: names[index][0]):
+        thinned = list(members)[:: config.stride]
+        numbers = np.array([int(names[index][1]) for index in thinned])
+        for run in np.split(np.array(thinned), np.flatnonzero(np.diff(numbers) != config.stride) + 1):
+            starts = range(0, len(run), config.clip_frames)
+            parts += [tuple(int(index) for index in run[start : start + config.clip_frames]) for start in starts]
+    return parts
 
 
 def _copy(clip: SequenceClip, mirrored: bool) -> SequenceClip:

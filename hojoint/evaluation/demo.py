@@ -225,7 +225,8 @@ def _label(
     labelling = config.labelling.model_copy(update={"side": side or "both"})
     model = None if config.filters.quality_model is None else quality.load(config.filters.quality_model)
     if model is not None:
-        model.check(config.filters, side_head=predictor.network.config.side_head or side is not None)
+        side_head = predictor.network.config.side_head or side is not None
+        model.check(config.filters, side_head=side_head, views=quality.views_of(predictor.tta))
     return labels.label_clips(
         predictor, clips, frames, filter_config=config.filters, labelling=labelling, teacher="", quality=model
     )  # fmt: skip

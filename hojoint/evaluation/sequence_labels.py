@@ -47,7 +47,8 @@ def label_sequences(
     )
     dataset = open_split(config)
     rules = config.filters.model_copy(update={"mode": "thresholds"})  # scores do not depend on it
-    clips = sequences.sequence_clips(dataset, config.calibrate, sequences.copies_of(config))
+    least = config.labelling.min_clip_frames
+    clips = sequences.sequence_clips(dataset, config.calibrate, sequences.copies_of(config), least)
     predictions, truths = [], []
     for clip, frames, truth in sequences.load(dataset, clips):
         labelled = labels.label_clips(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from hojoint.config import HIGHER_IS_BETTER, THRESHOLDS, FilterConfig, Rule, to_tree
+from hojoint.config import HIGHER_IS_BETTER, THRESHOLDS, FilterConfig, Rule, TtaConfig, to_tree
 from hojoint.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ READINGS = (
     *("neighbour", "shape_rule", "shape_min_frames"),
 )
 """Settings of FilterConfig that change what a score is."""
+OF_VIEWS = ("tta.views", "tta.rotation_deg", "tta.scale", "tta.shift")
+"""Beside them: the settings that change what a spread of the views is. Models of earlier versions do not name them."""
+SPREADS = frozenset({"view_spread", "rotation_spread"})
+"""Scores that depend on ``OF_VIEWS``."""
 CONFIDENT = "confident"
 """Beside them: the rules and thresholds of the frames from which a clip's betas are learnt (``shape_spread``)."""
 SCORES: tuple[str, ...] = (*get_args(Rule), "rotation_spread")
@@ -59,7 +63,7 @@ class QualityModel:
     bias: float
     logits: tuple[float, ...]  # knots, ascending
     chances: tuple[float, ...]  # at the knots, in [0, 1]; constant beyond them
-    readings: Mapping[str, Any]  # settings of READINGS with which the scores were made
+    readings: Mapping[str, Any]  # settings of READINGS and OF_VIEWS with which the scores were made
     about: Mapping[str, Any] = field(default_factory=dict)  # what it was fitted on and what it promises; plain numbers
 
     def logit(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -77,22 +81,31 @@ class QualityModel:
         """The JSON file."""
         return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1, sort_keys=True).encode()
 
-    def check(self, config: FilterConfig, *, network: bool = True, side_head: bool = True) -> None:
+    def check(
+        self,
+        config: FilterConfig,
+        *,
+        network: bool = True,
+        side_head: bool = True,
+        views: Mapping[str, Any] | None = None,
+    ) -> None:
         """Raise InputError where the model cannot tell anything about scores made so.
 
         Args:
             config: readings of the scores.
             network: whether a network and its views gave the scores; ``filter_clip`` knows a prediction alone.
             side_head: whether that network tells the side, or every side is given.
+            views: ``views_of`` the scores; what it does not name is not compared.
         """
         used = readings_of(config)
         for name, fitted in self.readings.items():
-            if name != CONFIDENT and used[name] != fitted:
+            if name in READINGS and used[name] != fitted:
                 raise InputError(
                     f"filters.quality_model was fitted on scores with filters.{name}={fitted}, and these are made with "
                     f"{used[name]}; set filters.{name}={fitted}, or fit another model with jobs.calibrate"
                 )
         self._check_confident(config, used[CONFIDENT])
+        self._check_views(views or {})
         absent = NETWORK_ONLY if not network else frozenset() if side_head else frozenset({"side"})
         if needed := sorted(absent & self.parts.keys()):
             raise InputError(
@@ -100,6 +113,18 @@ class QualityModel:
                 "gives here; fit a model without with jobs.calibrate, or label with a network that gives "
                 f"{'it' if len(needed) == 1 else 'them'}"
             )
+
+    def _check_views(self, used: Mapping[str, Any]) -> None:
+        """The spread of other views is another score."""
+        if not SPREADS & self.parts.keys():
+            return
+        for name in OF_VIEWS:
+            if name in self.readings and name in used and used[name] != self.readings[name]:
+                raise InputError(
+                    f"filters.quality_model looks at the spread of the views and was fitted with {name}="
+                    f"{self.readings[name]}, and these frames have {name}={used[name]}; label with {name}="
+                    f"{self.readings[name]}, or fit another model with jobs.calibrate"
+                )
 
     def _check_confident(self, config: FilterConfig, used: Mapping[str, float]) -> None:
         """Where the quality decides, the scores that depend on thresholds must come from those of the fit."""
@@ -179,6 +204,11 @@ def readings_of(config: FilterConfig) -> dict[str, Any]:
     return {**{name: tree[name] for name in READINGS}, CONFIDENT: confident}
 
 
+def views_of(config: TtaConfig) -> dict[str, Any]:
+    """The settings of ``OF_VIEWS``."""
+    return {f"tta.{name}": value for name, value in to_tree(config).items()}
+
+
 def inputs_of(scores: Mapping[str, Tensor], rotation_spread: Tensor) -> dict[str, np.ndarray]:
     """What a model takes, (T,) float64 each: the scores of the rules, and the spread of the views' rotations."""
     named = {**scores, "rotation_spread": rotation_spread}
@@ -200,7 +230,7 @@ def _fault(model: QualityModel) -> str | None:
     chances_fit = all(0 <= chance <= 1 for chance in model.chances)
     if not _is_curve(model.logits, model.chances) or not chances_fit or not np.isfinite(model.bias):
         return "the curve of the chances is not monotone in [0, 1]"
-    if set(model.readings) - {CONFIDENT} != set(READINGS):
+    if set(model.readings) - {CONFIDENT, *OF_VIEWS} != set(READINGS):
         return "it does not name the readings of its scores"
     return None
 

@@ -5,9 +5,11 @@ Loads no torch: a driver counts verdicts, and only workers compute them (``filte
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import get_args
 
 from hojoint.config import PAPER_RULES, THRESHOLDS, FilterConfig, Rule
+from hojoint.errors import InputError
 
 RULES: tuple[Rule, ...] = get_args(Rule)  # in the order of the verdicts
 SPATIAL_RULES = RULES[:4]
@@ -25,3 +27,12 @@ def judging(config: FilterConfig) -> tuple[Rule, ...]:
     """The rules whose thresholds can reject a frame, in the order of ``RULES``."""
     ours_only = config.mode == "quality"
     return tuple(rule for rule in RULES if rule in config.enabled and not (ours_only and rule in PAPER_RULES))
+
+
+def refuse_one_view(rules: Collection[str] | None, views: int, name: str = "filters.enabled") -> None:
+    """Raise InputError where ``rules``, the value of the setting ``name``, judge the spread of one view."""
+    if views == 1 and "view_spread" in (rules or ()):
+        raise InputError(
+            f"{name} names the rule 'view_spread', and with tta.views=1 there is no spread, so no frame could pass; "
+            "set tta.views to 2 or more, or leave the rule out"
+        )

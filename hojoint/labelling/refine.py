@@ -19,7 +19,7 @@ from hojoint import geometry
 from hojoint.config import RefineConfig
 from hojoint.hand.layer import HandLayer
 from hojoint.labelling import camera as cameras
-from hojoint.labelling import fitting, smoothing
+from hojoint.labelling import fitting, smoothing, temporal_rules
 from hojoint.labelling.reasons import KEPT
 from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.records import PseudoLabels, Refined
@@ -77,8 +77,9 @@ def refined(
     filled = torch.zeros(len(rows), dtype=torch.bool)
     if len(rows):
         known = None if quality is None else quality[rows].double()
-        hands = _improved(hands, frames[rows], known, flipped, layer, device, config)
-        rows, filled, hands = _with_filled(hands, kept, frames, config)
+        step = temporal_rules.mean_step(frames)
+        hands = _improved(hands, frames[rows], step, known, flipped, layer, device, config)
+        rows, filled, hands = _with_filled(hands, kept, frames, step, config)
     labels_px = (hands.joints_2d * side_T[rows, None, None] + middle_T2[rows, None]).float()
     joints = _joints(hands, layer, device)
     return Refined(
@@ -114,6 +115,7 @@ def refined_labels(
 def _improved(
     hands: _Hands,
     frames: Tensor,
+    step: float,
     quality: Tensor | None,
     flipped: bool,
     layer: HandLayer,
@@ -125,7 +127,7 @@ def _improved(
         hands = replace(hands, betas=_mean_shape(hands.betas, quality).expand_as(hands.betas))
     if config.smooth_frames:
         weights_KK = smoothing.weights(
-            frames, hands.rotations[:, 0], reach=config.smooth_frames, max_deg=config.max_turn_deg
+            frames, hands.rotations[:, 0], reach=config.smooth_frames, max_deg=config.max_turn_deg, step=step
         )
         rotations = smoothing.averaged_rotations(hands.rotations, weights_KK)
         hands = replace(hands, rotations=rotations, joints_2d=smoothing.averaged(hands.joints_2d, weights_KK))
@@ -153,17 +155,18 @@ def _mean_shape(betas: Tensor, quality: Tensor | None) -> Tensor:
 
 
 def _with_filled(
-    hands: _Hands, kept: Tensor, frames: Tensor, config: RefineConfig
+    hands: _Hands, kept: Tensor, frames: Tensor, step: float, config: RefineConfig
 ) -> tuple[Tensor, Tensor, _Hands]:  # fmt: skip
     """Rows (L,), which of them are filled (L,), and labels of kept and filled frames."""
     rows = kept.nonzero()[:, 0]
     parts, new_rows = [hands], [rows]
     at = {int(row): index for index, row in enumerate(rows)}
-    for before, after in smoothing.gaps(kept, frames, config.fill_frames):
+    for before, after in smoothing.gaps(kept, frames, config.fill_frames, step):
         first, second = at[before], at[after]
         distance = int(frames[after] - frames[before])
+        steps = float(smoothing.steps_apart(frames[after] - frames[before], step))
         turned = geometry.geodesic(hands.rotations[first, 0], hands.rotations[second, 0])
-        if float(turned) > np.radians(config.max_turn_deg) * distance:
+        if float(turned) > np.radians(config.max_turn_deg) * steps:
             continue
         inside = torch.arange(before + 1, after)
         share_G = (frames[inside] - frames[before]).double() / distance

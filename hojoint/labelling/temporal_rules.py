@@ -32,13 +32,25 @@ def step_of(frames: Tensor) -> int:
     Args:
         frames: (T,) ascending frame numbers.
     """
+    regular = _regular(frames)
+    return 1 if regular is None else int(regular[0] * UNLIKE)
+
+
+def mean_step(frames: Tensor) -> float:
+    """Frame numbers from one box to the next, as in ``step_of``: 2.5 for 12 boxes a second in a video of 30."""
+    regular = _regular(frames)
+    return 1.0 if regular is None else float(regular[1].double().mean())
+
+
+def _regular(frames: Tensor) -> tuple[int, Tensor] | None:
+    """The usual step of boxes at a regular step, and the steps that are like it; None where there is no such step."""
     steps_T = frames.diff()
     if len(steps_T) < STEPS:
-        return 1
+        return None
     usual = int(steps_T.median())
     # Boxes of 12 frames per second lie two and three pictures apart in a video of 30.
     alike_T = (steps_T * UNLIKE >= usual) & (steps_T <= usual * UNLIKE)
-    return int(usual * UNLIKE) if float(alike_T.float().mean()) >= MOST else 1
+    return (usual, steps_T[alike_T]) if float(alike_T.float().mean()) >= MOST else None
 
 
 def neighbours(frames: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,7 @@ def averaged(
     Args:
         joints_px, rotations: from ``undone``.
         answers: betas and side of the same N views.
-        views: of each frame.
+        views: of each frame; one alone has no spread, so both spreads are NaN.
         layer: makes joints and vertices from rotations and betas.
     """
     joints_FV212, rotations_FV1633 = joints_px.reshape(-1, views, 21, 2), rotations.reshape(-1, views, 16, 3, 3)
@@ -80,6 +80,9 @@ def averaged(
     hands = [layer.from_rotations(*chunk) for chunk in chunks]
     apart_px = (joints_FV212 - joints_F212[:, None]).square().sum(-1).mean((1, 2)).sqrt()
     apart_rad = geometry.geodesic(rotations_FV1633, mean_F1633[:, None].expand_as(rotations_FV1633))
+    spread_rad = apart_rad.square().mean((1, 2)).sqrt()
+    if views == 1:  # 0 would be the best score, of a frame of which nothing is known
+        apart_px, spread_rad = (torch.full_like(spread, torch.nan) for spread in (apart_px, spread_rad))
     side = None if answers.side is None else answers.side.reshape(-1, views).double().mean(1).float().cpu()
     return HandPrediction(
         joints_px=joints_F212.cpu(),
@@ -89,7 +92,7 @@ def averaged(
         joints=torch.cat([hand.joints.float() for hand in hands]).cpu(),
         vertices=torch.cat([hand.vertices.float() for hand in hands]).cpu(),
         joints_spread_px=apart_px.cpu(),
-        rotation_spread=apart_rad.square().mean((1, 2)).sqrt().cpu(),
+        rotation_spread=spread_rad.cpu(),
         flipped=False,
         side_logit=side,
     )

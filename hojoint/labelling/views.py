@@ -31,7 +31,7 @@ class Views:
     affines: Tensor  # (N, 2, 3) true frame px -> input px; mirrors for a left hand
     angles: Tensor  # (N,) rad, of the (mirrored) scene
     hand_boxes: Tensor  # (N, 4) RoI, xyxy input px
-    object_boxes: Tensor  # (N, 4) RoI, xyxy input px; NaN where no object is known
+    object_boxes: Tensor  # (N, 4) RoI, xyxy input px; NaN where no object is known or ``crop`` looks at hands alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def of_group(
         numbers: per clip, the numbers (T,) of its frames in the video.
         rows: per clip, which of its T frames.
         input_px: side of the network's input.
-        crop: as in the network's training.
+        crop: as in the network's training; its ``unlabelled_region`` says whether object boxes count (reading A21).
         settings: how many views, and how far they turn, scale and shift.
     """
     count = settings.views
@@ -70,14 +70,16 @@ def of_group(
     frame_N = torch.from_numpy(np.concatenate(rows).astype(np.int64)).repeat_interleave(count)
     draws_N4 = _draws_of(clips, numbers, rows, settings)
     hand_N4 = _boxes([clip.hand_boxes for clip in clips], rows, count)
-    object_N4 = _boxes([clip.object_boxes for clip in clips], rows, count)
+    object_N4, union = _boxes([clip.object_boxes for clip in clips], rows, count), crop.unlabelled_region == "union"
+    if not union:  # a student's pseudo-labels have no object box either, so the network's reasoning has none here
+        object_N4 = torch.full_like(object_N4, torch.nan)
     size_C2 = torch.tensor([[clip.rgb.shape[2], clip.rgb.shape[1]] for clip in clips], dtype=torch.float32)
     # The mirror comes first, so that the turned scene is the mirrored one and Rz(-a) undoes its turn.
     mirror_N23 = _mirrors(size_C2[:, 0], flipped)[of_clip_N]
     assert bool(hand_N4.isfinite().all()), "every frame has a hand box"
     square = crops.square_of(
         geometry.rotate_box(hand_N4, mirror_N23),
-        geometry.rotate_box(object_N4, mirror_N23) if crop.unlabelled_region == "union" else None,
+        geometry.rotate_box(object_N4, mirror_N23) if union else None,
         crop.context,
         size_C2[of_clip_N] if crop.clip else None,  # as in training
         hand_context=crop.hand_context,

@@ -21,13 +21,11 @@ from hojoint.model import checkpoint
 from hojoint.model.checkpoint import Checkpoint
 from hojoint.model.losses import SMALLEST_WEIGHT, Targets, hand_object_loss, image_weights
 from hojoint.model.network import HOJointOutput
-from hojoint.settings_file import shown
 from hojoint.training import augment
 from hojoint.training import held_out as measured
 from hojoint.training.averaging import WeightAverage
 from hojoint.training.batches import Prepared, Samples, mirrored_rows, prepare, side_images, targets_of
 from hojoint.training.held_out import Plateau
-from hojoint.training.prediction import autocast
 from hojoint.training.schedule import Schedule
 
 
@@ -80,6 +78,7 @@ class Training:
         if self.config.train.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.max_grad_norm, foreach=True)
         self.optimizer.step()
+        rate = float(self.optimizer.param_groups[0]["lr"])  # that of this step; the scheduler sets the next one's
         self.scheduler.step()
         if self.average is not None:
             self.average.update(self._inner)
@@ -89,7 +88,7 @@ class Training:
             self._recent[name] = self._recent[name] + value if name in self._recent else value
         self._recent_steps += 1
         if self.steps % self.schedule.steps_per_epoch == 0 or self.steps == self.schedule.steps:
-            self._close_epoch()
+            self._close_epoch(rate)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Terms of the loss (scalars on the device; their sum is 'total') of one batch, augmented by its draws."""
@@ -151,12 +150,7 @@ class Training:
             means = {name: float(value) / self._recent_steps for name, value in self._recent.items()}
             self._recent, self._recent_steps = {}, 0
             if not np.isfinite(means["total"]):
-                train = self.config.train
-                raise FloatingPointError(
-                    f"the loss became {means['total']} near step {self.steps}: training diverges. Lower "
-                    f"train.learning_rate (now {train.learning_rate:g}) or train.max_grad_norm (now "
-                    f"{shown(train.max_grad_norm)})"
-                )
+                raise FloatingPointError(_diverging(self.config, means["total"], self.steps))
             return means
         return dict(self.history[-1]) if self.history else {}
 
@@ -203,10 +197,10 @@ class Training:
         assert isinstance(inner, nn.Module)
         return inner
 
-    def _close_epoch(self) -> None:
+    def _close_epoch(self, rate: float) -> None:
+        """Note the means of the epoch beside the learning rate of its last step."""
         self.recent()
         entry = {name: value / self._counted for name, value in self._sums.items()}
-        rate = float(self.optimizer.param_groups[0]["lr"])
         self.history.append({"steps": self.steps, "learning_rate": rate, **entry})
         self._sums, self._counted = {}, 0
         if self.held_out is not None:
@@ -234,6 +228,22 @@ class Training:
             self.plateau.add(errors["error"])
             for group, base in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
                 group["lr"] = base * self.config.train.lr_decay**self.plateau.decays  # from the next step on
+
+
+def _diverging(config: Config, loss: float, steps: int) -> str:
+    """What is said of a loss that is not finite; the second phase of a pipeline has a learning rate of its own."""
+    norm = config.train.max_grad_norm
+    clip = "set train.max_grad_norm" if norm is None else f"lower train.max_grad_norm (now {norm:g})"
+    return (
+        f"the loss became {loss} near step {steps}: training diverges. Lower train.learning_rate (now "
+        f"{config.train.learning_rate:g}; student.learning_rate for the student and the control of a pipeline), or "
+        f"{clip}"
+    )
+
+
+def autocast(config: Config, device: torch.device) -> torch.autocast:
+    """bfloat16 on a GPU where ``train.mixed_precision`` asks for it; never on a CPU."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.mixed_precision and device.type == "cuda")
 
 
 def rows_factor(weights: Tensor) -> Tensor | float:

@@ -1,4 +1,7 @@
-"""A network's predictions for a data set, one view without augmentation per image, ready to be scored (Sec. 6.2)."""
+"""A network's predictions for a data set, one view without augmentation per image, ready to be scored (Sec. 6.2).
+
+The network computes in float32 on every device, whatever precision it was trained in.
+"""
 
 from __future__ import annotations
 
@@ -62,10 +65,7 @@ def predict(
     for start in range(rows.start, rows.stop, batch_size):
         batch = collate([dataset[i] for i in range(start, min(start + batch_size, rows.stop))])
         prepared = prepare(batch, config, None, device)
-        with autocast(config, torch.device(device)):
-            output = network(
-                prepared.images, prepared.hand_boxes, prepared.object_boxes, with_object=models is not None
-            )
+        output = network(prepared.images, prepared.hand_boxes, prepared.object_boxes, with_object=models is not None)
         parts.append(_predictions_of(batch, prepared, output, mano_layer, models, config))
     return joined(parts)
 
@@ -77,11 +77,6 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
         pieces = [getattr(part, field.name) for part in parts]
         values[field.name] = sum(pieces, start=()) if isinstance(pieces[0], tuple) else np.concatenate(pieces)
     return Predictions(**values)
-
-
-def autocast(config: Config, device: torch.device) -> torch.autocast:
-    """bfloat16 on a GPU where ``train.mixed_precision`` asks for it; never on a CPU."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.mixed_precision and device.type == "cuda")
 
 
 def _predictions_of(

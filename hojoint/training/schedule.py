@@ -51,7 +51,7 @@ class Schedule:
         if share is not None and ((share > 0 and not pseudo) or (share < 1 and not labelled)):
             raise InputError(
                 f"train.pseudo_share={config.pseudo_share} mixes labelled and pseudo-labelled samples, but there are "
-                f"{labelled} and {pseudo}; leave it out, or give both kinds in train.datasets"
+                f"{labelled} and {pseudo}; give train.pseudo_share=null, or both kinds in train.datasets"
             )
         self.config, self.seed = config, seed
         self.labelled, self.pseudo = labelled, pseudo
