@@ -94,6 +94,26 @@ def test_new_videos_come_behind_and_others_keep_their_units(tmp_path: Path) -> N
     assert (written["units"], written["manifest"]) == (5, third.manifest.key)
 
 
+@pytest.mark.parametrize("new", ["d", "de"])
+def test_new_videos_that_sort_last_keep_the_borders_of_units(new: str, tmp_path: Path) -> None:
+    """The last unit is not full: the listing alone has the same digests, and would be cut in another way."""
+    store = begun(tmp_path, named("abc"))
+    plan = arranged(store, named("abc" + new), extend=True)
+    assert units_of(plan.manifest) == ["ab", "c", new]
+    assert record(store, plan)
+    again = arranged(store, named("abc" + new), extend=True)
+    assert (again.growth, units_of(again.manifest)) == (None, ["ab", "c", new])
+
+
+def test_a_run_whose_units_lack_videos_is_refused(tmp_path: Path) -> None:
+    store = begun(tmp_path, named("abc"))
+    put_quarantined(store, "u000000", "ab")
+    put_quarantined(store, "u000001", "")
+    with pytest.raises(InputError, match=r"hold 2 videos, and its run has 3: .*another output"):
+        labelling.finish(store, ["u000000", "u000001"], {})
+    assert not (tmp_path / "report.json").exists()
+
+
 def test_videos_that_have_moved_are_taken_from_where_they_are(tmp_path: Path) -> None:
     store = begun(tmp_path, named("ac"))
     record(store, arranged(store, named("abc"), extend=True))

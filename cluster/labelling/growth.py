@@ -74,7 +74,9 @@ def arrange(store: Store, made: Manifest, config: Config, fingerprint: Mapping[s
         return Arranged(made)
     commits.check_fingerprint(store, fingerprint, but=units.OF_VIDEOS)
     run = commits.read_run(store)
-    if asked is None and all(run["fingerprint"].get(name) == fingerprint[name] for name in units.OF_VIDEOS):
+    same = all(run["fingerprint"].get(name) == fingerprint[name] for name in units.OF_VIDEOS)
+    # The digests know no borders of units: those of a run that has grown are in its manifest alone.
+    if asked is None and same and not run.get(chain.HISTORY):
         return Arranged(made)
     key = run.get(commits.MANIFEST)
     if key is None:

@@ -194,17 +194,20 @@ def finish(
     With ``prices`` the report has ``costs``; a job that does not measure what its actors hold has none.
 
     Raises:
-        InputError: a unit is not committed in ``store`` as the driver sees it.
+        InputError: a unit is not committed in ``store`` as the driver sees it, or the units do not hold the videos of
+            the run.
     """
     done = commits.read_commits(store)
     committed = {commit.unit for commit in done}
     sharing.check_commits(store, [unit for unit in unit_ids if unit not in committed])
+    total = totals.total_of(done)
+    totals.check_videos(store, total)
     report = totals.report_of(done, reasons.REASONS) | aside
     if prices is not None:
         report["costs"] = costs.costs_of(done, prices, report["videos"]["listed"])
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())
     commits.sweep(store, done=done)
-    return report, totals.total_of(done)
+    return report, total
 
 
 def _run(config: Config, store: Store, plan: Plan, note: presence.Note, make: TeacherOf) -> None:
