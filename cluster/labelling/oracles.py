@@ -74,6 +74,8 @@ def rewrite(config: Config, which: Oracle, truth: Truth, when: CorrectWhen) -> d
     unjudged = changed(config, filters={"mode": "thresholds", "quality_model": None, "enabled": ()})
     source, store = refiltering.open_source(unjudged), labelling.open_output(config)
     units.check_hand(source.run, config, source.store.root)
+    fingerprint = fingerprint_of(source, which, truth, when)
+    commits.check_fingerprint(store, fingerprint)
     if config.labelling.require_conditional_writes:
         check_conditional(store)
     aside = {name: source.run[name] for name in listing.ASIDE if name in source.run}
@@ -81,7 +83,7 @@ def rewrite(config: Config, which: Oracle, truth: Truth, when: CorrectWhen) -> d
     facts |= {"config": source.run["config"], "oracle": which, "rewritten": source.store.root}
     if commits.MANIFEST in source.run:
         facts[commits.MANIFEST] = manifest.copy(source.store, source.run[commits.MANIFEST], store)
-    commits.open_run(store, fingerprint_of(source, which, truth, when), facts)
+    commits.open_run(store, fingerprint, facts)
     done = commits.committed_units(store)
     rewritten = functools.partial(
         oracle.rewrite,
