@@ -100,6 +100,10 @@ class Teacher:
             return None
         self._listed = {video.uri: video for video in unit.videos}
         ledger = Ledger(self._store, unit.unit_id, self._job.driver)
+        with ledger.closed_on_error():
+            return self._attempt(unit, ledger)
+
+    def _attempt(self, unit: Unit, ledger: Ledger) -> Commit | None:
         suspicion = ledger.suspicion(self._job.config.labelling.attempts)
         result = UnitResult(self.config, started=time.time())
         for video_id, deaths in sorted(suspicion.guilty.items()):
@@ -117,6 +121,7 @@ class Teacher:
         for video in waiting:
             if video.video_id in suspicion.suspects:
                 self._label([[video]], ledger, result)  # alone: if it kills again, it is found
+        ledger.note(())  # no video is to blame for a death from here on
         result.check(unit)
         taken_over = {video.video_id: video.retry_of for video in unit.videos if video.retry_of}
         result.counts.take_over(taken_over.values())
