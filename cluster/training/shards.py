@@ -51,6 +51,7 @@ class File:
     key: str
     sha256: str
     samples: int  # that training takes of it
+    image_bytes: int = 0  # of a labelled set
 
 
 class StoredShards:
@@ -64,6 +65,11 @@ class StoredShards:
 
     def __len__(self) -> int:
         return sum(self.sizes)
+
+    @property
+    def image_bytes(self) -> int:
+        """Of all images of a labelled set, compressed."""
+        return sum(file.image_bytes for file in self.files)
 
     def read(self, shard: int) -> Samples:
         """All samples of a shard, their images compressed.
@@ -245,7 +251,8 @@ def labels_in(commit: Commit) -> int:
 
 
 def _file(commit: Commit) -> File:
-    return File(commit.files[SAMPLES], commit.sha256[SAMPLES], commit.counts.samples)
+    counts = commit.counts
+    return File(commit.files[SAMPLES], commit.sha256[SAMPLES], counts.samples, counts.image_bytes)
 
 
 def _some_clips(store: Store, files: Sequence[File], fraction: float) -> tuple[list[File], bytes]:
