@@ -114,6 +114,28 @@ def test_a_run_whose_units_lack_videos_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "report.json").exists()
 
 
+def test_a_listing_that_lags_behind_is_asked_key_by_key(tmp_path: Path, monkeypatch) -> None:
+    store = begun(tmp_path, named("abc"))
+    put_quarantined(store, "u000000", "ab")
+    put_quarantined(store, "u000001", "c")
+    real = LocalStore.list
+    monkeypatch.setattr(
+        LocalStore, "list", lambda self, prefix: iter(list(real(self, prefix))[: -(prefix == "commits")])
+    )
+    report, _ = labelling.finish(store, ["u000000", "u000001"], {})
+    assert report["videos"]["listed"] == 3
+    with pytest.raises(InputError, match=r"1 units \(the first: u000002\) are done and not in"):
+        labelling.finish(store, ["u000000", "u000001", "u000002"], {})
+
+
+def test_a_run_that_another_driver_lets_grow_is_finished(tmp_path: Path) -> None:
+    store = begun(tmp_path, named("ab"))
+    put_quarantined(store, "u000000", "ab")
+    record(store, arranged(store, named("abc"), extend=True))
+    report, _ = labelling.finish(store, ["u000000"], {})
+    assert report["videos"]["listed"] == 2
+
+
 def test_videos_that_have_moved_are_taken_from_where_they_are(tmp_path: Path) -> None:
     store = begun(tmp_path, named("ac"))
     record(store, arranged(store, named("abc"), extend=True))

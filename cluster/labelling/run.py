@@ -197,11 +197,9 @@ def finish(
         InputError: a unit is not committed in ``store`` as the driver sees it, or the units do not hold the videos of
             the run.
     """
-    done = commits.read_commits(store)
-    committed = {commit.unit for commit in done}
-    sharing.check_commits(store, [unit for unit in unit_ids if unit not in committed])
+    done = commits.read_commits(store, sharing.committed(store, unit_ids))
     total = totals.total_of(done)
-    totals.check_videos(store, total)
+    totals.check_videos(store, len(done), total)
     report = totals.report_of(done, reasons.REASONS) | aside
     if prices is not None:
         report["costs"] = costs.costs_of(done, prices, report["videos"]["listed"])

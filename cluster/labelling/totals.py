@@ -37,14 +37,15 @@ def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]
     }
 
 
-def check_videos(store: Store, total: Counts) -> None:
-    """Raise InputError where the units of a complete run do not hold as many videos as the run has."""
-    videos = outputs.read_run(store).get("videos", total.listed)
-    if total.listed != videos:
+def check_videos(store: Store, units: int, total: Counts) -> None:
+    """Raise InputError where the ``units`` of a complete run do not hold as many videos as the run has."""
+    run = outputs.read_run(store)
+    # Another driver may have let the run grow meanwhile: then its new units are not all done.
+    if units == run.get("units") and total.listed != run["videos"]:
         raise InputError(
-            f"the units of {store.root} hold {total.listed} videos, and its run has {videos}: an earlier release has "
-            "cut the units of a run that had grown anew, and some videos are not labelled or are labelled twice. Label "
-            "into another output"
+            f"the units of {store.root} hold {total.listed} videos, and its run has {run['videos']}: an earlier "
+            "release has cut the units of a run that had grown anew, and some videos are not labelled or are labelled "
+            "twice. Label into another output"
         )
 
 
