@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.labelling import commits, units
+from cluster.labelling import commits, label_tables, units
 from cluster.labelling.commits import Commit
 from cluster.sources import mirror
 from cluster.store import Store, open_store
@@ -220,9 +220,8 @@ class _Labels:
 
     def table(self) -> pa.Table:
         """All of them with their images."""
-        filesystem, root = self.store.filesystem()
-        paths = [f"{root}/{commit.files['pseudo_labels']}" for commit in self.committed]
-        return tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)
+        keys = [commit.files["pseudo_labels"] for commit in self.committed]
+        return label_tables.read(self.store, keys, schema=tables.PSEUDO_LABELS_SCHEMA)
 
 
 def _open(name: str, config: Config, labels: _Labels | None, *, streams: bool) -> Any:

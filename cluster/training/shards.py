@@ -25,7 +25,7 @@ import pyarrow.parquet
 
 from cluster.labelling import commits, units
 from cluster.labelling.commits import Commit
-from cluster.store import Store, open_store
+from cluster.store import Store, arrow, open_store
 from cluster.training.shard_counts import SAMPLES, Counts
 from hojoint import crops
 from hojoint.config import Config, digest
@@ -272,12 +272,7 @@ def _some_clips(store: Store, files: Sequence[File], fraction: float) -> tuple[l
 
 def _column(store: Store, file: File, name: str) -> pa.ChunkedArray:
     """One column of a shard; the others are not fetched."""
-    filesystem, root = store.filesystem()
-    try:
-        table = pa.parquet.read_table(f"{root}/{file.key}", filesystem=filesystem, partitioning=None, columns=[name])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"cannot read the table {store.uri(file.key)}: {str(error).splitlines()[0]}") from None
-    return table[name]
+    return arrow.read_table(store, file.key, [name])[name]
 
 
 def _run_of(store: Store, name: str) -> dict[str, Any]:
