@@ -173,6 +173,18 @@ def test_replaced_objects_are_refused_where_etags_tell(tmp_path: Path) -> None:
         arranged(store, [video("a"), dataclasses.replace(video("b"), etag="2"), video("c")], extend=True)
 
 
+def test_a_grown_runs_manifest_is_not_to_be_removed(tmp_path: Path) -> None:
+    store = begun(tmp_path, named("bd"))
+    record(store, arranged(store, named("abcd"), extend=True))
+    path = tmp_path / commits.read_run(store)["manifest"]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"cannot be read as the manifest.*restore it from a copy, or set another"):
+        arranged(store, named("abcd"))
+    path.unlink()
+    with pytest.raises(InputError, match=r"the manifest of the run, is gone; restore it from a copy, or set another"):
+        arranged(store, named("abcd"))
+
+
 def test_a_run_without_a_manifest_cannot_grow(tmp_path: Path) -> None:
     store, made = LocalStore(tmp_path), made_of(named("a"))
     commits.open_run(store, fingerprint(made), {"units": 1, "videos": 1})
@@ -189,6 +201,11 @@ def test_of_two_drivers_that_extend_the_second_looks_again(tmp_path: Path) -> No
     listing = "abd" if won[0] else "abc"
     with pytest.raises(InputError, match="not among the listed ones"):
         arranged(store, named(listing), extend=True)
+    late = [
+        dataclasses.replace(unit, videos=tuple(dataclasses.replace(one, etag="1") for one in unit.videos))
+        for unit in plans[won[0]].manifest
+    ]
+    manifest.check_etags(store, manifest.write_units(late))  # its new unit holds other videos than the run's
     later = arranged(store, named("abcd"), extend=True)
     assert units_of(later.manifest) == ["b", "ac" if won[0] else "ad", "d" if won[0] else "c"]
     assert record(store, later)
@@ -219,6 +236,23 @@ def test_quarantined_videos_are_tried_as_they_are_now(tmp_path: Path) -> None:
     assert quarantined.firsts(store, done) == {"truncated": ("b", "half")}
     third = arranged(store, mended, retry="quarantined")
     assert units_of(third.manifest)[4:] == ["b"]
+
+
+def test_a_file_replaced_again_gets_a_further_attempt(tmp_path: Path) -> None:
+    store = begun(tmp_path, named("ab"))
+    put_quarantined(store, "u000000", "ab")
+    record(store, arranged(store, [video("a", size=8), *named("b")], retry="quarantined"))
+    # Stopped here; the new file is bad too, and is replaced.
+    with pytest.raises(InputError, match=r"the video a .*\n?.*labelling.retry=quarantined"):
+        arranged(store, [video("a", size=9), *named("b")])
+    plan = arranged(store, [video("a", size=9), *named("b")], retry="quarantined")
+    assert str(plan.growth) == "0 new videos, another attempt at 1 (1 truncated): units u000002 to u000002"
+    assert units_of(plan.manifest) == ["ab", "ab", "a"]
+    assert [one.size for unit in plan.manifest for one in unit.videos] == [7, 7, 8, 7, 9]
+    assert plan.manifest.retries["a"] == [("u000001", "truncated"), ("u000002", "truncated")]
+    assert record(store, plan)
+    again = arranged(store, [video("a", size=9), *named("b")])
+    assert (again.growth, again.manifest.key) == (None, plan.manifest.key)
 
 
 def test_a_class_that_nobody_has_is_refused(tmp_path: Path) -> None:

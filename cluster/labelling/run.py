@@ -219,8 +219,10 @@ def _run(config: Config, store: Store, plan: Plan, note: presence.Note, make: Te
         watched = board.new_board("labelling", wanted, store.root)
         gauges = CommittedGauges("labelling", store.root, videos=plan.manifest.videos, done=total.listed)
         gauges.show(*totals.outcomes_of(total), committed=False)
-        hand, driver = plan.fingerprint["hand_model"], uuid.uuid4().hex
-        job = LabellingJob(config, store.root, plan.teacher_sha256, driver, plan.manifest.key, plan.quality, hand)
+        hand, driver, retries = plan.fingerprint["hand_model"], uuid.uuid4().hex, plan.manifest.retries
+        job = LabellingJob(
+            config, store.root, plan.teacher_sha256, driver, plan.manifest.key, plan.quality, hand, retries
+        )
         results = _route(config, store, plan.pending, job, watched, make=make, unit_s=unit_s)
         with gauges, _progress(watched, note, plan, total.listed, wanted):
             for commit in results:
