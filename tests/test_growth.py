@@ -16,8 +16,9 @@ import wild
 from test_units import contents, video
 from video_files import write_video
 
-from cluster.labelling import chain, commits, growth, manifest
+from cluster.labelling import budget, chain, commits, growth, manifest
 from cluster.labelling import run as labelling
+from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.labelling.growth import Arranged
 from cluster.labelling.manifest import Manifest
@@ -281,7 +282,60 @@ def test_counts_add_up_when_videos_leave_quarantine() -> None:
         assert +total.quarantine == {"damaged": 1}
 
 
+def test_a_retry_is_not_refused_by_the_budget_it_relieves() -> None:
+    config = Config.model_validate({"labelling": {"error_budget_share": 0.0, "error_budget_count": 2}})
+
+    def of(listed: int, quarantined: int, taken_over: int = 0) -> Counts:
+        counts = Counts(listed=listed, quarantined=quarantined, empty=listed - quarantined)
+        counts.quarantine["truncated"] = quarantined
+        counts.take_over(["truncated"] * taken_over)
+        return counts
+
+    retries = {name: [("u000001" if name < "c" else "u000002", "truncated")] for name in "abcd"}
+    with pytest.raises(budget.BudgetExceeded, match="5 of 9 videos so far"):
+        budget.Watched(config, of(9, 5), retries, set()).check()
+    watched = budget.Watched(config, of(9, 5), retries, {"u000001", "u000002"})
+    watched.check()
+    for unit, counts in (("u000001", of(2, 1, 2)), ("u000002", of(2, 1, 2))):
+        watched.check()
+        watched.add(Commit(unit, "a", {}, {}, counts, 0.0, 0.0, {}))
+    with pytest.raises(budget.BudgetExceeded, match=r"3 of 9 videos so far are quarantined \(3 truncated\)"):
+        watched.check()
+
+
 # Labelling, without Ray.
+
+
+@pytest.mark.slow
+def test_a_run_over_budget_grows_by_a_retry_only(tmp_path: Path, monkeypatch) -> None:
+    wild.without_ray(monkeypatch)
+    boxes = wild.write_wild(tmp_path, good=2)
+    wild.write_boxes(tmp_path, boxes | wild.boxes_of(["bad", "worse"]))
+    wild.write_teacher(tmp_path / "teacher.pt")
+    for name in ("bad", "worse"):
+        (tmp_path / "videos" / f"{name}.webm").write_bytes(b"no video")
+
+    def config(**labelling: object) -> Config:
+        none = {"error_budget_share": 0.0, "error_budget_count": 1, "unit_videos": 4}
+        return wild.config_of(tmp_path, tmp_path / "out", labelling=none | labelling)
+
+    with pytest.raises(budget.BudgetExceeded):
+        label(config())
+    write_video(tmp_path / "videos" / "0new.webm", 6, seed=9)
+    wild.write_boxes(tmp_path, boxes | wild.boxes_of(["0new", "bad", "worse"]))
+    with pytest.raises(budget.BudgetExceeded):
+        label(config(extend=True))
+    assert chain.length(LocalStore(tmp_path / "out")) == 0  # what is refused is not recorded
+    write_video(tmp_path / "videos" / "bad.webm", 6, seed=5)
+    write_video(tmp_path / "videos" / "worse.webm", 6, seed=6)
+    report = label(config(extend=True, retry="quarantined"))
+    assert report["videos"] == {"listed": 5, "labelled": 5, "empty": 0, "quarantined": 0}
+    # A commit that was damaged is made again, and leaves out what a later unit has labelled.
+    (tmp_path / "out" / "commits" / "u000000.json").unlink()
+    again = label(config())
+    assert (again["videos"], again["quarantine"]) == (report["videos"], {})
+    rows = wild.rows_of(tmp_path / "out", "predictions")
+    assert len(set(zip(*(rows[name].to_pylist() for name in ("clip_id", "frame")), strict=True))) == len(rows)
 
 
 @pytest.mark.slow
