@@ -264,9 +264,7 @@ def total_of(done: Iterable[Commit]) -> Counts:
 
 def _finish(store: Store, plan: Plan) -> dict[str, Any]:
     """Write the report and remove what killed attempts left."""
-    done = commits.read_commits(store, counts_of=Counts.of)
-    committed = {commit.unit for commit in done}
-    sharing.check_commits(store, [name for name in plan.layout.unit_ids if name not in committed])
+    done = commits.read_commits(store, sharing.committed(store, plan.layout.unit_ids), counts_of=Counts.of)
     total = total_of(done)
     assert total.samples == plan.layout.samples + plan.layout.held_out, (total, plan.layout)
     report = {**vars(total), "shards": len(done), "seconds": round(totals.busy_seconds(done), 3)}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.labelling import commits, totals, units
+from cluster.labelling import commits, label_tables, totals, units
 from cluster.store import Store, open_store
 from hojoint.config import Config
 from hojoint.datasets import listing
@@ -83,9 +83,7 @@ def _look(
     config: Config, store: Store, files: list[str], progress: Callable[[str, int, int], None], *, drawn: bool
 ) -> tuple[bytes | None, list[Finding]]:
     """The rows of some units: each image is opened, some are drawn with the hand of the settings."""
-    filesystem, root = store.filesystem()
-    paths = [f"{root}/{file}" for file in listing.evenly(files, MOST_UNITS)]
-    table = tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)
+    table = label_tables.read(store, listing.evenly(files, MOST_UNITS), schema=tables.PSEUDO_LABELS_SCHEMA)
     samples, damaged = PseudoLabelled(table, config.crop), []
     for row, name in enumerate(samples.names):
         progress("labelled frames", row, len(samples))

@@ -11,17 +11,15 @@ Attempts that were killed leave files behind, so only what a commit names is rea
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cluster.labelling import commits, units
+from cluster.labelling import commits, label_tables, units
 from cluster.sources import mirror
-from cluster.store import open_store
+from cluster.store import arrow, open_store
 from hojoint.config import Config, changed
 from hojoint.errors import InputError
 from hojoint.hand.chosen import hand_model
@@ -107,30 +105,15 @@ class LabelSet:
         return ManoLayer(hand_model(mirror.localised(config, "mano").mano), fingertips=fingertips)
 
     def _parts(self, table: Table, wanted: pa.Schema) -> Iterator[pa.Table]:
-        filesystem, root = self._store.filesystem()
         last = commits.superseded(self._commits)
         for commit in self._commits:
-            path = f"{root}/{commit.files[table]}"
+            key = commit.files[table]
             if table == "quarantine":
-                with _readable(path):
-                    rows = pq.read_table(path, filesystem=filesystem, partitioning=None)
+                rows = arrow.read_table(self._store, key)
                 now = [last.get(name, commit.unit) == commit.unit for name in rows["video_id"].to_pylist()]
                 yield rows.filter(pa.array(now, pa.bool_())).select(wanted.names)
             else:
-                # Tables of earlier versions lack some columns, which ``tables.read`` adds.
-                with _readable(path):
-                    held = pq.read_schema(path, filesystem=filesystem).names
+                # Tables of earlier versions lack some columns, which ``label_tables.read`` adds.
+                held = arrow.columns_of(self._store, key)
                 columns = [name for name in wanted.names if name in held]
-                yield tables.read([path], filesystem, schema=wanted, columns=columns)
-
-
-@contextlib.contextmanager
-def _readable(path: str) -> Iterator[None]:
-    """A file that is gone or damaged is an InputError, as ``tables.read`` has it."""
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"cannot read the table {path}: {str(error).splitlines()[0]}. Copy the label set again, or label the "
-            "videos into another output"
-        ) from None
+                yield label_tables.read(self._store, [key], schema=wanted, columns=columns)

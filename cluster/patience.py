@@ -114,9 +114,10 @@ def ridden_out(attempt: Callable[[], T], passes: Callable[[Exception], bool], wh
         what: the store or the cluster, in words that begin a sentence.
 
     Raises:
-        Unavailable: faults have followed each other for ``seconds()``.
+        Unavailable: faults have followed each other for ``seconds()`` since the first: an attempt that was long and
+            then broke off is repeated too.
     """
-    began = time.monotonic()
+    failed = 0.0  # when the first attempt had failed
     for number in itertools.count():
         try:
             result = attempt()
@@ -124,11 +125,12 @@ def ridden_out(attempt: Callable[[], T], passes: Callable[[Exception], bool], wh
             if not passes(error):
                 raise
             reason, kind = first_line(error), type(error).__name__
+            failed = failed if number else time.monotonic()
         else:
             if number:
-                _outage_log.good(what, time.monotonic() - began)
+                _outage_log.good(what, time.monotonic() - failed)
             return result
-        silent_s, patience_s = time.monotonic() - began, seconds()
+        silent_s, patience_s = time.monotonic() - failed, seconds()
         wait = min(FIRST_WAIT_S * 2 ** min(number, 16), LONGEST_WAIT_S) * random.uniform(0.5, 1)
         if silent_s + wait > patience_s:
             raise Unavailable(

@@ -102,7 +102,7 @@ class TrainConfig(Settings):
     """Keep the decoded regions in memory; without effect where data are streamed."""
     stream: bool | None = None
     """Read shards and pseudo-labels window by window instead of holding them in memory; the order is another one. None
-    means: where they hold more than 100,000 samples."""
+    means: where they hold more than 2 GB."""
     window_samples: Count = 8192
     """Samples that are shuffled together where data are streamed; a worker holds about two windows per kind of data."""
     checkpoint_every_epochs: Count = 1

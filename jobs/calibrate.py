@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster import calibrating, capacity
-from cluster.labelling import commits, quality_files, units
+from cluster.labelling import commits, label_tables, quality_files, units
 from cluster.labelling.commits import Commit
 from cluster.labelling.oracles import Truth
 from cluster.sources import mirror
@@ -240,8 +240,7 @@ def _run_and_truth(config: Config) -> tuple[Store, list[Commit], pa.Table]:
 def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     """The tables of a labelling run and of its truth."""
     store, done, truth = _run_and_truth(config)
-    filesystem, base = store.filesystem()
-    predictions = tables.read([f"{base}/{commit.files['predictions']}" for commit in done], filesystem)
+    predictions = label_tables.read(store, [commit.files["predictions"] for commit in done])
     if predictions.num_rows == 0:
         raise InputError(f"{store.root} holds no predicted frame, so nothing can be judged; give the labels of others")
     known = pc.is_in(predictions["video_id"], value_set=truth["video_id"].combine_chunks())

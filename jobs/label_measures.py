@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from cluster.labelling import commits
+from cluster.labelling import commits, label_tables
 from cluster.labelling.oracles import PREDICTED
 from cluster.sources import mirror
 from cluster.store import Store, open_store
@@ -102,9 +102,8 @@ def _learned_from(labels: Store, config: Config) -> pa.Table:
 
 
 def _table(labels: Store, name: str) -> pa.Table:
-    filesystem, root = labels.filesystem()
-    paths = [f"{root}/{key}" for key in commits.committed_files(labels, name)]
-    return tables.read(paths, filesystem, columns=tables.PREDICTIONS_SCHEMA.names)  # without the pictures
+    keys = commits.committed_files(labels, name)
+    return label_tables.read(labels, keys, columns=tables.PREDICTIONS_SCHEMA.names)  # without the pictures
 
 
 def _clips(predictions: pa.Table, errors: LabelErrors) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from cluster.labelling import commits, quality_files
+from cluster.labelling import commits, label_tables, quality_files
 from cluster.labelling.decoding import GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.units import check_hand
@@ -53,16 +53,15 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     check_hand(run, config, labels.root)
     units = sorted(commits.committed_units(labels))
     some = [units[row] for row in evenly(len(units), MOST_UNITS)]
-    filesystem, root = labels.filesystem()
     done = commits.read_commits(labels, some)
-    predictions = tables.read([f"{root}/{commit.files['predictions']}" for commit in done], filesystem)
+    predictions = label_tables.read(labels, [commit.files["predictions"] for commit in done])
     layer = hand_layer(mirror.localised(config, "mano").mano)
     errors, quality, of_all = None, None, {"read": len(some), "all": len(units)}
     if truth is not None and len(predictions):
         refined = None
         if any(name.startswith("refine.") for name in run["fingerprint"]):
-            keys = [f"{root}/{commit.files['pseudo_labels']}" for commit in done]
-            refined = tables.read(keys, filesystem, schema=tables.LABELS_SCHEMA, columns=tables.LABELS_SCHEMA.names)
+            keys, schema = [commit.files["pseudo_labels"] for commit in done], tables.LABELS_SCHEMA
+            refined = label_tables.read(labels, keys, schema=schema, columns=schema.names)
         errors, quality = _measured(predictions, refined, pyarrow.parquet.read_table(truth), layer, config, labels)
         quality["units"] = of_all
     rows = album.chosen_rows(predictions, reasons.REASONS, KEPT_SHOWN, REJECTED_SHOWN)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.labelling import commits
+from cluster.labelling import commits, label_tables
 from cluster.store import Store
 from hojoint.config import Config
 from hojoint.labelling import reasons, tables
@@ -56,9 +56,7 @@ def note(report: Mapping[str, Any], store: Store, config: Config) -> str | None:
 def _median_score(store: Store, rule: str) -> float | None:
     """Of the frames that the rule rejects in the first units; NaN where it can judge none, None where it has none."""
     units = sorted(commits.committed_units(store))[:MOST_UNITS]
-    filesystem, root = store.filesystem()
-    paths = [f"{root}/{commit.files['predictions']}" for commit in commits.read_commits(store, units)]
-    table = tables.read(paths, filesystem)
+    table = label_tables.read(store, [done.files["predictions"] for done in commits.read_commits(store, units)])
     rejected = np.array(table["verdict"].to_pylist(), dtype=str) == rule
     scores = tables.array_of(table, reasons.COLUMNS[rule])[rejected]
     known = scores[~np.isnan(scores)]

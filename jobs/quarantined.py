@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import pyarrow.parquet as pq
-
 from cluster.labelling import commits
 from cluster.labelling.commits import Commit
-from cluster.store import Store
+from cluster.store import Store, arrow
 from hojoint.labelling.faults import CLASSES
 
 
@@ -24,13 +22,12 @@ def firsts(store: Store, done: Sequence[Commit]) -> dict[str, tuple[str, str]]:
         done: its commits, whose counts have ``quarantine``.
     """
     out: dict[str, tuple[str, str]] = {}
-    filesystem, root = store.filesystem()
     last = commits.superseded(done)
     for commit in done:
         if all(kind in out for kind in commit.failed):
             continue
-        table = pq.read_table(f"{root}/{commit.files['quarantine']}", filesystem=filesystem, partitioning=None)
-        for row in table.select(["video_id", "class", "message"]).to_pylist():
+        table = arrow.read_table(store, commit.files["quarantine"], ["video_id", "class", "message"])
+        for row in table.to_pylist():
             if last.get(row["video_id"], commit.unit) == commit.unit:  # not tried again since
                 out.setdefault(row["class"], (row["video_id"], row["message"]))
     return out

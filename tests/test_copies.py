@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from scripted_s3 import ScriptedS3
 
 from cluster.sources import copies, mirror
 from hojoint.config import Config
-from hojoint.errors import InputError
+from hojoint.errors import InputError, NoRoom
 from hojoint.labelling.video import VideoError
 
 
@@ -86,6 +88,18 @@ def test_a_copy_continues_after_a_fault_and_follows_the_source(
     assert second != first
     assert (Path(second) / "0").read_bytes() == b"new"
     assert (Path(first) / "0").read_bytes() == bytes(1000)
+
+
+def test_a_disk_that_fills_up_while_copying_is_no_room(
+    tmp_path: Path, s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def into(self, path, *arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    s3.put("set/0", b"0")
+    monkeypatch.setattr(copies.Download, "into", into)
+    with pytest.raises(NoRoom, match=rf"on the node {socket.gethostname()} has no room for data.ho3d.root=s3://bucket"):
+        copies.copy_of("s3://bucket/set", "data.ho3d.root", str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["complete", "partial"])

@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -204,6 +205,57 @@ def test_a_lost_file_is_written_again_from_the_commits(made, tmp_path, in_proces
     make = functools.partial(scripted, reach=-1.0)  # would find other tracks: so no picture is looked at again
     detection.detect(config, make)
     assert Path(config.output).read_bytes() == before
+
+
+def test_a_table_of_former_commits_is_written_again(made, tmp_path, in_process, capsys, monkeypatch):
+    """A unit was done anew, and the driver died between its commit and the table."""
+    config = config_of(made, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            finding.Findings, "take", lambda self, video, *_, **__: self.fail(finding.Failure(video, "x", "y", "z"))
+        )
+        detection.detect(config, scripted)
+    former = rows_of(config)
+    shutil.rmtree(f"{config.output}.run/commits")
+    with monkeypatch.context() as patch:
+        patch.setattr(detection, "_finish", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            detection.detect(config, scripted)
+    capsys.readouterr()
+    report = detection.detect(config, scripted)
+    assert "nothing to do" not in capsys.readouterr().out
+    expected = config_of(made, tmp_path / "other")
+    assert report["rows"] == detection.detect(expected, scripted)["rows"]
+    assert rows_of(config).equals(rows_of(expected))
+    assert not rows_of(config).equals(former)
+
+
+def test_a_report_that_does_not_fit_is_written_again(made, tmp_path, in_process):
+    config = config_of(made, tmp_path)
+    report = detection.detect(config, scripted)
+    path = Path(f"{config.output}.run/report.json")
+    path.write_text("{}")
+    assert detection.detect(config, scripted) == report == json.loads(path.read_text())
+
+
+def test_a_short_outage_at_the_table_is_ridden_out(made, tmp_path, in_process, monkeypatch):
+    config = config_of(made, tmp_path)
+    calls = []
+
+    def once_away(real):
+        def call(*given):
+            calls.append(real)
+            if calls.count(real) == 1:
+                raise OSError("AWS Error SLOW_DOWN during PutObject operation: Please reduce your request rate.")
+            return real(*given)
+
+        return call
+
+    for name in ("_found", "_write_rows"):
+        monkeypatch.setattr(boxes_file, name, once_away(getattr(boxes_file, name)))
+    report = detection.detect(config, scripted)
+    assert report["rows"] == len(rows_of(config))
+    assert len(set(calls)) == 2
 
 
 def test_a_stopped_run_resumes_with_the_open_units(made, tmp_path, in_process):

@@ -16,8 +16,9 @@ import wild
 from test_units import contents, video
 from video_files import write_video
 
-from cluster.labelling import chain, commits, growth, manifest
+from cluster.labelling import budget, chain, commits, growth, manifest
 from cluster.labelling import run as labelling
+from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.labelling.growth import Arranged
 from cluster.labelling.manifest import Manifest
@@ -94,6 +95,48 @@ def test_new_videos_come_behind_and_others_keep_their_units(tmp_path: Path) -> N
     assert (written["units"], written["manifest"]) == (5, third.manifest.key)
 
 
+@pytest.mark.parametrize("new", ["d", "de"])
+def test_new_videos_that_sort_last_keep_the_borders_of_units(new: str, tmp_path: Path) -> None:
+    """The last unit is not full: the listing alone has the same digests, and would be cut in another way."""
+    store = begun(tmp_path, named("abc"))
+    plan = arranged(store, named("abc" + new), extend=True)
+    assert units_of(plan.manifest) == ["ab", "c", new]
+    assert record(store, plan)
+    again = arranged(store, named("abc" + new), extend=True)
+    assert (again.growth, units_of(again.manifest)) == (None, ["ab", "c", new])
+
+
+def test_a_run_whose_units_lack_videos_is_refused(tmp_path: Path) -> None:
+    store = begun(tmp_path, named("abc"))
+    put_quarantined(store, "u000000", "ab")
+    put_quarantined(store, "u000001", "")
+    with pytest.raises(InputError, match=r"hold 2 videos, and its run has 3: .*another output"):
+        labelling.finish(store, ["u000000", "u000001"], {})
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_a_listing_that_lags_behind_is_asked_key_by_key(tmp_path: Path, monkeypatch) -> None:
+    store = begun(tmp_path, named("abc"))
+    put_quarantined(store, "u000000", "ab")
+    put_quarantined(store, "u000001", "c")
+    real = LocalStore.list
+    monkeypatch.setattr(
+        LocalStore, "list", lambda self, prefix: iter(list(real(self, prefix))[: -(prefix == "commits")])
+    )
+    report, _ = labelling.finish(store, ["u000000", "u000001"], {})
+    assert report["videos"]["listed"] == 3
+    with pytest.raises(InputError, match=r"1 units \(the first: u000002\) are done and not in"):
+        labelling.finish(store, ["u000000", "u000001", "u000002"], {})
+
+
+def test_a_run_that_another_driver_lets_grow_is_finished(tmp_path: Path) -> None:
+    store = begun(tmp_path, named("ab"))
+    put_quarantined(store, "u000000", "ab")
+    record(store, arranged(store, named("abc"), extend=True))
+    report, _ = labelling.finish(store, ["u000000"], {})
+    assert report["videos"]["listed"] == 2
+
+
 def test_videos_that_have_moved_are_taken_from_where_they_are(tmp_path: Path) -> None:
     store = begun(tmp_path, named("ac"))
     record(store, arranged(store, named("abc"), extend=True))
@@ -131,6 +174,18 @@ def test_replaced_objects_are_refused_where_etags_tell(tmp_path: Path) -> None:
         arranged(store, [video("a"), dataclasses.replace(video("b"), etag="2"), video("c")], extend=True)
 
 
+def test_a_grown_runs_manifest_is_not_to_be_removed(tmp_path: Path) -> None:
+    store = begun(tmp_path, named("bd"))
+    record(store, arranged(store, named("abcd"), extend=True))
+    path = tmp_path / commits.read_run(store)["manifest"]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"cannot be read as the manifest.*restore it from a copy, or set another"):
+        arranged(store, named("abcd"))
+    path.unlink()
+    with pytest.raises(InputError, match=r"the manifest of the run, is gone; restore it from a copy, or set another"):
+        arranged(store, named("abcd"))
+
+
 def test_a_run_without_a_manifest_cannot_grow(tmp_path: Path) -> None:
     store, made = LocalStore(tmp_path), made_of(named("a"))
     commits.open_run(store, fingerprint(made), {"units": 1, "videos": 1})
@@ -147,6 +202,11 @@ def test_of_two_drivers_that_extend_the_second_looks_again(tmp_path: Path) -> No
     listing = "abd" if won[0] else "abc"
     with pytest.raises(InputError, match="not among the listed ones"):
         arranged(store, named(listing), extend=True)
+    late = [
+        dataclasses.replace(unit, videos=tuple(dataclasses.replace(one, etag="1") for one in unit.videos))
+        for unit in plans[won[0]].manifest
+    ]
+    manifest.check_etags(store, manifest.write_units(late))  # its new unit holds other videos than the run's
     later = arranged(store, named("abcd"), extend=True)
     assert units_of(later.manifest) == ["b", "ac" if won[0] else "ad", "d" if won[0] else "c"]
     assert record(store, later)
@@ -179,6 +239,23 @@ def test_quarantined_videos_are_tried_as_they_are_now(tmp_path: Path) -> None:
     assert units_of(third.manifest)[4:] == ["b"]
 
 
+def test_a_file_replaced_again_gets_a_further_attempt(tmp_path: Path) -> None:
+    store = begun(tmp_path, named("ab"))
+    put_quarantined(store, "u000000", "ab")
+    record(store, arranged(store, [video("a", size=8), *named("b")], retry="quarantined"))
+    # Stopped here; the new file is bad too, and is replaced.
+    with pytest.raises(InputError, match=r"the video a .*\n?.*labelling.retry=quarantined"):
+        arranged(store, [video("a", size=9), *named("b")])
+    plan = arranged(store, [video("a", size=9), *named("b")], retry="quarantined")
+    assert str(plan.growth) == "0 new videos, another attempt at 1 (1 truncated): units u000002 to u000002"
+    assert units_of(plan.manifest) == ["ab", "ab", "a"]
+    assert [one.size for unit in plan.manifest for one in unit.videos] == [7, 7, 8, 7, 9]
+    assert plan.manifest.retries["a"] == [("u000001", "truncated"), ("u000002", "truncated")]
+    assert record(store, plan)
+    again = arranged(store, [video("a", size=9), *named("b")])
+    assert (again.growth, again.manifest.key) == (None, plan.manifest.key)
+
+
 def test_a_class_that_nobody_has_is_refused(tmp_path: Path) -> None:
     store = begun(tmp_path, named("a"))
     put_quarantined(store, "u000000", "a")
@@ -205,7 +282,60 @@ def test_counts_add_up_when_videos_leave_quarantine() -> None:
         assert +total.quarantine == {"damaged": 1}
 
 
+def test_a_retry_is_not_refused_by_the_budget_it_relieves() -> None:
+    config = Config.model_validate({"labelling": {"error_budget_share": 0.0, "error_budget_count": 2}})
+
+    def of(listed: int, quarantined: int, taken_over: int = 0) -> Counts:
+        counts = Counts(listed=listed, quarantined=quarantined, empty=listed - quarantined)
+        counts.quarantine["truncated"] = quarantined
+        counts.take_over(["truncated"] * taken_over)
+        return counts
+
+    retries = {name: [("u000001" if name < "c" else "u000002", "truncated")] for name in "abcd"}
+    with pytest.raises(budget.BudgetExceeded, match="5 of 9 videos so far"):
+        budget.Watched(config, of(9, 5), retries, set()).check()
+    watched = budget.Watched(config, of(9, 5), retries, {"u000001", "u000002"})
+    watched.check()
+    for unit, counts in (("u000001", of(2, 1, 2)), ("u000002", of(2, 1, 2))):
+        watched.check()
+        watched.add(Commit(unit, "a", {}, {}, counts, 0.0, 0.0, {}))
+    with pytest.raises(budget.BudgetExceeded, match=r"3 of 9 videos so far are quarantined \(3 truncated\)"):
+        watched.check()
+
+
 # Labelling, without Ray.
+
+
+@pytest.mark.slow
+def test_a_run_over_budget_grows_by_a_retry_only(tmp_path: Path, monkeypatch) -> None:
+    wild.without_ray(monkeypatch)
+    boxes = wild.write_wild(tmp_path, good=2)
+    wild.write_boxes(tmp_path, boxes | wild.boxes_of(["bad", "worse"]))
+    wild.write_teacher(tmp_path / "teacher.pt")
+    for name in ("bad", "worse"):
+        (tmp_path / "videos" / f"{name}.webm").write_bytes(b"no video")
+
+    def config(**labelling: object) -> Config:
+        none = {"error_budget_share": 0.0, "error_budget_count": 1, "unit_videos": 4}
+        return wild.config_of(tmp_path, tmp_path / "out", labelling=none | labelling)
+
+    with pytest.raises(budget.BudgetExceeded):
+        label(config())
+    write_video(tmp_path / "videos" / "0new.webm", 6, seed=9)
+    wild.write_boxes(tmp_path, boxes | wild.boxes_of(["0new", "bad", "worse"]))
+    with pytest.raises(budget.BudgetExceeded):
+        label(config(extend=True))
+    assert chain.length(LocalStore(tmp_path / "out")) == 0  # what is refused is not recorded
+    write_video(tmp_path / "videos" / "bad.webm", 6, seed=5)
+    write_video(tmp_path / "videos" / "worse.webm", 6, seed=6)
+    report = label(config(extend=True, retry="quarantined"))
+    assert report["videos"] == {"listed": 5, "labelled": 5, "empty": 0, "quarantined": 0}
+    # A commit that was damaged is made again, and leaves out what a later unit has labelled.
+    (tmp_path / "out" / "commits" / "u000000.json").unlink()
+    again = label(config())
+    assert (again["videos"], again["quarantine"]) == (report["videos"], {})
+    rows = wild.rows_of(tmp_path / "out", "predictions")
+    assert len(set(zip(*(rows[name].to_pylist() for name in ("clip_id", "frame")), strict=True))) == len(rows)
 
 
 @pytest.mark.slow

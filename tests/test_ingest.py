@@ -137,8 +137,12 @@ def test_shards_in_memory_give_the_same_samples(world, shards):
 
 
 def test_large_data_are_streamed_unless_the_settings_say(world, shards, monkeypatch):
-    monkeypatch.setattr(training_data, "STREAM_ABOVE", 7)
-    for asked, streams in ((None, True), (False, False)):
+    size = training_data.open_data(from_shards(world, shards)).sets[0].image_bytes
+    paths = (Path(shards) / "samples").glob("*.parquet")
+    images = sum(len(image) for path in paths for image in pq.read_table(path)["image"].to_pylist())
+    assert size == images > 10_000  # bytes of images, however few samples they are
+    for above, asked, streams in ((size - 1, None, True), (size, None, False), (size - 1, False, False)):
+        monkeypatch.setattr(training_data, "STREAM_ABOVE", above)
         config = from_shards(world, shards, stream=asked)
         assert training_data.open_data(config).streams == streams
     assert not training_data.open_data(world).streams  # images in files are not held in memory

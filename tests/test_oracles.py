@@ -137,6 +137,13 @@ def test_the_same_call_resumes_and_another_oracle_is_refused(made: Path, tmp_pat
         rewritten(made, tmp_path / "out", "truth", CorrectWhen(max_aligned_mm=3))
 
 
+def test_where_every_write_wins_another_oracle_is_refused(made: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(LocalStore, "put_new", lambda self, key, data: self.put(key, data) is None)
+    rewritten(made, tmp_path / "out", labelling={"require_conditional_writes": False})
+    with pytest.raises(InputError, match="oracle: truth before, side now"):
+        rewritten(made, tmp_path / "out", "side", labelling={"require_conditional_writes": False})
+
+
 def test_an_oracle_asks_for_nothing_that_judges_frames(made: Path, tmp_path: Path) -> None:
     """In a pipeline the quality decides by a model that its calibration makes, which no setting names."""
     usual = rewritten(made, tmp_path / "usual")

@@ -53,6 +53,21 @@ def test_a_fault_that_passes_is_ridden_out_and_said_once(monkeypatch, capsys):
     assert min(waits) >= patience.FIRST_WAIT_S / 2  # never a storm of requests
 
 
+def test_a_long_attempt_that_breaks_off_is_repeated():
+    tries = []
+
+    def read():
+        tries.append(1)
+        if len(tries) == 1:
+            time.sleep(0.6)  # longer than the patience: the answer came, and broke off
+            raise ConnectionError("reset")
+        return "answer"
+
+    with patience.granted(0.5):
+        assert patience.ridden_out(read, is_network, "store") == "answer"
+    assert len(tries) == 2
+
+
 def test_a_longer_patience_makes_more_tries():
     counts = []
     for seconds in (0.0, 0.3, 1.0):

@@ -321,6 +321,15 @@ def test_run_again_does_nothing_and_other_thresholds_are_refused(
         refilter(config_to(made, tmp_path / "out", "loose", STRICT | {"max_pose_step": 0.02}))
 
 
+def test_where_every_write_wins_other_thresholds_are_refused(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
+    """As on a server that ignores If-None-Match: run.json must not be rewritten over labels of other thresholds."""
+    monkeypatch.setattr(LocalStore, "put_new", lambda self, key, data: self.put(key, data) is None)
+    careless = {"labelling": {"require_conditional_writes": False}}
+    refilter(config_to(made, tmp_path / "out", "loose", STRICT, **careless))
+    with pytest.raises(InputError, match=r"filters.max_pose_step: 0.015 before, 0.02 now"):
+        refilter(config_to(made, tmp_path / "out", "loose", STRICT | {"max_pose_step": 0.02}, **careless))
+
+
 def test_a_reading_that_needs_the_hand_is_refused(made: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"filters.bone_reference=span.*palm"):
         refilter(config_to(made, tmp_path / "out", "loose", LOOSE | {"bone_reference": "span"}))

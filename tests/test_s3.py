@@ -14,14 +14,18 @@ import pytest
 
 from cluster import patience
 from cluster.store import check_conditional, open_store
-from hojoint.errors import InputError, MachineError, Unavailable
+from hojoint.errors import InputError, MachineError, NoRoom, Unavailable
 
 
 class ScriptedServer(ThreadingHTTPServer):
-    """Keeps objects; refuses conditional writes with ``refusal``, everything with ``fault``; cuts ``cuts`` bodies."""
+    """Keeps objects; refuses conditional writes with ``refusal``, everything with ``fault``; cuts ``cuts`` bodies.
+
+    The header of conditional writes means nothing to it. ``missing`` answers a DELETE of what it does not keep.
+    """
 
     refusal: tuple[int, str] | None = None
     fault: tuple[int, str] | None = None
+    missing: tuple[int, str] | None = None
     cuts = 0
 
     def __init__(self) -> None:
@@ -56,7 +60,8 @@ class Answer(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_DELETE(self) -> None:
-        self.server.objects.pop(self.path, None)
+        if self.server.objects.pop(self.path, None) is None and self.server.missing is not None:
+            return self.refuse(*self.server.missing)
         self.answer(204, b"")
 
     def refuse(self, status: int, code: str) -> None:
@@ -100,6 +105,37 @@ def test_a_server_without_conditional_writes_needs_the_setting(
     assert store.put_new("commits/u.json", b"first")
     assert not store.put_new("commits/u.json", b"second")
     assert store.get("commits/u.json") == b"first"
+
+
+def test_without_conditions_the_first_writer_is_seen(server: ScriptedServer) -> None:
+    with pytest.raises(InputError, match=r"does not refuse a second conditional write"):
+        check_conditional(open_store("s3://bucket/out"))
+    store = open_store("s3://bucket/out", conditional=False)
+    assert store.put_new("commits/u.json", b"first")
+    assert not store.put_new("commits/u.json", b"second")
+    assert store.put_new("commits/u.json", b"first")  # the answer to this writer was lost
+    assert store.get("commits/u.json") == b"first"
+
+
+def test_a_delete_of_nothing_is_no_error(server: ScriptedServer) -> None:
+    server.missing = (404, "NoSuchKey")
+    open_store("s3://bucket").delete("a")
+
+
+def test_a_write_that_is_always_under_way_is_one_sentence(server: ScriptedServer, monkeypatch) -> None:
+    monkeypatch.setattr("cluster.store.s3.time.sleep", lambda seconds: None)
+    server.refusal = (409, "ConditionalRequestConflict")
+    store = open_store("s3://bucket")
+    with pytest.raises(Unavailable, match=r"s3://bucket/a cannot be written: .* 8 times .*the same command resumes"):
+        store.put_new("a", b"first")
+    store.put("a", b"another")
+    assert not store.put_new("a", b"first")
+
+
+def test_a_used_up_quota_is_a_full_disk(server: ScriptedServer) -> None:
+    server.fault = (403, "QuotaExceeded")
+    with pytest.raises(NoRoom, match=r"s3://bucket has no room \(QuotaExceeded\)"):
+        open_store("s3://bucket").put("a", b"")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import threading
 import time
 from pathlib import Path
@@ -15,10 +16,15 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pyarrow.fs import FSSpecHandler
 
+from cluster import patience
+from cluster.labelling import label_tables
+from cluster.store import arrow
+from cluster.store.local import LocalStore
 from hojoint import geometry
 from hojoint.config import Config, FilterConfig
-from hojoint.errors import InputError
+from hojoint.errors import InputError, Unavailable
 from hojoint.labelling import filters, quality, reasons, rescoring, tables
 from hojoint.labelling.quality import Curve, QualityModel
 from hojoint.records import Clip, Footage, Frames, HandPrediction, PseudoLabels
@@ -110,11 +116,15 @@ def test_the_columns_are_the_contracts() -> None:
     assert extra == {"filled", "image", "image_box"}
 
 
+def read(paths: list[str], **options: Any) -> pa.Table:
+    return label_tables.read(LocalStore("/"), [path.removeprefix("/") for path in paths], **options)
+
+
 def test_predictions_survive_a_parquet_file(tmp_path: Path) -> None:
     label = labels()
     path = str(tmp_path / "a.parquet")
     pq.write_table(tables.predictions_table([label]), path)
-    table = tables.read([path])
+    table = read([path])
     assert table.schema.equals(tables.PREDICTIONS_SCHEMA)
     assert table["frame"].to_pylist() == [0, 1, 2, 3, 4]
     assert [box is None for box in table["object_box"].to_pylist()] == [True, False, True, True, True]
@@ -137,7 +147,7 @@ def test_times_and_footage_survive_and_are_null_where_unknown(tmp_path: Path) ->
     partly = dataclasses.replace(labels("8-h0-0000-0004"), footage=Footage(None, None, 0, "mjpeg"))
     path = str(tmp_path / "a.parquet")
     pq.write_table(tables.predictions_table([known, partly]), path)
-    table = tables.read([path])
+    table = read([path])
     assert table["time_s"].to_pylist() == [*times, *[None] * 5]
     assert table["fps"].to_pylist() == [12.0] * 5 + [None] * 5
     assert table["pictures"].to_pylist() == [64] * 5 + [None] * 5
@@ -159,7 +169,7 @@ def test_files_of_the_first_version_are_read_with_nulls(schema: pa.Schema, tmp_p
     old = full.drop_columns(list(tables.SINCE_VERSION_2)).replace_schema_metadata({b"hojoint.schema": b"1"})
     pq.write_table(old, tmp_path / "old.parquet")
     pq.write_table(full, tmp_path / "new.parquet")
-    table = tables.read([str(tmp_path / "old.parquet"), str(tmp_path / "new.parquet")], schema=schema)
+    table = read([str(tmp_path / "old.parquet"), str(tmp_path / "new.parquet")], schema=schema)
     assert table.schema.equals(schema)
     assert len(table) == 2 * len(full)
     assert table.slice(0, len(full))["fps"].null_count == len(full)
@@ -177,10 +187,9 @@ def test_other_readers_of_parquet_see_plain_lists(tmp_path: Path) -> None:
 def test_several_files_become_one_table_and_no_file_an_empty_one(tmp_path: Path) -> None:
     for name in "ab":
         pq.write_table(tables.predictions_table([labels(f"{name}-h0-0000-0004")]), tmp_path / f"{name}.parquet")
-    local = pyarrow.fs.LocalFileSystem()
-    table = tables.read([str(tmp_path / f"{name}.parquet") for name in "ab"], local)
+    table = read([str(tmp_path / f"{name}.parquet") for name in "ab"])
     assert sorted(set(table["video_id"].to_pylist())) == ["a", "b"]
-    assert tables.read([]).num_rows == 0
+    assert read([]).num_rows == 0
     assert tables.predictions_table([]).schema.equals(tables.PREDICTIONS_SCHEMA)
     assert tables.pseudo_labels_table([], [], Config()).schema.equals(tables.PSEUDO_LABELS_SCHEMA)
 
@@ -193,26 +202,26 @@ def test_files_are_read_side_by_side_and_keep_their_order(tmp_path: Path, monkey
 
     def slow_first(path: str, **options: Any) -> pa.Table:
         everybody.wait()  # BrokenBarrierError where one is read after the other
-        time.sleep(0.05 if path == names[0] else 0)
+        time.sleep(0.05 if path.endswith(names[0]) else 0)
         return read(path, **options)
 
-    monkeypatch.setattr(tables.pq, "read_table", slow_first)
-    assert list(dict.fromkeys(tables.read(names)["video_id"].to_pylist())) == ["0", "1", "2", "3"]
+    monkeypatch.setattr(arrow.pq, "read_table", slow_first)
+    assert list(dict.fromkeys(read(names)["video_id"].to_pylist())) == ["0", "1", "2", "3"]
 
 
 def test_foreign_old_and_broken_files_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with pytest.raises(InputError, match=r"cannot read the table .*a\.parquet"):
-        tables.read([str(path)])
+        read([str(path)])
     path.write_bytes(b"junk" * 10)
     with pytest.raises(InputError, match=r"cannot read the table .*a\.parquet"):
-        tables.read([str(path)])
+        read([str(path)])
     pq.write_table(pa.table({"x": [1]}), path)
     with pytest.raises(InputError, match=r"a\.parquet has schema version none, expected 3"):
-        tables.read([str(path)])
+        read([str(path)])
     pq.write_table(tables.predictions_table([labels()]).drop_columns(["camera"]), path)
     with pytest.raises(InputError, match=r"a\.parquet lacks the columns camera"):
-        tables.read([str(path)])
+        read([str(path)])
 
 
 def test_kept_frames_carry_the_pixels_of_their_image_box() -> None:
@@ -342,3 +351,55 @@ def test_pixels_of_another_clip_are_refused() -> None:
     wrong = dataclasses.replace(frames_of(label), clip_id="other")
     with pytest.raises(AssertionError):
         tables.pseudo_labels_table([label], [wrong], Config())
+
+
+class Away(LocalStore):
+    """A store whose Arrow client finds every table away, as object storage that throttles; ``get`` still answers."""
+
+    def filesystem(self) -> tuple[pa.fs.FileSystem, str]:
+        class Throttled(FSSpecHandler):
+            def get_file_info(self, paths: list[str]) -> Any:
+                raise OSError("AWS Error SLOW_DOWN during HeadObject operation: Please reduce your request rate.")
+
+            def open_input_file(self, path: str) -> Any:
+                self.get_file_info([path])
+
+        return pa.fs.PyFileSystem(Throttled(None)), self.root
+
+
+def test_a_table_is_read_when_arrows_client_gives_up(tmp_path: Path) -> None:
+    made, store = tables.predictions_table([labels()]), Away(tmp_path)
+    pq.write_table(made, tmp_path / "a.parquet")
+    assert label_tables.read(store, ["a.parquet"])["joints_px"].equals(made["joints_px"])
+    assert arrow.read_table(store, "a.parquet", ["frame"]).column_names == ["frame"]
+    assert arrow.columns_of(store, "a.parquet") == made.column_names
+    (tmp_path / "a.parquet").write_bytes(b"junk" * 10)
+    with pytest.raises(InputError, match=r"cannot read the table .*a\.parquet"):
+        label_tables.read(store, ["a.parquet"])
+    with pytest.raises(InputError, match=r"cannot read the table .*b\.parquet: AWS Error SLOW_DOWN"):
+        label_tables.read(store, ["b.parquet"])
+
+
+def test_an_outage_beyond_the_patience_is_no_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(self: Path) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    pq.write_table(tables.predictions_table([labels()]), tmp_path / "a.parquet")
+    monkeypatch.setattr(Path, "read_bytes", away)
+    with patience.granted(0.0), pytest.raises(Unavailable, match="Stale file handle"):
+        label_tables.read(Away(tmp_path), ["a.parquet"])
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError("AWS Error SLOW_DOWN during HeadObject operation: Please reduce your request rate."), True),
+        (OSError("AWS Error ACCESS_DENIED during HeadObject operation"), False),
+        (OSError(errno.ESTALE, "Stale file handle"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (FileNotFoundError("Path does not exist"), False),
+        (pa.ArrowInvalid("no magic bytes"), False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_lasts(error: Exception, passes: bool) -> None:
+    assert arrow.passes(error) == passes

@@ -20,7 +20,7 @@ from cluster.labelling.job import LabellingJob
 from cluster.labelling.run import label
 from cluster.labelling.teacher import Teacher
 from cluster.store.local import LocalStore
-from hojoint.errors import InputError
+from hojoint.errors import InputError, NoRoom
 from hojoint.labelling import labels
 
 pytestmark = pytest.mark.slow  # seconds each: files, videos or processes
@@ -164,13 +164,32 @@ def test_suspects_are_taken_last_and_alone_the_guilty_never(made: Path, tmp_path
     one.close()
     assert done is not None
     assert calls == [["100"], ["103", "105"], ["106", "107"], ["101"], ["104"]]
-    assert noted[-2:] == [["101"], ["104"]]
+    assert noted[-3:] == [["101"], ["104"], []]  # a death while the unit is committed is nobody's
     # Whatever is predicted was noted before.
     for group in calls:
         assert any(set(group) <= set(videos) for videos in noted)
     assert dict(done.counts.quarantine) == {"killed_worker": 1}
     [row] = wild.rows_of(tmp_path / "out", "quarantine").to_pylist()
     assert (row["video_id"], row["stage"], row["attempts"]) == ("102", "process", 2)
+
+
+def test_a_unit_that_fails_by_an_exception_blames_no_video(made: Path, tmp_path: Path, monkeypatch) -> None:
+    one, [unit, *_] = one_teacher(made, tmp_path / "out")
+
+    def full(*given, **options):
+        raise NoRoom("a disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, "commit", full)
+        patch.setattr(attempts.Ledger, "note", lambda self, videos, real=attempts.Ledger.note: real(self, ["100"]))
+        with pytest.raises(NoRoom):
+            one.work(unit)
+    again = attempts.Ledger(LocalStore(tmp_path / "out"), unit.unit_id, "driver")
+    assert again.suspicion(1) == attempts.Suspicion(frozenset(), {})
+    done = one.work(unit)
+    one.close()
+    assert done is not None
+    assert done.counts.quarantined == 0
 
 
 def test_a_compiled_network_is_ready_before_the_first_unit(made: Path, tmp_path: Path, monkeypatch) -> None:

@@ -263,7 +263,7 @@ def test_data_that_changed_stop_a_worker_with_what_differs(world, tmp_path, monk
 @pytest.mark.parametrize("order", [["ho3d", "freihand"], ["freihand", "ho3d"]])
 def test_sets_are_numbered_as_configured(world, monkeypatch, order):
     monkeypatch.setattr(training_data, "_open", lambda name, *_, **__: [name])
-    monkeypatch.setattr(training_data._Labels, "open", lambda _: SimpleNamespace(rows=1))
+    monkeypatch.setattr(training_data._Labels, "open", lambda _: SimpleNamespace(size=1))
     config = changed(world, train={"datasets": ["pseudo", *order]})
     assert open_data(config).names == (*order, "pseudo")
 

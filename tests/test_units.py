@@ -24,7 +24,7 @@ from cluster.store import base
 from cluster.store.local import LocalStore
 from cluster.training import data as training_data
 from hojoint.config import Config, digest
-from hojoint.errors import InputError
+from hojoint.errors import InputError, NoRoom, Unavailable
 from hojoint.labelling import tables
 from hojoint.records import Clip
 
@@ -240,6 +240,28 @@ def test_a_death_with_its_driver_makes_suspects_and_no_guilt(tmp_path: Path) -> 
     assert ledger.suspicion(2) == attempts.Suspicion(frozenset({"1"}), {})
     dead_note(tmp_path, "u0", "a later driver", ["1"])
     assert ledger.suspicion(2) == attempts.Suspicion(frozenset(), {"1": 2})
+
+
+@pytest.mark.parametrize("error", [ValueError("a fault"), NoRoom("a disk is full")])
+def test_an_attempt_that_raises_blames_no_video(error: Exception, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    ledger = Ledger(store, "u0", "driver")
+
+    def attempt() -> None:
+        with ledger.closed_on_error():
+            ledger.note(["1"])
+            raise error
+
+    with pytest.raises(type(error)):
+        attempt()
+    assert Ledger(store, "u0", "driver").suspicion(1) == attempts.Suspicion(frozenset(), {})
+
+
+def test_an_outage_is_not_waited_for_twice(tmp_path: Path, monkeypatch) -> None:
+    ledger = Ledger(LocalStore(tmp_path), "u0", "driver")
+    monkeypatch.setattr(ledger, "close", lambda: pytest.fail("the store is away"))
+    with pytest.raises(Unavailable), ledger.closed_on_error():
+        raise Unavailable("the store is away")
 
 
 def test_a_running_attempt_of_another_driver_is_no_death(tmp_path: Path) -> None:

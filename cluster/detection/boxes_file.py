@@ -1,7 +1,8 @@
 """The one table of boxes, put together from what the commits name, and how a finished one is known again.
 
-The file's metadata names the run that made it. Rows are streamed, so memory does not grow with the number of videos.
-The file is written under another name and moved when it is complete. Not here: the tables of the units (``findings``).
+The file's metadata names the run that made it, and what its units had committed. Rows are streamed, so memory does not
+grow with the number of videos. The file is written under another name and moved when it is complete. Not here: the
+tables of the units (``findings``).
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ import hashlib
 import io
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 
 from cluster.labelling.commits import Commit
-from cluster.store import Store
+from cluster.store import Store, arrow
+from hojoint.config import digest as digest_of
 from hojoint.datasets.box_tables import BOXES_SCHEMA
 from hojoint.errors import InputError
 
 SUFFIX, RUN_SUFFIX = ".parquet", ".parquet.run"
 RUN_KEY = b"hojoint.detection"  # in the file's metadata: the digest of the run's fingerprint
+COMMITS_KEY = b"hojoint.detection.commits"  # the digest of what its units committed; none in earlier versions
 GROUP_ROWS = 2**17
 
 
@@ -43,18 +47,41 @@ def written_by(store: Store) -> str | None:
 
     Raises:
         InputError: there is another file or a folder, which must not be overwritten.
+        Unavailable: the store has not answered for the patience of this process.
     """
-    filesystem, path = _target(store)
-    kind = filesystem.get_file_info(path).type
+    kind, facts = arrow.asked(store, lambda: _found(store))
     if kind == pyarrow.fs.FileType.NotFound:
         return None
-    digest = None
-    if kind == pyarrow.fs.FileType.File:
-        with contextlib.suppress(pa.ArrowInvalid), filesystem.open_input_file(path) as file:
-            digest = (pyarrow.parquet.read_metadata(file).metadata or {}).get(RUN_KEY)
+    digest = None if facts is None else (facts.metadata or {}).get(RUN_KEY)
     if digest is None:
         raise InputError(f"{_uri(store)} exists and was not written by jobs.detect; move it, or set another output")
     return str(digest.decode())
+
+
+def rows_of(store: Store, done: Sequence[Commit], digest: str) -> int | None:
+    """Number of rows of the file, where it was written by this run and from these commits; None where it was not.
+
+    Raises what ``written_by`` raises.
+    """
+    if written_by(store) != digest:
+        return None
+    _, facts = arrow.asked(store, lambda: _found(store))
+    same = facts is not None and (facts.metadata or {}).get(COMMITS_KEY) == _digest(done)
+    return int(facts.num_rows) if facts is not None and same else None
+
+
+def _found(store: Store) -> tuple[Any, pyarrow.parquet.FileMetaData | None]:
+    """What lies where the file belongs, and its facts where it is a Parquet file."""
+    filesystem, path = _target(store)
+    kind, facts = filesystem.get_file_info(path).type, None
+    if kind == pyarrow.fs.FileType.File:
+        with contextlib.suppress(pa.ArrowInvalid), filesystem.open_input_file(path) as file:
+            facts = pyarrow.parquet.read_metadata(file)
+    return kind, facts
+
+
+def _digest(done: Sequence[Commit]) -> bytes:
+    return digest_of([commit.sha256 for commit in done]).encode()
 
 
 def write(store: Store, done: Sequence[Commit], digest: str) -> int:
@@ -62,10 +89,17 @@ def write(store: Store, done: Sequence[Commit], digest: str) -> int:
 
     Raises:
         InputError: a file that a commit names is damaged or gone.
+        Unavailable: the store has not answered for the patience of this process.
     """
+    names = {RUN_KEY: digest.encode(), COMMITS_KEY: _digest(done)}
+    schema = BOXES_SCHEMA.with_metadata({**(BOXES_SCHEMA.metadata or {}), **names})
+    return arrow.asked(store, lambda: _written(store, done, schema))
+
+
+def _written(store: Store, done: Sequence[Commit], schema: pa.Schema) -> int:
+    """One try to write the file; returns its number of rows."""
     filesystem, path = _target(store)
     partial = f"{store.filesystem()[1]}/boxes-{uuid.uuid4().hex[:12]}.partial"  # another driver may write as well
-    schema = BOXES_SCHEMA.with_metadata({**(BOXES_SCHEMA.metadata or {}), RUN_KEY: digest.encode()})
     try:
         rows = _write_rows(store, done, filesystem, partial, schema)
         filesystem.move(partial, path)

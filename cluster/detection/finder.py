@@ -111,9 +111,13 @@ class Finder:
         """Find the hands in one unit and commit it; None if another attempt has committed it."""
         if self._store.exists(commits.commit_key(unit.unit_id)):
             return None
-        started = time.time()
         self._copies.begin(unit.videos)
         ledger = Ledger(self._store, unit.unit_id, self._job.driver)
+        with ledger.closed_on_error():
+            return self._attempt(unit, ledger)
+
+    def _attempt(self, unit: Unit, ledger: Ledger) -> Commit | None:
+        started = time.time()
         suspicion = ledger.suspicion(self._job.config.labelling.attempts)
         findings = Findings()
         for video_id, deaths in sorted(suspicion.guilty.items()):
@@ -125,6 +129,7 @@ class Finder:
         for video in waiting:
             if video.video_id in suspicion.suspects:
                 self._look([video], ledger, findings)  # alone: if it kills again, it is found
+        ledger.note(())  # no video is to blame for a death from here on
         findings.check(len(unit.videos))
         commit = commits.commit(
             self._store,

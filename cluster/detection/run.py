@@ -7,6 +7,7 @@ resumes where it stopped. Not here: what happens to a unit (``finder``), how the
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -218,21 +219,25 @@ def _route(
 
 
 def _finish(config: Config, store: Store, plan: Plan) -> dict[str, Any]:
-    """Write the table and the report, unless they are there, and remove what killed attempts left."""
-    done = commits.read_commits(store, counts_of=Counts.of)
-    committed = {commit.unit for commit in done}
-    sharing.check_commits(store, [name for name in plan.unit_ids if name not in committed])
+    """Write the table and the report, unless those there fit the commits, and remove what killed attempts left."""
+    done = commits.read_commits(store, sharing.committed(store, plan.unit_ids), counts_of=Counts.of)
     digest = settings.digest(plan.fingerprint)
-    report = findings.report_of(done)
-    if not plan.pending and store.exists(commits.REPORT) and boxes_file.written_by(store) == digest:
+    rows = boxes_file.rows_of(store, done, digest)
+    report = findings.report_of(done) | {"rows": boxes_file.write(store, done, digest) if rows is None else rows}
+    content = json.dumps(report, indent=2).encode()
+    if not plan.pending and rows is not None and _read(store, commits.REPORT) == content:
         print(f"{config.output} is complete already; nothing to do")
-        report = json.loads(store.get(commits.REPORT))
     else:
-        report["rows"] = boxes_file.write(store, done, digest)
-        store.put(commits.REPORT, json.dumps(report, indent=2).encode())
+        store.put(commits.REPORT, content)
         commits.sweep(store, findings.TABLES)
     _check_budget(config, findings.total_of(done))
     return report
+
+
+def _read(store: Store, key: str) -> bytes | None:
+    with contextlib.suppress(KeyError):
+        return store.get(key)
+    return None
 
 
 def _check_same(store: Store, plan: Plan) -> None:

@@ -9,6 +9,7 @@ suspects but does not show that a video was the cause. Not here: the work itself
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,12 +17,13 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.store import Store
+from hojoint.errors import NoRoom, Unavailable
 
 ATTEMPTS = "attempts"
 NOTE = re.compile(rf"{ATTEMPTS}/[a-z0-9]+/[0-9a-f]{{12}}\.json")  # of an attempt or a driver; people add other names
@@ -70,6 +72,18 @@ class Ledger:
     def close(self) -> None:
         """The attempt is finished: remove its notes."""
         self._store.delete(self._key)
+
+    @contextlib.contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Remove the notes where the block raises: the process lives, so no video in hand has killed it."""
+        try:
+            yield
+        except Exception as error:
+            # A store that is away would take its patience once more, and the run ends anyway.
+            if isinstance(error, NoRoom) or not isinstance(error, Unavailable):
+                with contextlib.suppress(Exception):
+                    self.close()
+            raise
 
     def _is_dead(self, note: dict[str, Any]) -> bool:
         if note["driver"] == self._identity["driver"]:

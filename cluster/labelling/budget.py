@@ -6,7 +6,11 @@ Not here: why a video is quarantined (``decoding``), the counts (``commits``).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
+from cluster.labelling.commits import Commit
+from cluster.labelling.counts import Counts
+from cluster.labelling.units import Retries
 from hojoint.config import Config
 
 
@@ -30,3 +34,26 @@ def check(config: Config, quarantined: int, listed: int, classes: Counter[str]) 
             f"labelling.error_budget_share={config.labelling.error_budget_share} allow. See quarantine/ in "
             f"{config.output} for the reasons; with larger budgets the same command resumes"
         )
+
+
+class Watched:
+    """The budget of a run while its units come; videos that a pending unit tries again wait for its judgement."""
+
+    def __init__(self, config: Config, total: Counts, retries: Retries, pending: Collection[str]) -> None:
+        """``total`` of the commits so far is counted on here."""
+        self.total, self._config = total, config
+        waiting = [attempt for attempts in retries.values() for attempt in attempts if attempt[0] in pending]
+        self._classes = {unit: [kind for name, kind in waiting if name == unit] for unit, _ in waiting}
+
+    def add(self, commit: Commit) -> None:
+        """Count a unit that has come."""
+        self.total.add(commit.counts)
+        self._classes.pop(commit.unit, None)
+
+    def check(self) -> None:
+        """Raise BudgetExceeded beyond the budget."""
+        judged = Counts()
+        judged.add(self.total)
+        for classes in self._classes.values():
+            judged.take_over(classes)
+        check(self._config, judged.quarantined, judged.listed, judged.quarantine)

@@ -20,14 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from cluster.labelling import chain, commits, manifest, units
 from cluster.labelling.commits import Commit
 from cluster.labelling.manifest import Manifest, Reader
 from cluster.labelling.units import Unit, Video, make_units, unit_id, video_digest
 from cluster.sources.listing import temporary_database
-from cluster.store import Store
+from cluster.store import Store, arrow
 from hojoint.config import Config
 from hojoint.errors import InputError
 from hojoint.labelling.faults import CLASSES
@@ -74,17 +72,23 @@ def arrange(store: Store, made: Manifest, config: Config, fingerprint: Mapping[s
         return Arranged(made)
     commits.check_fingerprint(store, fingerprint, but=units.OF_VIDEOS)
     run = commits.read_run(store)
-    if asked is None and all(run["fingerprint"].get(name) == fingerprint[name] for name in units.OF_VIDEOS):
+    same = all(run["fingerprint"].get(name) == fingerprint[name] for name in units.OF_VIDEOS)
+    # The digests know no borders of units: those of a run that has grown are in its manifest alone.
+    if asked is None and same and not run.get(chain.HISTORY):
         return Arranged(made)
     key = run.get(commits.MANIFEST)
     if key is None:
         if asked is not None or config.labelling.extend:
             raise InputError(f"{store.root} is of an earlier release, without a manifest; label into another output")
         return Arranged(made)  # refused by its fingerprint
+    if not store.exists(key):
+        raise InputError(
+            f"{store.uri(key)}, the manifest of the run, is gone; restore it from a copy, or set another output"
+        )
     before = Reader(store, key)
-    retries, notes = _to_retry(store, before, asked)
+    retries, waiting, notes = _to_retry(store, before, asked)
     with contextlib.closing(temporary_database(LISTED)) as database:
-        laid_out = _Layout(store, database, made, before, retries, config)
+        laid_out = _Layout(store, database, made, before, retries, config, waiting)
         arranged = manifest.write_units(laid_out.units())
     growth = None
     if len(arranged.unit_frames) > before.units:
@@ -119,11 +123,13 @@ class _Layout:
         database: sqlite3.Connection,
         made: Manifest,
         before: Reader,
-        retries: Mapping[str, str],
+        retries: dict[str, str],
         config: Config,
+        waiting: Mapping[str, str],
     ) -> None:
+        """``retries`` takes those of ``waiting``, the videos of attempts begun, whose files were replaced since."""
         self._store, self._database, self._made, self._before = store, database, made, before
-        self._retries, self._config = retries, config
+        self._retries, self._config, self._waiting = retries, config, waiting
         self.new = 0  # videos, once the known units have passed
         for unit in made:
             rows = [(video.video_id, video_digest(video), video.uri, video.etag) for video in unit.videos]
@@ -135,7 +141,8 @@ class _Layout:
         Raises:
             InputError: see ``arrange``.
         """
-        last, unlike = self._before.retried(), _Unlike()
+        last = {video_id: attempts[-1][0] for video_id, attempts in self._before.retries().items()}
+        unlike = _Unlike()
         for number in range(self._before.units):
             unit = self._before.unit(unit_id(number))
             # A video that was tried again since stands here as it was then.
@@ -165,6 +172,10 @@ class _Layout:
         if video.uri and not uri:
             unlike.gone.append(video.video_id)
         elif digest != video_digest(video) or (etag and video.etag and etag != video.etag):
+            kind = self._waiting.get(video.video_id)
+            if kind is not None:  # the attempt that was begun leaves it to the one that follows now
+                self._retries[video.video_id] = kind
+                return video
             unlike.changed.append(video.video_id)
         return dataclasses.replace(video, uri=uri, etag=etag)
 
@@ -212,24 +223,35 @@ def _some(names: list[str], count: int | None = None) -> str:
     return f"{count} videos ({first}) are" if count > 1 else f"the video {first} is"
 
 
-def _to_retry(store: Store, before: Reader, asked: str | None) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Video id -> its class, of the quarantined videos that get another attempt now; and notes."""
+def _to_retry(
+    store: Store, before: Reader, asked: str | None
+) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
+    """What gets another attempt now, what waits for one that was begun, and notes.
+
+    Both are video id -> class, of quarantined videos.
+    """
     if asked is None:
-        return {}, ()
+        return {}, {}, ()
     kind = asked.partition(":")[2]
     done = commits.read_commits(store)
-    waiting = set(before.retried().values()) - {commit.unit for commit in done}
+    committed = {commit.unit for commit in done}
+    last = {video_id: attempts[-1] for video_id, attempts in before.retries().items()}
+    waiting = {video_id: kind for video_id, (unit, kind) in last.items() if unit not in committed}
     if waiting:
-        return {}, (
-            f"{len(waiting)} units of a retry that was begun are not done: they are finished now, and no other attempt "
-            "begins",
+        return (
+            {},
+            waiting,
+            (
+                f"{len(waiting)} videos of a retry that was begun are not done: they are tried now, as their files are "
+                "now, and no other attempt begins",
+            ),
         )
     quarantine = quarantined(store, done)
     if kind and kind not in CLASSES and kind not in quarantine.values():
         classes = ", ".join(f"{count} {name}" for name, count in sorted(Counter(quarantine.values()).items()))
         raise InputError(f"labelling.retry={asked}: no video is quarantined as {kind!r}; there are {classes or 'none'}")
     retries = {video_id: name for video_id, name in quarantine.items() if kind in ("", name)}
-    return retries, () if retries else (f"labelling.retry={asked}: no such video is in quarantine",)
+    return retries, {}, () if retries else (f"labelling.retry={asked}: no such video is in quarantine",)
 
 
 def quarantined(store: Store, done: list[Commit]) -> dict[str, str]:
@@ -247,6 +269,4 @@ def quarantined(store: Store, done: list[Commit]) -> dict[str, str]:
 
 
 def _quarantine_of(store: Store, commit: Commit) -> list[dict[str, str]]:
-    filesystem, root = store.filesystem()
-    table = pq.read_table(f"{root}/{commit.files['quarantine']}", filesystem=filesystem, partitioning=None)
-    return list(table.select(["video_id", "class"]).to_pylist())
+    return list(arrow.read_table(store, commit.files["quarantine"], ["video_id", "class"]).to_pylist())

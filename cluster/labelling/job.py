@@ -6,9 +6,10 @@ Not here: the work (``teacher``, ``refilter_actor``), the runs (``run``, ``refil
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from cluster.labelling.units import Retries
 from hojoint.config import Config
 
 
@@ -23,6 +24,7 @@ class LabellingJob:
     manifest: str = ""  # key of the run's manifest; '' where units are given directly
     quality: bytes | None = None  # content of ``filters.quality_model``
     hand_sha256: str = ""  # of the hand model, which a node may find changed; '' is not compared
+    retries: Retries = field(default_factory=dict)  # of the manifest
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ a unit is (``units``).
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import itertools
 import shutil
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,11 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import patience
-from cluster.labelling import commits, sharing
+from cluster.labelling import chain, commits, sharing
 from cluster.labelling.manifest_rows import RETRY_OF, SCHEMA, table_of, video_of
-from cluster.labelling.units import Digests, KnownDigests, Unit, Video, make_units, unit_id, unit_number
+from cluster.labelling.units import Digests, KnownDigests, Retries, Unit, Video, make_units, unit_id, unit_number
 from cluster.sources import Entry, scratch
-from cluster.store import Store
+from cluster.store import Store, arrow
 from hojoint.errors import InputError
 
 COPIED_AT_ONCE = 2**20  # bytes
@@ -44,6 +43,7 @@ class Manifest:
     clips: int
     unit_frames: tuple[int, ...]  # frames with a hand, by unit
     digests: Digests | KnownDigests
+    retries: Retries = field(default_factory=dict)
 
     @functools.cached_property
     def key(self) -> str:
@@ -87,7 +87,7 @@ class Reader:
         """What ``call`` reads; Arrow's client tries a few times, and an outage may be longer."""
 
         def passes(error: Exception) -> bool:
-            return _passes(error) and not _damaged(self._store, self._key)
+            return arrow.passes(error) and not _damaged(self._store, self._key)
 
         with _readable(self._store, self._key):
             return patience.ridden_out(call, passes, f"store {self._store.root}")
@@ -96,14 +96,15 @@ class Reader:
     def units(self) -> int:
         return int(self._file.num_row_groups)
 
-    def retried(self) -> dict[str, str]:
-        """Video id -> the last unit that holds another attempt at it. Raises what ``unit`` raises."""
-        out: dict[str, str] = {}
+    def retries(self) -> Retries:
+        """All further attempts at videos. Raises what ``unit`` raises."""
+        out: Retries = {}
         if RETRY_OF not in self._file.schema_arrow.names:
             return {}
         for number in range(self.units):
-            rows = self._rows(number, "unit", "video_id", RETRY_OF)
-            out |= {row["video_id"]: row["unit"] for row in rows if row[RETRY_OF] is not None}
+            for row in self._rows(number, "unit", "video_id", RETRY_OF):
+                if row[RETRY_OF] is not None:
+                    out.setdefault(row["video_id"], []).append((row["unit"], row[RETRY_OF]))
         return out
 
     def entries(self) -> Iterator[Entry]:
@@ -139,13 +140,7 @@ def fetch(source: Store, key: str, path: Path) -> None:
         with filesystem.open_input_stream(f"{root}/{key}") as stream, open(path, "wb") as file:
             shutil.copyfileobj(stream, file, COPIED_AT_ONCE)
 
-    patience.ridden_out(copied, _passes, f"store {source.root}")
-
-
-def _passes(error: Exception) -> bool:
-    """Whether an error of Arrow's client may pass, and is none of a file or of a full disk."""
-    lasting = isinstance(error, (FileNotFoundError, PermissionError))
-    return isinstance(error, OSError) and not lasting and error.errno not in (errno.ENOSPC, errno.EDQUOT)
+    arrow.asked(source, copied)
 
 
 def check_etags(store: Store, made: Manifest) -> None:
@@ -157,10 +152,12 @@ def check_etags(store: Store, made: Manifest) -> None:
     key = commits.read_run(store).get(commits.MANIFEST) if store.exists(commits.RUN) else None
     if key is None or key == made.key or not store.exists(key):
         return
-    before, changed = Reader(store, key), []
+    before, changed = Reader(store, key), []  # another driver may have let it grow meanwhile, by other videos
     for unit in itertools.islice(made, before.units):  # what the run is about to grow by has no former etags
         etags = {video.video_id: video.etag for video in before.unit(unit.unit_id).videos}
-        changed += [video.uri for video in unit.videos if video.etag and etags[video.video_id] not in ("", video.etag)]
+        changed += [
+            video.uri for video in unit.videos if video.etag and etags.get(video.video_id, "") not in ("", video.etag)
+        ]
     if changed:
         raise InputError(
             f"{len(changed)} of {made.videos} videos were replaced since the run in {store.root} began (the first: "
@@ -179,18 +176,21 @@ def write_units(units: Iterable[Unit]) -> Manifest:
     folder = scratch.lasting_folder()
     path, digests, clips = folder / "manifest.parquet", Digests(), 0
     unit_frames = []
+    retries: Retries = {}
     count = 0
     # Statistics and dictionaries would cost memory for each row group, and nobody searches by them.
     with pq.ParquetWriter(path, SCHEMA, compression="zstd", write_statistics=False, use_dictionary=False) as writer:
         for unit in units:
             for video in unit.videos:
                 digests.add(video)
+                if video.retry_of:
+                    retries.setdefault(video.video_id, []).append((unit.unit_id, video.retry_of))
             writer.write_table(table_of(unit))
             unit_frames.append(unit.frames)
             first = [video for video in unit.videos if not video.retry_of]
             clips += sum(len(video.clips) for video in first)
             count += len(first)
-    manifest = Manifest(path, count, clips, tuple(unit_frames), digests)
+    manifest = Manifest(path, count, clips, tuple(unit_frames), digests, retries)
     weakref.finalize(manifest, shutil.rmtree, folder, ignore_errors=True)
     return manifest
 
@@ -212,10 +212,10 @@ def _readable(store: Store, key: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, OSError) and not _damaged(store, key):  # pyarrow has no class of its own for either
             raise InputError(f"cannot read {store.uri(key)} ({error}); the same command resumes") from None
-        raise InputError(
-            f"{store.uri(key)} cannot be read as the manifest of a run ({error}); remove it, and the same command "
-            "makes it again"
-        ) from None
+        remedy = "remove it, and the same command makes it again"
+        if chain.length(store):  # the borders of its units are nowhere else
+            remedy = "the run has grown, and no command makes it again: restore it from a copy, or set another output"
+        raise InputError(f"{store.uri(key)} cannot be read as the manifest of a run ({error}); {remedy}") from None
 
 
 def _damaged(store: Store, key: str) -> bool:

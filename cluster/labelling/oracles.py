@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from cluster.labelling import commits, listing, manifest, refiltering, units
+from cluster.labelling import commits, label_tables, listing, manifest, refiltering, units
 from cluster.labelling import run as labelling
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
 from cluster.labelling.refiltering import Source
 from cluster.sources import mirror
-from cluster.store import Store, check_conditional, read_uri
+from cluster.store import Store, arrow, check_conditional, read_uri
 from hojoint.config import Config, changed
 from hojoint.errors import InputError
 from hojoint.evaluation import label_quality, oracle, true_poses
@@ -74,6 +74,8 @@ def rewrite(config: Config, which: Oracle, truth: Truth, when: CorrectWhen) -> d
     unjudged = changed(config, filters={"mode": "thresholds", "quality_model": None, "enabled": ()})
     source, store = refiltering.open_source(unjudged), labelling.open_output(config)
     units.check_hand(source.run, config, source.store.root)
+    fingerprint = fingerprint_of(source, which, truth, when)
+    commits.check_fingerprint(store, fingerprint)
     if config.labelling.require_conditional_writes:
         check_conditional(store)
     aside = {name: source.run[name] for name in listing.ASIDE if name in source.run}
@@ -81,7 +83,7 @@ def rewrite(config: Config, which: Oracle, truth: Truth, when: CorrectWhen) -> d
     facts |= {"config": source.run["config"], "oracle": which, "rewritten": source.store.root}
     if commits.MANIFEST in source.run:
         facts[commits.MANIFEST] = manifest.copy(source.store, source.run[commits.MANIFEST], store)
-    commits.open_run(store, fingerprint_of(source, which, truth, when), facts)
+    commits.open_run(store, fingerprint, facts)
     done = commits.committed_units(store)
     rewritten = functools.partial(
         oracle.rewrite,
@@ -111,14 +113,13 @@ def fingerprint_of(source: Source, which: Oracle, truth: Truth, when: CorrectWhe
 
 def _unit(source: Source, store: Store, before: Commit, rewritten: Callable[[pa.Table, pa.Table], Rewritten]) -> None:
     started = time.time()
-    filesystem, root = source.store.filesystem()
-    paths = {table: f"{root}/{before.files[table]}" for table in commits.TABLES}
+    keys = before.files
     made = rewritten(
-        tables.read([paths["predictions"]], filesystem),
-        tables.read([paths["pseudo_labels"]], filesystem, schema=tables.PSEUDO_LABELS_SCHEMA),
+        label_tables.read(source.store, [keys["predictions"]]),
+        label_tables.read(source.store, [keys["pseudo_labels"]], schema=tables.PSEUDO_LABELS_SCHEMA),
     )
     new = {"predictions": made.predictions, "pseudo_labels": made.pseudo_labels}
-    new["quarantine"] = pa.parquet.read_table(paths["quarantine"], filesystem=filesystem)
+    new["quarantine"] = arrow.read_table(source.store, keys["quarantine"])
     counts = _counts(before.counts, made)
     attempt, over = uuid.uuid4().hex[:12], before.taken_over
     commits.commit(store, before.unit, attempt, new, counts=counts, started=started, seconds={}, taken_over=over)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.labelling import label_tables
 from cluster.labelling.commits import Commit
 from cluster.store import Store, read_uri
 from hojoint.config import FilterConfig
@@ -54,8 +55,7 @@ def refuse_unknown(store: Store, commit: Commit, config: FilterConfig, data: byt
     """
     model = model_of(data)
     asked: set[str] = {*reasons.judging(config), *(model.parts if model is not None else ())}
-    filesystem, root = store.filesystem()
-    table = tables.read([f"{root}/{commit.files['predictions']}"], filesystem)
+    table = label_tables.read(store, [commit.files["predictions"]])
     for name in sorted(asked & SOURCES.keys()):
         if len(table) and np.isnan(tables.array_of(table, SOURCES[name])).all():
             raise InputError(

@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet
 
-from cluster.labelling import commits, manifest, quality_files, sameness, sharing
+from cluster.labelling import commits, label_tables, manifest, quality_files, sameness, sharing
 from cluster.labelling.commits import Commit
 from cluster.labelling.decoding import Failure, GuardedDecoder, Request
 from cluster.labelling.files import VideoFiles
 from cluster.labelling.job import NullProgress, Progress, RefilterJob
 from cluster.sources import Entry, FetchLimits, fetched, mirror
-from cluster.store import open_store
+from cluster.store import arrow, open_store
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import reasons, refined_tables, rescoring, tables
 
@@ -90,12 +89,11 @@ class Refilter:
         self._decoder.close()
 
     def _read(self, commit: Commit, table: str) -> pa.Table:
-        filesystem, root = self._source.filesystem()
-        path = f"{root}/{commit.files[table]}"
+        key = commit.files[table]
         if table == "quarantine":
-            return pa.parquet.read_table(path, filesystem=filesystem)
+            return arrow.read_table(self._source, key)
         schema = tables.PREDICTIONS_SCHEMA if table == "predictions" else tables.PSEUDO_LABELS_SCHEMA
-        return tables.read([path], filesystem, schema=schema)
+        return label_tables.read(self._source, [key], schema=schema)
 
     def _fetched(self, uri: str) -> contextlib.AbstractContextManager[str]:
         """A local path of a video of the unit in progress, for a decoding thread."""

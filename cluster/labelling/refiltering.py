@@ -66,6 +66,7 @@ def refilter(config: Config) -> dict[str, Any]:
             labels, the store is not safe, or the cluster is too small.
     """
     source, store = open_source(config), labelling.open_output(config)
+    commits.check_fingerprint(store, fingerprint_of(source, config))
     pending = _pending(source, store)
     listed = None
     if pending:  # before run.json is written: a run that cannot start leaves nothing

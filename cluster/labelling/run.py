@@ -88,17 +88,17 @@ def label(config: Config, make: TeacherOf | None = None) -> dict[str, Any]:
         print(f"note: {note}")
     if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
         capacity.feasibility(config.cluster, _needs(config))
-    check_same(store, plan)
+    counted, unit_s = _checked(config, store, plan)
     while not begin(config, store, plan):  # another driver has let the run grow meanwhile
         plan = make_plan(config, store)
-        check_same(store, plan)
+        counted, unit_s = _checked(config, store, plan)
     with presence.announced(store, "labels videos") as presented:
         if plan.pending:
-            _run(config, store, plan, presented, make or reporting_teacher)
+            _run(config, store, plan, presented, make or reporting_teacher, counted, unit_s)
         else:
             print(f"all {len(plan.unit_ids)} units of {store.root} are committed already; nothing to do")
         report, total = finish(store, plan.unit_ids, plan.aside, config.report)
-    _watch_budget(config, total)
+    budget.check(config, total.quarantined, total.listed, total.quarantine)
     return report
 
 
@@ -196,39 +196,59 @@ def finish(
     With ``prices`` the report has ``costs``; a job that does not measure what its actors hold has none.
 
     Raises:
-        InputError: a unit is not committed in ``store`` as the driver sees it.
+        InputError: a unit is not committed in ``store`` as the driver sees it, or the units do not hold the videos of
+            the run.
     """
-    done = commits.read_commits(store)
-    committed = {commit.unit for commit in done}
-    sharing.check_commits(store, [unit for unit in unit_ids if unit not in committed])
+    done = commits.read_commits(store, sharing.committed(store, unit_ids))
+    total = totals.total_of(done)
+    totals.check_videos(store, len(done), total)
     report = totals.report_of(done, reasons.REASONS) | aside
     if prices is not None:
         report["costs"] = costs.costs_of(done, prices, report["videos"]["listed"])
     store.put(commits.REPORT, json.dumps(report, indent=2).encode())
     commits.sweep(store, done=done)
-    return report, totals.total_of(done)
+    return report, total
 
 
-def _run(config: Config, store: Store, plan: Plan, note: presence.Note, make: TeacherOf) -> None:
-    """Send the pending units through Ray Data and watch the error budget."""
-    done = commits.read_commits(store)
-    total, unit_s = totals.total_of(done), stalls.longest_unit_s(done)
-    del done  # of a large run they would lie in memory until its end
-    _watch_budget(config, total)
+def _checked(config: Config, store: Store, plan: Plan) -> tuple[budget.Watched, float]:
+    """The budget so far, and the longest time of a unit, s; raises what ``check_same`` and the budget raise.
+
+    Before the run is begun or grows: what is refused leaves nothing.
+    """
+    check_same(store, plan)
+    done = commits.read_commits(store) if plan.pending else []
+    watched = budget.Watched(config, totals.total_of(done), plan.manifest.retries, set(plan.pending))
+    watched.check()
+    return watched, stalls.longest_unit_s(done)
+
+
+def _run(
+    config: Config,
+    store: Store,
+    plan: Plan,
+    note: presence.Note,
+    make: TeacherOf,
+    counted: budget.Watched,
+    unit_s: float,
+) -> None:
+    """Send the pending units through Ray Data and watch the error budget; ``unit_s`` as ``_route`` takes it."""
+    total = counted.total
     wanted = pool.size(config.cluster.teachers, len(plan.pending))[1]
     with session.start(config.cluster):
         watched = board.new_board("labelling", wanted, store.root)
         gauges = CommittedGauges("labelling", store.root, videos=plan.manifest.videos, done=total.listed)
         gauges.show(*totals.outcomes_of(total), committed=False)
-        hand, driver = plan.fingerprint["hand_model"], uuid.uuid4().hex
-        job = LabellingJob(config, store.root, plan.teacher_sha256, driver, plan.manifest.key, plan.quality, hand)
+        hand, driver, retries = plan.fingerprint["hand_model"], uuid.uuid4().hex, plan.manifest.retries
+        job = LabellingJob(
+            config, store.root, plan.teacher_sha256, driver, plan.manifest.key, plan.quality, hand, retries
+        )
         results = _route(config, store, plan.pending, job, watched, make=make, unit_s=unit_s)
         with gauges, _progress(watched, note, plan, total.listed, wanted):
             for commit in results:
                 if commit is not None:
-                    total.add(commit.counts)
+                    counted.add(commit)
                     gauges.show(*totals.outcomes_of(total), committed=True)
-                    _watch_budget(config, total)
+                    counted.check()
 
 
 def _progress(watched: Any, note: presence.Note, plan: Plan, done: int, wanted: int) -> board.Progress:
@@ -272,10 +292,6 @@ def reporting_teacher(job: LabellingJob, watched: Any) -> pool.Worker:
     from cluster.labelling.teacher import Teacher  # in the actor: it loads torch, which would weigh on the driver
 
     return Teacher(job, board.Reporter(watched, "labelling", job.output))
-
-
-def _watch_budget(config: Config, total: Counts) -> None:
-    budget.check(config, total.quarantined, total.listed, total.quarantine)
 
 
 def _needs(config: Config) -> list[Need]:

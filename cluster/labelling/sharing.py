@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Sequence
 
-from cluster.labelling import units
+from cluster.labelling import commits, units
 from cluster.labelling.decoding import Failure
 from cluster.sources.naming import member_of
 from cluster.store import Store
@@ -89,3 +89,17 @@ def check_commits(store: Store, missing: Sequence[str]) -> None:
             "do not share that folder with this one. Set output to a folder that all nodes see under one path, or to "
             "s3://bucket/prefix"
         )
+
+
+def committed(store: Store, units: Sequence[str]) -> set[str]:
+    """Ids of all committed units; ``units`` must be among them.
+
+    Those that the listing lacks are asked for one by one: a mount may show a folder as it was some seconds ago.
+
+    Raises:
+        InputError: actors have committed some of ``units``, and the driver does not see them.
+    """
+    listed = commits.committed_units(store)
+    late = {name for name in units if name not in listed and store.exists(commits.commit_key(name))}
+    check_commits(store, [name for name in units if name not in listed and name not in late])
+    return listed | late

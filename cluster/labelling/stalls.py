@@ -19,7 +19,8 @@ FIRST_S = 1800.0  # for the first sign: nodes that start, networks that are load
 UNIT_FACTOR = 3.0  # silence of so many units' time is a stall, where nothing but units is seen
 REPORTED_FACTOR = 0.5  # as above, where actors report within a unit
 WARNED_AT = 0.5  # of the limit
-GAP_FACTOR = 10.0  # silence of so many times the longest one before it
+GAP_FACTOR = 10.0  # silence of so many times the longest one between two signs
+GAP_MOST_S = 3600.0  # that product at most: one outage that was ridden out must not make hours of patience
 RESUMES = "The same command resumes, and takes the videos that were in progress one by one"
 SAME_COMMAND = "The same command resumes"  # of jobs without an attempt ledger
 
@@ -33,7 +34,7 @@ def limit_s(unit_s: float, gap_s: float = 0.0, *, reported: bool = False) -> flo
         reported: whether actors report within a unit, so that silence is shorter than a unit.
     """
     factor = REPORTED_FACTOR if reported else UNIT_FACTOR
-    return max(LEAST_S if unit_s else FIRST_S, factor * unit_s, GAP_FACTOR * gap_s)
+    return max(LEAST_S if unit_s else FIRST_S, factor * unit_s, min(GAP_FACTOR * gap_s, GAP_MOST_S))
 
 
 def longest_unit_s(commits: Sequence[Commit]) -> float:
@@ -97,12 +98,15 @@ class Watch:
             known = "no unit is done yet"
             if self._finished:
                 longest_s = self._unit_s or self._gap_s
-                known = f"{'a unit took' if self._unit_s else 'it took'} up to {longest_s:.0f} s before"
+                took = "a unit took" if self._unit_s else "it took"
+                known = f"{took} up to {longest_s:.0f} s before" if longest_s else "one unit is done"
             raise Unavailable(
                 f"nothing was finished for {silent_s:.0f} s, and {known}: actors hang, or wait for CPUs or GPUs that "
                 f"others hold (ray status shows them). {self._resumes}"
             )
 
     def _beat(self) -> None:
-        now, self._heard = self._clock(), True
-        self._gap_s, self._last, self._warned = max(self._gap_s, now - self._last), now, False
+        now = self._clock()
+        if self._heard:  # the silence before the first sign is that of nodes that start
+            self._gap_s = max(self._gap_s, now - self._last)
+        self._last, self._heard, self._warned = now, True, False

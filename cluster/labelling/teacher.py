@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from cluster.labelling import commits, manifest, quality_files, sharing
+from cluster.labelling import commits, manifest, quality_files, sharing, units
 from cluster.labelling.attempts import Ledger
 from cluster.labelling.clip_pixels import fits, request_of, with_pixels
 from cluster.labelling.commits import Commit
@@ -100,12 +100,21 @@ class Teacher:
             return None
         self._listed = {video.uri: video for video in unit.videos}
         ledger = Ledger(self._store, unit.unit_id, self._job.driver)
+        with ledger.closed_on_error():
+            return self._attempt(unit, ledger)
+
+    def _attempt(self, unit: Unit, ledger: Ledger) -> Commit | None:
         suspicion = ledger.suspicion(self._job.config.labelling.attempts)
         result = UnitResult(self.config, started=time.time())
         for video_id, deaths in sorted(suspicion.guilty.items()):
             message = f"the process that worked on it died, {deaths} times"
             result.fail(Failure(video_id, "process", "killed_worker", message, deaths))
-        waiting = [video for video in unit.videos if video.video_id not in suspicion.guilty]
+        left_out = self._tried_later(unit)
+        for failure in left_out.values():
+            result.fail(failure)
+        waiting = [
+            video for video in unit.videos if video.video_id not in suspicion.guilty and video.video_id not in left_out
+        ]
         trusted = [video for video in waiting if video.video_id not in suspicion.suspects]
         for video in waiting:
             if not video.uri:
@@ -117,6 +126,7 @@ class Teacher:
         for video in waiting:
             if video.video_id in suspicion.suspects:
                 self._label([[video]], ledger, result)  # alone: if it kills again, it is found
+        ledger.note(())  # no video is to blame for a death from here on
         result.check(unit)
         taken_over = {video.video_id: video.retry_of for video in unit.videos if video.retry_of}
         result.counts.take_over(taken_over.values())
@@ -136,6 +146,19 @@ class Teacher:
             self._held_since = self._asked_at
             self._progress.spent(commit.seconds)
         return commit
+
+    def _tried_later(self, unit: Unit) -> dict[str, Failure]:
+        """Videos that a later unit tries again, as the quarantine of before has them: here too, they had labels twice.
+
+        So it is where a commit was removed and is made again, or a file was replaced before its retry was done.
+        """
+        out = {}
+        for video in unit.videos:
+            again = units.next_attempt(self._job.retries, video.video_id, unit.unit_id)
+            if again is not None:
+                message = f"unit {again[0]} tries it again"
+                out[video.video_id] = Failure(video.video_id, "retry", again[1], message, attempts=0)
+        return out
 
     def _held(self) -> dict[str, float]:
         """Resource -> seconds since the last commit or, before the first, since this Teacher began.

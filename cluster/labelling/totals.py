@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from cluster.labelling import commits as outputs
 from cluster.labelling.commits import Commit
 from cluster.labelling.counts import Counts
+from cluster.store import Store
+from hojoint.errors import InputError
 
 
 def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]:
@@ -32,6 +35,18 @@ def report_of(commits: Sequence[Commit], rules: Sequence[str]) -> dict[str, Any]
         "seconds": round(seconds, 3),
         "frames_per_second": round(total.predicted / seconds, 3) if seconds else 0.0,
     }
+
+
+def check_videos(store: Store, units: int, total: Counts) -> None:
+    """Raise InputError where the ``units`` of a complete run do not hold as many videos as the run has."""
+    run = outputs.read_run(store)
+    # Another driver may have let the run grow meanwhile: then its new units are not all done.
+    if units == run.get("units") and total.listed != run["videos"]:
+        raise InputError(
+            f"the units of {store.root} hold {total.listed} videos, and its run has {run['videos']}: an earlier "
+            "release has cut the units of a run that had grown anew, and some videos are not labelled or are labelled "
+            "twice. Label into another output"
+        )
 
 
 def total_of(commits: Iterable[Commit]) -> Counts:

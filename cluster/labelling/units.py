@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,15 @@ class Unit:
     @property
     def frames(self) -> int:
         return sum(len(clip.frames) for video in self.videos for clip in video.clips)
+
+
+Retries = dict[str, list[tuple[str, str]]]
+"""Video id -> the units of all further attempts at it, in order, and its class in quarantine before each."""
+
+
+def next_attempt(retries: Mapping[str, Sequence[tuple[str, str]]], video_id: str, unit: str) -> tuple[str, str] | None:
+    """The first further attempt at a video in a unit after ``unit``; None where there is none."""
+    return next((attempt for attempt in retries.get(video_id, ()) if attempt[0] > unit), None)
 
 
 def unit_id(number: int) -> str:

@@ -8,10 +8,12 @@ which settings are copied (``mirror``).
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +24,7 @@ from tqdm import tqdm
 
 from cluster.sources.download import Download
 from cluster.store.bucket import Bucket, Refused, split
-from hojoint.errors import InputError
+from hojoint.errors import InputError, NoRoom
 from hojoint.labelling.video import VideoError
 
 THREADS = 16
@@ -42,6 +44,7 @@ def copy_of(uri: str, setting: str, cache: str | None = None) -> str:
 
     Raises:
         InputError: nothing is there, it cannot be read, or the cache cannot hold it.
+        NoRoom: the cache was filled up meanwhile.
     """
     known = (uri, os.environ.get("AWS_ENDPOINT_URL"), cache)
     if known in _copies and _beside(_copies[known], COMPLETE).exists():
@@ -128,6 +131,12 @@ def _copy(uri: str, members: Sequence[Member], target: Path, setting: str) -> No
     except VideoError as error:
         raise InputError(f"{setting}: {error}") from None
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoRoom(
+                f"{target.parent} on the node {socket.gethostname()} has no room for {setting}={uri} "
+                f"({error.strerror}); free some, or set cluster.cache to a folder with more. The same command then "
+                "resumes"
+            ) from None
         raise InputError(f"cannot copy {uri} to {target}: {error.strerror}; set cluster.cache") from None
     shutil.rmtree(partial)
 

@@ -27,7 +27,7 @@ RACERS = 8  # writers at once in check_conditional
 def open_store(uri: str, *, conditional: bool = True) -> Store:
     """A folder, ``file://`` or ``s3://bucket[/prefix]``.
 
-    Without ``conditional``, ``put_new`` looks first and then writes where a server has no conditional writes.
+    Without ``conditional``, ``put_new`` looks first and then writes, for a server that has no conditional writes.
 
     Raises:
         InputError: the scheme is another one, or the URI is malformed.

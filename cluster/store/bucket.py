@@ -20,7 +20,7 @@ from botocore.config import Config
 
 from cluster import patience
 from cluster.store import connection
-from hojoint.errors import InputError, MachineError
+from hojoint.errors import InputError, MachineError, NoRoom
 
 ELSEWHERE = ("301", "307", "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed")
 CREDENTIALS = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "400")  # 400: a HEAD's answer names no reason
@@ -34,6 +34,7 @@ ONE_TRY = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_time
 COMMON = Config(
     max_pool_connections=16, request_checksum_calculation="when_required", response_checksum_validation="when_required"
 )
+FULL = ("QuotaExceeded", "XMinioAdminBucketQuotaExceeded")
 CLOCK = ("RequestTimeTooSkewed", "RequestExpired")
 _making = threading.Lock()
 
@@ -84,6 +85,7 @@ class Bucket:
             Refused: what callers handle.
             InputError: user input is the cause.
             MachineError: this node is.
+            NoRoom: the bucket's quota is used up.
             Unavailable: the store has not answered for the patience of this process.
         """
         return self.asked(lambda: getattr(self.client, operation)(Bucket=self.name, **arguments), operation, arguments)
@@ -118,7 +120,7 @@ class Bucket:
         )
 
     def explained(self, operation: str, arguments: Mapping[str, Any], error: exceptions.ClientError) -> Exception:
-        """The answer as ``Refused`` or as an InputError; the error itself where it is neither."""
+        """The answer as ``Refused`` or as an error with a message; the answer itself where it is neither."""
         code = error.response["Error"]["Code"]
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if code == "NoSuchBucket":
@@ -129,6 +131,11 @@ class Bucket:
             return Refused(status)
         if code in CLOCK:
             return MachineError(_clock(self.root, code, error))
+        if code in FULL:
+            return NoRoom(
+                f"{self.root} has no room ({code}): its quota is used up. Free some, or raise the quota. The same "
+                "command then resumes"
+            )
         if status in (401, 403) or code in CREDENTIALS:
             return InputError(
                 f"{self.root} refuses {operation} ({code}) from the node {socket.gethostname()}; renew or correct the "

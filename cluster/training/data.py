@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.labelling import commits, units
+from cluster.labelling import commits, label_tables, units
 from cluster.labelling.commits import Commit
 from cluster.sources import mirror
 from cluster.store import Store, open_store
@@ -39,8 +39,9 @@ HELD_OUT = "held out"
 """Name of the digest of the recordings that no training sees."""
 EDITION = 2
 """Of the digests: another number means that they cover other parts of the data."""
-STREAM_ABOVE = 100_000
-"""More samples in tables and shards are streamed where ``train.stream`` does not say; 2 GB of pseudo-labels."""
+STREAM_ABOVE = 2 * 10**9
+"""More bytes of images in tables and shards are streamed where ``train.stream`` does not say: they would be held in
+memory by every worker. A sample of HO-3D has 0.4 MB, a pseudo-label 20 kB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +113,9 @@ def open_data(config: Config) -> TrainingData:
     ingested = {
         name: shards.open_ingested(name, uri, config) for name in names if (uri := _shards_of(name, config)) is not None
     }
-    held = (0 if labels is None else labels.rows) + sum(len(one.train) for one in ingested.values())
-    streams = held > STREAM_ABOVE if config.train.stream is None else config.train.stream
+    if (streams := config.train.stream) is None:
+        held = (0 if labels is None else labels.size) + sum(one.train.image_bytes for one in ingested.values())
+        streams = held > STREAM_ABOVE
     held_out = _held_out(names, config, ingested.get("ho3d"))
     sets = tuple(
         ingested[name].train if name in ingested else _open(name, config, labels, streams=streams) for name in names
@@ -212,14 +214,15 @@ class _Labels:
         return cls(store, committed)
 
     @property
-    def rows(self) -> int:
-        return sum(shards.labels_in(commit) for commit in self.committed)
+    def size(self) -> int:
+        """Bytes of the tables, nearly all of them of images."""
+        keys = {commit.files[shards.LABELS] for commit in self.committed}
+        return sum(entry.size for entry in self.store.entries(f"{shards.LABELS}/") if entry.key in keys)
 
     def table(self) -> pa.Table:
         """All of them with their images."""
-        filesystem, root = self.store.filesystem()
-        paths = [f"{root}/{commit.files['pseudo_labels']}" for commit in self.committed]
-        return tables.read(paths, filesystem, schema=tables.PSEUDO_LABELS_SCHEMA)
+        keys = [commit.files["pseudo_labels"] for commit in self.committed]
+        return label_tables.read(self.store, keys, schema=tables.PSEUDO_LABELS_SCHEMA)
 
 
 def _open(name: str, config: Config, labels: _Labels | None, *, streams: bool) -> Any:

@@ -25,7 +25,7 @@ import pyarrow.parquet
 
 from cluster.labelling import commits, units
 from cluster.labelling.commits import Commit
-from cluster.store import Store, open_store
+from cluster.store import Store, arrow, open_store
 from cluster.training.shard_counts import SAMPLES, Counts
 from hojoint import crops
 from hojoint.config import Config, digest
@@ -51,6 +51,7 @@ class File:
     key: str
     sha256: str
     samples: int  # that training takes of it
+    image_bytes: int = 0  # of a labelled set
 
 
 class StoredShards:
@@ -64,6 +65,11 @@ class StoredShards:
 
     def __len__(self) -> int:
         return sum(self.sizes)
+
+    @property
+    def image_bytes(self) -> int:
+        """Of all images of a labelled set, compressed."""
+        return sum(file.image_bytes for file in self.files)
 
     def read(self, shard: int) -> Samples:
         """All samples of a shard, their images compressed.
@@ -245,7 +251,8 @@ def labels_in(commit: Commit) -> int:
 
 
 def _file(commit: Commit) -> File:
-    return File(commit.files[SAMPLES], commit.sha256[SAMPLES], commit.counts.samples)
+    counts = commit.counts
+    return File(commit.files[SAMPLES], commit.sha256[SAMPLES], counts.samples, counts.image_bytes)
 
 
 def _some_clips(store: Store, files: Sequence[File], fraction: float) -> tuple[list[File], bytes]:
@@ -265,12 +272,7 @@ def _some_clips(store: Store, files: Sequence[File], fraction: float) -> tuple[l
 
 def _column(store: Store, file: File, name: str) -> pa.ChunkedArray:
     """One column of a shard; the others are not fetched."""
-    filesystem, root = store.filesystem()
-    try:
-        table = pa.parquet.read_table(f"{root}/{file.key}", filesystem=filesystem, partitioning=None, columns=[name])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"cannot read the table {store.uri(file.key)}: {str(error).splitlines()[0]}") from None
-    return table[name]
+    return arrow.read_table(store, file.key, [name])[name]
 
 
 def _run_of(store: Store, name: str) -> dict[str, Any]:

@@ -23,16 +23,13 @@ here: where files go and when they count (``cluster``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs
-import pyarrow.parquet as pq
 
 from hojoint.config import Config
 from hojoint.errors import InputError
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA_VERSION = 3
-READERS = 16  # files read at once
 SINCE_VERSION_2 = ("time_s", "fps", "pictures", "rotation_deg", "codec")
 SINCE_VERSION_3 = ("score_view_spread", "score_side", "quality", "filled")
 _SINCE = {"1": SINCE_VERSION_2 + SINCE_VERSION_3, "2": SINCE_VERSION_3}
@@ -180,32 +176,6 @@ def _image_box(hand_box: np.ndarray, object_box: np.ndarray, size: tuple[int, ..
     first = np.clip(np.floor(middle - half), 0, limit - 1)
     last = np.clip(np.ceil(middle + half), first + 1, limit)
     return np.concatenate([first, last]).astype(np.int32)
-
-
-def read(
-    paths: Iterable[str],
-    filesystem: pa.fs.FileSystem | None = None,
-    *,
-    schema: pa.Schema = PREDICTIONS_SCHEMA,
-    columns: Sequence[str] | None = None,
-) -> pa.Table:
-    """Read committed files as one table of ``schema``.
-
-    ``columns`` are those that are read at all, where the files are known to have them; None means every one.
-
-    Raises:
-        InputError: a file cannot be read, has another schema version or lacks a column.
-    """
-
-    def one(path: str) -> pa.Table:
-        try:
-            table = pq.read_table(path, filesystem=filesystem, partitioning=None, columns=columns)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"cannot read the table {path}: {str(error).splitlines()[0]}") from None
-        return checked(table, path, schema)
-
-    with ThreadPoolExecutor(READERS) as pool:  # object storage is slow to answer: thousands of files, one by one
-        return pa.concat_tables([schema.empty_table(), *pool.map(one, paths)])
 
 
 def keys_of(table: pa.Table) -> list[tuple[str, int]]:
