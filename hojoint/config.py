@@ -197,6 +197,10 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def from_tree(tree: Mapping[str, Any]) -> Config:
     """Build a Config from nested mappings; see ``load``."""
     settings_file.refuse_unknown(tree, Config, settings_renamed.advice)
+    return _checked(tree)
+
+
+def _checked(tree: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -226,9 +230,10 @@ def to_tree(settings: Settings) -> dict[str, Any]:
 
 def changed(config: Config, **changes: Any) -> Config:
     """A copy with some settings changed and all checked; a mapping changes some of a group and leaves the others."""
+    settings_file.refuse_unknown(changes, Config, settings_renamed.advice)
     tree = to_tree(config)
     _merge(tree, changes)
-    return from_tree(tree)
+    return _checked(tree)
 
 
 def flattened(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,20 +1,16 @@
-"""Ids of videos: what may be one, and how one is written where only a few characters are allowed.
+"""Ids of videos: what may be one, and what is said of two that look the same.
 
 An id is the video's name without its suffix, as its owner wrote it: spaces, dots and other letters are kept in every
-table. Where an id becomes part of a file name or of a store's key it is escaped, so that no id can leave its folder and
-no two ids share a name.
+table. It is checked where it is read, so that no path made of it can leave its folder.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
 from hojoint.errors import InputError
 
 LONGEST = 200  # bytes of UTF-8; file names end at 255
-_PLAIN = re.compile(r"[A-Za-z0-9_-]")
-_ESCAPED = re.compile(r"=([0-9A-F]{2})")
 
 
 def checked(video_id: str, where: str) -> str:
@@ -37,16 +33,6 @@ def checked(video_id: str, where: str) -> str:
     if reason is not None:
         raise InputError(f"{where}: expected a video id of {reason}, found {video_id!r:.80}. Rename the video")
     return video_id
-
-
-def escaped(video_id: str) -> str:
-    """The id of letters, digits, '_' and '-'; every other byte as '=' and two hex digits."""
-    return "".join(chr(byte) if _PLAIN.fullmatch(chr(byte)) else f"={byte:02X}" for byte in video_id.encode("utf-8"))
-
-
-def unescaped(name: str) -> str:
-    """The id that ``escaped`` made ``name`` of."""
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), name).encode("latin-1").decode("utf-8")
 
 
 def nfc(video_id: str) -> str:

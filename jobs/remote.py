@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -47,7 +48,7 @@ class JobServer:
 
     def command_line(self, job: str, *words: str) -> str:
         """A command to give next."""
-        return " ".join(["python -m", f"jobs.{job}", *words, f"cluster.address={self.address}"])
+        return shlex.join(["python", "-m", f"jobs.{job}", *words, f"cluster.address={self.address}"])
 
 
 def soon(config: Config) -> AbstractContextManager[None]:

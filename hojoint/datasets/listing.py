@@ -149,8 +149,3 @@ def evenly(items: Sequence[Any], count: int) -> list[Any]:
 def stepped(items: Sequence[Any], count: int) -> list[Any]:
     """Every n-th item from the first on, ``count`` to nearly twice as many. Fingerprints hold this choice: it stays."""
     return list(items[:: max(1, len(items) // count)])
-
-
-def sizes_text(sizes: Iterable[tuple[str, int | None]]) -> list[str]:
-    """Lines for a digest: names with their sizes."""
-    return [f"{name} {size}" for name, size in sizes]

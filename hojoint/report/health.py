@@ -85,9 +85,9 @@ class Checked:
         return "".join(letter if letter.isalnum() else "_" for letter in self.name.lower()).strip("_")
 
 
-def failed(name: str, place: str, error: Exception, kind: str = "cannot_be_opened", usable_with: str = "") -> Checked:
+def failed(name: str, place: str, error: Exception, kind: str = "cannot_be_opened") -> Checked:
     """A set that its reader refuses, with the reader's words."""
-    return Checked(name, place, (), (Finding(kind, 1, str(error), fatal=True, usable_with=usable_with),))
+    return Checked(name, place, (), (Finding(kind, 1, str(error), fatal=True),))
 
 
 def sheet(tiles: Sequence[tuple[np.ndarray, Sequence[str]]]) -> bytes | None:

@@ -9,7 +9,7 @@ object's from its mapped control points.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -173,15 +173,9 @@ class ConcatSamples(Dataset[tuple[Sample, Pick]]):
 class Cached:
     """A data set read once, by several threads, and kept in memory as decoded regions."""
 
-    def __init__(self, dataset: Samples, threads: int, on_read: Callable[[int], None] | None = None) -> None:
-        def read(index: int) -> Sample:
-            sample = dataset[index]
-            if on_read is not None:
-                on_read(index)
-            return sample
-
+    def __init__(self, dataset: Samples, threads: int) -> None:
         with ThreadPoolExecutor(threads) as pool:  # OpenCV decodes outside Python's lock
-            self._samples = list(pool.map(read, range(len(dataset))))
+            self._samples = list(pool.map(dataset.__getitem__, range(len(dataset))))
 
     def __len__(self) -> int:
         return len(self._samples)
