@@ -95,7 +95,7 @@ def job(config: Config, dry_run: bool) -> None:
     if result["proposed"] is not None and config.calibrate.rules is not None:
         result["proposed"] = {**result["proposed"], "enabled": list(config.calibrate.rules)}
     when = {"right_when": label_quality.CorrectWhen.of(config.calibrate).told()}
-    model, _ = quality_fit.fit(judged, config.filters, config.calibrate.precision)
+    model, _ = quality_fit.fit(judged, config.filters, config.calibrate.precision, config.calibrate.quality_scores)
     model = dataclasses.replace(model, about={**model.about, **when})
     result |= {**when, "quality": model.about, "caution": _caution(config), "promise": _promise(judged, config)}
     _write(open_store(output), result, model)
