@@ -17,6 +17,7 @@ from test_labels import SIZE, World
 
 import hojoint
 from hojoint import config as settings
+from hojoint import geometry
 from hojoint.config import (
     PAPER_RULES,
     THRESHOLDS,
@@ -31,6 +32,7 @@ from hojoint.config import (
 from hojoint.datasets import ycb
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
+from hojoint.hand.model import mirror_pose
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import labels, quality, reasons
 from hojoint.labelling.quality import Curve, QualityModel
@@ -270,6 +272,20 @@ def test_a_clip_is_judged_exactly_as_labelling_judges_it(layer: Any, left: bool)
     for rule in PAPER_RULES:
         expected = label.scores[rule].numpy()
         np.testing.assert_allclose(near.scores[rule], expected, atol=2e-3, rtol=1e-3, err_msg=rule)
+
+
+def test_a_left_clip_is_judged_alike_from_vectors_and_matrices() -> None:
+    given = plain()
+    boxes, points = (np.array(given[name]) for name in ("hand_boxes", "joints_px"))
+    given |= {"hand_boxes": 500 - boxes[:, [2, 1, 0, 3]] * [1, -1, 1, -1] + [0, -500, 0, -500], "flipped": True}
+    given["joints_px"] = points * [-1, 1] + [500, 0]
+    left = mirror_pose(np.array(given["pose"], np.float32))  # what a left hand's own model takes
+    matrices = geometry.axis_angle_to_matrix(torch.from_numpy(left).reshape(-1, 16, 3))
+    clips = [hojoint.filter_clip(**{**given, "pose": mirror_pose(pose)}) for pose in (left, matrices, matrices.numpy())]
+    for clip in clips:
+        assert clip.verdicts == clips[0].verdicts == ("kept",) * 8
+        for rule in PAPER_RULES:
+            np.testing.assert_allclose(clip.scores[rule], clips[0].scores[rule], atol=1e-4, err_msg=rule)
 
 
 def test_a_prediction_alone_has_no_rule_of_a_network() -> None:

@@ -65,7 +65,8 @@ def filter_clip(
         image_size: width and height of the image, px.
         frames: (T,) frame numbers in the video, ascending; None means 0, 1, 2, ...
         flipped: a left hand. pose and betas are then those of the right hand in the mirrored image; joints_px and
-            hand_boxes stay those of the true image. ``hojoint.hand.model.mirror_pose`` converts a left hand's pose.
+            hand_boxes stay those of the true image. ``hojoint.hand.model.mirror_pose`` converts a left hand's pose,
+            axis-angle or matrices.
         config: thresholds and which rules are enabled, and a local file as its ``quality_model``; None means the
             defaults of ``FilterConfig``.
         mano: the hand that pose and betas speak of: MANO_RIGHT.pkl or its folder, a model from ``load_mano``, or a
