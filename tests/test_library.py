@@ -350,6 +350,16 @@ def test_the_hand_is_given_as_path_model_layer_or_not_at_all(tmp_path: Path) -> 
         hojoint.filter_clip(**plain(), mano=3)
 
 
+def test_a_layer_that_adds_a_mean_pose_takes_matrices_alone() -> None:
+    model, given = stand_in_model(), plain()
+    assert model.hands_mean.any()
+    curled = hojoint.ManoLayer(model, flat_hand_mean=False)
+    with pytest.raises(InputError, match="layer that adds a mean pose"):
+        hojoint.filter_clip(**given, mano=curled)
+    given["pose"] = geometry.axis_angle_to_matrix(torch.tensor(given["pose"]).reshape(-1, 16, 3))
+    assert hojoint.filter_clip(**given, mano=curled).verdicts == ("kept",) * 8
+
+
 def test_gaps_in_the_frames_are_no_steps_and_order_is_checked() -> None:
     apart = hojoint.filter_clip(**plain(), frames=range(0, 80, 10))
     assert apart.scores["joint_step"].shape == (8,)

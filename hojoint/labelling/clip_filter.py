@@ -70,12 +70,13 @@ def filter_clip(
         config: thresholds and which rules are enabled, and a local file as its ``quality_model``; None means the
             defaults of ``FilterConfig``.
         mano: the hand that pose and betas speak of: MANO_RIGHT.pkl or its folder, a model from ``load_mano``, or a
-            layer. None means the stand-in hand, whose betas are not MANO's.
+            layer. None means the stand-in hand, whose betas are not MANO's. A layer that adds a mean pose is taken for
+            matrices alone.
 
     Raises:
         InputError: an input has another shape or kind, a matrix is no rotation, a box is not finite, the frames do
-            not ascend, or ``config`` asks for what only a network tells. A prediction that is not finite is no error:
-            its frame is rejected.
+            not ascend, ``mano`` adds a mean pose to axis-angles, or ``config`` asks for what only a network tells. A
+            prediction that is not finite is no error: its frame is rejected.
     """
     if not isinstance(flipped, bool | np.bool_):
         raise InputError(f"flipped must be True or False, one hand per clip; found {flipped!r:.60}")
@@ -120,7 +121,10 @@ def _model(config: FilterConfig) -> QualityModel | None:
 
 def _prediction(layer: HandLayer, pose: Any, betas: Any, joints_px: Any, flipped: bool) -> HandPrediction:
     """The record that the rules take, with the hand posed by ``layer``."""
-    rotations, pose_T48 = _rotations(_numbers("pose", pose))
+    given = _numbers("pose", pose)
+    rotations, pose_T48 = _rotations(given)
+    if given.ndim == 2:
+        _refuse_mean_pose(layer)
     count, device = len(rotations), _device_of(layer)
     betas_T10 = _shaped("betas", betas, (count, 10))
     hand = layer.from_rotations(rotations.to(device), betas_T10.to(device))
@@ -148,6 +152,16 @@ def _layer(mano: str | Path | HandModel | HandLayer | None) -> HandLayer:
     if not hasattr(mano, "from_rotations"):
         raise InputError(f"mano must be a path, a model from load_mano or a ManoLayer; found a {type(mano).__name__}")
     return mano
+
+
+def _refuse_mean_pose(layer: HandLayer) -> None:
+    """InputError for a layer that would add a mean pose: nothing tells whether the axis-angles hold it already."""
+    mean = getattr(layer, "mean_pose", None)
+    if isinstance(mean, Tensor) and bool(mean.any()):
+        raise InputError(
+            "mano is a layer that adds a mean pose (flat_hand_mean=False), expected one that adds none: give complete "
+            "poses, those of that layer plus its mean_pose in pose[:, 3:], and mano=ManoLayer(model)"
+        )
 
 
 def _device_of(layer: HandLayer) -> torch.device:
