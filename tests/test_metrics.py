@@ -264,6 +264,23 @@ def test_object_scores_count_per_object_and_average_over_objects():
     assert object_metrics.object_scores(models, names, pred, true, cameras)["mean"]["add_0.1d"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize(
+    ("averaged", "message"),
+    [
+        (["cube", "smal"], "averaged: expected a list of objects among cube, small; found smal"),
+        (["smal"], "found smal"),
+        ("cube", r"found the text 'cube': write \['cube'\]"),
+    ],
+)
+def test_a_misspelt_object_of_the_mean_is_refused(averaged, message):
+    models = {"cube": cube(), "small": cube(0.05)}
+    poses = np.stack([pose()] * 2), np.stack([pose()] * 2), np.stack([CAMERA] * 2)
+    with pytest.raises(InputError, match=message):
+        object_metrics.object_scores(models, ["cube", "small"], *poses, averaged=averaged)
+    scores = object_metrics.object_scores(models, ["cube", "cube"], *poses, averaged=["cube", "small"])
+    assert scores["mean"]["samples"] == 2  # the other one has no sample
+
+
 def test_an_error_is_told_by_depth_side_and_turn():
     """An object on a slanted ray, moved along it, moved across it, and turned about its own middle."""
     model = cube()
