@@ -390,6 +390,7 @@ def test_a_prediction_that_is_not_finite_is_rejected() -> None:
         ("hand_boxes", np.zeros((7, 4)), r"hand_boxes must be \(8, 4\)"),
         ("hand_boxes", np.full((8, 4), np.nan), "finite x0, y0, x1, y1.*row 0"),
         ("hand_boxes", np.tile([300, 200, 100, 90], (8, 1)), "x0 <= x1"),
+        ("hand_boxes", np.tile([0.25, 0.25, 0.75, 1.0], (8, 1)), "y1 in px; all numbers lie within"),
         ("image_size", 640, "width, height"),
         ("image_size", (0, 480), "width, height"),
         ("image_size", (np.inf, 480), "width, height"),

@@ -74,9 +74,10 @@ def filter_clip(
             matrices alone.
 
     Raises:
-        InputError: an input has another shape or kind, a matrix is no rotation, a box is not finite, the frames do
-            not ascend, ``mano`` adds a mean pose to axis-angles, or ``config`` asks for what only a network tells. A
-            prediction that is not finite is no error: its frame is rejected.
+        InputError: an input has another shape or kind, a matrix is no rotation, a box is not finite, all boxes are
+            shares of the image and not px, the frames do not ascend, ``mano`` adds a mean pose to axis-angles, or
+            ``config`` asks for what only a network tells. A prediction that is not finite is no error: its frame is
+            rejected.
     """
     if not isinstance(flipped, bool | np.bool_):
         raise InputError(f"flipped must be True or False, one hand per clip; found {flipped!r:.60}")
@@ -215,6 +216,11 @@ def _boxes(boxes: Tensor) -> Tensor:
         raise InputError(
             f"hand_boxes must be finite x0, y0, x1, y1 with x0 <= x1 and y0 <= y1; row {row} is {boxes[row].tolist()}. "
             "Leave out frames without a hand, and number the others with frames"
+        )
+    if bool((boxes.abs() <= 1).all()) and bool((boxes[:, 2:] > boxes[:, :2]).any()):
+        raise InputError(
+            f"hand_boxes must be x0, y0, x1, y1 in px; all numbers lie within [-1, 1], such as {boxes[0].tolist()}. "
+            "Multiply shares of the image by its width and height"
         )
     return boxes
 
