@@ -210,6 +210,17 @@ def test_an_image_or_box_of_another_kind_is_refused(ours: bytes, image: Any, box
         hojoint.HandPredictor.from_checkpoint(ours).predict_image(image, box)
 
 
+def test_a_box_of_tensors_is_taken_and_a_side_by_name_refused(ours: bytes) -> None:
+    predictor, image = hojoint.HandPredictor.from_checkpoint(ours), np.full((60, 80, 3), 90, np.uint8)
+    box = torch.tensor([20.0, 10, 60, 50], requires_grad=True)
+    expected = predictor.predict_image(image, [20, 10, 60, 50]).joints_px
+    for given in (box, [*box]):
+        assert torch.equal(predictor.predict_image(image, given).joints_px, expected)
+    for side in ("left", None, 1):
+        with pytest.raises(InputError, match="flipped must be True or False"):
+            predictor.predict_image(image, box, flipped=side)
+
+
 # ------------------------------------------------------------------------------------------------------- filter_clip
 
 
@@ -330,6 +341,7 @@ def test_lists_arrays_and_tensors_give_the_same_clip() -> None:
         hojoint.filter_clip(**lists),
         hojoint.filter_clip(**{k: v if k == "image_size" else np.array(v) for k, v in lists.items()}),
         hojoint.filter_clip(**{k: v if k == "image_size" else torch.tensor(v) for k, v in lists.items()}),
+        hojoint.filter_clip(**lists | {"betas": [*torch.zeros(8, 10, requires_grad=True)]}),
     ]
     for clip in clips:
         assert clip.verdicts == ("kept",) * 8

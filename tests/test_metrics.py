@@ -215,6 +215,7 @@ def test_tensors_and_lists_score_as_arrays_do():
     lists = [array.tolist() for array in sample]
     for score in (metrics.hand_scores, metrics.freihand_scores):
         assert score(*tensors) == score(*lists) == score(*sample)
+        assert score(*([*points] for points in tensors)) == score(*sample)  # a list of tensors, one per sample
 
 
 # ------------------------------------------------------------------------------------------------------- objects

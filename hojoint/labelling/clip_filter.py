@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hojoint import geometry
+from hojoint import arrays, geometry
 from hojoint.config import FilterConfig
 from hojoint.errors import InputError
 from hojoint.hand.layer import HandLayer, ManoLayer
 from hojoint.hand.model import HandModel, load_mano
 from hojoint.hand.stand_in.model import stand_in_model
-from hojoint.labelling import filters, quality, reasons
+from hojoint.labelling import filters, one_image, quality, reasons
 from hojoint.labelling.quality import QualityModel
 from hojoint.records import HandPrediction
 
@@ -79,13 +79,12 @@ def filter_clip(
             ``config`` asks for what only a network tells. A prediction that is not finite is no error: its frame is
             rejected.
     """
-    if not isinstance(flipped, bool | np.bool_):
-        raise InputError(f"flipped must be True or False, one hand per clip; found {flipped!r:.60}")
+    left = one_image.is_left(flipped)
     if config is not None and not isinstance(config, FilterConfig):
         raise InputError(f"config must be a FilterConfig or None; found a {type(config).__name__}")
     layer, config = _layer(mano), config or FilterConfig()
     model = _model(config)
-    prediction = _prediction(layer, pose, betas, joints_px, flipped)
+    prediction = _prediction(layer, pose, betas, joints_px, left)
     count = len(prediction.pose)
     judgement = filters.judged(
         prediction,
@@ -139,7 +138,7 @@ def _prediction(layer: HandLayer, pose: Any, betas: Any, joints_px: Any, flipped
         vertices=vertices - joints[:, :1],
         joints_spread_px=torch.full((count,), torch.nan),
         rotation_spread=torch.full((count,), torch.nan),
-        flipped=bool(flipped),
+        flipped=flipped,
     )
 
 
@@ -197,7 +196,7 @@ def _numbers(name: str, values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().cpu().float().clone()
     try:
-        return torch.tensor(np.array(values, dtype=np.float32))
+        return torch.tensor(np.array(arrays.without_tensors(values), dtype=np.float32))
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be an array of numbers; found a {type(values).__name__} ({error})") from None
 
