@@ -119,6 +119,12 @@ def test_the_networks_call_is_the_contracts(ours: bytes) -> None:
 
 
 @pytest.mark.slow
+def test_a_network_of_ours_is_not_taken_for_a_released_one(ours: bytes, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(ours)
+    with pytest.raises(InputError, match=r"with load_network, or with HandPredictor\.from_checkpoint"):
+        hojoint.load_released(tmp_path / "checkpoint.pt")
+
+
 def test_the_released_network_is_loaded_by_the_same_function(theirs: bytes) -> None:
     network = hojoint.load_network(theirs)
     assert (network.training, network.config) == (False, ModelConfig())
@@ -358,6 +364,8 @@ def test_the_hand_is_given_as_path_model_layer_or_not_at_all(tmp_path: Path) -> 
     for clip in clips:
         assert clip.verdicts == clips[0].verdicts
         np.testing.assert_allclose(clip.camera, clips[0].camera, rtol=1e-4)
+    with pytest.raises(InputError, match=r"set mano\.path \(in Python mano=, or load_mano's argument\)"):
+        hojoint.filter_clip(**plain(), mano=tmp_path / "nowhere")
     with pytest.raises(InputError, match="mano must be a path"):
         hojoint.filter_clip(**plain(), mano=3)
 

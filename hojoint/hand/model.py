@@ -81,9 +81,9 @@ def load_mano(path: str | Path) -> HandModel:
     faces, kintree = arrays.pop("f"), arrays.pop("kintree_table")
     if handedness.is_left(arrays["J_regressor"] @ arrays["v_template"], arrays["hands_mean"]):
         raise InputError(
-            f"{file} is a left hand (its rest pose is the mirror image of MANO_RIGHT's), expected the right one: set "
-            "mano.path to MANO_RIGHT.pkl, which lies beside MANO_LEFT.pkl in mano_v*.zip. Left hands in images need "
-            "no model of their own: they are mirrored"
+            f"{file} is a left hand (its rest pose is the mirror image of MANO_RIGHT's), expected the right one: "
+            f"{mano_file.SET} to MANO_RIGHT.pkl, which lies beside MANO_LEFT.pkl in mano_v*.zip. Left hands in images "
+            "need no model of their own: they are mirrored"
         )
     return HandModel(faces=_indices(file, faces), parents=_parents(file, kintree), **arrays)
 
