@@ -14,10 +14,14 @@ from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.config import Config
+from hojoint.errors import InputError
 from hojoint.report import draw, formats, label_tables, rounds
 from hojoint.report import page as report
 from hojoint.report import tables as report_tables
+from jobs import label_measures
 from jobs import report as job
+
+PRICES = settings.ReportConfig(price_per_gpu_hour=2.5)
 
 
 def scores(joints_mm, add=None):
@@ -396,3 +400,44 @@ def test_a_report_on_labels_alone_leaves_the_labels_own(tmp_path, monkeypatch):
         assert job.main([f"output={root}"]) == 0
     assert store.get(commits.REPORT) == own
     assert json.loads(store.get(job.PAGE))["labelling"] == json.loads(own)
+
+
+def unfinished(path, committed, expected, **reported):
+    """A labelling run with so many of its units, and maybe a report of before."""
+    store = open_store(str(path))
+    commits.open_run(store, {}, {"units": expected, "config": settings.to_tree(Config())})
+    for number in range(committed):
+        store.put(commits.commit_key(f"u{number:06d}"), b"{}")
+    if reported:
+        facts = {"videos": {"listed": 1}, "frames": {"kept": 1, "predicted": 1}}
+        store.put(commits.REPORT, json.dumps(facts | reported).encode())
+    return store
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_labels_that_grow_are_not_mixed_with_their_former_report(tmp_path, capsys, dry):
+    store = unfinished(tmp_path / "labels", committed=3, expected=5, units=2)
+    assert job.main([f"output={store.root}", *dry]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "3 of 5 units are committed. Finish jobs.pseudo_label on that output first, or see jobs.status" in error
+    with pytest.raises(InputError, match="3 of 5 units"):
+        label_measures.measured(store, None, Config())
+
+
+def test_a_report_of_fewer_units_than_are_committed_is_refused(tmp_path):
+    store = unfinished(tmp_path / "labels", committed=5, expected=5, units=3)
+    for read in (lambda: label_measures.measured(store, None, Config()), lambda: job.labelling_facts(store, PRICES)):
+        with pytest.raises(InputError, match=r"all 5 units are committed, and its report\.json tells of 3"):
+            read()
+
+
+def test_labels_without_a_report_tell_how_far_they_are(tmp_path, capsys):
+    unfinished(tmp_path / "labels", committed=1, expected=4)
+    assert job.main([f"output={tmp_path / 'labels'}"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "nothing to report yet" in error
+    assert "1 of 4 units are committed" in error
+    marker = {"what": "", "seconds": 1, "settings": {}, "inputs": {}, "made": "x"}
+    open_store(str(tmp_path)).put("stages/train.json", json.dumps(marker).encode())
+    assert job.main([f"output={tmp_path}", "--dry-run"]) == 0  # a pipeline has other parts
+    assert "reported without labels" in capsys.readouterr().out
