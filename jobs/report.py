@@ -65,6 +65,10 @@ def job(config: Config, dry_run: bool) -> None:
         return
     if not _parts(outputs):
         raise _nothing(outputs)
+    labelling = None if outputs.labels is None else labelling_facts(outputs.labels, config.report)
+    if labelling is not None and (note := costs.uncounted(labelling, config.report)) is not None:
+        notes.append(note)
+        print(f"note: {note}")
     frames = labelled_frames.read(config, outputs.labels, _truth_path(config)) if outputs.labels is not None else None
     made_with = {} if outputs.labels is None else commits.read_label_run(outputs.labels)["fingerprint"]
     facts = Facts(
@@ -74,7 +78,7 @@ def job(config: Config, dry_run: bool) -> None:
             for name, marker in outputs.markers.items()
         ],
         provenance=provenance(config, outputs),
-        labelling=None if outputs.labels is None else labelling_facts(outputs.labels, config.report),
+        labelling=labelling,
         quality=None if frames is None else frames.quality,
         evaluation={name: facts["domains"] for name, facts in outputs.evaluation.items()},
         training=outputs.training,

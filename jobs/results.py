@@ -70,9 +70,8 @@ def labels_report(labels: Store) -> dict[str, Any]:
         InputError: it is damaged, or the run is not finished: the report would not be that of the committed units.
     """
     report = read_json(labels, commits.REPORT, "videos", "frames")
-    if (
-        labels.exists(commits.RUN) and (sentence := unfinished(labels, report)) is not None
-    ):  # without one, it has no labels
+    begun = labels.exists(commits.RUN)  # a point of a study without a label has a report alone
+    if begun and (sentence := unfinished(labels, report)) is not None:
         raise InputError(sentence)
     return report
 

@@ -441,3 +441,26 @@ def test_labels_without_a_report_tell_how_far_they_are(tmp_path, capsys):
     open_store(str(tmp_path)).put("stages/train.json", json.dumps(marker).encode())
     assert job.main([f"output={tmp_path}", "--dry-run"]) == 0  # a pipeline has other parts
     assert "reported without labels" in capsys.readouterr().out
+
+
+def test_the_fingertips_are_those_of_the_labelling_run(tmp_path):
+    tips = {"mano.fingertips": "smplx"}  # of the teacher's checkpoint: the command has named others
+    commits.open_run(open_store(str(tmp_path)), tips, {"config": settings.to_tree(Config())})
+    open_store(str(tmp_path)).put(commits.REPORT, b"{}")
+    found = job.gather(open_store(str(tmp_path)))
+    config, notes = job.as_made(settings.from_tree({}), found)
+    assert (config.mano.fingertips, notes) == ("smplx", [])
+    config, notes = job.as_made(settings.from_tree({"mano": {"fingertips": "manopth"}}), found)
+    assert config.mano.fingertips == "manopth"
+    assert "mano.fingertips=manopth, as given; run.json has smplx" in notes[0]
+
+
+def test_prices_of_labels_without_costs_are_told(tmp_path, monkeypatch, capsys):
+    _, root = labelled(tmp_path / "labels")
+    monkeypatch.setattr(job.labelled_frames, "read", lambda *of: None)
+    monkeypatch.setattr(job.report, "render", lambda facts, **pictures: facts.title)
+    facts = {"videos": {"listed": 1}, "frames": {"kept": 1, "predicted": 1, "rejected": {}, "filled": 0}}
+    open_store(root).put(commits.REPORT, json.dumps(facts).encode())
+    for prices, told in (([], 0), (["report.price_per_gpu_hour=2.5"], 1)):
+        assert job.main([f"output={root}", *prices]) == 0
+        assert capsys.readouterr().out.count("note: report.price_per_* count nothing") == told
