@@ -66,9 +66,9 @@ def job(config: Config, dry_run: bool) -> None:
     if not _parts(outputs):
         raise _nothing(outputs)
     labelling = None if outputs.labels is None else labelling_facts(outputs.labels, config.report)
-    if labelling is not None and (note := costs.uncounted(labelling, config.report)) is not None:
-        notes.append(note)
-        print(f"note: {note}")
+    if labelling is not None and (uncounted := costs.uncounted(labelling, config.report)) is not None:
+        notes.append(uncounted)
+        print(f"note: {uncounted}")
     frames = labelled_frames.read(config, outputs.labels, _truth_path(config)) if outputs.labels is not None else None
     made_with = {} if outputs.labels is None else commits.read_label_run(outputs.labels)["fingerprint"]
     facts = Facts(

@@ -51,15 +51,19 @@ def unfinished(labels: Store, report: Mapping[str, Any] | None = None) -> str | 
     """
     run, committed = commits.read_label_run(labels), len(commits.committed_units(labels))
     units = run.get("units", committed)
+    job = "jobs.refilter" if "refiltered" in run else "jobs.pseudo_label"
     if committed != units:
-        return f"{commits.incomplete(labels, run, committed)}, or see jobs.status"
+        return (
+            f"{labels.root} is not complete: {committed} of {units} units are committed. Finish {job} on that output "
+            "first, or see jobs.status"
+        )
     told = (report or {}).get("units", units) if labels.exists(commits.REPORT) else None
     if told == units:
         return None
     state = "is not written" if told is None else f"tells of {told}"
     return (
         f"{labels.root} is not complete: all {units} units are committed, and its {commits.REPORT} {state}. Give the "
-        f"command of {commits.job_of(run)} again, which writes it"
+        f"command of {job} again, which writes it"
     )
 
 

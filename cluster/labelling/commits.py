@@ -158,21 +158,12 @@ def read_complete(store: Store) -> tuple[dict[str, Any], list[Commit]]:
     """
     run, commits = read_label_run(store), read_commits(store)
     if len(commits) != run["units"]:
-        raise InputError(incomplete(store, run, len(commits)))
+        job = "jobs.refilter" if "refiltered" in run else "jobs.pseudo_label"
+        raise InputError(
+            f"{store.root} is not complete: {len(commits)} of {run['units']} units are committed. Finish {job} on that "
+            "output first"
+        )
     return run, commits
-
-
-def incomplete(store: Store, run: Mapping[str, Any], committed: int) -> str:
-    """What is said of a labelling run with so many of its units."""
-    return (
-        f"{store.root} is not complete: {committed} of {run['units']} units are committed. Finish {job_of(run)} on "
-        "that output first"
-    )
-
-
-def job_of(run: Mapping[str, Any]) -> str:
-    """The job that makes the labels of a run."""
-    return "jobs.refilter" if "refiltered" in run else "jobs.pseudo_label"
 
 
 def commit_key(unit_id: str) -> str:
