@@ -162,6 +162,8 @@ Rule = Literal[
     "box_iou", "reprojection", "bone_length", "joint_angle", "joint_step", "pose_step", "shape_spread", "view_spread",
     "side",
 ]  # fmt: skip
+Score = Literal[Rule, "rotation_spread"]
+"""What a model of the quality may look at: the scores of the rules, and the spread of the views' rotations, rad."""
 PAPER_RULES: tuple[Rule, ...] = (
     "box_iou", "reprojection", "bone_length", "joint_angle", "joint_step", "pose_step", "shape_spread",
 )  # fmt: skip

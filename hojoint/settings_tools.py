@@ -17,6 +17,7 @@ from hojoint.settings_method import (
     Once,
     Positive,
     Rule,
+    Score,
     Seed,
     Settings,
     Share,
@@ -142,6 +143,9 @@ class CalibrateConfig(Settings):
     """Share of the kept labels that must be correct."""
     rules: Annotated[tuple[Rule, ...], Field(min_length=1), Once] | None = None
     """Rules whose thresholds are searched together and proposed to be enabled; None means ``filters.enabled``."""
+    quality_scores: Annotated[tuple[Score, ...], Field(min_length=1), Once] | None = None
+    """Scores that the model of the quality looks at; None means all that differ between frames. A model for
+    ``filter_clip`` must do without 'view_spread', 'side' and 'rotation_spread', which only a network gives."""
     max_aligned_mm: Positive = 15.0
     """Largest PA-MPJPE that is correct, mm."""
     max_joints_2d: Positive = 0.15

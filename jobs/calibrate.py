@@ -75,11 +75,13 @@ def job(config: Config, dry_run: bool) -> None:
     if given:
         run = commits.read_label_run(open_store(str(config.calibrate.predictions)))
         config, notes = measured_as.as_made(
-            config, measured_as.of_run(run), str(config.calibrate.predictions), measured_as.CORRECT
+            _as_labelled(config, run),
+            measured_as.of_run(run),
+            str(config.calibrate.predictions),
+            measured_as.CORRECT,
         )
         for note in notes:
             print(f"note: {note}")
-        config = _as_labelled(config, run)
     near = mirror.localised(config, "mano", "data.ho3d")
     if dry_run:
         print(_plan(near))
@@ -96,7 +98,7 @@ def job(config: Config, dry_run: bool) -> None:
     if result["proposed"] is not None and config.calibrate.rules is not None:
         result["proposed"] = {**result["proposed"], "enabled": list(config.calibrate.rules)}
     when = {"right_when": label_quality.CorrectWhen.of(config.calibrate).told()}
-    model, _ = quality_fit.fit(judged, config.filters, config.calibrate.precision)
+    model, _ = quality_fit.fit(judged, config.filters, config.calibrate.precision, config.calibrate.quality_scores)
     readings = {**model.readings, **quality.views_of(config.tta)}
     model = dataclasses.replace(model, about={**model.about, **when}, readings=readings)
     result |= {**when, "quality": model.about, "caution": _caution(config), "promise": _promise(judged, config)}

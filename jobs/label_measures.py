@@ -35,7 +35,7 @@ def measured(labels: Store, truth: Path | None, config: Config) -> dict[str, Any
     Kept frames, rows and 'labels' are those of the clips that ``train.pseudo_fraction`` uses. A kept frame without a
     picture is no row, and a filled one is.
     """
-    report = results.read_json(labels, commits.REPORT, "videos", "frames")
+    report = results.labels_report(labels)
     counted = report["frames"]
     # All yields of one labeller have one denominator, also where an oracle took some of the frames away.
     frames = {"predicted": report.get(PREDICTED, counted["predicted"]), "kept": counted["kept"]}

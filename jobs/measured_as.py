@@ -13,8 +13,12 @@ from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.settings_file import shown
 
-CORRECT: Mapping[str, tuple[str, ...]] = {"calibrate": ("max_aligned_mm", "max_joints_2d", "max_wrist_mm")}
-"""Group -> its settings that say what a correct label is."""
+FINGERTIPS = "mano.fingertips"
+CORRECT: Mapping[str, tuple[str, ...]] = {
+    "calibrate": ("max_aligned_mm", "max_joints_2d", "max_wrist_mm"),
+    "mano": ("fingertips",),
+}
+"""Group -> its settings that say what a correct label is; also where the fingers end that are compared."""
 MEASURED: Mapping[str, tuple[str, ...]] = {**CORRECT, "train": ("pseudo_fraction",)}
 """These, and which of the labels training reads."""
 
@@ -30,8 +34,15 @@ def given(config: Config) -> list[tuple[str, Any]]:
 
 
 def of_run(run: Mapping[str, Any]) -> Config | None:
-    """The settings that a labelling run was called with; None where it did not note them."""
-    return settings.from_stored(run["config"]) if "config" in run else None
+    """The settings that a labelling run was called with; None where it did not note them.
+
+    The hand is its teacher's, whatever the command said: its fingertips are in the fingerprint.
+    """
+    if "config" not in run:
+        return None
+    made = settings.from_stored(run["config"])
+    tips = run["fingerprint"].get(FINGERTIPS)
+    return made if tips is None else settings.changed(made, mano={"fingertips": tips})
 
 
 def as_made(

@@ -49,22 +49,26 @@ class Outputs:
     markers: Mapping[str, Mapping[str, Any]]  # stage -> what the pipeline noted
     training: Mapping[str, Mapping[str, Any]]  # network -> steps, samples, history
     evaluation: Mapping[str, Mapping[str, Any]]  # network -> its evaluation file
+    unfinished: str | None = None  # a sentence on labels that are not complete; None where there are none
 
 
 def job(config: Config, dry_run: bool) -> None:
     """Gather, draw, write."""
     outputs = gather(open_store(command.output_of(config, "runs/tiny")))
     config, notes = as_made(with_inputs(config, outputs), outputs)
+    if outputs.unfinished is not None and _parts(outputs):
+        notes.append(f"reported without labels: {outputs.unfinished}")
     for note in notes:
         print(f"note: {note}")
     if dry_run:
         print(f"would report on {outputs.store.root}: {', '.join(_parts(outputs)) or 'nothing'}")
         return
     if not _parts(outputs):
-        raise InputError(
-            f"nothing to report under {outputs.store.root}: expected the output of jobs.pipeline, jobs.pseudo_label or "
-            "jobs.refilter; give output=DIR_OR_S3_URI"
-        )
+        raise _nothing(outputs)
+    labelling = None if outputs.labels is None else labelling_facts(outputs.labels, config.report)
+    if labelling is not None and (uncounted := costs.uncounted(labelling, config.report)) is not None:
+        notes.append(uncounted)
+        print(f"note: {uncounted}")
     frames = labelled_frames.read(config, outputs.labels, _truth_path(config)) if outputs.labels is not None else None
     made_with = {} if outputs.labels is None else commits.read_label_run(outputs.labels)["fingerprint"]
     facts = Facts(
@@ -74,7 +78,7 @@ def job(config: Config, dry_run: bool) -> None:
             for name, marker in outputs.markers.items()
         ],
         provenance=provenance(config, outputs),
-        labelling=None if outputs.labels is None else labelling_facts(outputs.labels, config.report),
+        labelling=labelling,
         quality=None if frames is None else frames.quality,
         evaluation={name: facts["domains"] for name, facts in outputs.evaluation.items()},
         training=outputs.training,
@@ -95,7 +99,7 @@ def job(config: Config, dry_run: bool) -> None:
 
 def labelling_facts(labels: Store, prices: settings.ReportConfig) -> dict[str, Any]:
     """The report of the labelling job; where prices are given, with what the run costs at those."""
-    facts: dict[str, Any] = results.read_json(labels, commits.REPORT, "videos", "frames")
+    facts = results.labels_report(labels)
     if "costs" in facts and prices != settings.ReportConfig():
         listed = facts["videos"]["listed"]
         facts["costs"] = costs.costs_of(commits.read_commits(labels), prices, listed)
@@ -111,15 +115,18 @@ def _reasons(made_with: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def gather(store: Store) -> Outputs:
-    """Read what the jobs left."""
+    """Read what the jobs left. Raises InputError for labels that have a report of before and grow now."""
     labels = results.labelling_run(store)
-    if labels is not None and not labels.exists(commits.REPORT):
-        labels = None  # it is not finished
+    unfinished = None if labels is None else results.unfinished(labels)
+    if labels is not None and unfinished is not None:
+        if labels.exists(commits.REPORT):
+            raise InputError(unfinished)
+        labels = None
     markers = results.markers(store)
     markers.pop("report", None)  # this one
     names = results.networks("{}/training.json", store)
     training = {name: facts for name in names if (facts := results.training(name, store)) is not None}
-    return Outputs(store, labels, markers, training, results.evaluations(store))
+    return Outputs(store, labels, markers, training, results.evaluations(store), unfinished)
 
 
 def _by_round(config: Config, outputs: Outputs) -> list[dict[str, Any]]:
@@ -152,6 +159,16 @@ def as_made(config: Config, outputs: Outputs) -> tuple[Config, list[str]]:
 def _parts(outputs: Outputs) -> list[str]:
     labels = ["labels"] if outputs.labels is not None else []
     return [*outputs.markers, *labels, *(f"evaluation of {name}" for name in outputs.evaluation)]
+
+
+def _nothing(outputs: Outputs) -> InputError:
+    """What is raised where there is nothing to report."""
+    if outputs.unfinished is not None:
+        return InputError(f"nothing to report yet: {outputs.unfinished}")
+    return InputError(
+        f"nothing to report under {outputs.store.root}: expected the output of jobs.pipeline, jobs.pseudo_label or "
+        "jobs.refilter; give output=DIR_OR_S3_URI"
+    )
 
 
 def provenance(config: Config, outputs: Outputs) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.detection import boxes_file
@@ -41,6 +42,42 @@ def labelling_runs(store: Store) -> list[Store]:
 def labelling_run(store: Store) -> Store | None:
     """The first of them, of which reports tell."""
     return next(iter(labelling_runs(store)), None)
+
+
+def unfinished(labels: Store, report: Mapping[str, Any] | None = None) -> str | None:
+    """A sentence on a labelling run that has units to do, or no report of all of them; None for a finished one.
+
+    A run that grows keeps its former ``report``, where that is known, until all of its new units are committed.
+    """
+    run, committed = commits.read_label_run(labels), len(commits.committed_units(labels))
+    units = run.get("units", committed)
+    job = "jobs.refilter" if "refiltered" in run else "jobs.pseudo_label"
+    if committed != units:
+        return (
+            f"{labels.root} is not complete: {committed} of {units} units are committed. Finish {job} on that output "
+            "first, or see jobs.status"
+        )
+    told = (report or {}).get("units", units) if labels.exists(commits.REPORT) else None
+    if told == units:
+        return None
+    state = "is not written" if told is None else f"tells of {told}"
+    return (
+        f"{labels.root} is not complete: all {units} units are committed, and its {commits.REPORT} {state}. Give the "
+        f"command of {job} again, which writes it"
+    )
+
+
+def labels_report(labels: Store) -> dict[str, Any]:
+    """The report of a finished set of labels.
+
+    Raises:
+        InputError: it is damaged, or the run is not finished: the report would not be that of the committed units.
+    """
+    report = read_json(labels, commits.REPORT, "videos", "frames")
+    begun = labels.exists(commits.RUN)  # a point of a study without a label has a report alone
+    if begun and (sentence := unfinished(labels, report)) is not None:
+        raise InputError(sentence)
+    return report
 
 
 def before_labels(store: Store) -> str | None:

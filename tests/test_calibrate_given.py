@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from test_tables import labels as made_labels
 from cluster.labelling import commits
 from cluster.labelling.counts import Counts
 from cluster.store import open_store
-from hojoint.config import FilterConfig, ManoConfig
+from hojoint.config import PAPER_RULES, FilterConfig, ManoConfig
+from hojoint.errors import InputError
 from hojoint.evaluation import calibration, label_quality
 from hojoint.evaluation.precision import Judged
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import tables
+from hojoint.labelling.clip_filter import filter_clip
 from jobs import calibrate
 
 FRAMES = 20  # of each of two videos
@@ -159,3 +162,24 @@ def test_a_promise_by_another_definition_is_named(tmp_path, capsys, predictions,
     assert judge(tmp_path / "again", judged, truth, "calibrate.precision=0.4") == 0
     out = capsys.readouterr().out
     assert "promised within PA-MPJPE 15 mm, MPJPE 30 mm, 2D error 0.15 box sides; measured within PA-MPJPE 15 mm" in out
+
+
+def test_a_model_of_named_scores_judges_a_prediction_alone(tmp_path, capsys, predictions, truth) -> None:
+    clip = {
+        "pose": np.zeros((2, 48)), "betas": np.zeros((2, 10)), "joints_px": np.random.default_rng(0).random((2, 21, 2)),
+        "hand_boxes": [[10, 10, 50, 50]] * 2, "image_size": (64, 64),
+    }  # fmt: skip
+    config = FilterConfig(quality_model=str(tmp_path / "out" / "quality.json"), mode="quality", min_quality=0.2)
+    assert judge(tmp_path, predictions, truth, "calibrate.precision=0.4") == 0
+    with pytest.raises(InputError, match=r"rotation_spread, view_spread.*calibrate\.quality_scores=\[") as refused:
+        filter_clip(**clip, config=config)
+    named = re.search(r"calibrate\.quality_scores=\[\S+\]", str(refused.value))
+    assert named is not None
+    (tmp_path / "labels").rename(tmp_path / "before")
+    assert judge(tmp_path, predictions, truth, "calibrate.precision=0.4", named[0]) == 0
+    model = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert set() < set(model["parts"]) <= set(PAPER_RULES)
+    assert filter_clip(**clip, config=config).quality.shape == (2,)
+    capsys.readouterr()
+    assert judge(tmp_path, predictions, truth, "calibrate.quality_scores=[box_iou,iou]") == 2
+    assert "calibrate.quality_scores" in capsys.readouterr().err

@@ -101,6 +101,15 @@ def test_a_list_of_boxes_is_read_and_frames_between_are_shown(place: Path, tmp_p
     assert len(frames_of(tmp_path / "y.webm")) == 2
 
 
+def test_an_annotation_of_one_box_is_drawn_as_a_list_of_one(place: Path, tmp_path: Path, capsys: Any) -> None:
+    boxes = boxes_of(["7"], FRAMES)
+    boxes["7"] = boxes["7"][:1]
+    (tmp_path / "one.json").write_text(json.dumps(boxes))
+    assert run(place, "video=PLACE/7.webm", f"boxes={tmp_path}/one.json", f"output={tmp_path}/one.webm") == 0
+    assert len(frames_of(tmp_path / "one.webm")) == 1
+    assert "frames with a hand box 1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "words", [["image=PLACE/hand.png", "box=[10,5,50,45]"], ["video=PLACE/7.webm", "boxes=PLACE/boxes.json"]]
 )

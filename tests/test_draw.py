@@ -133,6 +133,14 @@ def test_equal_curves_are_equal_svg_files():
     assert figures.pck(curves, kind="png").startswith(b"\x89PNG")
 
 
+def test_a_series_of_one_point_leaves_a_mark():
+    def drawn(*points: float) -> bytes:
+        return figures.lines({"student": (points, points)}, title="", across="", up="")
+
+    colour = figures.SERIES["student"].encode()
+    assert drawn(1.0).count(colour) > drawn(1.0, 2.0).count(colour) > 0
+
+
 def test_attention_shows_the_given_cells_side_by_side():
     weights = np.zeros((16, 16))
     weights[:, 5] = 1.0

@@ -8,6 +8,7 @@ import torch
 from mano_files import PARENTS, random_file, random_pose, write
 from scipy.spatial.transform import Rotation
 
+from hojoint import geometry
 from hojoint.config import ManoConfig
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
@@ -155,6 +156,24 @@ def test_a_left_hand_is_the_mirrored_right_one(model, exact):
     left_hand = ManoLayer(left)(mirror_pose(pose), betas)
     torch.testing.assert_close(left_hand.vertices, mirror_points(right_hand.vertices))
     torch.testing.assert_close(left_hand.joints, mirror_points(right_hand.joints))
+
+
+def test_mirrored_matrices_are_those_of_mirrored_vectors():
+    vectors = torch.randn(5, 48, dtype=torch.double)
+    matrices = geometry.axis_angle_to_matrix(vectors.reshape(5, 16, 3))
+    expected = geometry.axis_angle_to_matrix(mirror_pose(vectors).reshape(5, 16, 3))
+    torch.testing.assert_close(mirror_pose(matrices), expected)
+    matrices[2, 3] = torch.nan  # as a prediction may be
+    array = mirror_pose(matrices.float().numpy())
+    assert array.dtype == np.float32
+    np.testing.assert_allclose(np.delete(array, 2, 0), np.delete(expected.numpy(), 2, 0), atol=1e-6)
+    np.testing.assert_array_equal(mirror_pose(vectors.numpy()), mirror_pose(vectors).numpy())
+
+
+@pytest.mark.parametrize("pose", [torch.ones(4, 3, 3), np.ones((3, 3)), np.zeros((2, 16)), np.zeros(()), [0.0] * 48])
+def test_what_is_no_pose_is_not_mirrored(pose):
+    with pytest.raises(InputError, match=r"expected (axis-angles|rotation matrices)"):
+        mirror_pose(pose)
 
 
 def test_the_hand_model_does_not_enter_checkpoints(model):

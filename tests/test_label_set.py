@@ -78,6 +78,20 @@ def test_a_left_hand_is_the_mirror_of_its_row() -> None:
         torch.testing.assert_close(one * torch.tensor([-1.0, 1.0, 1.0]), other, rtol=0, atol=0)
 
 
+def test_rows_that_were_a_data_frame_are_posed_alike() -> None:
+    """pandas gives lists back whose length no type tells."""
+    pose, betas = np.random.default_rng(0).normal(0, 0.3, (3, 48)), np.zeros((3, 10))
+    stored = pa.table({
+        "mano_pose": tables._lists(pose, 48), "mano_shape": tables._lists(betas, 10), "flipped": [True, False, True],
+    })  # fmt: skip
+    lists = {"mano_pose": pa.list_(pa.float32()), "mano_shape": pa.list_(pa.float64()), "flipped": pa.bool_()}
+    rows, layer = stored.cast(pa.schema(lists.items())), ManoLayer(stand_in_model())
+    assert torch.equal(posing.posed(rows, layer).vertices, posing.posed(stored, layer).vertices)
+    for wrong in ([[0.0] * 45] * 3, ["words"] * 3):
+        with pytest.raises(InputError, match=r"expected rows as a label set has them .*Give rows of LabelSet\.parts"):
+            posing.posed(rows.set_column(0, "mano_pose", pa.array(wrong)), layer)
+
+
 def test_no_rows_are_posed_as_no_hands(output: Path) -> None:
     hands = LabelSet(output).posed(LabelSet(output).table(columns=NAMES).slice(0, 0))
     assert tuple(hands.joints.shape) == (0, 21, 3)
@@ -88,7 +102,7 @@ def test_another_hand_and_a_wrong_name_are_refused(output: Path, tmp_path: Path)
     save_model(dataclasses.replace(model, shapedirs=1.1 * model.shapedirs), tmp_path / "MANO_RIGHT.pkl")
     labels = LabelSet(output, mano=tmp_path / "MANO_RIGHT.pkl")
     rows = labels.table(columns=NAMES)
-    with pytest.raises(InputError, match="another hand model"):
+    with pytest.raises(InputError, match=r"another hand model.*set mano\.path \(in Python mano=\)"):
         labels.posed(rows)
     with pytest.raises(InputError, match="lack the columns flipped"):
         LabelSet(output).posed(rows.drop_columns(["flipped"]))

@@ -21,6 +21,7 @@ FORBIDDEN = {
 """configs <- jobs -> cluster -> hojoint -> libraries; jobs -> hojoint."""
 HOJOINT_LAYERS = (
     (
+        "arrays",
         "errors",
         "ids",
         "records",

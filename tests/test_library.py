@@ -17,6 +17,7 @@ from test_labels import SIZE, World
 
 import hojoint
 from hojoint import config as settings
+from hojoint import geometry
 from hojoint.config import (
     PAPER_RULES,
     THRESHOLDS,
@@ -31,6 +32,7 @@ from hojoint.config import (
 from hojoint.datasets import ycb
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
+from hojoint.hand.model import mirror_pose
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.labelling import labels, quality, reasons
 from hojoint.labelling.quality import Curve, QualityModel
@@ -117,6 +119,12 @@ def test_the_networks_call_is_the_contracts(ours: bytes) -> None:
 
 
 @pytest.mark.slow
+def test_a_network_of_ours_is_not_taken_for_a_released_one(ours: bytes, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(ours)
+    with pytest.raises(InputError, match=r"with load_network, or with HandPredictor\.from_checkpoint"):
+        hojoint.load_released(tmp_path / "checkpoint.pt")
+
+
 def test_the_released_network_is_loaded_by_the_same_function(theirs: bytes) -> None:
     network = hojoint.load_network(theirs)
     assert (network.training, network.config) == (False, ModelConfig())
@@ -208,6 +216,17 @@ def test_an_image_or_box_of_another_kind_is_refused(ours: bytes, image: Any, box
         hojoint.HandPredictor.from_checkpoint(ours).predict_image(image, box)
 
 
+def test_a_box_of_tensors_is_taken_and_a_side_by_name_refused(ours: bytes) -> None:
+    predictor, image = hojoint.HandPredictor.from_checkpoint(ours), np.full((60, 80, 3), 90, np.uint8)
+    box = torch.tensor([20.0, 10, 60, 50], requires_grad=True)
+    expected = predictor.predict_image(image, [20, 10, 60, 50]).joints_px
+    for given in (box, [*box]):
+        assert torch.equal(predictor.predict_image(image, given).joints_px, expected)
+    for side in ("left", None, 1):
+        with pytest.raises(InputError, match="flipped must be True or False"):
+            predictor.predict_image(image, box, flipped=side)
+
+
 # ------------------------------------------------------------------------------------------------------- filter_clip
 
 
@@ -272,6 +291,20 @@ def test_a_clip_is_judged_exactly_as_labelling_judges_it(layer: Any, left: bool)
         np.testing.assert_allclose(near.scores[rule], expected, atol=2e-3, rtol=1e-3, err_msg=rule)
 
 
+def test_a_left_clip_is_judged_alike_from_vectors_and_matrices() -> None:
+    given = plain()
+    boxes, points = (np.array(given[name]) for name in ("hand_boxes", "joints_px"))
+    given |= {"hand_boxes": 500 - boxes[:, [2, 1, 0, 3]] * [1, -1, 1, -1] + [0, -500, 0, -500], "flipped": True}
+    given["joints_px"] = points * [-1, 1] + [500, 0]
+    left = mirror_pose(np.array(given["pose"], np.float32))  # what a left hand's own model takes
+    matrices = geometry.axis_angle_to_matrix(torch.from_numpy(left).reshape(-1, 16, 3))
+    clips = [hojoint.filter_clip(**{**given, "pose": mirror_pose(pose)}) for pose in (left, matrices, matrices.numpy())]
+    for clip in clips:
+        assert clip.verdicts == clips[0].verdicts == ("kept",) * 8
+        for rule in PAPER_RULES:
+            np.testing.assert_allclose(clip.scores[rule], clips[0].scores[rule], atol=1e-4, err_msg=rule)
+
+
 def test_a_prediction_alone_has_no_rule_of_a_network() -> None:
     for rule in ("view_spread", "side"):
         with pytest.raises(InputError, match=f"config.enabled names {rule}, which only a network"):
@@ -314,6 +347,7 @@ def test_lists_arrays_and_tensors_give_the_same_clip() -> None:
         hojoint.filter_clip(**lists),
         hojoint.filter_clip(**{k: v if k == "image_size" else np.array(v) for k, v in lists.items()}),
         hojoint.filter_clip(**{k: v if k == "image_size" else torch.tensor(v) for k, v in lists.items()}),
+        hojoint.filter_clip(**lists | {"betas": [*torch.zeros(8, 10, requires_grad=True)]}),
     ]
     for clip in clips:
         assert clip.verdicts == ("kept",) * 8
@@ -330,8 +364,20 @@ def test_the_hand_is_given_as_path_model_layer_or_not_at_all(tmp_path: Path) -> 
     for clip in clips:
         assert clip.verdicts == clips[0].verdicts
         np.testing.assert_allclose(clip.camera, clips[0].camera, rtol=1e-4)
+    with pytest.raises(InputError, match=r"set mano\.path \(in Python mano=, or load_mano's argument\)"):
+        hojoint.filter_clip(**plain(), mano=tmp_path / "nowhere")
     with pytest.raises(InputError, match="mano must be a path"):
         hojoint.filter_clip(**plain(), mano=3)
+
+
+def test_a_layer_that_adds_a_mean_pose_takes_matrices_alone() -> None:
+    model, given = stand_in_model(), plain()
+    assert model.hands_mean.any()
+    curled = hojoint.ManoLayer(model, flat_hand_mean=False)
+    with pytest.raises(InputError, match="layer that adds a mean pose"):
+        hojoint.filter_clip(**given, mano=curled)
+    given["pose"] = geometry.axis_angle_to_matrix(torch.tensor(given["pose"]).reshape(-1, 16, 3))
+    assert hojoint.filter_clip(**given, mano=curled).verdicts == ("kept",) * 8
 
 
 def test_gaps_in_the_frames_are_no_steps_and_order_is_checked() -> None:
@@ -364,6 +410,7 @@ def test_a_prediction_that_is_not_finite_is_rejected() -> None:
         ("hand_boxes", np.zeros((7, 4)), r"hand_boxes must be \(8, 4\)"),
         ("hand_boxes", np.full((8, 4), np.nan), "finite x0, y0, x1, y1.*row 0"),
         ("hand_boxes", np.tile([300, 200, 100, 90], (8, 1)), "x0 <= x1"),
+        ("hand_boxes", np.tile([0.25, 0.25, 0.75, 1.0], (8, 1)), "y1 in px; all numbers lie within"),
         ("image_size", 640, "width, height"),
         ("image_size", (0, 480), "width, height"),
         ("image_size", (np.inf, 480), "width, height"),

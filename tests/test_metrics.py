@@ -215,6 +215,7 @@ def test_tensors_and_lists_score_as_arrays_do():
     lists = [array.tolist() for array in sample]
     for score in (metrics.hand_scores, metrics.freihand_scores):
         assert score(*tensors) == score(*lists) == score(*sample)
+        assert score(*([*points] for points in tensors)) == score(*sample)  # a list of tensors, one per sample
 
 
 # ------------------------------------------------------------------------------------------------------- objects
@@ -262,6 +263,23 @@ def test_object_scores_count_per_object_and_average_over_objects():
     assert [scores[n]["add_median_mm"] for n in ("cube", "small")] == pytest.approx([35, 20])
     assert scores["mean"]["add_median_mm"] == pytest.approx(30)  # of 10, 30, 30 and 40; the unseen one is left out
     assert object_metrics.object_scores(models, names, pred, true, cameras)["mean"]["add_0.1d"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("averaged", "message"),
+    [
+        (["cube", "smal"], "averaged: expected a list of objects among cube, small; found smal"),
+        (["smal"], "found smal"),
+        ("cube", r"found the text 'cube': write \['cube'\]"),
+    ],
+)
+def test_a_misspelt_object_of_the_mean_is_refused(averaged, message):
+    models = {"cube": cube(), "small": cube(0.05)}
+    poses = np.stack([pose()] * 2), np.stack([pose()] * 2), np.stack([CAMERA] * 2)
+    with pytest.raises(InputError, match=message):
+        object_metrics.object_scores(models, ["cube", "small"], *poses, averaged=averaged)
+    scores = object_metrics.object_scores(models, ["cube", "cube"], *poses, averaged=["cube", "small"])
+    assert scores["mean"]["samples"] == 2  # the other one has no sample
 
 
 def test_an_error_is_told_by_depth_side_and_turn():

@@ -11,7 +11,7 @@ import pytest
 import scipy.interpolate
 import torch
 
-from hojoint.config import HIGHER_IS_BETTER, FilterConfig, TtaConfig
+from hojoint.config import HIGHER_IS_BETTER, PAPER_RULES, FilterConfig, TtaConfig
 from hojoint.errors import InputError
 from hojoint.labelling import quality, reasons
 from hojoint.labelling.quality import Curve, QualityModel
@@ -115,8 +115,9 @@ def test_scores_of_other_readings_are_refused() -> None:
 
 
 def test_scores_that_nothing_gives_are_refused() -> None:
-    with pytest.raises(InputError, match="needs the score side, which nothing gives here"):
+    with pytest.raises(InputError, match="needs the score side, which nothing gives here") as refused:
         model().check(FilterConfig(), side_head=False)
+    assert f"calibrate.quality_scores=[{','.join(PAPER_RULES)},view_spread,rotation_spread]" in str(refused.value)
     with pytest.raises(InputError, match="needs the scores rotation_spread, side, view_spread"):
         model().check(FilterConfig(), network=False)
     model(parts={"box_iou": model().parts["box_iou"]}).check(FilterConfig(), network=False, side_head=False)

@@ -14,10 +14,14 @@ from cluster.labelling import commits
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.config import Config
+from hojoint.errors import InputError
 from hojoint.report import draw, formats, label_tables, rounds
 from hojoint.report import page as report
 from hojoint.report import tables as report_tables
+from jobs import label_measures
 from jobs import report as job
+
+PRICES = settings.ReportConfig(price_per_gpu_hour=2.5)
 
 
 def scores(joints_mm, add=None):
@@ -398,3 +402,67 @@ def test_a_report_on_labels_alone_leaves_the_labels_own(tmp_path, monkeypatch):
         assert job.main([f"output={root}"]) == 0
     assert store.get(commits.REPORT) == own
     assert json.loads(store.get(job.PAGE))["labelling"] == json.loads(own)
+
+
+def unfinished(path, committed, expected, **reported):
+    """A labelling run with so many of its units, and maybe a report of before."""
+    store = open_store(str(path))
+    commits.open_run(store, {}, {"units": expected, "config": settings.to_tree(Config())})
+    for number in range(committed):
+        store.put(commits.commit_key(f"u{number:06d}"), b"{}")
+    if reported:
+        facts = {"videos": {"listed": 1}, "frames": {"kept": 1, "predicted": 1}}
+        store.put(commits.REPORT, json.dumps(facts | reported).encode())
+    return store
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_labels_that_grow_are_not_mixed_with_their_former_report(tmp_path, capsys, dry):
+    store = unfinished(tmp_path / "labels", committed=3, expected=5, units=2)
+    assert job.main([f"output={store.root}", *dry]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "3 of 5 units are committed. Finish jobs.pseudo_label on that output first, or see jobs.status" in error
+    with pytest.raises(InputError, match="3 of 5 units"):
+        label_measures.measured(store, None, Config())
+
+
+def test_a_report_of_fewer_units_than_are_committed_is_refused(tmp_path):
+    store = unfinished(tmp_path / "labels", committed=5, expected=5, units=3)
+    for read in (lambda: label_measures.measured(store, None, Config()), lambda: job.labelling_facts(store, PRICES)):
+        with pytest.raises(InputError, match=r"all 5 units are committed, and its report\.json tells of 3"):
+            read()
+
+
+def test_labels_without_a_report_tell_how_far_they_are(tmp_path, capsys):
+    unfinished(tmp_path / "labels", committed=1, expected=4)
+    assert job.main([f"output={tmp_path / 'labels'}"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "nothing to report yet" in error
+    assert "1 of 4 units are committed" in error
+    marker = {"what": "", "seconds": 1, "settings": {}, "inputs": {}, "made": "x"}
+    open_store(str(tmp_path)).put("stages/train.json", json.dumps(marker).encode())
+    assert job.main([f"output={tmp_path}", "--dry-run"]) == 0  # a pipeline has other parts
+    assert "reported without labels" in capsys.readouterr().out
+
+
+def test_the_fingertips_are_those_of_the_labelling_run(tmp_path):
+    tips = {"mano.fingertips": "smplx"}  # of the teacher's checkpoint: the command has named others
+    commits.open_run(open_store(str(tmp_path)), tips, {"config": settings.to_tree(Config())})
+    open_store(str(tmp_path)).put(commits.REPORT, b"{}")
+    found = job.gather(open_store(str(tmp_path)))
+    config, notes = job.as_made(settings.from_tree({}), found)
+    assert (config.mano.fingertips, notes) == ("smplx", [])
+    config, notes = job.as_made(settings.from_tree({"mano": {"fingertips": "manopth"}}), found)
+    assert config.mano.fingertips == "manopth"
+    assert "mano.fingertips=manopth, as given; run.json has smplx" in notes[0]
+
+
+def test_prices_of_labels_without_costs_are_told(tmp_path, monkeypatch, capsys):
+    _, root = labelled(tmp_path / "labels")
+    monkeypatch.setattr(job.labelled_frames, "read", lambda *of: None)
+    monkeypatch.setattr(job.report, "render", lambda facts, **pictures: facts.title)
+    facts = {"videos": {"listed": 1}, "frames": {"kept": 1, "predicted": 1, "rejected": {}, "filled": 0}}
+    open_store(root).put(commits.REPORT, json.dumps(facts).encode())
+    for prices, told in (([], 0), (["report.price_per_gpu_hour=2.5"], 1)):
+        assert job.main([f"output={root}", *prices]) == 0
+        assert capsys.readouterr().out.count("note: report.price_per_* count nothing") == told

@@ -56,6 +56,16 @@ def costs_of(commits: Sequence[Commit], prices: ReportConfig, videos: int) -> di
     }
 
 
+def uncounted(report: Mapping[str, Any], prices: ReportConfig) -> str | None:
+    """A sentence where prices are given and a run's ``report`` has no cost all the same; None otherwise."""
+    if prices == ReportConfig() or report.get("costs", {}).get("cost") is not None:
+        return None
+    return (
+        "report.price_per_* count nothing: these labels do not tell what their actors held, as those of jobs.refilter "
+        "and of earlier versions"
+    )
+
+
 def lines(costs: Mapping[str, Any]) -> list[str]:
     """Where the time went, and the bill, for a terminal; nothing for runs of earlier versions."""
     total, phases = costs["teacher_seconds"], costs["phases"]

@@ -217,7 +217,8 @@ def check_hand(run: Mapping[str, Any], config: Config, root: str) -> None:
     if used is not None and used not in _hand_digests(config):
         given = config.mano.path or "the stand-in hand"
         raise InputError(
-            f"the labels at {root} are poses of another hand model than {given}; set mano.path to the one of their run"
+            f"the labels at {root} are poses of another hand model than {given}; set mano.path (in Python mano=) to "
+            "the one of their run"
         )
 
 

@@ -97,8 +97,8 @@ def read_clips(path: str, boxes: str, config: Config) -> list[Clip]:
         clips = [clip] if len(frames) else []
     else:
         annotated = _annotated(boxes, video_id)
-        least = config.labelling.min_clip_frames
-        clips = something.clips_of(path, annotated, min_frames=least, boxes_fps=rate)
+        # One box is drawn, as that of a list is: ``labelling.min_clip_frames`` is for labels.
+        clips = something.clips_of(path, annotated, min_frames=1, boxes_fps=rate)
     if not clips:
         raise InputError(f"{boxes} shows no hand in {video_id}")
     return _limited(clips, config)

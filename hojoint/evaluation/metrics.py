@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from hojoint import arrays
 from hojoint.errors import InputError
 
 # N samples, P points, V vertices.
@@ -237,10 +238,8 @@ def _mesh_and_f_scores(errors: HandErrors) -> dict[str, float]:
 
 def numbers(name: str, values: Any) -> np.ndarray:
     """Float64, from arrays, lists and tensors."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().double()
     try:
-        return np.asarray(values, dtype=np.float64)
+        return np.asarray(arrays.without_tensors(values), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: expected numbers of one shape (array, nested lists or tensor): {error}") from None
 

@@ -78,13 +78,16 @@ def object_scores(
         names: N, the object of each sample.
         pred_pose, true_pose: (N, 3, 4) model to camera, metres. A predicted pose may be NaN: it is not solved.
         camera: (N, 3, 3) intrinsics, px.
-        averaged: objects of the mean; None means all in ``names``.
+        averaged: objects of the mean, those of them that are in ``names``; None means all in ``names``.
 
     Raises:
-        InputError: a shape is wrong, a name is not in ``models``, or a true pose or camera is not finite.
+        InputError: a shape is wrong, a name is not in ``models``, ``averaged`` is no list, or a true pose or camera is
+            not finite.
     """
     if unknown := sorted(set(names) - set(models)):
         raise InputError(f"names: expected objects among {', '.join(sorted(models))}; found {', '.join(unknown)}")
+    if averaged is not None:
+        _check_averaged(averaged, models)
     pred_N34 = _matrices("pred_pose", pred_pose, (len(names), 3, 4), finite=False)
     true_N34 = _matrices("true_pose", true_pose, (len(names), 3, 4))
     camera_N33 = _matrices("camera", camera, (len(names), 3, 3))
@@ -99,6 +102,15 @@ def object_scores(
         shares["mean"] = mean | {"samples": float(sum(shares[name]["samples"] for name in chosen))}
         errors["mean"] = {key: np.concatenate([errors[name][key] for name in chosen]) for key in errors[chosen[0]]}
     return {name: {**of_name, **_medians(errors[name])} for name, of_name in shares.items()}
+
+
+def _check_averaged(averaged: Sequence[str], models: Mapping[str, ObjectModel]) -> None:
+    """InputError for a name that is misspelt, which would leave its object out of the mean without a word."""
+    known = f"averaged: expected a list of objects among {', '.join(sorted(models))}"
+    if isinstance(averaged, str):
+        raise InputError(f"{known}; found the text {averaged!r}: write [{averaged!r}]")
+    if unknown := [str(name) for name in averaged if name not in models]:
+        raise InputError(f"{known}; found {', '.join(sorted(unknown))}")
 
 
 def _one_object(

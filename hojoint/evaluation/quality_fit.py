@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,16 @@ GRID = np.arange(0, 1, 0.005)  # of filters.min_quality
 FEWEST_KEPT_FROM = 3  # recordings
 
 
-def inputs_of(judged: Judged) -> dict[str, np.ndarray]:
-    """What a model takes, (N,) each, from a table of predictions."""
-    columns = {name: reasons.COLUMNS.get(name, name) for name in quality.SCORES}
+def inputs_of(judged: Judged, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """What a model of the scores ``names`` takes, (N,) each, from a table of predictions; None means all."""
+    some = [name for name in quality.SCORES if names is None or name in names]
+    columns = {name: reasons.COLUMNS.get(name, name) for name in some}
     return {name: tables.array_of(judged.table, column).astype(np.float64) for name, column in columns.items()}
 
 
-def fit(judged: Judged, config: FilterConfig, precision: float) -> tuple[QualityModel, np.ndarray]:
+def fit(
+    judged: Judged, config: FilterConfig, precision: float, names: Collection[str] | None = None
+) -> tuple[QualityModel, np.ndarray]:
     """A model of frames whose worth is known, and the chances (N,) that models without their recordings give them.
 
     With fewer recordings than ``FEWEST_RECORDINGS`` nothing is out of fold, and the chances are those of the model
@@ -52,8 +55,9 @@ def fit(judged: Judged, config: FilterConfig, precision: float) -> tuple[Quality
         judged: frames, correct and wrong ones.
         config: readings of the scores, and the rules that judge beside the quality.
         precision: share of correct labels for which ``about`` has the ``min_quality``.
+        names: the scores that the model may look at; None means all.
     """
-    scores, correct = inputs_of(judged), judged.correct
+    scores, correct = inputs_of(judged, names), judged.correct
     fold = folds_of(judged.recording())
     ridge, logits = _out_of_fold(scores, correct, fold)
     chances = _calibrated_out_of_fold(logits, correct, fold)
@@ -201,7 +205,7 @@ def _regression(
     scores: Mapping[str, np.ndarray], correct: np.ndarray, ridge: float
 ) -> tuple[dict[str, Curve], float]:  # fmt: skip
     """Curves and bias by penalised logistic regression; a score that never differs has no curve."""
-    knots = {name: found for name in quality.SCORES if len(found := _knots(scores[name])) > 1}
+    knots = {name: found for name in scores if len(found := _knots(scores[name])) > 1}
     blocks = {name: _ramps(scores[name], knots[name], name in HIGHER_IS_BETTER) for name in knots}
     design_NK = np.concatenate([np.zeros((len(correct), 0)), *blocks.values()], axis=1)
     weights, bias = _logistic(design_NK, correct, ridge)

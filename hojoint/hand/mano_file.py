@@ -16,6 +16,8 @@ import numpy as np
 from hojoint.errors import InputError
 from hojoint.hand.pickles import load_restricted
 
+SET = "set mano.path (in Python mano=, or load_mano's argument)"
+"""How an error names the place where the file is given: on a command line, and in a program."""
 NAMES = ("MANO_RIGHT.pkl", "MANO_RIGHT.npz")
 _FOLDERS = ("", "models", "mano")
 _LARGEST = 64 * 2**20  # bytes of one entry; posedirs, the largest one, has 2.5 MB
@@ -37,9 +39,9 @@ def find(path: str | Path) -> Path:
     left = sorted(other.name for other in file.parent.glob("MANO_LEFT.*")) if file.parent.is_dir() else []
     found = f" Found {left[0]} there, the left hand, which is not read." if left else ""
     raise InputError(
-        f"no MANO model at {file}.{found} Register at mano.is.tue.mpg.de, unzip mano_v*.zip and set mano.path to its "
-        "MANO_RIGHT.pkl (or to MANO_RIGHT.npz, or their folder); or leave mano.path empty to use the stand-in hand, "
-        "which needs no download."
+        f"no MANO model at {file}.{found} Register at mano.is.tue.mpg.de, unzip mano_v*.zip and {SET} to its "
+        "MANO_RIGHT.pkl (or to MANO_RIGHT.npz, or their folder); or leave it out to use the stand-in hand, which needs "
+        "no download."
     )
 
 
@@ -69,7 +71,7 @@ def _read_npz(file: Path, keys: Iterable[str]) -> dict[str, Any]:
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{file} is not a complete .npz archive ({error}). Make or download it again.") from None
     if not any(name.endswith(".npy") for name in sizes):
-        raise InputError(f"{file} is a zip archive, not a MANO model: unzip it and set mano.path to its MANO_RIGHT.pkl")
+        raise InputError(f"{file} is a zip archive, not a MANO model: unzip it and {SET} to its MANO_RIGHT.pkl")
     chosen = [key for key in keys if f"{key}.npy" in sizes]
     large = [key for key in chosen if sizes[f"{key}.npy"] > _LARGEST]
     if large:
@@ -89,7 +91,7 @@ def _unreadable(file: Path, key: str, error: Exception) -> str:
         return (
             f"{file}: '{key}' is an array of Python objects (as numpy.savez makes of a sparse matrix), which is a "
             "pickle and may run code; it is refused and not opened. Save a dense array instead, as in "
-            f'numpy.savez("MANO_RIGHT.npz", **{{**model, "{key}": model["{key}"].toarray()}}), or set mano.path to '
-            "MANO_RIGHT.pkl"
+            f'numpy.savez("MANO_RIGHT.npz", **{{**model, "{key}": model["{key}"].toarray()}}), or '
+            f"{SET} to MANO_RIGHT.pkl"
         )
     return f"{file}: '{key}' cannot be read ({type(error).__name__}: {error}). Make or download the file again."

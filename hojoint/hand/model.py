@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import scipy.sparse
@@ -18,6 +18,8 @@ from hojoint.hand import handedness, mano_file
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Pose = TypeVar("Pose", np.ndarray, "Tensor")
 
 VERTICES, JOINTS, FINGER_JOINTS = 778, 16, 15
 
@@ -79,9 +81,9 @@ def load_mano(path: str | Path) -> HandModel:
     faces, kintree = arrays.pop("f"), arrays.pop("kintree_table")
     if handedness.is_left(arrays["J_regressor"] @ arrays["v_template"], arrays["hands_mean"]):
         raise InputError(
-            f"{file} is a left hand (its rest pose is the mirror image of MANO_RIGHT's), expected the right one: set "
-            "mano.path to MANO_RIGHT.pkl, which lies beside MANO_LEFT.pkl in mano_v*.zip. Left hands in images need "
-            "no model of their own: they are mirrored"
+            f"{file} is a left hand (its rest pose is the mirror image of MANO_RIGHT's), expected the right one: "
+            f"{mano_file.SET} to MANO_RIGHT.pkl, which lies beside MANO_LEFT.pkl in mano_v*.zip. Left hands in images "
+            "need no model of their own: they are mirrored"
         )
     return HandModel(faces=_indices(file, faces), parents=_parents(file, kintree), **arrays)
 
@@ -113,10 +115,40 @@ def mirror_points(points: Tensor) -> Tensor:
     return points * points.new_tensor((-1.0, 1.0, 1.0))
 
 
-def mirror_pose(pose: Tensor) -> Tensor:
-    """Axis-angles (..., 3 n) rad of the mirrored hand: (x, -y, -z) for each joint. For callers of ``filter_clip``."""
-    signs = pose.new_tensor((1.0, -1.0, -1.0)).repeat(pose.shape[-1] // 3)
-    return pose * signs
+def mirror_pose(pose: Pose) -> Pose:
+    """The pose of the mirrored hand, an array or a tensor as ``pose`` is. For callers of ``filter_clip``.
+
+    Args:
+        pose: axis-angles (..., 3 n) rad, of which each joint's (x, y, z) becomes (x, -y, -z); or rotation matrices
+            (..., 3, 3), of which R becomes M R M with M = diag(-1, 1, 1).
+
+    Raises:
+        InputError: the last axis is no multiple of 3, or (..., 3, 3) are no rotations: axis-angles of three joints look
+            so, and are given as (..., 9).
+    """
+    given: Any = pose
+    shape = tuple(getattr(given, "shape", ()))
+    if not shape or shape[-1] == 0 or shape[-1] % 3:
+        raise InputError(
+            f"expected axis-angles (..., 3 n) or rotation matrices (..., 3, 3), an array or a tensor; found {shape}"
+        )
+    matrices = shape[-2:] == (3, 3)
+    if matrices and not _are_rotations(given):
+        raise InputError(
+            f"expected rotation matrices, as the shape {shape} says, and found other numbers; give axis-angles as "
+            "(..., 3 n), the joints of a frame side by side"
+        )
+    vector = np.tile([1.0, -1.0, -1.0], shape[-1] // 3)
+    signs = np.outer(vector, vector) if matrices else vector
+    mirrored: Pose = given * (signs.astype(given.dtype) if isinstance(given, np.ndarray) else given.new_tensor(signs))
+    return mirrored
+
+
+def _are_rotations(matrices: Any) -> bool:
+    """Whether all finite ones of (..., 3, 3) are orthogonal, roughly; predictions may hold others."""
+    array = matrices if isinstance(matrices, np.ndarray) else matrices.detach().cpu().double().numpy()
+    finite = array[np.isfinite(array).all((-1, -2))]
+    return bool((np.abs(finite @ finite.swapaxes(-1, -2) - np.eye(3)) < 0.1).all())
 
 
 def _array(file: Path, key: str, value: Any) -> np.ndarray:

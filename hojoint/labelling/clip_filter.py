@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hojoint import geometry
+from hojoint import arrays, geometry
 from hojoint.config import FilterConfig
 from hojoint.errors import InputError
 from hojoint.hand.layer import HandLayer, ManoLayer
 from hojoint.hand.model import HandModel, load_mano
 from hojoint.hand.stand_in.model import stand_in_model
-from hojoint.labelling import filters, quality, reasons
+from hojoint.labelling import filters, one_image, quality, reasons
 from hojoint.labelling.quality import QualityModel
 from hojoint.records import HandPrediction
 
@@ -65,24 +65,26 @@ def filter_clip(
         image_size: width and height of the image, px.
         frames: (T,) frame numbers in the video, ascending; None means 0, 1, 2, ...
         flipped: a left hand. pose and betas are then those of the right hand in the mirrored image; joints_px and
-            hand_boxes stay those of the true image. ``hojoint.hand.model.mirror_pose`` converts a left hand's pose.
+            hand_boxes stay those of the true image. ``hojoint.hand.model.mirror_pose`` converts a left hand's pose,
+            axis-angle or matrices.
         config: thresholds and which rules are enabled, and a local file as its ``quality_model``; None means the
             defaults of ``FilterConfig``.
         mano: the hand that pose and betas speak of: MANO_RIGHT.pkl or its folder, a model from ``load_mano``, or a
-            layer. None means the stand-in hand, whose betas are not MANO's.
+            layer. None means the stand-in hand, whose betas are not MANO's. A layer that adds a mean pose is taken for
+            matrices alone.
 
     Raises:
-        InputError: an input has another shape or kind, a matrix is no rotation, a box is not finite, the frames do
-            not ascend, or ``config`` asks for what only a network tells. A prediction that is not finite is no error:
-            its frame is rejected.
+        InputError: an input has another shape or kind, a matrix is no rotation, a box is not finite, all boxes are
+            shares of the image and not px, the frames do not ascend, ``mano`` adds a mean pose to axis-angles, or
+            ``config`` asks for what only a network tells. A prediction that is not finite is no error: its frame is
+            rejected.
     """
-    if not isinstance(flipped, bool | np.bool_):
-        raise InputError(f"flipped must be True or False, one hand per clip; found {flipped!r:.60}")
+    left = one_image.is_left(flipped)
     if config is not None and not isinstance(config, FilterConfig):
         raise InputError(f"config must be a FilterConfig or None; found a {type(config).__name__}")
     layer, config = _layer(mano), config or FilterConfig()
     model = _model(config)
-    prediction = _prediction(layer, pose, betas, joints_px, flipped)
+    prediction = _prediction(layer, pose, betas, joints_px, left)
     count = len(prediction.pose)
     judgement = filters.judged(
         prediction,
@@ -119,7 +121,10 @@ def _model(config: FilterConfig) -> QualityModel | None:
 
 def _prediction(layer: HandLayer, pose: Any, betas: Any, joints_px: Any, flipped: bool) -> HandPrediction:
     """The record that the rules take, with the hand posed by ``layer``."""
-    rotations, pose_T48 = _rotations(_numbers("pose", pose))
+    given = _numbers("pose", pose)
+    rotations, pose_T48 = _rotations(given)
+    if given.ndim == 2:
+        _refuse_mean_pose(layer)
     count, device = len(rotations), _device_of(layer)
     betas_T10 = _shaped("betas", betas, (count, 10))
     hand = layer.from_rotations(rotations.to(device), betas_T10.to(device))
@@ -133,7 +138,7 @@ def _prediction(layer: HandLayer, pose: Any, betas: Any, joints_px: Any, flipped
         vertices=vertices - joints[:, :1],
         joints_spread_px=torch.full((count,), torch.nan),
         rotation_spread=torch.full((count,), torch.nan),
-        flipped=bool(flipped),
+        flipped=flipped,
     )
 
 
@@ -147,6 +152,16 @@ def _layer(mano: str | Path | HandModel | HandLayer | None) -> HandLayer:
     if not hasattr(mano, "from_rotations"):
         raise InputError(f"mano must be a path, a model from load_mano or a ManoLayer; found a {type(mano).__name__}")
     return mano
+
+
+def _refuse_mean_pose(layer: HandLayer) -> None:
+    """InputError for a layer that would add a mean pose: nothing tells whether the axis-angles hold it already."""
+    mean = getattr(layer, "mean_pose", None)
+    if isinstance(mean, Tensor) and bool(mean.any()):
+        raise InputError(
+            "mano is a layer that adds a mean pose (flat_hand_mean=False), expected one that adds none: give complete "
+            "poses, those of that layer plus its mean_pose in pose[:, 3:], and mano=ManoLayer(model)"
+        )
 
 
 def _device_of(layer: HandLayer) -> torch.device:
@@ -181,7 +196,7 @@ def _numbers(name: str, values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().cpu().float().clone()
     try:
-        return torch.tensor(np.array(values, dtype=np.float32))
+        return torch.tensor(np.array(arrays.without_tensors(values), dtype=np.float32))
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be an array of numbers; found a {type(values).__name__} ({error})") from None
 
@@ -200,6 +215,11 @@ def _boxes(boxes: Tensor) -> Tensor:
         raise InputError(
             f"hand_boxes must be finite x0, y0, x1, y1 with x0 <= x1 and y0 <= y1; row {row} is {boxes[row].tolist()}. "
             "Leave out frames without a hand, and number the others with frames"
+        )
+    if bool((boxes.abs() <= 1).all()) and bool((boxes[:, 2:] > boxes[:, :2]).any()):
+        raise InputError(
+            f"hand_boxes must be x0, y0, x1, y1 in px; all numbers lie within [-1, 1], such as {boxes[0].tolist()}. "
+            "Multiply shares of the image by its width and height"
         )
     return boxes
 

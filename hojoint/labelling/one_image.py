@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hojoint import arrays
 from hojoint.errors import InputError
 from hojoint.labelling.spatial_rules import SMALLEST_BOX_PX
 from hojoint.records import Frames
@@ -29,10 +30,17 @@ def frames_of(
     return Frames("image", rgb[None], _inside("hand", hand_box, rgb), object_boxes)
 
 
+def is_left(flipped: bool) -> bool:
+    """``flipped`` as given; InputError where it is no truth value: 'right' would count as true."""
+    if not isinstance(flipped, bool | np.bool_):
+        raise InputError(f"flipped must be True or False, True for a left hand; found {flipped!r:.60}")
+    return bool(flipped)
+
+
 def _inside(name: str, box: Sequence[float] | np.ndarray, rgb: np.ndarray) -> np.ndarray:
     """The part (1, 4) float32 of a box inside the image (H, W, 3), as labelling takes it; InputError without one."""
     try:
-        values = np.asarray(box, np.float32)
+        values = np.asarray(arrays.without_tensors(box), np.float32)
     except (TypeError, ValueError):
         raise InputError(
             f"expected the {name} box [x0, y0, x1, y1] in px, found {box!r:.80}; give four numbers"
@@ -43,7 +51,7 @@ def _inside(name: str, box: Sequence[float] | np.ndarray, rgb: np.ndarray) -> np
     inside = np.clip(values, 0, [width, height, width, height])
     if (inside[2:] - inside[:2] < SMALLEST_BOX_PX).any():
         raise InputError(
-            f"the {name} box {list(box)} has no area inside the image of {width} x {height} px; expected "
+            f"the {name} box {values.tolist()} has no area inside the image of {width} x {height} px; expected "
             f"[x0, y0, x1, y1] in px, x to the right and y down, at least {SMALLEST_BOX_PX:g} px wide and high"
         )
     return inside[None].astype(np.float32)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from hojoint.config import HIGHER_IS_BETTER, THRESHOLDS, FilterConfig, Rule, TtaConfig, to_tree
+from hojoint.config import HIGHER_IS_BETTER, THRESHOLDS, FilterConfig, Score, TtaConfig, to_tree
 from hojoint.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ SPREADS = frozenset({"view_spread", "rotation_spread"})
 """Scores that depend on ``OF_VIEWS``."""
 CONFIDENT = "confident"
 """Beside them: the rules and thresholds of the frames from which a clip's betas are learnt (``shape_spread``)."""
-SCORES: tuple[str, ...] = (*get_args(Rule), "rotation_spread")
-"""What a model may look at: the scores of the rules, and the spread of the views' rotations, rad."""
+SCORES: tuple[Score, ...] = get_args(Score)
+"""What a model may look at."""
 NETWORK_ONLY = frozenset({"view_spread", "rotation_spread", "side"})
 """Scores that only a network and its views give."""
 
@@ -108,9 +108,11 @@ class QualityModel:
         self._check_views(views or {})
         absent = NETWORK_ONLY if not network else frozenset() if side_head else frozenset({"side"})
         if needed := sorted(absent & self.parts.keys()):
+            others = ",".join(name for name in SCORES if name not in absent)
             raise InputError(
                 f"filters.quality_model needs the score{'s'[: len(needed) > 1]} {', '.join(needed)}, which nothing "
-                "gives here; fit a model without with jobs.calibrate, or label with a network that gives "
+                f"gives here; fit a model without {'it' if len(needed) == 1 else 'them'} by jobs.calibrate "
+                f"calibrate.quality_scores=[{others}], or label with a network that gives "
                 f"{'it' if len(needed) == 1 else 'them'}"
             )
 

@@ -137,11 +137,11 @@ class HandPredictor:
             flipped: the image shows a left hand.
 
         Raises:
-            InputError: the image is not of this kind, or a box has no area inside the image.
+            InputError: the image or ``flipped`` is not of this kind, or a box has no area inside the image.
         """
         frames = one_image.frames_of(image, hand_box, object_box)
         predictor = self if object_box is None else self.around_objects()
-        prediction = predictor.predict([frames], [flipped])[0]
+        prediction = predictor.predict([frames], [one_image.is_left(flipped)])[0]
         # Copies made out here are ordinary tensors, which a notebook may change in place.
         tensors: dict[str, Any] = {
             name: value.clone() for name, value in vars(prediction).items() if isinstance(value, Tensor)

@@ -24,7 +24,7 @@ from hojoint.errors import InputError
 from hojoint.model import released
 from hojoint.model.network import HOJoint
 
-FORMAT = "hojoint-checkpoint"
+FORMAT = released.OUR_FORMAT
 VERSION = 1
 
 

@@ -59,6 +59,8 @@ MODULES = {
     "object_reasoning.mlp.0": "transformer.layers.0.mlp.fc1",
     "object_reasoning.mlp.2": "transformer.layers.0.mlp.fc2",
 }
+OUR_FORMAT = "hojoint-checkpoint"
+"""In the entry 'format' of this program's own checkpoints (``checkpoint``), which are no released file."""
 HOURGLASS_PARTS = {"skip": 0, "down": 1, "up": 2}
 CROP = CropConfig(hand_context=1.5, resample="nearest", clip=True)
 """How the released network's inputs are cut; the same as in configs/released.yaml."""
@@ -71,7 +73,13 @@ def load_released(path: str | Path) -> HOJoint:
     Raises:
         InputError: the file cannot be read, or a tensor is missing, extra or of another shape; the message names them.
     """
-    return network_of(read(path), name_of(path))
+    content = read(path)
+    if isinstance(content, Mapping) and isinstance(content.get("format"), str) and content["format"] == OUR_FORMAT:
+        raise InputError(
+            f"{path} is a checkpoint of this program, expected the authors' released file: open it with load_network, "
+            "or with HandPredictor.from_checkpoint to predict images"
+        )
+    return network_of(content, name_of(path))
 
 
 def network_of(content: Any, name: str) -> HOJoint:

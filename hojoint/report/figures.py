@@ -49,10 +49,15 @@ def lines(
     up: str,
     log: bool = False,
 ) -> bytes:
-    """Training curves: name -> (x, y), in one SVG; ``across`` and ``up`` are the titles of the axes."""
+    """Training curves: name -> (x, y), in one SVG; ``across`` and ``up`` are the titles of the axes.
+
+    A series of one point is a dot: a line through it would show nothing.
+    """
     figure, axes = _plot(title, across, up)
     for number, (name, (x, y)) in enumerate(series.items()):
-        axes.plot(x, y, label=name, color=colour_of(name, number), linewidth=1.6)
+        axes.plot(
+            x, y, label=name, color=colour_of(name, number), linewidth=1.6, marker="o" if len(x) == 1 else None
+        )  # fmt: skip
     if log:
         axes.set_yscale("log")
     if len(series) > 1:
