@@ -20,7 +20,7 @@ import ray
 import wild
 import yaml
 
-from cluster.labelling import commits
+from cluster.labelling import budget, commits
 from cluster.labelling import run as labelling
 from cluster.labelling.job import LabellingJob
 from cluster.labelling.teacher import Teacher
@@ -147,17 +147,17 @@ def test_a_worker_killed_in_the_middle_costs_nothing(
     made: Path, unbroken: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, killed = tmp_path / "out", []
-    real = labelling._watch_budget
+    real = budget.Watched.check
 
-    def kill_one(config, total):  # called at every commit that the driver receives
-        real(config, total)
+    def kill_one(watched):  # called at every commit that the driver receives
+        real(watched)
         if committed(output) >= 2 and not killed:
             wait_for(lambda: teacher_pids(output) or committed(output) == UNITS, "a unit in progress")
             killed.extend(teacher_pids(output))
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
-    monkeypatch.setattr(labelling, "_watch_budget", kill_one)
+    monkeypatch.setattr(budget.Watched, "check", kill_one)
     report = labelling.label(wild.config_of(made, output, **SLOW))
     assert killed
     assert report["videos"]["quarantined"] == 0
@@ -244,7 +244,10 @@ def test_the_same_command_reads_and_labels_on_a_real_s3_server(
     assert "nothing to do" in printed
 
 
-def test_an_exceeded_error_budget_ends_with_1_and_a_reason(tmp_path: Path, ray_session: None, capsys) -> None:
+def test_an_exceeded_error_budget_ends_with_1_and_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    wild.without_ray(monkeypatch)
     wild.write_wild(tmp_path, good=4)
     for video_id in ("100", "101", "102"):
         (tmp_path / "videos" / f"{video_id}.webm").write_bytes(b"no video")
