@@ -68,7 +68,8 @@ def read(config: Config, labels: Store, truth: Path | None) -> LabelledFrames:
     shown = set(predictions["video_id"].take(pa.array(rows)).to_pylist())
     files = VideoFiles(labels, run.get(commits.MANIFEST), _other_root(config, run)).of(some, shown)
     pixels = _pixels(_places(predictions, rows), files, config.labelling)
-    pictures = _pictures(predictions, pixels, layer, None if errors is None else errors.aligned_mm)
+    judged = {} if errors is None else _judged(errors, rows, label_quality.CorrectWhen.of(config.calibrate))
+    pictures = _pictures(predictions, pixels, layer, judged)
     kept = [picture for picture in pictures if picture.tag == KEPT]
     rejected = [picture for picture in pictures if picture.tag != KEPT]
     note = "" if len(some) == len(units) else f" From {len(some)} of {len(units)} units."
@@ -106,6 +107,17 @@ def _quality(
         chances, errors.correct(when), verdicts, None if model is None else model.about
     )
     return {**label_quality.summary(errors, verdicts, reasons.REASONS, when), "promise": promised}
+
+
+def _judged(
+    errors: label_quality.LabelErrors, rows: np.ndarray, when: label_quality.CorrectWhen
+) -> dict[int, album.Judged]:
+    """What the truth says of some rows."""
+    correct = errors.correct(when)
+    return {
+        int(row): album.Judged(float(errors.aligned_mm[row]), bool(errors.side_correct[row]), bool(correct[row]))
+        for row in rows
+    }
 
 
 def _galleries(kept: Sequence[Picture], rejected: Sequence[Picture], note: str) -> list[Gallery]:
@@ -159,13 +171,15 @@ def _pixels(
 
 
 def _pictures(
-    predictions: pa.Table, pixels: Mapping[int, np.ndarray | None], layer: HandLayer, errors_mm: np.ndarray | None
+    predictions: pa.Table,
+    pixels: Mapping[int, np.ndarray | None],
+    layer: HandLayer,
+    judged: Mapping[int, album.Judged],
 ) -> list[Picture]:
     """Drawn rows; ``pixels`` holds the frame of each, None for one that is left out."""
     out = []
     for number, row in zip(pixels, predictions.take(pa.array(list(pixels), pa.int64())).to_pylist(), strict=True):
         rgb = pixels[number]
         if rgb is not None:
-            error = None if errors_mm is None else float(errors_mm[number])
-            out.append(album.label_picture(row, rgb, np.zeros(2), layer, layer.faces, error))
+            out.append(album.label_picture(row, rgb, np.zeros(2), layer, layer.faces, judged.get(number)))
     return out

@@ -57,17 +57,23 @@ def test_kept_rows_come_before_those_of_each_rule():
 
 
 @pytest.mark.parametrize(
-    ("frame", "error_mm", "caption", "tone"),
+    ("frame", "judged", "caption", "tone"),
     [
-        (row("kept"), 12.34, "video 7, frame 3, right hand; PA-MPJPE 12.3 mm", "kept"),
-        (row("kept"), np.nan, "video 7, frame 3, right hand", "kept"),
+        (row("kept"), (12.34, True, True), "video 7, frame 3, right hand; PA-MPJPE 12.3 mm, correct", "kept"),
+        (
+            row("kept"),
+            (12.34, False, False),
+            "video 7, frame 3, right hand (wrong side); PA-MPJPE 12.3 mm, not correct",
+            "kept",
+        ),
+        (row("kept"), (np.nan, False, False), "video 7, frame 3, right hand", "kept"),
         (row("box_iou", flipped=True), None, "video 7, frame 3, left hand; box_iou 0.25", "rejected"),
     ],
 )
-def test_a_labelled_frame_has_its_verdict_and_error(frame, error_mm, caption, tone):
+def test_a_labelled_frame_has_its_verdict_and_error(frame, judged, caption, tone):
     layer = hand_layer(ManoConfig())
     image = np.full((48, 64, 3), 128, np.uint8)
-    picture = album.label_picture(frame, image, np.zeros(2), layer, layer.faces, error_mm)
+    picture = album.label_picture(frame, image, np.zeros(2), layer, layer.faces, judged and album.Judged(*judged))
     assert (picture.caption, picture.tag, picture.tone) == (caption, frame["verdict"], tone)
     tile = cv2.imdecode(np.frombuffer(picture.data, np.uint8), cv2.IMREAD_COLOR)
     assert tile.shape == (album.TILE_PX, album.TILE_PX, 3)

@@ -7,6 +7,7 @@ itself is in ``draw`` and ``figures``; the caller reads rows and pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,15 @@ from hojoint.report.page import Picture
 TILE_PX = 300
 KEPT = "kept"
 REACH_M = 0.4  # an object further from the hand than this is not drawn beside it
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the truth says of a label."""
+
+    error_mm: float  # PA-MPJPE; NaN where the frame has no true hand
+    side_correct: bool
+    correct: bool  # in all that a correct label needs
 
 
 def spread_rows(videos: Sequence[str], rows: np.ndarray, count: int) -> np.ndarray:
@@ -56,7 +66,7 @@ def label_picture(
     origin: np.ndarray,
     layer: HandLayer,
     faces: np.ndarray,
-    error_mm: float | None = None,
+    judged: Judged | None = None,
 ) -> Picture:
     """A predicted frame with its mesh and the given box.
 
@@ -65,7 +75,7 @@ def label_picture(
         image: (H, W, 3) RGB, the video frame or a part of it.
         origin: (2,) px of the video frame, the image's top-left corner.
         faces: (F, 3) vertex indices.
-        error_mm: PA-MPJPE, where the truth is known.
+        judged: where the truth is known.
     """
     vertices = mesh_of(row, layer)
     s, tx, ty = (float(value) for value in row["camera"])
@@ -76,13 +86,15 @@ def label_picture(
     if np.isfinite(points).all():
         tile = draw.mesh(tile, draw.mapped(affine, points), vertices, faces, alpha=0.8)
     verdict = row["verdict"]
+    known = judged is not None and np.isfinite(judged.error_mm)
     side = "left hand" if row["flipped"] else "right hand"
+    side += " (wrong side)" if judged is not None and known and not judged.side_correct else ""
     caption = f"video {row['video_id']}, frame {row['frame']}, {side}"
     if verdict != KEPT:
         score = row["quality"] if verdict == "quality" else row[f"score_{verdict}"]
         caption += f"; {verdict} {score:.2f}" if score is not None else f"; {verdict}"
-    if error_mm is not None and np.isfinite(error_mm):
-        caption += f"; PA-MPJPE {error_mm:.1f} mm"
+    if judged is not None and known:
+        caption += f"; PA-MPJPE {judged.error_mm:.1f} mm, {'correct' if judged.correct else 'not correct'}"
     return Picture(draw.jpeg(tile), caption, verdict, "kept" if verdict == KEPT else "rejected")
 
 
