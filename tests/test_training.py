@@ -99,11 +99,11 @@ def test_bfloat16_and_float32_are_two_runs(world, tmp_path):
     assert planned(False, 1.0).name == planned(False, 0.0).name  # float32 wherever
     saved = SimpleNamespace(sha256="x", progress={"steps": 1, "history": [], "validation": [], "ended": "all 1 steps"})
     store.put(train_worker.FILE, b"weights")
-    store.put(training_job.FACTS, json.dumps(training._facts(full, saved, 1.0)).encode())
+    store.put(training_job.FACTS, json.dumps(training._facts(full, saved, 1.0, None)).encode())
     assert training_job.finished(full, store).reused
     with pytest.raises(InputError, match=r"1 differences\):\s+precision: None before, bfloat16 now"):
         training_job.finished(half, store)
-    earlier = {name: value for name, value in training._facts(full, saved, 1.0).items() if name != "precision"}
+    earlier = {name: value for name, value in training._facts(full, saved, 1.0, None).items() if name != "precision"}
     store.put(training_job.FACTS, json.dumps(earlier).encode())
     assert training_job.finished(half, store).reused  # it did not tell, and is not made again
 
