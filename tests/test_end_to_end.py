@@ -48,11 +48,11 @@ def test_a_study_tells_what_better_labels_would_be_worth(tmp_path, capsys):
     arguments = [f"output={tmp_path}", *MINIATURE, *rules, "study.seeds=[0]", *points]
     assert study.main(arguments) == 0
     assert "[7/7] report" in capsys.readouterr().out
-    kept = check_route(tmp_path / "seed-0")
+    frames = check_route(tmp_path / "seed-0")
     grid = json.loads((tmp_path / "study.json").read_text())["grids"]["labels"]
     rows = {row["key"]: row for row in grid["rows"]}
     assert rows["true_all"]["labels"]["wrist_mm_median"]["mean"] < 1e-3
-    assert rows["true_all"]["labels"]["kept"]["mean"] > kept
+    assert rows["true_all"]["labels"]["kept"]["mean"] >= frames["kept"]  # all that a camera fits
     assert "freihand" in rows["true_all"]["domains"]
     steps = [json.loads(path.read_text())["steps"] for path in tmp_path.glob("seed-0/points/*/student/training.json")]
     assert steps == [3]
@@ -63,7 +63,7 @@ def test_a_study_tells_what_better_labels_would_be_worth(tmp_path, capsys):
 
 
 def check_route(output):
-    """The files of one pipeline with a control fit together; returns the number of kept frames."""
+    """The files of one pipeline with a control fit together; returns its counts of frames."""
     labels = json.loads((output / "labels" / "report.json").read_text())
     videos, frames = labels["videos"], labels["frames"]
     assert videos["listed"] == 4 == videos["labelled"] + videos["empty"] + videos["quarantined"]
@@ -77,7 +77,7 @@ def check_route(output):
     html = (output / "report.html").read_text()
     assert html.count("<img") > 6
     assert "http://" not in html.replace("http://www.w3.org", "")
-    return frames["kept"]
+    return frames
 
 
 def times(output):

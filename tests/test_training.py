@@ -287,7 +287,8 @@ def test_a_finished_run_has_no_optimiser_and_resuming_has_one(world, tmp_path, m
     folder = tmp_path / "last"
     folder.mkdir()
     (folder / "checkpoint.pt").write_bytes(trained.save(job.parents))
-    last = SimpleNamespace(checkpoint=SimpleNamespace(as_directory=lambda: contextlib.nullcontext(folder)))
+    checkpoint_there = SimpleNamespace(as_directory=lambda: contextlib.nullcontext(folder))
+    last = SimpleNamespace(checkpoint=checkpoint_there, metrics=None)
     monkeypatch.setattr(training, "_run", lambda *_, **__: last)
     monkeypatch.setattr(session, "start", lambda config: contextlib.nullcontext())
     training.fit(world, str(tmp_path / "out"), progress=False)
