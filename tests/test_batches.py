@@ -177,7 +177,16 @@ def test_clipping_the_crop_to_the_image_is_a_setting(world, batch):
 
 def test_sets_are_numbered_in_turn_and_cached_samples_read_once(world, reader):
     read = []
-    cached = Cached(reader, 2, read.append)
+
+    class Counted:
+        def __len__(self):
+            return len(reader)
+
+        def __getitem__(self, index):
+            read.append(index)
+            return reader[index]
+
+    cached = Cached(Counted(), 2)
     samples = ConcatSamples([cached, cached])
     assert len(samples) == 2 * len(reader)
     sample, pick = samples[(3, len(reader) + 1)]

@@ -88,7 +88,7 @@ def test_a_dry_run_refuses_what_is_missing(job, given, said, place, capsys):
     ("job", "given", "said"),
     [
         (evaluate, ["evaluate.checkpoint=PLACE/teacher.pt"], "weights"),
-        (calibrate, ["output=PLACE/c", "teacher.checkpoint=PLACE/teacher.pt"], "would label"),
+        (calibrate, ["output=PLACE/c", "teacher.checkpoint=PLACE/teacher.pt", "calibrate.stride=1"], "would label"),
         (refilter, ["output=PLACE/r", "data.pseudo.labels=PLACE/labels"], "source"),
         (bench, ["training"], "on 4 images"),
         (bench, ["labelling"], "videos of"),
@@ -103,7 +103,7 @@ def test_a_dry_run_lists_what_it_has_opened(job, given, said, place, capsys):
     ("job", "given"),
     [
         (evaluate, ["evaluate.checkpoint=PLACE/teacher.pt"]),
-        (calibrate, ["output=PLACE/c", "teacher.checkpoint=PLACE/teacher.pt"]),
+        (calibrate, ["output=PLACE/c", "teacher.checkpoint=PLACE/teacher.pt", "calibrate.stride=1"]),
         (refilter, ["output=PLACE/r", "data.pseudo.labels=PLACE/labels"]),
         (
             pseudo_label,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from damage import metas
+from labelled import SMALL, write_teacher
 
 from cluster import scoring
 from cluster.scoring import Examiner
@@ -89,7 +90,8 @@ def test_a_shift_of_a_centimetre_is_one_and_none_when_aligned(tmp_path, capsys):
         (["score.predictions=none.json", "score.truth={0}"], "none.json"),
         (["score.predictions={0}/pred.json"], "score.truth=DIR"),
         ([], "evaluate.checkpoint="),
-        (["evaluate.checkpoint=x.pt"], "nothing to measure on"),
+        (["evaluate.checkpoint=x.pt"], "cannot read x.pt"),
+        (["evaluate.checkpoint={0}/c.pt"], "nothing to measure on"),
         (["teacher.checkpoint=x.pt"], "give evaluate.checkpoint=x.pt"),
         (["score.truth={0}"], "score.predictions=pred.json"),
         (
@@ -101,6 +103,7 @@ def test_a_shift_of_a_centimetre_is_one_and_none_when_aligned(tmp_path, capsys):
 def test_what_is_missing_is_asked_for(arguments, said, tmp_path, capsys):
     write_truth(tmp_path, *hands(1))
     (tmp_path / "pred.json").write_text("[[], []]")
+    write_teacher(settings.from_tree({"model": SMALL}), tmp_path / "c.pt")
     assert evaluate.main([argument.format(tmp_path) for argument in arguments]) == 2
     assert said in capsys.readouterr().err
 

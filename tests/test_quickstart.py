@@ -28,7 +28,9 @@ def test_the_example_predicts_filters_and_draws(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "joints (1, 21, 2) px" in done.stdout
-    verdicts = done.stdout.splitlines()[-1].split()[1:]
+    *_, last, written = done.stdout.splitlines()
+    assert written == "written quickstart.png"
+    verdicts = last.split()[1:]
     assert verdicts.count("kept") == 10
     assert verdicts[9] == "joint_step"
     picture = cv2.imread(str(tmp_path / "quickstart.png"))

@@ -102,7 +102,7 @@ def test_a_calibration_compares_recordings_too(world, apart, tmp_path, capsys):
     path = tmp_path / "teacher.pt"
     arguments = [
         f"data.ho3d.root={world.data.ho3d.root}", f"teacher.checkpoint={path}", "calibrate.split=held_out",
-        "train.held_out=1", f"output={tmp_path / 'out'}", "--dry-run",
+        "train.held_out=1", "calibrate.stride=1", f"output={tmp_path / 'out'}", "--dry-run",
     ]  # fmt: skip
 
     def judged(**parents):
