@@ -82,5 +82,5 @@ def check_route(output):
 
 def times(output):
     """When each file of the seeds was last written. A study writes its own tables anew, and opens its locks."""
-    files = [path for path in output.glob("seed-*/**/*") if path.is_file() and path.suffix != ".lock"]
+    files = [path for path in output.glob("seed-*/**/*") if path.is_file() and path.name != ".lock"]
     return {path: path.stat().st_mtime_ns for path in files}

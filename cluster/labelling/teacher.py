@@ -106,12 +106,14 @@ class Teacher:
     def _attempt(self, unit: Unit, ledger: Ledger) -> Commit | None:
         suspicion = ledger.suspicion(self._job.config.labelling.attempts)
         result = UnitResult(self.config, started=time.time())
-        for video_id, deaths in sorted(suspicion.guilty.items()):
-            message = f"the process that worked on it died, {deaths} times"
-            result.fail(Failure(video_id, "process", "killed_worker", message, deaths))
         left_out = self._tried_later(unit)
         for failure in left_out.values():
             result.fail(failure)
+        for video_id, deaths in sorted(suspicion.guilty.items()):
+            if video_id in left_out:
+                continue
+            message = f"the process that worked on it died, {deaths} times"
+            result.fail(Failure(video_id, "process", "killed_worker", message, deaths))
         waiting = [
             video for video in unit.videos if video.video_id not in suspicion.guilty and video.video_id not in left_out
         ]

@@ -41,7 +41,7 @@ def check_videos(store: Store, units: int, total: Counts) -> None:
     """Raise InputError where the ``units`` of a complete run do not hold as many videos as the run has."""
     run = outputs.read_run(store)
     # Another driver may have let the run grow meanwhile: then its new units are not all done.
-    if units == run.get("units") and total.listed != run["videos"]:
+    if units == run.get("units") and total.listed != run.get("videos", total.listed):
         raise InputError(
             f"the units of {store.root} hold {total.listed} videos, and its run has {run['videos']}: an earlier "
             "release has cut the units of a run that had grown anew, and some videos are not labelled or are labelled "
