@@ -75,8 +75,12 @@ def _found(store: Store) -> tuple[Any, pyarrow.parquet.FileMetaData | None]:
     filesystem, path = _target(store)
     kind, facts = filesystem.get_file_info(path).type, None
     if kind == pyarrow.fs.FileType.File:
-        with contextlib.suppress(pa.ArrowInvalid), filesystem.open_input_file(path) as file:
-            facts = pyarrow.parquet.read_metadata(file)
+        try:
+            with contextlib.suppress(pa.ArrowInvalid), filesystem.open_input_file(path) as file:
+                facts = pyarrow.parquet.read_metadata(file)
+        except OSError as error:  # without a number: of an object store that is away, or of a damaged footer
+            if error.errno is not None or not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+                raise
     return kind, facts
 
 

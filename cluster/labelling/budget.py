@@ -42,8 +42,10 @@ class Watched:
     def __init__(self, config: Config, total: Counts, retries: Retries, pending: Collection[str]) -> None:
         """``total`` of the commits so far is counted on here."""
         self.total, self._config = total, config
-        waiting = [attempt for attempts in retries.values() for attempt in attempts if attempt[0] in pending]
-        self._classes = {unit: [kind for name, kind in waiting if name == unit] for unit, _ in waiting}
+        self._classes: dict[str, list[str]] = {}
+        for unit, kind in (attempt for attempts in retries.values() for attempt in attempts):
+            if unit in pending:
+                self._classes.setdefault(unit, []).append(kind)
 
     def add(self, commit: Commit) -> None:
         """Count a unit that has come."""

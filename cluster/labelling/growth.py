@@ -243,7 +243,7 @@ def _to_retry(
             waiting,
             (
                 f"{len(waiting)} videos of a retry that was begun are not done: they are tried now, as their files are "
-                "now, and no other attempt begins",
+                "now, and no other video is",
             ),
         )
     quarantine = quarantined(store, done)

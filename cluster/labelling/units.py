@@ -36,6 +36,8 @@ OF_VIDEOS = ("clips", "video_files")
 BY_CONTENT = ("path", "quality_model")
 QUALITY_MODEL = "quality_model"
 """Name of the digest of ``filters.quality_model`` in a fingerprint."""
+REFINED_BY = "refined_by"
+"""What refinement counts distances in; an earlier version, which names nothing, counted pictures."""
 BAKED_IN = ("reprojection_norm", "bone_reference", "joint_angle", "min_angle_deg", "max_angle_deg")
 """Settings that a run's spatial scores were computed with; another value needs the 3D hand, which is not stored."""
 
@@ -176,7 +178,7 @@ def fingerprint(
         tree = to_tree(getattr(config, group))
         # The hand model and the model of the quality count by their contents.
         settings |= {f"{group}.{name}": value for name, value in tree.items() if name not in BY_CONTENT}
-    settings |= refinement(config)
+    settings |= refinement(config) | _readings(config)
     labelling = to_tree(config.labelling)
     settings |= {f"labelling.{name}": labelling[name] for name in LABELLING}
     settings |= {f"labelling.{name}": labelling[name] for name in NAMED_UNLESS if labelling[name] != NAMED_UNLESS[name]}
@@ -198,8 +200,15 @@ def quality_digest(quality: bytes | None) -> str | None:
 
 def refinement(config: Config) -> dict[str, Any]:
     """The settings of refinement as a fingerprint holds them: none where labels are the predictions."""
-    tree = to_tree(config.refine) if config.refine.active else {}
-    return {f"refine.{name}": value for name, value in tree.items()}
+    if not config.refine.active:
+        return {}
+    return {f"refine.{name}": value for name, value in to_tree(config.refine).items()} | {REFINED_BY: "steps of boxes"}
+
+
+def _readings(config: Config) -> dict[str, str]:
+    """What an earlier version did in another way, where it did: units of both must not lie in one output."""
+    seen = config.model.reasoning in ("h+", "h+o+") and config.crop.unlabelled_region != "union"
+    return ({"object_boxes": "unseen"} if seen else {}) | ({"spreads": "unknown"} if config.tta.views == 1 else {})
 
 
 def hand_digest(config: Config) -> str:

@@ -237,9 +237,11 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         stored, identity = _without_data(stored), _without_data(identity)
     if different := differences(stored, identity):
         listed = "\n  ".join(different[:8])
+        read = any(stored.get(name) != identity.get(name) for name in ("train.stream", "train.window_samples"))
+        streamed = f"give train.stream={json.dumps(bool(stored.get('train.stream')))} as it was, " if read else ""
         raise InputError(
             f"{store.root} holds a network that was trained with different settings or data ({len(different)} "
-            f"differences):\n  {listed}\nGive another output, or remove that one"
+            f"differences):\n  {listed}\nGive another output, {streamed}or remove that one"
         )
     if earlier:
         raise InputError(
