@@ -341,6 +341,9 @@ def test_a_file_of_somebody_else_is_not_overwritten(made, tmp_path, in_process):
     Path(config.output).write_bytes(b"precious")
     with pytest.raises(InputError, match=r"was not written by jobs\.detect"):
         detection.detect(config, scripted)
+    Path(config.output).write_bytes(b"PAR1" + b"\x99" * 20 + (20).to_bytes(4, "little") + b"PAR1")  # no outage
+    with pytest.raises(InputError, match=r"was not written by jobs\.detect"):
+        detection.detect(config, scripted)
     pyarrow.parquet.write_table(pa.table({"x": [1]}), config.output)
     with pytest.raises(InputError, match=r"was not written by jobs\.detect"):
         detection.dry_run(config, scripted)

@@ -88,6 +88,21 @@ def test_the_fingerprint_holds_exactly_what_changes_results() -> None:
         assert line.startswith(name)
 
 
+@pytest.mark.parametrize(
+    ("groups", "named"),
+    [
+        ({}, set()),
+        ({"model": {"reasoning": "h+"}}, {"object_boxes"}),
+        ({"model": {"reasoning": "h+o+"}, "crop": {"unlabelled_region": "union"}}, set()),
+        ({"tta": {"views": 1}}, {"spreads"}),
+        ({"refine": {"smooth_frames": 2}}, {"refined_by"}),
+    ],
+)
+def test_what_earlier_versions_did_otherwise_is_named(groups: dict, named: set[str]) -> None:
+    found = fingerprint(settings(**groups), "teacher", "hand", [video("1")])
+    assert {"object_boxes", "spreads", "refined_by"} & found.keys() == named
+
+
 def test_the_fingerprint_survives_json() -> None:
     before = fingerprint(Config(), "teacher", "hand", [video("1")])
     assert units.differences(json.loads(json.dumps(before)), before) == []
