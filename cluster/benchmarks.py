@@ -33,7 +33,7 @@ from hojoint.labelling.video import Decoded, VideoError, decode
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 
-WARM_UP = 2  # videos, or steps, before the clock runs
+WARM_UP = 2  # videos before the clock runs
 MATRIX_SPEED = "at matrix speed"  # the part that is an estimate, not a measurement of ours
 
 

@@ -25,7 +25,7 @@ import ray
 import torch
 
 from cluster import session, training_bench
-from cluster.benchmarks import WARM_UP, Speeds
+from cluster.benchmarks import Speeds
 from cluster.labelling import commits
 from cluster.labelling.counts import Counts
 from cluster.labelling.units import unit_id
@@ -34,7 +34,7 @@ from cluster.sources import mirror
 from cluster.store import Store, open_store
 from cluster.training import shards
 from cluster.training.data import open_data
-from cluster.training.worker import batches
+from cluster.training.worker import WARM_UP, batches
 from hojoint import config as settings
 from hojoint.config import Config, changed
 from hojoint.hand.factory import hand_layer

@@ -37,7 +37,7 @@ def job(config: Config, dry_run: bool) -> None:
     note = nothing_kept.note(report, store, config)
     if note is not None:
         print(f"note: {note}")
-    print(f"written  {store.root}; its report: python -m jobs.report output={store.root}")
+    print(f"written  {store.root}")
 
 
 def summary(report: Mapping[str, Any], first: Mapping[str, tuple[str, str]]) -> str:

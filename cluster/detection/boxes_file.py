@@ -49,13 +49,8 @@ def written_by(store: Store) -> str | None:
         InputError: there is another file or a folder, which must not be overwritten.
         Unavailable: the store has not answered for the patience of this process.
     """
-    kind, facts = arrow.asked(store, lambda: _found(store))
-    if kind == pyarrow.fs.FileType.NotFound:
-        return None
-    digest = None if facts is None else (facts.metadata or {}).get(RUN_KEY)
-    if digest is None:
-        raise InputError(f"{_uri(store)} exists and was not written by jobs.detect; move it, or set another output")
-    return str(digest.decode())
+    facts = _ours(store)
+    return None if facts is None else str(facts.metadata[RUN_KEY].decode())
 
 
 def rows_of(store: Store, done: Sequence[Commit], digest: str) -> int | None:
@@ -63,11 +58,20 @@ def rows_of(store: Store, done: Sequence[Commit], digest: str) -> int | None:
 
     Raises what ``written_by`` raises.
     """
-    if written_by(store) != digest:
+    facts = _ours(store)
+    if facts is None or facts.metadata[RUN_KEY] != digest.encode() or facts.metadata.get(COMMITS_KEY) != _digest(done):
         return None
-    _, facts = arrow.asked(store, lambda: _found(store))
-    same = facts is not None and (facts.metadata or {}).get(COMMITS_KEY) == _digest(done)
-    return int(facts.num_rows) if facts is not None and same else None
+    return int(facts.num_rows)
+
+
+def _ours(store: Store) -> pyarrow.parquet.FileMetaData | None:
+    """The facts of the file, which names its run; None where there is none. Raises as ``written_by`` does."""
+    kind, facts = arrow.asked(store, lambda: _found(store))
+    if kind == pyarrow.fs.FileType.NotFound:
+        return None
+    if facts is None or RUN_KEY not in (facts.metadata or {}):
+        raise InputError(f"{_uri(store)} exists and was not written by jobs.detect; move it, or set another output")
+    return facts
 
 
 def _found(store: Store) -> tuple[Any, pyarrow.parquet.FileMetaData | None]:

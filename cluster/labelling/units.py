@@ -207,8 +207,12 @@ def refinement(config: Config) -> dict[str, Any]:
 
 def _readings(config: Config) -> dict[str, str]:
     """What an earlier version did in another way, where it did: units of both must not lie in one output."""
-    seen = config.model.reasoning in ("h+", "h+o+") and config.crop.unlabelled_region != "union"
-    return ({"object_boxes": "unseen"} if seen else {}) | ({"spreads": "unknown"} if config.tta.views == 1 else {})
+    found = {}
+    if config.model.reasoning in ("h+", "h+o+") and config.crop.unlabelled_region != "union":
+        found["object_boxes"] = "unseen"
+    if config.tta.views == 1:
+        found["spreads"] = "unknown"
+    return found
 
 
 def hand_digest(config: Config) -> str:

@@ -18,7 +18,7 @@ from cluster.store import Store, read_uri
 from cluster.training import seen
 from cluster.training.data import EDITION, HELD_OUT, TrainingData, labels_of, open_data
 from cluster.training.seen import Seen, Wanted
-from cluster.training.worker import FILE, start_from
+from cluster.training.worker import FILE, SPEED, start_from
 from hojoint import config as settings
 from hojoint.config import Config
 from hojoint.errors import InputError
@@ -237,8 +237,10 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         stored, identity = _without_data(stored), _without_data(identity)
     if different := differences(stored, identity):
         listed = "\n  ".join(different[:8])
-        read = any(stored.get(name) != identity.get(name) for name in ("train.stream", "train.window_samples"))
-        streamed = f"give train.stream={json.dumps(bool(stored.get('train.stream')))} as it was, " if read else ""
+        was = stored.get("train.stream")
+        streamed = ""
+        if was != identity.get("train.stream"):
+            streamed = f"give train.stream={json.dumps(bool(was))} as it was, "
         raise InputError(
             f"{store.root} holds a network that was trained with different settings or data ({len(different)} "
             f"differences):\n  {listed}\nGive another output, {streamed}or remove that one"
@@ -261,7 +263,7 @@ def finished(job: TrainingJob, store: Store) -> TrainResult | None:
         seconds=facts["seconds"],
         reused=True,
         workers=None if facts.get("workers") is None else tuple(facts["workers"]),
-        samples_per_s_of_a_worker=facts.get("samples_per_s_of_a_worker"),
+        samples_per_s_of_a_worker=facts.get(SPEED),
     )
 
 
