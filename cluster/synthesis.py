@@ -23,7 +23,7 @@ from hojoint.synthetic.write import Piece
 ATTEMPTS = 3  # of a piece whose worker died
 
 
-def synthesize(config: Config, *, progress: bool = True) -> int:
+def synthesize(config: Config) -> int:
     """Write the world that ``config`` describes, or its missing pieces; returns the number of pieces drawn.
 
     Of several processes one draws and the others wait.
@@ -40,17 +40,17 @@ def synthesize(config: Config, *, progress: bool = True) -> int:
         todo = write.missing_pieces(config)
         if todo:
             with session.start(config.cluster):
-                _draw(config, todo, progress)
+                _draw(config, todo)
         write.finish(config)
     return len(todo)
 
 
-def _draw(config: Config, todo: list[Piece], progress: bool) -> None:
+def _draw(config: Config, todo: list[Piece]) -> None:
     mark = _marked(config)
     pending = {_piece.remote(piece, config, mark): piece for piece in todo}
     total = sum(write.frames_of(piece, config) for piece in todo)
     watch = Watch(resumes="The same command draws what is missing")
-    with Bar("drawing the world", "frame", total=total, shown=progress) as bar:
+    with Bar("drawing the world", "frame", total=total) as bar:
         while pending:
             for done in waiting.first_done(pending, watch.look):
                 waiting.result(done)

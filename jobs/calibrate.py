@@ -93,7 +93,7 @@ def job(config: Config, dry_run: bool) -> None:
         predictions, truth, config = calibrating.label_sequences(config, frames)
     judged = _judged(predictions, truth, config)
     if judged.beside is not None:
-        print(f"note: left out for want of a true pose: {len(judged.beside)} frames in videos that have some")
+        print(f"note: left out, without a true pose: {len(judged.beside)} frames in videos that have some")
     result = calibration.calibrate(judged, config.filters, config.calibrate.precision, config.calibrate.rules)
     if result["proposed"] is not None and config.calibrate.rules is not None:
         result["proposed"] = {**result["proposed"], "enabled": list(config.calibrate.rules)}
@@ -180,7 +180,7 @@ def _write(store: Store, result: Mapping[str, Any], model: QualityModel) -> None
     print(f"\nwrote {', '.join([store.uri(RESULT), *list(files)[1:]])}")
 
 
-def proposed_filters(store: Store, mode: str, home: str = "") -> dict[str, Any]:
+def proposed_filters(store: Store, mode: str, home: str) -> dict[str, Any]:
     """Changes to the settings ``filters`` that a calibration proposes.
 
     Args:
@@ -249,7 +249,7 @@ def _given(config: Config) -> tuple[pa.Table, pa.Table, Config]:
     if not pc.any(known).as_py():
         raise InputError(f"{config.calibrate.truth} holds no video of the {predictions.num_rows} predicted frames")
     if others := len(predictions.filter(pc.invert(known))["video_id"].unique()):
-        print(f"note: left out for want of a true pose: {others} complete videos")
+        print(f"note: left out, without a true pose: {others} complete videos")
     # The run may have read its temporal scores in another way: those that are judged are of the readings given here.
     return rescoring.with_scores(predictions.filter(known), config.filters), truth, config
 

@@ -25,7 +25,7 @@ from hojoint.evaluation import label_quality
 from hojoint.evaluation.label_quality import LabelErrors
 from hojoint.hand.factory import hand_layer
 from hojoint.labelling import reasons, tables
-from jobs import findings, results
+from jobs import calibration_found, results
 
 
 def measured(labels: Store, truth: Path | None, config: Config) -> dict[str, Any]:
@@ -56,7 +56,9 @@ def by_round(config: Config, store: Store, truth: Path | None) -> list[dict[str,
     Empty where there is one round and no calibration, since its labels are told elsewhere.
     """
     round_numbers = list(itertools.takewhile(lambda number: store.exists(_report(number)), itertools.count(1)))
-    found = {number: findings.read(store, f"calibration{results.of_round(number)}") for number in round_numbers}
+    found = {
+        number: calibration_found.read(store, f"calibration{results.of_round(number)}") for number in round_numbers
+    }
     if len(round_numbers) < 2 and not any(found.values()):
         return []
     when = label_quality.CorrectWhen.of(config.calibrate)
@@ -65,7 +67,7 @@ def by_round(config: Config, store: Store, truth: Path | None) -> list[dict[str,
             "round": round_number,
             "network": results.student(round_number),
             **measured(open_store(store.uri(f"{results.LABELS}{results.of_round(round_number)}")), truth, config),
-            "promised": findings.promise(found[round_number], config),
+            "promised": calibration_found.promise(found[round_number], config),
             "right_when": {"promised": (found[round_number] or {}).get("right_when"), "measured": when.told()},
         }
         for round_number in round_numbers

@@ -29,6 +29,7 @@ from hojoint.report import page as report
 from hojoint.report.album import error_picture, example_picture
 from hojoint.report.page import Facts, Gallery, Picture
 from hojoint.report.tables import DOMAINS
+from hojoint.synthetic import write
 from jobs import command, label_measures, labelled_frames, measured_as, origin, results, retyped
 from jobs.inputs import world_of
 
@@ -285,7 +286,7 @@ def _truth_path(config: Config) -> Path | None:
     world = world_of(config).absolute()
     if config.videos.root is not None and not Path(config.videos.root).absolute().is_relative_to(world):
         return None  # the world's truth is not that of other videos
-    path = world / "something_truth.parquet"
+    path = write.truth_path(world)
     return path if path.is_file() else None
 
 

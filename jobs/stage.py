@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cluster.capacity import Need
-from cluster.labelling.units import LABELLING, NAMED_UNLESS
+from cluster.labelling.units import LABELLING, NAMED_UNLESS, differences
 from cluster.store import Store
 from cluster.training.data import EDITION
 from cluster.training.job import NOT_RESULT
@@ -161,14 +161,14 @@ class Stage(ABC):
         """One line for each difference between a marker and what would be made now."""
         before, after, now = marker["settings"], self.settings(), self._grouped()
         compared = {name: value for name, value in after.items() if name in before or not _as_before(name, value)}
-        lines = _differences({name: before.get(name) for name in compared}, compared) + _left_out(before, after)
+        lines = differences({name: before.get(name) for name in compared}, compared) + _left_out(before, after)
         if "data" in marker or self.cheap:
-            lines += [f"data of {line}" for line in _differences(marker.get("data", {}), data)]
+            lines += [f"data of {line}" for line in differences(marker.get("data", {}), data)]
         else:  # of an earlier version: what it did not note is unknown, and the expensive result is kept
             known = self.known_data(store)
-            lines += [f"data of {line}" for line in _differences(known, {name: data.get(name) for name in known})]
+            lines += [f"data of {line}" for line in differences(known, {name: data.get(name) for name in known})]
             files = [name for name in FILES if name in before and name in now]
-            lines += _differences({name: before[name] for name in files}, {name: now[name] for name in files})
+            lines += differences({name: before[name] for name in files}, {name: now[name] for name in files})
         inputs = {name: made(name, store) for name in self.needs}
         changed = [name for name in {**marker["inputs"], **inputs} if marker["inputs"].get(name) != inputs.get(name)]
         return lines + [f"result of {name}: made again since, or not used before" for name in changed]
@@ -182,7 +182,7 @@ def _left_out(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     gone = [
         name for name, value in after.items() if value is None and any(old.startswith(f"{name}.") for old in before)
     ]
-    return [f"{name}: was given, is now None" for name in gone]
+    return [f"{name}: given before, None now" for name in gone]
 
 
 def _age(marker: Mapping[str, Any]) -> str:
@@ -204,12 +204,3 @@ def made(name: str, store: Store) -> str | None:
 def _as_before(name: str, value: Any) -> bool:
     """Whether a setting that an earlier version did not have leaves its results as they were."""
     return name in NOTED_SINCE or (name in settings.defaults() and settings.defaults()[name] == value)
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line per name with another value."""
-    return [
-        f"{name}: was {before.get(name)!r}, is now {now.get(name)!r}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]

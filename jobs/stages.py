@@ -17,7 +17,7 @@ from cluster.store import Store
 from cluster.training import run as training
 from hojoint.config import Config, changed, digest, to_tree
 from hojoint.report.tables import NETWORKS
-from jobs import calibrate, evaluate, findings, pseudo_label, report, results, synthesize, train
+from jobs import calibrate, calibration_found, evaluate, pseudo_label, report, results, synthesize, train
 from jobs.stage import Stage
 
 UNREFINED = ("refine.max_turn_deg", "refine.fit_orientation_weight", "refine.fit_smooth_weight")
@@ -152,7 +152,7 @@ class Calibrate(Stage):
         )
 
     def result(self, store: Store) -> str:
-        return findings.text(store, self.home, self.config)
+        return calibration_found.text(store, self.home, self.config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +179,7 @@ class Labelling(Stage):
         """The settings with what calibration found."""
         if not self.calibration_folder:
             return self.config
-        return findings.applied(self.config, store, self.calibration_folder, thresholds=self.calibrated)
+        return calibration_found.applied(self.config, store, self.calibration_folder, thresholds=self.calibrated)
 
     def result(self, store: Store) -> str:
         if not store.exists(f"{self.home}/report.json"):

@@ -497,8 +497,8 @@ def test_the_job_turns_a_labelling_run_into_loadable_settings(tmp_path: Path) ->
     assert (out / "calibration.png").stat().st_size > 10_000
     store = open_store(str(out))
     assert found["promise"] is None  # these labels have no quality
-    assert calibrate.proposed_filters(store, "thresholds")["min_box_iou"] == settings.filters.min_box_iou
-    by_quality = calibrate.proposed_filters(store, "quality")
+    assert calibrate.proposed_filters(store, "thresholds", "")["min_box_iou"] == settings.filters.min_box_iou
+    by_quality = calibrate.proposed_filters(store, "quality", "")
     assert yaml.safe_load((out / "quality.yaml").read_text()) == {"filters": by_quality}
     judge = from_tree({"filters": by_quality}).filters
     model = quality.load(str(judge.quality_model))

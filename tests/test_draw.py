@@ -65,7 +65,7 @@ def test_a_closeup_and_its_affine_centre_the_box():
 
 
 def test_a_closeup_beyond_the_image_is_grey():
-    tile, _ = draw.closeup(GREY, np.array([-40.0, -40, 0, 0]), 64)
+    tile, _ = draw.closeup(GREY, np.array([-40.0, -40, 0, 0]), 64, context=1.5)
     assert tile.shape == (64, 64, 3)
 
 
@@ -158,7 +158,7 @@ def test_attention_shows_the_given_cells_side_by_side():
 def test_errors_in_space_is_a_png():
     vertices = np.concatenate([flat(SQUARE / 1000, 0.0), flat(SQUARE / 1000, 0.05)])
     faces = np.array([[0, 1, 2], [4, 5, 6]])
-    assert figures.errors_in_space(vertices, np.full(8, 10.0), faces).startswith(b"\x89PNG")
+    assert figures.errors_in_space(vertices, np.full(8, 10.0), faces, worst_mm=20.0).startswith(b"\x89PNG")
 
 
 def test_a_caption_adds_a_strip_below_and_leaves_the_picture():

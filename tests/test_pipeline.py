@@ -348,7 +348,7 @@ def test_the_wanted_precision_may_change_before_labelling(jobs, tmp_path, capsys
     assert jobs.names.count("train:teacher") == 1
     done = len(jobs.calls)
     assert run(tmp_path, *CALIBRATED, "calibrate.precision=0.7") == 2
-    assert "calibrate.precision: was 0.8, is now 0.7" in capsys.readouterr().err
+    assert "calibrate.precision: 0.8 before, 0.7 now" in capsys.readouterr().err
     assert len(jobs.calls) == done  # the calibration of the labels is still there
     assert run(tmp_path, *CALIBRATED, "calibrate.precision=0.8") == 0
     assert len(jobs.calls) == done
@@ -467,7 +467,7 @@ def test_labels_of_another_precision_are_no_result(jobs, tmp_path, capsys):
     assert run(tmp_path) == 0
     assert len(jobs.calls) == done
     assert run(tmp_path, "labelling.precision=bfloat16") == 2
-    assert "labelling.precision: was None, is now 'bfloat16'" in capsys.readouterr().err
+    assert "labelling.precision: None before, bfloat16 now" in capsys.readouterr().err
 
 
 def test_how_a_part_refines_counts_only_where_one_does(jobs, tmp_path, capsys):
@@ -484,9 +484,9 @@ def test_how_a_part_refines_counts_only_where_one_does(jobs, tmp_path, capsys):
     assert run(tmp_path / "on", "refine.smooth_frames=3") == 0
     capsys.readouterr()
     assert run(tmp_path / "on", "refine.smooth_frames=3", "refine.max_turn_deg=20") == 2
-    assert "refine.max_turn_deg: was 30.0, is now 20.0" in capsys.readouterr().err
+    assert "refine.max_turn_deg: 30.0 before, 20.0 now" in capsys.readouterr().err
     assert run(tmp_path / "on") == 2
-    assert "refine.smooth_frames: was 3, is now 0" in capsys.readouterr().err
+    assert "refine.smooth_frames: 3 before, 0 now" in capsys.readouterr().err
 
 
 def test_stages_and_labels_are_told_apart_by_the_same_settings():
@@ -508,7 +508,7 @@ def test_an_optional_group_counts_given_and_left_out(jobs, tmp_path, capsys, gro
     assert len(jobs.calls) == done
     capsys.readouterr()
     assert run(tmp_path / "with", head) == 2
-    assert f"{group}: was given, is now None" in capsys.readouterr().err
+    assert f"{group}: given before, None now" in capsys.readouterr().err
     assert run(tmp_path / "without", head, given) == 2
     assert "augment." in capsys.readouterr().err  # every setting of the group was None
     assert len(jobs.calls) == done

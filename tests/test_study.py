@@ -76,7 +76,7 @@ def test_a_stale_point_is_refused_before_the_pipeline_works(jobs, tmp_path, caps
     marker.write_text(json.dumps(content | {"settings": content["settings"] | {"oracle": "side"}}))
     done = len(jobs.calls)
     assert run(tmp_path, "study.grid=labels", "evaluate.examples=3") == 2  # which the pipeline would measure again
-    assert "oracle: was 'side', is now 'right'" in capsys.readouterr().err
+    assert "oracle: side before, right now" in capsys.readouterr().err
     assert len(jobs.calls) == done
 
 
@@ -91,7 +91,7 @@ def test_an_oracle_is_told_apart_by_what_it_reads(jobs, tmp_path, capsys):
     assert jobs.names.count("oracle") == 1
     capsys.readouterr()
     assert run(tmp_path, *asked, "calibrate.max_aligned_mm=5") == 2
-    assert "calibrate.max_aligned_mm: was 15.0, is now 5.0" in capsys.readouterr().err
+    assert "calibrate.max_aligned_mm: 15.0 before, 5.0 now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])

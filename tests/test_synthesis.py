@@ -42,10 +42,10 @@ def test_ray_writes_missing_pieces_as_one_process_does(tmp_path: Path, ray_sessi
         write.write_piece(piece, alone)
     write.finish(alone)
     write.write_piece(write.pieces(together)[0], together)
-    drawn = synthesis.synthesize(together, progress=False)
+    drawn = synthesis.synthesize(together)
     assert drawn == len(write.pieces(together)) - 1
     assert _digests(tmp_path / "b") == _digests(tmp_path / "a")
-    assert synthesis.synthesize(together, progress=False) == 0
+    assert synthesis.synthesize(together) == 0
 
 
 @pytest.mark.ray
@@ -54,7 +54,7 @@ def test_a_node_without_the_worlds_folder_is_one_message(
 ) -> None:
     monkeypatch.setattr(synthesis, "_marked", lambda config: tmp_path / "of another node")
     with pytest.raises(InputError, match=r"w is not the driver's folder on the node .*Set world to a folder") as found:
-        synthesis.synthesize(_config(tmp_path / "w"), progress=False)
+        synthesis.synthesize(_config(tmp_path / "w"))
     assert "Traceback" not in str(found.value)
 
 

@@ -378,10 +378,10 @@ def test_a_finished_piece_is_kept_and_a_complete_world_known(tmp_path: Path) -> 
     assert not write.is_complete(config)
     _draw(config)
     assert write.is_complete(config)
-    with pytest.raises(InputError, match=r"world made with different settings \(synthetic.seed: was \d+, is now 2\)"):
+    with pytest.raises(InputError, match=r"world made with different settings \(synthetic.seed: \d+ before, 2 now\)"):
         write.is_complete(_config(tmp_path, seed=2, **small))
     other = {**small, "wild_videos": 2, "train_frames": 3}
-    with pytest.raises(InputError, match=r"train_frames: was 1, is now 3, synthetic.wild_videos: was 1, is now 2\)"):
+    with pytest.raises(InputError, match=r"train_frames: 1 before, 3 now, synthetic.wild_videos: 1 before, 2 now\)"):
         write.is_complete(_config(tmp_path, **other))
 
 

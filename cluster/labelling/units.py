@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,8 @@ REFINED_BY = "refined_by"
 """What refinement counts distances in; an earlier version, which names nothing, counted pictures."""
 BAKED_IN = ("reprojection_norm", "bone_reference", "joint_angle", "min_angle_deg", "max_angle_deg")
 """Settings that a run's spatial scores were computed with; another value needs the 3D hand, which is not stored."""
+
+_DIGEST = re.compile("[0-9a-f]{32,}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,4 +279,4 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _short(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 40 else text[:12] + "..."
+    return f"{text[:12]}..." if _DIGEST.fullmatch(text) else text

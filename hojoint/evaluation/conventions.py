@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from hojoint.evaluation.metrics import centred
 from hojoint.hand.model import MANO_TO_SIMPLE, SIMPLE_TO_MANO
 from hojoint.rows import evenly
 
@@ -73,11 +74,11 @@ def joints_as_meant(pred: np.ndarray, true: np.ndarray, layout: Layout) -> tuple
 
 def vertices_as_meant(pred: np.ndarray, true: np.ndarray, layout: Layout) -> tuple[np.ndarray, list[str]]:
     """As ``joints_as_meant`` for vertices (N, V, 3), about their centres; a frame is found only for one V."""
-    unit, notes = _unit("vertices", _sizes(_centred(pred)), _sizes(_centred(true)))
+    unit, notes = _unit("vertices", _sizes(centred(pred)), _sizes(centred(true)))
     pred, some = pred / unit, evenly(len(pred), _LOOKED_AT)
     if pred.shape[1] != true.shape[1]:
         return pred, notes
-    about = _centred(pred[some]), _centred(true[some])
+    about = centred(pred[some]), centred(true[some])
     fits = _fits(*about, [_Reading(frame, False) for frame in (None, *_FRAMES)])
     chosen, doubt = _chosen(fits)
     fits |= _fits(*about, [_Reading(axes, False) for axes in _MIRRORS])
@@ -103,10 +104,6 @@ def _sizes(points: np.ndarray) -> np.ndarray:
 
 def _about_wrist(joints: np.ndarray) -> np.ndarray:
     return joints - joints[:, :1]
-
-
-def _centred(points: np.ndarray) -> np.ndarray:
-    return points - points.mean(1, keepdims=True)
 
 
 def _fits(

@@ -144,7 +144,7 @@ def procrustes(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
     Most code of the field forbids the reflection and gets other numbers; here a mirrored prediction has no error.
     """
     rotation, scale, pred_size = _similarity(true, pred)
-    return (_centred(pred) / pred_size) @ rotation * scale + true.mean(1, keepdims=True)
+    return (centred(pred) / pred_size) @ rotation * scale + true.mean(1, keepdims=True)
 
 
 def f_scores(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
@@ -166,7 +166,7 @@ def f_scores(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
 
 def _similarity(true: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Orthogonal (N, 3, 3), applied from the right, and scale (N, 1, 1) for a centred pred of size 1; its size."""
-    true, pred = _centred(true), _centred(pred)
+    true, pred = centred(true), centred(pred)
     # The official guard against a prediction that is one single point, which then stays at the true centre.
     true_size = np.linalg.norm(true, axis=(1, 2), keepdims=True) + 1e-8
     pred_size = np.linalg.norm(pred, axis=(1, 2), keepdims=True) + 1e-8
@@ -174,7 +174,8 @@ def _similarity(true: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndar
     return left @ right, singular.sum(1)[:, None, None] * true_size, pred_size
 
 
-def _centred(points: np.ndarray) -> np.ndarray:
+def centred(points: np.ndarray) -> np.ndarray:
+    """Points (N, P, 3) of each sample about their mean."""
     return points - points.mean(1, keepdims=True)
 
 
@@ -204,7 +205,7 @@ def _chunk_errors(
         # not divide by the size of the predicted joints.
         rotation, scale, _ = _similarity(true_joints, pred_joints)
         shift = true_joints.mean(1, keepdims=True) - pred_joints.mean(1, keepdims=True)
-        aligned_vertices = _centred(pred_vertices) @ rotation * scale + shift + pred_vertices.mean(1, keepdims=True)
+        aligned_vertices = centred(pred_vertices) @ rotation * scale + shift + pred_vertices.mean(1, keepdims=True)
     moved = _scale_translation(true_joints, pred_joints, middle)
     return HandErrors(
         joints=distances(true_joints, pred_joints),

@@ -22,6 +22,7 @@ from hojoint import config as settings
 from hojoint.config import Config, ModelConfig
 from hojoint.errors import InputError
 from hojoint.model import released
+from hojoint.model.encoder import shape_of
 from hojoint.model.network import HOJoint
 
 FORMAT = released.OUR_FORMAT
@@ -116,12 +117,12 @@ def network_of(checkpoint: Checkpoint) -> HOJoint:
     network = empty(checkpoint.config.model)
     expected, weights = network.state_dict(), checkpoint.weights
     wrong = [
-        name for name in sorted(expected.keys() | weights.keys()) if _shape(expected, name) != _shape(weights, name)
+        name for name in sorted(expected.keys() | weights.keys()) if shape_of(expected, name) != shape_of(weights, name)
     ]
     if wrong:
         raise InputError(
             f"the checkpoint's weights do not fit its settings: {len(wrong)} tensors differ, the first is "
-            f"{wrong[0]!r} (expected {_shape(expected, wrong[0])}, found {_shape(weights, wrong[0])}); another "
+            f"{wrong[0]!r} (expected {shape_of(expected, wrong[0])}, found {shape_of(weights, wrong[0])}); another "
             "version of this program wrote it: train again, or use that version"
         )
     network.load_state_dict(weights)
@@ -226,7 +227,3 @@ def _refuse_other_types(content: Mapping[str, Any], name: str) -> None:
             f"{name} is a checkpoint whose {wrong[0]} is a {type(content[wrong[0]]).__name__}, expected a dictionary; "
             "another program changed it: make it again"
         )
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
-    return tuple(tensors[name].shape) if name in tensors else None

@@ -192,19 +192,20 @@ def load_pretrained(resnet: ResNet, config: ModelConfig) -> None:
     wrong = [
         name
         for name in sorted(expected.keys() | weights.keys())
-        if not name.endswith("num_batches_tracked") and _shape(expected, name) != _shape(weights, name)
+        if not name.endswith("num_batches_tracked") and shape_of(expected, name) != shape_of(weights, name)
     ]
     if wrong:
         raise InputError(
             f"model.pretrained={config.pretrained} does not fit a ResNet of block={config.block}, "
             f"blocks={list(config.blocks)}, width={config.width}: {len(wrong)} tensors differ, the first is "
-            f"{wrong[0]!r} (expected {_shape(expected, wrong[0])}, found {_shape(weights, wrong[0])}); set "
+            f"{wrong[0]!r} (expected {shape_of(expected, wrong[0])}, found {shape_of(weights, wrong[0])}); set "
             "model.pretrained=null or the size the weights were made for"
         )
     resnet.load_state_dict(weights, strict=False)
 
 
-def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
+def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
+    """Shape of one of several named tensors; None where there is none of that name."""
     return tuple(tensors[name].shape) if name in tensors else None
 
 

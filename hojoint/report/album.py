@@ -22,6 +22,7 @@ from hojoint.report.page import Picture
 
 TILE_PX = 300
 KEPT = "kept"
+WORST_MM = 25.0  # an error that is drawn in pure red
 REACH_M = 0.4  # an object further from the hand than this is not drawn beside it
 
 
@@ -124,20 +125,20 @@ def example_picture(example: Example, faces: np.ndarray) -> Picture:
     return Picture(draw.jpeg(tile), caption)
 
 
-def error_picture(example: Example, faces: np.ndarray, worst_mm: float = 25.0) -> Picture:
+def error_picture(example: Example, faces: np.ndarray) -> Picture:
     """The same hand, each vertex coloured by its error after Procrustes alignment (Fig. 6)."""
     tile, affine = draw.closeup(example.image, example.hand_box, TILE_PX, context=1.4)
-    colours = draw.error_colours(example.error_mm, worst_mm)
+    colours = draw.error_colours(example.error_mm, WORST_MM)
     points = draw.mapped(affine, example.vertices_px)
     tile = draw.mesh(tile, points, example.vertices, faces, colours=colours, alpha=0.95)
-    return Picture(draw.jpeg(tile), f"{example.name}; aligned vertex error, blue 0, red {worst_mm:.0f} mm and more")
+    return Picture(draw.jpeg(tile), f"{example.name}; aligned vertex error, blue 0, red {WORST_MM:.0f} mm and more")
 
 
-def space_picture(example: Example, faces: np.ndarray, worst_mm: float = 25.0) -> Picture:
+def space_picture(example: Example, faces: np.ndarray) -> Picture:
     """The same in 3D, with the object under its estimated pose (Fig. 6) if that is within ``REACH_M`` of the hand."""
     away_m = float(np.linalg.norm(example.object_points.mean(axis=0) - example.vertices.mean(axis=0)))
     points = example.object_points if away_m <= REACH_M else None
-    image = figures.errors_in_space(example.vertices, example.error_mm, faces, worst_mm=worst_mm, object_points=points)
+    image = figures.errors_in_space(example.vertices, example.error_mm, faces, worst_mm=WORST_MM, object_points=points)
     caption = f"{example.name}; from the camera and from the side"
     if away_m > REACH_M:  # the hand would shrink to a dot
         caption += f"; the estimated object is {100 * away_m:.0f} cm away and left out"

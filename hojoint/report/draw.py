@@ -32,7 +32,7 @@ _SUBPIXEL = 4  # bits of fraction that OpenCV's drawing functions take
 Colour = tuple[int, int, int]
 
 
-def closeup(image: np.ndarray, box: np.ndarray, size: int, context: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
+def closeup(image: np.ndarray, box: np.ndarray, size: int, context: float) -> tuple[np.ndarray, np.ndarray]:
     """A square of ``size`` px around a box (4,) xyxy px, and the affine (2, 3) that maps pixels of ``image`` into it.
 
     The square's side is the box's longer side times ``context``; beyond the image it is grey.

@@ -100,7 +100,7 @@ def errors_in_space(
     errors_mm: np.ndarray,
     faces: np.ndarray,
     *,
-    worst_mm: float = 20.0,
+    worst_mm: float,
     object_points: np.ndarray | None = None,
 ) -> bytes:
     """A mesh seen from the camera and from the side, coloured by its distance to the truth (Fig. 6); PNG.

@@ -123,7 +123,7 @@ def _difference(config: Config, made: dict[str, Any]) -> str:
     now = settings.to_tree(config.synthetic) | {"seed": seed_of(config)}
     before = {**made.get("synthetic", {}), "seed": made.get("seed")}
     lines = [
-        f"synthetic.{name}: was {before[name]!r}, is now {now[name]!r}"
+        f"synthetic.{name}: {before[name]} before, {now[name]} now"
         for name in now
         if name in before and before[name] != now[name]
     ]

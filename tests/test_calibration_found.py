@@ -10,7 +10,7 @@ import pytest
 from cluster.store.local import LocalStore
 from hojoint.config import Config, changed
 from hojoint.errors import InputError
-from jobs import calibrate, findings, label_measures
+from jobs import calibrate, calibration_found, label_measures
 
 FOUND = {
     "wanted_precision": 0.9,
@@ -31,9 +31,9 @@ def test_each_mode_takes_the_limits_that_it_decides_by(tmp_path: Path, mode: str
     store = calibrated(tmp_path)
     before = changed(Config(), filters={"mode": mode})
     model = store.uri(f"calibration/{calibrate.QUALITY}")
-    after = findings.applied(before, store, "calibration")
+    after = calibration_found.applied(before, store, "calibration")
     assert after == changed(before, filters={"quality_model": model, **limits})
-    alone = findings.applied(before, store, "calibration", thresholds=False)
+    alone = calibration_found.applied(before, store, "calibration", thresholds=False)
     assert alone == changed(before, filters={"quality_model": model})
 
 
@@ -47,7 +47,7 @@ def test_each_mode_takes_the_limits_that_it_decides_by(tmp_path: Path, mode: str
 def test_where_nothing_is_proposed_nothing_is_applied(tmp_path: Path, mode: str, changes: dict, message: str) -> None:
     store = calibrated(tmp_path, **changes)
     with pytest.raises(InputError, match=message):
-        findings.applied(changed(Config(), filters={"mode": mode}), store, "calibration")
+        calibration_found.applied(changed(Config(), filters={"mode": mode}), store, "calibration")
 
 
 @pytest.mark.parametrize("held_out", [None, {"precision": None, "yield": 0.0}])
@@ -55,8 +55,8 @@ def test_where_unseen_recordings_keep_nothing_the_rest_tells(tmp_path: Path, hel
     proposed = {"precision": 0.91, "yield": 0.3}
     store = calibrated(tmp_path, together={"held_out": held_out, "proposed": proposed})
     thresholds = changed(Config(), filters={"mode": "thresholds"})
-    assert findings.promise(findings.read(store, "calibration"), thresholds) == proposed
-    told = findings.text(store, "calibration", thresholds)
+    assert calibration_found.promise(calibration_found.read(store, "calibration"), thresholds) == proposed
+    told = calibration_found.text(store, "calibration", thresholds)
     assert told == "promises 91% correct labels among 30% of the frames"
 
 
