@@ -34,10 +34,14 @@ T = TypeVar("T")
 
 def check_address(address: str) -> str:
     """The host of a dashboard's address; InputError for anything else."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(address)
+        scheme, host, _ = parts.scheme, parts.hostname, parts.port
+    except ValueError:  # as for an address of IPv6 without its last bracket, or a port that is no number
+        scheme, host = "", None
+    if scheme not in ("http", "https") or not host:
         raise InputError(f"cluster.address must be the dashboard's, as in http://127.0.0.1:8265; found {address!r}")
-    return parts.hostname
+    return host
 
 
 def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:

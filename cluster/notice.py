@@ -33,14 +33,24 @@ def address_of(setting: str) -> str:
         address = os.environ.get(name, "")
         if not address:
             raise InputError(f"cluster.notify={setting}: the variable {name} is not set here")
-    parts = urlsplit(address)
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_this_machine(parts.hostname))):
+    scheme, host = _scheme_and_host(address)
+    if host and (scheme == "https" or (scheme == "http" and is_this_machine(host))):
         return address
-    found = f"one with {parts.scheme or 'no scheme'}"
+    found = "one that cannot be read" if scheme is None else f"one with {scheme or 'no scheme'}"
     raise InputError(
         f"cluster.notify must be an https:// address, or http:// on this machine, or env:NAME of a variable that holds "
         f"one; found {found}"
     )
+
+
+def _scheme_and_host(address: str) -> tuple[str | None, str | None]:
+    """The scheme and the host of an address; None where it cannot be read, as for [::1 without its last bracket."""
+    try:
+        parts = urlsplit(address)
+        scheme, host, _ = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return None, None
+    return scheme, host
 
 
 def send(address: str, job: str, output: str | None, code: int, message: str, seconds: float) -> bool:

@@ -106,7 +106,10 @@ def test_an_address_may_stand_in_a_variable(hook, monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["http://example.org/x", "file:///etc/passwd", "ftp://h/x", "example.org", "env:NOT_SET_HERE", "https://"],
+    [
+        *("http://example.org/x", "file:///etc/passwd", "ftp://h/x", "example.org", "env:NOT_SET_HERE", "https://"),
+        *("https://[::1/hook", "https://h:99999/hook"),
+    ],
 )
 def test_other_addresses_are_refused_before_the_work(setting, capsys) -> None:
     with pytest.raises(InputError, match=r"cluster\.notify"):

@@ -200,7 +200,10 @@ def dashboard(mode, token=None, busy=()):
         thread.join()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:8265", "ray://head:10001", "ftp://x", "http://"])
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:8265", "ray://head:10001", "ftp://x", "http://", "http://[::1:8265", "http://h:99999"],
+)
 def test_an_address_that_is_no_dashboard_is_refused(address):
     with pytest.raises(InputError, match="http://127"):
         job_server.connect(address)
