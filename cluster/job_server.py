@@ -19,7 +19,7 @@ from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobSubmissionClient
 
 from cluster import patience
-from cluster.notice import is_this_machine
+from cluster.loopback import is_this_machine, reach_directly
 from hojoint.errors import InputError, MachineError, Unavailable
 
 TOKEN_HELP = "set RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (or RAY_AUTH_TOKEN to the token itself)"
@@ -59,6 +59,7 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
                 f"{name}={os.environ[name]} would be used instead of cluster.address={address}; "
                 "unset it or make them equal"
             )
+    reach_directly(address)  # here and in Ray's client
     asks = _asks_for_token(address)
     local = is_this_machine(host)
     if not asks and not local and not insecure:

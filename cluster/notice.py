@@ -6,7 +6,6 @@ that cannot be delivered is a line on stderr and changes no exit code.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import sys
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from cluster.loopback import is_this_machine, reach_directly
 from hojoint.errors import InputError
 
 FROM_ENVIRONMENT = "env:"
@@ -61,6 +61,7 @@ def send(address: str, job: str, output: str | None, code: int, message: str, se
     told = {"job": job, "output": output, "exit_code": code, "message": message[:MOST_CHARACTERS], "host": host}
     body = {"text": f"{text}\n{told['message']}".strip(), "seconds": round(seconds, 1), **told}
     try:
+        reach_directly(address)
         answer = requests.post(address, json=body, timeout=PATIENCE_S, allow_redirects=False)
         reason = "" if answer.ok else f"it answered {answer.status_code}"
     except requests.RequestException as error:
@@ -68,13 +69,3 @@ def send(address: str, job: str, output: str | None, code: int, message: str, se
     if reason:
         print(f"note: the message of cluster.notify was not delivered: {reason}", file=sys.stderr)
     return not reason
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether a host's name or address is that of this machine's loopback."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -246,6 +246,19 @@ def test_a_token_goes_only_to_a_cluster_that_asks_for_it(monkeypatch, tmp_path):
         assert set(seen) == {None}
 
 
+def test_a_proxy_sees_no_request_to_this_machine(monkeypatch):
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        for spelling in (name, name.upper()):  # an empty one in small letters would hide the other
+            monkeypatch.setenv(spelling, "")
+            monkeypatch.delenv(spelling)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret-word")
+    with dashboard("token") as (proxy, through), dashboard("token") as (address, seen):
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        job_server.connect(address)
+    assert through == []
+    assert seen[-1] == "Bearer secret-word"
+
+
 def test_a_variable_that_sends_the_job_elsewhere_is_refused(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://other:8265")
     with pytest.raises(InputError, match="RAY_ADDRESS"):
