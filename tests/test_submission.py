@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -426,6 +427,23 @@ def test_a_busy_proxy_is_asked_again_before_anything_is_sent(status, monkeypatch
             job_server.asked(lambda: job_server.connect(address), address)
     with dashboard("disabled", busy=[404]) as (address, _), pytest.raises(InputError, match="answered 404"):
         job_server.asked(lambda: job_server.connect(address), address)
+
+
+@pytest.fixture
+def silent():
+    """The address of a server that takes a connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("job", "words"), [(list_job, []), (stop_job, ["hojoint-train-1"])])
+def test_a_person_does_not_wait_for_a_silent_host(job, words, silent, monkeypatch, capsys):
+    monkeypatch.setattr(remote, "ANSWER_S", 0.5)
+    monkeypatch.setattr(job_server, "LEAST_ANSWER_S", 0.1)
+    begun = time.monotonic()
+    assert job.main([*words, f"cluster.address={silent}"]) == 75
+    assert time.monotonic() - begun < 5
+    assert "no other try fits into the 0.5 s that this command waits" in capsys.readouterr().err
 
 
 def test_our_jobs_are_listed_last_first():
