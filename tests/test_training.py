@@ -20,7 +20,11 @@ import ray
 import ray.train
 import torch
 from labelled import draw_world
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 
 from cluster import session
 from cluster.store import open_store
@@ -422,6 +426,11 @@ def failed(*causes: Exception) -> ray.train.TrainingFailedError:
     return ray.train.WorkerGroupError("workers failed", dict(enumerate(causes)))
 
 
+def gone(cause: Exception) -> Exception:
+    """As Ray Train tells of a worker whose process or node is lost."""
+    return WorkerHealthCheckFailedError("A worker health check failed.\nWorker info: rank 1", failure=cause)
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
@@ -430,6 +439,12 @@ def failed(*causes: Exception) -> ray.train.TrainingFailedError:
         (failed(ValueError("bug"), NoRoom("no room on n1")), NoRoom, "^no room on n1$"),
         (failed(OSError("AWS Error NETWORK_CONNECTION")), training.StorageAway, "NETWORK_CONNECTION"),
         (failed(ray.exceptions.ActorDiedError()), Unavailable, "workers were lost more than cluster.max_failures"),
+        (failed(gone(ray.exceptions.ActorDiedError())), Unavailable, "lost more than cluster.max_failures"),
+        (failed(gone(ray.exceptions.ActorUnavailableError("away", b"0" * 16))), Unavailable, "were lost"),
+        (failed(RuntimeError("gloo: Connection closed"), gone(ray.exceptions.ActorDiedError())), Unavailable, "lost"),
+        (failed(WorkerHealthCheckTimeoutError("hanging")), Unavailable, "were lost"),
+        (failed(RuntimeError("gloo: Connection closed"), ZeroDivisionError()), training.TrainingStopped, "gloo"),
+        (failed(gone(ValueError("not pickled"))), training.TrainingStopped, "not pickled"),
         (failed(PermissionError("denied")), training.TrainingStopped, "denied"),
         (failed(FloatingPointError("the loss became nan")), InputError, "^the loss became nan$"),
         (failed(ZeroDivisionError("by zero")), training.TrainingStopped, "by zero"),

@@ -36,6 +36,7 @@ RUNS = "runs"
 RESIZE_S = 60.0  # between two looks whether an elastic run could have other workers; a change costs a restart
 STARTS = 3  # tries to start the workers; each waits RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S (``session``)
 NOT_OUTAGES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+LOST = (*session.LOST, ray.exceptions.RayActorError, ray.train.PreemptionError)
 OUTAGES = 3  # of the storage that a run rides out, besides those that its workers do
 
 
@@ -200,7 +201,7 @@ def _plain(error: BaseException, config: Config) -> Exception:
     for cause in causes:
         if isinstance(cause, FloatingPointError):  # of the settings, which would end there again
             return InputError(str(cause))
-    last = (str(failures[0]).strip().splitlines() or [type(failures[0]).__name__])[-1]
+    last = _last_line(failures[0])
     if any(isinstance(cause, OSError) and not isinstance(cause, NOT_OUTAGES) for cause in causes):
         return StorageAway(f"training failed: {last}. The same command resumes")
     if any(type(cause).__name__.startswith("WorkerGroupStartup") for cause in causes):  # private classes of Ray
@@ -208,10 +209,22 @@ def _plain(error: BaseException, config: Config) -> Exception:
             f"training workers did not start in {STARTS} tries: {last}. Needed: "
             f"{capacity.feasibility(config.cluster, needs(config))}. The same command resumes"
         )
-    lost = (ray.exceptions.ActorDiedError, ray.train.PreemptionError)
-    if all(isinstance(failure, lost) for failure in failures):
-        return Unavailable(f"training failed, its workers were lost more than cluster.max_failures times: {last}")
+    lost = [failure for failure in failures if any(map(_is_lost, waiting.causes(failure)))]
+    if lost:  # one is enough: the workers that live fail too, at what they do together with it
+        return Unavailable(
+            f"training failed, its workers were lost more than cluster.max_failures times: {_last_line(lost[0])}. The "
+            "same command resumes"
+        )
     return TrainingStopped(f"training failed: {last}")
+
+
+def _last_line(failure: BaseException) -> str:
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[-1].rstrip(".")
+
+
+def _is_lost(cause: BaseException) -> bool:
+    """Whether it tells of a worker that is gone, or that has been silent for too long."""
+    return isinstance(cause, LOST) or type(cause).__name__ == "WorkerHealthCheckTimeoutError"  # private to Ray
 
 
 def _last_checkpoint(result: Result) -> Checkpoint:
