@@ -453,12 +453,12 @@ def gone(cause: Exception) -> Exception:
         (
             ray.train.ControllerError(WorkerGroupStartupTimeoutError(2)),
             Unavailable,
-            r"did not start in 3 tries: .*Needed: 1 training workers x \(1 CPU",
+            r"did not start in 3 tries: .*Needed: 2 training workers x \(1 CPU",
         ),
     ],
 )
 def test_the_end_of_a_training_has_its_kind(error, kind, message):
-    found = training._plain(error, Config(cluster=ClusterConfig(cpus=2)))
+    found = training._plain(error, Config(cluster=ClusterConfig(cpus=1, workers=(2, 2))))  # a node is away
     assert type(found) is kind
     assert re.search(message, str(found))
 

@@ -64,13 +64,20 @@ def needs(config: Config) -> list[Need]:
     return [Need("training workers", size.workers[0], size.worker_cpus, size.worker_gpus)]
 
 
+def feasible(job: TrainingJob, store: Store) -> str:
+    """As ``capacity.feasibility``, for the smallest number of workers. A run with a checkpoint has begun."""
+    begun = any(key.endswith(f"/{FILE}") for key in store.list(f"{RUNS}/{job.name}"))
+    return capacity.feasibility(job.config.cluster, needs(job.config), begun=begun)
+
+
 def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     """Train to the end. A stopped run resumes; of a finished run the result is returned.
 
     Raises:
         InputError: see ``plan_job``, ``finished`` and ``capacity.feasibility``.
         TrainingStopped: workers failed too often.
-        Unavailable: the storage was away, or workers did not start or were lost with their nodes.
+        Unavailable: the storage was away, or workers did not start or were lost with their nodes; see also
+            ``capacity.feasibility``.
     """
     store = open_store(output)
     job = plan_job(config)
@@ -79,7 +86,7 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
         return done
     _note_other_runs(job, store)
     started = time.monotonic()
-    capacity.feasibility(config.cluster, needs(config))
+    feasible(job, store)
     with session.start(config.cluster):
         ran = _run(job, store, progress=progress)
         saved = _last_checkpoint(ran)
@@ -207,7 +214,7 @@ def _plain(error: BaseException, config: Config) -> Exception:
     if any(type(cause).__name__.startswith("WorkerGroupStartup") for cause in causes):  # private classes of Ray
         return Unavailable(
             f"training workers did not start in {STARTS} tries: {last}. Needed: "
-            f"{capacity.feasibility(config.cluster, needs(config))}. The same command resumes"
+            f"{capacity.described(needs(config))}. The same command resumes"
         )
     lost = [failure for failure in failures if any(map(_is_lost, waiting.causes(failure)))]
     if lost:  # one is enough: the workers that live fail too, at what they do together with it
