@@ -13,6 +13,7 @@ import kubernetes.client.models as kubernetes_models
 import pytest
 import yaml
 
+from cluster import node_checks
 from cluster.deployment import kuberay, nodes, slurm
 from hojoint import config as settings
 from hojoint.errors import InputError
@@ -139,6 +140,20 @@ def test_pods_have_a_token_shared_memory_and_no_rights():
         assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert container["resources"]["limits"] == container["resources"]["requests"]
+
+
+@pytest.mark.parametrize("overrides", [[], ["deploy.shm_gb=2"], ["deploy.shm_gb=31"], ["deploy.node_memory_gb=256"]])
+def test_rays_objects_lie_in_the_shared_memory_of_a_pod(overrides):
+    """Ray puts all of them on disk where /dev/shm has less free than the object store asks for."""
+    cluster = manifest(*overrides)["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod, store = group["template"]["spec"], int(group["rayStartParams"]["object-store-memory"])
+        (shm,) = [volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if volume["name"] == "shm"]
+        memory = pod["containers"][0]["resources"]["limits"]["memory"]
+        shm_bytes, memory_bytes = (int(text.removesuffix("Gi")) * 2**30 for text in (shm, memory))
+        assert node_checks.shared_memory(min(shm_bytes, memory_bytes), store).state == node_checks.OK
+        assert store < 0.9 * memory_bytes  # Ray refuses a node whose memory it takes up
+        assert store > 10**9
 
 
 def test_no_work_runs_on_the_head_and_gpu_pods_go_to_gpu_nodes():
