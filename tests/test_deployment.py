@@ -228,14 +228,24 @@ def test_the_slurm_script_is_sound_bash(tmp_path):
     path.write_text(script("deploy.partition=gpu"))
     assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
     lines = path.read_text().splitlines()
-    assert {"#SBATCH --nodes=8", "#SBATCH --gpus-per-node=1", "#SBATCH --partition=gpu"} <= set(lines)
+    assert {"#SBATCH --nodes=1-8", "#SBATCH --gpus-per-node=1", "#SBATCH --partition=gpu"} <= set(lines)
     assert "--partition" not in script()
     assert "--gpus-per-node" not in script("cluster.teacher_gpus=0")
+    assert "#SBATCH --nodes=3\n" in script("cluster.teachers=[3,3]")
+
+
+def test_slurms_nodes_are_those_of_the_dry_run(capsys):
+    given = ["slurm", *ARGUMENTS, "cluster.teachers=[4,64]"]
+    assert deploy.main([*given, "--dry-run"]) == 0
+    assert "would ask for 4 to 64 nodes" in capsys.readouterr().out
+    assert deploy.main(given) == 0
+    assert "#SBATCH --nodes=4-64\n" in capsys.readouterr().out
 
 
 SRUN = """#!/bin/bash
 [ "$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" = 600 ] || exit 99
-shift  # --kill-on-bad-exit=1: the first task that fails ends the others by a signal, and that is what srun tells
+# --kill-on-bad-exit=1: the first task that fails ends the others by a signal, and that is what srun tells
+while [ "${1#--}" != "$1" ]; do echo "$1" >> "$SLURM_SUBMIT_DIR/asked"; shift; done
 "$@" || { code=$?; [ "$SLURM_JOB_NUM_NODES" = 1 ] && exit "$code"; exit 143; }
 """
 RAY = """#!/bin/bash
@@ -274,6 +284,14 @@ def slurm_run(folder, command, **variables):
     assert not list(folder.glob(".ray-token-*"))
     assert not list(folder.glob(".exit-code-*"))
     return ended, "requeue 7" in (folder / "told").read_text()
+
+
+@pytest.mark.parametrize("nodes", ["1", "7"])
+def test_srun_starts_ray_on_each_node_of_the_allocation(tmp_path, nodes):
+    """Of a range of nodes, Slurm gives as many as it has."""
+    ended, _ = slurm_run(tmp_path, ["true"], SLURM_JOB_NUM_NODES=nodes, SLURM_NTASKS="1")
+    assert ended.returncode == 0
+    assert {f"--nodes={nodes}", f"--ntasks={nodes}"} <= set((tmp_path / "asked").read_text().split())
 
 
 @pytest.mark.parametrize("nodes", ["1", "2"])
