@@ -272,6 +272,7 @@ def slurm_script(folder, command, variables):
     environment = {
         "PATH": f"{folder}:{Path(shutil.which('python3')).parent}:/usr/bin:/bin", "SLURM_JOB_ID": "7",
         "SLURM_JOB_NODELIST": "node-[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_SUBMIT_DIR": str(folder),
+        "SLURM_CPUS_PER_TASK": "5",
         "RAY_STARTS": "yes", "JOB_STATE": "RUNNING", "REFUSED": "0",
     }  # fmt: skip
     return ["bash", str(path)], environment | variables
@@ -292,6 +293,13 @@ def test_srun_starts_ray_on_each_node_of_the_allocation(tmp_path, nodes):
     ended, _ = slurm_run(tmp_path, ["true"], SLURM_JOB_NUM_NODES=nodes, SLURM_NTASKS="1")
     assert ended.returncode == 0
     assert {f"--nodes={nodes}", f"--ntasks={nodes}"} <= set((tmp_path / "asked").read_text().split())
+
+
+def test_srun_gets_the_cpus_of_a_task(tmp_path):
+    """Otherwise Ray's processes share one CPU, from Slurm 22.05 on."""
+    command = ["bash", "-c", f'echo "$SRUN_CPUS_PER_TASK" > {tmp_path}/cpus']
+    assert slurm_run(tmp_path, command)[0].returncode == 0
+    assert (tmp_path / "cpus").read_text() == "5\n"
 
 
 @pytest.mark.parametrize("nodes", ["1", "2"])

@@ -78,6 +78,7 @@ def _body(nodes: Nodes, command: Sequence[str]) -> list[str]:
         'rm -f "$HOJOINT_EXIT_CODE"',
         'trap \'rm -f "$RAY_AUTH_TOKEN_PATH" "$HOJOINT_EXIT_CODE"\' EXIT',
         f"export RAY_USAGE_STATS_ENABLED=0 RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT={NODES_S}",
+        'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # from Slurm 22.05 on, srun does not take it from the job',
         'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
         # Of a range of nodes, SLURM_NTASKS may be that of the smallest number.
         'srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=1 \\',
