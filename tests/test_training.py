@@ -26,7 +26,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckTimeoutError,
 )
 
-from cluster import session
+from cluster import patience, session
 from cluster.store import open_store
 from cluster.training import data as training_data
 from cluster.training import job as training_job
@@ -461,6 +461,25 @@ def test_the_end_of_a_training_has_its_kind(error, kind, message):
     found = training._plain(error, Config(cluster=ClusterConfig(cpus=1, workers=(2, 2))))  # a node is away
     assert type(found) is kind
     assert re.search(message, str(found))
+
+
+def test_a_store_away_after_the_last_step_is_waited_for(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
+    (tmp_path / train_worker.FILE).write_bytes(checkpoint.save(HOJoint(world.model), world, progress={}, parents={}))
+    faults = [OSError("When reading information: AWS Error NETWORK_CONNECTION during HeadObject")] * 2
+
+    @contextlib.contextmanager
+    def as_directory():
+        if faults:
+            raise faults.pop()
+        yield str(tmp_path)
+
+    ran = SimpleNamespace(checkpoint=SimpleNamespace(as_directory=as_directory))
+    store = open_store(str(tmp_path))
+    assert training._last_checkpoint(ran, store).config.model == world.model
+    faults.append(OSError("AWS Error NETWORK_CONNECTION"))
+    with patience.granted(0.0), pytest.raises(Unavailable, match=r"store .* unreachable .*NETWORK_CONNECTION"):
+        training._last_checkpoint(ran, store)
 
 
 def test_an_interrupt_is_not_left_to_ray_train(world, tmp_path, monkeypatch):

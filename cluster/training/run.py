@@ -23,7 +23,7 @@ from ray.train.torch import TorchTrainer
 from cluster import capacity, ending, session, waiting
 from cluster.capacity import Need
 from cluster.progress import Progress, State, new_board
-from cluster.store import Store, open_store
+from cluster.store import Store, arrow, open_store
 from cluster.training.job import FACTS, PRECISION, TrainingJob, TrainResult, finished, plan_job, precision_of
 from cluster.training.worker import FILE, SPEED, work
 from hojoint import config as settings
@@ -89,7 +89,7 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     feasible(job, store)
     with session.start(config.cluster):
         ran = _run(job, store, progress=progress)
-        saved = _last_checkpoint(ran)
+        saved = _last_checkpoint(ran, store)
     store.put(FILE, checkpoint.final(saved))
     seconds = round(time.monotonic() - started, 2)
     speed = (ran.metrics or {}).get(SPEED)
@@ -234,7 +234,13 @@ def _is_lost(cause: BaseException) -> bool:
     return isinstance(cause, LOST) or type(cause).__name__ == "WorkerHealthCheckTimeoutError"  # private to Ray
 
 
-def _last_checkpoint(result: Result) -> Checkpoint:
-    assert result.checkpoint is not None, "a run reports a checkpoint after its last step"
-    with result.checkpoint.as_directory() as folder:
-        return checkpoint.load(Path(folder) / FILE)
+def _last_checkpoint(result: Result, store: Store) -> Checkpoint:
+    """What the last step has left in ``store``, whose outages are ridden out here too."""
+    last = result.checkpoint
+    assert last is not None, "a run reports a checkpoint after its last step"
+
+    def read() -> Checkpoint:
+        with last.as_directory() as folder:
+            return checkpoint.load(Path(folder) / FILE)
+
+    return arrow.asked(store, read)
