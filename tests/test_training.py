@@ -27,6 +27,7 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from cluster import patience, session
+from cluster.labelling import presence
 from cluster.store import open_store
 from cluster.training import data as training_data
 from cluster.training import job as training_job
@@ -480,6 +481,22 @@ def test_a_store_away_after_the_last_step_is_waited_for(world, tmp_path, monkeyp
     faults.append(OSError("AWS Error NETWORK_CONNECTION"))
     with patience.granted(0.0), pytest.raises(Unavailable, match=r"store .* unreachable .*NETWORK_CONNECTION"):
         training._last_checkpoint(ran, store)
+
+
+def test_a_second_driver_takes_the_result_of_the_first(world, tmp_path, monkeypatch):
+    """Two at once would write into the same folder, and the first to finish removes it."""
+    monkeypatch.setattr(presence, "LOOK_S", 0.02)
+    monkeypatch.setattr(training, "_fitted", lambda *given, **named: pytest.fail("trained a second time"))
+    answers, results = iter([None, "the first one's"]), []
+    monkeypatch.setattr(training, "finished", lambda job, store: next(answers))
+    store, name = open_store(str(tmp_path)), training_job.plan_job(world).name
+    with presence.alone(store, "trains", name):
+        second = threading.Thread(target=lambda: results.append(training.fit(world, str(tmp_path), progress=False)))
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+    second.join(20)
+    assert results == ["the first one's"]
 
 
 def test_an_interrupt_is_not_left_to_ray_train(world, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from ray.train.torch import TorchTrainer
 
 from cluster import capacity, ending, session, waiting
 from cluster.capacity import Need
+from cluster.labelling import presence
 from cluster.progress import Progress, State, new_board
 from cluster.store import Store, arrow, open_store
 from cluster.training.job import FACTS, PRECISION, TrainingJob, TrainResult, finished, plan_job, precision_of
@@ -71,7 +72,8 @@ def feasible(job: TrainingJob, store: Store) -> str:
 
 
 def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
-    """Train to the end. A stopped run resumes; of a finished run the result is returned.
+    """Train to the end. A stopped run resumes; of a finished run the result is returned. A driver that is at work on it
+    already is waited for.
 
     Raises:
         InputError: see ``plan_job``, ``finished`` and ``capacity.feasibility``.
@@ -85,9 +87,15 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     if done is not None:
         return done
     _note_other_runs(job, store)
+    feasible(job, store)  # before the driver's note: a run that cannot start leaves nothing
+    with presence.alone(store, "trains", job.name):  # two would write and remove the same folder
+        done = finished(job, store)  # by the driver that this one has waited for
+        return _fitted(job, store, progress=progress) if done is None else done
+
+
+def _fitted(job: TrainingJob, store: Store, *, progress: bool) -> TrainResult:
     started = time.monotonic()
-    feasible(job, store)
-    with session.start(config.cluster):
+    with session.start(job.config.cluster):
         ran = _run(job, store, progress=progress)
         saved = _last_checkpoint(ran, store)
     store.put(FILE, checkpoint.final(saved))
