@@ -551,6 +551,13 @@ def test_the_head_has_a_profile_of_its_own_with_ec2_rights():
         assert needed in text
 
 
+def test_a_node_is_there_before_a_job_looks_for_room():
+    """Ray 2.60 reports no limits of its autoscaler, and a job that is not begun asks it for no node."""
+    kinds = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())["available_node_types"]
+    assert kinds["head"]["resources"]["CPU"] == 0
+    assert kinds["gpu"]["min_workers"] >= 1
+
+
 def test_the_cluster_file_has_a_token_and_a_local_dashboard():
     cluster = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())
     starts = [
