@@ -15,7 +15,7 @@ import ray
 
 from cluster import processors, session
 from hojoint.config import ClusterConfig
-from hojoint.errors import InputError
+from hojoint.errors import InputError, Unavailable
 
 TAKEN = "cluster.worker_cpus, cluster.worker_gpus, cluster.teacher_cpus, cluster.teacher_gpus"
 
@@ -40,11 +40,14 @@ def capacity(config: ClusterConfig) -> dict[str, float]:
     return {"CPU": float(config.cpus or processors.usable()), "GPU": float(processors.gpus())}
 
 
-def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
+def feasibility(config: ClusterConfig, needs: Sequence[Need], *, begun: bool = False) -> str:
     """What is needed and what the cluster has, in one line for ``--dry-run``.
+
+    ``begun``: the output holds work of this very run. On a running cluster it has had room before, then.
 
     Raises:
         InputError: all of ``needs`` together do not fit into the cluster, or one process fits into none of its nodes.
+        Unavailable: the same, of a run that has begun, or of a cluster of which only a head without CPUs is there.
     """
     with session.start(config) if config.address else contextlib.nullcontext():
         total = capacity(config)
@@ -53,21 +56,38 @@ def feasibility(config: ClusterConfig, needs: Sequence[Need]) -> str:
         "CPU": sum(need.processes * need.cpus for need in needs),
         "GPU": sum(need.processes * need.gpus for need in needs),
     }
-    words = " + ".join(
-        f"{need.processes} {need.what} x ({need.cpus:g} CPU, {need.gpus:g} GPU)" for need in needs
-    )  # fmt: skip
     line = (
-        f"{words} = {needed['CPU']:g} CPU, {needed['GPU']:g} GPU; "
+        f"{described(needs)} = {needed['CPU']:g} CPU, {needed['GPU']:g} GPU; "
         f"the cluster has {total.get('CPU', 0):g} CPU, {total.get('GPU', 0):g} GPU"
     )
+    try:
+        _all_fit(needed, total, line)
+        _each_fits_a_node(needs, nodes)
+    except InputError as error:
+        empty = not any(amount > 0 for node in nodes for amount in node.values())
+        if config.address is None or not (begun or empty):
+            raise
+        why = "none of its nodes that are there has a CPU" if empty else "this run has begun, so it had room before"
+        raise Unavailable(
+            f"nodes of the cluster at cluster.address={config.address} seem to be away: {why}. Wait for them, or start "
+            f"them (of an autoscaler: min_workers); the same command then continues. As it is now, {error}"
+        ) from None
+    return line
+
+
+def described(needs: Sequence[Need]) -> str:
+    """In words, as in '2 training workers x (4 CPU, 1 GPU)'."""
+    return " + ".join(f"{need.processes} {need.what} x ({need.cpus:g} CPU, {need.gpus:g} GPU)" for need in needs)
+
+
+def _all_fit(needed: Mapping[str, float], total: Mapping[str, float], line: str) -> None:
+    """Raise InputError where all processes together need more than the cluster has."""
     if any(amount > total.get(kind, 0) + 1e-6 for kind, amount in needed.items()):
         raise InputError(
             f"the cluster cannot hold this job: {line}. Lower the number of processes (cluster.workers, "
             "cluster.teachers, the actors of evaluate, refilter, detect or ingest) or what each takes "
             f"({TAKEN}), or set cluster.address to a larger cluster"
         )
-    _each_fits_a_node(needs, nodes)
-    return line
 
 
 def _each_fits_a_node(needs: Sequence[Need], nodes: Sequence[Mapping[str, float]]) -> None:

@@ -83,10 +83,15 @@ def _attempts(store: Store, min_age_s: float) -> Iterator[Leftover]:
 
 
 def _beside(store: Store, min_age_s: float) -> Iterator[Leftover]:
-    """Manifests that no record names, and what a proof of conditional writes left."""
+    """Manifests that no record names, and what a proof of conditional writes or a killed jobs.detect left."""
     run = commits.read_run(store)
     named = {run.get(commits.MANIFEST), *(entry[chain.BEFORE] for entry in run.get(chain.HISTORY, ()))}
-    for kind, beginning, ours in (("manifests that nothing names", "manifest-", MANIFESTS), ("probes", PROBE, PROBES)):
+    kinds = (
+        ("manifests that nothing names", "manifest-", MANIFESTS),
+        ("tables of boxes that were not moved", "boxes-", BOXES),
+        ("probes", PROBE, PROBES),
+    )
+    for kind, beginning, ours in kinds:
         for entry in store.entries(beginning):
             if ours.fullmatch(entry.key) and entry.key not in named and entry.age_s >= min_age_s:
                 yield Leftover(kind, entry.key, entry.size)

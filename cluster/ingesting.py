@@ -149,7 +149,7 @@ def ingest(config: Config) -> dict[str, Any]:
     if config.labelling.require_conditional_writes:
         check_conditional(store)
     if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
-        capacity.feasibility(config.cluster, needs(config))
+        feasible(config, plan)
     images = plan.layout.samples + plan.layout.held_out
     facts = {"units": len(plan.layout.unit_ids), "images": images, "config": settings.to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
@@ -164,9 +164,10 @@ def open_output(config: Config) -> Store:
     return open_store(config.output, conditional=config.labelling.require_conditional_writes)
 
 
-def needs(config: Config) -> list[Need]:
-    """What the smallest number of actors needs from the cluster."""
-    return [Need("ingest actors", config.ingest.actors[0], config.cluster.teacher_cpus)]
+def feasible(config: Config, plan: Plan) -> str:
+    """As ``capacity.feasibility``, for the smallest number of actors."""
+    need = Need("ingest actors", config.ingest.actors[0], config.cluster.teacher_cpus)
+    return capacity.feasibility(config.cluster, [need], begun=len(plan.pending) < len(plan.layout.unit_ids))
 
 
 class Ingestor:

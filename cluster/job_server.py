@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +20,7 @@ from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobSubmissionClient
 
 from cluster import patience
-from cluster.notice import is_this_machine
+from cluster.loopback import is_this_machine, reach_directly
 from hojoint.errors import InputError, MachineError, Unavailable
 
 TOKEN_HELP = "set RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (or RAY_AUTH_TOKEN to the token itself)"
@@ -27,21 +28,25 @@ OVERRIDING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Ray prefers these to the given address; then the job would go to an unexpected cluster."""
 FAULTS = (OSError, RuntimeError, ValueError, RayError)  # of requests, of Ray's client, of a proxy that answers for it
 PASSING = re.compile(r"status code (5\d\d|408|429)")  # in the message of Ray's client: another try may succeed
-ANSWER_S = 20.0  # for the first answers
+ANSWER_S, LEAST_ANSWER_S = 20.0, 1.0  # for the first answer; the patience that is left bounds it
 
 T = TypeVar("T")
 
 
 def check_address(address: str) -> str:
     """The host of a dashboard's address; InputError for anything else."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(address)
+        scheme, host, _ = parts.scheme, parts.hostname, parts.port
+    except ValueError:  # as for an address of IPv6 without its last bracket, or a port that is no number
+        scheme, host = "", None
+    if scheme not in ("http", "https") or not host:
         raise InputError(f"cluster.address must be the dashboard's, as in http://127.0.0.1:8265; found {address!r}")
-    return parts.hostname
+    return host
 
 
-def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
-    """A client of the job server at ``address``.
+def connect(address: str, *, insecure: bool = False, answer_s: float = ANSWER_S) -> JobSubmissionClient:
+    """A client of the job server at ``address``, which has ``answer_s`` for its first answer.
 
     Raises:
         InputError: the address is not http(s), a token is missing or wrong, or a cluster beyond this machine asks for
@@ -55,7 +60,8 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
                 f"{name}={os.environ[name]} would be used instead of cluster.address={address}; "
                 "unset it or make them equal"
             )
-    asks = _asks_for_token(address)
+    reach_directly(address)  # here and in Ray's client
+    asks = _asks_for_token(address, answer_s)
     local = is_this_machine(host)
     if not asks and not local and not insecure:
         raise InputError(
@@ -67,6 +73,20 @@ def connect(address: str, *, insecure: bool = False) -> JobSubmissionClient:
         return JobSubmissionClient(address, headers=headers)
     except FAULTS as error:
         raise explained(error, address) from None
+
+
+def reached(address: str, *, insecure: bool = False) -> JobSubmissionClient:
+    """As ``connect``, again while nobody answers. All tries together take no longer than the patience.
+
+    A host that swallows packets costs a try all of its time.
+    """
+    since = time.monotonic()
+
+    def attempt() -> JobSubmissionClient:
+        left = patience.seconds() - (time.monotonic() - since)
+        return connect(address, insecure=insecure, answer_s=min(ANSWER_S, max(LEAST_ANSWER_S, left)))
+
+    return asked(attempt, address, since=since)
 
 
 def explained(error: Exception, address: str) -> Exception:
@@ -93,14 +113,14 @@ def passes(error: Exception) -> bool:
     return isinstance(error, (OSError, Unavailable)) or PASSING.search(str(error)) is not None
 
 
-def asked(call: Callable[[], T], address: str) -> T:
-    """The result of a request that may be sent twice; an outage is ridden out for ``cluster.patience_s``.
+def asked(call: Callable[[], T], address: str, *, since: float | None = None) -> T:
+    """The result of a request that may be sent twice; an outage is ridden out as by ``patience.ridden_out``.
 
     Raises:
         InputError, MachineError, Unavailable: one sentence on what refuses or fails.
     """
     try:
-        return patience.ridden_out(call, passes, f"the job server at {address}")
+        return patience.ridden_out(call, passes, f"the job server at {address}", since=since)
     except Unavailable as error:
         raise Unavailable(f"{error}. Is the tunnel to it still open?") from None
     except (InputError, MachineError):
@@ -109,9 +129,9 @@ def asked(call: Callable[[], T], address: str) -> T:
         raise explained(error, address) from None
 
 
-def _asks_for_token(address: str) -> bool:
+def _asks_for_token(address: str, answer_s: float) -> bool:
     try:
-        answer = requests.get(f"{address.rstrip('/')}/api/authentication_mode", timeout=ANSWER_S, allow_redirects=False)
+        answer = requests.get(f"{address.rstrip('/')}/api/authentication_mode", timeout=answer_s, allow_redirects=False)
     except requests.RequestException as error:
         _check_host_is_known(address)
         raise Unavailable(

@@ -26,7 +26,7 @@ from typing import Any
 
 import requests
 
-from cluster import processors
+from cluster import loopback, processors
 from cluster.session import QUIET, SOCKET_PATH_LIMIT
 from hojoint.config import ClusterUpConfig
 from hojoint.errors import InputError, MachineError, Unavailable
@@ -197,6 +197,7 @@ def _start(config: ClusterUpConfig, folder: Path, nodes: dict[int, subprocess.Po
     """
     gcs, agent, client = free_ports(3)
     dashboard = f"http://{HOST}:{config.port}"
+    loopback.reach_directly(dashboard)
     head = ["--head", f"--port={gcs}", f"--dashboard-host={HOST}", f"--dashboard-port={config.port}"]
     head += [f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"]
     nodes[1] = _start_node(config, folder, 1, head)

@@ -6,7 +6,6 @@ that cannot be delivered is a line on stderr and changes no exit code.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import sys
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from cluster.loopback import is_this_machine, reach_directly
 from hojoint.errors import InputError
 
 FROM_ENVIRONMENT = "env:"
@@ -33,14 +33,24 @@ def address_of(setting: str) -> str:
         address = os.environ.get(name, "")
         if not address:
             raise InputError(f"cluster.notify={setting}: the variable {name} is not set here")
-    parts = urlsplit(address)
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_this_machine(parts.hostname))):
+    scheme, host = _scheme_and_host(address)
+    if host and (scheme == "https" or (scheme == "http" and is_this_machine(host))):
         return address
-    found = f"one with {parts.scheme or 'no scheme'}"
+    found = "one that cannot be read" if scheme is None else f"one with {scheme or 'no scheme'}"
     raise InputError(
         f"cluster.notify must be an https:// address, or http:// on this machine, or env:NAME of a variable that holds "
         f"one; found {found}"
     )
+
+
+def _scheme_and_host(address: str) -> tuple[str | None, str | None]:
+    """The scheme and the host of an address; None where it cannot be read, as for [::1 without its last bracket."""
+    try:
+        parts = urlsplit(address)
+        scheme, host, _ = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return None, None
+    return scheme, host
 
 
 def send(address: str, job: str, output: str | None, code: int, message: str, seconds: float) -> bool:
@@ -51,6 +61,7 @@ def send(address: str, job: str, output: str | None, code: int, message: str, se
     told = {"job": job, "output": output, "exit_code": code, "message": message[:MOST_CHARACTERS], "host": host}
     body = {"text": f"{text}\n{told['message']}".strip(), "seconds": round(seconds, 1), **told}
     try:
+        reach_directly(address)
         answer = requests.post(address, json=body, timeout=PATIENCE_S, allow_redirects=False)
         reason = "" if answer.ok else f"it answered {answer.status_code}"
     except requests.RequestException as error:
@@ -58,13 +69,3 @@ def send(address: str, job: str, output: str | None, code: int, message: str, se
     if reason:
         print(f"note: the message of cluster.notify was not delivered: {reason}", file=sys.stderr)
     return not reason
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether a host's name or address is that of this machine's loopback."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -105,19 +105,22 @@ def listen(listener: Listener | None) -> None:
     _outage_log.listener = listener
 
 
-def ridden_out(attempt: Callable[[], T], passes: Callable[[Exception], bool], what: str) -> T:
+def ridden_out(
+    attempt: Callable[[], T], passes: Callable[[Exception], bool], what: str, *, since: float | None = None
+) -> T:
     """What ``attempt`` returns, repeated while its fault may pass.
 
     Args:
         attempt: a request; must bear to be repeated after an answer that was lost.
         passes: whether another attempt may succeed after this exception; any other is raised as it is.
         what: the store or the cluster, in words that begin a sentence.
+        since: when the patience began, by ``time.monotonic``; None: when the first attempt has failed, so that one
+            that was long and then broke off is repeated.
 
     Raises:
-        Unavailable: faults have followed each other for ``seconds()`` since the first: an attempt that was long and
-            then broke off is repeated too.
+        Unavailable: faults have followed each other for ``seconds()``.
     """
-    failed = 0.0  # when the first attempt had failed
+    failed = since
     for number in itertools.count():
         try:
             result = attempt()
@@ -125,9 +128,9 @@ def ridden_out(attempt: Callable[[], T], passes: Callable[[Exception], bool], wh
             if not passes(error):
                 raise
             reason, kind = first_line(error), type(error).__name__
-            failed = failed if number else time.monotonic()
+            failed = time.monotonic() if failed is None else failed
         else:
-            if number:
+            if number and failed is not None:
                 _outage_log.good(what, time.monotonic() - failed)
             return result
         silent_s, patience_s = time.monotonic() - failed, seconds()

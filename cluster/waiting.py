@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from hojoint.errors import InputError, MachineError, NoRoom, Unavailable
 
 LOOK_S = 1.0  # between two looks whether the run has stalled
+WRAPPED = ("_base_exc", "controller_failure", "health_check_failure")  # where Ray Train keeps what it wraps
 KNOWN = (InputError, NoRoom, Unavailable, MachineError)  # to the command line, by their messages alone
 
 
@@ -28,7 +29,7 @@ def causes(failure: BaseException) -> Iterator[BaseException]:
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         yield cause
-        inner = getattr(cause, "_base_exc", None) or getattr(cause, "controller_failure", None)
+        inner = next(filter(None, (getattr(cause, name, None) for name in WRAPPED)), None)
         cause = inner or getattr(cause, "cause", None) or cause.__cause__
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cluster import capacity, ingesting
+from cluster import ingesting
 from hojoint.config import Config
 from jobs import command, sets
 
@@ -32,7 +32,7 @@ def job(config: Config, dry_run: bool) -> None:
         print(f"images     {plan.layout.samples} to train on, {plan.layout.held_out} held out")
         most = plan.layout.shard_samples
         print(f"shards     {total} of up to {most} images; {total - pending} committed, {pending} to do")
-        print(f"resources  {capacity.feasibility(config.cluster, ingesting.needs(config))}")
+        print(f"resources  {ingesting.feasible(config, plan)}")
         return
     report = ingesting.ingest(config)
     size = f"{report['held_out']} held out, {report['image_bytes'] / 1e6:.0f} MB"

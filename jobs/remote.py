@@ -34,8 +34,7 @@ class JobServer:
     def client(self) -> Any:
         """Ray's client; the first use connects. Raises InputError where the cluster refuses, Unavailable if away."""
         if self._client is None:
-            connect = functools.partial(self._server.connect, self.address, insecure=self._insecure)
-            self._client = self._server.asked(connect, self.address)
+            self._client = self._server.reached(self.address, insecure=self._insecure)
         return self._client
 
     def ask(self, call: Callable[[Any], T]) -> T:

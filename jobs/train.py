@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster import capacity
 from cluster.sources import mirror
 from cluster.store import open_store
 from cluster.training import job as training_job
@@ -92,7 +91,7 @@ def _describe(config: Config, output: str) -> None:
             print(f"{name}: {planned.parents[name]}")
     steps, size = planned.schedule.steps, config.train.batch_size
     print(f"{steps} steps of {size} samples, {planned.schedule.steps_per_epoch} an epoch; run {planned.name}")
-    print(capacity.feasibility(config.cluster, training.needs(config)))
+    print(training.feasible(planned, open_store(output)))
     finished = training_job.finished(planned, open_store(output)) is not None
     print(f"dry run: {output} {'is finished' if finished else 'would be trained'}")
 

@@ -13,6 +13,7 @@ import kubernetes.client.models as kubernetes_models
 import pytest
 import yaml
 
+from cluster import node_checks
 from cluster.deployment import kuberay, nodes, slurm
 from hojoint import config as settings
 from hojoint.errors import InputError
@@ -141,6 +142,20 @@ def test_pods_have_a_token_shared_memory_and_no_rights():
         assert container["resources"]["limits"] == container["resources"]["requests"]
 
 
+@pytest.mark.parametrize("overrides", [[], ["deploy.shm_gb=2"], ["deploy.shm_gb=31"], ["deploy.node_memory_gb=256"]])
+def test_rays_objects_lie_in_the_shared_memory_of_a_pod(overrides):
+    """Ray puts all of them on disk where /dev/shm has less free than the object store asks for."""
+    cluster = manifest(*overrides)["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod, store = group["template"]["spec"], int(group["rayStartParams"]["object-store-memory"])
+        (shm,) = [volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if volume["name"] == "shm"]
+        memory = pod["containers"][0]["resources"]["limits"]["memory"]
+        shm_bytes, memory_bytes = (int(text.removesuffix("Gi")) * 2**30 for text in (shm, memory))
+        assert node_checks.shared_memory(min(shm_bytes, memory_bytes), store).state == node_checks.OK
+        assert store < 0.9 * memory_bytes  # Ray refuses a node whose memory it takes up
+        assert store > 10**9
+
+
 def test_no_work_runs_on_the_head_and_gpu_pods_go_to_gpu_nodes():
     cluster = manifest('deploy.gpu_node_labels={"spot":"true"}')["spec"]["rayClusterSpec"]
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
@@ -213,14 +228,24 @@ def test_the_slurm_script_is_sound_bash(tmp_path):
     path.write_text(script("deploy.partition=gpu"))
     assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
     lines = path.read_text().splitlines()
-    assert {"#SBATCH --nodes=8", "#SBATCH --gpus-per-node=1", "#SBATCH --partition=gpu"} <= set(lines)
+    assert {"#SBATCH --nodes=1-8", "#SBATCH --gpus-per-node=1", "#SBATCH --partition=gpu"} <= set(lines)
     assert "--partition" not in script()
     assert "--gpus-per-node" not in script("cluster.teacher_gpus=0")
+    assert "#SBATCH --nodes=3\n" in script("cluster.teachers=[3,3]")
+
+
+def test_slurms_nodes_are_those_of_the_dry_run(capsys):
+    given = ["slurm", *ARGUMENTS, "cluster.teachers=[4,64]"]
+    assert deploy.main([*given, "--dry-run"]) == 0
+    assert "would ask for 4 to 64 nodes" in capsys.readouterr().out
+    assert deploy.main(given) == 0
+    assert "#SBATCH --nodes=4-64\n" in capsys.readouterr().out
 
 
 SRUN = """#!/bin/bash
 [ "$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" = 600 ] || exit 99
-shift  # --kill-on-bad-exit=1: the first task that fails ends the others by a signal, and that is what srun tells
+# --kill-on-bad-exit=1: the first task that fails ends the others by a signal, and that is what srun tells
+while [ "${1#--}" != "$1" ]; do echo "$1" >> "$SLURM_SUBMIT_DIR/asked"; shift; done
 "$@" || { code=$?; [ "$SLURM_JOB_NUM_NODES" = 1 ] && exit "$code"; exit 143; }
 """
 RAY = """#!/bin/bash
@@ -247,6 +272,7 @@ def slurm_script(folder, command, variables):
     environment = {
         "PATH": f"{folder}:{Path(shutil.which('python3')).parent}:/usr/bin:/bin", "SLURM_JOB_ID": "7",
         "SLURM_JOB_NODELIST": "node-[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_SUBMIT_DIR": str(folder),
+        "SLURM_CPUS_PER_TASK": "5",
         "RAY_STARTS": "yes", "JOB_STATE": "RUNNING", "REFUSED": "0",
     }  # fmt: skip
     return ["bash", str(path)], environment | variables
@@ -259,6 +285,21 @@ def slurm_run(folder, command, **variables):
     assert not list(folder.glob(".ray-token-*"))
     assert not list(folder.glob(".exit-code-*"))
     return ended, "requeue 7" in (folder / "told").read_text()
+
+
+@pytest.mark.parametrize("nodes", ["1", "7"])
+def test_srun_starts_ray_on_each_node_of_the_allocation(tmp_path, nodes):
+    """Of a range of nodes, Slurm gives as many as it has."""
+    ended, _ = slurm_run(tmp_path, ["true"], SLURM_JOB_NUM_NODES=nodes, SLURM_NTASKS="1")
+    assert ended.returncode == 0
+    assert {f"--nodes={nodes}", f"--ntasks={nodes}"} <= set((tmp_path / "asked").read_text().split())
+
+
+def test_srun_gets_the_cpus_of_a_task(tmp_path):
+    """Otherwise Ray's processes share one CPU, from Slurm 22.05 on."""
+    command = ["bash", "-c", f'echo "$SRUN_CPUS_PER_TASK" > {tmp_path}/cpus']
+    assert slurm_run(tmp_path, command)[0].returncode == 0
+    assert (tmp_path / "cpus").read_text() == "5\n"
 
 
 @pytest.mark.parametrize("nodes", ["1", "2"])

@@ -108,6 +108,21 @@ def test_a_half_written_file_goes_once_it_is_old(tmp_path: Path) -> None:
     assert not half.exists()
 
 
+def test_a_table_of_boxes_that_was_not_moved_goes_once_old(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    commits.open_run(store, {}, {})
+    left = f"boxes-{ATTEMPT}.partial"
+    for key in (left, "boxes-mine.partial", f"boxes-{ATTEMPT}.parquet"):
+        store.put(key, b"four")
+    assert garbage.find(store, 60.0) == []
+    os.utime(tmp_path / left, (0, 0))
+    leftovers = garbage.find(store, 60.0)
+    assert [leftover.name for leftover in leftovers] == [left]
+    garbage.remove(store, leftovers)
+    assert {"boxes-mine.partial", f"boxes-{ATTEMPT}.parquet", "run.json"} <= everything(store)
+    assert not store.exists(left)
+
+
 def test_a_living_driver_or_attempt_is_refused(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     commits.open_run(store, {}, {})

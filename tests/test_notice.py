@@ -97,6 +97,17 @@ def test_a_message_that_is_not_delivered_changes_no_exit_code(hook, capsys) -> N
     assert "secret" not in error
 
 
+def test_a_hook_on_this_machine_is_told_without_a_proxy(hook, monkeypatch) -> None:
+    address, told, _ = hook
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        for spelling in (name, name.upper()):  # an empty one in small letters would hide the other
+            monkeypatch.setenv(spelling, "")
+            monkeypatch.delenv(spelling)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert ended(address, None) == 0
+    assert len(told) == 1
+
+
 def test_an_address_may_stand_in_a_variable(hook, monkeypatch) -> None:
     address, told, _ = hook
     monkeypatch.setenv("HOOK", address)
@@ -106,7 +117,10 @@ def test_an_address_may_stand_in_a_variable(hook, monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["http://example.org/x", "file:///etc/passwd", "ftp://h/x", "example.org", "env:NOT_SET_HERE", "https://"],
+    [
+        *("http://example.org/x", "file:///etc/passwd", "ftp://h/x", "example.org", "env:NOT_SET_HERE", "https://"),
+        *("https://[::1/hook", "https://h:99999/hook"),
+    ],
 )
 def test_other_addresses_are_refused_before_the_work(setting, capsys) -> None:
     with pytest.raises(InputError, match=r"cluster\.notify"):

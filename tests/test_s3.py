@@ -9,8 +9,10 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 
 from cluster import patience
 from cluster.store import check_conditional, open_store
@@ -226,3 +228,19 @@ def test_settings_that_the_s3_client_refuses_are_input_errors(
         monkeypatch.setenv(variable, value)
     with pytest.raises(InputError, match=message):
         open_store("s3://bucket").exists("a")
+
+
+def test_an_object_of_more_than_5_gb_can_be_moved(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 copies no more in one request; boto3's ``copy`` takes parts of what is above the threshold."""
+    asked = []
+
+    def copy(source: dict[str, str], bucket: str, key: str, Config: TransferConfig) -> None:
+        asked.append((source["Key"], bucket, key))
+        assert Config.multipart_threshold <= 5 * 10**9
+        assert Config.multipart_chunksize <= 5 * 10**9
+
+    store = open_store("s3://bucket/boxes.parquet.run")
+    client = SimpleNamespace(copy=copy, delete_object=lambda Bucket, Key: asked.append(Key))
+    monkeypatch.setattr(store._bucket, "client", client)
+    store.move("made.partial", "bucket/boxes.parquet")
+    assert asked == [("boxes.parquet.run/made.partial", "bucket", "boxes.parquet"), "boxes.parquet.run/made.partial"]

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pyarrow.fs
 import pytest
+from boto3.s3.transfer import TransferConfig
 
 from cluster import patience
-from cluster.store import Store, base, check_conditional, check_writable, local, open_store, read_uri
+from cluster.store import Store, base, check_conditional, check_writable, local, open_store, read_uri, s3
 from cluster.store.base import checked
 from cluster.store.local import LocalStore
 from hojoint.errors import InputError, NoRoom, Unavailable
@@ -29,6 +30,19 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         return open_store(str(tmp_path / "a folder that does not exist yet"))
     return open_store(request.getfixturevalue("bucket") + "/some/prefix")
+
+
+def test_an_object_of_any_size_moves_to_a_place_beside(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a bucket a large one is copied in parts; here one of three."""
+    monkeypatch.setattr(s3, "PARTS", TransferConfig(multipart_threshold=5 * 2**20, multipart_chunksize=5 * 2**20))
+    filesystem, root = store.filesystem()
+    place = f"{root.rpartition('/')[0]}/table"
+    for content in (b"small", os.urandom(11 * 2**20)):
+        store.put("made.partial", content)
+        store.move("made.partial", place)
+        with filesystem.open_input_file(place) as file:
+            assert file.read() == content
+        assert not store.exists("made.partial")
 
 
 def test_what_is_put_can_be_got_listed_replaced_and_deleted(store: Store) -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -200,7 +201,10 @@ def dashboard(mode, token=None, busy=()):
         thread.join()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:8265", "ray://head:10001", "ftp://x", "http://"])
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:8265", "ray://head:10001", "ftp://x", "http://", "http://[::1:8265", "http://h:99999"],
+)
 def test_an_address_that_is_no_dashboard_is_refused(address):
     with pytest.raises(InputError, match="http://127"):
         job_server.connect(address)
@@ -241,6 +245,19 @@ def test_a_token_goes_only_to_a_cluster_that_asks_for_it(monkeypatch, tmp_path):
     with dashboard("disabled") as (address, seen):
         job_server.connect(address)
         assert set(seen) == {None}
+
+
+def test_a_proxy_sees_no_request_to_this_machine(monkeypatch):
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        for spelling in (name, name.upper()):  # an empty one in small letters would hide the other
+            monkeypatch.setenv(spelling, "")
+            monkeypatch.delenv(spelling)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret-word")
+    with dashboard("token") as (proxy, through), dashboard("token") as (address, seen):
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        job_server.connect(address)
+    assert through == []
+    assert seen[-1] == "Bearer secret-word"
 
 
 def test_a_variable_that_sends_the_job_elsewhere_is_refused(monkeypatch):
@@ -412,6 +429,23 @@ def test_a_busy_proxy_is_asked_again_before_anything_is_sent(status, monkeypatch
         job_server.asked(lambda: job_server.connect(address), address)
 
 
+@pytest.fixture
+def silent():
+    """The address of a server that takes a connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("job", "words"), [(list_job, []), (stop_job, ["hojoint-train-1"])])
+def test_a_person_does_not_wait_for_a_silent_host(job, words, silent, monkeypatch, capsys):
+    monkeypatch.setattr(remote, "ANSWER_S", 0.5)
+    monkeypatch.setattr(job_server, "LEAST_ANSWER_S", 0.1)
+    begun = time.monotonic()
+    assert job.main([*words, f"cluster.address={silent}"]) == 75
+    assert time.monotonic() - begun < 5
+    assert "no other try fits into the 0.5 s that this command waits" in capsys.readouterr().err
+
+
 def test_our_jobs_are_listed_last_first():
     def sent(output, start_time):
         return SimpleNamespace(status=RUNNING, metadata={"output": output}, start_time=start_time)
@@ -515,6 +549,13 @@ def test_the_head_has_a_profile_of_its_own_with_ec2_rights():
     assert profiles == {"head": "hojoint-head", "gpu": "hojoint-nodes"}
     for needed in ("ec2:RunInstances", "iam:PassRole on the role of hojoint-nodes"):
         assert needed in text
+
+
+def test_a_node_is_there_before_a_job_looks_for_room():
+    """Ray 2.60 reports no limits of its autoscaler, and a job that is not begun asks it for no node."""
+    kinds = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())["available_node_types"]
+    assert kinds["head"]["resources"]["CPU"] == 0
+    assert kinds["gpu"]["min_workers"] >= 1
 
 
 def test_the_cluster_file_has_a_token_and_a_local_dashboard():

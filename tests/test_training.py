@@ -20,9 +20,14 @@ import ray
 import ray.train
 import torch
 from labelled import draw_world
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 
-from cluster import session
+from cluster import patience, session
+from cluster.labelling import presence
 from cluster.store import open_store
 from cluster.training import data as training_data
 from cluster.training import job as training_job
@@ -422,6 +427,11 @@ def failed(*causes: Exception) -> ray.train.TrainingFailedError:
     return ray.train.WorkerGroupError("workers failed", dict(enumerate(causes)))
 
 
+def gone(cause: Exception) -> Exception:
+    """As Ray Train tells of a worker whose process or node is lost."""
+    return WorkerHealthCheckFailedError("A worker health check failed.\nWorker info: rank 1", failure=cause)
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
@@ -430,6 +440,12 @@ def failed(*causes: Exception) -> ray.train.TrainingFailedError:
         (failed(ValueError("bug"), NoRoom("no room on n1")), NoRoom, "^no room on n1$"),
         (failed(OSError("AWS Error NETWORK_CONNECTION")), training.StorageAway, "NETWORK_CONNECTION"),
         (failed(ray.exceptions.ActorDiedError()), Unavailable, "workers were lost more than cluster.max_failures"),
+        (failed(gone(ray.exceptions.ActorDiedError())), Unavailable, "lost more than cluster.max_failures"),
+        (failed(gone(ray.exceptions.ActorUnavailableError("away", b"0" * 16))), Unavailable, "were lost"),
+        (failed(RuntimeError("gloo: Connection closed"), gone(ray.exceptions.ActorDiedError())), Unavailable, "lost"),
+        (failed(WorkerHealthCheckTimeoutError("hanging")), Unavailable, "were lost"),
+        (failed(RuntimeError("gloo: Connection closed"), ZeroDivisionError()), training.TrainingStopped, "gloo"),
+        (failed(gone(ValueError("not pickled"))), training.TrainingStopped, "not pickled"),
         (failed(PermissionError("denied")), training.TrainingStopped, "denied"),
         (failed(FloatingPointError("the loss became nan")), InputError, "^the loss became nan$"),
         (failed(ZeroDivisionError("by zero")), training.TrainingStopped, "by zero"),
@@ -438,14 +454,49 @@ def failed(*causes: Exception) -> ray.train.TrainingFailedError:
         (
             ray.train.ControllerError(WorkerGroupStartupTimeoutError(2)),
             Unavailable,
-            r"did not start in 3 tries: .*Needed: 1 training workers x \(1 CPU",
+            r"did not start in 3 tries: .*Needed: 2 training workers x \(1 CPU",
         ),
     ],
 )
 def test_the_end_of_a_training_has_its_kind(error, kind, message):
-    found = training._plain(error, Config(cluster=ClusterConfig(cpus=2)))
+    found = training._plain(error, Config(cluster=ClusterConfig(cpus=1, workers=(2, 2))))  # a node is away
     assert type(found) is kind
     assert re.search(message, str(found))
+
+
+def test_a_store_away_after_the_last_step_is_waited_for(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
+    (tmp_path / train_worker.FILE).write_bytes(checkpoint.save(HOJoint(world.model), world, progress={}, parents={}))
+    faults = [OSError("When reading information: AWS Error NETWORK_CONNECTION during HeadObject")] * 2
+
+    @contextlib.contextmanager
+    def as_directory():
+        if faults:
+            raise faults.pop()
+        yield str(tmp_path)
+
+    ran = SimpleNamespace(checkpoint=SimpleNamespace(as_directory=as_directory))
+    store = open_store(str(tmp_path))
+    assert training._last_checkpoint(ran, store).config.model == world.model
+    faults.append(OSError("AWS Error NETWORK_CONNECTION"))
+    with patience.granted(0.0), pytest.raises(Unavailable, match=r"store .* unreachable .*NETWORK_CONNECTION"):
+        training._last_checkpoint(ran, store)
+
+
+def test_a_second_driver_takes_the_result_of_the_first(world, tmp_path, monkeypatch):
+    """Two at once would write into the same folder, and the first to finish removes it."""
+    monkeypatch.setattr(presence, "LOOK_S", 0.02)
+    monkeypatch.setattr(training, "_fitted", lambda *given, **named: pytest.fail("trained a second time"))
+    answers, results = iter([None, "the first one's"]), []
+    monkeypatch.setattr(training, "finished", lambda job, store: next(answers))
+    store, name = open_store(str(tmp_path)), training_job.plan_job(world).name
+    with presence.alone(store, "trains", name):
+        second = threading.Thread(target=lambda: results.append(training.fit(world, str(tmp_path), progress=False)))
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+    second.join(20)
+    assert results == ["the first one's"]
 
 
 def test_an_interrupt_is_not_left_to_ray_train(world, tmp_path, monkeypatch):

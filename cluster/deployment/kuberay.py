@@ -28,6 +28,9 @@ three hours."""
 KEEP_S = 600  # a finished cluster stays so long, for a look at its dashboard
 TERMINATION_S = 60  # a preempted pod's processes have so long to end
 HEAD_CPUS, HEAD_MEMORY_GB = 2, 8
+OF_SHM, OF_HEAD = 0.9, 0.3
+"""Largest share of /dev/shm, and of the head's memory, that Ray's object store gets. Where Ray is not told, it takes
+0.3 of a node's memory, and lays all objects on disk if /dev/shm has less free than that."""
 METRICS_PORT = 8080
 USER = 1000
 
@@ -100,7 +103,12 @@ def _head(config: Config) -> dict[str, Any]:
     ]
     resources = {"cpu": str(HEAD_CPUS), "memory": f"{HEAD_MEMORY_GB}Gi"}
     container = _container(config, "ray-head", resources) | {"ports": ports}
-    params = {"num-cpus": "0", "dashboard-host": "0.0.0.0", "metrics-export-port": str(METRICS_PORT)}
+    params = {
+        "num-cpus": "0",
+        "object-store-memory": _bytes(min(OF_SHM * config.deploy.shm_gb, OF_HEAD * HEAD_MEMORY_GB)),
+        "dashboard-host": "0.0.0.0",
+        "metrics-export-port": str(METRICS_PORT),
+    }
     return {"rayStartParams": params, "template": _pod(config, container, gpus=0)}
 
 
@@ -117,6 +125,7 @@ def _workers(config: Config, nodes: Nodes) -> dict[str, Any]:
         "maxReplicas": nodes.most,
         "rayStartParams": {
             "num-cpus": str(nodes.cpus - SPARE_CPUS),
+            "object-store-memory": _bytes(OF_SHM * config.deploy.shm_gb),
             "metrics-export-port": str(METRICS_PORT),
         },
         "template": _pod(config, container, gpus=nodes.gpus),
@@ -164,6 +173,11 @@ def _pod(config: Config, container: dict[str, Any], *, gpus: int) -> dict[str, A
         spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)}
     return {"metadata": {"annotations": annotations}, "spec": spec}
+
+
+def _bytes(gb: float) -> str:
+    """As ``ray start`` takes it; pods count GB of 2**30 bytes."""
+    return str(int(gb * 2**30))
 
 
 def _volume(number: int) -> str:

@@ -46,7 +46,7 @@ def _asked(config: Config, job: str, nodes: Nodes) -> list[str]:
     deploy = config.deploy
     return [
         f"--job-name=hojoint-{job.replace('_', '-')}",
-        f"--nodes={nodes.most}",
+        f"--nodes={nodes.most if nodes.least == nodes.most else f'{nodes.least}-{nodes.most}'}",
         "--ntasks-per-node=1",
         "--exclusive",  # Ray is stopped on every node at the end, whoever started it
         f"--cpus-per-task={nodes.cpus}",
@@ -78,8 +78,11 @@ def _body(nodes: Nodes, command: Sequence[str]) -> list[str]:
         'rm -f "$HOJOINT_EXIT_CODE"',
         'trap \'rm -f "$RAY_AUTH_TOKEN_PATH" "$HOJOINT_EXIT_CODE"\' EXIT',
         f"export RAY_USAGE_STATS_ENABLED=0 RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT={NODES_S}",
+        'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # from Slurm 22.05 on, srun does not take it from the job',
         'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-        f'srun --kill-on-bad-exit=1 ray symmetric-run --address "$head:{PORT}" \\',
+        # Of a range of nodes, SLURM_NTASKS may be that of the smallest number.
+        'srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=1 \\',
+        f'    ray symmetric-run --address "$head:{PORT}" \\',
         f'    --min-nodes "$SLURM_JOB_NUM_NODES" '
         f"--num-cpus={nodes.cpus - SPARE_CPUS} {f'--num-gpus={nodes.gpus} ' if nodes.gpus else ''}-- \\",
         f"    {shlex.join(['bash', '-c', NOTED, 'job', *command])} &",

@@ -107,10 +107,11 @@ def write(store: Store, done: Sequence[Commit], digest: str) -> int:
 def _written(store: Store, done: Sequence[Commit], schema: pa.Schema) -> int:
     """One try to write the file; returns its number of rows."""
     filesystem, path = _target(store)
-    partial = f"{store.filesystem()[1]}/boxes-{uuid.uuid4().hex[:12]}.partial"  # another driver may write as well
+    name = f"boxes-{uuid.uuid4().hex[:12]}.partial"  # another driver may write as well
+    partial = f"{store.filesystem()[1]}/{name}"
     try:
         rows = _write_rows(store, done, filesystem, partial, schema)
-        filesystem.move(partial, path)
+        store.move(name, path)  # Arrow's own move copies in one request: in a bucket, 5 GB at most
     except BaseException:
         with contextlib.suppress(OSError):  # as where it was not begun
             filesystem.delete_file(partial)

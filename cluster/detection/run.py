@@ -92,9 +92,9 @@ def detect(config: Config, make: Make = mediapipe_detector) -> dict[str, Any]:
         check_conditional(store)
     for note in plan.notes:
         print(f"note: {note}")
-    if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
-        capacity.feasibility(config.cluster, _needs(config))
     _check_same(store, plan)
+    if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
+        _feasible(config, plan)
     facts: dict[str, Any] = {"units": len(plan.unit_ids), "videos": plan.manifest.videos}
     facts |= {commits.MANIFEST: plan.manifest.put(store), "config": settings.to_tree(config)}
     commits.open_run(store, plan.fingerprint, facts)
@@ -116,7 +116,7 @@ def dry_run(config: Config, make: Make = mediapipe_detector) -> None:
         f"{len(plan.unit_ids) - len(plan.pending)} committed, {len(plan.pending)} to do",
         f"networks   {networks}",
         f"output     {config.output}, its run in {store.root}",
-        f"resources  {capacity.feasibility(config.cluster, _needs(config))}",
+        f"resources  {_feasible(config, plan)}",
     ]
     print("\n".join(lines))
 
@@ -250,5 +250,6 @@ def _check_budget(config: Config, total: Counts) -> None:
     budget.check(config, total.quarantined, total.listed, total.quarantine)
 
 
-def _needs(config: Config) -> list[Need]:
-    return [Need("detectors", config.detect.actors[0], config.cluster.teacher_cpus)]
+def _feasible(config: Config, plan: Plan) -> str:
+    need = Need("detectors", config.detect.actors[0], config.cluster.teacher_cpus)
+    return capacity.feasibility(config.cluster, [need], begun=len(plan.pending) < len(plan.unit_ids))

@@ -1,20 +1,22 @@
 """Which drivers work on an output now: each leaves a note that it renews, for ``jobs.status`` and for ``garbage``.
 
-The commits need none of this: two drivers at once are harmless. But what a living driver's attempts have written is no
-garbage yet, and whoever asks from another machine wants to know who is at work. Not here: what an attempt works on
-(``attempts``).
+Commits need none of this: two drivers at once are harmless to them. But what a living driver's attempts have written is
+no garbage yet, whoever asks from another machine wants to know who is at work, and of one training only one driver may
+be (``alone``). Not here: what an attempt works on (``attempts``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import random
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from cluster import ending
 from cluster.labelling import attempts
 from cluster.store import Store
 from hojoint.errors import Unavailable
@@ -22,12 +24,15 @@ from hojoint.errors import Unavailable
 FOLDER = f"{attempts.ATTEMPTS}/drivers"
 RENEWED_S = 30.0
 SILENT_S = 300.0  # a note of this age is no sign of life: ten times the interval
+LOOK_S = 5.0  # between two looks whether another driver has ended
+_left = set[str]()  # notes that this process has not removed: they are no sign of a driver
 
 
 class Note:
-    """What the driver says beside its name; goes out with the next renewal."""
+    """What the driver says beside its name; goes out with the next renewal. ``key`` is its place in the store."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: str) -> None:
+        self.key = key
         self.facts: dict[str, Any] = {}
 
     def tell(self, **facts: Any) -> None:
@@ -36,10 +41,13 @@ class Note:
 
 
 @contextlib.contextmanager
-def announced(store: Store, doing: str) -> Iterator[Note]:
-    """Hold a note for the time of the block; ``doing`` says what the driver does, as in 'labels videos'."""
+def announced(store: Store, doing: str, of: str = "") -> Iterator[Note]:
+    """Hold a note for the time of the block.
+
+    ``doing`` says what the driver does, as in 'labels videos'; ``of`` names what only one may do at a time.
+    """
     key = f"{FOLDER}/{uuid.uuid4().hex[:12]}.json"
-    identity, stop, note = attempts.process() | {"began": time.time()}, threading.Event(), Note()
+    identity, stop, note = attempts.process() | {"began": time.time(), "of": of}, threading.Event(), Note(key)
 
     def write() -> None:
         text = identity | {"driver": "", "doing": doing, "at": time.time(), **note.facts}
@@ -59,6 +67,7 @@ def announced(store: Store, doing: str) -> Iterator[Note]:
         yield note
     except Unavailable:
         away = True  # to remove the note may take the store's patience once more
+        _left.add(key)
         raise
     finally:
         stop.set()
@@ -68,11 +77,46 @@ def announced(store: Store, doing: str) -> Iterator[Note]:
                 store.delete(key)
 
 
+@contextlib.contextmanager
+def alone(store: Store, doing: str, of: str) -> Iterator[None]:
+    """Hold a note as ``announced`` does, after every other driver of the same ``of`` has ended.
+
+    A driver leaves its note before it looks for others and takes it back where it finds one: of two that begin at once
+    not both go on. One that was killed is gone at once on this machine, elsewhere after a silence of ``SILENT_S``.
+    """
+    while True:
+        _wait_for_others(store, doing, of)
+        with announced(store, doing, of) as note:
+            if not _others(store, of, note.key):
+                yield
+                return
+        ending.sleep(random.uniform(0.5, 1.5) * LOOK_S)
+
+
+def _wait_for_others(store: Store, doing: str, of: str) -> None:
+    said = False
+    while others := _others(store, of):
+        if not said:
+            print(
+                f"waiting: {name_of(others[0])} {doing} in {store.root} already. If it was killed on another "
+                f"machine, the wait ends {SILENT_S / 60:g} min after its last note",
+                flush=True,
+            )
+        said = True
+        ending.sleep(LOOK_S)
+
+
+def _others(store: Store, of: str, own: str = "") -> list[dict[str, Any]]:
+    """Notes of drivers that are alive and do the same; without that at the key ``own``."""
+    notes = (attempts.read(store, key) for key in store.list(FOLDER) if key != own and key not in _left)
+    return [note for note in notes if note is not None and note.get("of") == of and not is_silent(note)]
+
+
 def _forget_dead(store: Store) -> None:
     """Remove the notes of drivers that are gone: the one that begins takes their place."""
     for key in store.list(FOLDER):
         note = attempts.read(store, key)
-        if note is not None and attempts.is_gone(note):
+        if note is not None and (key in _left or attempts.is_gone(note)):
             store.delete(key)
 
 

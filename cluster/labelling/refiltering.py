@@ -70,7 +70,7 @@ def refilter(config: Config) -> dict[str, Any]:
     pending = _pending(source, store)
     listed = None
     if pending:  # before run.json is written: a run that cannot start leaves nothing
-        capacity.feasibility(config.cluster, _needs(config))
+        capacity.feasibility(config.cluster, _needs(config), begun=len(pending) < len(source.commits))
         listed = None if config.videos.root is None else files.listed(config.videos.root)
     if config.labelling.require_conditional_writes:
         check_conditional(store)
@@ -161,7 +161,7 @@ def describe(config: Config, source: Source, pending: int) -> str:
             f"output     {config.output}",
             f"pictures   of frames not kept before: {pictures}",
             changes(source, config),
-            f"resources  {capacity.feasibility(config.cluster, _needs(config))}",
+            f"resources  {capacity.feasibility(config.cluster, _needs(config), begun=pending < len(source.commits))}",
         ]
     )
 

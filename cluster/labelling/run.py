@@ -78,7 +78,7 @@ def label(config: Config, make: TeacherOf | None = None) -> dict[str, Any]:
         InputError: an input is wrong, the output holds other labels, the store is not safe, or the cluster is too
             small.
         BudgetExceeded: more videos are quarantined than the settings allow.
-        Unavailable, MachineError: see ``pool.commit_all``.
+        Unavailable, MachineError: see ``pool.commit_all`` and ``capacity.feasibility``.
     """
     store = open_output(config)
     if config.labelling.require_conditional_writes:
@@ -86,9 +86,9 @@ def label(config: Config, make: TeacherOf | None = None) -> dict[str, Any]:
     plan = make_plan(config, store)
     for note in plan.notes:
         print(f"note: {note}")
-    if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
-        capacity.feasibility(config.cluster, _needs(config))
     counted, unit_s = _checked(config, store, plan)
+    if plan.pending:  # before run.json is written: a run that cannot start leaves nothing
+        _feasible(config, plan)
     while not begin(config, store, plan):  # another driver has let the run grow meanwhile
         plan = make_plan(config, store)
         counted, unit_s = _checked(config, store, plan)
@@ -175,7 +175,7 @@ def describe(config: Config, plan: Plan) -> str:
             f"work       about {passes} views through the network",
             f"teacher    {config.teacher.checkpoint} (weights {plan.teacher_sha256[:12]})",
             f"output     {config.output}",
-            f"resources  {capacity.feasibility(config.cluster, _needs(config))}",
+            f"resources  {_feasible(config, plan)}",
         ]
     )
 
@@ -294,6 +294,7 @@ def reporting_teacher(job: LabellingJob, watched: Any) -> pool.Worker:
     return Teacher(job, board.Reporter(watched, "labelling", job.output))
 
 
-def _needs(config: Config) -> list[Need]:
-    cluster = config.cluster
-    return [Need("Teacher actors", cluster.teachers[0], cluster.teacher_cpus, cluster.teacher_gpus)]
+def _feasible(config: Config, plan: Plan) -> str:
+    size = config.cluster
+    need = Need("Teacher actors", size.teachers[0], size.teacher_cpus, size.teacher_gpus)
+    return capacity.feasibility(size, [need], begun=len(plan.pending) < len(plan.unit_ids))

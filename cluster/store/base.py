@@ -48,6 +48,9 @@ class Store(Protocol):
     def get(self, key: str) -> bytes:
         """Raises KeyError for a key that does not exist."""
 
+    def move(self, key: str, path: str) -> None:
+        """Move an object of any size to a place that ``filesystem`` knows; what lies there is replaced at once."""
+
     def exists(self, key: str) -> bool: ...
 
     def list(self, prefix: str) -> Iterator[str]:

@@ -73,6 +73,10 @@ class LocalStore:
 
         return self._asked(read)
 
+    def move(self, key: str, path: str) -> None:
+        os.replace(self._path(key), path)
+        _sync(Path(path).parent)
+
     def exists(self, key: str) -> bool:
         return self._asked(self._path(key).is_file)
 

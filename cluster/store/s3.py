@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow.fs
 from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
 from botocore import exceptions
 
 from cluster.store.base import KEY, OF_UPLOAD, WITHOUT_CONDITION, Entry, checked
@@ -25,6 +26,8 @@ from cluster.store.connection import BucketFileSystem
 from hojoint.errors import InputError, Unavailable
 
 CONFLICT_TRIES = 8
+PARTS = TransferConfig(multipart_threshold=2**30, multipart_chunksize=2**30)
+"""Of an object that is copied: S3 takes 5 GB in one request."""
 
 
 class S3Store:
@@ -87,6 +90,15 @@ class S3Store:
             return self._bucket.asked(read, "get_object", {"Key": self._key(key)})
         except Refused as refused:
             raise KeyError(key) from refused
+
+    def move(self, key: str, path: str) -> None:
+        source, to = {"Bucket": self._bucket.name, "Key": self._key(key)}, path.removeprefix(f"{self._bucket.name}/")
+
+        def copy() -> None:  # by the client's own means, which copies a large object in parts
+            self._bucket.client.copy(source, self._bucket.name, to, Config=PARTS)
+
+        self._bucket.asked(copy, "copy", {"Key": to})
+        self.delete(key)
 
     def exists(self, key: str) -> bool:
         try:

@@ -22,8 +22,9 @@ from ray.train.torch import TorchTrainer
 
 from cluster import capacity, ending, session, waiting
 from cluster.capacity import Need
+from cluster.labelling import presence
 from cluster.progress import Progress, State, new_board
-from cluster.store import Store, open_store
+from cluster.store import Store, arrow, open_store
 from cluster.training.job import FACTS, PRECISION, TrainingJob, TrainResult, finished, plan_job, precision_of
 from cluster.training.worker import FILE, SPEED, work
 from hojoint import config as settings
@@ -36,6 +37,7 @@ RUNS = "runs"
 RESIZE_S = 60.0  # between two looks whether an elastic run could have other workers; a change costs a restart
 STARTS = 3  # tries to start the workers; each waits RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S (``session``)
 NOT_OUTAGES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+LOST = (*session.LOST, ray.exceptions.RayActorError, ray.train.PreemptionError)
 OUTAGES = 3  # of the storage that a run rides out, besides those that its workers do
 
 
@@ -63,13 +65,21 @@ def needs(config: Config) -> list[Need]:
     return [Need("training workers", size.workers[0], size.worker_cpus, size.worker_gpus)]
 
 
+def feasible(job: TrainingJob, store: Store) -> str:
+    """As ``capacity.feasibility``, for the smallest number of workers. A run with a checkpoint has begun."""
+    begun = any(key.endswith(f"/{FILE}") for key in store.list(f"{RUNS}/{job.name}"))
+    return capacity.feasibility(job.config.cluster, needs(job.config), begun=begun)
+
+
 def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
-    """Train to the end. A stopped run resumes; of a finished run the result is returned.
+    """Train to the end. A stopped run resumes; of a finished run the result is returned. A driver that is at work on it
+    already is waited for.
 
     Raises:
         InputError: see ``plan_job``, ``finished`` and ``capacity.feasibility``.
         TrainingStopped: workers failed too often.
-        Unavailable: the storage was away, or workers did not start or were lost with their nodes.
+        Unavailable: the storage was away, or workers did not start or were lost with their nodes; see also
+            ``capacity.feasibility``.
     """
     store = open_store(output)
     job = plan_job(config)
@@ -77,11 +87,17 @@ def fit(config: Config, output: str, *, progress: bool = True) -> TrainResult:
     if done is not None:
         return done
     _note_other_runs(job, store)
+    feasible(job, store)  # before the driver's note: a run that cannot start leaves nothing
+    with presence.alone(store, "trains", job.name):  # two would write and remove the same folder
+        done = finished(job, store)  # by the driver that this one has waited for
+        return _fitted(job, store, progress=progress) if done is None else done
+
+
+def _fitted(job: TrainingJob, store: Store, *, progress: bool) -> TrainResult:
     started = time.monotonic()
-    capacity.feasibility(config.cluster, needs(config))
-    with session.start(config.cluster):
+    with session.start(job.config.cluster):
         ran = _run(job, store, progress=progress)
-        saved = _last_checkpoint(ran)
+        saved = _last_checkpoint(ran, store)
     store.put(FILE, checkpoint.final(saved))
     seconds = round(time.monotonic() - started, 2)
     speed = (ran.metrics or {}).get(SPEED)
@@ -200,21 +216,39 @@ def _plain(error: BaseException, config: Config) -> Exception:
     for cause in causes:
         if isinstance(cause, FloatingPointError):  # of the settings, which would end there again
             return InputError(str(cause))
-    last = (str(failures[0]).strip().splitlines() or [type(failures[0]).__name__])[-1]
+    last = _last_line(failures[0])
     if any(isinstance(cause, OSError) and not isinstance(cause, NOT_OUTAGES) for cause in causes):
         return StorageAway(f"training failed: {last}. The same command resumes")
     if any(type(cause).__name__.startswith("WorkerGroupStartup") for cause in causes):  # private classes of Ray
         return Unavailable(
             f"training workers did not start in {STARTS} tries: {last}. Needed: "
-            f"{capacity.feasibility(config.cluster, needs(config))}. The same command resumes"
+            f"{capacity.described(needs(config))}. The same command resumes"
         )
-    lost = (ray.exceptions.ActorDiedError, ray.train.PreemptionError)
-    if all(isinstance(failure, lost) for failure in failures):
-        return Unavailable(f"training failed, its workers were lost more than cluster.max_failures times: {last}")
+    lost = [failure for failure in failures if any(map(_is_lost, waiting.causes(failure)))]
+    if lost:  # one is enough: the workers that live fail too, at what they do together with it
+        return Unavailable(
+            f"training failed, its workers were lost more than cluster.max_failures times: {_last_line(lost[0])}. The "
+            "same command resumes"
+        )
     return TrainingStopped(f"training failed: {last}")
 
 
-def _last_checkpoint(result: Result) -> Checkpoint:
-    assert result.checkpoint is not None, "a run reports a checkpoint after its last step"
-    with result.checkpoint.as_directory() as folder:
-        return checkpoint.load(Path(folder) / FILE)
+def _last_line(failure: BaseException) -> str:
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[-1].rstrip(".")
+
+
+def _is_lost(cause: BaseException) -> bool:
+    """Whether it tells of a worker that is gone, or that has been silent for too long."""
+    return isinstance(cause, LOST) or type(cause).__name__ == "WorkerHealthCheckTimeoutError"  # private to Ray
+
+
+def _last_checkpoint(result: Result, store: Store) -> Checkpoint:
+    """What the last step has left in ``store``, whose outages are ridden out here too."""
+    last = result.checkpoint
+    assert last is not None, "a run reports a checkpoint after its last step"
+
+    def read() -> Checkpoint:
+        with last.as_directory() as folder:
+            return checkpoint.load(Path(folder) / FILE)
+
+    return arrow.asked(store, read)
