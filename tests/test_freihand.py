@@ -235,3 +235,17 @@ def test_evaluation_images_without_a_label_are_noted(world, tmp_path):
     (fault,) = audit(reader, world.mano).faults
     assert (fault.kind, fault.count, fault.fatal) == ("images_unlabelled", 2, False)
     assert fault.kind in sets.FILES  # so that a job says it once
+
+
+@pytest.mark.parametrize("split", ["train", "evaluation"])
+def test_poses_of_another_length_are_refused_with_both(world, tmp_path, split):
+    config, stem = write_training_set(tmp_path / "train"), "training"
+    if split == "evaluation":
+        shutil.copytree(world.data.freihand.root, tmp_path / "eval")
+        config, stem = FreiHANDConfig(root=str(tmp_path / "eval")), "evaluation"
+    path = Path(config.root) / f"{stem}_mano.json"
+    poses = json.loads(path.read_text())
+    path.write_text(json.dumps(poses[:-1]))
+    words = rf"{stem}_mano\.json and .*_xyz\.json must be of one length, found {len(poses) - 1} and {len(poses)}; fetch"
+    with pytest.raises(InputError, match=words):
+        FreiHAND(config, split)

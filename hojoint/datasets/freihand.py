@@ -95,6 +95,11 @@ class FreiHAND:
                 f"{self._path('K')} and {self._path('xyz')} must be of one length and not empty, "
                 f"found {len(self.cameras)} and {len(self.joints)}; fetch FreiHAND again"
             )
+        if self.mano is not None and len(self.mano) != len(self.joints):
+            raise InputError(
+                f"{self._path('mano')} and {self._path('xyz')} must be of one length, found {len(self.mano)} and "
+                f"{len(self.joints)}; fetch FreiHAND again"
+            )
         self._list_images(config)
 
     def _list_images(self, config: FreiHANDConfig) -> None:
