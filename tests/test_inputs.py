@@ -8,6 +8,7 @@ import shutil
 import pytest
 from labelled import draw_world
 from pipeline_jobs import stand_in_jobs
+from test_ingest import written
 
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from jobs import pipeline
@@ -121,6 +122,26 @@ def test_another_layout_of_the_world_is_refused(jobs, tmp_path, capsys):
     assert pipeline.main([f"output={tmp_path}", "train.steps=7"]) == 0
     assert pipeline.main([f"output={tmp_path}", "train.steps=7", "synthetic.ho3d_version=v3"]) == 2
     assert "synthetic.ho3d_version: was 'v2', is now 'v3'" in capsys.readouterr().err
+
+
+def test_shards_without_the_other_data_are_refused(jobs, tmp_path, capsys):
+    """A world that is drawn beside them would be measured on, and they would be in no stage's identity."""
+    assert pipeline.main([f"output={tmp_path / 'out'}", "train.steps=7", "data.ho3d.shards=/shards"]) == 2
+    said = "data.ho3d.shards given without data.ho3d.root and videos.root and videos.boxes: a pipeline takes"
+    assert said in capsys.readouterr().err
+    assert jobs.calls == []
+
+
+def test_shards_beside_the_files_count_by_their_content(jobs, data, tmp_path, capsys):
+    worlds = [draw_world(tmp_path / f"world{seed}", frames=2, seed=seed) for seed in (3, 9)]
+    first, second = (written(world, tmp_path / f"shards{number}") for number, world in enumerate(worlds))
+    assert run(tmp_path / "out", data, f"data.ho3d.shards={first}") == 0
+    done = len(jobs.calls)
+    copy = shutil.copytree(first, tmp_path / "copy")
+    assert run(tmp_path / "out", data, f"data.ho3d.shards={copy}") == 0
+    assert len(jobs.calls) == done
+    assert run(tmp_path / "out", data, f"data.ho3d.shards={second}") == 2
+    assert "data of ho3d: was '4 samples" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("own", [True, False])
