@@ -308,6 +308,26 @@ def test_an_empty_folder_is_unusable(tmp_path: Path, capsys: Any) -> None:
     assert "no_videos" in printed
 
 
+@pytest.mark.parametrize("name", ["ho3d", "freihand"])
+def test_a_folder_without_any_split_is_unusable(name: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "unpacked" / "HO3D_v2").mkdir(parents=True)  # the parent of the set is given
+    code, found = examine(tmp_path / "out", f"{name}={tmp_path / 'unpacked'}")
+    assert code == 2
+    assert [checked["sentence"] for checked in found.values()] == ["unusable: split_missing"] * 2
+    assert "usable with" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_lists_and_labels_without_an_image_are_unusable(world: Path, tmp_path: Path, capsys: Any) -> None:
+    for split in ("HO3D_v2/train", "HO3D_v2/evaluation", "FreiHAND_pub_v2_eval/evaluation"):
+        shutil.rmtree(world / split)
+    code, found = examine(tmp_path / "out", *sets_of(world)[:2])
+    assert code == 2
+    kept = {name: checked["verdict"] for name, checked in found.items()}
+    assert kept == dict.fromkeys(("HO-3D train", "HO-3D evaluation", "FreiHAND evaluation"), health.UNUSABLE)
+    assert "usable with" not in capsys.readouterr().out
+
+
 def test_a_verdict_follows_from_its_findings() -> None:
     note, fatal = Finding("a", 1, "one"), Finding("b", 2, "two", "do it", fatal=True)
     usable = Finding("c", 3, "three", fatal=True, usable_with="x=y")
