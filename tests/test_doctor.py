@@ -328,6 +328,15 @@ def test_lists_and_labels_without_an_image_are_unusable(world: Path, tmp_path: P
     assert "usable with" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_the_version_is_that_of_the_images_that_exist(tmp_path: Path) -> None:
+    draw_world(tmp_path / "world", version="v3", frames=2)
+    image_of(metas(tmp_path / "world" / "HO3D_v3")[0]).unlink()
+    _, found = examine(tmp_path / "out", f"ho3d={tmp_path / 'world' / 'HO3D_v3'}")
+    counts = {count["name"]: count["published"] for count in found["HO-3D train"]["counts"]}
+    assert counts["listed"] == "83,325 in HO-3D v3"
+
+
 def test_a_verdict_follows_from_its_findings() -> None:
     note, fatal = Finding("a", 1, "one"), Finding("b", 2, "two", "do it", fatal=True)
     usable = Finding("c", 3, "three", fatal=True, usable_with="x=y")

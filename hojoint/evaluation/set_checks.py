@@ -65,7 +65,8 @@ def _ho3d(config: Config, split: Split, progress: Progress) -> Checked:
         found = audit(dataset, mano, progress=lambda done, total: progress(f"{name}: annotations", done, total))
     except InputError as error:
         return health.failed(name, place, error)
-    version = "v3" if dataset.image_path(dataset.names[0]).suffix == ".jpg" else "v2"
+    there = (path for path, size in map(dataset.files.image, dataset.names) if size)
+    version = "v3" if next(there, Path()).suffix == ".jpg" else "v2"
     counts = _counts(
         found,
         {
