@@ -98,12 +98,12 @@ def _refuse_teacher(config: Config) -> None:
 
 def _describe(domains: Sequence[evaluation.Domain], config: Config) -> None:
     """Print the data sets and what the actors take of the cluster; ``config`` holds the checkpoint's own settings."""
-    mano = mirror.localised(config, "mano").mano
+    mano, checks = mirror.localised(config, "mano").mano, config.data.ho3d.checks
     for domain in domains:
         dataset = scoring.open_domain(domain, config)
         sets.check(dataset, config, complete=True)
         print(f"{domain:<10} {len(dataset)} images")
-        if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, mano)) is not None:
+        if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, mano, checks)) is not None:
             print(f"note: {note}")
     print(capacity.feasibility(config.cluster, scoring.needs(config)))
 
