@@ -37,7 +37,7 @@ from hojoint.report import album, draw
 from hojoint.report import tables as report_tables
 from hojoint.report.tables import DOMAINS
 from jobs import command, printing, sets
-from jobs.results import HAND_PATH
+from jobs.results import HAND_PATH, refuse_run
 
 SPACE = 4  # examples drawn in 3D
 FILES = re.compile(r"examples\.npz|pck\.png|pred\.json|3d_\d+\.png|attention_\d+\.jpg")
@@ -47,7 +47,7 @@ FILES = re.compile(r"examples\.npz|pck\.png|pred\.json|3d_\d+\.png|attention_\d+
 def job(config: Config, dry_run: bool) -> None:
     """Score a file or measure a network."""
     if config.output is not None:
-        command.output_of(config, "DIR")
+        refuse_run(command.output_of(config, "DIR"))
     if config.score.predictions is not None or config.score.truth is not None:
         _refuse_both_forms(config)
         _score_file(config, dry_run)

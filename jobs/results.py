@@ -65,6 +65,25 @@ def unfinished(labels: Store, report: Mapping[str, Any] | None = None) -> str | 
     )
 
 
+def refuse_run(output: str) -> None:
+    """InputError where an output holds labels or shards, some of whose files another job would replace or remove.
+
+    The scores of a network that is named 'run' have the name of that record too; they may be written again.
+    """
+    store = open_store(output)
+    if not store.exists(commits.RUN):
+        return
+    try:
+        content = json.loads(store.get(commits.RUN))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or "domains" not in content:
+        raise InputError(
+            f"{store.root} holds labels or shards ({commits.RUN}), and files of this job would replace theirs; give "
+            "another output"
+        )
+
+
 def labels_report(labels: Store) -> dict[str, Any]:
     """The report of a finished set of labels.
 

@@ -170,3 +170,19 @@ def test_a_node_with_other_data_is_refused_by_name(world, tmp_path, monkeypatch,
     with pytest.raises(InputError, match=r"the (list of images|object models).* of .* is not the same on the node"):
         measured(config, tmp_path / "out", teacher)
     assert not (tmp_path / "out" / "net.json").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_labels_and_shards_keep_their_record(world, tmp_path, capsys, words):
+    """A network without a name is called 'run', and the files of a former one of that name are removed."""
+    (tmp_path / "config.yaml").write_text("{}\n")
+    record = tmp_path / "labels" / "run.json"
+    record.parent.mkdir()
+    record.write_text('{"fingerprint": {}, "units": 1}')
+    asked = [f"evaluate.checkpoint={write_teacher(world, tmp_path / 'net.pt')}", f"output={record.parent}"]
+    asked += [f"data.ho3d.root={world.data.ho3d.root}", "--config", str(tmp_path / "config.yaml"), *words]
+    assert evaluate.main(asked) == 2
+    assert "holds labels or shards (run.json)" in capsys.readouterr().err
+    assert record.read_text() == '{"fingerprint": {}, "units": 1}'
+    record.write_text('{"domains": {}}')  # of such a network, which is measured again
+    assert evaluate.main(asked) == 0, capsys.readouterr().err
