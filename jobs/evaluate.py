@@ -184,6 +184,8 @@ def _score_file(config: Config, dry_run: bool) -> None:
     predictions, truth = str(near.predictions), str(near.truth)
     if dry_run:
         hands = len(submission_files.load_pair(predictions, truth)[0].joints)
+        if (note := submission_files.layout_note(hands, config.score.layout)) is not None:
+            print(f"note: {note}")
         print(
             f"would score {hands} hands of {predictions} against {hands} images under {truth} as {config.score.layout}"
         )
