@@ -295,3 +295,20 @@ def test_a_damaged_note_of_a_stage_is_one_message(jobs, data, tmp_path, capsys, 
     (tmp_path / "out" / "stages" / "train.json").write_text(content)
     assert run(tmp_path / "out", data, "--dry-run") == 2
     assert "train.json is damaged" in capsys.readouterr().err
+
+
+def test_frames_without_numbers_are_refused_before_training(jobs, data, tmp_path, capsys):
+    """Calibration, after the teacher's training, needs to know which frames are neighbours."""
+    root = data / "HO3D_v2"
+    names = (root / "train.txt").read_text().split()
+    for sequence, frame in (name.split("/") for name in names):
+        for path in (root / "train" / sequence).glob(f"*/{frame}.*"):
+            path.rename(path.with_name(f"frame_{path.name}"))
+    (root / "train.txt").write_text("".join(f"{name.replace('/', '/frame_')}\n" for name in names))
+    assert run(tmp_path / "plain", data) == 0
+    done = len(jobs.calls)
+    assert run(tmp_path / "out", data, "calibrate.enabled=true", "train.held_out=1") == 2
+    error = capsys.readouterr().err
+    assert "frames must be named by their numbers in time, as in MC1/0000; found " in error
+    assert "/frame_0000 in the held_out split" in error
+    assert len(jobs.calls) == done
