@@ -15,9 +15,11 @@ from labelled import draw_world
 from test_refilter import label_here
 
 from cluster import video_checks
-from hojoint.config import Config
+from hojoint.config import Config, FreiHANDConfig
+from hojoint.datasets.freihand import FreiHAND
 from hojoint.errors import InputError
 from hojoint.evaluation import contact_sheets
+from hojoint.hand.layer import ManoLayer
 from hojoint.hand.model import load_mano
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.report import draw, health
@@ -139,7 +141,6 @@ def test_labels_of_another_hand_are_no_fault_without_mano(world: Path, tmp_path:
 def test_labels_are_drawn_where_they_belong(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hojoint.config import HO3DConfig
     from hojoint.datasets.ho3d import HO3D
-    from hojoint.hand.layer import ManoLayer
 
     dataset = HO3D(HO3DConfig(root=str(drawn / "HO3D_v2")))
     meshes: list[np.ndarray] = []
@@ -154,6 +155,27 @@ def test_labels_are_drawn_where_they_belong(drawn: Path, monkeypatch: pytest.Mon
         regressed = model.J_regressor[0] @ mesh  # px of the wrist: a mean of vertices near it
         assert np.linalg.norm(regressed - joints[0]) < 0.02 * health.TILE_PX
         assert np.abs(mesh[728] - joints[4]).max() < 0.05 * health.TILE_PX  # the thumb's tip of ho3d_v2
+
+
+@pytest.mark.slow
+def test_meshes_of_training_images_are_posed_not_read(drawn: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """FreiHAND's file of training vertices has gigabytes, and a sheet shows sixteen hands."""
+    given = drawn / "FreiHAND_pub_v2_eval"
+    shutil.copytree(given / "evaluation" / "rgb", tmp_path / "training" / "rgb")
+    for key in ("K", "xyz", "mano"):
+        shutil.copy(given / f"evaluation_{key}.json", tmp_path / f"training_{key}.json")
+    model = load_mano(drawn / "mano")
+    meshes: list[np.ndarray] = []
+    monkeypatch.setattr(draw, "mesh", lambda image, _, vertices, *__, **___: (meshes.append(vertices), image)[1])
+    read = FreiHAND(FreiHANDConfig(root=str(given)), "evaluation", mean_pose=model.hands_mean)
+    posed = FreiHAND(FreiHANDConfig(root=str(tmp_path)), "train", mean_pose=model.hands_mean)
+    for dataset in (read, posed):
+        assert len(contact_sheets.of_freihand(dataset, 3, ManoLayer(model))) == 3
+    assert len(meshes) == 6
+    np.testing.assert_allclose(meshes[3:], meshes[:3], atol=1e-4)
+    monkeypatch.setattr(FreiHAND, "truth", lambda self: pytest.fail("vertices are read that nobody draws"))
+    assert len(contact_sheets.of_freihand(read, 3, None)) == 3
+    assert len(meshes) == 6
 
 
 @pytest.mark.slow
