@@ -1,12 +1,13 @@
 """Evaluation on a cluster: actors that hold one network each predict and judge ranges of rows of a data set.
 
 The truth is put into the object store once. The errors of a range are computed where it was predicted, and the scores
-from all errors here, so they are equal to those of one process. Not here: what the scores are (hojoint.evaluation).
+from all errors here, so they are equal to those of one process. A range means the same images everywhere: a node whose
+copy of the data is another one is refused. Not here: what the scores are (hojoint.evaluation).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,7 @@ class Expected:
 
     weights_sha256: str
     hand_sha256: str  # of the hand model
+    data: Mapping[str, str]  # of one data set, from ``digests_of``
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,18 +81,20 @@ def evaluate(configs: Sequence[Config], *, progress: bool = True) -> Iterator[Ju
         examiners: list[Any] = [made.remote(first.cluster) for _ in range(first.evaluate.actors[1])]
         pool = GrowingPool(examiners)
         truth: dict[Domain, list[Any]] = {}
+        digests: dict[Domain, dict[str, str]] = {}
         try:
             for config in configs:
                 network, merged, sha256 = open_measured(config)
                 attention_cells(merged)  # refuses cells that the network does not have, before the work
-                expected = Expected(sha256, units.hand_digest(merged))
+                hand = units.hand_digest(merged)
                 results = {}
                 for domain in evaluation.domains_of(mirror.localised(config, "data")):
                     dataset = open_domain(domain, merged)
                     dataset.refuse_missing()
                     if domain not in truth:
                         truth[domain] = [ray.put(array) for array in (dataset.roots(), *dataset.truth())]
-                    given = [*truth[domain], expected]
+                        digests[domain] = digests_of(dataset)
+                    given = [*truth[domain], Expected(sha256, hand, digests[domain])]
                     results[domain] = _evaluate(merged, network, domain, dataset, given, pool, progress)
                 yield Judged(merged, sha256, results)
         finally:
@@ -112,6 +116,16 @@ def open_domain(domain: Domain, config: Config) -> HO3D | FreiHAND:
     return evaluation.open_domain(domain, mirror.localised(config, "mano", f"data.{domain}"))
 
 
+def digests_of(dataset: HO3D | FreiHAND) -> dict[str, str]:
+    """What every node must have the same of an evaluation set -> its digest.
+
+    Raises:
+        InputError: a listed image lacks a file and is not left out.
+    """
+    objects = {"object models": dataset.objects_fingerprint()} if isinstance(dataset, HO3D) else {}
+    return {"list of images and their files": dataset.fingerprint()} | objects
+
+
 def needs(config: Config) -> list[Need]:
     """What must fit into the cluster."""
     size = config.cluster
@@ -125,6 +139,7 @@ class Examiner:
         torch.set_num_threads(size.threads or max(1, int(size.teacher_cpus)))
         self._device = "cuda" if size.teacher_gpus > 0 else "cpu"
         self._opened: Config | None = None
+        self._compared: dict[Domain, Any] = {}
 
     def _open(self, config: Config, expected: Expected | None) -> None:
         if self._opened == config:
@@ -136,7 +151,7 @@ class Examiner:
             sharing.check_hand(config, expected.hand_sha256)
         self._network = network.to(self._device)
         self._layer = hand_layer(mirror.localised(config, "mano").mano).to(self._device)
-        self._datasets: dict[Domain, Any] = {}
+        self._datasets: dict[Domain, HO3D | FreiHAND] = {}
         self._opened = config
 
     def examine(
@@ -152,18 +167,46 @@ class Examiner:
         """Predict some rows of a data set and judge them; roots, joints and vertices are those of all rows.
 
         ``config`` holds the model, hand and crop of the checkpoint; None as ``expected`` is not compared.
+
+        Raises:
+            InputError: this node has other weights, another hand or other data than the driver.
         """
         with waiting.full_disk_named():
             self._open(config, expected)
-            return self._examined(config, domain, rows, roots, joints, vertices)
+            return self._examined(config, domain, rows, roots, joints, vertices, expected)
+
+    def _dataset(self, config: Config, domain: Domain, expected: Expected | None) -> HO3D | FreiHAND:
+        if domain not in self._datasets:
+            dataset = open_domain(domain, config)
+            if expected is not None:
+                self._compare(config, domain, dataset, expected.data)
+            self._datasets[domain] = dataset
+        return self._datasets[domain]
+
+    def _compare(self, config: Config, domain: Domain, dataset: HO3D | FreiHAND, expected: Mapping[str, str]) -> None:
+        """Refuse another set than the driver's: its rows would be judged by the truth of other images.
+
+        For the next network on the same list the files are not read again.
+        """
+        known = (getattr(config.data, domain), dataset.names, expected)
+        if self._compared.get(domain) == known:
+            return
+        for name, found in digests_of(dataset).items():
+            sharing.check_same(f"the {name} of {dataset.root}", expected[name], found)
+        self._compared[domain] = known
 
     def _examined(
-        self, config: Config, domain: Domain, rows: range, roots: np.ndarray, joints: np.ndarray, vertices: np.ndarray
+        self,
+        config: Config,
+        domain: Domain,
+        rows: range,
+        roots: np.ndarray,
+        joints: np.ndarray,
+        vertices: np.ndarray,
+        expected: Expected | None,
     ) -> tuple[Predictions, HandErrors]:
         config = mirror.localised(config, "mano", f"data.{domain}")
-        if domain not in self._datasets:
-            self._datasets[domain] = open_domain(domain, config)
-        dataset = self._datasets[domain]
+        dataset = self._dataset(config, domain, expected)
         predictions = prediction.predict(
             self._network,
             dataset,

@@ -52,7 +52,7 @@ from hojoint.labelling import quality, reasons, rescoring, tables
 from hojoint.labelling.quality import QualityModel
 from hojoint.model import opening
 from hojoint.report import calibration as calibration_figure
-from jobs import calibration_text, command, measured_as, sets
+from jobs import calibration_text, command, measured_as, results, sets
 
 RESULT, QUALITY = "calibration.json", "quality.json"
 
@@ -60,6 +60,7 @@ RESULT, QUALITY = "calibration.json", "quality.json"
 def job(config: Config, dry_run: bool) -> None:
     """Collect predictions and truth, measure, write and print."""
     output = command.output_of(config, "DIR_OR_S3_URI")
+    results.refuse_run(output)
     given = config.calibrate.predictions is not None
     if given:
         command.need(config.calibrate.truth, "calibrate.truth", "FILE.parquet")

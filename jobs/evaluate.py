@@ -37,7 +37,7 @@ from hojoint.report import album, draw
 from hojoint.report import tables as report_tables
 from hojoint.report.tables import DOMAINS
 from jobs import command, printing, sets
-from jobs.results import HAND_PATH
+from jobs.results import HAND_PATH, refuse_run
 
 SPACE = 4  # examples drawn in 3D
 FILES = re.compile(r"examples\.npz|pck\.png|pred\.json|3d_\d+\.png|attention_\d+\.jpg")
@@ -47,7 +47,7 @@ FILES = re.compile(r"examples\.npz|pck\.png|pred\.json|3d_\d+\.png|attention_\d+
 def job(config: Config, dry_run: bool) -> None:
     """Score a file or measure a network."""
     if config.output is not None:
-        command.output_of(config, "DIR")
+        refuse_run(command.output_of(config, "DIR"))
     if config.score.predictions is not None or config.score.truth is not None:
         _refuse_both_forms(config)
         _score_file(config, dry_run)
@@ -98,12 +98,12 @@ def _refuse_teacher(config: Config) -> None:
 
 def _describe(domains: Sequence[evaluation.Domain], config: Config) -> None:
     """Print the data sets and what the actors take of the cluster; ``config`` holds the checkpoint's own settings."""
-    mano = mirror.localised(config, "mano").mano
+    mano, checks = mirror.localised(config, "mano").mano, config.data.ho3d.checks
     for domain in domains:
         dataset = scoring.open_domain(domain, config)
         sets.check(dataset, config, complete=True)
         print(f"{domain:<10} {len(dataset)} images")
-        if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, mano)) is not None:
+        if isinstance(dataset, HO3D) and (note := fingertips.advice(dataset, mano, checks)) is not None:
             print(f"note: {note}")
     print(capacity.feasibility(config.cluster, scoring.needs(config)))
 
@@ -184,6 +184,8 @@ def _score_file(config: Config, dry_run: bool) -> None:
     predictions, truth = str(near.predictions), str(near.truth)
     if dry_run:
         hands = len(submission_files.load_pair(predictions, truth)[0].joints)
+        if (note := submission_files.layout_note(hands, config.score.layout)) is not None:
+            print(f"note: {note}")
         print(
             f"would score {hands} hands of {predictions} against {hands} images under {truth} as {config.score.layout}"
         )

@@ -25,7 +25,7 @@ from cluster.training import data as training_data
 from cluster.training.data import TrainingData
 from hojoint import config as settings
 from hojoint.config import Config
-from hojoint.datasets import freihand, regions
+from hojoint.datasets import freihand, regions, sequences
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.evaluation import scores as evaluation
@@ -149,9 +149,14 @@ class Inputs:
         """Check the given sets against themselves and print notes (``sets.check``); ``complete``: all of their labels.
 
         Raises:
-            InputError: files are missing, or labels contradict each other.
+            InputError: files are missing, labels contradict each other, or the held-out recordings cannot be cut into
+                clips to calibrate on.
         """
         given = self._training_data.labelled_sets if self.own else ()
+        calibrate, held_out = self._given.calibrate, self._training_data.held_out if self.own else None
+        if calibrate.enabled and held_out is not None:  # else it shows once the teacher is trained
+            calibrate = calibrate.model_copy(update={"split": "held_out"})
+            sequences.sequence_clips(held_out, calibrate, least=self._given.labelling.min_clip_frames)
         measured = (dataset for dataset in self._evaluation_sets.values() if dataset is not None)
         for dataset in (*given, *measured):
             sets.check(dataset, self._config, complete=complete)

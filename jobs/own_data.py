@@ -26,10 +26,15 @@ def has_own_data(config: Config) -> bool:
     Raises:
         InputError: some are given and some are not: synthetic data beside real data would teach about neither.
     """
-    needed = {f"data.{name}.root": getattr(config.data, name).root for name in labelled_sets(config)}
+    sets = {name: getattr(config.data, name) for name in labelled_sets(config)}
+    needed = {f"data.{name}.root": group.root for name, group in sets.items()}
     needed |= {"videos.root": config.videos.root, "videos.boxes": config.videos.boxes}
     missing = [name for name, value in needed.items() if value is None]
-    given = [name for name in needed if name not in missing]
+    # Shards are what a network trains on. They take no root's place: a pipeline measures and calibrates on files.
+    given = [
+        *(f"data.{name}.shards" for name, group in sets.items() if group.shards is not None),
+        *(name for name in needed if name not in missing),
+    ]
     if given and missing:
         raise InputError(
             f"{' and '.join(given)} given without {' and '.join(missing)}: a pipeline takes your labelled images and "

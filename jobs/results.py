@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster.detection import boxes_file
 from cluster.labelling import commits
+from cluster.labelling.units import makers
 from cluster.store import Store, open_store
 from hojoint.config import Config, ConfigError, from_stored, renamed
 from hojoint.errors import InputError
@@ -51,20 +52,36 @@ def unfinished(labels: Store, report: Mapping[str, Any] | None = None) -> str | 
     """
     run, committed = commits.read_label_run(labels), len(commits.committed_units(labels))
     units = run.get("units", committed)
-    job = "jobs.refilter" if "refiltered" in run else "jobs.pseudo_label"
+    again = f"Give the command that made it again ({makers(run)})"
     if committed != units:
-        return (
-            f"{labels.root} is not complete: {committed} of {units} units are committed. Finish {job} on that output "
-            "first, or see jobs.status"
-        )
+        return f"{labels.root} is not complete: {committed} of {units} units are committed. {again}, or see jobs.status"
     told = (report or {}).get("units", units) if labels.exists(commits.REPORT) else None
     if told == units:
         return None
     state = "is not written" if told is None else f"tells of {told}"
     return (
-        f"{labels.root} is not complete: all {units} units are committed, and its {commits.REPORT} {state}. Give the "
-        f"command of {job} again, which writes it"
+        f"{labels.root} is not complete: all {units} units are committed, and its {commits.REPORT} {state}. {again}, "
+        "which writes it"
     )
+
+
+def refuse_run(output: str) -> None:
+    """InputError where an output holds labels or shards, some of whose files another job would replace or remove.
+
+    The scores of a network that is named 'run' have the name of that record too; they may be written again.
+    """
+    store = open_store(output)
+    if not store.exists(commits.RUN):
+        return
+    try:
+        content = json.loads(store.get(commits.RUN))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or "domains" not in content:
+        raise InputError(
+            f"{store.root} holds labels or shards ({commits.RUN}), and files of this job would replace theirs; give "
+            "another output"
+        )
 
 
 def labels_report(labels: Store) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 
-FILES = ("sequence_missing", "image_missing", "meta_missing", "meta_empty", "versions_missing")
+FILES = ("sequence_missing", "image_missing", "meta_missing", "meta_empty", "versions_missing", "images_unlabelled")
 """Kinds of faults that the set's own ``advice`` says in one sentence where they are no cause to refuse."""
 
 

@@ -51,7 +51,7 @@ def work(config: Config, dry_run: bool) -> None:
         if train.held_out:
             apart = HO3D(near.data.ho3d, "held_out", config.crop, held_out=train.held_out, mean_pose=mean)
             sets.check(apart, config, complete=dry_run)
-        if (note := fingertips.advice(reader, near.mano)) is not None:
+        if (note := fingertips.advice(reader, near.mano, config.data.ho3d.checks)) is not None:
             print(f"note: {note}")
     if "freihand" in train.datasets and config.data.freihand.shards is None:
         near = mirror.localised(config, "data.freihand")

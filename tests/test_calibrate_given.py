@@ -183,3 +183,12 @@ def test_a_model_of_named_scores_judges_a_prediction_alone(tmp_path, capsys, pre
     capsys.readouterr()
     assert judge(tmp_path, predictions, truth, "calibrate.quality_scores=[box_iou,iou]") == 2
     assert "calibrate.quality_scores" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_labels_keep_the_model_that_judged_them(tmp_path, capsys, predictions, truth, dry) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "quality.json").write_text("the model of these labels")
+    assert judge(tmp_path, predictions, truth, f"output={tmp_path / 'labels'}", *dry) == 2
+    assert f"{tmp_path / 'labels'} holds labels or shards (run.json), and files of this job" in capsys.readouterr().err
+    assert (tmp_path / "labels" / "quality.json").read_text() == "the model of these labels"

@@ -325,6 +325,14 @@ def test_named_sequences_are_taken_in_order_of_time() -> None:
         sequences.sequence_clips(listed, CalibrateConfig(sequences=("A", "AP10")))  # type: ignore[arg-type]
 
 
+def test_a_frame_without_a_number_is_no_neighbour_of_any() -> None:
+    listed = List("A/0000", "A/0001", "B/frame_0000", "B/frame_0001")
+    with pytest.raises(InputError, match=r"named by their numbers in time, as in MC1/0000; found B/frame_0000 in the"):
+        sequences.sequence_clips(listed, CalibrateConfig(stride=1))  # type: ignore[arg-type]
+    found = sequences.sequence_clips(listed, CalibrateConfig(stride=1, sequences=("A",)))  # type: ignore[arg-type]
+    assert [clip.indices for clip in found] == [(0, 1)]
+
+
 @pytest.mark.slow
 def test_training_frames_have_the_truth_and_boxes_of_training(tmp_path: Path) -> None:
     config = draw_world(tmp_path, frames=2)

@@ -15,9 +15,11 @@ from labelled import draw_world
 from test_refilter import label_here
 
 from cluster import video_checks
-from hojoint.config import Config
+from hojoint.config import Config, FreiHANDConfig
+from hojoint.datasets.freihand import FreiHAND
 from hojoint.errors import InputError
 from hojoint.evaluation import contact_sheets
+from hojoint.hand.layer import ManoLayer
 from hojoint.hand.model import load_mano
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from hojoint.report import draw, health
@@ -139,7 +141,6 @@ def test_labels_of_another_hand_are_no_fault_without_mano(world: Path, tmp_path:
 def test_labels_are_drawn_where_they_belong(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hojoint.config import HO3DConfig
     from hojoint.datasets.ho3d import HO3D
-    from hojoint.hand.layer import ManoLayer
 
     dataset = HO3D(HO3DConfig(root=str(drawn / "HO3D_v2")))
     meshes: list[np.ndarray] = []
@@ -154,6 +155,27 @@ def test_labels_are_drawn_where_they_belong(drawn: Path, monkeypatch: pytest.Mon
         regressed = model.J_regressor[0] @ mesh  # px of the wrist: a mean of vertices near it
         assert np.linalg.norm(regressed - joints[0]) < 0.02 * health.TILE_PX
         assert np.abs(mesh[728] - joints[4]).max() < 0.05 * health.TILE_PX  # the thumb's tip of ho3d_v2
+
+
+@pytest.mark.slow
+def test_meshes_of_training_images_are_posed_not_read(drawn: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """FreiHAND's file of training vertices has gigabytes, and a sheet shows sixteen hands."""
+    given = drawn / "FreiHAND_pub_v2_eval"
+    shutil.copytree(given / "evaluation" / "rgb", tmp_path / "training" / "rgb")
+    for key in ("K", "xyz", "mano"):
+        shutil.copy(given / f"evaluation_{key}.json", tmp_path / f"training_{key}.json")
+    model = load_mano(drawn / "mano")
+    meshes: list[np.ndarray] = []
+    monkeypatch.setattr(draw, "mesh", lambda image, _, vertices, *__, **___: (meshes.append(vertices), image)[1])
+    read = FreiHAND(FreiHANDConfig(root=str(given)), "evaluation", mean_pose=model.hands_mean)
+    posed = FreiHAND(FreiHANDConfig(root=str(tmp_path)), "train", mean_pose=model.hands_mean)
+    for dataset in (read, posed):
+        assert len(contact_sheets.of_freihand(dataset, 3, ManoLayer(model))) == 3
+    assert len(meshes) == 6
+    np.testing.assert_allclose(meshes[3:], meshes[:3], atol=1e-4)
+    monkeypatch.setattr(FreiHAND, "truth", lambda self: pytest.fail("vertices are read that nobody draws"))
+    assert len(contact_sheets.of_freihand(read, 3, None)) == 3
+    assert len(meshes) == 6
 
 
 @pytest.mark.slow
@@ -306,6 +328,35 @@ def test_an_empty_folder_is_unusable(tmp_path: Path, capsys: Any) -> None:
     printed = capsys.readouterr().out
     assert "no object models under" in printed
     assert "no_videos" in printed
+
+
+@pytest.mark.parametrize("name", ["ho3d", "freihand"])
+def test_a_folder_without_any_split_is_unusable(name: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "unpacked" / "HO3D_v2").mkdir(parents=True)  # the parent of the set is given
+    code, found = examine(tmp_path / "out", f"{name}={tmp_path / 'unpacked'}")
+    assert code == 2
+    assert [checked["sentence"] for checked in found.values()] == ["unusable: split_missing"] * 2
+    assert "usable with" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_lists_and_labels_without_an_image_are_unusable(world: Path, tmp_path: Path, capsys: Any) -> None:
+    for split in ("HO3D_v2/train", "HO3D_v2/evaluation", "FreiHAND_pub_v2_eval/evaluation"):
+        shutil.rmtree(world / split)
+    code, found = examine(tmp_path / "out", *sets_of(world)[:2])
+    assert code == 2
+    kept = {name: checked["verdict"] for name, checked in found.items()}
+    assert kept == dict.fromkeys(("HO-3D train", "HO-3D evaluation", "FreiHAND evaluation"), health.UNUSABLE)
+    assert "usable with" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_version_is_that_of_the_images_that_exist(tmp_path: Path) -> None:
+    draw_world(tmp_path / "world", version="v3", frames=2)
+    image_of(metas(tmp_path / "world" / "HO3D_v3")[0]).unlink()
+    _, found = examine(tmp_path / "out", f"ho3d={tmp_path / 'world' / 'HO3D_v3'}")
+    counts = {count["name"]: count["published"] for count in found["HO-3D train"]["counts"]}
+    assert counts["listed"] == "83,325 in HO-3D v3"
 
 
 def test_a_verdict_follows_from_its_findings() -> None:

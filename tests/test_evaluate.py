@@ -16,6 +16,7 @@ from labelled import SMALL, write_teacher
 from cluster import scoring
 from cluster.scoring import Examiner
 from hojoint import config as settings
+from hojoint import geometry
 from hojoint.errors import InputError
 from hojoint.evaluation import examples, metrics, submission_files
 from hojoint.evaluation import scores as evaluation
@@ -23,7 +24,7 @@ from hojoint.hand.chosen import hand_model
 from hojoint.hand.factory import hand_layer
 from hojoint.hand.model import SIMPLE_TO_MANO
 from hojoint.model import checkpoint, opening
-from hojoint.model.network import HOJoint
+from hojoint.model.network import HOJoint, ObjectOutput
 from hojoint.report import album
 from hojoint.synthetic import write
 from hojoint.training import prediction
@@ -153,7 +154,11 @@ def test_the_truth_as_prediction_scores_perfectly(world, predictions):
     dataset, found = predictions
     joints, vertices = dataset.truth()
     perfect = dataclasses.replace(
-        found, joints=joints, vertices=vertices, object_pose=found.true_object_pose.astype(np.float64)
+        found,
+        joints=joints,
+        vertices=vertices,
+        object_pose=found.true_object_pose.astype(np.float64),
+        object_solved=np.ones(3, dtype=bool),
     )
     out = evaluation.scores(perfect, metrics.hand_errors(joints, vertices, joints, vertices), dataset.models, "ho3d")
     assert out["images"] == 3
@@ -172,7 +177,8 @@ def test_a_refined_object_pose_is_scored_beside_the_plain_one(world, predictions
     errors = metrics.hand_errors(joints, vertices, joints, vertices)
     true = found.true_object_pose.astype(np.float64)
     moved = true + np.array([[0, 0, 0, 0.5], [0, 0, 0, 0], [0, 0, 0, 0]])  # half a metre aside: no object is as large
-    made = dataclasses.replace(found, object_pose=moved, object_pose_refined=true)
+    solved = np.ones(3, dtype=bool)
+    made = dataclasses.replace(found, object_pose=moved, object_pose_refined=true, object_solved=solved)
     out = evaluation.scores(made, errors, dataset.models, "ho3d")["object"]
     for scores in (out, *out["by_object"].values()):
         assert (scores["add_0.1d"], scores["add_0.1d_refined"]) == (0.0, 1.0)
@@ -190,6 +196,35 @@ def test_scores_hold_no_infinity_where_no_pose_is_solved(world, predictions):
     scores = evaluation.scores(lost, errors, dataset.models, "ho3d")["object"]
     json.dumps(scores, allow_nan=False)
     assert (scores["add_median_mm"], scores["depth_bias_mm"], scores["add_0.1d"]) == (None, None, 0.0)
+
+
+def test_an_unsolved_object_is_a_miss_and_in_no_median(world, monkeypatch):
+    """The network knows the object of the first of three frames, and is sure of no point of the others."""
+    network, own, _ = opening.open_teacher(world.evaluate.checkpoint, world)
+    prepare, seen = prediction.prepare, []
+    monkeypatch.setattr(prediction, "prepare", lambda *given: seen.append((given[0], prepare(*given))) or seen[-1][1])
+
+    def answer(_module, _given, output):
+        batch, prepared = seen[-1]
+        px = geometry.apply_affine(prepared.affine, batch.control_px.to(prepared.affine))
+        low, high = prepared.object_boxes[:, None, :2], prepared.object_boxes[:, None, 2:]
+        points = ((px - low) / (high - low))[:, None, None].expand_as(output.object.control_box)
+        sure = torch.ones_like(output.object.confidence)
+        sure[1:] = 0
+        return output._replace(object=ObjectOutput(points, sure))
+
+    network.register_forward_hook(answer)
+    dataset = evaluation.open_domain("ho3d", own)
+    found = prediction.predict(network, dataset, own, hand_layer(own.mano), models=dataset.models, batch_size=3)
+    assert found.object_solved.tolist() == [True, False, False]
+    truth = dataset.truth()
+    scores = evaluation.scores(found, metrics.hand_errors(*truth, *truth), dataset.models, "ho3d")["object"]
+    assert scores["solved"] == scores["add_0.1d"] == scores["rep_5"] == pytest.approx(1 / 3)
+    assert (scores["add_0.1d_refined"], scores["add_median_mm_refined"]) == (pytest.approx(1 / 3), None)
+    assert scores["add_median_mm"] is None  # of two misses in three
+    assert scores["depth_median_mm"] < 5
+    assert scores["lateral_median_mm"] < 5
+    assert scores["rotation_median_deg"] < 2
 
 
 def test_without_refinement_only_the_plain_pose_is_made(world, predictions):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from cluster import scoring
 from cluster.store import open_store
 from hojoint import config as settings
 from hojoint.config import Config
+from hojoint.errors import InputError
 from hojoint.hand.model import load_mano
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from jobs import evaluate, report
@@ -142,3 +144,45 @@ def test_the_facts_go_first_and_come_last(world, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         measured(world, tmp_path / "out", network)
     assert not (tmp_path / "out" / "net.json").exists()
+
+
+@pytest.mark.parametrize("pattern", ["HO3D_v2/evaluation/*/rgb/*", "object_models/*/points.xyz", "Frei*/*/rgb/*"])
+def test_a_node_with_other_data_is_refused_by_name(world, tmp_path, monkeypatch, pattern):
+    """Without one image each later row would be judged by the truth of another one."""
+    folder = shutil.copytree(world.world, tmp_path / "world")
+    sets = {"root": str(folder / "HO3D_v2"), "object_models": str(folder / "object_models"), "missing": "leave_out"}
+    images = {"root": str(folder / "FreiHAND_pub_v2_eval"), "missing": "leave_out"}
+    config = settings.changed(world, data={"ho3d": sets, "freihand": images})
+    teacher = write_teacher(world, tmp_path / "teacher.pt")
+
+    class Losing(Pool):
+        """A node that lacks a file of the driver's, or has another one."""
+
+        def map(self, send: Any, tasks: Any) -> Any:
+            path = min(folder.glob(pattern))
+            if path.suffix == ".xyz":
+                path.write_text(path.read_text() + "0.01 0.01 0.01\n")
+            else:
+                path.unlink()
+            return super().map(send, tasks)
+
+    monkeypatch.setattr(scoring, "GrowingPool", Losing)
+    with pytest.raises(InputError, match=r"the (list of images|object models).* of .* is not the same on the node"):
+        measured(config, tmp_path / "out", teacher)
+    assert not (tmp_path / "out" / "net.json").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_labels_and_shards_keep_their_record(world, tmp_path, capsys, words):
+    """A network without a name is called 'run', and the files of a former one of that name are removed."""
+    (tmp_path / "config.yaml").write_text("{}\n")
+    record = tmp_path / "labels" / "run.json"
+    record.parent.mkdir()
+    record.write_text('{"fingerprint": {}, "units": 1}')
+    asked = [f"evaluate.checkpoint={write_teacher(world, tmp_path / 'net.pt')}", f"output={record.parent}"]
+    asked += [f"data.ho3d.root={world.data.ho3d.root}", "--config", str(tmp_path / "config.yaml"), *words]
+    assert evaluate.main(asked) == 2
+    assert "holds labels or shards (run.json)" in capsys.readouterr().err
+    assert record.read_text() == '{"fingerprint": {}, "units": 1}'
+    record.write_text('{"domains": {}}')  # of such a network, which is measured again
+    assert evaluate.main(asked) == 0, capsys.readouterr().err

@@ -70,3 +70,19 @@ def test_dry_runs_of_training_and_of_evaluation_report_it(world, tmp_path, capsy
         assert "note:" not in capsys.readouterr().out
         assert job.main(["--config", str(path), "--dry-run", wrong]) == 0
         assert "note: the fingertips labelled in" in capsys.readouterr().out
+
+
+def test_labels_of_another_hand_pass_where_the_user_says_so(world, tmp_path, capsys):
+    shutil.copytree(world.data.ho3d.root, tmp_path / "HO3D_v2")
+    edit_all(tmp_path / "HO3D_v2", lambda meta: meta | {"handPose": 0 * np.asarray(meta["handPose"]) + 1.5})
+    given = settings.changed(world, data={"ho3d": {"root": str(tmp_path / "HO3D_v2")}})
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(settings.to_tree(given) | {"output": str(tmp_path / "out")}))
+    words = ["--config", str(path), "--dry-run", f"mano.path={world.world}/mano/MANO_RIGHT.pkl"]
+    assert train.main(words) == 2
+    assert "set data.ho3d.checks=note" in capsys.readouterr().err
+    assert train.main([*words, "data.ho3d.checks=note"]) == 0
+    assert "note: no known fingertip set fits the labels of" in capsys.readouterr().out
+    mano = ManoConfig(path=f"{world.world}/mano/MANO_RIGHT.pkl")
+    with pytest.raises(InputError, match=r"made them\. Set .* theirs\. If the labels .* set data\.ho3d\.checks=note"):
+        fingertips.advice(HO3D(given.data.ho3d, "train", world.crop), mano)

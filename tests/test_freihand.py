@@ -15,12 +15,13 @@ from labelled import draw_world, write_teacher
 
 from hojoint import config as settings
 from hojoint.config import FreiHANDConfig
+from hojoint.datasets.audit import audit
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.errors import InputError
 from hojoint.evaluation import scores as evaluation
 from hojoint.hand.chosen import hand_model
 from hojoint.hand.factory import hand_layer
-from jobs import evaluate
+from jobs import evaluate, sets
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +207,45 @@ def test_missing_and_foreign_files_are_named(tmp_path, world):
     (tmp_path / "evaluation_K.json").write_text("[[1, 2]]")
     with pytest.raises(InputError, match=r"\(3, 3\) numbers per image"):
         FreiHAND(FreiHANDConfig(root=str(tmp_path)), "evaluation")
+
+
+def test_training_images_of_more_labels_are_refused(tmp_path):
+    """A part made by cutting the label files alone: image 5 would get label 1 of 2, and its own is 5 of 8."""
+    config = write_training_set(tmp_path)
+    image = tmp_path / "training" / "rgb" / "00000007.jpg"
+    shutil.copy(image, image.with_name("00000008.jpg"))
+    words = r"training_K\.json has 2 labels, .* numbers below 8; found 1 others, up to 00000008\.jpg\. Images would get"
+    with pytest.raises(InputError, match=words):
+        FreiHAND(config, "train")
+    with pytest.raises(InputError, match=words):
+        FreiHAND(config.model_copy(update={"missing": "leave_out"}), "train")
+
+
+def test_evaluation_images_without_a_label_are_noted(world, tmp_path):
+    shutil.copytree(world.data.freihand.root, tmp_path / "eval")
+    config = FreiHANDConfig(root=str(tmp_path / "eval"))
+    assert FreiHAND(config, "evaluation").advice() == ()
+    folder = tmp_path / "eval" / "evaluation" / "rgb"
+    for number in (3, 4):
+        shutil.copy(folder / "00000000.jpg", folder / f"{number:08d}.jpg")
+    reader = FreiHAND(config, "evaluation")
+    assert len(reader) == 3
+    (note,) = reader.advice()
+    assert "holds 2 images beyond the 3 labels of evaluation_K.json, the first is 00000003.jpg; they are not" in note
+    (fault,) = audit(reader, world.mano).faults
+    assert (fault.kind, fault.count, fault.fatal) == ("images_unlabelled", 2, False)
+    assert fault.kind in sets.FILES  # so that a job says it once
+
+
+@pytest.mark.parametrize("split", ["train", "evaluation"])
+def test_poses_of_another_length_are_refused_with_both(world, tmp_path, split):
+    config, stem = write_training_set(tmp_path / "train"), "training"
+    if split == "evaluation":
+        shutil.copytree(world.data.freihand.root, tmp_path / "eval")
+        config, stem = FreiHANDConfig(root=str(tmp_path / "eval")), "evaluation"
+    path = Path(config.root) / f"{stem}_mano.json"
+    poses = json.loads(path.read_text())
+    path.write_text(json.dumps(poses[:-1]))
+    words = rf"{stem}_mano\.json and .*_xyz\.json must be of one length, found {len(poses) - 1} and {len(poses)}; fetch"
+    with pytest.raises(InputError, match=words):
+        FreiHAND(config, split)

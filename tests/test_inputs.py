@@ -8,6 +8,7 @@ import shutil
 import pytest
 from labelled import draw_world
 from pipeline_jobs import stand_in_jobs
+from test_ingest import written
 
 from hojoint.hand.stand_in.model import save_model, stand_in_model
 from jobs import pipeline
@@ -121,6 +122,26 @@ def test_another_layout_of_the_world_is_refused(jobs, tmp_path, capsys):
     assert pipeline.main([f"output={tmp_path}", "train.steps=7"]) == 0
     assert pipeline.main([f"output={tmp_path}", "train.steps=7", "synthetic.ho3d_version=v3"]) == 2
     assert "synthetic.ho3d_version: v2 before, v3 now" in capsys.readouterr().err
+
+
+def test_shards_without_the_other_data_are_refused(jobs, tmp_path, capsys):
+    """A world that is drawn beside them would be measured on, and they would be in no stage's identity."""
+    assert pipeline.main([f"output={tmp_path / 'out'}", "train.steps=7", "data.ho3d.shards=/shards"]) == 2
+    said = "data.ho3d.shards given without data.ho3d.root and videos.root and videos.boxes: a pipeline takes"
+    assert said in capsys.readouterr().err
+    assert jobs.calls == []
+
+
+def test_shards_beside_the_files_count_by_their_content(jobs, data, tmp_path, capsys):
+    worlds = [draw_world(tmp_path / f"world{seed}", frames=2, seed=seed) for seed in (3, 9)]
+    first, second = (written(world, tmp_path / f"shards{number}") for number, world in enumerate(worlds))
+    assert run(tmp_path / "out", data, f"data.ho3d.shards={first}") == 0
+    done = len(jobs.calls)
+    copy = shutil.copytree(first, tmp_path / "copy")
+    assert run(tmp_path / "out", data, f"data.ho3d.shards={copy}") == 0
+    assert len(jobs.calls) == done
+    assert run(tmp_path / "out", data, f"data.ho3d.shards={second}") == 2
+    assert "data of ho3d: was '4 samples" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -274,3 +295,20 @@ def test_a_damaged_note_of_a_stage_is_one_message(jobs, data, tmp_path, capsys, 
     (tmp_path / "out" / "stages" / "train.json").write_text(content)
     assert run(tmp_path / "out", data, "--dry-run") == 2
     assert "train.json is damaged" in capsys.readouterr().err
+
+
+def test_frames_without_numbers_are_refused_before_training(jobs, data, tmp_path, capsys):
+    """Calibration, after the teacher's training, needs to know which frames are neighbours."""
+    root = data / "HO3D_v2"
+    names = (root / "train.txt").read_text().split()
+    for sequence, frame in (name.split("/") for name in names):
+        for path in (root / "train" / sequence).glob(f"*/{frame}.*"):
+            path.rename(path.with_name(f"frame_{path.name}"))
+    (root / "train.txt").write_text("".join(f"{name.replace('/', '/frame_')}\n" for name in names))
+    assert run(tmp_path / "plain", data) == 0
+    done = len(jobs.calls)
+    assert run(tmp_path / "out", data, "calibrate.enabled=true", "train.held_out=1") == 2
+    error = capsys.readouterr().err
+    assert "frames must be named by their numbers in time, as in MC1/0000; found " in error
+    assert "/frame_0000 in the held_out split" in error
+    assert len(jobs.calls) == done

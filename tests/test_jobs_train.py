@@ -84,13 +84,16 @@ def test_all_that_a_run_is_made_of_is_among_its_parents(world, labels, tmp_path)
     assert list(training_job.plan_job(world).parents) == ["data", "seen"]
 
 
-@pytest.mark.parametrize(("facts", "job"), [({}, "jobs.pseudo_label"), ({"refiltered": "labels"}, "jobs.refilter")])
-def test_incomplete_labels_are_refused(world, labels, tmp_path, capsys, facts, job):
+@pytest.mark.parametrize(
+    ("facts", "makers"),
+    [({}, "jobs.pseudo_label, a pipeline or a study"), ({"refiltered": "labels"}, "jobs.refilter or a study")],
+)
+def test_incomplete_labels_are_refused(world, labels, tmp_path, capsys, facts, makers):
     store = open_store(labels)
     store.put(commits.RUN, json.dumps(commits.read_run(store) | {"units": 3} | facts).encode())
     path = config_file(tmp_path, world, output=str(tmp_path / "student"))
     assert retrain.main(["--config", path, f"data.pseudo.labels={labels}", "--dry-run"]) == 2
-    assert f"1 of 3 units are committed. Finish {job} on that output first" in capsys.readouterr().err
+    assert f"1 of 3 units are committed. Give the command that made it again ({makers})" in capsys.readouterr().err
 
 
 def test_weights_by_a_quality_that_no_label_has_are_refused(world, labels, tmp_path, capsys):

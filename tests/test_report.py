@@ -421,7 +421,8 @@ def test_labels_that_grow_are_not_mixed_with_their_former_report(tmp_path, capsy
     store = unfinished(tmp_path / "labels", committed=3, expected=5, units=2)
     assert job.main([f"output={store.root}", *dry]) == 2
     error = " ".join(capsys.readouterr().err.split())
-    assert "3 of 5 units are committed. Finish jobs.pseudo_label on that output first, or see jobs.status" in error
+    makers = "jobs.pseudo_label, a pipeline or a study"
+    assert f"3 of 5 units are committed. Give the command that made it again ({makers}), or see jobs.status" in error
     with pytest.raises(InputError, match="3 of 5 units"):
         label_measures.measured(store, None, Config())
 

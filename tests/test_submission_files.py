@@ -279,3 +279,19 @@ def test_a_zip_without_pred_json_is_refused(tmp_path):
         archive.writestr("folder/pred.json", "[]")
     with pytest.raises(InputError, match=r"expected pred.json at its root, found none"):
         submission_files.load_submission(tmp_path / "pred.zip")
+
+
+def test_a_truth_of_the_other_layout_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(submission_files, "_KNOWN_SIZES", {3: "FreiHAND", 4: "HO-3D v2"})
+    for count, right, wrong in ((3, "freihand", "ho3d"), (4, "ho3d", "freihand"), (5, "ho3d", None)):
+        joints, vertices = hands(count)
+        submission_files.write_submission(tmp_path / "pred.json", joints, vertices, right)
+        write_truth(tmp_path, *(np.array(part) for part in json.loads((tmp_path / "pred.json").read_text())))
+        assert submission_files.score_submission(tmp_path / "pred.json", tmp_path, right).notes == ()
+        if wrong is not None:
+            notes = submission_files.score_submission(tmp_path / "pred.json", tmp_path, wrong).notes
+            known = {"freihand": "FreiHAND", "ho3d": "HO-3D v2"}[right]
+            assert notes[0] == (
+                f"the truth has {count} samples (as {known} has), and it is scored with the keys and units of "
+                f"score.layout={wrong}; for {known} give score.layout={right}"
+            )

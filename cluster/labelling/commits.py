@@ -25,7 +25,7 @@ from cluster.labelling import chain
 from cluster.labelling.attempts import ATTEMPTS
 from cluster.labelling.counts import Counts
 from cluster.labelling.decoding import Failure
-from cluster.labelling.units import differences
+from cluster.labelling.units import differences, makers
 from cluster.store import Store
 from hojoint.config import digest, renamed
 from hojoint.errors import InputError
@@ -158,10 +158,9 @@ def read_complete(store: Store) -> tuple[dict[str, Any], list[Commit]]:
     """
     run, commits = read_label_run(store), read_commits(store)
     if len(commits) != run["units"]:
-        job = "jobs.refilter" if "refiltered" in run else "jobs.pseudo_label"
         raise InputError(
-            f"{store.root} is not complete: {len(commits)} of {run['units']} units are committed. Finish {job} on that "
-            "output first"
+            f"{store.root} is not complete: {len(commits)} of {run['units']} units are committed. Give the command "
+            f"that made it again ({makers(run)})"
         )
     return run, commits
 

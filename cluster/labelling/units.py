@@ -238,6 +238,11 @@ def check_hand(run: Mapping[str, Any], config: Config, root: str) -> None:
         )
 
 
+def makers(run: Mapping[str, Any]) -> str:
+    """Which commands may have made the labels of ``run.json``; the job alone would go on with other settings."""
+    return "jobs.refilter or a study" if "refiltered" in run else "jobs.pseudo_label, a pipeline or a study"
+
+
 def fingertips_of(run: Mapping[str, Any]) -> str:
     """``mano.fingertips`` of a labelling run; labels that do not name it were made with the default."""
     return str(run["fingerprint"].get("mano.fingertips", ManoConfig().fingertips))

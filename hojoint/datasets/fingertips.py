@@ -7,11 +7,14 @@ changed here.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 
 from hojoint.config import ManoConfig
 from hojoint.datasets import ho3d_meta
+from hojoint.datasets.audit import ALL_THE_SAME
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
 from hojoint.hand.factory import hand_layer
@@ -23,15 +26,17 @@ STAND_IN_MM = 3.0  # the labels of the synthetic world fit the stand-in hand bet
 STRANGE_MM = 10.0  # where even the best set is farther off, the labels are another hand's
 
 
-def advice(dataset: HO3D, config: ManoConfig) -> str | None:
+def advice(dataset: HO3D, config: ManoConfig, checks: Literal["refuse", "note"] = "refuse") -> str | None:
     """A sentence for the user where the configured set does not fit the labels; None where it does.
 
     Args:
         dataset: either split of HO-3D.
         config: the hand model in use and its fingertips.
+        checks: ``data.ho3d.checks``; with 'note' labels of another hand model are a sentence too.
 
     Raises:
-        InputError: no set fits, so the labels are poses of another hand model, or the configured set is unknown.
+        InputError: no set fits, so the labels are poses of another hand model, and ``checks`` does not let that pass,
+            or the configured set is unknown.
     """
     joints, vertices = _labelled(dataset, config) if dataset.split == "train" else _truth(dataset)
     errors = {name: 1000 * error for name, error in fingertip_errors(joints, vertices).items()}
@@ -41,10 +46,13 @@ def advice(dataset: HO3D, config: ManoConfig) -> str | None:
         return None  # labels of MANO, and no MANO is given: hand_checks notes it
     if errors[best] > STRANGE_MM:
         hand = config.path or "the stand-in hand"
-        raise InputError(
+        sentence = (
             f"no known fingertip set fits the labels of {dataset.root}: the best, {best}, is {errors[best]:.1f} mm "
             f"off, so another hand model than {hand} made them. Set mano.path and mano.flat_hand_mean to theirs"
         )
+        if checks == "refuse":
+            raise InputError(f"{sentence}. {ALL_THE_SAME} data.ho3d.checks=note")
+        return sentence
     if errors[used] <= errors[best] + WORSE_MM:
         return None
     return (

@@ -76,8 +76,8 @@ class FreiHAND:
             factor: side of a training sample's region, in crops (``crops.region_factor``).
 
         Raises:
-            InputError: no folder is set, a label file is missing, damaged or of another length, or
-                ``data.freihand.missing=leave_out`` leaves no image.
+            InputError: no folder is set, a label file is missing, damaged or of another length, training images are
+                of more labels than there are, or ``data.freihand.missing=leave_out`` leaves no image.
         """
         root = config.root if split == "train" else evaluation_root(config)
         if root is None:
@@ -95,6 +95,11 @@ class FreiHAND:
                 f"{self._path('K')} and {self._path('xyz')} must be of one length and not empty, "
                 f"found {len(self.cameras)} and {len(self.joints)}; fetch FreiHAND again"
             )
+        if self.mano is not None and len(self.mano) != len(self.joints):
+            raise InputError(
+                f"{self._path('mano')} and {self._path('xyz')} must be of one length, found {len(self.mano)} and "
+                f"{len(self.joints)}; fetch FreiHAND again"
+            )
         self._list_images(config)
 
     def _list_images(self, config: FreiHANDConfig) -> None:
@@ -103,6 +108,10 @@ class FreiHAND:
         count = len(self.cameras)
         numbers = {int(name[:8]) for name in there if IMAGE.fullmatch(name)}
         known = range(len(VERSIONS) if self.split == "train" else 1)
+        self.unlabelled = sorted(number for number in numbers if number >= count * len(known))
+        if self.split == "train" and self.unlabelled:
+            # The versions of an image are found by the number of labels: with another one, labels are another image's.
+            raise InputError(self._too_few_labels())
         self.versions = [version for version in known if any(n // count == version for n in numbers)] or [0]
         self.listed = [f"{version * count + label:08d}" for version in self.versions for label in range(count)]
         self._absent = [name for name in self.listed if f"{name}.jpg" not in there]
@@ -115,6 +124,15 @@ class FreiHAND:
                 f"{WHERE}"
             )
         self.rows = [int(name) % count for name in self.names]
+
+    def _too_few_labels(self) -> str:
+        count, versions = len(self.cameras), len(VERSIONS)
+        return (
+            f"{self._path('K')} has {count} labels, so with {versions} versions of each image those in {self.folder} "
+            f"have numbers below {versions * count}; found {len(self.unlabelled)} others, up to "
+            f"{self.unlabelled[-1]:08d}.jpg. Images would get labels of others: take label files and images of one "
+            f"download, or for a part of FreiHAND keep its first {count} labels and the images below {count:08d} alone"
+        )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -161,12 +179,20 @@ class FreiHAND:
         return self.joints[self.rows, 0]
 
     def advice(self) -> tuple[str, ...]:
-        """Sentences for the user: versions that do not exist, and images that are left out."""
-        note = self.versions_note()
+        """Sentences for the user: versions that do not exist, images without a label, and images that are left out."""
         left = (
             f"{self.missing_text(self.left_out)}; they are left out (data.freihand.missing)" if self.left_out else None
         )
-        return tuple(text for text in (note, left) if text is not None)
+        return tuple(text for text in (self.versions_note(), self.unlabelled_note(), left) if text is not None)
+
+    def unlabelled_note(self) -> str | None:
+        """A sentence where the folder has images beyond the labels, as in a part of an evaluation set; else None."""
+        if not self.unlabelled:
+            return None
+        return (
+            f"{self.folder} holds {len(self.unlabelled)} images beyond the {len(self.cameras)} labels of "
+            f"{self._path('K').name}, the first is {self.unlabelled[0]:08d}.jpg; they are not used"
+        )
 
     def versions_note(self) -> str | None:
         """A sentence where the training images do not exist in all versions; None where they do."""

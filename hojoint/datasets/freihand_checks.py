@@ -61,11 +61,14 @@ def audit(dataset: FreiHAND, mano: ManoConfig | None, frames: int | None, progre
 
 
 def _file_faults(dataset: FreiHAND) -> list[Fault]:
-    """Missing images by version, and versions that are missing completely."""
+    """Missing images by version, versions that are missing completely, and images without a label."""
     faults = []
     if (note := dataset.versions_note()) is not None:
         kind = "versions_missing"
         faults.append(Fault(kind, str(dataset.folder), len(VERSIONS) - len(dataset.versions), note, "", fatal=False))
+    if (note := dataset.unlabelled_note()) is not None:
+        count = len(dataset.unlabelled)
+        faults.append(Fault("images_unlabelled", str(dataset.folder), count, note, "", fatal=False))
     for names, left_out in ((dataset.left_out, True), (dataset.missing_images(), False)):
         if not names:
             continue

@@ -58,7 +58,8 @@ def sequence_clips(
             (``too_short``).
 
     Raises:
-        InputError: ``calibrate.sequences`` names a sequence that the list lacks, or all clips are too short.
+        InputError: ``calibrate.sequences`` names a sequence that the list lacks, a frame has no number, or all clips
+            are too short.
     """
     names = [name.split("/") for name in dataset.names]
     parts = _parts(names, config)
@@ -157,6 +158,13 @@ def _chosen(names: list[list[str]], config: CalibrateConfig) -> list[int]:
             f"calibrate.sequences names {', '.join(sorted(unknown))}, which HO-3D's {config.split} split does not "
             f"list; choose among {', '.join(sorted(listed))}"
         )
+    for sequence, frame in names:
+        if sequence in chosen and not (frame.isascii() and frame.isdigit()):
+            raise InputError(
+                "calibration takes HO-3D's sequences as videos, so frames must be named by their numbers in time, as "
+                f"in MC1/0000; found {sequence}/{frame} in the {config.split} split. Rename files and lines of the "
+                "list, or name other sequences (calibrate.sequences)"
+            )
     return sorted(
         (index for index, (sequence, _) in enumerate(names) if sequence in chosen),
         key=lambda index: (names[index][0], int(names[index][1])),

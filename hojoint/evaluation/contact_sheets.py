@@ -51,13 +51,18 @@ def of_ho3d(dataset: HO3D, count: int, layer: HandLayer | None) -> list[Tile]:
     return _labelled(dataset, sequences, count, hand, None if layer is None else layer.faces)
 
 
-def of_freihand(dataset: FreiHAND, count: int, layer: HandLayer | None) -> list[Tile]:
-    """Images with joints and mesh, evenly spaced over the versions."""
-    truth = _truth(dataset)
+def of_freihand(dataset: FreiHAND, count: int, layer: ManoLayer | None) -> list[Tile]:
+    """Images with joints and mesh, evenly spaced over the versions; ``layer`` as in ``of_ho3d``."""
+    # Training meshes are posed: their file of vertices holds 32,560 hands, of which a sheet shows sixteen.
+    truth = None if layer is None or dataset.split == "train" else _truth(dataset)
 
     def hand(row: int, sample: Sample) -> tuple[np.ndarray | None, np.ndarray | None]:
-        vertices = None if truth is None or layer is None else truth[1][row]
-        return dataset.joints[dataset.rows[row]], vertices
+        joints = dataset.joints[dataset.rows[row]]
+        if layer is None or dataset.split == "evaluation":
+            return joints, None if truth is None else truth[1][row]
+        vertices = _posed(layer, sample)
+        wrist = layer.regressed_joints(torch.from_numpy(vertices)[None].to(layer.joint_regressor))[0, 0]
+        return joints, vertices + joints[0] - wrist.double().numpy()
 
     groups = [str(number * count // len(dataset)) for number in range(len(dataset))]
     return _labelled(dataset, groups, count, hand, None if layer is None else layer.faces)

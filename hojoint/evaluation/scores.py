@@ -107,15 +107,20 @@ def _object_scores(predictions: Predictions, models: Mapping[str, ObjectModel] |
     names = [name for name in predictions.object_names if name]
     trained = [name for name in set(names) if name not in UNSEEN] or None
     truth = predictions.true_object_pose[rows].astype(np.float64), predictions.camera[rows].astype(np.float64)
-    by_object = object_metrics.object_scores(models, names, predictions.object_pose[rows], *truth, averaged=trained)
-    refined = predictions.object_pose_refined[rows]
-    if np.isfinite(refined).all():
-        after = object_metrics.object_scores(models, names, refined, *truth, averaged=trained)
+    solved, refined = predictions.object_solved[rows], predictions.object_pose_refined[rows]
+
+    def scores_of(pose: np.ndarray) -> dict[str, dict[str, float | None]]:
+        known = np.where(solved[:, None, None], pose, np.nan)  # an unsolved pose is a placeholder, and no guess
+        return object_metrics.object_scores(models, names, known, *truth, averaged=trained)
+
+    by_object = scores_of(predictions.object_pose[rows])
+    if np.isfinite(refined).any() and np.isfinite(refined[solved]).all():
+        after = scores_of(refined)
         for name, values in by_object.items():
             values |= {f"{key}_refined": after[name][key] for key in REFINED}
     by_object = {name: {key: _for_json(value) for key, value in values.items()} for name, values in by_object.items()}
     mean = by_object.pop("mean")
-    return {**mean, "solved": float(predictions.object_solved[rows].mean()), "by_object": by_object}
+    return {**mean, "solved": float(solved.mean()), "by_object": by_object}
 
 
 def _for_json(value: float | None) -> float | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from hojoint.config import Config, ManoConfig
 from hojoint.datasets import freihand, hand_checks, listing, regions, ycb
 from hojoint.datasets.audit import ALL_THE_SAME, CONTRADICTIONS, audit, audit_models
-from hojoint.datasets.findings import Audit, Fault
+from hojoint.datasets.findings import Audit
 from hojoint.datasets.freihand import FreiHAND
 from hojoint.datasets.ho3d import HO3D
 from hojoint.errors import InputError
@@ -51,7 +52,7 @@ LEFT_OUT = {
 
 def ho3d(config: Config, progress: Progress) -> list[Checked]:
     """HO-3D, one result per split."""
-    return [_ho3d(config, split, progress) for split in ("train", "evaluation")]
+    return _of_use([_ho3d(config, split, progress) for split in ("train", "evaluation")])
 
 
 def _ho3d(config: Config, split: Split, progress: Progress) -> Checked:
@@ -64,7 +65,8 @@ def _ho3d(config: Config, split: Split, progress: Progress) -> Checked:
         found = audit(dataset, mano, progress=lambda done, total: progress(f"{name}: annotations", done, total))
     except InputError as error:
         return health.failed(name, place, error)
-    version = "v3" if dataset.image_path(dataset.names[0]).suffix == ".jpg" else "v2"
+    there = (path for path, size in map(dataset.files.image, dataset.names) if size)
+    version = "v3" if next(there, Path()).suffix == ".jpg" else "v2"
     counts = _counts(
         found,
         {
@@ -72,7 +74,7 @@ def _ho3d(config: Config, split: Split, progress: Progress) -> Checked:
             "sequences": _published(HO3D_SEQUENCES.get((version, split)), f"HO-3D {version}"),
         },
     )
-    findings = _findings(found.faults, "data.ho3d", config.data.ho3d.checks) + unread
+    findings = _findings(found, "data.ho3d", config.data.ho3d.checks) + unread
     findings += _part(len(dataset.listed), HO3D_FRAMES[version, split], f"{split}.txt", f"HO-3D {version}")
     missing = dataset.files.missing(dataset.names)
     findings += _image_faults(dataset, [n for n in dataset.names if n not in missing], config, progress, name)
@@ -92,7 +94,7 @@ def freihand_sets(config: Config, progress: Progress) -> list[Checked]:
     absent = {split: _without_labels(config, split) for split in splits}
     results = [_freihand(config, split, progress) for split in splits if absent[split] is None]
     if not results or (settings.root is not None and settings.evaluation_root is not None):
-        return [_freihand(config, split, progress) for split in splits if absent[split] is not None] + results
+        return _of_use([_freihand(config, split, progress) for split in splits if absent[split] is not None] + results)
     use = {"train": "training needs it", "evaluation": "jobs.evaluate needs it"}
     notes = [
         Finding("split_missing", 1, found, f"{use[split]}; fetch it if you need it")
@@ -133,7 +135,7 @@ def _freihand(config: Config, split: Split, progress: Progress) -> Checked:
     labels = FREIHAND_LABELS[split]
     images = labels * (4 if split == "train" else 1)
     counts = _counts(found, {"labels": f"{labels:,}", "listed": f"{images:,}"})
-    findings = _findings(found.faults, "data.freihand", config.data.freihand.checks) + unread
+    findings = _findings(found, "data.freihand", config.data.freihand.checks) + unread
     findings += _part(len(dataset.cameras), labels, f"{stem}_xyz.json", "FreiHAND v2")
     missing = set(dataset.missing_images())
     findings += _image_faults(dataset, [n for n in dataset.names if n not in missing], config, progress, name)
@@ -154,7 +156,7 @@ def objects(config: Config, progress: Progress) -> list[Checked]:
         progress("object models", number + 1, len(names))
         if not any(fault.where == name and fault.fatal for fault in found.faults):
             models[name] = ycb.load_model(Path(place) / name)
-    findings = _findings(found.faults, "")
+    findings = _findings(found, "")
     lacking = [name for name in HO3D_OBJECTS if name not in names]
     if lacking:
         sentence = f"{len(lacking)} of HO-3D's 10 objects have no model: {', '.join(lacking)}"
@@ -202,6 +204,14 @@ def _absent(name: str, place: str, found: str, split: Split) -> Checked:
     return Checked(name, place, (), (finding,))
 
 
+def _of_use(splits: list[Checked]) -> list[Checked]:
+    """The same; where no split exists at all, none is of use alone."""
+    absent = [finding for checked in splits for finding in checked.findings if finding.kind == "split_missing"]
+    if len(absent) < len(splits):
+        return splits
+    return [replace(checked, findings=[replace(one, usable_with="") for one in checked.findings]) for checked in splits]
+
+
 def _hand(config: Config) -> tuple[ManoConfig | None, list[Finding]]:
     """The hand model to compare labels with; None and a note where its file cannot be read."""
     try:
@@ -218,15 +228,17 @@ def _fitting(found: Audit, mano: ManoConfig | None) -> ManoLayer | None:
     return ManoLayer(hand_model(mano))
 
 
-def _findings(faults: Sequence[Fault], group: str, checks: Literal["refuse", "note"] = "refuse") -> list[Finding]:
-    """What the audit found; ``group`` has the set's settings, such as ``checks``, '' where there are none.
+def _findings(found: Audit, group: str, checks: Literal["refuse", "note"] = "refuse") -> list[Finding]:
+    """What an audit found; ``group`` has the set's settings, such as ``checks``, '' where there are none.
 
     Where labels contradict each other the set stays unusable, and the remedy names ``checks=note``: only a person can
-    tell that labels which look wrong are right. Once it is set the contradictions are notes, as in the jobs.
+    tell that labels which look wrong are right. Once it is set the contradictions are notes, as in the jobs. No use is
+    left of a split without a single frame that can be read.
     """
-    out = []
-    for fault in faults:
-        use = LEFT_OUT.get(fault.kind, "") if fault.fatal and group else ""
+    out: list[Finding] = []
+    some = found.counts.get("compared") != 0
+    for fault in found.faults:
+        use = LEFT_OUT.get(fault.kind, "") if fault.fatal and group and some else ""
         use = f"{group}.{use}" if use.startswith("missing=") else use
         remedy, contradiction = fault.remedy, fault.fatal and bool(group) and fault.kind in CONTRADICTIONS
         if contradiction and checks == "refuse":

@@ -51,7 +51,8 @@ def score_submission(predictions: str | Path, truth: str | Path, layout: Layout)
     """The official numbers of a submission file against a folder of truth; keys and units as in ``metrics``.
 
     A file in another unit, camera frame or joint order than the layout's is converted where that is clear
-    (``conventions``), and a file of joints alone gets the scores of joints; the notes say so.
+    (``conventions``), and a file of joints alone gets the scores of joints; the notes say so, and where the truth looks
+    like that of another layout.
 
     Raises:
         InputError: as ``load_pair``.
@@ -64,6 +65,8 @@ def score_submission(predictions: str | Path, truth: str | Path, layout: Layout)
         vertices, more = conventions.vertices_as_meant(vertices, true.vertices, layout)
         notes += more
     scores = _scores(joints, vertices, true, layout)
+    if (note := layout_note(len(true.joints), layout)) is not None:
+        notes.insert(0, note)
     if not (np.array_equal(joints, pred.joints) and np.array_equal(vertices, pred.vertices)):
         notes.append(_official(pred, true, layout))
     if (note := conventions.collapsed(pred.joints)) is not None:
@@ -72,6 +75,18 @@ def score_submission(predictions: str | Path, truth: str | Path, layout: Layout)
         scores = {key: value for key, value in scores.items() if key.startswith("xyz_")}
         notes.append(f"{predictions} holds joints alone, so the scores of meshes are left out")
     return Scored(scores, tuple(notes))
+
+
+def layout_note(count: int, layout: Layout) -> str | None:
+    """A sentence where the truth has as many images as a published set of the other layout; None where it has not."""
+    known = _KNOWN_SIZES.get(count)
+    meant = "freihand" if known == "FreiHAND" else "ho3d"
+    if known is None or meant == layout:
+        return None
+    return (
+        f"the truth has {_size(count)}, and it is scored with the keys and units of score.layout={layout}; for {known} "
+        f"give score.layout={meant}"
+    )
 
 
 def load_pair(predictions: str | Path, truth: str | Path) -> tuple[HandPoints, HandPoints]:

@@ -34,7 +34,7 @@ class Predictions:
     joints_px: np.ndarray  # (N, 21, 2) px of the input
     joints_error_px: np.ndarray  # (N,) mean distance to the labelled joints, px of the input; NaN without labels
     object_names: tuple[str, ...]  # '' where there is no object
-    object_pose: np.ndarray  # (N, 3, 4) model to camera; NaN where there is no object
+    object_pose: np.ndarray  # (N, 3, 4) model to camera; NaN without an object, a placeholder where not solved
     object_pose_refined: np.ndarray  # (N, 3, 4) the same after refinement; NaN also without refinement
     object_solved: np.ndarray  # (N,) bool
     true_object_pose: np.ndarray  # (N, 3, 4)
