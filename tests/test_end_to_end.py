@@ -13,6 +13,7 @@ MINIATURE = [
     *("synthetic.train_sequences=1", "synthetic.train_frames=6", "synthetic.evaluation_sequences=1"),
     *("synthetic.evaluation_frames=3", "synthetic.wild_videos=3", "synthetic.wild_frames=8"),
     *("synthetic.broken_videos=1", "synthetic.test_images=3", "train.steps=3", "train.batch_size=4"),
+    *("synthetic.image_width=320", "synthetic.image_height=240", "evaluate.actors=[1,1]"),
     # An untrained network keeps nothing under the real rules, and there must be something to retrain on.
     *("filters.enabled=[]", "labelling.side=right", "cluster.teachers=[1,1]", "cluster.threads=1"),
 ]
