@@ -5,7 +5,6 @@ The expected rows are those of an unbroken run, made here once by a Teacher in t
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -26,7 +25,6 @@ from cluster.labelling.job import LabellingJob
 from cluster.labelling.teacher import Teacher
 from cluster.store.local import LocalStore
 from hojoint.config import Config, to_tree
-from hojoint.errors import InputError
 from jobs import pseudo_label
 
 pytestmark = pytest.mark.ray
@@ -184,19 +182,6 @@ def test_a_video_that_kills_its_process_is_found_and_quarantined(
     assert report["videos"] == {"listed": 8, "labelled": 7, "empty": 0, "quarantined": 1}
     [row] = wild.rows_of(tmp_path / "out", "quarantine").to_pylist()
     assert (row["video_id"], row["class"], row["attempts"]) == ("105", "killed_worker", 2)
-
-
-def test_an_input_error_of_a_starting_actor_is_its_message_alone(
-    made: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = labelling.make_plan
-    monkeypatch.setattr(
-        labelling, "make_plan", lambda *given: dataclasses.replace(real(*given), teacher_sha256="0" * 64)
-    )
-    with pytest.raises(
-        InputError, match=r"^teacher\.checkpoint changed during the run: expected 0+, found \w+\. Restore it.*output$"
-    ):
-        labelling.label(wild.config_of(made, tmp_path / "out"))
 
 
 @pytest.mark.slow

@@ -242,7 +242,8 @@ def test_an_input_error_in_an_actor_ends_the_run_as_one(made: Path, tmp_path: Pa
     real = labelling.make_plan
     stale = lambda *given: dataclasses.replace(real(*given), teacher_sha256="0" * 64)  # noqa: E731
     monkeypatch.setattr(labelling, "make_plan", stale)
-    with pytest.raises(InputError, match=r"^teacher\.checkpoint changed"):
+    said = r"^teacher\.checkpoint changed during the run: expected 0+, found \w+\. Restore it.*output$"
+    with pytest.raises(InputError, match=said):
         label(wild.config_of(made, tmp_path / "out"))
 
 
