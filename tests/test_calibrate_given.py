@@ -28,6 +28,12 @@ from jobs import calibrate
 FRAMES = 20  # of each of two videos
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks at the figure here; test_calibration does."""
+    monkeypatch.setattr(calibrate.calibration_figure, "draw", lambda result: b"a figure")
+
+
 @pytest.fixture
 def predictions() -> pa.Table:
     return tables.predictions_table([made_labels(f"{name}-h0", numbers=tuple(range(FRAMES))) for name in "ab"])
