@@ -29,7 +29,9 @@ CONTENT = bytes(range(256)) * 40
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ChaosStore]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosStore]:
+    monkeypatch.setattr(chaos_store, "SLOW_S", 0.5)
+    monkeypatch.setattr(chaos_store, "WINDOW_S", 0.4)
     (tmp_path / "bucket").mkdir()
     with chaos_store.serving(tmp_path) as server, patience.granted(20):
         yield server
