@@ -252,7 +252,9 @@ def test_views_that_training_never_turned_so_far_are_told() -> None:
     assert "give at most 0" in (opening.untrained_views(opening.open_teacher(_saved(still)[1], Config())[1]) or "")
 
 
-def _released() -> bytes:
+@pytest.fixture(scope="module")
+def released() -> bytes:
+    """A checkpoint in the released layout, with weights of zero."""
     state = {name: torch.zeros(shape) for name, shape in layout().items()}
     buffer = io.BytesIO()
     torch.save({"epoch": 1, "state_dict": state}, buffer)
@@ -261,30 +263,30 @@ def _released() -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("region", ["hand", "union"])  # a choice of ours (A21)
-def test_a_released_teacher_gets_our_hand_and_its_crop(region: str) -> None:
+def test_a_released_teacher_gets_our_hand_and_its_crop(region: str, released: bytes) -> None:
     preset = settings.load(PRESETS / "released.yaml")
     changes = {"mano": {"path": "/here/MANO.pkl"}, "crop": {"unlabelled_region": region}}
     base = settings.changed(preset, **changes).model_copy(update={"model": TINY})
-    network, config, sha256 = opening.open_teacher(_released(), base)
+    network, config, sha256 = opening.open_teacher(released, base)
     assert config.model == network.config == ModelConfig()
     assert (config.crop, config.mano) == (base.crop, base.mano)
     assert len(sha256) == 64
     with pytest.raises(InputError, match="can be given as"):
-        checkpoint.load(_released())
+        checkpoint.load(released)
 
 
 @pytest.mark.slow
-def test_a_released_teacher_with_another_hand_or_crop_is_refused() -> None:
+def test_a_released_teacher_with_another_hand_or_crop_is_refused(released: bytes) -> None:
     teacher = TeacherConfig(checkpoint="theirs.pth.tar")
     hand = ManoConfig(path="/here/MANO.pkl")
     with pytest.raises(InputError, match=r"^theirs\.pth\.tar is .*mano\.path is not given.*configs/released\.yaml"):
-        opening.open_teacher(_released(), Config(teacher=teacher))
+        opening.open_teacher(released, Config(teacher=teacher))
     with pytest.raises(InputError, match=r"crop\.context is 1\.2 instead of 1\.5.*configs/released\.yaml"):
-        opening.open_teacher(_released(), Config(teacher=teacher, mano=hand, crop=CropConfig(context=1.2)))
+        opening.open_teacher(released, Config(teacher=teacher, mano=hand, crop=CropConfig(context=1.2)))
     printed = settings.load(PRESETS / "ho3d.yaml")
     words = r"crop\.hand_context is 2\.0 .*; crop\.resample is bilinear instead of nearest; crop\.clip is false"
     with pytest.raises(InputError, match=words):
-        opening.open_teacher(_released(), printed.model_copy(update={"mano": hand}))
+        opening.open_teacher(released, printed.model_copy(update={"mano": hand}))
 
 
 def test_a_damaged_checkpoint_is_named_without_torchs_words() -> None:
