@@ -12,7 +12,10 @@ pytest_plugins = ["s3_server", "scripted_s3", "video_files"]
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # hermetic: no token file in anybody's home
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the suite shares its cores with Ray's workers
 
-LONGEST = ("test_faults.py", "test_training.py", "test_end_to_end.py", "test_ranges.py", "test_local_cluster.py")
+LONGEST = (
+    *("test_end_to_end.py", "test_faults.py", "test_training.py", "test_ranges.py", "test_detection_job.py"),
+    *("test_local_cluster.py", "test_study.py", "test_video_sweep.py", "test_bench.py", "test_stream_bench.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
