@@ -118,7 +118,7 @@ def runs(pid: int) -> bool:
 
 @pytest.mark.slow
 def test_a_killed_driver_started_again_writes_every_row_once(
-    made: Path, unbroken: Path, tmp_path: Path, ray_session: None
+    made: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
     config = wild.config_of(made, output, **SLOW)
@@ -130,6 +130,7 @@ def test_a_killed_driver_started_again_writes_every_row_once(
     assert 2 <= committed(output) < UNITS
     wait_for(lambda: not any(runs(pid) for pid in teachers), "the end of the dead driver's actors")
     before = {path: path.stat().st_mtime_ns for path in (output / "commits").iterdir()}
+    wild.without_ray(monkeypatch)
     report = labelling.label(config)
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())  # nothing committed is done again
     assert report["videos"] == {"listed": VIDEOS, "labelled": VIDEOS, "empty": 0, "quarantined": 0}
@@ -185,7 +186,7 @@ def test_a_video_that_kills_its_process_is_found_and_quarantined(
 
 
 @pytest.mark.slow
-def test_a_terminated_driver_ends_cleanly_and_resumes(made: Path, unbroken: Path, tmp_path: Path, ray_session) -> None:
+def test_a_terminated_driver_ends_cleanly_and_resumes(made: Path, unbroken: Path, tmp_path: Path, monkeypatch) -> None:
     output = tmp_path / "out"
     config = wild.config_of(made, output, **SLOW)
     with start_job(config, tmp_path) as job:
@@ -195,16 +196,20 @@ def test_a_terminated_driver_ends_cleanly_and_resumes(made: Path, unbroken: Path
     assert code == 75, printed
     assert "ended by SIGTERM; run the same command again to continue" in printed
     assert not [word for word in ("Traceback", "SIGTERM received", "Fatal", "    @ ") if word in printed]
+    wild.without_ray(monkeypatch)
     labelling.label(config)
     assert_complete(output, unbroken)
 
 
 @pytest.mark.slow
-def test_two_drivers_at_once_give_every_row_once(made: Path, unbroken: Path, tmp_path: Path, ray_session: None) -> None:
+def test_two_drivers_at_once_give_every_row_once(made: Path, unbroken: Path, tmp_path: Path, monkeypatch) -> None:
+    """One over Ray in a process of its own, one without Ray in this process: it starts within the other's work."""
+    wild.without_ray(monkeypatch)
     output = tmp_path / "out"
     config = wild.config_of(made, output, **SLOW)
     with start_job(config, tmp_path) as other:
         wait_for(lambda: (output / "run.json").exists() and teacher_pids(output), "the other driver's first unit")
+        assert committed(output) < UNITS
         report = labelling.label(config)
         code, printed = finished(other)
     assert code == 0, printed
