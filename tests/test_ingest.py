@@ -14,6 +14,7 @@ import pytest
 import wild
 from damage import edit_all
 from labelled import draw_world
+from training_here import train_here
 
 from cluster import garbage, ingesting
 from cluster import progress as board
@@ -322,7 +323,7 @@ def test_an_ingest_at_work_is_seen_and_its_garbage_is_too(world, tmp_path, monke
 
 
 @pytest.mark.ray
-def test_the_job_writes_resumes_and_trains(world, ray_session, tmp_path, capsys):
+def test_the_job_writes_resumes_and_trains(world, ray_session, tmp_path, capsys, monkeypatch):
     output = tmp_path / "shards"
     written(world, output, units=1)
     config = settings.changed(world, output=str(output))
@@ -333,5 +334,6 @@ def test_the_job_writes_resumes_and_trains(world, ray_session, tmp_path, capsys)
     before = [path.stat().st_mtime_ns for path in files]
     ingest_job.job(config, False)
     assert [path.stat().st_mtime_ns for path in files] == before
+    train_here(monkeypatch)
     result = training.fit(from_shards(world, str(output), steps=2), str(tmp_path / "teacher"), progress=False)
     assert (result.steps, result.samples) == (2, 8)
