@@ -33,6 +33,14 @@ ROOT = Path(__file__).resolve().parent.parent
 VIDEOS, UNITS = 16, 8
 SLOW = {"tta": {"views": 8}, "labelling": {"unit_videos": VIDEOS // UNITS}}  # some seconds of work, to be killed in
 PATIENCE_S = 120.0
+DRIVER = """
+import sys
+from jobs import pseudo_label
+if __name__ == "__main__":  # its children import this file too
+    code = pseudo_label.main(sys.argv[1:])
+    print("with torch" if "torch" in sys.modules else "without torch")
+    sys.exit(code)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +78,15 @@ def words(config: Config, folder: Path) -> list[str]:
     return ["--config", str(path)]
 
 
-def start_job(config: Config, folder: Path, **environment: str) -> subprocess.Popen[str]:
-    """``python -m jobs.pseudo_label`` as a user runs it, in a separate process."""
+def start_job(config: Config, folder: Path, *program: str) -> subprocess.Popen[str]:
+    """``python -m jobs.pseudo_label`` as a user runs it, or another program, in a separate process."""
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.pseudo_label", *words(config, folder)],
+        [sys.executable, *(program or ("-m", "jobs.pseudo_label")), *words(config, folder)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | environment,
+        env=os.environ | ({"PYTHONPATH": str(ROOT)} if program else {}),
     )
 
 
@@ -203,16 +211,18 @@ def test_a_terminated_driver_ends_cleanly_and_resumes(made: Path, unbroken: Path
 
 @pytest.mark.slow
 def test_two_drivers_at_once_give_every_row_once(made: Path, unbroken: Path, tmp_path: Path, monkeypatch) -> None:
-    """One over Ray in a process of its own, one without Ray in this process: it starts within the other's work."""
+    """One over Ray in another process, which loads no torch; one without Ray here, within the time of the other."""
+    (tmp_path / "driver.py").write_text(DRIVER)
     wild.without_ray(monkeypatch)
     output = tmp_path / "out"
     config = wild.config_of(made, output, **SLOW)
-    with start_job(config, tmp_path) as other:
+    with start_job(config, tmp_path, str(tmp_path / "driver.py")) as other:
         wait_for(lambda: (output / "run.json").exists() and teacher_pids(output), "the other driver's first unit")
         assert committed(output) < UNITS
         report = labelling.label(config)
         code, printed = finished(other)
     assert code == 0, printed
+    assert "without torch" in printed
     assert report["videos"]["labelled"] == VIDEOS
     assert committed(output) == UNITS
     assert_complete(output, unbroken)
