@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from labelled import TINY_WORDS
 from training_here import train_here
 
 from jobs import pipeline, study
 
 MINIATURE = [
-    *("model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"),
+    *TINY_WORDS,
     *("synthetic.train_sequences=1", "synthetic.train_frames=6", "synthetic.evaluation_sequences=1"),
     *("synthetic.evaluation_frames=3", "synthetic.wild_videos=3", "synthetic.wild_frames=8"),
     *("synthetic.broken_videos=1", "synthetic.test_images=3", "train.steps=3", "train.batch_size=4"),
