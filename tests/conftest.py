@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,31 @@ def one_thread_each() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def layer() -> Any:
+    """The stand-in hand."""
+    from hojoint.config import ManoConfig
+    from hojoint.hand.factory import hand_layer
+
+    return hand_layer(ManoConfig())
+
+
+@pytest.fixture(scope="module")
+def axes(layer: Any) -> Any:
+    """The axes of its fingers."""
+    from exact_hand import axes_of
+
+    return axes_of(layer)
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labelling without Ray; see ``wild.without_ray``."""
+    import wild
+
+    wild.without_ray(monkeypatch)
 
 
 @pytest.fixture(scope="module")

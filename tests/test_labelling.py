@@ -39,11 +39,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wild.write_faulty(tmp_path_factory.mktemp("wild"))
 
 
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    wild.without_ray(monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def labelled(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     """The output and the report of a run, for tests that only read them."""
