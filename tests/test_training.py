@@ -31,7 +31,7 @@ from cluster.training import run as training
 from cluster.training import worker as train_worker
 from cluster.training.data import open_data
 from hojoint import config as settings
-from hojoint.config import ClusterConfig, Config, TrainConfig
+from hojoint.config import ClusterConfig, Config, TrainConfig, changed
 from hojoint.errors import InputError, NoRoom, Unavailable
 from hojoint.model import checkpoint, opening
 from hojoint.model.network import HOJoint
@@ -51,13 +51,6 @@ def world(tmp_path_factory):
 def unbroken(world, ray_session, tmp_path_factory):
     output = tmp_path_factory.mktemp("unbroken")
     return training.fit(world, str(output), progress=False), output
-
-
-def changed(config, **groups):
-    tree = settings.to_tree(config)
-    for group, values in groups.items():
-        tree[group] = {**tree[group], **values} if isinstance(values, dict) else values
-    return settings.from_tree(tree)
 
 
 def descendants(pid: int) -> list[int]:
