@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_tables import labels as made_labels
+from made_tables import labels as made_labels
 
 from cluster.labelling import commits
 from cluster.labelling.counts import Counts

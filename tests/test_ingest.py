@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import made_tables
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -237,14 +238,12 @@ def test_a_replaced_or_lost_shard_stops_the_training(world, tmp_path):
 
 def labels(folder, clips):
     """A complete labelling output with one unit per list of (clip, frames), as the reader of pseudo-labels sees it."""
-    from test_pseudo import row, table_of
-
     store = open_store(str(folder))
     run = {"fingerprint": {"schema_version": tables.SCHEMA_VERSION}, "units": len(clips), "config": {}}
     store.put(commits.RUN, json.dumps(run).encode())
     for number, unit in enumerate(clips):
-        rows = [row(clip, frame, flipped=False) for clip, frames in unit for frame in range(frames)]
-        table = table_of(*rows[::-1])
+        rows = [made_tables.row(clip, frame, flipped=False) for clip, frames in unit for frame in range(frames)]
+        table = made_tables.table_of(*rows[::-1])
         counts = Counts(kept=len(table) - (len(table) > 2), filled=int(len(table) > 2))
         commits.commit(
             store, f"u{number:06d}", "a", {"pseudo_labels": table}, counts=counts, started=0.0, seconds={}
