@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hojoint import config as settings
-from hojoint.config import Config
+from hojoint.config import Config, ModelConfig
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 from hojoint.synthetic import write
@@ -19,6 +19,12 @@ SMALL: dict[str, Any] = {
     "input_px": 64, "roi_cells": 8, "block": "basic", "blocks": [1, 1, 1, 1], "width": 8, "channels": 8,
     "hourglass_depth": 1, "encoder_stages": 1, "mano_hidden": [16, 16], "attention_hidden": 8,
 }  # fmt: skip
+TINY_WORDS = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
+"""A small network on a command line; what they do not say is of configs/tiny.yaml."""
+DEEPER = ModelConfig(
+    input_px=64, block="basic", blocks=(1, 1, 1, 1), width=8, channels=16, roi_cells=8, hourglass_depth=2,
+    encoder_stages=2, mano_hidden=(32, 24), attention_hidden=32,
+)  # fmt: skip
 
 
 def write_teacher(config: Config, path: Path, **changes: Any) -> str:

@@ -1,14 +1,17 @@
 """A real S3 server on loopback for tests: Ceph RGW (one monitor, one disk on a sparse file, one gateway).
 
 Needs Debian's packages ``radosgw ceph-mon ceph-osd ceph-mgr ceph-common uuid-runtime`` (``.ci/run`` installs them);
-tests that ask for it are skipped with that reason where they are absent. The server runs for the whole session, keeps
-everything in a temporary folder, and is ended by the process ids that it wrote there. To try the jobs on one:
-``python tests/s3_server.py`` prints the environment of a server with a bucket ``demo``, and ends it with Ctrl-C.
+tests that ask for it are skipped with that reason where they are absent. The server runs for the whole session, for
+all of its processes, keeps everything in a temporary folder, and is ended by the process ids that it wrote there. To
+try the jobs on one: ``python tests/s3_server.py`` prints the environment of a server with a bucket ``demo``, and ends
+it with Ctrl-C.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import os
 import shutil
 import signal
@@ -21,6 +24,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,22 +96,50 @@ def absent() -> list[str]:
 @contextlib.contextmanager
 def running() -> Iterator[Server]:
     """A server in a folder of its own, until the end of ``with``."""
-    # A Unix socket's path has at most 107 characters, too few for pytest's own folders.
-    folder = Path("/tmp") / f"s3-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
+    folder, endpoint = _started()
     try:
-        yield Server(_start(folder))
+        yield Server(endpoint)
     finally:
-        _stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        _end(folder)
+
+
+@contextlib.contextmanager
+def shared(place: Path) -> Iterator[Server]:
+    """The server of all processes that give the same folder: the first starts it, the last ends it."""
+    with _noted(place) as noted:
+        if noted["users"] == 0:
+            folder, noted["endpoint"] = _started()
+            noted["folder"] = str(folder)
+        noted["users"] += 1
+        endpoint = noted["endpoint"]
+    try:
+        yield Server(endpoint)
+    finally:
+        with _noted(place) as noted:
+            noted["users"] -= 1
+            if noted["users"] == 0:
+                _end(Path(noted["folder"]))
+
+
+@contextlib.contextmanager
+def _noted(place: Path) -> Iterator[dict[str, Any]]:
+    """What these processes know of their server; one of them at a time, which may change it."""
+    with open(place / "s3.json", "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        noted = json.loads(file.read() or '{"users": 0}')
+        yield noted
+        file.truncate(0)
+        json.dump(noted, file)
 
 
 @pytest.fixture(scope="session")
-def ceph() -> Iterator[Server]:
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server; started once, when the first test asks."""
     if absent():
         pytest.skip(f"needs Ceph's packages: no {', '.join(absent())} here")
-    with running() as server:
+    several = "PYTEST_XDIST_WORKER" in os.environ  # then they have one folder, in which each has its own
+    with shared(tmp_path_factory.getbasetemp().parent) if several else running() as server:
         yield server
 
 
@@ -121,6 +153,23 @@ def bucket(ceph: Server, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+def _started() -> tuple[Path, str]:
+    """The folder and the address of a new server."""
+    # A Unix socket's path has at most 107 characters, too few for pytest's own folders.
+    folder = Path("/tmp") / f"s3-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    try:
+        return folder, _start(folder)
+    except BaseException:
+        _end(folder)
+        raise
+
+
+def _end(folder: Path) -> None:
+    _stop(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start(folder: Path) -> str:

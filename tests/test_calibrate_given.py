@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_tables import labels as made_labels
+from made_tables import labels as made_labels
 
 from cluster.labelling import commits
 from cluster.labelling.counts import Counts
@@ -26,6 +26,12 @@ from hojoint.labelling.clip_filter import filter_clip
 from jobs import calibrate
 
 FRAMES = 20  # of each of two videos
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks at the figure here; test_calibration does."""
+    monkeypatch.setattr(calibrate.calibration_figure, "draw", lambda result: b"a figure")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from labelled import draw_world
-from test_tables import labels as made_labels
+from made_tables import labels as made_labels
 
 from hojoint.config import THRESHOLDS, CalibrateConfig, Config, FilterConfig, ManoConfig, changed, from_tree
 from hojoint.datasets import sequences

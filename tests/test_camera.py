@@ -12,15 +12,8 @@ import torch
 from exact_hand import hand
 from torch import Tensor
 
-from hojoint.config import ManoConfig
-from hojoint.hand.factory import hand_layer
 from hojoint.labelling import camera, spatial_rules
 from hojoint.records import HandPrediction
-
-
-@pytest.fixture(scope="module")
-def layer() -> Any:
-    return hand_layer(ManoConfig())
 
 
 @pytest.mark.parametrize("flipped", [False, True])

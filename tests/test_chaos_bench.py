@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from labelled import TINY_WORDS
 
 from cluster import chaos_bench, chaos_rows, chaos_store, patience
 from cluster.chaos_rows import Difference
@@ -29,7 +30,9 @@ CONTENT = bytes(range(256)) * 40
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ChaosStore]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosStore]:
+    monkeypatch.setattr(chaos_store, "SLOW_S", 0.5)
+    monkeypatch.setattr(chaos_store, "WINDOW_S", 0.4)
     (tmp_path / "bucket").mkdir()
     with chaos_store.serving(tmp_path) as server, patience.granted(20):
         yield server
@@ -180,9 +183,8 @@ def test_a_fault_of_each_of_three_kinds_costs_no_row(tmp_path: Path, capsys, mon
     kinds = (chaos_bench.ACTOR, chaos_bench.DRIVER, chaos_bench.LOST)  # all eleven take ten minutes
     monkeypatch.setattr(chaos_bench, "WEIGHTS", dict.fromkeys(kinds, 1))
     monkeypatch.setattr(chaos_bench, "REFUSED", chaos_bench.LOST)  # takes what is left after rounding
-    words = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
-    words += ["bench.videos=12", "bench.frames=10", "tta.views=2", "bench.faults=1", f"world={tmp_path / 'world'}"]
-    assert bench.main(["chaos", *words]) == 0
+    words = ["bench.videos=12", "bench.frames=10", "tta.views=2", "bench.faults=1", f"world={tmp_path / 'world'}"]
+    assert bench.main(["chaos", *TINY_WORDS, *words]) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["faults"] == dict.fromkeys(kinds, 1)
     assert (line["lost"], line["twice"], line["different"]) == (0, 0, 0)

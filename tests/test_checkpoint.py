@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from labelled import DEEPER
 
 from hojoint import config as settings
 from hojoint.config import AugmentConfig, Config, CropConfig, ManoConfig, ModelConfig, TeacherConfig, TtaConfig
@@ -19,12 +20,8 @@ from hojoint.model import checkpoint, opening
 from hojoint.model.network import HOJoint
 from hojoint.model.released import layout
 
-TINY = ModelConfig(
-    input_px=64, block="basic", blocks=(1, 1, 1, 1), width=8, channels=16, roi_cells=8, hourglass_depth=2,
-    encoder_stages=2, mano_hidden=(32, 24), attention_hidden=32,
-)  # fmt: skip
 PRESETS = Path(__file__).resolve().parents[1] / "configs"
-CONFIG = Config(name="first", seed=3, model=TINY)
+CONFIG = Config(name="first", seed=3, model=DEEPER)
 
 
 def _saved(config: Config = CONFIG) -> tuple[HOJoint, bytes]:
@@ -64,7 +61,7 @@ def test_a_network_returns_with_settings_progress_and_parents(tmp_path: Path) ->
 def test_a_resumed_training_equals_an_unbroken_one() -> None:
     def start() -> tuple[HOJoint, torch.optim.Adam, torch.optim.lr_scheduler.StepLR]:
         torch.manual_seed(0)
-        network = HOJoint(TINY).train()
+        network = HOJoint(DEEPER).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
         return network, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
 
@@ -211,12 +208,12 @@ def test_files_of_other_programs_and_versions_are_refused() -> None:
 def test_a_value_that_could_not_be_read_back_is_not_written() -> None:
     history = [{"loss": 1.0}, {"loss": np.float64(1.0)}]
     with pytest.raises(TypeError, match=r"progress\.history\.1\.loss .*float64"):
-        checkpoint.save(HOJoint(TINY), CONFIG, progress={"history": history}, parents={})
+        checkpoint.save(HOJoint(DEEPER), CONFIG, progress={"history": history}, parents={})
 
 
 def test_a_pretrained_network_is_not_fetched_again_to_be_filled() -> None:
-    network = HOJoint(TINY)
-    config = CONFIG.model_copy(update={"model": TINY.model_copy(update={"pretrained": "/nowhere/resnet.pth"})})
+    network = HOJoint(DEEPER)
+    config = CONFIG.model_copy(update={"model": DEEPER.model_copy(update={"pretrained": "/nowhere/resnet.pth"})})
     loaded = checkpoint.load(checkpoint.save(network, config, progress={}, parents={}))
     assert loaded.config.model.pretrained == "/nowhere/resnet.pth"
     checkpoint.network_of(loaded)
@@ -229,7 +226,7 @@ def test_a_teacher_of_ours_brings_its_model_hand_and_crop() -> None:
     _, data = _saved(trained)
     base = Config(name="labels", mano=ManoConfig(path="/here/MANO.pkl"))
     network, config, sha256 = opening.open_teacher(data, base)
-    assert (config.name, config.model, config.crop.context) == ("labels", TINY, 1.8)
+    assert (config.name, config.model, config.crop.context) == ("labels", DEEPER, 1.8)
     assert config.mano == ManoConfig(path="/here/MANO.pkl", flat_hand_mean=False)
     assert sha256 == checkpoint.weights_sha256(network.state_dict())
     assert opening.open_teacher(data, Config())[1].mano.path == "/trained/MANO.pkl"
@@ -252,7 +249,9 @@ def test_views_that_training_never_turned_so_far_are_told() -> None:
     assert "give at most 0" in (opening.untrained_views(opening.open_teacher(_saved(still)[1], Config())[1]) or "")
 
 
-def _released() -> bytes:
+@pytest.fixture(scope="module")
+def released() -> bytes:
+    """A checkpoint in the released layout, with weights of zero."""
     state = {name: torch.zeros(shape) for name, shape in layout().items()}
     buffer = io.BytesIO()
     torch.save({"epoch": 1, "state_dict": state}, buffer)
@@ -261,30 +260,30 @@ def _released() -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("region", ["hand", "union"])  # a choice of ours (A21)
-def test_a_released_teacher_gets_our_hand_and_its_crop(region: str) -> None:
+def test_a_released_teacher_gets_our_hand_and_its_crop(region: str, released: bytes) -> None:
     preset = settings.load(PRESETS / "released.yaml")
     changes = {"mano": {"path": "/here/MANO.pkl"}, "crop": {"unlabelled_region": region}}
-    base = settings.changed(preset, **changes).model_copy(update={"model": TINY})
-    network, config, sha256 = opening.open_teacher(_released(), base)
+    base = settings.changed(preset, **changes).model_copy(update={"model": DEEPER})
+    network, config, sha256 = opening.open_teacher(released, base)
     assert config.model == network.config == ModelConfig()
     assert (config.crop, config.mano) == (base.crop, base.mano)
     assert len(sha256) == 64
     with pytest.raises(InputError, match="can be given as"):
-        checkpoint.load(_released())
+        checkpoint.load(released)
 
 
 @pytest.mark.slow
-def test_a_released_teacher_with_another_hand_or_crop_is_refused() -> None:
+def test_a_released_teacher_with_another_hand_or_crop_is_refused(released: bytes) -> None:
     teacher = TeacherConfig(checkpoint="theirs.pth.tar")
     hand = ManoConfig(path="/here/MANO.pkl")
     with pytest.raises(InputError, match=r"^theirs\.pth\.tar is .*mano\.path is not given.*configs/released\.yaml"):
-        opening.open_teacher(_released(), Config(teacher=teacher))
+        opening.open_teacher(released, Config(teacher=teacher))
     with pytest.raises(InputError, match=r"crop\.context is 1\.2 instead of 1\.5.*configs/released\.yaml"):
-        opening.open_teacher(_released(), Config(teacher=teacher, mano=hand, crop=CropConfig(context=1.2)))
+        opening.open_teacher(released, Config(teacher=teacher, mano=hand, crop=CropConfig(context=1.2)))
     printed = settings.load(PRESETS / "ho3d.yaml")
     words = r"crop\.hand_context is 2\.0 .*; crop\.resample is bilinear instead of nearest; crop\.clip is false"
     with pytest.raises(InputError, match=words):
-        opening.open_teacher(_released(), printed.model_copy(update={"mano": hand}))
+        opening.open_teacher(released, printed.model_copy(update={"mano": hand}))
 
 
 def test_a_damaged_checkpoint_is_named_without_torchs_words() -> None:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 import wild
-import yaml
 
 from cluster.labelling import checkpoint_facts
-from hojoint.config import Config, changed, to_tree
+from hojoint.config import Config, changed
 from hojoint.errors import InputError, MachineError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,28 +88,3 @@ def test_jobs_that_run_no_network_load_no_torch() -> None:
     program = f"import sys; {imports}; print(sorted({{'torch', 'torchvision'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_driver_labels_and_never_loads_torch(config: Config, tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(to_tree(changed(config, output=str(tmp_path / "out"), crop=to_tree(Config().crop)))))
-    program = (
-        "import sys\nfrom jobs import pseudo_label\n"
-        "if __name__ == '__main__':\n"
-        f"    code = pseudo_label.main(['--config', {str(path)!r}])\n"
-        "    print('code', code, 'torch', 'torch' in sys.modules)\n"
-    )
-    script = tmp_path / "driver.py"
-    script.write_text(program)
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.splitlines()[-1] == "code 0 torch False", done.stdout + done.stderr
-    assert len(wild.rows_of(tmp_path / "out", "predictions")) == 12

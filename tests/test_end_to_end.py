@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+from labelled import TINY_WORDS
+from training_here import train_here
 
 from jobs import pipeline, study
 
 MINIATURE = [
-    *("model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"),
+    *TINY_WORDS,
     *("synthetic.train_sequences=1", "synthetic.train_frames=6", "synthetic.evaluation_sequences=1"),
     *("synthetic.evaluation_frames=3", "synthetic.wild_videos=3", "synthetic.wild_frames=8"),
     *("synthetic.broken_videos=1", "synthetic.test_images=3", "train.steps=3", "train.batch_size=4"),
+    *("synthetic.image_width=320", "synthetic.image_height=240", "evaluate.actors=[1,1]"),
     # An untrained network keeps nothing under the real rules, and there must be something to retrain on.
     *("filters.enabled=[]", "labelling.side=right", "cluster.teachers=[1,1]", "cluster.threads=1"),
 ]
@@ -20,7 +23,8 @@ MINIATURE = [
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_calibrated_rounds_run_to_their_report(tmp_path, capsys):
+def test_calibrated_rounds_run_to_their_report(tmp_path, capsys, monkeypatch):
+    trained = train_here(monkeypatch)  # the study below trains over Ray Train
     # For random weights every label is right: calibration then has something to propose.
     lenient = ["calibrate.max_aligned_mm=1000", "calibrate.max_joints_2d=100", "calibrate.mirrored=false"]
     sizes = ["synthetic.train_sequences=4", "synthetic.train_frames=20", "calibrate.stride=1", "train.held_out=1"]
@@ -28,6 +32,7 @@ def test_calibrated_rounds_run_to_their_report(tmp_path, capsys):
     length = ["train.steps=40", "student.rounds=2"]  # enough that a camera fits the hands
     arguments = [f"output={tmp_path}", *MINIATURE, *sizes, *lenient, *rules, *length]
     assert pipeline.main(arguments) == 0
+    assert trained == [f"{tmp_path}/{name}" for name in ("teacher", "student", "student-2")]
     out = capsys.readouterr().out
     assert "By round" in out
     assert "What calibration promised" in out
@@ -42,11 +47,15 @@ def test_calibrated_rounds_run_to_their_report(tmp_path, capsys):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_study_tells_what_better_labels_would_be_worth(tmp_path, capsys):
+def test_a_study_tells_what_better_labels_would_be_worth(tmp_path, capsys, monkeypatch):
+    """Teacher and student are trained over Ray Train, as by the command line; the others here, in less time."""
+    seed = f"{tmp_path}/seed-0"
+    trained = train_here(monkeypatch, lambda output: output not in (f"{seed}/teacher", f"{seed}/student"))
     rules = ["filters.enabled=[pose_step]", "filters.max_pose_step=5"]  # keeps what random weights predict
     points = ["study.grid=labels", "study.points=[true_all]"]
     arguments = [f"output={tmp_path}", *MINIATURE, *rules, "study.seeds=[0]", *points]
     assert study.main(arguments) == 0
+    assert trained == [f"{seed}/control", f"{seed}/points/labels-true_all/student"]
     assert "[7/7] report" in capsys.readouterr().out
     frames = check_route(tmp_path / "seed-0")
     grid = json.loads((tmp_path / "study.json").read_text())["grids"]["labels"]

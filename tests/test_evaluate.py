@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from damage import metas
-from labelled import SMALL, write_teacher
+from labelled import SMALL, TINY_WORDS, write_teacher
 
 from cluster import scoring
 from cluster.scoring import Examiner
@@ -38,7 +38,7 @@ KEYS = [
     *("mesh_mean3d", "mesh_auc3d", "mesh_al_mean3d", "mesh_al_auc3d"),
     *("f_score_5", "f_al_score_5", "f_score_15", "f_al_score_15"),
 ]
-TINY = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
+TINY = [*TINY_WORDS]
 TINY += ["synthetic.evaluation_sequences=1", "synthetic.evaluation_frames=3", "synthetic.test_images=3"]
 TINY += ["synthetic.train_sequences=1", "synthetic.train_frames=1", "synthetic.wild_videos=1"]
 TINY += ["synthetic.broken_videos=0", "synthetic.wild_frames=4", "cluster.threads=1"]

@@ -8,24 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from exact_hand import CONFIG, SIZE, axes_of, hand, scored
+from exact_hand import CONFIG, SIZE, hand, scored
 from torch import Tensor
 
-from hojoint.config import PAPER_RULES, ConfigError, FilterConfig, ManoConfig, from_tree
+from hojoint.config import PAPER_RULES, ConfigError, FilterConfig, from_tree
 from hojoint.errors import InputError
-from hojoint.hand.factory import hand_layer
 from hojoint.labelling import camera, filters, reasons
 from hojoint.records import HandPrediction
-
-
-@pytest.fixture(scope="module")
-def layer() -> Any:
-    return hand_layer(ManoConfig())
-
-
-@pytest.fixture(scope="module")
-def axes(layer: Any) -> Tensor:
-    return axes_of(layer)
 
 
 def test_a_perfect_flat_hand_scores_perfectly_in_every_rule(layer: Any, axes: Tensor) -> None:

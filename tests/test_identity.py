@@ -15,9 +15,9 @@ import pytest
 import torch
 from damage import edit_meta, edit_points, image_of, metas
 from labelled import draw_world
+from made_tables import row
 from pipeline_jobs import stand_in_jobs
 from test_freihand import write_training_set
-from test_pseudo import row
 
 from cluster.labelling import commits, units
 from cluster.labelling.counts import Counts

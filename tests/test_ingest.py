@@ -8,12 +8,14 @@ import re
 import shutil
 from pathlib import Path
 
+import made_tables
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import wild
 from damage import edit_all
 from labelled import draw_world
+from training_here import train_here
 
 from cluster import garbage, ingesting
 from cluster import progress as board
@@ -236,14 +238,12 @@ def test_a_replaced_or_lost_shard_stops_the_training(world, tmp_path):
 
 def labels(folder, clips):
     """A complete labelling output with one unit per list of (clip, frames), as the reader of pseudo-labels sees it."""
-    from test_pseudo import row, table_of
-
     store = open_store(str(folder))
     run = {"fingerprint": {"schema_version": tables.SCHEMA_VERSION}, "units": len(clips), "config": {}}
     store.put(commits.RUN, json.dumps(run).encode())
     for number, unit in enumerate(clips):
-        rows = [row(clip, frame, flipped=False) for clip, frames in unit for frame in range(frames)]
-        table = table_of(*rows[::-1])
+        rows = [made_tables.row(clip, frame, flipped=False) for clip, frames in unit for frame in range(frames)]
+        table = made_tables.table_of(*rows[::-1])
         counts = Counts(kept=len(table) - (len(table) > 2), filled=int(len(table) > 2))
         commits.commit(
             store, f"u{number:06d}", "a", {"pseudo_labels": table}, counts=counts, started=0.0, seconds={}
@@ -322,7 +322,7 @@ def test_an_ingest_at_work_is_seen_and_its_garbage_is_too(world, tmp_path, monke
 
 
 @pytest.mark.ray
-def test_the_job_writes_resumes_and_trains(world, ray_session, tmp_path, capsys):
+def test_the_job_writes_resumes_and_trains(world, ray_session, tmp_path, capsys, monkeypatch):
     output = tmp_path / "shards"
     written(world, output, units=1)
     config = settings.changed(world, output=str(output))
@@ -333,5 +333,6 @@ def test_the_job_writes_resumes_and_trains(world, ray_session, tmp_path, capsys)
     before = [path.stat().st_mtime_ns for path in files]
     ingest_job.job(config, False)
     assert [path.stat().st_mtime_ns for path in files] == before
+    train_here(monkeypatch)
     result = training.fit(from_shards(world, str(output), steps=2), str(tmp_path / "teacher"), progress=False)
     assert (result.steps, result.samples) == (2, 8)

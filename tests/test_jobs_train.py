@@ -8,7 +8,7 @@ import json
 import pyarrow as pa
 import pytest
 from labelled import draw_world
-from test_pseudo import row
+from made_tables import row
 
 from cluster.labelling import commits, units
 from cluster.labelling.counts import Counts

@@ -39,9 +39,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wild.write_faulty(tmp_path_factory.mktemp("wild"))
 
 
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    wild.without_ray(monkeypatch)
+@pytest.fixture(scope="module")
+def labelled(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """The output and the report of a run, for tests that only read them."""
+    output = tmp_path_factory.mktemp("labelled") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        wild.without_ray(patch)
+        return output, label(wild.config_of(made, output))
 
 
 def report_adds_up(report: dict) -> None:
@@ -56,19 +60,19 @@ def unmirrored(predictions: pa.Table) -> list[bool]:
     return [scale > 0 for scale, _, _ in predictions["camera"].to_pylist()]
 
 
-def test_a_folder_with_every_fault_is_labelled_and_counts_add_up(made: Path, tmp_path: Path, no_ray) -> None:
-    report = label(wild.config_of(made, tmp_path / "out"))
+def test_a_folder_with_every_fault_is_labelled_and_counts_add_up(labelled: tuple[Path, dict]) -> None:
+    output, report = labelled
     report_adds_up(report)
     assert report["videos"] == {"listed": 17, "labelled": 9, "empty": 1, "quarantined": 7}
     # Eight videos with one hand and one with two, six frames each.
     assert report["frames"]["predicted"] == 8 * 6 + 2 * 6
     assert report["frames"]["decoded"] == 9 * 6
-    assert report == json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report == json.loads((output / "report.json").read_text())
     assert [report[name] for name in (*listing.ASIDE, "short_clips")] == [0] * 5
-    predictions = wild.rows_of(tmp_path / "out", "predictions")
+    predictions = wild.rows_of(output, "predictions")
     assert Counter(predictions["video_id"].to_pylist()) == {**{f"{100 + n}": 6 for n in range(8)}, "two": 12}
     assert report["frames"]["kept"] == sum(unmirrored(predictions)) > 30
-    quarantine = {row["video_id"]: row for row in wild.rows_of(tmp_path / "out", "quarantine").to_pylist()}
+    quarantine = {row["video_id"]: row for row in wild.rows_of(output, "quarantine").to_pylist()}
     classes = {video_id: row["class"] for video_id, row in quarantine.items()}
     assert classes == {
         "gone": "missing", "junk": "not_video", "empty": "not_video", "half": "truncated", "sound": "no_pictures",
@@ -82,39 +86,39 @@ def test_a_hanging_video_costs_two_deadlines_and_no_neighbour(tmp_path: Path, no
     os.mkfifo(tmp_path / "videos" / "100a.webm")  # between the two, by id
     wild.write_boxes(tmp_path, boxes | wild.boxes_of(["100a"]))
     wild.write_teacher(tmp_path / "teacher.pt")
-    report = label(wild.config_of(tmp_path, tmp_path / "out", labelling={"decode_deadline_s": 2.5}))
+    report = label(wild.config_of(tmp_path, tmp_path / "out", labelling={"decode_deadline_s": 1.5}))
     assert report["videos"] == {"listed": 3, "labelled": 2, "empty": 0, "quarantined": 1}
     [row] = wild.rows_of(tmp_path / "out", "quarantine").to_pylist()
-    assert (row["video_id"], row["class"], row["message"]) == ("100a", "timeout", "no answer within 2.5 s")
-    assert 5.0 <= report["seconds"] < 10.0
+    assert (row["video_id"], row["class"], row["message"]) == ("100a", "timeout", "no answer within 1.5 s")
+    assert 3.0 <= report["seconds"] < 8.0
 
 
-def test_the_output_holds_exactly_what_the_contract_names(made: Path, tmp_path: Path, no_ray) -> None:
-    label(wild.config_of(made, tmp_path / "out"))
-    names = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
+def test_the_output_holds_exactly_what_the_contract_names(labelled: tuple[Path, dict]) -> None:
+    output, _ = labelled
+    names = {path.name for path in output.iterdir() if not path.name.startswith(".")}
     names -= {
         "attempts",
         "listings",
-        json.loads((tmp_path / "out" / "run.json").read_text())["manifest"],
+        json.loads((output / "run.json").read_text())["manifest"],
     }  # of how the work went
     assert names == {"run.json", "report.json", "commits", "predictions", "pseudo_labels", "quarantine"}
-    assert not any(path.is_file() for path in (tmp_path / "out" / "attempts").rglob("*"))
+    assert not any(path.is_file() for path in (output / "attempts").rglob("*"))
     for table, schema in (
         ("predictions", tables.PREDICTIONS_SCHEMA),
         ("pseudo_labels", tables.PSEUDO_LABELS_SCHEMA),
         ("quarantine", commits.QUARANTINE_SCHEMA),
     ):
-        assert pa.dataset.dataset(tmp_path / "out" / table).schema.equals(schema)
+        assert pa.dataset.dataset(output / table).schema.equals(schema)
 
 
-def test_a_kept_frame_carries_the_picture_of_that_frame(made: Path, tmp_path: Path, no_ray) -> None:
+def test_a_kept_frame_carries_the_picture_of_that_frame(made: Path, labelled: tuple[Path, dict]) -> None:
     import cv2
 
     from hojoint.labelling.video import decode
 
-    label(wild.config_of(made, tmp_path / "out"))
-    rows = wild.rows_of(tmp_path / "out", "pseudo_labels").to_pylist()
-    assert len(rows) == sum(unmirrored(wild.rows_of(tmp_path / "out", "predictions"))) > 30
+    output, _ = labelled
+    rows = wild.rows_of(output, "pseudo_labels").to_pylist()
+    assert len(rows) == sum(unmirrored(wild.rows_of(output, "predictions"))) > 30
     for row in rows[::5]:
         image = cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
         x0, y0, x1, y1 = map(int, row["image_box"])
@@ -125,13 +129,12 @@ def test_a_kept_frame_carries_the_picture_of_that_frame(made: Path, tmp_path: Pa
         assert errors[row["frame"]] < 6  # JPEG
 
 
-def test_which_videos_share_a_unit_or_a_batch_changes_no_row(made: Path, tmp_path: Path, no_ray) -> None:
-    label(wild.config_of(made, tmp_path / "a"))
+def test_which_videos_share_a_unit_or_a_batch_changes_no_row(made: Path, labelled, tmp_path: Path, no_ray) -> None:
     label(wild.config_of(made, tmp_path / "b", labelling={"unit_videos": 17, "batch_views": 7, "decode_children": 2}))
     label(wild.config_of(made, tmp_path / "c", labelling={"unit_videos": 1, "batch_views": 1000}))
     for table in ("predictions", "quarantine"):
-        wild.assert_same_rows(wild.rows_of(tmp_path / "a", table), wild.rows_of(tmp_path / "b", table))
-        wild.assert_same_rows(wild.rows_of(tmp_path / "a", table), wild.rows_of(tmp_path / "c", table))
+        wild.assert_same_rows(wild.rows_of(labelled[0], table), wild.rows_of(tmp_path / "b", table))
+        wild.assert_same_rows(wild.rows_of(labelled[0], table), wild.rows_of(tmp_path / "c", table))
 
 
 def test_run_again_it_does_nothing_and_reports_the_same(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
@@ -143,8 +146,9 @@ def test_run_again_it_does_nothing_and_reports_the_same(made: Path, tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.parquet")} == before
 
 
-def test_an_interrupted_run_resumes_to_an_unbroken_ones_rows(made: Path, tmp_path: Path, no_ray, monkeypatch) -> None:
-    label(wild.config_of(made, tmp_path / "unbroken"))
+def test_an_interrupted_run_resumes_to_an_unbroken_ones_rows(
+    made: Path, labelled: tuple[Path, dict], tmp_path: Path, no_ray, monkeypatch
+) -> None:
     config = wild.config_of(made, tmp_path / "out")
     real = Teacher.work
     begun = []
@@ -161,7 +165,7 @@ def test_an_interrupted_run_resumes_to_an_unbroken_ones_rows(made: Path, tmp_pat
     report_adds_up(label(config))
     assert begun == ["u000000", "u000001", "u000002", "u000002", "u000003", "u000004", "u000005"]
     for table in commits.TABLES:
-        wild.assert_same_rows(wild.rows_of(tmp_path / "unbroken", table), wild.rows_of(tmp_path / "out", table))
+        wild.assert_same_rows(wild.rows_of(labelled[0], table), wild.rows_of(tmp_path / "out", table))
 
 
 def test_a_limit_takes_the_first_videos_by_id(made: Path, tmp_path: Path, no_ray) -> None:
@@ -242,7 +246,8 @@ def test_an_input_error_in_an_actor_ends_the_run_as_one(made: Path, tmp_path: Pa
     real = labelling.make_plan
     stale = lambda *given: dataclasses.replace(real(*given), teacher_sha256="0" * 64)  # noqa: E731
     monkeypatch.setattr(labelling, "make_plan", stale)
-    with pytest.raises(InputError, match=r"^teacher\.checkpoint changed"):
+    said = r"^teacher\.checkpoint changed during the run: expected 0+, found \w+\. Restore it.*output$"
+    with pytest.raises(InputError, match=said):
         label(wild.config_of(made, tmp_path / "out"))
 
 

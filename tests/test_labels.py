@@ -11,19 +11,13 @@ import torch
 from oracle_network import OracleNetwork, blank_clip, predictor_of
 
 from hojoint import geometry
-from hojoint.config import FilterConfig, LabellingConfig, ManoConfig
+from hojoint.config import FilterConfig, LabellingConfig
 from hojoint.errors import InputError
-from hojoint.hand.factory import hand_layer
 from hojoint.labelling import camera, labels, reasons
 from hojoint.records import Clip, Frames, PseudoLabels
 
 SIZE = (240, 180)
 CAMERA = torch.tensor([600.0, 120.0, 90.0])
-
-
-@pytest.fixture(scope="module")
-def layer() -> Any:
-    return hand_layer(ManoConfig())
 
 
 class World:

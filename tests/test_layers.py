@@ -85,9 +85,15 @@ def tree_of(path):
     return ast.parse(path.read_text(), filename=str(path))
 
 
-def imported(tree):
+@functools.cache  # most laws ask
+def walked(path):
+    """Every node of a file."""
+    return list(ast.walk(tree_of(path)))
+
+
+def imported(path):
     """First names of all modules that a file imports, wherever it does."""
-    for node in ast.walk(tree):
+    for node in walked(path):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -103,10 +109,11 @@ def module_of(path):
 MODULES = {module_of(path): path for path in FILES}
 
 
+@functools.cache
 def edges(path):
     """Modules of this project that a file imports, imports inside functions counted."""
     out = set()
-    for node in ast.walk(tree_of(path)):
+    for node in walked(path):
         if isinstance(node, ast.Import):
             out |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -167,8 +174,8 @@ def test_no_module_imports_itself_by_a_detour():
         visit(module, [])
 
 
-def functions(tree):
-    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+def functions(path):
+    return [node for node in walked(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def length(function):
@@ -177,14 +184,14 @@ def length(function):
 
 def nodes(*kinds, files=FILES):
     """Every node of these kinds with its file."""
-    return [(path, node) for path in files for node in ast.walk(tree_of(path)) if isinstance(node, kinds)]
+    return [(path, node) for path in files for node in walked(path) if isinstance(node, kinds)]
 
 
 def test_imports_follow_the_arrows():
     for path in FILES:
         package = path.relative_to(ROOT).parts[0]
         allowed = {"argparse"} if name(path) in CHILDREN else set()
-        assert FORBIDDEN[package] & set(imported(tree_of(path))) - allowed == set(), name(path)
+        assert FORBIDDEN[package] & set(imported(path)) - allowed == set(), name(path)
 
 
 def test_hojoint_reads_no_command_line_and_no_environment():
@@ -202,7 +209,7 @@ def test_every_file_states_first_what_it_is():
 
 def test_every_job_starts_with_its_command_line():
     jobs = [path for path in FILES if path.parent.name == "jobs" and path.stem not in ("command", "__init__")]
-    commands = [path for path in jobs if any(function.name == "main" for function in functions(tree_of(path)))]
+    commands = [path for path in jobs if any(function.name == "main" for function in functions(path))]
     assert len(commands) > 20
     for path in commands:
         first_line = (ast.get_docstring(tree_of(path)) or "").partition("\n")[0]
@@ -227,7 +234,7 @@ def test_functions_fit_the_screen():
     lengths = {
         f"{name(path)}:{function.lineno} {function.name}": length(function)
         for path in FILES
-        for function in functions(tree_of(path))
+        for function in functions(path)
     }
     longest = {where: lines for where, lines in lengths.items() if lines > LONGEST_FUNCTION}
     assert not longest, f"split these: {longest}"
@@ -256,7 +263,7 @@ def _is_settings(node):
 
 def test_no_pickle_is_opened_that_could_run_code():
     for path in FILES:
-        for node in ast.walk(tree_of(path)):
+        for node in walked(path):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
             owner = getattr(node.func.value, "id", "")
@@ -274,7 +281,7 @@ def test_no_pickle_is_opened_that_could_run_code():
 
 def test_no_shell_and_no_eval():
     for path in FILES:
-        for node in ast.walk(tree_of(path)):
+        for node in walked(path):
             if isinstance(node, ast.Call):
                 assert getattr(node.func, "id", "") not in {"eval", "exec"}, f"{name(path)}:{node.lineno}"
                 shell = [key for key in node.keywords if key.arg == "shell" and getattr(key.value, "value", False)]
@@ -310,7 +317,7 @@ def test_the_prose_is_plain_english():
 
 def test_a_test_name_is_a_sentence_of_at_most_60_characters():
     files = sorted((ROOT / "tests").glob("test_*.py"))
-    names = [function.name for path in files for function in functions(tree_of(path))]
+    names = [function.name for path in files for function in functions(path)]
     assert not [found for found in names if found.startswith("test_") and len(found) > 60]
 
 

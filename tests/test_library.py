@@ -230,11 +230,6 @@ def test_a_box_of_tensors_is_taken_and_a_side_by_name_refused(ours: bytes) -> No
 # ------------------------------------------------------------------------------------------------------- filter_clip
 
 
-@pytest.fixture(scope="module")
-def layer() -> Any:
-    return hand_layer(ManoConfig())
-
-
 def shaken(joints: Any, rotations: Any, betas: Any) -> tuple[Any, Any, Any]:
     """The oracle's answers with an error that is the same in every run."""
     return joints + 0.08 * (997 * joints).sin(), rotations, betas + 0.3 * (997 * joints[:, :10, 0]).sin()

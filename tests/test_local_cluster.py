@@ -200,14 +200,14 @@ def sends_lists_and_stops(address, capsys):
     ended = following.follow(client, name, lambda text: None)
     assert (ended.good, ended.exit_code) == (False, 1)
     assert submit_job.main(["submit.job=status", f"cluster.address={address}", "--dry-run"]) == 0
-    job = submission.Submission("jobs.report", ["--help"], ROOT, "a-name", "s3://bucket/x")
+    job = submission.Submission("jobs.gc", ["--help"], ROOT, "a-name", "s3://bucket/x")
     name, sent = submission.submit(client, job)
     output: list[str] = []
     ended = following.follow(client, name, output.append)
     assert ended.good, (ended, output)
     log = client.get_job_logs(name)
     assert "".join(output) == log
-    assert "python -m jobs.report" in log
+    assert "python -m jobs.gc" in log
     tail = tails.tail_of(client, name, client.get_job_info(name))
     assert tail(3) == "".join(log.splitlines(keepends=True)[-3:])
     assert tail(tails.COMPLETE) == log
@@ -216,7 +216,7 @@ def sends_lists_and_stops(address, capsys):
     assert list_job.main([f"cluster.address={address}", "output=s3://bucket/x"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in printed[-2:]] == [f"{name}-2", name]
-    assert "report a-name" in printed[-1]
+    assert "gc a-name" in printed[-1]
     assert stop_job.main(["hojoint-nobody", f"cluster.address={address}"]) == 2
     assert "knows no job hojoint-nobody" in capsys.readouterr().err
 

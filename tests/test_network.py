@@ -4,23 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from labelled import DEEPER
 from pydantic import ValidationError
 from torch.nn.parallel import DistributedDataParallel
 
 from hojoint.config import ModelConfig
 from hojoint.model.network import HOJoint
 
-TINY = ModelConfig(
-    input_px=64, block="basic", blocks=(1, 1, 1, 1), width=8, channels=16, roi_cells=8, hourglass_depth=2,
-    encoder_stages=2, mano_hidden=(32, 24), attention_hidden=32,
-)  # fmt: skip
 HAND = torch.tensor([[10.0, 10, 40, 44], [5, 8, 30, 36], [20, 16, 60, 60]])
 THING = torch.tensor([[30.0, 20, 60, 60], [0, 0, 28, 30], [16, 30, 50, 64]])
 
 
 def _network(**changes: object) -> HOJoint:
     torch.manual_seed(0)
-    return HOJoint(TINY.model_copy(update=changes))
+    return HOJoint(DEEPER.model_copy(update=changes))
 
 
 def _images() -> torch.Tensor:

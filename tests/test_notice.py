@@ -30,7 +30,7 @@ def hook() -> Iterator[tuple[str, list, list]]:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/hook", told, statuses
     server.shutdown()
     server.server_close()

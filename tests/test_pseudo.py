@@ -8,33 +8,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from made_tables import SIZE, row, table_of
 
 from hojoint.config import CropConfig
 from hojoint.datasets.pseudo import PseudoLabelled
 from hojoint.errors import InputError
 from hojoint.labelling import tables
-
-SIZE = 80
-
-
-def row(clip: str, frame: int, *, flipped: bool, image: bytes | None = None) -> dict:
-    random = np.random.default_rng(frame)
-    joints = random.uniform(130, 160, (21, 2))
-    pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
-    x, y = np.rint(joints[8]).astype(int) - 100
-    cv2.circle(pixels, (int(x), int(y)), 4, (255, 255, 255), -1)
-    values = dict.fromkeys(tables.PSEUDO_LABELS_SCHEMA.names)
-    return values | {
-        "video_id": clip.split("-")[0], "clip_id": clip, "frame": frame, "flipped": flipped, "verdict": "kept",
-        "teacher": "t", "hand_box": [130, 130, 160, 160], "object_box": [140, 120, 175, 150],
-        "joints_px": joints.ravel(), "mano_pose": random.normal(size=48), "mano_shape": random.normal(size=10),
-        "camera": [1, 0, 0], "image_box": [100, 100, 100 + SIZE, 100 + SIZE],
-        "image": image or cv2.imencode(".png", pixels)[1].tobytes(),
-    }  # fmt: skip
-
-
-def table_of(*rows: dict) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=tables.PSEUDO_LABELS_SCHEMA)
 
 
 def bright(image: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.optimize
-from test_tables import labels as made_labels
+from made_tables import labels as made_labels
 
 from hojoint.config import HIGHER_IS_BETTER, FilterConfig
 from hojoint.evaluation import precision, quality_fit

@@ -77,37 +77,12 @@ class Meeting:
         return int(row["unit"][1:])
 
 
-def test_actors_that_find_no_room_hold_up_no_task_of_the_others(nodes: Cluster, tmp_path: Path) -> None:
-    """evaluate.actors=[1,8] on a cluster that holds two."""
-    (tmp_path / "met").mkdir()
-    made = ray.remote(num_cpus=1)(Meeting)
-    actors = [made.remote(tmp_path / "met", running()) for _ in range(8)]
-    tasks = [{"unit": f"u{number}"} for number in range(24)]
-    waiting = GrowingPool(actors)
-    for _ in range(2):  # a pool may be used again
-        assert list(waiting.map(lambda actor, row: actor.work.remote(row), tasks)) == list(range(24))
-    assert len(list((tmp_path / "met").iterdir())) == running()
-    for actor in actors:
-        ray.kill(actor)
-
-
-def test_a_pool_fills_the_cluster_and_takes_a_later_node(nodes: Cluster, tmp_path: Path) -> None:
-    """cluster.teachers=[1,8]: the run ends only if as many Teachers work as there are nodes, the last of them new."""
-    (tmp_path / "met").mkdir()
-    before = running()
-    commits = pool.commit_all(
-        functools.partial(Meeting, tmp_path / "met", before + 1),
-        [{"unit": f"u{number}"} for number in range(12)],
-        store=LocalStore(tmp_path / "out"),
-        actors=(1, 8),
-        cpus=1.0,
-    )
-    with ThreadPoolExecutor(1) as aside:  # Ray starts a node from the main thread only
-        counted = aside.submit(lambda: sum(1 for _ in commits))
-        assert wait_for_files(tmp_path / "met", before)
-        nodes.add_node(**NODE)
-        assert counted.result(PATIENCE_S) == 12
-    assert len(list((tmp_path / "met").iterdir())) == before + 1
+def wait_until_free() -> None:
+    """Until no actor holds a CPU: a run would start on fewer nodes, and soon again on all."""
+    until = time.monotonic() + PATIENCE_S
+    while ray.available_resources().get("CPU", 0) < running():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_an_elastic_run_takes_a_node_that_comes_later(nodes: Cluster, tmp_path: Path, monkeypatch) -> None:
@@ -120,6 +95,7 @@ def test_an_elastic_run_takes_a_node_that_comes_later(nodes: Cluster, tmp_path: 
 
     monkeypatch.setattr(training, "RESIZE_S", 2.0)
     (tmp_path / "sizes").mkdir()
+    wait_until_free()
     before = running()
     trainer = DataParallelTrainer(
         until_it_has_grown,
@@ -149,6 +125,39 @@ def until_it_has_grown(job: dict[str, Any]) -> None:
     while size < job["workers"] and time.monotonic() < until:
         time.sleep(0.2)
     ray.train.report({"workers": size})
+
+
+def test_actors_that_find_no_room_hold_up_no_task_of_the_others(nodes: Cluster, tmp_path: Path) -> None:
+    """evaluate.actors=[1,8] on a cluster that holds fewer."""
+    (tmp_path / "met").mkdir()
+    made = ray.remote(num_cpus=1)(Meeting)
+    actors = [made.remote(tmp_path / "met", running()) for _ in range(8)]
+    tasks = [{"unit": f"u{number}"} for number in range(24)]
+    waiting = GrowingPool(actors)
+    for _ in range(2):  # a pool may be used again
+        assert list(waiting.map(lambda actor, row: actor.work.remote(row), tasks)) == list(range(24))
+    assert len(list((tmp_path / "met").iterdir())) == running()
+    for actor in actors:
+        ray.kill(actor)
+
+
+def test_a_pool_fills_the_cluster_and_takes_a_later_node(nodes: Cluster, tmp_path: Path) -> None:
+    """cluster.teachers=[1,8]: the run ends only if as many Teachers work as there are nodes, the last of them new."""
+    (tmp_path / "met").mkdir()
+    before = running()
+    commits = pool.commit_all(
+        functools.partial(Meeting, tmp_path / "met", before + 1),
+        [{"unit": f"u{number}"} for number in range(12)],
+        store=LocalStore(tmp_path / "out"),
+        actors=(1, 8),
+        cpus=1.0,
+    )
+    with ThreadPoolExecutor(1) as aside:  # Ray starts a node from the main thread only
+        counted = aside.submit(lambda: sum(1 for _ in commits))
+        assert wait_for_files(tmp_path / "met", before)
+        nodes.add_node(**NODE)
+        assert counted.result(PATIENCE_S) == 12
+    assert len(list((tmp_path / "met").iterdir())) == before + 1
 
 
 def test_a_killed_node_is_told_and_so_is_a_new_one(nodes: Cluster) -> None:

@@ -59,11 +59,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    wild.without_ray(monkeypatch)
-
-
 def config_to(made: Path, output: Path, source: str, rules: dict, *, videos: bool = True, **groups):
     groups |= {"data": {"pseudo": {"labels": str(made / source)}}, "filters": rules}
     return wild.config_of(made, output, **groups, videos={} if videos else {"root": None})

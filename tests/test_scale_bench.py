@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import wild
+from labelled import TINY_WORDS
 
 from cluster import scale_bench, scale_world, timed
 from cluster.labelling import commits, listing
@@ -22,8 +23,6 @@ from cluster.store.local import LocalStore
 from cluster.timed import Durations, TimedTeacher
 from hojoint.config import changed
 from jobs import bench
-
-TINY = ["model.input_px=64", "model.roi_cells=8", "model.width=8", "model.channels=16", "model.encoder_stages=2"]
 
 
 def commit(started: float, finished: float, videos: int = 10) -> Commit:
@@ -101,7 +100,7 @@ def test_scale_tells_cost_memory_resume_and_efficiency(tmp_path: Path, capsys) -
     pytest.importorskip("aiohttp", reason="Ray's dashboard is not installed (pip install -e '.[cluster]')")
     words = ["bench.videos=2", "bench.frames=6", "bench.repeats=1", "bench.videos_many=[130]", "bench.teachers=[1,2]"]
     words += ["bench.teacher_units=2", "bench.nodes=2", f"world={tmp_path / 'world'}", f"output={tmp_path / 'out'}"]
-    assert bench.main(["scale", *TINY, *words]) == 0
+    assert bench.main(["scale", *TINY_WORDS, *words]) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["videos"]["130"]["units"] == 3
     assert all(0 < one["base_mb"] <= one["peak_mb"] for one in line["videos"].values())

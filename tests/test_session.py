@@ -186,10 +186,16 @@ def test_a_worker_that_is_lost_again_and_again_is_a_sentence():
         def crash(self):
             os._exit(1)
 
-    for lose in (lambda: crash.remote(), lambda: Actor.remote().crash.remote()):
-        said = r"a worker was lost.*died unexpectedly.*\). Look for.*resumes$"  # nothing of a full memory
-        with pytest.raises(Unavailable, match=said), session.start(TWO):
-            waiting.result(lose())
+    said = r"a worker was lost.*died unexpectedly.*\). Look for.*resumes$"  # nothing of a full memory
+
+    def lose_both():
+        with session.start(TWO):
+            with pytest.raises(Unavailable, match=said), session._losses_named():
+                waiting.result(crash.remote())
+            waiting.result(Actor.remote().crash.remote())
+
+    with pytest.raises(Unavailable, match=said):
+        lose_both()
 
 
 @pytest.mark.parametrize(

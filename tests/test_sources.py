@@ -389,8 +389,8 @@ def test_an_outage_longer_than_the_deadline_is_ridden_out(s3: ScriptedS3) -> Non
     uri = s3.put("v/1.webm", b"four")
     size, etag = 4, hashlib.md5(b"four").hexdigest()
     s3.refusals = 10**6
-    threading.Timer(5.0, lambda: setattr(s3, "refusals", 0)).start()
-    assert fetch(uri, FetchLimits(deadline_s=2.0), size=size, etag=etag) == b"four"
+    threading.Timer(1.5, lambda: setattr(s3, "refusals", 0)).start()
+    assert fetch(uri, FetchLimits(deadline_s=0.5), size=size, etag=etag) == b"four"
 
 
 def test_a_broken_object_of_a_slow_store_has_a_deadline(s3: ScriptedS3) -> None:

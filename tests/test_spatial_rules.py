@@ -8,23 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from exact_hand import CONFIG, SIZE, axes_of, hand, scored
+from exact_hand import CONFIG, SIZE, hand, scored
 from torch import Tensor
 
 from hojoint import geometry
-from hojoint.config import FilterConfig, ManoConfig
-from hojoint.hand.factory import hand_layer
+from hojoint.config import FilterConfig
 from hojoint.labelling import camera, filters, spatial_rules
-
-
-@pytest.fixture(scope="module")
-def layer() -> Any:
-    return hand_layer(ManoConfig())
-
-
-@pytest.fixture(scope="module")
-def axes(layer: Any) -> Tensor:
-    return axes_of(layer)
 
 
 def test_a_hand_cut_by_the_border_is_compared_inside_the_image() -> None:

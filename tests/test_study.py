@@ -14,18 +14,27 @@ from jobs import own_data, pipeline, study
 
 SMALL = ["synthetic.wild_videos=4", "train.steps=7", "study.seeds=[3,4]"]
 CALIBRATED = ["calibrate.enabled=true", "train.held_out=2"]
+DRAW = study.study_report.draw
 
 
 @pytest.fixture
 def jobs(monkeypatch):
+    """The jobs stand in, and so do the figures: each run draws every grid anew."""
+    monkeypatch.setattr(study.study_report, "draw", lambda grid: f"figure of {grid['title']}".encode())
     return stand_in_jobs(monkeypatch)
+
+
+@pytest.fixture
+def drawing(jobs, monkeypatch):
+    """The figures are drawn after all."""
+    monkeypatch.setattr(study.study_report, "draw", DRAW)
 
 
 def run(output, *overrides):
     return study.main([f"output={output}", *SMALL, *overrides])
 
 
-def test_points_run_beside_one_pipeline_per_seed(jobs, tmp_path, capsys):
+def test_points_run_beside_one_pipeline_per_seed(jobs, drawing, tmp_path, capsys):
     assert run(tmp_path, "study.grid=labels") == 0
     assert jobs.names.count("pseudo_label") == 2  # one per seed, whatever the points
     assert jobs.names.count("refilter") == 2
@@ -149,7 +158,7 @@ def test_a_grid_on_some_seeds_is_written_beside_the_others(jobs, tmp_path, capsy
     assert (len(jobs.calls), (tmp_path / "study.md").read_text()) == (done, text)
 
 
-def test_a_row_that_some_seeds_have_tells_which(jobs, tmp_path, capsys):
+def test_a_row_that_some_seeds_have_tells_which(jobs, drawing, tmp_path, capsys):
     assert run(tmp_path, "study.grid=labels", "study.points=[right]") == 0
     assert run(tmp_path, "study.grid=labels", "study.points=[side]", "study.seeds=[4]") == 0
     rows = json.loads((tmp_path / "study.json").read_text())["grids"]["labels"]["rows"]
@@ -194,7 +203,7 @@ def test_rows_that_are_complete_stay_whatever_is_asked_next(jobs, tmp_path, caps
     assert json.loads((tmp_path / "study.json").read_text())["grids"]["labels"]["left_out"] == []
 
 
-def test_a_point_that_keeps_nothing_is_a_row_without_numbers(jobs, tmp_path):
+def test_a_point_that_keeps_nothing_is_a_row_without_numbers(jobs, drawing, tmp_path):
     jobs.kept = {"filters-no_spatial": 0}
     assert run(tmp_path, "study.grid=filters") == 0
     assert jobs.under("filters-no_spatial") == ["refilter"] * 2

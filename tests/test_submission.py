@@ -191,7 +191,7 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
 def dashboard(mode, token=None, busy=()):
     handler = type("Handler", (Dashboard,), {"mode": mode, "token": token, "seen": [], "busy": list(busy)})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", handler.seen

@@ -16,70 +16,21 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 import torch
+from made_tables import labels
 from pyarrow.fs import FSSpecHandler
 
 from cluster import patience
 from cluster.labelling import label_tables
 from cluster.store import arrow
 from cluster.store.local import LocalStore
-from hojoint import geometry
 from hojoint.config import Config, FilterConfig
 from hojoint.errors import InputError, Unavailable
 from hojoint.labelling import filters, quality, reasons, rescoring, tables
 from hojoint.labelling.quality import Curve, QualityModel
-from hojoint.records import Clip, Footage, Frames, HandPrediction, PseudoLabels
+from hojoint.records import Footage, Frames, PseudoLabels
 
 WIDTH, HEIGHT = 96, 64
 DOUBLED = {"image_context": 2.0}  # regions of twice the box
-
-
-def labels(
-    clip_id: str = "7-h0-0000-0004", *, numbers: tuple[int, ...] = (0, 1, 2, 3, 4), seed: int = 0
-) -> PseudoLabels:
-    random = torch.Generator().manual_seed(seed)
-    count = len(numbers)
-    pose = 0.02 * torch.randn(count, 48, generator=random)
-    prediction = HandPrediction(
-        joints_px=20 + torch.rand(count, 21, 2, generator=random),
-        rotations=geometry.axis_angle_to_matrix(pose.reshape(count, 16, 3)),
-        pose=pose,
-        betas=0.1 * torch.randn(count, 10, generator=random),
-        joints=torch.zeros(count, 21, 3),
-        vertices=torch.zeros(count, 778, 3),
-        joints_spread_px=torch.rand(count, generator=random),
-        rotation_spread=torch.rand(count, generator=random),
-        flipped=True,
-    )
-    objects = np.full((count, 4), np.nan, np.float32)
-    objects[1] = (30, 20, 60, 50)
-    clip = Clip(
-        clip_id=clip_id,
-        video_id=clip_id.split("-")[0],
-        path="7.webm",
-        frames=np.array(numbers, np.int32),
-        hand_boxes=np.tile(np.float32([10, 12, 40, 52]), (count, 1)),
-        object_boxes=objects,
-        annotated_frames=numbers[-1] + 1,
-    )
-    spatial = dict(
-        zip(reasons.SPATIAL_RULES, torch.tensor([[0.9], [0.1], [0.3], [-5.0]]).expand(4, count), strict=True)
-    )
-    spatial["box_iou"] = spatial["box_iou"].clone()
-    spatial["box_iou"][0] = torch.nan
-    scores = filters.with_temporal(
-        spatial,
-        joints_px=prediction.joints_px,
-        rotations=prediction.rotations,
-        pose=pose,
-        betas=prediction.betas,
-        boxes=torch.from_numpy(clip.hand_boxes),
-        frames=torch.tensor(numbers),
-        config=FilterConfig(),
-        joints_spread_px=prediction.joints_spread_px,
-        side=torch.full((count,), 0.75),
-    )
-    camera = torch.rand(count, 3, generator=random)
-    return PseudoLabels(clip, prediction, camera, scores, filters.verdicts(scores, FilterConfig()), "abc123")
 
 
 def frames_of(label: PseudoLabels) -> Frames:

@@ -31,11 +31,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wild.write_faulty(tmp_path_factory.mktemp("wild"))
 
 
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    wild.without_ray(monkeypatch)
-
-
 def test_a_second_attempt_at_a_unit_changes_nothing(made: Path, tmp_path: Path, no_ray) -> None:
     """A zombie actor ends its unit after another has committed it."""
     config = wild.config_of(made, tmp_path / "out", labelling={"unit_videos": 4, "limit": 4})

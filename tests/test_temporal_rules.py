@@ -8,23 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exact_hand import CONFIG, axes_of, hand, scored
+from exact_hand import CONFIG, hand, scored
 from torch import Tensor
 
 from hojoint import geometry
-from hojoint.config import FilterConfig, ManoConfig
-from hojoint.hand.factory import hand_layer
+from hojoint.config import FilterConfig
 from hojoint.labelling import filters, temporal_rules
-
-
-@pytest.fixture(scope="module")
-def layer() -> Any:
-    return hand_layer(ManoConfig())
-
-
-@pytest.fixture(scope="module")
-def axes(layer: Any) -> Tensor:
-    return axes_of(layer)
 
 
 def everyone(count: int) -> Tensor:

@@ -19,6 +19,7 @@ import pytest
 import ray
 import ray.train
 import torch
+import training_here
 from labelled import draw_world
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupTimeoutError,
@@ -35,7 +36,7 @@ from cluster.training import run as training
 from cluster.training import worker as train_worker
 from cluster.training.data import open_data
 from hojoint import config as settings
-from hojoint.config import ClusterConfig, Config, TrainConfig
+from hojoint.config import ClusterConfig, Config, TrainConfig, changed
 from hojoint.errors import InputError, NoRoom, Unavailable
 from hojoint.model import checkpoint, opening
 from hojoint.model.network import HOJoint
@@ -55,13 +56,6 @@ def world(tmp_path_factory):
 def unbroken(world, ray_session, tmp_path_factory):
     output = tmp_path_factory.mktemp("unbroken")
     return training.fit(world, str(output), progress=False), output
-
-
-def changed(config, **groups):
-    tree = settings.to_tree(config)
-    for group, values in groups.items():
-        tree[group] = {**tree[group], **values} if isinstance(values, dict) else values
-    return settings.from_tree(tree)
 
 
 def descendants(pid: int) -> list[int]:
@@ -227,10 +221,7 @@ def test_pretrained_weights_are_checked_first_and_not_fetched(world, monkeypatch
 
 @pytest.mark.parametrize("filled", ["initial", "resumed"])
 def test_pretrained_weights_that_are_replaced_are_not_fetched(world, tmp_path, monkeypatch, filled):
-    worker = train_worker.ray.train
-    monkeypatch.setattr(worker.torch, "get_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(worker.torch, "prepare_model", lambda network: network)
-    monkeypatch.setattr(worker, "get_checkpoint", lambda: None)
+    training_here.one_worker(monkeypatch)
     schedule = training_job.plan_job(world).schedule
     before = train_worker._training(world, schedule)
     (tmp_path / train_worker.FILE).write_bytes(before.save({}))
@@ -241,7 +232,7 @@ def test_pretrained_weights_that_are_replaced_are_not_fetched(world, tmp_path, m
         away = changed(away, train={"init_checkpoint": str(tmp_path / train_worker.FILE)})
     else:
         last = SimpleNamespace(as_directory=lambda: contextlib.nullcontext(str(tmp_path)))
-        monkeypatch.setattr(worker, "get_checkpoint", lambda: last)
+        monkeypatch.setattr(train_worker.ray.train, "get_checkpoint", lambda: last)
     expected = before.network.state_dict()
     weights = train_worker._training(away, schedule).network.state_dict()
     for name in expected:
@@ -249,14 +240,7 @@ def test_pretrained_weights_that_are_replaced_are_not_fetched(world, tmp_path, m
 
 
 def test_data_that_changed_stop_a_worker_with_what_differs(world, tmp_path, monkeypatch):
-    class HereTrainer:
-        def __init__(self, loop, *, train_loop_config, **_):
-            self.fit = lambda: loop(train_loop_config)
-
-    monkeypatch.setattr(training, "TorchTrainer", HereTrainer)
-    monkeypatch.setattr(training, "new_board", lambda: None)
-    here = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
-    monkeypatch.setattr(train_worker.ray.train, "get_context", lambda: here)
+    training_here.train_here(monkeypatch)
     copy = tmp_path / "HO3D"
     shutil.copytree(world.data.ho3d.root, copy)
     job = training_job.plan_job(changed(world, data={"ho3d": {**world.data.ho3d.model_dump(), "root": str(copy)}}))
@@ -283,9 +267,7 @@ def test_the_dry_run_prints_what_would_run(world, capsys):
 
 
 def test_a_finished_run_has_no_optimiser_and_resuming_has_one(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_worker.ray.train.torch, "get_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(train_worker.ray.train.torch, "prepare_model", lambda network: network)
-    monkeypatch.setattr(train_worker.ray.train, "get_checkpoint", lambda: None)
+    training_here.one_worker(monkeypatch)
     job = training_job.plan_job(world)
     trained = train_worker._training(world, job.schedule)
     trained.step(next(iter(loader(job.data.union(cached=True, threads=1), job.schedule, start=0))))

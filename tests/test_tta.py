@@ -23,11 +23,6 @@ from hojoint.records import Frames, HandPrediction
 BOXES = [[40, 30, 100, 90], [10.5, 0, 70, 95], [90, 60, 160, 120]]
 
 
-@pytest.fixture(scope="module")
-def layer() -> Any:
-    return hand_layer(ManoConfig())
-
-
 def truth(count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     random = torch.Generator().manual_seed(seed)
     joints = 60 + 40 * torch.rand(count, 21, 2, generator=random)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from labelled import SMALL
 from video_files import HEIGHT, WIDTH, write_broken, write_video
 
 from cluster import metrics, session
@@ -25,10 +26,7 @@ from hojoint.labelling import tables
 from hojoint.model import checkpoint
 from hojoint.model.network import HOJoint
 
-TINY = ModelConfig(
-    input_px=64, roi_cells=8, block="basic", blocks=(1, 1, 1, 1), width=8, channels=8, hourglass_depth=1,
-    encoder_stages=1, mano_hidden=(16, 16), attention_hidden=8,
-)  # fmt: skip
+TINY = ModelConfig.model_validate(SMALL)
 
 
 def write_teacher(path: Path, seed: int = 0) -> Path:
