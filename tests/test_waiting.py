@@ -83,7 +83,7 @@ def test_a_world_that_stands_still_may_be_tried_again(silent, monkeypatch):
     monkeypatch.setattr(synthesis, "_piece", SimpleNamespace(remote=lambda *given: "reference"))
     monkeypatch.setattr(write, "frames_of", lambda piece, config: 1)
     with pytest.raises(Unavailable, match=r"nothing was finished .* The same command draws what is missing"):
-        synthesis._draw(None, ["piece"], False)
+        synthesis._draw(None, ["piece"])
 
 
 def test_the_first_that_is_done_ends_the_wait(monkeypatch):
