@@ -173,7 +173,22 @@ class Examiner:
         """
         with waiting.full_disk_named():
             self._open(config, expected)
-            return self._examined(config, domain, rows, roots, joints, vertices, expected)
+            config = mirror.localised(config, "mano", f"data.{domain}")
+            dataset = self._dataset(config, domain, expected)
+            predictions = prediction.predict(
+                self._network,
+                dataset,
+                config,
+                self._layer,
+                models=dataset.models if isinstance(dataset, HO3D) else None,
+                device=self._device,
+                batch_size=config.evaluate.batch_size,
+                rows=rows,
+            )
+            part = slice(rows.start, rows.stop)
+            predictions = evaluation.placed(predictions, roots[part], domain, config)
+            errors = metrics.hand_errors(predictions.joints, predictions.vertices, joints[part], vertices[part])
+            return predictions, errors
 
     def _dataset(self, config: Config, domain: Domain, expected: Expected | None) -> HO3D | FreiHAND:
         if domain not in self._datasets:
@@ -194,33 +209,6 @@ class Examiner:
         for name, found in digests_of(dataset).items():
             sharing.check_same(f"the {name} of {dataset.root}", expected[name], found)
         self._compared[domain] = known
-
-    def _examined(
-        self,
-        config: Config,
-        domain: Domain,
-        rows: range,
-        roots: np.ndarray,
-        joints: np.ndarray,
-        vertices: np.ndarray,
-        expected: Expected | None,
-    ) -> tuple[Predictions, HandErrors]:
-        config = mirror.localised(config, "mano", f"data.{domain}")
-        dataset = self._dataset(config, domain, expected)
-        predictions = prediction.predict(
-            self._network,
-            dataset,
-            config,
-            self._layer,
-            models=dataset.models if isinstance(dataset, HO3D) else None,
-            device=self._device,
-            batch_size=config.evaluate.batch_size,
-            rows=rows,
-        )
-        part = slice(rows.start, rows.stop)
-        predictions = evaluation.placed(predictions, roots[part], domain, config)
-        errors = metrics.hand_errors(predictions.joints, predictions.vertices, joints[part], vertices[part])
-        return predictions, errors
 
 
 def _evaluate(

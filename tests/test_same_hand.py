@@ -120,7 +120,7 @@ def test_an_examiner_with_other_weights_or_hand_is_refused(hands, tmp_path):
 
     def examined(*expected: str) -> None:
         examiner = scoring.Examiner(config.cluster)
-        examiner._examined = none  # so that what comes after the opening fails
+        examiner._dataset = none  # so that what comes after the opening fails
         examiner.examine(config, "ho3d", range(1), none, none, none, scoring.Expected(*expected, {}))
 
     with pytest.raises(TypeError):
