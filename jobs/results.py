@@ -52,7 +52,7 @@ def unfinished(labels: Store, report: Mapping[str, Any] | None = None) -> str | 
     """
     run, committed = commits.read_label_run(labels), len(commits.committed_units(labels))
     units = run.get("units", committed)
-    again = f"Give the command that made it again ({makers(run)})"
+    again = f"Repeat the command that made it ({makers(run)})"
     if committed != units:
         return f"{labels.root} is not complete: {committed} of {units} units are committed. {again}, or see jobs.status"
     told = (report or {}).get("units", units) if labels.exists(commits.REPORT) else None

@@ -93,7 +93,7 @@ def test_incomplete_labels_are_refused(world, labels, tmp_path, capsys, facts, m
     store.put(commits.RUN, json.dumps(commits.read_run(store) | {"units": 3} | facts).encode())
     path = config_file(tmp_path, world, output=str(tmp_path / "student"))
     assert retrain.main(["--config", path, f"data.pseudo.labels={labels}", "--dry-run"]) == 2
-    assert f"1 of 3 units are committed. Give the command that made it again ({makers})" in capsys.readouterr().err
+    assert f"1 of 3 units are committed. Repeat the command that made it ({makers})" in capsys.readouterr().err
 
 
 def test_weights_by_a_quality_that_no_label_has_are_refused(world, labels, tmp_path, capsys):

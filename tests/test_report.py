@@ -422,7 +422,7 @@ def test_labels_that_grow_are_not_mixed_with_their_former_report(tmp_path, capsy
     assert job.main([f"output={store.root}", *dry]) == 2
     error = " ".join(capsys.readouterr().err.split())
     makers = "jobs.pseudo_label, a pipeline or a study"
-    assert f"3 of 5 units are committed. Give the command that made it again ({makers}), or see jobs.status" in error
+    assert f"3 of 5 units are committed. Repeat the command that made it ({makers}), or see jobs.status" in error
     with pytest.raises(InputError, match="3 of 5 units"):
         label_measures.measured(store, None, Config())
 

@@ -159,8 +159,8 @@ def read_complete(store: Store) -> tuple[dict[str, Any], list[Commit]]:
     run, commits = read_label_run(store), read_commits(store)
     if len(commits) != run["units"]:
         raise InputError(
-            f"{store.root} is not complete: {len(commits)} of {run['units']} units are committed. Give the command "
-            f"that made it again ({makers(run)})"
+            f"{store.root} is not complete: {len(commits)} of {run['units']} units are committed. Repeat the "
+            f"command that made it ({makers(run)})"
         )
     return run, commits
 
